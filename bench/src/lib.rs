@@ -1,0 +1,1 @@
+//! Load and measuring tools for bootstorm.

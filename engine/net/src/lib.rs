@@ -1,0 +1,1 @@
+//! The packet engine. It knows bytes and addresses, never DHCP or TFTP.

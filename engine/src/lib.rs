@@ -1,0 +1,1 @@
+//! The bootstorm server: DHCP, TFTP and leases for machines that boot from the network.

@@ -1,0 +1,3 @@
+//! The `bootstorm` command line.
+
+fn main() {}
