@@ -1,1 +1,4 @@
 //! The bootstorm server: DHCP, TFTP and leases for machines that boot from the network.
+
+pub mod event;
+pub mod metrics;

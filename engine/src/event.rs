@@ -1,0 +1,253 @@
+//! What happens to a machine on its way to boot, as small values that a shard can hand over without waiting.
+//!
+//! The rules and the TFTP transfers make them, the shard passes them on, and the log thread (`log.rs`) turns them into
+//! lines and gives them to whoever follows (`bootstorm events --follow`).
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Up to `N` bytes kept in place, so that an event is `Copy` and costs no allocation. Longer input is cut.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Short<const N: usize> {
+    len: u8,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> Short<N> {
+    /// The first `N` (at most 255) bytes of `bytes`.
+    pub fn new(bytes: &[u8]) -> Self {
+        let len = bytes.len().min(N).min(usize::from(u8::MAX));
+        let mut kept = [0; N];
+        kept[..len].copy_from_slice(&bytes[..len]);
+        // `len` is at most 255, by the line above.
+        Self { len: len as u8, bytes: kept }
+    }
+
+    /// What was kept.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// True when nothing was given.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl<const N: usize> Default for Short<N> {
+    fn default() -> Self {
+        Self { len: 0, bytes: [0; N] }
+    }
+}
+
+impl<const N: usize> fmt::Debug for Short<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.as_slice().escape_ascii())
+    }
+}
+
+/// A hardware address as the client sent it (chaddr, `hlen` bytes). Shown as `52:54:00:12:34:56`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Chaddr(Short<16>);
+
+impl Chaddr {
+    /// At most 16 bytes; more are cut.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(Short::new(bytes))
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+
+    /// True where no hardware address is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Chaddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.as_slice().iter().enumerate() {
+            write!(f, "{}{byte:02x}", if i == 0 { "" } else { ":" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Chaddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A DISCOVER came in.
+    Discover,
+    /// An OFFER went out.
+    Offer,
+    /// A REQUEST came in.
+    Request,
+    /// An ACK went out; its lease is on disk.
+    Ack,
+    /// A NAK went out.
+    Nak,
+    /// A client found its address in use by another.
+    Decline,
+    /// A client gave its address back.
+    Release,
+    /// A client with an address of its own asked for options.
+    Inform,
+    /// A BOOTP request came in.
+    Bootp,
+    /// A BOOTP reply went out.
+    BootReply,
+    /// A request was not answered, and should not be: `Detail::Reason` says why.
+    Silence,
+    /// A request could not be answered because every address it may have is taken.
+    PoolFull,
+    /// A lease could not be written, so its ACK was withheld.
+    CommitFailed,
+    /// A TFTP transfer began.
+    TransferStarted,
+    /// A TFTP transfer ended well.
+    TransferFinished,
+    /// A TFTP transfer was refused or given up.
+    TransferFailed,
+}
+
+impl Kind {
+    /// The word that stands in log lines and in `events`: the field's own name in capitals where it has one.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Discover => "DISCOVER",
+            Kind::Offer => "OFFER",
+            Kind::Request => "REQUEST",
+            Kind::Ack => "ACK",
+            Kind::Nak => "NAK",
+            Kind::Decline => "DECLINE",
+            Kind::Release => "RELEASE",
+            Kind::Inform => "INFORM",
+            Kind::Bootp => "BOOTREQUEST",
+            Kind::BootReply => "BOOTREPLY",
+            Kind::Silence => "silence",
+            Kind::PoolFull => "pool full",
+            Kind::CommitFailed => "lease not written",
+            Kind::TransferStarted => "TFTP start",
+            Kind::TransferFinished => "TFTP done",
+            Kind::TransferFailed => "TFTP failed",
+        }
+    }
+
+    /// How loud the event is in the log.
+    pub fn level(self) -> tracing::Level {
+        match self {
+            Kind::Silence => tracing::Level::DEBUG,
+            Kind::Nak | Kind::Decline | Kind::PoolFull | Kind::TransferFailed => {
+                tracing::Level::WARN
+            }
+            Kind::CommitFailed => tracing::Level::ERROR,
+            _ => tracing::Level::INFO,
+        }
+    }
+}
+
+/// A boot file or TFTP file name as far as it fits into a log line.
+pub type FileName = Short<64>;
+
+/// What else is known, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    #[default]
+    None,
+    /// Of a request: what the machine says it is.
+    Client {
+        /// Option 93, the first architecture named.
+        architecture: Option<u16>,
+        /// The stage it is in: `firmware`, `iPXE`, or empty.
+        stage: &'static str,
+    },
+    /// Of an OFFER or ACK.
+    Answer {
+        /// The boot file; empty when none was sent.
+        file: FileName,
+        /// The lease time in seconds; `u32::MAX` is for ever.
+        lease_seconds: u32,
+    },
+    /// Why a request was refused or not answered.
+    Reason(&'static str),
+    /// Of a TFTP transfer.
+    Transfer {
+        /// The file.
+        file: FileName,
+        /// Bytes of file data that were (or are to be) sent.
+        bytes: u64,
+        /// From the request to the end; zero at the start.
+        took: Duration,
+        /// Agreed block size in bytes.
+        blksize: u16,
+        /// Agreed window in blocks.
+        windowsize: u16,
+        /// Blocks sent more than once.
+        retransmits: u32,
+        /// Why it failed; empty when it did not.
+        reason: &'static str,
+    },
+}
+
+/// One thing that happened to one machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BootEvent {
+    /// What happened.
+    pub kind: Kind,
+    /// Whom it happened to; empty where only an address is known, as in TFTP.
+    pub chaddr: Chaddr,
+    /// The address it has, is offered or asks for; unspecified when there is none.
+    pub address: Ipv4Addr,
+    /// The interface the datagram came in on; 0 when unknown.
+    pub ifindex: u32,
+    /// The relay agent it came through (giaddr); unspecified when direct.
+    pub relay: Ipv4Addr,
+    /// What else is known.
+    pub detail: Detail,
+}
+
+impl BootEvent {
+    /// An event of a direct client without detail; fill in the rest with struct update syntax.
+    pub fn new(kind: Kind, chaddr: &[u8], address: Ipv4Addr) -> Self {
+        Self {
+            kind,
+            chaddr: Chaddr::new(chaddr),
+            address,
+            ifindex: 0,
+            relay: Ipv4Addr::UNSPECIFIED,
+            detail: Detail::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_text_is_cut_and_shown_without_control_characters() {
+        assert_eq!(Short::<4>::new(b"abcdef").as_slice(), b"abcd");
+        assert_eq!(format!("{:?}", FileName::new(b"a\x1b[2Jb\n")), "a\\x1b[2Jb\\n");
+    }
+
+    #[test]
+    fn hardware_addresses_read_as_people_write_them() {
+        assert_eq!(
+            Chaddr::new(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]).to_string(),
+            "52:54:00:12:34:56"
+        );
+        assert_eq!(Chaddr::new(&[]).to_string(), "");
+        assert_eq!(Chaddr::new(&[1; 20]).as_slice().len(), 16);
+    }
+}

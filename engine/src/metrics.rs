@@ -1,0 +1,313 @@
+//! Counters of the running server.
+//!
+//! Every shard, and the committer, writes its own block and nobody else's: a count is a relaxed load and a relaxed
+//! store, no locked instruction. Readers (the metrics page, `bootstorm status`) see each number a moment late and
+//! never torn. What the numbers are called on the metrics page stands in `control/exposition.rs`.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crossbeam::utils::CachePadded;
+
+/// A number that only grows. One writer, any number of readers.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `count`. Only the owner of the block may call it: two writers would lose counts.
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Takes over a total that is counted elsewhere, as the kernel's drops are.
+    pub fn set(&self, total: u64) {
+        self.0.store(total, Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down. One writer, any number of readers.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// The number as it is now.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The number as it was set last.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Counters told apart by a small index: a message type, a reason.
+#[derive(Debug)]
+pub struct Counters<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> Counters<N> {
+    /// Adds one to the counter of `index`; what lies beyond the last counter is counted in the last.
+    pub fn increment(&self, index: usize) {
+        self.0[index.min(N - 1)].increment();
+    }
+
+    /// The counter of `index`, for totals counted elsewhere; beyond the last it is the last.
+    pub fn at(&self, index: usize) -> &Counter {
+        &self.0[index.min(N - 1)]
+    }
+
+    /// All counts, by index.
+    pub fn values(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().map(Counter::get)
+    }
+
+    /// The sum over all indices.
+    pub fn total(&self) -> u64 {
+        self.values().fold(0, u64::wrapping_add)
+    }
+}
+
+/// Upper bounds of the latency buckets in nanoseconds: two an octave from 1 µs (1, 1.5, 2, 3, 4, 6 … µs) to 8.4 s, so
+/// a quantile read from them is off by a fifth at most.
+pub const LATENCY_BOUNDS: [u64; 47] = {
+    let mut bounds = [0; 47];
+    let mut i = 0;
+    while i < bounds.len() {
+        let octave = 1_000 << (i / 2);
+        bounds[i] = if i % 2 == 0 { octave } else { octave / 2 * 3 };
+        i += 1;
+    }
+    bounds
+};
+
+/// Upper bounds of the buckets that count how many leases one commit carried: powers of two.
+pub const BATCH_BOUNDS: [u64; 14] = {
+    let mut bounds = [0; 14];
+    let mut i = 0;
+    while i < bounds.len() {
+        bounds[i] = 1 << i;
+        i += 1;
+    }
+    bounds
+};
+
+/// How often a value fell between two bounds. One writer, any number of readers.
+#[derive(Debug)]
+pub struct Histogram<const N: usize> {
+    bounds: &'static [u64; N],
+    buckets: [Counter; N],
+    beyond: Counter,
+    sum: Counter,
+}
+
+impl<const N: usize> Histogram<N> {
+    /// An empty histogram over `bounds`, which rise.
+    pub fn new(bounds: &'static [u64; N]) -> Self {
+        Self {
+            bounds,
+            buckets: std::array::from_fn(|_| Counter::default()),
+            beyond: Counter::default(),
+            sum: Counter::default(),
+        }
+    }
+
+    /// Counts one value, in the unit of the bounds.
+    pub fn observe(&self, value: u64) {
+        let bucket = self.bounds.partition_point(|&bound| bound < value);
+        self.buckets.get(bucket).unwrap_or(&self.beyond).increment();
+        self.sum.add(value);
+    }
+
+    /// (upper bound, how many values were at most that), rising.
+    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let mut total = 0u64;
+        self.bounds.iter().zip(&self.buckets).map(move |(&bound, bucket)| {
+            total = total.wrapping_add(bucket.get());
+            (bound, total)
+        })
+    }
+
+    /// How many values lay above the last bound.
+    pub fn beyond(&self) -> u64 {
+        self.beyond.get()
+    }
+
+    /// The sum of all values, in the unit of the bounds.
+    pub fn sum(&self) -> u64 {
+        self.sum.get()
+    }
+}
+
+/// A histogram of durations.
+#[derive(Debug)]
+pub struct Latency(Histogram<47>);
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self(Histogram::new(&LATENCY_BOUNDS))
+    }
+}
+
+impl Latency {
+    /// Counts one duration.
+    pub fn observe(&self, took: Duration) {
+        self.0.observe(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// The buckets, in nanoseconds.
+    pub fn histogram(&self) -> &Histogram<47> {
+        &self.0
+    }
+}
+
+/// DHCP message types 1 to 18 (option 53), and 0 for BOOTP without the option.
+pub const MESSAGE_TYPES: usize = 19;
+/// Room for the reasons of one kind: silences, parse errors, drops.
+pub const REASONS: usize = 32;
+
+/// What one shard counts. It is the only writer.
+#[derive(Debug, Default)]
+pub struct ShardMetrics {
+    /// DHCP messages received, by message type; 0 is BOOTP.
+    pub received: Counters<MESSAGE_TYPES>,
+    /// DHCP replies handed to the kernel, by message type; 0 is BOOTP.
+    pub replies: Counters<MESSAGE_TYPES>,
+    /// Requests that were not answered, by reason.
+    pub silences: Counters<REASONS>,
+    /// Datagrams that are not DHCP messages, by what is wrong with them.
+    pub parse_errors: Counters<REASONS>,
+    /// Datagrams and replies lost, by reason, the kernel's receive drops among them. Totals of the packet engine.
+    pub drops: Counters<REASONS>,
+    /// Replies that were due and could not be sent: no free slot, or the kernel refused them.
+    pub send_failures: Counter,
+    /// ACKs that wait for their lease to be on disk.
+    pub commits_pending: Gauge,
+    /// ACKs withheld because their lease could not be written.
+    pub commits_failed: Counter,
+    /// From reading a request to handing its reply to the kernel, the wait for the disk included.
+    pub reply_latency: Latency,
+    /// What the shard's TFTP transfers count.
+    pub tftp: TftpMetrics,
+}
+
+/// What the TFTP transfers of one shard count.
+#[derive(Debug, Default)]
+pub struct TftpMetrics {
+    /// Read and write requests received.
+    pub requests: Counter,
+    /// Requests refused with an ERROR packet, and why is in the log.
+    pub refused: Counter,
+    /// Transfers that ended with their last block acknowledged.
+    pub finished: Counter,
+    /// Transfers given up: timed out, or ended by the client with an ERROR.
+    pub failed: Counter,
+    /// Bytes of file data sent, each retransmission counted again.
+    pub bytes: Counter,
+    /// Blocks sent again.
+    pub retransmits: Counter,
+    /// Transfers under way.
+    pub active: Gauge,
+}
+
+/// What the committer of leases counts. It is the only writer.
+#[derive(Debug)]
+pub struct CommitMetrics {
+    /// Leases made durable.
+    pub leases: Counter,
+    /// Batches that could not be written.
+    pub failures: Counter,
+    /// Leases a batch.
+    pub batch_size: Histogram<14>,
+    /// From closing a batch to its being on disk.
+    pub latency: Latency,
+}
+
+impl Default for CommitMetrics {
+    fn default() -> Self {
+        Self {
+            leases: Counter::default(),
+            failures: Counter::default(),
+            batch_size: Histogram::new(&BATCH_BOUNDS),
+            latency: Latency::default(),
+        }
+    }
+}
+
+/// All counters of one server.
+#[derive(Debug)]
+pub struct Metrics {
+    shards: Box<[CachePadded<ShardMetrics>]>,
+    /// The committer's.
+    pub commits: CachePadded<CommitMetrics>,
+}
+
+impl Metrics {
+    /// Counters for `shards` shards, all zero.
+    pub fn new(shards: usize) -> Self {
+        Self {
+            shards: (0..shards).map(|_| CachePadded::default()).collect(),
+            commits: CachePadded::default(),
+        }
+    }
+
+    /// The block of one shard. `None` beyond the last.
+    pub fn shard(&self, shard: usize) -> Option<&ShardMetrics> {
+        self.shards.get(shard).map(|padded| &**padded)
+    }
+
+    /// The blocks of all shards, in order.
+    pub fn shards(&self) -> impl ExactSizeIterator<Item = &ShardMetrics> {
+        self.shards.iter().map(|padded| &**padded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_bounds_rise_two_an_octave() {
+        assert_eq!(&LATENCY_BOUNDS[..5], &[1_000, 1_500, 2_000, 3_000, 4_000]);
+        assert!(LATENCY_BOUNDS.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(LATENCY_BOUNDS[46], 8_388_608_000);
+    }
+
+    #[test]
+    fn a_value_falls_into_the_first_bucket_that_holds_it() {
+        let latency = Latency::default();
+        latency.observe(Duration::from_nanos(1_000));
+        latency.observe(Duration::from_nanos(1_001));
+        latency.observe(Duration::from_secs(3_600));
+        let cumulative: Vec<_> = latency.histogram().cumulative().collect();
+        assert_eq!(cumulative[0], (1_000, 1));
+        assert_eq!(cumulative[1], (1_500, 2));
+        assert_eq!(cumulative[46], (8_388_608_000, 2));
+        assert_eq!(latency.histogram().beyond(), 1);
+        assert_eq!(latency.histogram().sum(), 2_001 + 3_600_000_000_000);
+    }
+
+    #[test]
+    fn an_index_beyond_the_last_counter_counts_in_the_last() {
+        let counters = Counters::<4>::default();
+        counters.increment(1);
+        counters.increment(9);
+        assert_eq!(counters.values().collect::<Vec<_>>(), [0, 1, 0, 1]);
+        assert_eq!(counters.total(), 2);
+    }
+}
