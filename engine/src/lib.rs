@@ -1,4 +1,5 @@
 //! The bootstorm server: DHCP, TFTP and leases for machines that boot from the network.
 
+pub mod config;
 pub mod event;
 pub mod metrics;

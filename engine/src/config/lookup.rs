@@ -1,0 +1,183 @@
+//! Finding things in the model: by address with binary search, by what identifies a host by hash.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::Ipv4Addr;
+
+use super::{
+    Class, ClassId, Dhcp, Group, GroupId, Host, HostId, HostKey, Network, NetworkId, Pool, PoolId,
+    Subnet, SubnetId,
+};
+
+/// Hosts that share one key: nearly always one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Hosts {
+    One(HostId),
+    Several(Vec<HostId>),
+}
+
+/// Host ids under one key, in the order of the configuration.
+pub type HostIds<'c> = &'c [HostId];
+
+impl Hosts {
+    fn push(&mut self, id: HostId) {
+        match self {
+            Self::One(first) => *self = Self::Several(vec![*first, id]),
+            Self::Several(ids) => ids.push(id),
+        }
+    }
+
+    fn as_slice(&self) -> HostIds<'_> {
+        match self {
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Several(ids) => ids,
+        }
+    }
+}
+
+/// Hash maps over [`Dhcp::hosts`]; built once, when the lists are complete.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    hardware: HashMap<Box<[u8]>, Hosts>,
+    uuid: HashMap<[u8; 16], Hosts>,
+    client_id: HashMap<Box<[u8]>, Hosts>,
+    /// Hosts with a circuit-id; a remote-id they name as well is compared after the lookup.
+    circuit_id: HashMap<Box<[u8]>, Hosts>,
+    /// Hosts with a remote-id and no circuit-id.
+    remote_id: HashMap<Box<[u8]>, Hosts>,
+    ip: HashMap<Ipv4Addr, HostId>,
+}
+
+impl Index {
+    pub(super) fn of(hosts: &[Host]) -> Self {
+        let mut index = Self::default();
+        for (id, host) in (0..).map(HostId).zip(hosts) {
+            for key in &host.keys {
+                match key.clone() {
+                    HostKey::Hardware(bytes) => insert(&mut index.hardware, bytes, id),
+                    HostKey::Uuid(bytes) => insert(&mut index.uuid, bytes, id),
+                    HostKey::ClientId(bytes) => insert(&mut index.client_id, bytes, id),
+                    HostKey::Circuit { circuit_id: Some(bytes), .. } => {
+                        insert(&mut index.circuit_id, bytes, id);
+                    }
+                    HostKey::Circuit { circuit_id: None, remote_id: Some(bytes) } => {
+                        insert(&mut index.remote_id, bytes, id);
+                    }
+                    HostKey::Circuit { circuit_id: None, remote_id: None } => {}
+                }
+            }
+            for &ip in &host.ips {
+                index.ip.insert(ip, id);
+            }
+        }
+        index
+    }
+}
+
+fn insert<K: Eq + Hash>(map: &mut HashMap<K, Hosts>, key: K, id: HostId) {
+    map.entry(key).and_modify(|hosts| hosts.push(id)).or_insert(Hosts::One(id));
+}
+
+fn ids(hosts: Option<&Hosts>) -> HostIds<'_> {
+    hosts.map_or(&[], Hosts::as_slice)
+}
+
+impl Dhcp {
+    /// Makes the hosts findable; to be called when the list of hosts is complete.
+    pub fn index_hosts(&mut self) {
+        self.index = Index::of(&self.hosts);
+    }
+
+    /// The network of an id of this model. Ids of another model may panic here and below.
+    pub fn network(&self, id: NetworkId) -> &Network {
+        &self.networks[id.index()]
+    }
+
+    /// The subnet of an id.
+    pub fn subnet(&self, id: SubnetId) -> &Subnet {
+        &self.subnets[id.index()]
+    }
+
+    /// The pool of an id.
+    pub fn pool(&self, id: PoolId) -> &Pool {
+        &self.pools[id.index()]
+    }
+
+    /// The class of an id.
+    pub fn class(&self, id: ClassId) -> &Class {
+        &self.classes[id.index()]
+    }
+
+    /// The group of an id.
+    pub fn group(&self, id: GroupId) -> &Group {
+        &self.groups[id.index()]
+    }
+
+    /// The host of an id.
+    pub fn host(&self, id: HostId) -> &Host {
+        &self.hosts[id.index()]
+    }
+
+    /// The subnet that holds `address`.
+    pub fn subnet_of(&self, address: Ipv4Addr) -> Option<SubnetId> {
+        let after = self.subnets.partition_point(|subnet| subnet.prefix.network() <= address);
+        let index = after.checked_sub(1)?;
+        let id = SubnetId(u32::try_from(index).ok()?);
+        self.subnets[index].prefix.contains(address).then_some(id)
+    }
+
+    /// The pool that holds `address`.
+    pub fn pool_of(&self, address: Ipv4Addr) -> Option<PoolId> {
+        let after = self.pools.partition_point(|pool| pool.range.0 <= address);
+        let index = after.checked_sub(1)?;
+        let id = PoolId(u32::try_from(index).ok()?);
+        (address <= self.pools[index].range.1).then_some(id)
+    }
+
+    /// Hosts with this hardware address: several when a machine stands in several networks.
+    pub fn hosts_by_hardware(&self, chaddr: &[u8]) -> HostIds<'_> {
+        ids(self.index.hardware.get(chaddr))
+    }
+
+    /// Hosts with this UUID (option 97), in the byte order of its text.
+    pub fn hosts_by_uuid(&self, uuid: &[u8; 16]) -> HostIds<'_> {
+        ids(self.index.uuid.get(uuid))
+    }
+
+    /// Hosts with this client identifier (option 61).
+    pub fn hosts_by_client_id(&self, client_id: &[u8]) -> HostIds<'_> {
+        ids(self.index.client_id.get(client_id))
+    }
+
+    /// Hosts plugged in where the relay agent (option 82) says.
+    pub fn hosts_by_circuit<'c>(
+        &'c self,
+        circuit_id: Option<&[u8]>,
+        remote_id: Option<&'c [u8]>,
+    ) -> impl Iterator<Item = HostId> + use<'c> {
+        let exact = ids(circuit_id.and_then(|bytes| self.index.circuit_id.get(bytes)));
+        let switch = ids(remote_id.and_then(|bytes| self.index.remote_id.get(bytes)));
+        let agrees = move |id: &HostId| {
+            self.host(*id).keys.iter().any(|key| match key {
+                HostKey::Circuit { circuit_id: Some(_), remote_id: Some(wanted) } => {
+                    remote_id == Some(wanted)
+                }
+                HostKey::Circuit { circuit_id: Some(_), remote_id: None } => true,
+                _ => false,
+            })
+        };
+        exact.iter().copied().filter(agrees).chain(switch.iter().copied())
+    }
+
+    /// The host that owns `address`; nobody else is ever given it.
+    pub fn host_by_ip(&self, address: Ipv4Addr) -> Option<HostId> {
+        self.index.ip.get(&address).copied()
+    }
+
+    /// The address of a host in a network.
+    pub fn host_address(&self, host: HostId, network: NetworkId) -> Option<Ipv4Addr> {
+        self.host(host).ips.iter().copied().find(|&ip| {
+            self.subnet_of(ip).is_some_and(|subnet| self.subnet(subnet).network == network)
+        })
+    }
+}

@@ -1,0 +1,414 @@
+//! The model: everything the server is told, validated.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::lookup::Index;
+use super::{ClientMatch, LeaseTime, Prefix, Scope};
+
+/// A whole configuration. Immutable: a reload makes another.
+#[derive(Debug)]
+pub struct Config {
+    /// Interfaces, shards, privileges, place of the state.
+    pub server: Server,
+    /// Who gets which address, options and boot file.
+    pub dhcp: Dhcp,
+    /// The TFTP service; `None` when there is no `[tftp]` table, and no TFTP then.
+    pub tftp: Option<Tftp>,
+    /// Metrics and control.
+    pub control: Control,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The files it was read from: the one named first, then what it includes.
+    pub sources: Vec<PathBuf>,
+}
+
+/// `[server]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// Interfaces to serve; `None` is every interface with an IPv4 address.
+    pub interfaces: Option<Vec<String>>,
+    /// Where leases and the control socket live.
+    pub state_dir: PathBuf,
+    /// Number of shards, at least 1; `None` is one for each core the process may use.
+    pub shards: Option<usize>,
+    /// Which packet engine.
+    pub engine: EngineChoice,
+    /// The user to become once the sockets are open; `None` stays.
+    pub user: Option<String>,
+    /// The group to become; `None` is the user's own.
+    pub group: Option<String>,
+    /// Which foreign DHCP servers do not stop the first start.
+    pub allow_other_servers: OtherServers,
+}
+
+/// `engine` of `[server]`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum EngineChoice {
+    /// io_uring, and recvmmsg/sendmmsg with one warning where io_uring is denied.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// recvmmsg and sendmmsg.
+    Mmsg,
+}
+
+/// `allow-other-servers` of `[server]`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum OtherServers {
+    /// None: a foreign OFFER at the first start ends it.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// Those with these server identifiers or source addresses.
+    List(Vec<Ipv4Addr>),
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident,)*) => {$(
+        $(#[$doc])*
+        #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $name(pub(super) u32);
+
+        impl $name {
+            /// The place in the list, from 0.
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A place in [`Dhcp::networks`].
+    NetworkId,
+    /// A place in [`Dhcp::subnets`].
+    SubnetId,
+    /// A place in [`Dhcp::pools`].
+    PoolId,
+    /// A place in [`Dhcp::classes`].
+    ClassId,
+    /// A place in [`Dhcp::groups`].
+    GroupId,
+    /// A place in [`Dhcp::hosts`].
+    HostId,
+}
+
+/// `[dhcp]`. The lists never change once the model is built, and ids index them.
+#[derive(Debug)]
+pub struct Dhcp {
+    /// Whether this server may say NAK to clients it does not know.
+    pub authoritative: bool,
+    /// What tells one machine from another.
+    pub identity: Identity,
+    /// Whether a machine without a `[[dhcp.host]]` gets an answer.
+    pub unknown_clients: UnknownClients,
+    /// How long an address that was offered waits for its REQUEST.
+    pub offer_time: Duration,
+    /// How long an address that a client declined is left alone.
+    pub decline_time: Duration,
+    /// How long to wait for an echo reply before an address is offered; `None` does not ask.
+    pub ping_check: Option<Duration>,
+    /// What holds for everybody.
+    pub global: Scope,
+    /// Shared networks; a subnet without one has a network of its own.
+    pub networks: Vec<Network>,
+    /// Subnets by rising address; no two overlap.
+    pub subnets: Vec<Subnet>,
+    /// Pools by rising address; no two overlap.
+    pub pools: Vec<Pool>,
+    /// Classes in the order of the configuration.
+    pub classes: Vec<Class>,
+    /// Groups of hosts.
+    pub groups: Vec<Group>,
+    /// Known machines.
+    pub hosts: Vec<Host>,
+    pub(super) index: Index,
+}
+
+/// `identity` of `[dhcp]`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum Identity {
+    /// The hardware address: firmware, iPXE and installer are one machine, whatever client
+    /// identifiers they send.
+    #[default]
+    Hardware,
+    /// The client identifier if there is one (RFC 2131, section 4.2).
+    ClientId,
+}
+
+/// `unknown-clients` of `[dhcp]`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum UnknownClients {
+    /// They get addresses from pools that allow them.
+    #[default]
+    Allow,
+    /// They are not answered.
+    Ignore,
+}
+
+/// Subnets on one link, between which a client may be placed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Network {
+    /// `None` for the network of a single subnet without `shared-network`.
+    pub name: Option<String>,
+    /// What holds in all its subnets.
+    pub scope: Scope,
+    /// Its subnets by rising address.
+    pub subnets: Vec<SubnetId>,
+}
+
+/// `[[dhcp.subnet]]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subnet {
+    /// The link it is on.
+    pub network: NetworkId,
+    /// Its addresses.
+    pub prefix: Prefix,
+    /// What holds in it.
+    pub scope: Scope,
+    /// Its pools by rising address.
+    pub pools: Vec<PoolId>,
+}
+
+/// Addresses to give to machines that have none of their own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pool {
+    /// The subnet that holds it.
+    pub subnet: SubnetId,
+    /// First and last address, both included.
+    pub range: (Ipv4Addr, Ipv4Addr),
+    /// What holds for clients with an address of it.
+    pub scope: Scope,
+    /// Who may use it; empty is everybody.
+    pub allow: Vec<Permit>,
+    /// Who may not, whatever `allow` says.
+    pub deny: Vec<Permit>,
+    /// Only members of this class may use it.
+    pub class: Option<ClassId>,
+}
+
+/// One entry of `allow` or `deny`.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Permit {
+    /// Everybody.
+    All,
+    /// Machines with a `[[dhcp.host]]`.
+    Known,
+    /// Machines without.
+    Unknown,
+    /// Machines that speak BOOTP (RFC 951), not DHCP.
+    Bootp,
+    /// Members of the class.
+    Member(ClassId),
+}
+
+/// `[[dhcp.class]]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Class {
+    /// Its name, unique.
+    pub name: String,
+    /// Conditions in the words of boot rules; without any, nobody is a member by them.
+    pub matches: ClientMatch,
+    /// A condition in dhcpd's expression syntax, as text.
+    pub test: Option<String>,
+    /// What holds for members.
+    pub scope: Scope,
+}
+
+/// `[[dhcp.group]]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Group {
+    /// `None` when its hosts stand inside it.
+    pub name: Option<String>,
+    /// What holds for its hosts.
+    pub scope: Scope,
+}
+
+/// `[[dhcp.host]]`: a machine that is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Host {
+    /// Its name, unique.
+    pub name: String,
+    /// What identifies it; any one of them is enough.
+    pub keys: Vec<HostKey>,
+    /// Its addresses, at most one in each network; none means that it takes one from a pool.
+    pub ips: Vec<Ipv4Addr>,
+    /// The group it belongs to.
+    pub group: Option<GroupId>,
+    /// What holds for it.
+    pub scope: Scope,
+}
+
+/// What identifies a host.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum HostKey {
+    /// `chaddr`, 1 to 16 bytes.
+    Hardware(Box<[u8]>),
+    /// Option 97, in the byte order of its text.
+    Uuid([u8; 16]),
+    /// Option 61, whole, with its type octet.
+    ClientId(Box<[u8]>),
+    /// Option 82: the port and the switch it is plugged into. Where both are given, both must match.
+    Circuit {
+        /// Sub-option 1.
+        circuit_id: Option<Box<[u8]>>,
+        /// Sub-option 2.
+        remote_id: Option<Box<[u8]>>,
+    },
+}
+
+/// `[tftp]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tftp {
+    /// The directory that no request leaves.
+    pub root: PathBuf,
+    /// Whether clients may write.
+    pub upload: bool,
+    /// The largest blksize to agree to (RFC 2348), 8 to 65464.
+    pub max_blksize: u16,
+    /// The largest windowsize to agree to (RFC 7440), 1 to 65535.
+    pub max_windowsize: u16,
+    /// Whether a blksize is cut to the path's MTU.
+    pub clamp_to_mtu: bool,
+    /// Transfers at one time, over all shards.
+    pub max_transfers: u32,
+    /// Transfers at one time for one client address.
+    pub max_transfers_per_client: u32,
+    /// Ports to send from, first and last; `None` takes what the kernel gives.
+    pub port_range: Option<(u16, u16)>,
+    /// How file names are rewritten, in order.
+    pub map: Vec<MapRule>,
+    /// Whether a name that does not exist finds one that differs in case only.
+    pub case_insensitive: bool,
+    /// Bytes of memory for framed images, over all shards.
+    pub image_budget: u64,
+    /// How long to wait for an ACK before anything is known of the round trip.
+    pub timeout: Duration,
+    /// Retransmissions of one window before a transfer is given up.
+    pub retries: u32,
+}
+
+/// One line of a map file: an operation, a pattern, a replacement.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MapRule {
+    /// The letters of the operation, as tftpd-hpa has them: `r`, `rg`, `ri`, `a`, ...
+    pub operation: String,
+    /// A regular expression.
+    pub pattern: String,
+    /// What replaces the match; empty where the operation needs none.
+    pub replacement: String,
+}
+
+/// `[control]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Control {
+    /// Where metrics are served by HTTP; `None` is nowhere.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `[log]`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Log {
+    /// The least important level that is written.
+    pub level: LogLevel,
+    /// Lines for people or for programs.
+    pub format: LogFormat,
+}
+
+/// `level` of `[log]`.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum LogLevel {
+    /// Only what needs a person.
+    Error,
+    /// And what may soon.
+    Warn,
+    /// And one line for each boot event.
+    #[default]
+    Info,
+    /// And why each decision was taken.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+/// `format` of `[log]`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum LogFormat {
+    /// One line of text for each event.
+    #[default]
+    Human,
+    /// One JSON object for each event.
+    Json,
+}
+
+impl Dhcp {
+    /// Lease time where no scope sets one.
+    pub const DEFAULT_LEASE_TIME: LeaseTime = LeaseTime::from_seconds(3600);
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            interfaces: None,
+            state_dir: PathBuf::from("/var/lib/bootstorm"),
+            shards: None,
+            engine: EngineChoice::default(),
+            user: None,
+            group: None,
+            allow_other_servers: OtherServers::default(),
+        }
+    }
+}
+
+impl Default for Dhcp {
+    fn default() -> Self {
+        Self {
+            authoritative: false,
+            identity: Identity::default(),
+            unknown_clients: UnknownClients::default(),
+            offer_time: Duration::from_secs(60),
+            // Long enough to find the intruder, short enough for a pool that is nearly full.
+            decline_time: Duration::from_secs(15 * 60),
+            ping_check: None,
+            global: Scope::default(),
+            networks: Vec::new(),
+            subnets: Vec::new(),
+            pools: Vec::new(),
+            classes: Vec::new(),
+            groups: Vec::new(),
+            hosts: Vec::new(),
+            index: Index::default(),
+        }
+    }
+}
+
+impl Tftp {
+    /// The service of `root` with every other key at its default.
+    pub fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            upload: false,
+            max_blksize: 65464,
+            max_windowsize: 64,
+            clamp_to_mtu: true,
+            max_transfers: 16_384,
+            max_transfers_per_client: 16,
+            port_range: None,
+            map: Vec::new(),
+            case_insensitive: false,
+            image_budget: 512 << 20,
+            timeout: Duration::from_secs(1),
+            retries: 6,
+        }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9547))) }
+    }
+}

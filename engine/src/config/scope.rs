@@ -1,0 +1,231 @@
+//! Scopes: what may be set for everybody, a network, a subnet, a pool, a class, a group or a host,
+//! and which of them wins.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{ClassId, Dhcp, GroupId, HostId, NetworkId, OptionSet, PoolId, SubnetId};
+
+/// A lease time as the wire has it: whole seconds, or infinite (RFC 2131, section 3.3).
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LeaseTime(u32);
+
+impl LeaseTime {
+    /// The lease that never ends, 0xffffffff on the wire. It is greater than every other.
+    pub const INFINITE: Self = Self(u32::MAX);
+
+    /// A lease time of that many seconds; `u32::MAX` is [`LeaseTime::INFINITE`].
+    pub const fn from_seconds(seconds: u32) -> Self {
+        Self(seconds)
+    }
+
+    /// Seconds as options 51, 58 and 59 carry them; `u32::MAX` for an infinite lease.
+    pub const fn seconds(self) -> u32 {
+        self.0
+    }
+
+    /// Whether the lease never ends.
+    pub const fn is_infinite(self) -> bool {
+        self.0 == u32::MAX
+    }
+
+    /// How long the lease runs; `None` when it never ends.
+    pub fn duration(self) -> Option<Duration> {
+        (!self.is_infinite()).then(|| Duration::from_secs(u64::from(self.0)))
+    }
+}
+
+/// What every level of the configuration may set. Narrower levels win, key by key: see
+/// [`ScopeChain`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Scope {
+    /// Options to send when the client asks for them.
+    pub options: OptionSet,
+    /// Codes to send whether the client asks or not; the levels add up.
+    pub always_send: Vec<u8>,
+    /// Which boot file a machine gets; the first rule that matches decides.
+    pub boot: Vec<BootRule>,
+    /// The lease a client gets that names no wish of its own.
+    pub lease_time: Option<LeaseTime>,
+    /// A client's wish (option 51) is raised to this.
+    pub min_lease_time: Option<LeaseTime>,
+    /// A client's wish (option 51) is cut to this.
+    pub max_lease_time: Option<LeaseTime>,
+    /// The TFTP server of the next stage (`siaddr`, option 66); default is this server.
+    pub next_server: Option<Ipv4Addr>,
+    /// The text for `sname`, at most 63 bytes.
+    pub server_name: Option<Box<[u8]>>,
+}
+
+/// One line of `boot`: if the client matches, this is what it boots.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BootRule {
+    /// Who is meant; a rule without conditions matches everybody.
+    pub matches: ClientMatch,
+    /// What it gets.
+    pub file: BootFile,
+    /// Where from, if the rule says other than its scope.
+    pub next_server: Option<Ipv4Addr>,
+}
+
+/// What a boot rule sends. The bytes are as written, without a closing NUL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BootFile {
+    /// `file = "none"`: no boot file at all.
+    None,
+    /// A path for TFTP. Longer than 127 bytes it fits option 67 only.
+    File(Box<[u8]>),
+    /// A URL for firmware or iPXE that fetches by HTTP.
+    Url(Box<[u8]>),
+}
+
+/// Conditions on a client, of a boot rule or a class. Every kind that has entries must match, and
+/// matches if one of its entries does.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClientMatch {
+    /// Equal to a user class of the client (option 77, raw or by RFC 3004).
+    pub user_class: Vec<Box<[u8]>>,
+    /// The beginning of the client's vendor class (option 60): `PXEClient` matches
+    /// `PXEClient:Arch:00007:UNDI:003016`.
+    pub vendor_class: Vec<Box<[u8]>>,
+    /// Processor and firmware (option 93, RFC 4578): the codes of the names and numbers given.
+    pub arch: Vec<u16>,
+    /// The beginning of `chaddr`, 1 to 16 bytes.
+    pub mac_prefix: Vec<Box<[u8]>>,
+    /// The machine's UUID (option 97) in the byte order of its text.
+    pub uuid: Vec<[u8; 16]>,
+    /// Equal to the relay agent's circuit-id (option 82, sub-option 1).
+    pub circuit_id: Vec<Box<[u8]>>,
+    /// Equal to the relay agent's remote-id (option 82, sub-option 2).
+    pub remote_id: Vec<Box<[u8]>>,
+    /// The client is a member of the class. Always empty in the conditions of a class.
+    pub class: Vec<ClassId>,
+}
+
+impl ClientMatch {
+    /// Whether there is no condition, so that everybody matches.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the conditions look at what tells firmware from iPXE and later stages. A rule that
+    /// does not may hand a boot loader to itself.
+    pub fn knows_stage(&self) -> bool {
+        !(self.user_class.is_empty() && self.vendor_class.is_empty() && self.class.is_empty())
+    }
+}
+
+/// One level of the configuration, to say where a value came from.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ScopeId {
+    /// `[dhcp]`
+    Global,
+    /// `[[dhcp.shared-network]]`
+    Network(NetworkId),
+    /// `[[dhcp.subnet]]`
+    Subnet(SubnetId),
+    /// A pool of a subnet.
+    Pool(PoolId),
+    /// `[[dhcp.class]]`
+    Class(ClassId),
+    /// `[[dhcp.group]]`
+    Group(GroupId),
+    /// `[[dhcp.host]]`
+    Host(HostId),
+}
+
+/// The levels that hold for one client, of which the narrowest that says something wins:
+/// global, shared network, subnet, pool, class, group, host. Among classes the first wins.
+#[derive(Copy, Clone, Debug)]
+pub struct ScopeChain<'c> {
+    dhcp: &'c Dhcp,
+    subnet: Option<SubnetId>,
+    pool: Option<PoolId>,
+    classes: &'c [ClassId],
+    host: Option<HostId>,
+}
+
+impl<'c> ScopeChain<'c> {
+    /// The chain of a client in `subnet` and `pool`, member of `classes` in the order of the
+    /// configuration, known as `host`. The subnet brings its network, the host its group.
+    pub fn new(
+        dhcp: &'c Dhcp,
+        subnet: Option<SubnetId>,
+        pool: Option<PoolId>,
+        classes: &'c [ClassId],
+        host: Option<HostId>,
+    ) -> Self {
+        Self { dhcp, subnet, pool, classes, host }
+    }
+
+    /// The levels, the narrowest first.
+    pub fn narrowest_first(&self) -> impl Iterator<Item = (ScopeId, &'c Scope)> + use<'c> {
+        let dhcp = self.dhcp;
+        let host = self.host.map(|id| (ScopeId::Host(id), &dhcp.host(id).scope));
+        let group = self
+            .host
+            .and_then(|id| dhcp.host(id).group)
+            .map(|id| (ScopeId::Group(id), &dhcp.group(id).scope));
+        let classes =
+            self.classes.iter().map(move |&id| (ScopeId::Class(id), &dhcp.class(id).scope));
+        let pool = self.pool.map(|id| (ScopeId::Pool(id), &dhcp.pool(id).scope));
+        let subnet = self.subnet.map(|id| (ScopeId::Subnet(id), &dhcp.subnet(id).scope));
+        let network = self.subnet.map(|id| {
+            let id = dhcp.subnet(id).network;
+            (ScopeId::Network(id), &dhcp.network(id).scope)
+        });
+        host.into_iter()
+            .chain(group)
+            .chain(classes)
+            .chain(pool)
+            .chain(subnet)
+            .chain(network)
+            .chain(std::iter::once((ScopeId::Global, &dhcp.global)))
+    }
+
+    /// The value of option `code` and the level it comes from.
+    pub fn option(&self, code: u8) -> Option<(&'c [u8], ScopeId)> {
+        self.first(|scope| scope.options.get(code))
+    }
+
+    /// The lease time for a client without a wish; see [`Scope::lease_time`].
+    pub fn lease_time(&self) -> LeaseTime {
+        self.first(|scope| scope.lease_time).map_or(Dhcp::DEFAULT_LEASE_TIME, |(time, _)| time)
+    }
+
+    /// The lease time for a client that asks for `wish` (option 51): its wish within
+    /// `min-lease-time` and `max-lease-time`, which both are `lease-time` unless they are set.
+    pub fn lease_time_for(&self, wish: LeaseTime) -> LeaseTime {
+        let usual = self.lease_time();
+        let least = self.first(|scope| scope.min_lease_time).map_or(usual, |(time, _)| time);
+        let most = self.first(|scope| scope.max_lease_time).map_or(usual, |(time, _)| time);
+        wish.max(least).min(most)
+    }
+
+    /// The TFTP server of the next stage, if the configuration names one.
+    pub fn next_server(&self) -> Option<Ipv4Addr> {
+        self.first(|scope| scope.next_server).map(|(address, _)| address)
+    }
+
+    /// The text for `sname`, if the configuration has one.
+    pub fn server_name(&self) -> Option<&'c [u8]> {
+        self.first(|scope| scope.server_name.as_deref()).map(|(name, _)| name)
+    }
+
+    /// Whether some level sends option `code` to clients that did not ask for it.
+    pub fn always_sends(&self, code: u8) -> bool {
+        self.narrowest_first().any(|(_, scope)| scope.always_send.contains(&code))
+    }
+
+    /// The narrowest boot rule that `matches` says is the client's, and its level.
+    pub fn boot_rule(
+        &self,
+        mut matches: impl FnMut(&'c BootRule) -> bool,
+    ) -> Option<(&'c BootRule, ScopeId)> {
+        self.first(|scope| scope.boot.iter().find(|rule| matches(rule)))
+    }
+
+    fn first<T>(&self, mut get: impl FnMut(&'c Scope) -> Option<T>) -> Option<(T, ScopeId)> {
+        self.narrowest_first().find_map(|(id, scope)| get(scope).map(|value| (value, id)))
+    }
+}
