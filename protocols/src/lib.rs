@@ -1,3 +1,4 @@
 //! DHCP and TFTP as bytes and rules: no I/O, no clock, no thread, no lock; parsing and writing allocate nothing.
 
+pub mod tftp;
 pub mod time;

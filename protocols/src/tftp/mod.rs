@@ -1,0 +1,30 @@
+//! TFTP: packets, option negotiation, and the two ends of one transfer as plain state machines.
+//!
+//! Sources: RFC 1350 (protocol), RFC 2347 (option extension), RFC 2348 (blksize), RFC 2349 (timeout
+//! and tsize), RFC 7440 (windowsize), and the `rollover` option that tftp-hpa and atftp know.
+//!
+//! The state machines count blocks; they never see a byte of the file, read no clock and send
+//! nothing. Whoever drives them hands in what arrived and what time it is, asks what is to be sent,
+//! and reports what has been sent. Blocks carry their absolute number (the first is 1) as a `u64`;
+//! only [`Rollover`] knows the 16 bits on the wire.
+
+mod block;
+mod negotiate;
+pub mod netascii;
+mod packet;
+mod receiver;
+mod rtt;
+mod sender;
+
+pub use block::Rollover;
+pub use negotiate::{
+    DEFAULT_BLKSIZE, Direction, Limits, MAX_BLKSIZE, MIN_BLKSIZE, Negotiated, Refused, accept,
+    blksize_for_mtu, negotiate,
+};
+pub use packet::{
+    ACK_LEN, DATA_HEADER_LEN, ErrorCode, Mode, NoRoom, OptionWriter, Options, Packet, ParseError,
+    Request, ack, data_header, write_error, write_request,
+};
+pub use receiver::{Arrived, Receiver, ReceiverSend};
+pub use rtt::{GaveUp, Patience};
+pub use sender::{Acked, Sender, SenderSend};

@@ -1,0 +1,493 @@
+//! The six packets of TFTP (RFC 1350 section 5, RFC 2347): a checked view and writers.
+
+use thiserror::Error;
+
+use super::block::Rollover;
+
+/// Bytes before the data of a DATA packet: opcode and block number.
+pub const DATA_HEADER_LEN: usize = 4;
+/// Length of an ACK packet.
+pub const ACK_LEN: usize = 4;
+
+const RRQ: u16 = 1;
+const WRQ: u16 = 2;
+const DATA: u16 = 3;
+const ACK: u16 = 4;
+const ERROR: u16 = 5;
+const OACK: u16 = 6;
+
+/// Error codes of RFC 1350 (0 to 7) and RFC 2347 (8).
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ErrorCode {
+    /// 0: see the message. Firmware that only asked for the size ends its transfer so.
+    NotDefined,
+    /// 1: no such file.
+    FileNotFound,
+    /// 2: the file exists, and its reader or writer is not allowed to have it.
+    AccessViolation,
+    /// 3: no room for an upload.
+    DiskFull,
+    /// 4: a packet that makes no sense here.
+    IllegalOperation,
+    /// 5: this pair of ports has no transfer.
+    UnknownTransfer,
+    /// 6: the file of an upload is there already.
+    FileExists,
+    /// 7: only the `mail` mode of RFC 783 used it.
+    NoSuchUser,
+    /// 8: the options are not acceptable (RFC 2347).
+    OptionRefused,
+    /// A code that no RFC defines.
+    Unknown(u16),
+}
+
+impl ErrorCode {
+    /// The code on the wire.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::NotDefined => 0,
+            Self::FileNotFound => 1,
+            Self::AccessViolation => 2,
+            Self::DiskFull => 3,
+            Self::IllegalOperation => 4,
+            Self::UnknownTransfer => 5,
+            Self::FileExists => 6,
+            Self::NoSuchUser => 7,
+            Self::OptionRefused => 8,
+            Self::Unknown(code) => code,
+        }
+    }
+}
+
+impl From<u16> for ErrorCode {
+    fn from(code: u16) -> Self {
+        match code {
+            0 => Self::NotDefined,
+            1 => Self::FileNotFound,
+            2 => Self::AccessViolation,
+            3 => Self::DiskFull,
+            4 => Self::IllegalOperation,
+            5 => Self::UnknownTransfer,
+            6 => Self::FileExists,
+            7 => Self::NoSuchUser,
+            8 => Self::OptionRefused,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+/// How the bytes of the file travel.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Mode {
+    /// As they are.
+    Octet,
+    /// With line ends as CR LF and a bare CR as CR NUL (see [`super::netascii`]).
+    Netascii,
+}
+
+impl Mode {
+    /// The name in a request.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Octet => "octet",
+            Self::Netascii => "netascii",
+        }
+    }
+}
+
+/// Why bytes are not a TFTP packet.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Error)]
+pub enum ParseError {
+    /// Shorter than its kind can be.
+    #[error("packet is too short")]
+    Short,
+    /// An opcode that no RFC defines.
+    #[error("unknown opcode {0}")]
+    Opcode(u16),
+    /// A request whose last string does not end with NUL.
+    #[error("request does not end with NUL")]
+    Unterminated,
+    /// A request with an empty file name.
+    #[error("request names no file")]
+    NoFileName,
+    /// A mode other than octet and netascii; `mail` is obsolete since RFC 1350.
+    #[error("unknown transfer mode")]
+    Mode,
+}
+
+/// One packet, borrowed from the bytes that arrived.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Packet<'a> {
+    /// RRQ: the client wants to read.
+    Read(Request<'a>),
+    /// WRQ: the client wants to write.
+    Write(Request<'a>),
+    /// DATA with the block's number on the wire.
+    Data {
+        /// Block number as on the wire.
+        block: u16,
+        /// The block's bytes.
+        data: &'a [u8],
+    },
+    /// ACK with the block's number on the wire.
+    Ack {
+        /// Block number as on the wire.
+        block: u16,
+    },
+    /// ERROR: the transfer is over.
+    Error {
+        /// Why.
+        code: ErrorCode,
+        /// For people; not necessarily UTF-8, without the NUL at its end.
+        message: &'a [u8],
+    },
+    /// OACK: the options that the other side accepted.
+    OptionAck(Options<'a>),
+}
+
+/// RRQ or WRQ.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Request<'a> {
+    /// As sent, not empty and without NUL; not necessarily UTF-8.
+    pub filename: &'a [u8],
+    /// How the bytes travel.
+    pub mode: Mode,
+    /// What the client asks for.
+    pub options: Options<'a>,
+}
+
+impl<'a> Packet<'a> {
+    /// Reads one datagram.
+    ///
+    /// # Errors
+    /// [`ParseError`] names what is wrong; no input panics. Bytes behind an ACK are ignored, for
+    /// some firmware pads it.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let (opcode, rest) = split_u16(bytes)?;
+        match opcode {
+            RRQ => Request::parse(rest).map(Packet::Read),
+            WRQ => Request::parse(rest).map(Packet::Write),
+            DATA => split_u16(rest).map(|(block, data)| Packet::Data { block, data }),
+            ACK => split_u16(rest).map(|(block, _)| Packet::Ack { block }),
+            ERROR => {
+                let (code, text) = split_u16(rest)?;
+                // A message that lacks its NUL is still a message.
+                let message = split_nul(text).map_or(text, |(message, _)| message);
+                Ok(Packet::Error { code: code.into(), message })
+            }
+            OACK => Options::parse(rest).map(Packet::OptionAck),
+            other => Err(ParseError::Opcode(other)),
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let (filename, rest) = split_nul(bytes).ok_or(ParseError::Unterminated)?;
+        let (mode, rest) = split_nul(rest).ok_or(ParseError::Unterminated)?;
+        if filename.is_empty() {
+            return Err(ParseError::NoFileName);
+        }
+        let mode = [Mode::Octet, Mode::Netascii]
+            .into_iter()
+            .find(|known| known.name().as_bytes().eq_ignore_ascii_case(mode))
+            .ok_or(ParseError::Mode)?;
+        Ok(Self { filename, mode, options: Options::parse(rest)? })
+    }
+}
+
+/// Names and values of a request or an OACK (RFC 2347 section 2).
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Options<'a> {
+    /// Empty, or NUL-terminated.
+    bytes: &'a [u8],
+}
+
+impl<'a> Options<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        match bytes.last() {
+            None | Some(0) => Ok(Self { bytes }),
+            Some(_) => Err(ParseError::Unterminated),
+        }
+    }
+
+    /// Names and values in their order. Pairs with an empty half, which are padding, and a last
+    /// name without a value are left out.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let mut rest = self.bytes;
+        std::iter::from_fn(move || {
+            let (name, after_name) = split_nul(rest)?;
+            let (value, after_value) = split_nul(after_name)?;
+            rest = after_value;
+            Some((name, value))
+        })
+        .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+    }
+
+    /// The value of the option `name`, whose case does not matter. RFC 2347 allows an option
+    /// once; where a client repeats it, the first counts.
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.iter()
+            .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
+    }
+
+    /// Whether there is no option at all.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+}
+
+fn split_u16(bytes: &[u8]) -> Result<(u16, &[u8]), ParseError> {
+    let (head, rest) = bytes.split_first_chunk().ok_or(ParseError::Short)?;
+    Ok((u16::from_be_bytes(*head), rest))
+}
+
+/// What stands before the first NUL, and what stands behind it.
+fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|&byte| byte == 0)?;
+    let (text, rest) = bytes.split_at(end);
+    Some((text, rest.get(1..)?))
+}
+
+/// The four bytes before the data of the absolute block `block`.
+pub fn data_header(block: u64, rollover: Rollover) -> [u8; DATA_HEADER_LEN] {
+    two(DATA, rollover.wire(block))
+}
+
+/// A whole ACK of the absolute block `block`.
+pub fn ack(block: u64, rollover: Rollover) -> [u8; ACK_LEN] {
+    two(ACK, rollover.wire(block))
+}
+
+fn two(first: u16, second: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (first.to_be_bytes(), second.to_be_bytes());
+    [a, b, c, d]
+}
+
+/// The buffer is too small for the packet.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Error)]
+#[error("no room for the packet")]
+pub struct NoRoom;
+
+/// Writes a whole ERROR and returns its length. The message is cut where the buffer ends.
+///
+/// # Errors
+/// [`NoRoom`] when not even an empty message fits (5 bytes).
+pub fn write_error(buf: &mut [u8], code: ErrorCode, message: &str) -> Result<usize, NoRoom> {
+    let room = buf.len().checked_sub(DATA_HEADER_LEN + 1).ok_or(NoRoom)?;
+    let text = message.as_bytes();
+    // A NUL inside would end the message early; everything behind it would be lost anyway.
+    let text = split_nul(text).map_or(text, |(head, _)| head);
+    let text = text.get(..room).unwrap_or(text);
+    let mut out = Out::new(buf);
+    out.put(&two(ERROR, code.code()))?;
+    out.text(text)?;
+    Ok(out.len)
+}
+
+/// Starts RRQ (or WRQ) in `buf`; add options with the writer.
+///
+/// # Errors
+/// [`NoRoom`] when the buffer is too small for name and mode.
+pub fn write_request<'b>(
+    buf: &'b mut [u8],
+    write: bool,
+    filename: &[u8],
+    mode: Mode,
+) -> Result<OptionWriter<'b>, NoRoom> {
+    let mut out = Out::new(buf);
+    out.put(&if write { WRQ } else { RRQ }.to_be_bytes())?;
+    out.text(filename)?;
+    out.text(mode.name().as_bytes())?;
+    Ok(OptionWriter { out })
+}
+
+/// Appends options to a request or an OACK.
+#[derive(Debug)]
+pub struct OptionWriter<'b> {
+    out: Out<'b>,
+}
+
+impl<'b> OptionWriter<'b> {
+    /// Starts an OACK in `buf`.
+    ///
+    /// # Errors
+    /// [`NoRoom`] when the buffer holds less than 2 bytes.
+    pub fn option_ack(buf: &'b mut [u8]) -> Result<Self, NoRoom> {
+        let mut out = Out::new(buf);
+        out.put(&OACK.to_be_bytes())?;
+        Ok(Self { out })
+    }
+
+    /// Adds one option with a decimal value.
+    ///
+    /// # Errors
+    /// [`NoRoom`] when it does not fit.
+    pub fn number(&mut self, name: &str, value: u64) -> Result<&mut Self, NoRoom> {
+        self.out.text(name.as_bytes())?;
+        // A u64 has at most 20 decimal digits.
+        let mut digits = [0u8; 20];
+        let (mut at, mut left) = (digits.len(), value);
+        loop {
+            at -= 1;
+            // A remainder of 10 fits one byte; 20 digits hold every u64, so `at` stays in range.
+            digits[at] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        self.out.text(digits.get(at..).unwrap_or_default())?;
+        Ok(self)
+    }
+
+    /// The packet's length.
+    pub fn finish(self) -> usize {
+        self.out.len
+    }
+}
+
+#[derive(Debug)]
+struct Out<'b> {
+    buf: &'b mut [u8],
+    len: usize,
+}
+
+impl<'b> Out<'b> {
+    fn new(buf: &'b mut [u8]) -> Self {
+        Self { buf, len: 0 }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), NoRoom> {
+        let end = self.len.checked_add(bytes.len()).ok_or(NoRoom)?;
+        self.buf.get_mut(self.len..end).ok_or(NoRoom)?.copy_from_slice(bytes);
+        self.len = end;
+        Ok(())
+    }
+
+    fn text(&mut self, text: &[u8]) -> Result<(), NoRoom> {
+        self.put(text)?;
+        self.put(&[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8]) -> Request<'_> {
+        match Packet::parse(bytes) {
+            Ok(Packet::Read(request)) => request,
+            other => panic!("not a read request: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_as_edk2_sends_it() {
+        let request =
+            read(b"\0\x01efi/snponly.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0");
+        assert_eq!(request.filename, b"efi/snponly.efi");
+        assert_eq!(request.mode, Mode::Octet);
+        assert_eq!(request.options.get("tsize"), Some(&b"0"[..]));
+        assert_eq!(request.options.get("blksize"), Some(&b"1468"[..]));
+        assert_eq!(request.options.get("windowsize"), Some(&b"4"[..]));
+        assert_eq!(request.options.get("timeout"), None);
+    }
+
+    #[test]
+    fn names_of_options_and_modes_know_no_case() {
+        let request = read(b"\0\x01a\0OcTeT\0BLKSIZE\x00512\0");
+        assert_eq!(request.mode, Mode::Octet);
+        assert_eq!(request.options.get("blksize"), Some(&b"512"[..]));
+        assert_eq!(read(b"\0\x01a\0NETASCII\0").mode, Mode::Netascii);
+    }
+
+    #[test]
+    fn the_first_of_a_repeated_option_counts() {
+        let request = read(b"\0\x01a\0octet\0blksize\x001024\0blksize\x0065464\0");
+        assert_eq!(request.options.get("blksize"), Some(&b"1024"[..]));
+    }
+
+    #[test]
+    fn padding_and_a_name_without_value_are_no_options() {
+        assert!(read(b"\0\x01a\0octet\0\0\0\0").options.is_empty());
+        assert!(read(b"\0\x01a\0octet\0blksize\0").options.is_empty());
+        let padded = read(b"\0\x01a\0octet\0tsize\x000\0\0\0");
+        assert_eq!(padded.options.iter().count(), 1);
+    }
+
+    #[test]
+    fn broken_requests_are_refused_by_name() {
+        let refused = |bytes| Packet::parse(bytes).expect_err("must not parse");
+        assert_eq!(refused(b""), ParseError::Short);
+        assert_eq!(refused(b"\0"), ParseError::Short);
+        assert_eq!(refused(b"\0\x03\0"), ParseError::Short);
+        assert_eq!(refused(b"\0\x07\0\0"), ParseError::Opcode(7));
+        assert_eq!(refused(b"\0\x01name"), ParseError::Unterminated);
+        assert_eq!(refused(b"\0\x01name\0octet"), ParseError::Unterminated);
+        assert_eq!(refused(b"\0\x01name\0octet\0blksize\x001468"), ParseError::Unterminated);
+        assert_eq!(refused(b"\0\x01\0octet\0"), ParseError::NoFileName);
+        assert_eq!(refused(b"\0\x01a\0mail\0"), ParseError::Mode);
+    }
+
+    #[test]
+    fn an_error_needs_no_nul_and_an_ack_may_be_padded() {
+        let packet = Packet::parse(b"\0\x05\0\x08stop").unwrap();
+        assert_eq!(packet, Packet::Error { code: ErrorCode::OptionRefused, message: b"stop" });
+        assert_eq!(Packet::parse(b"\0\x04\x01\x02\0\0").unwrap(), Packet::Ack { block: 0x102 });
+    }
+
+    #[test]
+    fn writers_and_parser_agree() {
+        let mut buf = [0; 128];
+        let mut writer = write_request(&mut buf, true, b"up/load", Mode::Netascii).unwrap();
+        writer.number("tsize", u64::MAX).unwrap().number("blksize", 0).unwrap();
+        let len = writer.finish();
+        let Packet::Write(request) = Packet::parse(&buf[..len]).unwrap() else { panic!() };
+        assert_eq!(request.filename, b"up/load");
+        assert_eq!(request.options.get("tsize"), Some(&b"18446744073709551615"[..]));
+        assert_eq!(request.options.get("blksize"), Some(&b"0"[..]));
+
+        assert_eq!(ack(65_537, Rollover::ToZero), [0, 4, 0, 1]);
+        assert_eq!(data_header(65_536, Rollover::ToOne), [0, 3, 0, 1]);
+
+        let len = write_error(&mut buf[..12], ErrorCode::FileNotFound, "a long message").unwrap();
+        assert_eq!(&buf[..len], b"\0\x05\0\x01a long \0");
+        assert_eq!(write_error(&mut buf[..4], ErrorCode::FileNotFound, ""), Err(NoRoom));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            if let Ok(Packet::Read(request) | Packet::Write(request)) = Packet::parse(&bytes) {
+                prop_assert!(!request.filename.contains(&0));
+                for (name, value) in request.options.iter() {
+                    prop_assert!(!name.contains(&0) && !value.contains(&0));
+                }
+            }
+        }
+
+        #[test]
+        fn mutilated_requests_do_not_panic(at in 0usize..40, byte: u8, cut in 0usize..40) {
+            let mut bytes = *b"\0\x01pxelinux.0\0octet\0blksize\x001468\0tsize\x000\0";
+            bytes[at.min(bytes.len() - 1)] = byte;
+            let cut = cut.min(bytes.len());
+            if let Ok(Packet::Read(request)) = Packet::parse(&bytes[..cut]) {
+                let _ = request.options.iter().count();
+            }
+        }
+
+        #[test]
+        fn every_number_reads_back(value: u64) {
+            let mut buf = [0; 64];
+            let mut writer = OptionWriter::option_ack(&mut buf).unwrap();
+            writer.number("tsize", value).unwrap();
+            let len = writer.finish();
+            let Packet::OptionAck(options) = Packet::parse(&buf[..len]).unwrap() else { panic!() };
+            let text = std::str::from_utf8(options.get("tsize").unwrap()).unwrap();
+            prop_assert_eq!(text.parse::<u64>().unwrap(), value);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! When to send again and when to give up: RFC 6298's estimator, Karn's rule by the callers.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::time::Moment;
+
+/// How long one end waits for the other.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// First interval, before any round trip was measured (RFC 6298 section 2.1: 1 s).
+    pub initial: Duration,
+    /// Shortest interval. RFC 6298 asks for 1 s across the Internet; a machine room's round trip
+    /// is a thousandth of that, and a lost packet must not stop a machine for so long.
+    pub min: Duration,
+    /// Longest interval that back-off reaches.
+    pub max: Duration,
+    /// Repetitions in a row without an answer after which the transfer is given up.
+    pub tries: u32,
+    /// Silence after which it is given up even with tries left.
+    pub total: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_secs(1),
+            min: Duration::from_millis(200),
+            max: Duration::from_secs(5),
+            tries: 8,
+            total: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The other end has been silent for too long.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Error)]
+#[error("no answer after {tries} repetitions")]
+pub struct GaveUp {
+    /// Repetitions that went unanswered.
+    pub tries: u32,
+}
+
+/// The interval of one end of one transfer.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Retry {
+    patience: Patience,
+    /// The negotiated timeout: holds as it is, without estimate and back-off (RFC 2349).
+    agreed: Option<Duration>,
+    /// Smoothed round trip and its variation.
+    smoothed: Option<(Duration, Duration)>,
+    interval: Duration,
+    tries: u32,
+    /// Last sign of life.
+    heard: Moment,
+}
+
+impl Retry {
+    pub(super) fn new(patience: &Patience, agreed: Option<Duration>, now: Moment) -> Self {
+        Self {
+            patience: *patience,
+            agreed,
+            smoothed: None,
+            interval: patience.initial,
+            tries: 0,
+            heard: now,
+        }
+    }
+
+    /// Takes over the timeout that the other end has granted.
+    pub(super) fn agree(&mut self, timeout: Option<Duration>) {
+        self.agreed = timeout;
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        self.agreed.unwrap_or(self.interval)
+    }
+
+    /// The smoothed round trip, once there is one.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.smoothed.map(|(smoothed, _)| smoothed)
+    }
+
+    /// Feeds one measured round trip; only of packets sent once (Karn).
+    pub(super) fn sample(&mut self, round_trip: Duration) {
+        // RFC 6298 section 2.2 and 2.3: alpha 1/8, beta 1/4, K 4.
+        let (smoothed, variation) = match self.smoothed {
+            None => (round_trip, round_trip / 2),
+            Some((smoothed, variation)) => (
+                smoothed.saturating_mul(7).saturating_add(round_trip) / 8,
+                variation.saturating_mul(3).saturating_add(smoothed.abs_diff(round_trip)) / 4,
+            ),
+        };
+        self.smoothed = Some((smoothed, variation));
+        let interval = smoothed.saturating_add(variation.saturating_mul(4));
+        self.interval = interval.max(self.patience.min).min(self.patience.max);
+    }
+
+    /// The other end got on. The interval stays backed off until the next sample (RFC 6298
+    /// section 5.7 with Karn's rule): a client slower than the estimate would else get
+    /// everything twice for ever.
+    pub(super) fn progress(&mut self, now: Moment) {
+        self.tries = 0;
+        self.heard = now;
+    }
+
+    /// The interval went by without an answer: doubles it, or gives up.
+    pub(super) fn expired(&mut self, now: Moment) -> Result<(), GaveUp> {
+        // One repetition is due in any case, however long the agreed timeout.
+        let too_long = self.tries > 0 && now.since(self.heard) >= self.patience.total;
+        if self.tries >= self.patience.tries || too_long {
+            return Err(GaveUp { tries: self.tries });
+        }
+        self.tries += 1;
+        self.interval = self.interval.saturating_mul(2).min(self.patience.max);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn the_interval_follows_the_round_trip_within_its_limits() {
+        let patience = Patience::default();
+        let mut retry = Retry::new(&patience, None, Moment::default());
+        assert_eq!(retry.interval(), ms(1000));
+        retry.sample(ms(100));
+        assert_eq!(retry.interval(), ms(300));
+        for _ in 0..100 {
+            retry.sample(ms(1));
+        }
+        assert_eq!(retry.interval(), patience.min);
+        for _ in 0..100 {
+            retry.sample(ms(60_000));
+        }
+        assert_eq!(retry.interval(), patience.max);
+    }
+
+    #[test]
+    fn silence_doubles_the_interval_and_ends_it() {
+        let patience = Patience { tries: 4, ..Patience::default() };
+        let mut retry = Retry::new(&patience, None, Moment::default());
+        let mut now = Moment::default();
+        let mut waited = Vec::new();
+        let gave_up = loop {
+            waited.push(retry.interval().as_secs());
+            now = now + retry.interval();
+            if let Err(gave_up) = retry.expired(now) {
+                break gave_up;
+            }
+        };
+        assert_eq!(waited, [1, 2, 4, 5, 5]);
+        assert_eq!(gave_up, GaveUp { tries: 4 });
+    }
+
+    #[test]
+    fn a_sign_of_life_renews_the_tries_but_not_the_interval() {
+        let mut retry = Retry::new(&Patience::default(), None, Moment::default());
+        let now = Moment::default() + ms(1000);
+        retry.expired(now).unwrap();
+        retry.progress(now);
+        assert_eq!(retry.interval(), ms(2000));
+        retry.sample(ms(10));
+        assert_eq!(retry.interval(), ms(200));
+    }
+
+    #[test]
+    fn an_agreed_timeout_stands_and_total_silence_ends_it() {
+        let agreed = Some(Duration::from_secs(40));
+        let mut retry = Retry::new(&Patience::default(), agreed, Moment::default());
+        let mut now = Moment::default() + retry.interval();
+        retry.expired(now).unwrap();
+        assert_eq!(retry.interval(), Duration::from_secs(40));
+        now = now + retry.interval();
+        assert_eq!(retry.expired(now), Err(GaveUp { tries: 1 }));
+    }
+}

@@ -1,0 +1,241 @@
+//! The end that has the file.
+
+use crate::time::Moment;
+
+use super::block::Rollover;
+use super::negotiate::Negotiated;
+use super::rtt::{GaveUp, Patience, Retry};
+
+/// One transfer to a client: which blocks are due, and when they are due again.
+///
+/// Drive it so: report what of the file is at hand with [`content`](Self::content); send what
+/// [`pending`](Self::pending) names and report it with [`sent`](Self::sent) or
+/// [`sent_option_ack`](Self::sent_option_ack), until nothing is pending; hand in ACKs, and call
+/// [`on_deadline`](Self::on_deadline) when [`deadline`](Self::deadline) has come.
+///
+/// An ACK inside a window means: go on behind it, whatever was sent since (RFC 7440 section 4).
+/// A repeated ACK never makes more packets than the loss it may stand for: in lockstep it is
+/// ignored (RFC 1123 section 4.2.3.1, the Sorcerer's Apprentice), with windows it repeats a
+/// window at most once, and never one whose predecessor had been repeated, for then the ACK may
+/// be the answer to that repetition.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    rollover: Rollover,
+    /// Blocks a window holds.
+    window: u64,
+    /// The OACK has not been answered yet.
+    opening: bool,
+    /// The OACK is to be sent, for the first time or again.
+    option_ack_due: bool,
+    /// Highest block that the client has, 0 at first.
+    acked: u64,
+    /// The block to be sent next.
+    next: u64,
+    /// Highest block ever sent.
+    sent_until: u64,
+    /// The lowest block never sent twice, nor about to be; the OACK counts as block 0.
+    unrepeated: u64,
+    /// Highest block whose bytes are at hand.
+    ready: u64,
+    /// The short block at the end, once its number is known.
+    last: Option<u64>,
+    /// When the first, and when the latest block of the current window went out.
+    window_started: Moment,
+    latest_sent: Moment,
+    retry: Retry,
+    deadline: Option<Moment>,
+}
+
+/// What a [`Sender`] wants to have sent.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum SenderSend {
+    /// The OACK.
+    OptionAck,
+    /// The blocks `first .. first + count`; count is not 0. They may be sent in parts.
+    Blocks {
+        /// Absolute number of the first.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// What an ACK meant.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Acked {
+    /// The client has more than before.
+    Progress,
+    /// The client has the last block: the transfer is complete.
+    Finished,
+    /// A repeated ACK that reports the loss of a whole window's beginning: it is sent again.
+    Repeat,
+    /// Repeated, late, or of a block never sent: nothing follows from it.
+    Ignored,
+}
+
+impl Sender {
+    /// A transfer about to begin: with the OACK where there are options, with block 1 otherwise.
+    pub fn new(negotiated: &Negotiated, patience: &Patience, now: Moment) -> Self {
+        Self {
+            rollover: negotiated.rollover(),
+            window: negotiated.window_len().into(),
+            opening: negotiated.needs_option_ack(),
+            option_ack_due: negotiated.needs_option_ack(),
+            acked: 0,
+            next: 1,
+            sent_until: 0,
+            unrepeated: 0,
+            ready: 0,
+            last: None,
+            window_started: now,
+            latest_sent: now,
+            retry: Retry::new(patience, negotiated.timeout(), now),
+            deadline: None,
+        }
+    }
+
+    /// Says that the blocks up to `ready` can be sent, and which block is the last if that is
+    /// known. The last block is shorter than the block length, so a file whose length is a
+    /// multiple of it ends with an empty block, and an empty file is one empty block.
+    pub fn content(&mut self, ready: u64, last: Option<u64>) {
+        self.ready = ready;
+        self.last = last;
+    }
+
+    /// What is to be sent now.
+    pub fn pending(&self) -> Option<SenderSend> {
+        if self.opening {
+            return self.option_ack_due.then_some(SenderSend::OptionAck);
+        }
+        let until = self.window_end().min(self.ready);
+        let count = (until + 1).saturating_sub(self.next);
+        (count > 0).then_some(SenderSend::Blocks { first: self.next, count })
+    }
+
+    /// The OACK has been handed to the network.
+    pub fn sent_option_ack(&mut self, now: Moment) {
+        self.option_ack_due = false;
+        self.latest_sent = now;
+        self.deadline = Some(now + self.retry.interval());
+    }
+
+    /// The first `count` of the pending blocks have been handed to the network.
+    pub fn sent(&mut self, count: u64, now: Moment) {
+        if self.next == self.acked + 1 {
+            self.window_started = now;
+        }
+        self.latest_sent = now;
+        self.next += count;
+        self.sent_until = self.sent_until.max(self.next - 1);
+        self.deadline = Some(now + self.retry.interval());
+    }
+
+    /// An ACK of the wire's `block` arrived.
+    pub fn on_ack(&mut self, block: u16, now: Moment) -> Acked {
+        if self.opening {
+            let sent_before = !self.option_ack_due || self.unrepeated > 0;
+            if block != 0 || !sent_before {
+                return Acked::Ignored;
+            }
+            self.opening = false;
+            self.option_ack_due = false;
+            self.measure(0, now);
+            return self.advance(0, now);
+        }
+        match self.rollover.distance(self.acked, block) {
+            Some(0) if self.reports_loss(now) => {
+                self.go_back();
+                Acked::Repeat
+            }
+            Some(ahead @ 1..) if self.acked + ahead <= self.sent_until => {
+                self.measure(self.acked + ahead, now);
+                self.advance(self.acked + ahead, now)
+            }
+            _ => Acked::Ignored,
+        }
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) is to be called.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.deadline
+    }
+
+    /// Nobody answered in time: what was sent last becomes pending again.
+    ///
+    /// # Errors
+    /// [`GaveUp`] when patience is over; the transfer has failed.
+    pub fn on_deadline(&mut self, now: Moment) -> Result<(), GaveUp> {
+        if self.pending().is_some() || self.starved() {
+            // The client is not to blame: this end has not sent the window yet.
+            self.deadline = Some(now + self.retry.interval());
+            return Ok(());
+        }
+        self.retry.expired(now)?;
+        self.deadline = None;
+        if self.opening {
+            self.option_ack_due = true;
+            self.unrepeated = 1;
+        } else {
+            self.go_back();
+        }
+        Ok(())
+    }
+
+    /// Highest block that the client has acknowledged.
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// Whether the last block has been sent at least once.
+    pub fn sent_last(&self) -> bool {
+        self.last == Some(self.sent_until)
+    }
+
+    fn window_end(&self) -> u64 {
+        let end = self.acked.saturating_add(self.window);
+        self.last.map_or(end, |last| end.min(last))
+    }
+
+    /// Whether the window waits for bytes of the file.
+    fn starved(&self) -> bool {
+        !self.opening && self.next <= self.window_end() && self.next > self.ready
+    }
+
+    fn advance(&mut self, acked: u64, now: Moment) -> Acked {
+        self.retry.progress(now);
+        self.acked = acked;
+        self.deadline = None;
+        self.go_back();
+        if self.last == Some(acked) { Acked::Finished } else { Acked::Progress }
+    }
+
+    /// Goes on behind the last acknowledged block.
+    fn go_back(&mut self) {
+        self.next = self.acked + 1;
+        if self.sent_until > self.acked {
+            self.unrepeated = self.sent_until + 1;
+        }
+    }
+
+    /// Whether a repeated ACK tells of a lost block and is no echo.
+    fn reports_loss(&self, now: Moment) -> bool {
+        let outstanding = self.next > self.acked + 1;
+        let unrepeated = self.acked >= self.unrepeated;
+        // Sooner, it cannot be an answer to this window.
+        let answer = self
+            .retry
+            .round_trip()
+            .is_some_and(|round_trip| now.since(self.window_started) >= round_trip / 2);
+        self.window > 1 && outstanding && unrepeated && answer
+    }
+
+    /// Takes the round trip of the window that `acked` answers.
+    fn measure(&mut self, acked: u64, now: Moment) {
+        if acked < self.unrepeated {
+            return;
+        }
+        // An ACK inside a window answers some block of it, at the earliest the first.
+        let since = if acked == self.sent_until { self.latest_sent } else { self.window_started };
+        self.retry.sample(now.since(since));
+    }
+}
