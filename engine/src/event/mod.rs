@@ -3,6 +3,9 @@
 //! The rules and the TFTP transfers make them, the shard passes them on, and the log thread (`log.rs`) turns them into
 //! lines and gives them to whoever follows (`bootstorm events --follow`).
 
+pub mod bus;
+pub mod row;
+
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,0 +1,191 @@
+//! An event as people and programs read it: the fields of a log line and of a line of `bootstorm events --json`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BootEvent, Detail};
+
+/// One event with its fields by name. Absent fields are left out of the JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Row {
+    /// When the log thread took the event: RFC 3339, UTC, milliseconds.
+    pub time: String,
+    /// What happened, see [`super::Kind::name`].
+    pub event: String,
+    /// Hardware address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// Address offered, asked for or held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// Interface the datagram came in on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Relay agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
+    /// Architecture of the machine (option 93), by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// Stage of the boot the machine is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// Boot file or TFTP file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Lease time in seconds; 4294967295 is for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u32>,
+    /// Bytes of file data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// How long a finished transfer took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// TFTP block size in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blksize: Option<u16>,
+    /// TFTP window in blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windowsize: Option<u16>,
+    /// TFTP blocks sent more than once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retransmits: Option<u32>,
+    /// Why a request was refused or not answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Row {
+    /// The row of `event`, taken at `time`; `interface` is the name behind its `ifindex`.
+    pub fn new(event: &BootEvent, time: String, interface: Option<String>) -> Self {
+        let mut row = Self {
+            time,
+            event: event.kind.name().to_owned(),
+            mac: (!event.chaddr.is_empty()).then(|| event.chaddr.to_string()),
+            ip: (!event.address.is_unspecified()).then(|| event.address.to_string()),
+            relay: (!event.relay.is_unspecified()).then(|| event.relay.to_string()),
+            interface,
+            ..Self::default()
+        };
+        match event.detail {
+            Detail::None => {}
+            Detail::Client { architecture, stage } => {
+                row.arch = architecture.map(|code| code.to_string());
+                row.stage = given(stage);
+            }
+            Detail::Answer { file, lease_seconds } => {
+                row.file = (!file.is_empty()).then(|| format!("{file:?}"));
+                row.lease_seconds = (lease_seconds > 0).then_some(lease_seconds);
+            }
+            Detail::Reason(reason) => row.reason = given(reason),
+            Detail::Transfer { file, bytes, took, blksize, windowsize, retransmits, reason } => {
+                row.file = (!file.is_empty()).then(|| format!("{file:?}"));
+                row.bytes = Some(bytes);
+                row.seconds = (!took.is_zero()).then_some(took.as_secs_f64());
+                row.blksize = (blksize > 0).then_some(blksize);
+                row.windowsize = (windowsize > 0).then_some(windowsize);
+                row.retransmits = (retransmits > 0).then_some(retransmits);
+                row.reason = given(reason);
+            }
+        }
+        row
+    }
+
+    /// Megabytes a second of a finished transfer, as text.
+    pub fn rate(&self) -> Option<String> {
+        let (bytes, seconds) = (self.bytes?, self.seconds?);
+        Some(format!("{:.1} MB/s", bytes as f64 / seconds / 1e6))
+    }
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A line for people: time, event, hardware address and address first, the rest as key=value.
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:<9}", self.time, self.event)?;
+        for value in [&self.mac, &self.ip].into_iter().flatten() {
+            write!(f, " {value}")?;
+        }
+        let texts = [
+            ("via", &self.interface),
+            ("relay", &self.relay),
+            ("arch", &self.arch),
+            ("stage", &self.stage),
+            ("file", &self.file),
+            ("reason", &self.reason),
+        ];
+        for (key, value) in texts {
+            let Some(value) = value else { continue };
+            if value.contains([' ', '"']) {
+                write!(f, " {key}={value:?}")?;
+            } else {
+                write!(f, " {key}={value}")?;
+            }
+        }
+        let numbers = [
+            ("lease", self.lease_seconds.map(u64::from)),
+            ("bytes", self.bytes),
+            ("blksize", self.blksize.map(u64::from)),
+            ("windowsize", self.windowsize.map(u64::from)),
+            ("retransmits", self.retransmits.map(u64::from)),
+        ];
+        for (key, value) in numbers {
+            if let Some(value) = value {
+                write!(f, " {key}={value}")?;
+            }
+        }
+        if let Some(rate) = self.rate() {
+            write!(f, " ({rate})")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::super::{FileName, Kind};
+    use super::*;
+
+    #[test]
+    fn absent_fields_stay_out_of_the_json() {
+        let event = BootEvent::new(Kind::Release, &[2, 0, 0, 0, 0, 1], Ipv4Addr::new(10, 1, 4, 7));
+        let row = Row::new(&event, "2026-01-02T03:04:05.678Z".to_owned(), None);
+        let json = serde_json::to_string(&row).unwrap();
+        assert_eq!(
+            json,
+            r#"{"time":"2026-01-02T03:04:05.678Z","event":"RELEASE","mac":"02:00:00:00:00:01","ip":"10.1.4.7"}"#
+        );
+        assert_eq!(serde_json::from_str::<Row>(&json).unwrap(), row);
+    }
+
+    #[test]
+    fn a_transfer_tells_its_rate() {
+        let event = BootEvent {
+            detail: Detail::Transfer {
+                file: FileName::new(b"ipxe.efi"),
+                bytes: 3_000_000,
+                took: Duration::from_millis(500),
+                blksize: 1468,
+                windowsize: 16,
+                retransmits: 2,
+                reason: "",
+            },
+            ..BootEvent::new(Kind::TransferFinished, &[], Ipv4Addr::new(10, 1, 4, 7))
+        };
+        let row = Row::new(&event, "T".to_owned(), Some("eth1".to_owned()));
+        assert_eq!(
+            row.to_string(),
+            "T TFTP done 10.1.4.7 via=eth1 file=ipxe.efi bytes=3000000 blksize=1468 windowsize=16 \
+             retransmits=2 (6.0 MB/s)"
+        );
+    }
+}
