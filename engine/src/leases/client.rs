@@ -1,0 +1,280 @@
+//! Who holds a lease: the identity of a machine, and what is remembered about it.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::config::NetworkId;
+
+/// Bytes of an identity that fit without the heap. A hardware address takes 7 (its type and six
+/// bytes), a UUID 16, a client identifier of systemd or dhcpcd 15 to 23.
+const INLINE: usize = 29;
+
+/// What tells one machine from another in one network: a kind and bytes.
+///
+/// Cloning never allocates. Making one allocates only above 29 bytes, which no hardware address,
+/// UUID or common client identifier has.
+#[derive(Clone)]
+pub struct ClientKey(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Inline { kind: KeyKind, len: u8, bytes: [u8; INLINE] },
+    Shared { kind: KeyKind, bytes: Arc<[u8]> },
+}
+
+/// What a [`ClientKey`] is made of. The numbers are on disk and never change their meaning.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum KeyKind {
+    /// `htype` and `chaddr`.
+    Hardware = 1,
+    /// Option 61, whole, with its type octet.
+    ClientId = 2,
+    /// Option 97 without its type octet.
+    Uuid = 3,
+    /// Option 82: circuit-id and remote-id.
+    Circuit = 4,
+}
+
+impl KeyKind {
+    /// The kind of a number on disk.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Hardware, Self::ClientId, Self::Uuid, Self::Circuit]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}
+
+impl ClientKey {
+    /// The identity of those bytes. Two kinds never compare equal, whatever their bytes.
+    pub fn new(kind: KeyKind, bytes: &[u8]) -> Self {
+        match u8::try_from(bytes.len()) {
+            Ok(len) if bytes.len() <= INLINE => {
+                let mut inline = [0; INLINE];
+                inline[..bytes.len()].copy_from_slice(bytes);
+                Self(Repr::Inline { kind, len, bytes: inline })
+            }
+            _ => Self(Repr::Shared { kind, bytes: bytes.into() }),
+        }
+    }
+
+    /// A machine by its hardware address.
+    pub fn hardware(hardware: &Hardware) -> Self {
+        let mut bytes = [0; 17];
+        bytes[0] = hardware.htype;
+        let address = hardware.address();
+        bytes[1..=address.len()].copy_from_slice(address);
+        Self::new(KeyKind::Hardware, &bytes[..=address.len()])
+    }
+
+    /// A machine by its client identifier (option 61), type octet included.
+    pub fn client_id(client_id: &[u8]) -> Self {
+        Self::new(KeyKind::ClientId, client_id)
+    }
+
+    /// A machine by its UUID (option 97), in the byte order of its text.
+    pub fn uuid(uuid: &[u8; 16]) -> Self {
+        Self::new(KeyKind::Uuid, uuid)
+    }
+
+    /// What it is made of.
+    pub fn kind(&self) -> KeyKind {
+        match self.0 {
+            Repr::Inline { kind, .. } | Repr::Shared { kind, .. } => kind,
+        }
+    }
+
+    /// Its bytes, without the kind.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Inline { len, bytes, .. } => &bytes[..usize::from(*len)],
+            Repr::Shared { bytes, .. } => bytes,
+        }
+    }
+}
+
+impl PartialEq for ClientKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for ClientKey {}
+
+impl Hash for ClientKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u8(self.kind() as u8);
+        state.write(self.bytes());
+    }
+}
+
+impl fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}:", self.kind())?;
+        self.bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// `htype` and `chaddr` of a machine (RFC 2131, section 2). `Display` gives the usual text,
+/// `52:54:00:12:34:56`.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Hardware {
+    htype: u8,
+    len: u8,
+    address: [u8; 16],
+}
+
+impl Hardware {
+    /// A hardware address; of more than 16 bytes only the first 16 count, as `chaddr` has no more.
+    pub fn new(htype: u8, address: &[u8]) -> Self {
+        let mut bytes = [0; 16];
+        let len = address.len().min(16);
+        bytes[..len].copy_from_slice(&address[..len]);
+        // At most 16.
+        Self { htype, len: len as u8, address: bytes }
+    }
+
+    /// An Ethernet address.
+    pub fn ethernet(address: [u8; 6]) -> Self {
+        Self::new(1, &address)
+    }
+
+    /// The kind of network, 1 for Ethernet (IANA hardware types).
+    pub fn htype(&self) -> u8 {
+        self.htype
+    }
+
+    /// The address, 0 to 16 bytes; none for a client that has `hlen` 0 (RFC 4390).
+    pub fn address(&self) -> &[u8] {
+        &self.address[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Display for Hardware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.address().iter().enumerate() {
+            if index > 0 {
+                f.write_str(":")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Hardware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{self}", self.htype)
+    }
+}
+
+/// What a message says about its sender, borrowed from it.
+#[derive(Copy, Clone, Debug)]
+pub struct Client<'a> {
+    /// The shared network it is on.
+    pub network: NetworkId,
+    /// Its identity there.
+    pub key: &'a ClientKey,
+    /// Its hardware address.
+    pub hardware: Hardware,
+    /// What else it or its relay agent said.
+    pub notes: Said<'a>,
+}
+
+/// What a message says besides identity. `None` is silence: what an earlier message said is kept,
+/// because a renewal by unicast passes no relay agent.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Said<'a> {
+    /// Option 61.
+    pub client_id: Option<&'a [u8]>,
+    /// Option 12, not checked.
+    pub hostname: Option<&'a [u8]>,
+    /// Option 82, sub-option 1.
+    pub circuit_id: Option<&'a [u8]>,
+    /// Option 82, sub-option 2.
+    pub remote_id: Option<&'a [u8]>,
+}
+
+/// What is remembered of a client besides identity. At most [`Notes::LIMIT`] bytes each.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Notes {
+    /// Option 61.
+    pub client_id: Option<Box<[u8]>>,
+    /// Option 12, not checked: never print it raw.
+    pub hostname: Option<Box<[u8]>>,
+    /// Option 82, sub-option 1.
+    pub circuit_id: Option<Box<[u8]>>,
+    /// Option 82, sub-option 2.
+    pub remote_id: Option<Box<[u8]>>,
+}
+
+impl Notes {
+    /// Longer values are not remembered. With every value this long a record stays under 512
+    /// bytes, the smallest unit that a disk writes whole.
+    pub const LIMIT: usize = 96;
+
+    /// What is known after a message: the old notes when it says nothing new, which allocates
+    /// nothing.
+    pub(super) fn updated(old: Option<&Arc<Self>>, said: &Said<'_>) -> Option<Arc<Self>> {
+        let known = old.map(Arc::as_ref);
+        let news = |said: Option<&[u8]>, known: Option<&[u8]>| {
+            said.is_some_and(|said| said.len() <= Self::LIMIT && known != Some(said))
+        };
+        let unchanged = !news(said.client_id, known.and_then(|notes| notes.client_id.as_deref()))
+            && !news(said.hostname, known.and_then(|notes| notes.hostname.as_deref()))
+            && !news(said.circuit_id, known.and_then(|notes| notes.circuit_id.as_deref()))
+            && !news(said.remote_id, known.and_then(|notes| notes.remote_id.as_deref()));
+        if unchanged {
+            return old.cloned();
+        }
+        let mut notes = known.cloned().unwrap_or_default();
+        let keep = |place: &mut Option<Box<[u8]>>, said: Option<&[u8]>| {
+            if let Some(said) = said.filter(|said| said.len() <= Self::LIMIT) {
+                *place = Some(said.into());
+            }
+        };
+        keep(&mut notes.client_id, said.client_id);
+        keep(&mut notes.hostname, said.hostname);
+        keep(&mut notes.circuit_id, said.circuit_id);
+        keep(&mut notes.remote_id, said.remote_id);
+        Some(Arc::new(notes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_never_mix_and_length_counts() {
+        let bytes = [1, 0x52, 0x54, 0, 0x12, 0x34, 0x56];
+        let hardware = Hardware::ethernet([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        assert_eq!(ClientKey::hardware(&hardware), ClientKey::new(KeyKind::Hardware, &bytes));
+        assert_ne!(ClientKey::hardware(&hardware), ClientKey::client_id(&bytes));
+        assert_ne!(ClientKey::client_id(&[1, 0]), ClientKey::client_id(&[1]));
+        let long = [7; 200];
+        assert_eq!(ClientKey::client_id(&long), ClientKey::client_id(&long).clone());
+        assert_eq!(ClientKey::client_id(&long).bytes(), long);
+        assert_eq!(hardware.to_string(), "52:54:00:12:34:56");
+        assert_eq!(size_of::<ClientKey>(), 32);
+    }
+
+    #[test]
+    fn a_renewal_that_says_less_keeps_what_the_relay_agent_said() {
+        let relayed =
+            Said { circuit_id: Some(b"port7"), hostname: Some(b"n01"), ..Said::default() };
+        let first = Notes::updated(None, &relayed).unwrap();
+        let unicast = Said { hostname: Some(b"n01"), ..Said::default() };
+        let second = Notes::updated(Some(&first), &unicast).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        let moved = Said { circuit_id: Some(b"port9"), ..Said::default() };
+        let third = Notes::updated(Some(&second), &moved).unwrap();
+        assert_eq!(third.circuit_id.as_deref(), Some(&b"port9"[..]));
+        assert_eq!(third.hostname.as_deref(), Some(&b"n01"[..]));
+        assert!(Notes::updated(None, &Said::default()).is_none());
+        let huge = [0; Notes::LIMIT + 1];
+        let too_long = Said { hostname: Some(&huge), ..Said::default() };
+        assert!(Notes::updated(None, &too_long).is_none());
+    }
+}
