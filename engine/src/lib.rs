@@ -2,6 +2,6 @@
 
 pub mod config;
 pub mod event;
-pub mod log;
 pub mod leases;
+pub mod log;
 pub mod metrics;

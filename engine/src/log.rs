@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use std::thread::{self, JoinHandle, Thread};
@@ -17,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use crate::config::{LogFormat, LogLevel};
 use crate::event::BootEvent;
 use crate::event::bus::EventBus;
 use crate::event::row::Row;
@@ -31,28 +31,15 @@ const TURN: usize = 1024;
 /// How long the log thread lets events gather before it looks again.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// `2026-01-02 03:04:05.678  INFO ACK mac=… ip=…`
-    #[default]
-    Human,
-    /// One JSON object a line.
-    Json,
-}
-
-/// A level nobody knows.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a log level; write error, warn, info, debug or trace")]
-pub struct UnknownLevel(String);
-
-/// Reads a level: `error`, `warn`, `info`, `debug` or `trace`.
-pub fn level(text: &str) -> Result<LevelFilter, UnknownLevel> {
-    LevelFilter::from_str(text).map_err(|_| UnknownLevel(text.to_owned()))
-}
-
 /// Sends all log lines of the process to standard error. Only the first call has an effect.
-pub fn init(format: LogFormat, level: LevelFilter) {
+pub fn init(format: LogFormat, level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt()
         .with_writer(io::stderr)
@@ -377,13 +364,18 @@ mod tests {
 
     use super::*;
     use crate::event::Kind;
+    use crate::leases::Hardware;
 
     fn sink(shared: &Arc<Shared>) -> EventSink {
         EventSink { shared: shared.clone(), shard: 0, thread: thread::current(), pushed: false }
     }
 
     fn ack(host: u32) -> BootEvent {
-        BootEvent::new(Kind::Ack, &[2, 0, 0, 0, 0, 1], Ipv4Addr::from(0x0a01_0000 + host))
+        BootEvent::new(
+            Kind::Ack,
+            Hardware::ethernet([2, 0, 0, 0, 0, 1]),
+            Ipv4Addr::from(0x0a01_0000 + host),
+        )
     }
 
     /// `LevelFilter::current()` is process-wide; the tests want every level on.
@@ -462,11 +454,5 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, 200);
-    }
-
-    #[test]
-    fn an_unknown_level_says_which_there_are() {
-        assert_eq!(level("info").unwrap(), LevelFilter::INFO);
-        assert!(level("loud").unwrap_err().to_string().contains("write error, warn, info"));
     }
 }

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::BootEvent;
 use super::row::Row;
-use super::{BootEvent, Chaddr};
+use crate::leases::Hardware;
 
 /// Events that may wait for one follower before it loses some.
 const BACKLOG: usize = 4096;
@@ -36,17 +37,17 @@ struct Follower {
 
 #[derive(Debug)]
 struct Filter {
-    chaddr: Chaddr,
+    hardware: Hardware,
     addresses: HashSet<Ipv4Addr>,
 }
 
 impl Filter {
     /// TFTP knows no hardware address, so the machine's addresses are learnt from its DHCP events.
     fn admits(&mut self, event: &BootEvent) -> bool {
-        if event.chaddr.is_empty() {
+        if event.hardware.address().is_empty() {
             return self.addresses.contains(&event.address);
         }
-        if event.chaddr != self.chaddr {
+        if event.hardware.address() != self.hardware.address() {
             self.addresses.remove(&event.address);
             return false;
         }
@@ -78,10 +79,10 @@ impl Subscription {
 
 impl EventBus {
     /// Follows all events, or those of one machine.
-    pub fn subscribe(&self, only: Option<Chaddr>) -> Subscription {
+    pub fn subscribe(&self, only: Option<Hardware>) -> Subscription {
         let (sender, queue) = mpsc::channel(BACKLOG);
         let lost = Arc::new(AtomicU64::new(0));
-        let filter = only.map(|chaddr| Filter { chaddr, addresses: HashSet::new() });
+        let filter = only.map(|hardware| Filter { hardware, addresses: HashSet::new() });
         let mut list = self.0.list.lock();
         list.push(Follower { filter, queue: sender, lost: lost.clone() });
         self.0.count.store(list.len(), Relaxed);
@@ -136,11 +137,20 @@ mod tests {
     use super::super::Kind;
     use super::*;
 
-    const MINE: [u8; 6] = [2, 0, 0, 0, 0, 1];
-    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+    fn mine() -> Hardware {
+        Hardware::ethernet([2, 0, 0, 0, 0, 1])
+    }
 
-    fn publish(bus: &EventBus, kind: Kind, chaddr: &[u8], host: u8) {
-        let event = BootEvent::new(kind, chaddr, Ipv4Addr::new(10, 1, 4, host));
+    fn other() -> Hardware {
+        Hardware::ethernet([2, 0, 0, 0, 0, 2])
+    }
+
+    fn nobody() -> Hardware {
+        Hardware::default()
+    }
+
+    fn publish(bus: &EventBus, kind: Kind, hardware: Hardware, host: u8) {
+        let event = BootEvent::new(kind, hardware, Ipv4Addr::new(10, 1, 4, host));
         bus.publish(&event, || Arc::new(Row::new(&event, String::new(), None)));
     }
 
@@ -156,12 +166,12 @@ mod tests {
     fn a_filtered_follower_sees_its_machine_and_the_transfers_of_its_address() {
         let bus = EventBus::default();
         let mut all = bus.subscribe(None);
-        let mut mine = bus.subscribe(Some(Chaddr::new(&MINE)));
-        publish(&bus, Kind::TransferStarted, &[], 7);
-        publish(&bus, Kind::Ack, &MINE, 7);
-        publish(&bus, Kind::Ack, &OTHER, 8);
-        publish(&bus, Kind::TransferFinished, &[], 7);
-        publish(&bus, Kind::TransferFailed, &[], 8);
+        let mut mine = bus.subscribe(Some(mine()));
+        publish(&bus, Kind::TransferStarted, nobody(), 7);
+        publish(&bus, Kind::Ack, mine(), 7);
+        publish(&bus, Kind::Ack, other(), 8);
+        publish(&bus, Kind::TransferFinished, nobody(), 7);
+        publish(&bus, Kind::TransferFailed, nobody(), 8);
         assert_eq!(drain(&mut mine), ["ACK", "TFTP done"]);
         assert_eq!(drain(&mut all).len(), 5);
     }
@@ -169,10 +179,10 @@ mod tests {
     #[test]
     fn an_address_that_went_to_another_machine_is_no_longer_followed() {
         let bus = EventBus::default();
-        let mut mine = bus.subscribe(Some(Chaddr::new(&MINE)));
-        publish(&bus, Kind::Ack, &MINE, 7);
-        publish(&bus, Kind::Ack, &OTHER, 7);
-        publish(&bus, Kind::TransferFinished, &[], 7);
+        let mut mine = bus.subscribe(Some(mine()));
+        publish(&bus, Kind::Ack, mine(), 7);
+        publish(&bus, Kind::Ack, other(), 7);
+        publish(&bus, Kind::TransferFinished, nobody(), 7);
         assert_eq!(drain(&mut mine), ["ACK"]);
     }
 
@@ -181,7 +191,7 @@ mod tests {
         let bus = EventBus::default();
         let mut slow = bus.subscribe(None);
         for _ in 0..BACKLOG + 5 {
-            publish(&bus, Kind::Offer, &MINE, 7);
+            publish(&bus, Kind::Offer, mine(), 7);
         }
         assert_eq!(drain(&mut slow).len(), BACKLOG);
         assert_eq!((slow.take_lost(), slow.take_lost()), (5, 0));
@@ -192,7 +202,7 @@ mod tests {
         let bus = EventBus::default();
         drop(bus.subscribe(None));
         assert!(bus.is_followed());
-        publish(&bus, Kind::Offer, &MINE, 7);
+        publish(&bus, Kind::Offer, mine(), 7);
         assert!(!bus.is_followed());
     }
 }

@@ -10,6 +10,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::leases::Hardware;
+
 /// Up to `N` bytes kept in place, so that an event is `Copy` and costs no allocation. Longer input is cut.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Short<const N: usize> {
@@ -47,42 +49,6 @@ impl<const N: usize> Default for Short<N> {
 impl<const N: usize> fmt::Debug for Short<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.as_slice().escape_ascii())
-    }
-}
-
-/// A hardware address as the client sent it (chaddr, `hlen` bytes). Shown as `52:54:00:12:34:56`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Chaddr(Short<16>);
-
-impl Chaddr {
-    /// At most 16 bytes; more are cut.
-    pub fn new(bytes: &[u8]) -> Self {
-        Self(Short::new(bytes))
-    }
-
-    /// The bytes.
-    pub fn as_slice(&self) -> &[u8] {
-        self.0.as_slice()
-    }
-
-    /// True where no hardware address is known.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Display for Chaddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, byte) in self.as_slice().iter().enumerate() {
-            write!(f, "{}{byte:02x}", if i == 0 { "" } else { ":" })?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Chaddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
@@ -209,7 +175,7 @@ pub struct BootEvent {
     /// What happened.
     pub kind: Kind,
     /// Whom it happened to; empty where only an address is known, as in TFTP.
-    pub chaddr: Chaddr,
+    pub hardware: Hardware,
     /// The address it has, is offered or asks for; unspecified when there is none.
     pub address: Ipv4Addr,
     /// The interface the datagram came in on; 0 when unknown.
@@ -222,10 +188,10 @@ pub struct BootEvent {
 
 impl BootEvent {
     /// An event of a direct client without detail; fill in the rest with struct update syntax.
-    pub fn new(kind: Kind, chaddr: &[u8], address: Ipv4Addr) -> Self {
+    pub fn new(kind: Kind, hardware: Hardware, address: Ipv4Addr) -> Self {
         Self {
             kind,
-            chaddr: Chaddr::new(chaddr),
+            hardware,
             address,
             ifindex: 0,
             relay: Ipv4Addr::UNSPECIFIED,
@@ -242,15 +208,5 @@ mod tests {
     fn short_text_is_cut_and_shown_without_control_characters() {
         assert_eq!(Short::<4>::new(b"abcdef").as_slice(), b"abcd");
         assert_eq!(format!("{:?}", FileName::new(b"a\x1b[2Jb\n")), "a\\x1b[2Jb\\n");
-    }
-
-    #[test]
-    fn hardware_addresses_read_as_people_write_them() {
-        assert_eq!(
-            Chaddr::new(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]).to_string(),
-            "52:54:00:12:34:56"
-        );
-        assert_eq!(Chaddr::new(&[]).to_string(), "");
-        assert_eq!(Chaddr::new(&[1; 20]).as_slice().len(), 16);
     }
 }

@@ -64,7 +64,7 @@ impl Row {
         let mut row = Self {
             time,
             event: event.kind.name().to_owned(),
-            mac: (!event.chaddr.is_empty()).then(|| event.chaddr.to_string()),
+            mac: (!event.hardware.address().is_empty()).then(|| event.hardware.to_string()),
             ip: (!event.address.is_unspecified()).then(|| event.address.to_string()),
             relay: (!event.relay.is_unspecified()).then(|| event.relay.to_string()),
             interface,
@@ -154,10 +154,15 @@ mod tests {
 
     use super::super::{FileName, Kind};
     use super::*;
+    use crate::leases::Hardware;
 
     #[test]
     fn absent_fields_stay_out_of_the_json() {
-        let event = BootEvent::new(Kind::Release, &[2, 0, 0, 0, 0, 1], Ipv4Addr::new(10, 1, 4, 7));
+        let event = BootEvent::new(
+            Kind::Release,
+            Hardware::ethernet([2, 0, 0, 0, 0, 1]),
+            Ipv4Addr::new(10, 1, 4, 7),
+        );
         let row = Row::new(&event, "2026-01-02T03:04:05.678Z".to_owned(), None);
         let json = serde_json::to_string(&row).unwrap();
         assert_eq!(
@@ -179,7 +184,11 @@ mod tests {
                 retransmits: 2,
                 reason: "",
             },
-            ..BootEvent::new(Kind::TransferFinished, &[], Ipv4Addr::new(10, 1, 4, 7))
+            ..BootEvent::new(
+                Kind::TransferFinished,
+                Hardware::default(),
+                Ipv4Addr::new(10, 1, 4, 7),
+            )
         };
         let row = Row::new(&event, "T".to_owned(), Some("eth1".to_owned()));
         assert_eq!(
