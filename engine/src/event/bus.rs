@@ -166,24 +166,24 @@ mod tests {
     fn a_filtered_follower_sees_its_machine_and_the_transfers_of_its_address() {
         let bus = EventBus::default();
         let mut all = bus.subscribe(None);
-        let mut mine = bus.subscribe(Some(mine()));
+        let mut follower = bus.subscribe(Some(mine()));
         publish(&bus, Kind::TransferStarted, nobody(), 7);
         publish(&bus, Kind::Ack, mine(), 7);
         publish(&bus, Kind::Ack, other(), 8);
         publish(&bus, Kind::TransferFinished, nobody(), 7);
         publish(&bus, Kind::TransferFailed, nobody(), 8);
-        assert_eq!(drain(&mut mine), ["ACK", "TFTP done"]);
+        assert_eq!(drain(&mut follower), ["ACK", "TFTP done"]);
         assert_eq!(drain(&mut all).len(), 5);
     }
 
     #[test]
     fn an_address_that_went_to_another_machine_is_no_longer_followed() {
         let bus = EventBus::default();
-        let mut mine = bus.subscribe(Some(mine()));
+        let mut follower = bus.subscribe(Some(mine()));
         publish(&bus, Kind::Ack, mine(), 7);
         publish(&bus, Kind::Ack, other(), 7);
         publish(&bus, Kind::TransferFinished, nobody(), 7);
-        assert_eq!(drain(&mut mine), ["ACK"]);
+        assert_eq!(drain(&mut follower), ["ACK"]);
     }
 
     #[test]
