@@ -1,1 +1,46 @@
 //! The packet engine. It knows bytes and addresses, never DHCP or TFTP.
+//!
+//! One seam ([`Backend`], [`Transmit`], [`Handler`]), three implementations that pass the same tests:
+//! [`Uring`] is the product, [`Mmsg`] serves hosts where io_uring is denied, [`sim`] is an in-memory
+//! network with a virtual clock and seeded faults.
+//!
+//! ```text
+//! run loop of one shard, in its own thread
+//!
+//!   let mut next = None;
+//!   loop { next = backend.turn(next, &mut handler)?; }
+//!
+//!   turn: send what was queued, wait (at most until `next`), then
+//!         datagram* | woken | sent*  -> handler, which queues replies
+//!         batch_end                  -> handler, which says when it wants to be called again
+//! ```
+//!
+//! A backend, its buffers and its slots belong to the thread that made them. Everything is bounded by
+//! [`Limits`]; what does not fit is refused to the caller or counted in [`Drops`], never queued without end.
+
+mod bytes;
+mod clock;
+mod drops;
+mod engine;
+mod interfaces;
+mod message;
+mod mmsg;
+mod outbox;
+mod seam;
+mod sockets;
+mod steering;
+mod waker;
+
+pub use bytes::SharedBytes;
+pub use clock::now;
+pub use drops::{Drops, KernelLoss, SendErrors};
+pub use engine::{Denied, Engine, EngineChoice, EngineKind, Reason};
+pub use interfaces::{Address, Interface, interfaces};
+pub use mmsg::Mmsg;
+pub use outbox::Outbox;
+pub use seam::{
+    Backend, Datagram, Handler, Held, Limits, Refused, SLOT_LEN, SocketId, Target, Transmit,
+};
+pub use sockets::{MtuDiscovery, PacketSocketSpec, Socket, UdpSocketSpec};
+pub use steering::Steering;
+pub use waker::Waker;

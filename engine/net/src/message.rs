@@ -1,0 +1,256 @@
+//! The kernel's message structures: addresses and control messages, read and written as bytes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use crate::outbox::Outgoing;
+use crate::seam::Target;
+
+/// Longest socket address in use here: `sockaddr_in6`.
+pub(crate) const NAME_LEN: usize = size_of::<libc::sockaddr_in6>();
+/// Room for what receiving sockets ask for: one IPV6_PKTINFO, or the shorter IP_PKTINFO.
+pub(crate) const RECEIVE_CONTROL_LEN: usize = cmsg_space(size_of::<libc::in6_pktinfo>());
+/// Room for a source address and a segment size.
+const SEND_CONTROL_LEN: usize = RECEIVE_CONTROL_LEN + cmsg_space(2);
+
+const CMSG_HEADER_LEN: usize = size_of::<libc::cmsghdr>();
+// Control messages are read and written here as: length (usize), level, type, data, padding to a usize.
+const _: () = assert!(CMSG_HEADER_LEN == size_of::<usize>() + 8);
+
+/// Length of a control message with `len` bytes of data, padding included.
+const fn cmsg_space(len: usize) -> usize {
+    CMSG_HEADER_LEN + len.next_multiple_of(size_of::<usize>())
+}
+
+/// One outgoing message as the kernel reads it. `header` points at its siblings and at the datagram after
+/// [`Message::fill`]; it must not move before the kernel has read it.
+pub(crate) struct Message {
+    pub(crate) header: libc::msghdr,
+    iov: libc::iovec,
+    name: [u8; NAME_LEN],
+    control: [u8; SEND_CONTROL_LEN],
+}
+
+impl Message {
+    pub(crate) fn new() -> Message {
+        Message {
+            // SAFETY: msghdr is a C struct of integers and pointers; all zero is the empty message.
+            header: unsafe { std::mem::zeroed() },
+            iov: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
+            name: [0; NAME_LEN],
+            control: [0; SEND_CONTROL_LEN],
+        }
+    }
+
+    /// Describes `outgoing` in the message at `this`, whose pointers then lead to itself and to the bytes of `outgoing`.
+    ///
+    /// # Safety
+    /// `this` is valid for reads and writes, and nothing else accesses it during the call. What is written is
+    /// to be used only as long as neither the message nor the bytes of `outgoing` move, change or go away.
+    pub(crate) unsafe fn fill(this: *mut Message, outgoing: &Outgoing<'_>) {
+        // SAFETY: the caller promises exclusive access to a valid message.
+        let message = unsafe { &mut *this };
+        let name_len = write_name(&mut message.name, outgoing.target);
+        let control_len = write_control(&mut message.control, outgoing);
+        message.iov = libc::iovec {
+            // sendmsg only reads through it.
+            iov_base: outgoing.bytes.as_ptr().cast_mut().cast(),
+            iov_len: outgoing.bytes.len(),
+        };
+        // Pointers to the fields are made from `this`, so that they stay valid when the reference above is gone.
+        // SAFETY: as above; the reference is not used any more.
+        unsafe {
+            let header = &raw mut (*this).header;
+            (*header).msg_name = (&raw mut (*this).name).cast();
+            (*header).msg_namelen = name_len as libc::socklen_t;
+            (*header).msg_iov = &raw mut (*this).iov;
+            (*header).msg_iovlen = 1;
+            (*header).msg_control = (&raw mut (*this).control).cast();
+            (*header).msg_controllen = control_len as _;
+        }
+    }
+}
+
+/// Writes the socket address of `target`; returns its length.
+fn write_name(name: &mut [u8; NAME_LEN], target: &Target) -> usize {
+    match *target {
+        Target::Udp { to: SocketAddr::V4(to), .. } => {
+            name[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+            name[2..4].copy_from_slice(&to.port().to_be_bytes());
+            name[4..8].copy_from_slice(&to.ip().octets());
+            name[8..16].fill(0);
+            size_of::<libc::sockaddr_in>()
+        }
+        Target::Udp { to: SocketAddr::V6(to), .. } => {
+            name[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+            name[2..4].copy_from_slice(&to.port().to_be_bytes());
+            name[4..8].copy_from_slice(&to.flowinfo().to_be_bytes());
+            name[8..24].copy_from_slice(&to.ip().octets());
+            name[24..28].copy_from_slice(&to.scope_id().to_ne_bytes());
+            size_of::<libc::sockaddr_in6>()
+        }
+        Target::Link { ifindex, mac } => {
+            // sockaddr_ll: family, protocol, ifindex, hatype, pkttype, halen, addr[8]
+            name[..2].copy_from_slice(&(libc::AF_PACKET as u16).to_ne_bytes());
+            name[2..4].copy_from_slice(&(libc::ETH_P_IP as u16).to_be_bytes());
+            name[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+            name[8..11].fill(0);
+            name[11] = mac.len() as u8;
+            name[12..18].copy_from_slice(&mac);
+            name[18..20].fill(0);
+            size_of::<libc::sockaddr_ll>()
+        }
+    }
+}
+
+/// Writes source address, outgoing interface and segment size where they are asked for; returns the length.
+fn write_control(control: &mut [u8; SEND_CONTROL_LEN], outgoing: &Outgoing<'_>) -> usize {
+    let mut len = 0;
+    if let Target::Udp { to, from, ifindex } = *outgoing.target
+        && (from.is_some() || ifindex != 0)
+    {
+        if to.is_ipv4() {
+            // in_pktinfo: ifindex, source, (destination: receiving only)
+            let mut data = [0; size_of::<libc::in_pktinfo>()];
+            data[..4].copy_from_slice(&ifindex.to_ne_bytes());
+            if let Some(IpAddr::V4(from)) = from {
+                data[4..8].copy_from_slice(&from.octets());
+            }
+            push_cmsg(control, &mut len, libc::IPPROTO_IP, libc::IP_PKTINFO, &data);
+        } else {
+            // in6_pktinfo: address, ifindex
+            let mut data = [0; size_of::<libc::in6_pktinfo>()];
+            if let Some(IpAddr::V6(from)) = from {
+                data[..16].copy_from_slice(&from.octets());
+            }
+            data[16..].copy_from_slice(&ifindex.to_ne_bytes());
+            push_cmsg(control, &mut len, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &data);
+        }
+    }
+    if outgoing.segment > 0 {
+        let data = outgoing.segment.to_ne_bytes();
+        push_cmsg(control, &mut len, libc::SOL_UDP, libc::UDP_SEGMENT, &data);
+    }
+    len
+}
+
+fn push_cmsg(control: &mut [u8], len: &mut usize, level: i32, kind: i32, data: &[u8]) {
+    let message = &mut control[*len..][..cmsg_space(data.len())];
+    *len += message.len();
+    let (header, rest) = message.split_at_mut(CMSG_HEADER_LEN);
+    header[..8].copy_from_slice(&(CMSG_HEADER_LEN + data.len()).to_ne_bytes());
+    header[8..12].copy_from_slice(&level.to_ne_bytes());
+    header[12..16].copy_from_slice(&kind.to_ne_bytes());
+    rest[..data.len()].copy_from_slice(data);
+    rest[data.len()..].fill(0);
+}
+
+/// Reads a received socket address; `None` when it is not an IP address.
+pub(crate) fn read_name(name: &[u8]) -> Option<SocketAddr> {
+    let family = u16::from_ne_bytes(take(name, 0)?);
+    let port = u16::from_be_bytes(take(name, 2)?);
+    if i32::from(family) == libc::AF_INET {
+        let ip = Ipv4Addr::from(take::<4>(name, 4)?);
+        Some(SocketAddrV4::new(ip, port).into())
+    } else if i32::from(family) == libc::AF_INET6 {
+        let flowinfo = u32::from_be_bytes(take(name, 4)?);
+        let ip = Ipv6Addr::from(take::<16>(name, 8)?);
+        let scope = u32::from_ne_bytes(take(name, 24)?);
+        Some(SocketAddrV6::new(ip, port, flowinfo, scope).into())
+    } else {
+        None
+    }
+}
+
+/// Destination address and interface from the control messages of a received datagram.
+pub(crate) fn read_control(mut control: &[u8]) -> (Option<IpAddr>, u32) {
+    while let Some(len) = take(control, 0).map(usize::from_ne_bytes) {
+        let (Some(level), Some(kind)) = (take(control, 8), take(control, 12)) else { break };
+        let Some(data) = control.get(CMSG_HEADER_LEN..len) else { break };
+        match (i32::from_ne_bytes(level), i32::from_ne_bytes(kind)) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                // ifindex, local address of the route, destination in the header
+                if let (Some(ifindex), Some(ip)) = (take(data, 0), take::<4>(data, 8)) {
+                    return (Some(Ipv4Addr::from(ip).into()), u32::from_ne_bytes(ifindex));
+                }
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                if let (Some(ip), Some(ifindex)) = (take::<16>(data, 0), take(data, 16)) {
+                    return (Some(Ipv6Addr::from(ip).into()), u32::from_ne_bytes(ifindex));
+                }
+            }
+            _ => {}
+        }
+        control = control.get(len.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
+    }
+    (None, 0)
+}
+
+fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_survive_the_round_trip() {
+        for to in ["10.1.2.3:67", "[fe80::1%5]:69", "[2001:db8::7]:547"] {
+            let to: SocketAddr = to.parse().unwrap();
+            let mut name = [0xff; NAME_LEN];
+            let len = write_name(&mut name, &Target::Udp { to, from: None, ifindex: 0 });
+            assert_eq!(read_name(&name[..len]), Some(to));
+        }
+    }
+
+    #[test]
+    fn a_link_address_is_what_packet_sockets_expect() {
+        let mut name = [0xff; NAME_LEN];
+        let mac = [2, 0, 0, 0, 0, 9];
+        assert_eq!(write_name(&mut name, &Target::Link { ifindex: 3, mac }), 20);
+        // SAFETY: sockaddr_ll is plain integers, and the name is longer than it.
+        let link: libc::sockaddr_ll = unsafe { std::ptr::read_unaligned(name.as_ptr().cast()) };
+        assert_eq!(i32::from(link.sll_family), libc::AF_PACKET);
+        assert_eq!(link.sll_protocol, (libc::ETH_P_IP as u16).to_be());
+        assert_eq!((link.sll_ifindex, link.sll_halen), (3, 6));
+        assert_eq!(link.sll_addr, [2, 0, 0, 0, 0, 9, 0, 0]);
+    }
+
+    #[test]
+    fn the_kernels_macros_agree_on_the_layout() {
+        // SAFETY: CMSG_SPACE only computes.
+        let space = |len| unsafe { libc::CMSG_SPACE(len) } as usize;
+        for len in [1, 2, 4, 12, 20] {
+            assert_eq!(cmsg_space(len as usize), space(len));
+        }
+    }
+
+    #[test]
+    fn control_messages_survive_the_round_trip() {
+        let to = "[2001:db8::1]:69".parse().unwrap();
+        let from: IpAddr = "2001:db8::2".parse().unwrap();
+        let target = Target::Udp { to, from: Some(from), ifindex: 4 };
+        let outgoing =
+            Outgoing { socket: crate::SocketId(0), target: &target, bytes: &[], segment: 9 };
+        let mut control = [0xff; SEND_CONTROL_LEN];
+        assert_eq!(write_control(&mut control, &outgoing), SEND_CONTROL_LEN);
+        assert_eq!(read_control(&control), (Some(from), 4));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..96)) {
+            let _ = read_control(&bytes);
+            let _ = read_name(&bytes);
+        }
+
+        #[test]
+        fn any_length_in_a_control_message_is_survived(len in any::<usize>(), kind in 0..60i32) {
+            let mut bytes = [0; 48];
+            bytes[..8].copy_from_slice(&len.to_ne_bytes());
+            bytes[12..16].copy_from_slice(&kind.to_ne_bytes());
+            let _ = read_control(&bytes);
+        }
+    }
+}

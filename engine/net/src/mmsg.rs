@@ -1,0 +1,342 @@
+//! The backend for hosts where io_uring is denied: epoll, recvmmsg and sendmmsg.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use bootstorm_protocols::time::Moment;
+use rustix::event::{Timespec, epoll};
+
+use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, read_control, read_name};
+use crate::outbox::Outbox;
+use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
+use crate::waker::Bell;
+use crate::{Drops, Socket, Waker};
+
+/// Marks the waker in epoll's answers; no socket has this id.
+const WAKER: u64 = u64::MAX;
+
+/// Datagrams through recvmmsg and sendmmsg.
+pub struct Mmsg {
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+    waker: Waker,
+    tx: Outbox,
+    sockets: Vec<Option<Socket>>,
+    rx: Receive,
+    out: Send,
+    /// Kernel drops of sockets that are gone.
+    past: Drops,
+}
+
+impl Mmsg {
+    /// Makes the backend with room for `limits`.
+    ///
+    /// # Errors
+    /// No descriptor is left for epoll or eventfd.
+    pub fn new(limits: &Limits) -> io::Result<Mmsg> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let waker = Waker::with_event()?;
+        let Bell::Event(event) = waker.bell();
+        // Edge-triggered, so that nobody need read it.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, event, epoll::EventData::new_u64(WAKER), flags)?;
+        Ok(Mmsg {
+            epoll,
+            events: Vec::with_capacity(64),
+            waker,
+            tx: Outbox::new(limits, crate::now()),
+            sockets: Vec::new(),
+            rx: Receive::new(limits),
+            out: Send::new(usize::from(limits.batch)),
+            past: Drops::default(),
+        })
+    }
+
+    /// Sends what is queued until the queue or the sockets' buffers are done.
+    fn flush(&mut self) -> io::Result<()> {
+        while let Some(first) = self.tx.next() {
+            let id = self.tx.outgoing(first).socket;
+            self.out.run.clear();
+            self.out.run.push(first);
+            while self.out.run.len() < self.out.messages.len()
+                && let Some(index) = self.tx.next()
+            {
+                if self.tx.outgoing(index).socket != id {
+                    self.tx.put_back(index);
+                    break;
+                }
+                self.out.run.push(index);
+            }
+            let Some(Some(socket)) = self.sockets.get(id.index()) else {
+                // The outbox gives out open sockets only.
+                continue;
+            };
+            if self.out.send(socket, &mut self.tx) {
+                watch(&self.epoll, socket, id, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, deadline: Option<Moment>) -> io::Result<()> {
+        let timeout = deadline.map(|deadline| {
+            let left = deadline.since(crate::now()).min(Duration::from_secs(3600));
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
+        });
+        self.events.clear();
+        let events = rustix::buffer::spare_capacity(&mut self.events);
+        match epoll::wait(&self.epoll, events, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Waits for datagrams on a receiving socket, and for room on a blocked one.
+fn watch(epoll: &OwnedFd, socket: &Socket, id: SocketId, blocked: bool) -> io::Result<()> {
+    let mut flags = epoll::EventFlags::empty();
+    flags.set(epoll::EventFlags::IN, socket.receives());
+    flags.set(epoll::EventFlags::OUT, blocked);
+    let data = epoll::EventData::new_u64(u64::from(id.0));
+    Ok(epoll::modify(epoll, socket, data, flags)?)
+}
+
+impl Backend for Mmsg {
+    type Tx = Outbox;
+    type Socket = Socket;
+
+    fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
+        let id = self.tx.open_socket()?;
+        let data = epoll::EventData::new_u64(u64::from(id.0));
+        let added = epoll::add(&self.epoll, &socket, data, epoll::EventFlags::empty())
+            .map_err(io::Error::from)
+            .and_then(|()| watch(&self.epoll, &socket, id, false));
+        if let Err(error) = added {
+            self.tx.close_socket(id);
+            return Err(error);
+        }
+        if id.index() == self.sockets.len() {
+            self.sockets.push(None);
+        }
+        self.sockets[id.index()] = Some(socket);
+        Ok(id)
+    }
+
+    fn remove_socket(&mut self, id: SocketId) -> io::Result<()> {
+        let socket = self.sockets.get_mut(id.index()).and_then(Option::take);
+        let socket = socket.ok_or(io::ErrorKind::NotFound)?;
+        self.tx.close_socket(id);
+        self.past.count_kernel(&socket);
+        Ok(epoll::delete(&self.epoll, &socket)?)
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn turn(
+        &mut self,
+        deadline: Option<Moment>,
+        handler: &mut impl Handler<Outbox>,
+    ) -> io::Result<Option<Moment>> {
+        self.flush()?;
+        self.wait(if self.tx.has_news() { Some(Moment::default()) } else { deadline })?;
+        self.tx.now = crate::now();
+        self.tx.report(handler);
+        let mut dry = self.events.len() < self.events.capacity();
+        for event in 0..self.events.len() {
+            let epoll::Event { data, flags } = self.events[event];
+            if data.u64() == WAKER {
+                self.waker.clear();
+                handler.woken(&mut self.tx);
+                continue;
+            }
+            let id = SocketId(data.u64() as u16);
+            let Some(Some(socket)) = self.sockets.get(id.index()) else { continue };
+            if flags.contains(epoll::EventFlags::OUT) {
+                self.tx.unblock(id);
+                watch(&self.epoll, socket, id, false)?;
+            }
+            if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::ERR) {
+                let count = self.rx.receive(socket, &mut self.tx.drops);
+                dry &= count < self.rx.batch();
+                for index in 0..count {
+                    if let Some(datagram) = self.rx.datagram(index, id) {
+                        self.tx.drops.truncated += u64::from(datagram.truncated);
+                        handler.datagram(datagram, &mut self.tx);
+                    }
+                }
+            }
+        }
+        Ok(handler.batch_end(dry, &mut self.tx))
+    }
+
+    fn tx(&mut self) -> &mut Outbox {
+        &mut self.tx
+    }
+
+    fn drops(&self) -> Drops {
+        let mut drops = self.tx.drops;
+        drops.kernel += self.past.kernel;
+        drops.steered += self.past.steered;
+        self.sockets.iter().flatten().for_each(|socket| drops.count_kernel(socket));
+        drops
+    }
+
+    fn name(&self) -> &'static str {
+        "mmsg"
+    }
+}
+
+/// Buffers of one recvmmsg: per datagram a name, control messages and the payload, side by side.
+struct Receive {
+    headers: Box<[libc::mmsghdr]>,
+    iovs: Box<[libc::iovec]>,
+    store: Box<[u8]>,
+    stride: usize,
+}
+
+const PAYLOAD_AT: usize = (NAME_LEN + RECEIVE_CONTROL_LEN).next_multiple_of(8);
+
+impl Receive {
+    fn new(limits: &Limits) -> Receive {
+        let batch = usize::from(limits.batch.max(1));
+        let stride = (PAYLOAD_AT + limits.payload_len).next_multiple_of(64);
+        // SAFETY: mmsghdr is a C struct of integers and pointers; all zero is the empty message.
+        let header = || unsafe { std::mem::zeroed() };
+        let iov = || libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Receive {
+            headers: (0..batch).map(|_| header()).collect(),
+            iovs: (0..batch).map(|_| iov()).collect(),
+            store: vec![0; batch * stride].into_boxed_slice(),
+            stride,
+        }
+    }
+
+    fn batch(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Takes what waits in the socket, at most a batch; returns how many.
+    fn receive(&mut self, socket: &Socket, drops: &mut Drops) -> usize {
+        let store = self.store.as_mut_ptr();
+        let iovs = self.iovs.as_mut_ptr();
+        for (index, header) in self.headers.iter_mut().enumerate() {
+            // SAFETY: every index has its own stride of the store and its own iovec.
+            unsafe {
+                let at = store.add(index * self.stride);
+                let iov = iovs.add(index);
+                *iov = libc::iovec {
+                    iov_base: at.add(PAYLOAD_AT).cast(),
+                    iov_len: self.stride - PAYLOAD_AT,
+                };
+                header.msg_hdr.msg_name = at.cast();
+                header.msg_hdr.msg_namelen = NAME_LEN as libc::socklen_t;
+                header.msg_hdr.msg_control = at.add(NAME_LEN).cast();
+                header.msg_hdr.msg_controllen = RECEIVE_CONTROL_LEN as _;
+                header.msg_hdr.msg_iov = iov;
+                header.msg_hdr.msg_iovlen = 1;
+            }
+        }
+        // SAFETY: the headers lead to disjoint memory of self, which is borrowed mutably for the whole call.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                self.headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        usize::try_from(count).unwrap_or_else(|_| {
+            let error = io::Error::last_os_error();
+            let harmless = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+            drops.receive += u64::from(!harmless.contains(&error.kind()));
+            0
+        })
+    }
+
+    /// A datagram of the last [`Receive::receive`].
+    fn datagram(&self, index: usize, socket: SocketId) -> Option<Datagram<'_>> {
+        let header = &self.headers[index];
+        let buffer = &self.store[index * self.stride..][..self.stride];
+        let (name, rest) = buffer.split_at(NAME_LEN);
+        let control_len = header.msg_hdr.msg_controllen.min(RECEIVE_CONTROL_LEN);
+        let (destination, ifindex) = read_control(&rest[..control_len]);
+        let payload = &buffer[PAYLOAD_AT..];
+        Some(Datagram {
+            socket,
+            source: read_name(&name[..NAME_LEN.min(header.msg_hdr.msg_namelen as usize)])?,
+            destination,
+            ifindex,
+            payload: &payload[..payload.len().min(header.msg_len as usize)],
+            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+        })
+    }
+}
+
+/// Messages of one sendmmsg.
+struct Send {
+    messages: Box<[Message]>,
+    headers: Box<[libc::mmsghdr]>,
+    /// Outbox entries of the messages.
+    run: Vec<u32>,
+}
+
+impl Send {
+    fn new(batch: usize) -> Send {
+        let batch = batch.max(1);
+        // SAFETY: mmsghdr is a C struct of integers and pointers; all zero is the empty message.
+        let header = || unsafe { std::mem::zeroed() };
+        Send {
+            messages: (0..batch).map(|_| Message::new()).collect(),
+            headers: (0..batch).map(|_| header()).collect(),
+            run: Vec::with_capacity(batch),
+        }
+    }
+
+    /// Sends the run, all of one socket; returns true when the socket's buffer became full.
+    fn send(&mut self, socket: &Socket, tx: &mut Outbox) -> bool {
+        let messages = self.messages.as_mut_ptr();
+        for (at, &index) in self.run.iter().enumerate() {
+            // SAFETY: a run is not longer than the messages. They and the outbox's bytes stay as they are until
+            // the last sendmmsg below: what changes in the outbox meanwhile is its bookkeeping.
+            unsafe {
+                let message = messages.add(at);
+                Message::fill(message, &tx.outgoing(index));
+                self.headers[at].msg_hdr = (*message).header;
+            }
+        }
+        let mut done = 0;
+        while done < self.run.len() {
+            let rest = &mut self.headers[done..self.run.len()];
+            // SAFETY: the headers lead to messages and bytes that live and rest, as said above.
+            let count = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    rest.as_mut_ptr(),
+                    rest.len() as libc::c_uint,
+                    libc::MSG_DONTWAIT as _,
+                )
+            };
+            if let Ok(count) = usize::try_from(count) {
+                self.run[done..][..count].iter().for_each(|&index| tx.sent(index));
+                done += count;
+                continue;
+            }
+            let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+            if errno == libc::EINTR {
+                continue;
+            }
+            let blocked = tx.failed(self.run[done], errno);
+            done += 1;
+            if errno == libc::EAGAIN {
+                // Those behind it wait their turn; the outbox holds them while the socket is blocked.
+                self.run[done..].iter().rev().for_each(|&index| tx.put_back(index));
+                return blocked;
+            }
+        }
+        false
+    }
+}

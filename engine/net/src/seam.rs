@@ -1,0 +1,224 @@
+//! The seam between the server and the kernel: what a backend gives to the shard above it and takes from it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use bootstorm_protocols::time::Moment;
+
+use crate::{Drops, SharedBytes, Waker};
+
+/// Bytes a writer finds in the slot that [`Transmit::send`] and [`Transmit::hold`] give it: an Ethernet
+/// frame of the usual 1500-byte MTU and its headers, with room to spare.
+pub const SLOT_LEN: usize = 2048;
+
+/// Names a socket inside one backend. Ids count up from 0 in the order of [`Backend::add_socket`]; the id of
+/// a removed socket is given again, lowest first.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SocketId(pub(crate) u16);
+
+impl SocketId {
+    /// The id as an index: 0 for the first socket added.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// One received UDP datagram. It borrows the receive buffer, which goes back to the kernel when the handler returns.
+#[derive(Copy, Clone, Debug)]
+pub struct Datagram<'a> {
+    /// The socket it arrived on.
+    pub socket: SocketId,
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// Destination address in the IP header; `None` when the kernel did not tell.
+    pub destination: Option<IpAddr>,
+    /// Index of the interface it came in by; 0 when the kernel did not tell.
+    pub ifindex: u32,
+    /// UDP payload; may be empty.
+    pub payload: &'a [u8],
+    /// The datagram was longer than the receive buffer; `payload` is its beginning.
+    pub truncated: bool,
+}
+
+/// Where a datagram goes.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// By the kernel's UDP, on a UDP socket.
+    Udp {
+        /// Destination address and port.
+        to: SocketAddr,
+        /// Source address (IP_PKTINFO, IPV6_PKTINFO); `None` lets the kernel choose. Of the same family as `to`.
+        from: Option<IpAddr>,
+        /// Interface to leave by; 0 is by route.
+        ifindex: u32,
+    },
+    /// A whole Ethernet frame, on a packet socket.
+    Link {
+        /// Interface to leave by.
+        ifindex: u32,
+        /// Destination hardware address.
+        mac: [u8; 6],
+    },
+}
+
+/// Why a backend did not take a datagram.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    /// Every transmit slot is in use: held back, or waiting for the kernel. Counted in [`Drops::slots_full`].
+    #[error("every transmit slot is in use")]
+    Full,
+    /// No such socket.
+    #[error("no such socket")]
+    NoSocket,
+    /// UDP_SEGMENT failed on this socket before (no checksum offload on the way): send segment by segment.
+    #[error("segmentation offload does not work on this socket")]
+    NoSegmentation,
+}
+
+/// A datagram that is written and waits for [`Transmit::submit`] or [`Transmit::discard`]. Fits in a `u64`, so
+/// that it can travel through a commit queue. A stale one (already submitted or discarded) does nothing.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Held {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl Held {
+    /// The token as one number.
+    pub fn to_u64(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// The token that [`Held::to_u64`] made. Any other number is a stale token.
+    pub fn from_u64(bits: u64) -> Held {
+        Held { slot: bits as u32, generation: (bits >> 32) as u32 }
+    }
+}
+
+/// The sending half of a backend, lent to the handler while it is called. What is sent here leaves with the
+/// next [`Backend::turn`], in one batch, in order per socket.
+pub trait Transmit {
+    /// Queues one datagram. `write` fills a slot of at least [`SLOT_LEN`] bytes and returns how many it used
+    /// (more than the slot holds counts as all of it; 0 is an empty datagram).
+    ///
+    /// A full socket buffer delays such a datagram, it does not lose it; other send errors are counted in [`Drops::send`].
+    fn send(
+        &mut self,
+        socket: SocketId,
+        target: &Target,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), Refused>;
+
+    /// The same, but held back until [`Transmit::submit`]: an ACK that waits for its lease to be durable.
+    fn hold(
+        &mut self,
+        socket: SocketId,
+        target: &Target,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<Held, Refused>;
+
+    /// Queues what was held back.
+    fn submit(&mut self, held: Held);
+
+    /// Forgets what was held back and frees its slot.
+    fn discard(&mut self, held: Held);
+
+    /// Queues bytes that many sends share, without copying them; they are kept alive until the kernel is done.
+    /// With `segment` > 0 the kernel cuts them into datagrams of that many bytes (UDP_SEGMENT; at most 64
+    /// segments and 65,507 bytes), the last one may be shorter.
+    ///
+    /// Each such send is reported once to [`Handler::sent`]. A full socket buffer delays it, as in [`Transmit::send`].
+    /// Sends of one token that are queued one directly after the other never overtake, delayed or not.
+    fn send_shared(
+        &mut self,
+        socket: SocketId,
+        target: &Target,
+        bytes: SharedBytes,
+        segment: u16,
+        token: u64,
+    ) -> Result<(), Refused>;
+
+    /// The time of this batch, read once when it began.
+    fn now(&self) -> Moment;
+}
+
+/// What a backend calls. One thread, never re-entered.
+pub trait Handler<T: Transmit> {
+    /// A datagram arrived.
+    fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut T);
+
+    /// Somebody called [`Waker::wake`]; many wakes may become one call.
+    fn woken(&mut self, tx: &mut T);
+
+    /// A [`Transmit::send_shared`] is over: its bytes were handed to the network, or why not.
+    fn sent(&mut self, token: u64, result: io::Result<()>, tx: &mut T);
+
+    /// All that was ready has been handled; the sends go out after this. `dry` says that nothing more is
+    /// waiting in the sockets. Due timers belong here. Returns when the handler wants to be called again at the latest.
+    fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment>;
+}
+
+/// A packet engine: sockets, their buffers and the wait. Made and used in one thread.
+pub trait Backend {
+    /// The half that the handler gets.
+    type Tx: Transmit;
+    /// What this backend takes for a socket.
+    type Socket;
+
+    /// Takes a socket and begins to receive on it, unless it is send-only.
+    ///
+    /// # Errors
+    /// What the kernel says, or that the table of 65,535 sockets is full.
+    fn add_socket(&mut self, socket: Self::Socket) -> io::Result<SocketId>;
+
+    /// Stops receiving and closes the socket. Nothing that arrived on it is delivered after this; what was queued on it is dropped.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such socket.
+    fn remove_socket(&mut self, id: SocketId) -> io::Result<()>;
+
+    /// A handle with which any thread makes this backend call [`Handler::woken`].
+    fn waker(&self) -> Waker;
+
+    /// Sends what is queued, waits for something to do but at most until `deadline` (`None`: as long as it takes;
+    /// a past one: not at all), hands everything to `handler`, and returns what its `batch_end` said, for the next turn.
+    ///
+    /// # Errors
+    /// Only what no retry can cure. Errors of single datagrams are counted or reported to the handler.
+    fn turn(
+        &mut self,
+        deadline: Option<Moment>,
+        handler: &mut impl Handler<Self::Tx>,
+    ) -> io::Result<Option<Moment>>;
+
+    /// The sending half, outside of a turn.
+    fn tx(&mut self) -> &mut Self::Tx;
+
+    /// What was lost so far, by reason.
+    fn drops(&self) -> Drops;
+
+    /// "uring", "mmsg" or "sim".
+    fn name(&self) -> &'static str;
+}
+
+/// How much a backend may hold at once. Memory is taken when it is made and does not grow.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Receive buffers; rounded up to a power of two, at most 32,768.
+    pub buffers: u16,
+    /// Longest payload received whole, in bytes.
+    pub payload_len: usize,
+    /// Slots for datagrams written by [`Transmit::send`] and [`Transmit::hold`]; what is held back for a commit stays in its slot.
+    pub slots: u32,
+    /// [`Transmit::send_shared`] sends in one batch.
+    pub shared: u32,
+    /// Datagrams handled before the replies to them are sent.
+    pub batch: u16,
+}
+
+impl Default for Limits {
+    /// One shard of a storm: about 7 MB.
+    fn default() -> Self {
+        Limits { buffers: 1024, payload_len: 2048, slots: 2048, shared: 1024, batch: 64 }
+    }
+}

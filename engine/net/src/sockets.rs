@@ -1,0 +1,300 @@
+//! Sockets as bootstorm needs them, opened before privileges are dropped and handed to a backend later.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use socket2::{Domain, Protocol, SockAddr, Type};
+
+use crate::Steering;
+
+/// An open socket for [`crate::Uring`] or [`crate::Mmsg`].
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    receives: bool,
+    steered: bool,
+}
+
+impl Socket {
+    /// The address it is bound to; tells the port that the kernel chose for port 0.
+    ///
+    /// # Errors
+    /// It is a packet socket.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let address = socket2::SockRef::from(&self.fd).local_addr()?;
+        address
+            .as_socket()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not an IP socket"))
+    }
+
+    /// Packet sockets only send.
+    pub(crate) fn receives(&self) -> bool {
+        self.receives
+    }
+
+    /// Its drop counter counts what the steering filter refused.
+    pub(crate) fn is_steered(&self) -> bool {
+        self.steered
+    }
+
+    /// How many datagrams the kernel dropped instead of queueing them here. Asked for when somebody wants to know:
+    /// SO_RXQ_OVFL tells the same number at the price of a control message on every datagram.
+    pub(crate) fn kernel_drops(&self) -> u64 {
+        let mut info = [0_u32; 9]; // SK_MEMINFO_VARS
+        let mut len = size_of_val(&info) as libc::socklen_t;
+        // SAFETY: info is writable for len bytes, and both outlive the call.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                info.as_mut_ptr().cast(),
+                &mut len,
+            )
+        };
+        const SK_MEMINFO_DROPS: usize = 8;
+        if result == 0 { u64::from(info[SK_MEMINFO_DROPS]) } else { 0 }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// What the kernel does about the path's MTU (IP_MTU_DISCOVER, IPV6_MTU_DISCOVER).
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum MtuDiscovery {
+    /// As the system is configured.
+    #[default]
+    System,
+    /// Never set DF: routers on the way may fragment.
+    Off,
+    /// Always set DF, and fail with EMSGSIZE above the MTU that the kernel learned of.
+    Always,
+    /// Always set DF, believe nothing that was learned: only the device's MTU limits.
+    Probe,
+}
+
+/// A UDP socket. `Default` binds nothing in particular: every address, a port of the kernel's choice.
+#[derive(Clone, Debug)]
+pub struct UdpSocketSpec {
+    /// Address and port. IPv6 sockets receive IPv6 only.
+    pub bind: SocketAddr,
+    /// SO_BINDTODEVICE: only this interface, in and out. Needs CAP_NET_RAW on kernels before 5.7.
+    pub device: Option<String>,
+    /// SO_REUSEPORT: several sockets, each of one shard, share the port. Without `steering` the kernel chooses by the
+    /// addresses of a datagram.
+    pub reuseport: bool,
+    /// Share by payload instead; implies `reuseport`.
+    pub steering: Option<Steering>,
+    /// May send to broadcast addresses.
+    pub broadcast: bool,
+    /// Receive buffer in bytes (the kernel doubles it); SO_RCVBUFFORCE where privileged, else as much as rmem_max allows.
+    pub receive_buffer: Option<usize>,
+    /// Send buffer, in the same way.
+    pub send_buffer: Option<usize>,
+    /// Path MTU.
+    pub mtu_discovery: MtuDiscovery,
+}
+
+impl Default for UdpSocketSpec {
+    fn default() -> Self {
+        UdpSocketSpec {
+            bind: SocketAddr::from(([0, 0, 0, 0], 0)),
+            device: None,
+            reuseport: false,
+            steering: None,
+            broadcast: false,
+            receive_buffer: None,
+            send_buffer: None,
+            mtu_discovery: MtuDiscovery::System,
+        }
+    }
+}
+
+impl UdpSocketSpec {
+    /// Opens the socket. Received datagrams tell their destination and interface (IP_PKTINFO). IP_RECVERR stays off: on a socket that many
+    /// clients share, the ICMP error of one would fail the send to another.
+    ///
+    /// # Errors
+    /// The kernel's, with the option or address that it refused.
+    pub fn open(&self) -> io::Result<Socket> {
+        let domain = Domain::for_address(self.bind);
+        let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
+            .map_err(|e| self.error("socket", e))?;
+        if self.reuseport || self.steering.is_some() {
+            socket.set_reuse_port(true).map_err(|e| self.error("SO_REUSEPORT", e))?;
+        }
+        if let Some(device) = &self.device {
+            socket
+                .bind_device(Some(device.as_bytes()))
+                .map_err(|e| self.error(&format!("SO_BINDTODEVICE {device}"), e))?;
+        }
+        if self.broadcast {
+            socket.set_broadcast(true).map_err(|e| self.error("SO_BROADCAST", e))?;
+        }
+        if let Some(bytes) = self.receive_buffer {
+            set_buffer(&socket, bytes, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)
+                .map_err(|e| self.error("SO_RCVBUF", e))?;
+        }
+        if let Some(bytes) = self.send_buffer {
+            set_buffer(&socket, bytes, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)
+                .map_err(|e| self.error("SO_SNDBUF", e))?;
+        }
+        if self.bind.is_ipv4() {
+            set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &1_i32)
+                .map_err(|e| self.error("IP_PKTINFO", e))?;
+        } else {
+            socket.set_only_v6(true).map_err(|e| self.error("IPV6_V6ONLY", e))?;
+            set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1_i32)
+                .map_err(|e| self.error("IPV6_RECVPKTINFO", e))?;
+        }
+        self.discover_mtu(&socket).map_err(|e| self.error("IP_MTU_DISCOVER", e))?;
+        // Before the address is there, so that no datagram slips past them.
+        if let Some(steering) = &self.steering {
+            attach(&socket, libc::SO_ATTACH_FILTER, &mut steering.filter())
+                .map_err(|e| self.error("SO_ATTACH_FILTER", e))?;
+            attach(&socket, libc::SO_ATTACH_REUSEPORT_CBPF, &mut steering.selector())
+                .map_err(|e| self.error("SO_ATTACH_REUSEPORT_CBPF", e))?;
+        }
+        socket.bind(&SockAddr::from(self.bind)).map_err(|e| self.error("bind", e))?;
+        let steered = self.steering.is_some_and(|steering| steering.shards > 1);
+        Ok(Socket { fd: socket.into(), receives: true, steered })
+    }
+
+    fn discover_mtu(&self, socket: &socket2::Socket) -> io::Result<()> {
+        // The IPv6 values have the same numbers.
+        let value = match self.mtu_discovery {
+            MtuDiscovery::System => return Ok(()),
+            MtuDiscovery::Off => libc::IP_PMTUDISC_DONT,
+            MtuDiscovery::Always => libc::IP_PMTUDISC_DO,
+            MtuDiscovery::Probe => libc::IP_PMTUDISC_PROBE,
+        };
+        match self.bind.ip() {
+            IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &value),
+            IpAddr::V6(_) => {
+                set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, &value)
+            }
+        }
+    }
+
+    fn error(&self, what: &str, error: io::Error) -> io::Error {
+        let device = self.device.as_deref().map(|d| format!(" on {d}")).unwrap_or_default();
+        io::Error::new(error.kind(), format!("UDP {}{device}: {what}: {error}", self.bind))
+    }
+}
+
+/// A packet socket that sends whole Ethernet frames, to clients that have no address yet, and receives nothing.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct PacketSocketSpec {
+    /// Send buffer in bytes, as in [`UdpSocketSpec`].
+    pub send_buffer: Option<usize>,
+}
+
+impl PacketSocketSpec {
+    /// Opens the socket. It serves every interface: [`crate::Target::Link`] names one.
+    ///
+    /// # Errors
+    /// The kernel's; without CAP_NET_RAW, `PermissionDenied`.
+    pub fn open(&self) -> io::Result<Socket> {
+        let named = |what: &str, e: io::Error| {
+            io::Error::new(e.kind(), format!("packet socket: {what}: {e}"))
+        };
+        // Protocol 0: with any other it would receive a copy of every frame.
+        let socket = socket2::Socket::new(Domain::PACKET, Type::RAW, None)
+            .map_err(|e| named("socket (CAP_NET_RAW is needed)", e))?;
+        if let Some(bytes) = self.send_buffer {
+            set_buffer(&socket, bytes, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)
+                .map_err(|e| named("SO_SNDBUF", e))?;
+        }
+        Ok(Socket { fd: socket.into(), receives: false, steered: false })
+    }
+}
+
+/// Beyond the system's limit where we may, up to it where not.
+fn set_buffer(socket: &socket2::Socket, bytes: usize, force: i32, plain: i32) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX / 2);
+    set_option(socket, libc::SOL_SOCKET, force, &bytes)
+        .or_else(|_| set_option(socket, libc::SOL_SOCKET, plain, &bytes))
+}
+
+/// Attaches a classic BPF program.
+fn attach(
+    socket: &socket2::Socket,
+    option: i32,
+    program: &mut [libc::sock_filter],
+) -> io::Result<()> {
+    // Programs here have ten statements; the kernel takes 4096.
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    set_option(socket, libc::SOL_SOCKET, option, &program)
+}
+
+fn set_option<T>(socket: &socket2::Socket, level: i32, option: i32, value: &T) -> io::Result<()> {
+    let len = size_of::<T>() as libc::socklen_t;
+    let value: *const T = value;
+    // SAFETY: value is readable for len bytes during the call; a program that it points to lives as long.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value.cast(), len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_socket_and_the_step() {
+        let taken = UdpSocketSpec { bind: "127.0.0.1:0".parse().unwrap(), ..Default::default() };
+        let socket = taken.open().unwrap();
+        let bind = socket.local_addr().unwrap();
+        let error = UdpSocketSpec { bind, ..Default::default() }.open().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().starts_with(&format!("UDP {bind}: bind: ")), "{error}");
+        let device = Some("no-such-if".to_owned());
+        let error = UdpSocketSpec { device, ..Default::default() }.open().unwrap_err();
+        assert!(error.to_string().contains("SO_BINDTODEVICE no-such-if"), "{error}");
+    }
+
+    #[test]
+    fn every_option_is_accepted_by_both_families() {
+        for bind in ["127.0.0.1:0", "[::1]:0"] {
+            for mtu_discovery in
+                [MtuDiscovery::System, MtuDiscovery::Off, MtuDiscovery::Always, MtuDiscovery::Probe]
+            {
+                let spec = UdpSocketSpec {
+                    bind: bind.parse().unwrap(),
+                    steering: Some(Steering { offset: 30, shards: 2, shard: 0 }),
+                    broadcast: true,
+                    receive_buffer: Some(1 << 20),
+                    send_buffer: Some(1 << 20),
+                    mtu_discovery,
+                    ..Default::default()
+                };
+                assert_eq!(spec.open().unwrap().kernel_drops(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn kernel_drops_are_counted() {
+        let spec = UdpSocketSpec {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            receive_buffer: Some(4096),
+            ..Default::default()
+        };
+        let socket = spec.open().unwrap();
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..100 {
+            client.send_to(&[0; 1000], socket.local_addr().unwrap()).unwrap();
+        }
+        assert!(socket.kernel_drops() > 50, "{}", socket.kernel_drops());
+    }
+}

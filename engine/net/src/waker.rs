@@ -1,0 +1,67 @@
+//! How another thread makes a shard look up from its wait.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// Wakes one backend, from any thread. Wakes before the backend has come round to them are one wake, and cost
+/// one atomic operation, no system call.
+#[derive(Clone)]
+pub struct Waker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pending: AtomicBool,
+    bell: Bell,
+}
+
+/// What makes the waiting thread return from the kernel.
+pub(crate) enum Bell {
+    /// Written to by the waking thread.
+    Event(OwnedFd),
+}
+
+impl Waker {
+    pub(crate) fn new(bell: Bell) -> Waker {
+        Waker { inner: Arc::new(Inner { pending: AtomicBool::new(false), bell }) }
+    }
+
+    /// With an eventfd, for backends that wait in epoll.
+    pub(crate) fn with_event() -> std::io::Result<Waker> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Waker::new(Bell::Event(event)))
+    }
+
+    /// Makes the backend call [`crate::Handler::woken`] soon. What this thread did before is seen there.
+    pub fn wake(&self) {
+        // Release, so that a shard that clears the flag after this sees what was queued before it.
+        if self.inner.pending.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        match &self.inner.bell {
+            Bell::Event(event) => {
+                // It fails only when 2^64 - 1 wakes are unread, and then the bell rings already.
+                let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
+            }
+        }
+    }
+
+    /// Called by the backend before it calls the handler: wakes from now on are new ones. Returns whether there was one.
+    pub(crate) fn clear(&self) -> bool {
+        self.inner.pending.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.inner.bell
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waker").field("pending", &self.inner.pending).finish_non_exhaustive()
+    }
+}
