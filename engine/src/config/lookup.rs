@@ -108,6 +108,11 @@ impl Dhcp {
         &self.classes[id.index()]
     }
 
+    /// The ids of all classes, in the order of the configuration.
+    pub fn class_ids(&self) -> impl Iterator<Item = ClassId> + use<> {
+        (0..u32::try_from(self.classes.len()).unwrap_or(u32::MAX)).map(ClassId)
+    }
+
     /// The group of an id.
     pub fn group(&self, id: GroupId) -> &Group {
         &self.groups[id.index()]

@@ -112,6 +112,9 @@ pub struct Dhcp {
     pub decline_time: Duration,
     /// How long to wait for an echo reply before an address is offered; `None` does not ask.
     pub ping_check: Option<Duration>,
+    /// Whether a DISCOVER that asks for it (RFC 4039) is answered with an ACK at once; right only
+    /// where no other server answers as well.
+    pub rapid_commit: bool,
     /// What holds for everybody.
     pub global: Scope,
     /// Shared networks; a subnet without one has a network of its own.
@@ -374,6 +377,7 @@ impl Default for Dhcp {
             // Long enough to find the intruder, short enough for a pool that is nearly full.
             decline_time: Duration::from_secs(15 * 60),
             ping_check: None,
+            rapid_commit: false,
             global: Scope::default(),
             networks: Vec::new(),
             subnets: Vec::new(),
