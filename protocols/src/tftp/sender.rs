@@ -94,6 +94,12 @@ impl Sender {
         }
     }
 
+    /// A client whose upload the server has accepted, by OACK or ACK 0: begins with block 1.
+    pub fn uploading(negotiated: &Negotiated, patience: &Patience, now: Moment) -> Self {
+        let sender = Self::new(negotiated, patience, now);
+        Self { opening: false, option_ack_due: false, ..sender }
+    }
+
     /// Says that the blocks up to `ready` can be sent, and which block is the last if that is
     /// known. The last block is shorter than the block length, so a file whose length is a
     /// multiple of it ends with an empty block, and an empty file is one empty block.

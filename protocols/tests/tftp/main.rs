@@ -1,0 +1,4 @@
+//! A sender and a receiver over a channel that loses, repeats and reorders, in virtual time.
+
+mod pair;
+mod transfers;
