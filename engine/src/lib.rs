@@ -1,7 +1,10 @@
 //! The bootstorm server: DHCP, TFTP and leases for machines that boot from the network.
 
 pub mod config;
+pub mod control;
 pub mod event;
 pub mod leases;
 pub mod log;
 pub mod metrics;
+pub mod privileges;
+pub mod signals;

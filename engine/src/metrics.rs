@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use bootstorm_net::Drops;
 use crossbeam::utils::CachePadded;
 
 /// A number that only grows. One writer, any number of readers.
@@ -178,8 +179,22 @@ impl Latency {
 
 /// DHCP message types 1 to 18 (option 53), and 0 for BOOTP without the option.
 pub const MESSAGE_TYPES: usize = 19;
-/// Room for the reasons of one kind: silences, parse errors, drops.
+/// Room for the reasons why requests are not answered.
 pub const REASONS: usize = 32;
+
+/// The names of [`ShardMetrics::drops`], in its order.
+pub const DROPS: [&str; 10] = [
+    "truncated",
+    "no-buffers",
+    "slots-full",
+    "delayed",
+    "send-denied",
+    "send-unreachable",
+    "send-invalid",
+    "send-no-memory",
+    "send-other",
+    "receive",
+];
 
 /// What one shard counts. It is the only writer.
 #[derive(Debug, Default)]
@@ -192,8 +207,11 @@ pub struct ShardMetrics {
     pub silences: Counters<REASONS>,
     /// Datagrams that are not DHCP messages, by what is wrong with them.
     pub parse_errors: Counters<REASONS>,
-    /// Datagrams and replies lost, by reason, the kernel's receive drops among them. Totals of the packet engine.
-    pub drops: Counters<REASONS>,
+    /// Datagrams and replies lost or held up, by [`DROPS`]. Totals of the packet engine.
+    pub drops: Counters<{ DROPS.len() }>,
+    /// What the kernel dropped at sockets of this shard: its exact count, and the count of steered sockets that
+    /// [`bootstorm_net::KernelLoss`] puts right. Totals of the packet engine.
+    pub kernel: Counters<2>,
     /// Replies that were due and could not be sent: no free slot, or the kernel refused them.
     pub send_failures: Counter,
     /// ACKs that wait for their lease to be on disk.
@@ -204,6 +222,38 @@ pub struct ShardMetrics {
     pub reply_latency: Latency,
     /// What the shard's TFTP transfers count.
     pub tftp: TftpMetrics,
+}
+
+impl ShardMetrics {
+    /// Takes over the totals that the shard's packet engine counts.
+    pub fn record_drops(&self, drops: &Drops) {
+        let totals = [
+            drops.truncated,
+            drops.no_buffers,
+            drops.slots_full,
+            drops.delayed,
+            drops.send.denied,
+            drops.send.unreachable,
+            drops.send.invalid,
+            drops.send.no_memory,
+            drops.send.other,
+            drops.receive,
+        ];
+        for (index, total) in totals.into_iter().enumerate() {
+            self.drops.at(index).set(total);
+        }
+        self.kernel.at(0).set(drops.kernel);
+        self.kernel.at(1).set(drops.steered);
+    }
+
+    /// The kernel's drops as [`bootstorm_net::KernelLoss::total`] wants them; the other reasons are left at 0.
+    pub fn kernel_drops(&self) -> Drops {
+        Drops {
+            kernel: self.kernel.at(0).get(),
+            steered: self.kernel.at(1).get(),
+            ..Drops::default()
+        }
+    }
 }
 
 /// What the TFTP transfers of one shard count.
@@ -300,6 +350,14 @@ mod tests {
         assert_eq!(cumulative[46], (8_388_608_000, 2));
         assert_eq!(latency.histogram().beyond(), 1);
         assert_eq!(latency.histogram().sum(), 2_001 + 3_600_000_000_000);
+    }
+
+    #[test]
+    fn drops_of_the_packet_engine_are_told_apart() {
+        let metrics = ShardMetrics::default();
+        metrics.record_drops(&Drops { truncated: 3, receive: 4, steered: 5, ..Drops::default() });
+        assert_eq!(metrics.drops.values().collect::<Vec<_>>(), [3, 0, 0, 0, 0, 0, 0, 0, 0, 4]);
+        assert_eq!(metrics.kernel_drops(), Drops { steered: 5, ..Drops::default() });
     }
 
     #[test]

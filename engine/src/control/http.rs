@@ -1,0 +1,84 @@
+//! The metrics page. It is read by programs on a schedule, and must not suffer from whoever else connects.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::status::Running;
+use super::{exposition, socket};
+
+/// Connections at one time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 32;
+/// From the first byte to the last of one request and its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a request's head.
+const HEAD: usize = 8192;
+
+/// Answers until the task is dropped.
+pub(super) async fn serve(listener: TcpListener, running: Rc<Running>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Some((stream, place)) = socket::admit(&places, || listener.accept()).await else {
+            return;
+        };
+        let running = running.clone();
+        tokio::task::spawn_local(async move {
+            // One request a connection, and only so long: a slow or silent peer costs a place, and soon none.
+            let _expired = tokio::time::timeout(PATIENCE, connection(stream, running)).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, running: Rc<Running>) {
+    let service = service_fn(move |request| {
+        let response = respond(&request, &running);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    // The peer's mistakes are the peer's to see, in the status it got or the connection that closed.
+    let _result = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+fn respond(request: &Request<Incoming>, running: &Running) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+        response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, exposition::page(running));
+            response.headers_mut().insert(
+                CONTENT_TYPE,
+                hyper::header::HeaderValue::from_static(exposition::CONTENT_TYPE),
+            );
+            response
+        }
+        "/" => text(StatusCode::OK, "bootstorm: the metrics are at /metrics\n".to_owned()),
+        _ => text(StatusCode::NOT_FOUND, "not here; the metrics are at /metrics\n".to_owned()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

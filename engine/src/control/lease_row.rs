@@ -1,0 +1,196 @@
+//! A lease as people and programs read it: a line of `leases list`, an object of `leases list --json`.
+
+use std::net::Ipv4Addr;
+
+use bootstorm_protocols::time::Moment;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::protocol::parse_mac;
+use crate::leases::{Hardware, KeyKind, Lease, LeaseState};
+
+/// One reading of both clocks, to show moments of the monotonic clock as times of day.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// The monotonic clock.
+    pub now: Moment,
+    /// The wall clock at the same time.
+    pub wall: Timestamp,
+}
+
+impl Clocks {
+    /// Reads both.
+    pub fn read() -> Self {
+        Self { now: bootstorm_net::now(), wall: Timestamp::now() }
+    }
+
+    /// The time of day of a moment, in RFC 3339 and whole seconds; `never` for [`Moment::NEVER`] and for what no
+    /// calendar reaches.
+    pub fn text(&self, moment: Moment) -> String {
+        if moment == Moment::NEVER {
+            return "never".to_owned();
+        }
+        let ahead = SignedDuration::try_from(moment.since(self.now));
+        let behind = SignedDuration::try_from(self.now.since(moment));
+        let (Ok(ahead), Ok(behind)) = (ahead, behind) else { return "never".to_owned() };
+        self.wall
+            .checked_add(ahead)
+            .and_then(|time| time.checked_sub(behind))
+            .map_or_else(|_| "never".to_owned(), |time| format!("{time:.0}"))
+    }
+}
+
+/// One lease with its fields by name. Absent fields are left out of the JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeaseRow {
+    /// The address.
+    pub ip: String,
+    /// The hardware address that came with the last message; empty for a client that has none.
+    pub hardware: String,
+    /// `offered`, `active`, `released`, `expired` or `declined`.
+    pub state: String,
+    /// When it was given, or renewed last: RFC 3339, UTC.
+    pub starts: String,
+    /// When the state ends, or ended: RFC 3339, UTC, or `never`.
+    pub expires: String,
+    /// What the machine is told apart by: `hardware`, `client-id`, `uuid` or `circuit`.
+    pub identity: String,
+    /// Option 12, with escapes for what is not printable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Option 61 in hexadecimal.
+    #[serde(rename = "client-id", skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Option 82, sub-option 1, with escapes for what is not printable.
+    #[serde(rename = "circuit-id", skip_serializing_if = "Option::is_none")]
+    pub circuit_id: Option<String>,
+    /// Option 82, sub-option 2, with escapes for what is not printable.
+    #[serde(rename = "remote-id", skip_serializing_if = "Option::is_none")]
+    pub remote_id: Option<String>,
+}
+
+impl LeaseRow {
+    /// The row of a lease. A lease whose time is over is shown as expired, though no sweep has met it yet.
+    pub fn new(lease: &Lease, clocks: &Clocks) -> Self {
+        let over = lease.state == LeaseState::Active && !lease.is_active(clocks.now);
+        let state = if over { LeaseState::Expired } else { lease.state };
+        let notes = lease.notes.as_deref();
+        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| bytes.escape_ascii().to_string());
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let identity = match lease.client.kind() {
+            KeyKind::Hardware => "hardware",
+            KeyKind::ClientId => "client-id",
+            KeyKind::Uuid => "uuid",
+            KeyKind::Circuit => "circuit",
+        };
+        Self {
+            ip: lease.ip.to_string(),
+            hardware: lease.hardware.to_string(),
+            state: state.name().to_owned(),
+            starts: clocks.text(lease.starts),
+            expires: clocks.text(lease.expires),
+            identity: identity.to_owned(),
+            hostname: text(notes.and_then(|notes| notes.hostname.as_deref())),
+            client_id: notes.and_then(|notes| notes.client_id.as_deref()).map(hex),
+            circuit_id: text(notes.and_then(|notes| notes.circuit_id.as_deref())),
+            remote_id: text(notes.and_then(|notes| notes.remote_id.as_deref())),
+        }
+    }
+}
+
+/// Which leases `leases show` means: those of an address or of a machine.
+#[derive(Clone, Debug)]
+pub struct LeaseFilter {
+    ip: Option<String>,
+    hardware: String,
+}
+
+impl LeaseFilter {
+    /// Reads an IPv4 address or a hardware address.
+    pub fn parse(of: &str) -> Result<Self, String> {
+        if let Ok(ip) = of.parse::<Ipv4Addr>() {
+            return Ok(Self { ip: Some(ip.to_string()), hardware: String::new() });
+        }
+        let mac = parse_mac(of).map_err(|_| {
+            format!(
+                "{of:?} is neither an IPv4 address nor a hardware address such as 52:54:00:12:34:56"
+            )
+        })?;
+        Ok(Self { ip: None, hardware: Hardware::new(1, &mac).to_string() })
+    }
+
+    /// Whether the lease is meant.
+    pub fn admits(&self, row: &LeaseRow) -> bool {
+        match &self.ip {
+            Some(ip) => row.ip == *ip,
+            None => row.hardware == self.hardware,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::leases::{ClientKey, Notes};
+
+    fn clocks() -> Clocks {
+        Clocks {
+            now: Moment::from_nanos(50_000_000_000),
+            wall: "2026-01-02T03:04:05Z".parse().unwrap(),
+        }
+    }
+
+    fn lease() -> Lease {
+        let hardware = Hardware::ethernet([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        Lease {
+            ip: Ipv4Addr::new(10, 1, 4, 7),
+            network: None,
+            client: ClientKey::hardware(&hardware),
+            hardware,
+            state: LeaseState::Active,
+            starts: clocks().now - Duration::from_secs(5),
+            expires: clocks().now + Duration::from_secs(55),
+            notes: None,
+        }
+    }
+
+    #[test]
+    fn times_are_of_the_wall_clock() {
+        let row = LeaseRow::new(&lease(), &clocks());
+        assert_eq!((&*row.starts, &*row.expires), ("2026-01-02T03:04:00Z", "2026-01-02T03:05:00Z"));
+        assert_eq!((&*row.state, &*row.hardware), ("active", "52:54:00:12:34:56"));
+        assert_eq!(clocks().text(Moment::NEVER), "never");
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_is_shown_as_expired() {
+        let lease = Lease { expires: clocks().now, ..lease() };
+        assert_eq!(LeaseRow::new(&lease, &clocks()).state, "expired");
+    }
+
+    #[test]
+    fn what_the_client_said_cannot_write_to_the_terminal() {
+        let notes = Notes {
+            hostname: Some(b"n01\x1b[31m"[..].into()),
+            client_id: Some([1, 0x52][..].into()),
+            ..Notes::default()
+        };
+        let row = LeaseRow::new(&Lease { notes: Some(Arc::new(notes)), ..lease() }, &clocks());
+        assert_eq!(row.hostname.as_deref(), Some("n01\\x1b[31m"));
+        let json = serde_json::to_string(&row).unwrap();
+        assert!(json.contains(r#""client-id":"0152""#) && !json.contains("circuit-id"), "{json}");
+    }
+
+    #[test]
+    fn a_filter_is_an_address_or_a_machine() {
+        let row = LeaseRow::new(&lease(), &clocks());
+        let admits = |of| LeaseFilter::parse(of).unwrap().admits(&row);
+        assert!(admits("10.1.4.7") && admits("52-54-00-12-34-56") && admits("5254.0012.3456"));
+        assert!(!admits("10.1.4.8") && !admits("52:54:00:12:34:57"));
+        assert!(LeaseFilter::parse("rack1-n01").unwrap_err().contains("neither an IPv4 address"));
+    }
+}

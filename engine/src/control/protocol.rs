@@ -1,0 +1,114 @@
+//! The language of the control socket: one JSON object a line, requests one way, responses the other.
+//! `docs/OPERATIONS.md` describes it for those who write their own client.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::lease_row::LeaseRow;
+use super::status::Status;
+use crate::event::row::Row;
+
+/// The longest line, in bytes.
+pub const LINE_LIMIT: usize = 64 * 1024;
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How the server is. Answered by `status`.
+    Status {},
+    /// All leases. Answered by any number of `lease`, then `end`.
+    LeasesList {},
+    /// The leases of one address or one machine. Answered as `leases-list`.
+    LeasesShow {
+        /// An IPv4 address or a hardware address.
+        of: String,
+    },
+    /// Give an address back to its pool, durably. Answered by the `lease` as it was, then `end`.
+    LeasesRelease {
+        /// The address.
+        ip: Ipv4Addr,
+    },
+    /// Read the configuration again. Answered by `reloaded` or `error`.
+    Reload {},
+    /// Events as they happen, until the client closes. Answered by `event` and `lost`.
+    Events {
+        /// Only this machine's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<String>,
+    },
+}
+
+/// What the server answers. Every answer but that to `events` ends with `end`, `status`, `reloaded` or `error`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// One lease.
+    Lease(LeaseRow),
+    /// One event.
+    Event(Row),
+    /// So many events were lost, because this client reads too slowly.
+    Lost(u64),
+    /// How the server is.
+    Status(Box<Status>),
+    /// The new configuration holds; what changed.
+    Reloaded(String),
+    /// The answer is complete, with so many rows.
+    End(u64),
+    /// The request failed; what was wrong and what to do.
+    Error(String),
+}
+
+/// A hardware address as people write it: `52:54:00:12:34:56`, `52-54-00-12-34-56`, `5254.0012.3456` or bare digits;
+/// 1 to 16 bytes.
+pub fn parse_mac(text: &str) -> Result<Vec<u8>, String> {
+    let wrong = || format!("{text:?} is not a hardware address; write it as 52:54:00:12:34:56");
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !matches!(byte, b':' | b'-' | b'.'))
+        .map(|byte| (byte as char).to_digit(16).map(|digit| digit as u8).ok_or_else(wrong))
+        .collect::<Result<_, _>>()?;
+    if digits.is_empty() || digits.len() % 2 == 1 || digits.len() > 32 {
+        return Err(wrong());
+    }
+    Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_read_as_documented() {
+        let request = |line| serde_json::from_str::<Request>(line);
+        assert_eq!(request(r#"{"command":"status"}"#).unwrap(), Request::Status {});
+        assert_eq!(
+            request(r#"{"command":"leases-release","ip":"10.1.4.7"}"#).unwrap(),
+            Request::LeasesRelease { ip: Ipv4Addr::new(10, 1, 4, 7) }
+        );
+        assert_eq!(request(r#"{"command":"events"}"#).unwrap(), Request::Events { mac: None });
+        assert!(request(r#"{"command":"leases-release"}"#).is_err());
+        assert!(request(r#"{"command":"status","verbose":true}"#).is_err());
+        assert!(request(r#"{"command":"dance"}"#).is_err());
+    }
+
+    #[test]
+    fn responses_are_one_key_objects() {
+        let line = |response: Response| serde_json::to_string(&response).unwrap();
+        assert_eq!(line(Response::End(3)), r#"{"end":3}"#);
+        assert_eq!(line(Response::Error("no".to_owned())), r#"{"error":"no"}"#);
+    }
+
+    #[test]
+    fn hardware_addresses_in_every_usual_spelling() {
+        let mac = vec![0x52, 0x54, 0, 0x12, 0x34, 0x56];
+        for text in ["52:54:00:12:34:56", "52-54-00-12-34-56", "5254.0012.3456", "525400123456"] {
+            assert_eq!(parse_mac(text).unwrap(), mac);
+        }
+        for text in ["", "5", "52:54:0", "hello", "52:54:00:12:34:5g"] {
+            assert!(parse_mac(text).is_err(), "{text}");
+        }
+        assert!(parse_mac(&"00".repeat(17)).is_err());
+    }
+}

@@ -1,0 +1,221 @@
+//! The control socket, the server's end: who may open it is the file system's word (mode 0660), what is said on it
+//! stands in `protocol.rs`.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::Command;
+use super::lease_row::{Clocks, LeaseFilter, LeaseRow};
+use super::protocol::{LINE_LIMIT, Request, Response, parse_mac};
+use super::status::Running;
+use crate::event::row::Row;
+use crate::leases::Hardware;
+
+/// Connections at one time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+/// How long a connection may stay silent between requests.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a client may take to read one line.
+const WRITE: Duration = Duration::from_secs(30);
+/// Leases copied out of the index at a time.
+const PAGE: usize = 512;
+
+/// Answers until the task is dropped.
+pub(super) async fn serve(listener: UnixListener, running: Rc<Running>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Some((stream, place)) = admit(&places, || listener.accept()).await else { return };
+        let running = running.clone();
+        tokio::task::spawn_local(async move {
+            // A client that went away has nobody to tell.
+            let _gone = converse(stream, &running).await;
+            drop(place);
+        });
+    }
+}
+
+/// Waits for a place, then for a peer. `None` when the places are closed, which nobody does.
+pub(super) async fn admit<S, A, F>(
+    places: &Arc<Semaphore>,
+    mut accept: impl FnMut() -> F,
+) -> Option<(S, OwnedSemaphorePermit)>
+where
+    F: Future<Output = io::Result<(S, A)>>,
+{
+    let place = places.clone().acquire_owned().await.ok()?;
+    loop {
+        match accept().await {
+            Ok((stream, _)) => return Some((stream, place)),
+            // Out of descriptors, or the peer gave up in the queue: not worth ending for, nor a busy loop.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, running: &Running) -> io::Result<()> {
+    let (reader, writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let mut peer = Peer(writer);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut limited = (&mut reader).take(LINE_LIMIT as u64);
+        let read = limited.read_until(b'\n', &mut line);
+        let Ok(read) = tokio::time::timeout(IDLE, read).await else { return Ok(()) };
+        if read? == 0 {
+            return Ok(());
+        }
+        if line.len() == LINE_LIMIT && line.last() != Some(&b'\n') {
+            return peer.error(format!("a request is at most {LINE_LIMIT} bytes long")).await;
+        }
+        match serde_json::from_slice(&line) {
+            Err(error) => peer.error(format!("not a request: {error}")).await?,
+            Ok(Request::Events { mac }) => return events(peer, reader, running, mac).await,
+            Ok(request) => answer(&mut peer, running, request).await?,
+        }
+    }
+}
+
+async fn answer(peer: &mut Peer, running: &Running, request: Request) -> io::Result<()> {
+    match request {
+        Request::Status {} => peer.send(&Response::Status(Box::new(running.status()))).await,
+        Request::LeasesList {} => list(peer, running, &|_| true).await,
+        Request::LeasesShow { of } => match LeaseFilter::parse(&of) {
+            Ok(filter) => list(peer, running, &|row| filter.admits(row)).await,
+            Err(error) => peer.error(error).await,
+        },
+        Request::LeasesRelease { ip } => {
+            let leases = running.leases.clone();
+            // It waits for the disk.
+            let released =
+                tokio::task::spawn_blocking(move || leases.release(ip, bootstorm_net::now())).await;
+            match released {
+                Ok(Ok(Some(lease))) => {
+                    let row = LeaseRow::new(&lease, &Clocks::read());
+                    peer.send(&Response::Lease(row)).await?;
+                    peer.send(&Response::End(1)).await
+                }
+                Ok(Ok(None)) => peer.send(&Response::End(0)).await,
+                Ok(Err(error)) => peer.error(format!("{ip}: {error}")).await,
+                Err(_) => peer.error(format!("{ip}: the release failed; see the log")).await,
+            }
+        }
+        Request::Reload {} => {
+            let (reply, outcome) = oneshot::channel();
+            let asked = running.commands.try_send(Command::Reload { reply: Some(reply) });
+            let outcome = match asked {
+                Ok(()) => outcome.await.map_err(|_| ()),
+                Err(_) => Err(()),
+            };
+            match outcome {
+                Ok(Ok(changed)) => peer.send(&Response::Reloaded(changed)).await,
+                Ok(Err(error)) => peer.error(error).await,
+                Err(()) => peer.error("the server is going down".to_owned()).await,
+            }
+        }
+        // Handled by the caller, which gives the whole connection away for it.
+        Request::Events { .. } => Ok(()),
+    }
+}
+
+/// Streams the leases page by page; one that changes meanwhile is shown as it was or as it is.
+async fn list(
+    peer: &mut Peer,
+    running: &Running,
+    admits: &dyn Fn(&LeaseRow) -> bool,
+) -> io::Result<()> {
+    let mut from = Some(std::net::Ipv4Addr::UNSPECIFIED);
+    let mut rows = 0;
+    while let Some(start) = from {
+        let clocks = Clocks::read();
+        let page = running.leases.page(start, PAGE, clocks.now);
+        from = page
+            .last()
+            .filter(|_| page.len() == PAGE)
+            .and_then(|last| last.ip.to_bits().checked_add(1))
+            .map(std::net::Ipv4Addr::from_bits);
+        let mut text = Vec::new();
+        for row in page.iter().map(|lease| LeaseRow::new(lease, &clocks)).filter(|row| admits(row))
+        {
+            rows += 1;
+            encode(&Response::Lease(row), &mut text)?;
+        }
+        peer.write(&text).await?;
+    }
+    peer.send(&Response::End(rows)).await
+}
+
+async fn events(
+    mut peer: Peer,
+    mut reader: BufReader<OwnedReadHalf>,
+    running: &Running,
+    mac: Option<String>,
+) -> io::Result<()> {
+    let only = match mac.map(|text| parse_mac(&text)).transpose() {
+        Ok(mac) => mac.map(|mac| Hardware::new(1, &mac)),
+        Err(error) => return peer.error(error).await,
+    };
+    let mut subscription = running.events.subscribe(only);
+    let stream = async {
+        while let Some(row) = subscription.next().await {
+            let lost = subscription.take_lost();
+            if lost > 0 {
+                peer.send(&Response::Lost(lost)).await?;
+            }
+            peer.send(&Response::Event(Row::clone(&row))).await?;
+        }
+        io::Result::Ok(())
+    };
+    // Whatever the client says now is not heard; that it closes is.
+    let mut ignored = [0; 256];
+    let closed = async {
+        while reader.read(&mut ignored).await? > 0 {}
+        io::Result::Ok(())
+    };
+    first(stream, closed).await
+}
+
+/// The output of whichever ends first; the other is dropped.
+async fn first<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    std::future::poll_fn(|context| match a.as_mut().poll(context) {
+        Poll::Pending => b.as_mut().poll(context),
+        ready => ready,
+    })
+    .await
+}
+
+/// The client's ear.
+struct Peer(OwnedWriteHalf);
+
+impl Peer {
+    async fn send(&mut self, response: &Response) -> io::Result<()> {
+        let mut text = Vec::new();
+        encode(response, &mut text)?;
+        self.write(&text).await
+    }
+
+    async fn error(&mut self, message: String) -> io::Result<()> {
+        self.send(&Response::Error(message)).await
+    }
+
+    async fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        tokio::time::timeout(WRITE, self.0.write_all(text)).await?
+    }
+}
+
+fn encode(response: &Response, text: &mut Vec<u8>) -> io::Result<()> {
+    serde_json::to_writer(&mut *text, response)?;
+    text.push(b'\n');
+    Ok(())
+}
