@@ -50,3 +50,22 @@ impl Sub<Duration> for Moment {
         Self(self.0.saturating_sub(nanos))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_saturates_and_never_stays_never() {
+        let second = Duration::from_secs(1);
+        let one = Moment::from_nanos(1_000_000_000);
+        assert_eq!(Moment::default() + second, one);
+        assert_eq!(one - second, Moment::default());
+        assert_eq!(Moment::default() - second, Moment::default());
+        assert_eq!(Moment::NEVER + second, Moment::NEVER);
+        assert_eq!(Moment::NEVER - second, Moment::NEVER);
+        assert_eq!(one + Duration::MAX, Moment::NEVER);
+        assert_eq!(one.since(Moment::default()), second);
+        assert_eq!(Moment::default().since(one), Duration::ZERO);
+    }
+}

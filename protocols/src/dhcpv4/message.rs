@@ -1,0 +1,579 @@
+//! A view of a received message.
+
+use core::fmt;
+use core::net::Ipv4Addr;
+
+use super::data::OptionData;
+use super::options;
+use super::pxe::{Architecture, ClientStage, MachineId};
+use super::rai::RelayAgentInformation;
+use super::walk::{Overrun, Walk};
+use super::{
+    BOOTREPLY, BOOTREQUEST, BROADCAST_FLAG, COOKIE, FILE, FILE_LEN, FIXED, MIN_MESSAGE, OPTIONS,
+    SNAME, SNAME_LEN,
+};
+use crate::wire::field;
+
+/// What every client accepts: an IP datagram of 576 bytes (RFC 2131 section 2), less the headers of
+/// IPv4 and UDP, which option 57 counts in.
+const MIN_DATAGRAM: u16 = 576;
+const IP_AND_UDP: u16 = 28;
+
+/// Why bytes are not a DHCP message.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ParseError {
+    /// Shorter than the fixed fields.
+    #[error("{0} bytes are fewer than the {FIXED} of a BOOTP header")]
+    TooShort(usize),
+    /// Longer than any UDP datagram.
+    #[error("{0} bytes are more than a UDP datagram holds")]
+    TooLong(usize),
+    /// `op` is neither request nor reply.
+    #[error("op {0} is neither a request (1) nor a reply (2)")]
+    Op(u8),
+    /// The hardware address is longer than its field.
+    #[error("a hardware address of {0} bytes does not fit the 16 of chaddr")]
+    HardwareLength(u8),
+    /// An option runs past the end of the field it stands in.
+    #[error("option {code} at offset {at} runs past the end of its field")]
+    Overrun {
+        /// Code of the option.
+        code: u8,
+        /// Its offset from the start of the message.
+        at: u16,
+    },
+    /// Option 52 is not one byte from 1 to 3, so it is unknown what sname and file hold.
+    #[error("option 52 (overload) is not one byte from 1 to 3")]
+    Overload,
+    /// Option 53 is not exactly one byte.
+    #[error("option 53 (message type) has {0} bytes instead of one")]
+    MessageType(u16),
+}
+
+/// Type of a DHCP message, option 53 (RFC 2132 section 9.6; IANA registry).
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum MessageType {
+    /// A client looks for servers.
+    Discover,
+    /// A server offers an address.
+    Offer,
+    /// A client takes an offer, verifies or extends a lease.
+    Request,
+    /// A client found the address in use.
+    Decline,
+    /// The server grants.
+    Ack,
+    /// The server refuses.
+    Nak,
+    /// The client gives the address back.
+    Release,
+    /// The client has an address and asks for options only.
+    Inform,
+    /// The server asks the client to renew (RFC 3203).
+    ForceRenew,
+    /// An access concentrator asks for a lease (RFC 4388).
+    LeaseQuery,
+    /// No client holds it (RFC 4388).
+    LeaseUnassigned,
+    /// Not known here (RFC 4388).
+    LeaseUnknown,
+    /// A client holds it (RFC 4388).
+    LeaseActive,
+    /// Bulk leasequery (RFC 6926).
+    BulkLeaseQuery,
+    /// End of a bulk leasequery (RFC 6926).
+    LeaseQueryDone,
+    /// Active leasequery (RFC 7724).
+    ActiveLeaseQuery,
+    /// Status of an active leasequery (RFC 7724).
+    LeaseQueryStatus,
+    /// Leasequery over TLS (RFC 7724).
+    Tls,
+    /// Any other code.
+    Unknown(u8),
+}
+
+impl MessageType {
+    /// From the value of option 53.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::Discover,
+            2 => Self::Offer,
+            3 => Self::Request,
+            4 => Self::Decline,
+            5 => Self::Ack,
+            6 => Self::Nak,
+            7 => Self::Release,
+            8 => Self::Inform,
+            9 => Self::ForceRenew,
+            10 => Self::LeaseQuery,
+            11 => Self::LeaseUnassigned,
+            12 => Self::LeaseUnknown,
+            13 => Self::LeaseActive,
+            14 => Self::BulkLeaseQuery,
+            15 => Self::LeaseQueryDone,
+            16 => Self::ActiveLeaseQuery,
+            17 => Self::LeaseQueryStatus,
+            18 => Self::Tls,
+            other => Self::Unknown(other),
+        }
+    }
+
+    /// The value of option 53.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Discover => 1,
+            Self::Offer => 2,
+            Self::Request => 3,
+            Self::Decline => 4,
+            Self::Ack => 5,
+            Self::Nak => 6,
+            Self::Release => 7,
+            Self::Inform => 8,
+            Self::ForceRenew => 9,
+            Self::LeaseQuery => 10,
+            Self::LeaseUnassigned => 11,
+            Self::LeaseUnknown => 12,
+            Self::LeaseActive => 13,
+            Self::BulkLeaseQuery => 14,
+            Self::LeaseQueryDone => 15,
+            Self::ActiveLeaseQuery => 16,
+            Self::LeaseQueryStatus => 17,
+            Self::Tls => 18,
+            Self::Unknown(other) => other,
+        }
+    }
+}
+
+/// The name as people know it: DISCOVER, OFFER, REQUEST.
+impl fmt::Display for MessageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Discover => "DISCOVER",
+            Self::Offer => "OFFER",
+            Self::Request => "REQUEST",
+            Self::Decline => "DECLINE",
+            Self::Ack => "ACK",
+            Self::Nak => "NAK",
+            Self::Release => "RELEASE",
+            Self::Inform => "INFORM",
+            Self::ForceRenew => "FORCERENEW",
+            Self::LeaseQuery => "LEASEQUERY",
+            Self::LeaseUnassigned => "LEASEUNASSIGNED",
+            Self::LeaseUnknown => "LEASEUNKNOWN",
+            Self::LeaseActive => "LEASEACTIVE",
+            Self::BulkLeaseQuery => "BULKLEASEQUERY",
+            Self::LeaseQueryDone => "LEASEQUERYDONE",
+            Self::ActiveLeaseQuery => "ACTIVELEASEQUERY",
+            Self::LeaseQueryStatus => "LEASEQUERYSTATUS",
+            Self::Tls => "TLS",
+            Self::Unknown(code) => return write!(f, "message type {code}"),
+        };
+        f.pad(name)
+    }
+}
+
+/// The user class, option 77.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum UserClass<'a> {
+    /// Counted classes (RFC 3004 section 4).
+    Classes(OptionData<'a>),
+    /// Plain text, as iPXE and older clients send it.
+    Raw(OptionData<'a>),
+}
+
+impl<'a> UserClass<'a> {
+    /// Tells the two forms apart: counted classes fill the option exactly and none is empty.
+    #[must_use]
+    pub fn new(data: OptionData<'a>) -> Self {
+        let mut bytes = data.bytes();
+        while let Some(len) = bytes.next() {
+            let Some(last) = usize::from(len).checked_sub(1) else { return Self::Raw(data) };
+            if bytes.nth(last).is_none() {
+                return Self::Raw(data);
+            }
+        }
+        if data.is_empty() { Self::Raw(data) } else { Self::Classes(data) }
+    }
+
+    /// The classes in order; a raw one is one class.
+    pub fn classes(&self) -> impl Iterator<Item = OptionData<'a>> + use<'a> {
+        let (raw, mut rest) = match *self {
+            Self::Raw(data) => (Some(data), OptionData::from(&[][..])),
+            Self::Classes(data) => (None, data),
+        };
+        let counted = core::iter::from_fn(move || {
+            let len = usize::from(rest.get(0)?);
+            let class = rest.slice(1, len)?;
+            rest = rest.slice(1 + len, rest.len() - 1 - len)?;
+            Some(class)
+        });
+        raw.into_iter().chain(counted)
+    }
+
+    /// True when one of the classes is `name`.
+    #[must_use]
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.classes().any(|class| class == *name)
+    }
+}
+
+/// Where the options of a message stand, so that finding one costs one look.
+#[derive(Clone)]
+struct Index {
+    /// Offset of the first value of every code; zero when there is none, as no option begins there.
+    first: [u16; 256],
+    /// A bit for every code that has more than one instance.
+    repeated: [u64; 4],
+}
+
+impl Index {
+    fn record(&mut self, code: u8, offset: u16) {
+        let first = &mut self.first[usize::from(code)];
+        if *first == 0 {
+            *first = offset;
+        } else {
+            self.repeated[usize::from(code >> 6)] |= 1 << (code & 63);
+        }
+    }
+
+    fn is_repeated(&self, code: u8) -> bool {
+        self.repeated[usize::from(code >> 6)] & (1 << (code & 63)) != 0
+    }
+}
+
+/// A received message: a view of bytes that were checked once, so no accessor fails or panics.
+#[derive(Clone)]
+pub struct Message<'a> {
+    bytes: &'a [u8],
+    fixed: &'a [u8; FIXED],
+    index: Index,
+    /// Option 52, or zero.
+    overload: u8,
+}
+
+impl<'a> Message<'a> {
+    /// Checks the fixed fields and every option, in one pass. A message without the magic cookie is
+    /// BOOTP with a vendor area of its own: accepted, without options. Option 52 counts in the
+    /// options field only; in `file` and `sname` it is an option like any other.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let fixed = bytes.first_chunk::<FIXED>().ok_or(ParseError::TooShort(bytes.len()))?;
+        if bytes.len() > usize::from(u16::MAX) {
+            return Err(ParseError::TooLong(bytes.len()));
+        }
+        let index = Index { first: [0; 256], repeated: [0; 4] };
+        let mut message = Self { bytes, fixed, index, overload: 0 };
+        if !matches!(message.op(), BOOTREQUEST | BOOTREPLY) {
+            return Err(ParseError::Op(message.op()));
+        }
+        if message.hlen() > 16 {
+            return Err(ParseError::HardwareLength(message.hlen()));
+        }
+        if bytes.get(FIXED..OPTIONS) == Some(&COOKIE) {
+            message.read_options()?;
+        }
+        Ok(message)
+    }
+
+    fn read_options(&mut self) -> Result<(), ParseError> {
+        self.record(Walk::new(self.bytes))?;
+        if let Some(overload) = self.option(options::OPTION_OVERLOAD) {
+            let value = overload.u8().filter(|value| matches!(value, 1..=3));
+            self.overload = value.ok_or(ParseError::Overload)?;
+            self.record(Walk::empty_of(self.bytes).then_overloaded(self.overload))?;
+        }
+        match self.option(options::MESSAGE_TYPE) {
+            Some(data) if data.len() != 1 => Err(ParseError::MessageType(data.len() as u16)),
+            _ => Ok(()),
+        }
+    }
+
+    fn record(&mut self, walk: Walk<'a>) -> Result<(), ParseError> {
+        for option in walk {
+            // Offsets fit 16 bits: the length of the whole message does.
+            let (code, offset, _) = option
+                .map_err(|Overrun { code, at }| ParseError::Overrun { code, at: at as u16 })?;
+            self.index.record(code, offset as u16);
+        }
+        Ok(())
+    }
+
+    /// The message as it was received.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// 1 request, 2 reply.
+    #[must_use]
+    pub fn op(&self) -> u8 {
+        self.fixed[0]
+    }
+
+    /// Type of the hardware address (IANA ARP parameters).
+    #[must_use]
+    pub fn htype(&self) -> u8 {
+        self.fixed[1]
+    }
+
+    /// Length of the hardware address, 0 to 16.
+    #[must_use]
+    pub fn hlen(&self) -> u8 {
+        self.fixed[2]
+    }
+
+    /// Relay agents passed.
+    #[must_use]
+    pub fn hops(&self) -> u8 {
+        self.fixed[3]
+    }
+
+    /// Transaction id.
+    #[must_use]
+    pub fn xid(&self) -> u32 {
+        u32::from_be_bytes(field::<4, 4, FIXED>(self.fixed))
+    }
+
+    /// Seconds since the client began, as it says; some send it in the wrong byte order.
+    #[must_use]
+    pub fn secs(&self) -> u16 {
+        u16::from_be_bytes(field::<8, 2, FIXED>(self.fixed))
+    }
+
+    /// The flags; only [`BROADCAST_FLAG`] is defined.
+    #[must_use]
+    pub fn flags(&self) -> u16 {
+        u16::from_be_bytes(field::<10, 2, FIXED>(self.fixed))
+    }
+
+    /// True when the client asks for replies by broadcast.
+    #[must_use]
+    pub fn broadcast(&self) -> bool {
+        self.flags() & BROADCAST_FLAG != 0
+    }
+
+    /// The address the client has and answers ARP for, or 0.0.0.0.
+    #[must_use]
+    pub fn ciaddr(&self) -> Ipv4Addr {
+        field::<12, 4, FIXED>(self.fixed).into()
+    }
+
+    /// The address given to the client.
+    #[must_use]
+    pub fn yiaddr(&self) -> Ipv4Addr {
+        field::<16, 4, FIXED>(self.fixed).into()
+    }
+
+    /// The next server of the boot.
+    #[must_use]
+    pub fn siaddr(&self) -> Ipv4Addr {
+        field::<20, 4, FIXED>(self.fixed).into()
+    }
+
+    /// The relay agent's address, or 0.0.0.0 for a direct client.
+    #[must_use]
+    pub fn giaddr(&self) -> Ipv4Addr {
+        field::<24, 4, FIXED>(self.fixed).into()
+    }
+
+    /// The hardware address: hlen bytes, 0 to 16.
+    #[must_use]
+    pub fn chaddr(&self) -> &'a [u8] {
+        self.fixed.get(28..28 + usize::from(self.hlen())).unwrap_or_default()
+    }
+
+    /// The 64 bytes of `sname` as they are; they may hold options.
+    #[must_use]
+    pub fn sname(&self) -> &'a [u8] {
+        self.fixed.get(SNAME..SNAME + SNAME_LEN).unwrap_or_default()
+    }
+
+    /// The 128 bytes of `file` as they are; they may hold options.
+    #[must_use]
+    pub fn file(&self) -> &'a [u8] {
+        self.fixed.get(FILE..FILE + FILE_LEN).unwrap_or_default()
+    }
+
+    /// The server's name in `sname`, up to its NUL; empty when options overload the field.
+    #[must_use]
+    pub fn server_name(&self) -> &'a [u8] {
+        if self.overload & super::walk::SNAME_OVERLOADED == 0 { text(self.sname()) } else { &[] }
+    }
+
+    /// The boot file in `file`, up to its NUL; empty when options overload the field.
+    #[must_use]
+    pub fn boot_file(&self) -> &'a [u8] {
+        if self.overload & super::walk::FILE_OVERLOADED == 0 { text(self.file()) } else { &[] }
+    }
+
+    /// The value of an option; all instances of it joined (RFC 3396).
+    #[must_use]
+    #[inline]
+    pub fn option(&self, code: u8) -> Option<OptionData<'a>> {
+        let offset = match self.index.first[usize::from(code)] {
+            0 => return None,
+            offset => usize::from(offset),
+        };
+        let len = usize::from(*self.bytes.get(offset - 1)?);
+        let value = self.bytes.get(offset..offset + len)?;
+        if !self.index.is_repeated(code) {
+            return Some(OptionData::whole(code, value));
+        }
+        let later = Walk::behind(self.bytes, self.overload, offset + len);
+        Some(OptionData::in_pieces(code, value, later))
+    }
+
+    /// Every option as it stands in the message, pieces of one option one by one.
+    pub fn options(&self) -> impl Iterator<Item = (u8, &'a [u8])> + Clone + use<'a> {
+        let has_options = self.bytes.get(FIXED..OPTIONS) == Some(&COOKIE);
+        let walk = if has_options { Walk::new(self.bytes) } else { Walk::empty() };
+        let walk = walk.then_overloaded(self.overload);
+        walk.filter_map(Result::ok).map(|(code, _, value)| (code, value))
+    }
+
+    /// Type of the message; `None` for BOOTP.
+    #[must_use]
+    pub fn message_type(&self) -> Option<MessageType> {
+        Some(MessageType::from_code(self.option(options::MESSAGE_TYPE)?.u8()?))
+    }
+
+    /// The client identifier, option 61 (RFC 2132 section 9.14, RFC 4361). One that is empty
+    /// identifies nobody and counts as absent.
+    #[must_use]
+    pub fn client_id(&self) -> Option<OptionData<'a>> {
+        self.option(options::CLIENT_IDENTIFIER).filter(|id| !id.is_empty())
+    }
+
+    /// The address the client wishes for, option 50.
+    #[must_use]
+    pub fn requested_address(&self) -> Option<Ipv4Addr> {
+        self.option(options::REQUESTED_ADDRESS)?.ipv4()
+    }
+
+    /// The server the message is meant for or comes from, option 54.
+    #[must_use]
+    pub fn server_identifier(&self) -> Option<Ipv4Addr> {
+        self.option(options::SERVER_IDENTIFIER)?.ipv4()
+    }
+
+    /// The lease time in seconds, option 51; [`super::INFINITE`] never ends.
+    #[must_use]
+    pub fn lease_time(&self) -> Option<u32> {
+        self.option(options::LEASE_TIME)?.u32()
+    }
+
+    /// The codes the client asks for, in its order, option 55; none when it has no such option.
+    pub fn parameter_request_list(&self) -> impl Iterator<Item = u8> + Clone + use<'a> {
+        let list = self.option(options::PARAMETER_REQUEST_LIST);
+        list.unwrap_or(OptionData::from(&[][..])).bytes()
+    }
+
+    /// True when the client asks for this code.
+    #[must_use]
+    pub fn requests(&self, code: u8) -> bool {
+        self.parameter_request_list().any(|requested| requested == code)
+    }
+
+    /// The longest IP datagram the client takes, option 57.
+    #[must_use]
+    pub fn max_message_size(&self) -> Option<u16> {
+        self.option(options::MAX_MESSAGE_SIZE)?.u16()
+    }
+
+    /// How long a reply may be, in bytes of UDP payload: what option 57 allows, at least 548
+    /// (RFC 2131 section 2), at most what `mtu` (of the way to the client, in bytes of IP datagram)
+    /// leaves. A BOOTP client gets 300 bytes, or as many as it sent (RFC 951, RFC 1542 section 2.1).
+    #[must_use]
+    pub fn reply_room(&self, mtu: u16) -> usize {
+        if self.message_type().is_none() {
+            return self.bytes.len().clamp(MIN_MESSAGE, usize::from(MIN_DATAGRAM - IP_AND_UDP));
+        }
+        let accepted = self.max_message_size().unwrap_or(MIN_DATAGRAM).max(MIN_DATAGRAM);
+        usize::from(accepted.min(mtu.max(MIN_DATAGRAM)) - IP_AND_UDP)
+    }
+
+    /// The vendor class identifier, option 60.
+    #[must_use]
+    pub fn vendor_class(&self) -> Option<OptionData<'a>> {
+        self.option(options::VENDOR_CLASS_IDENTIFIER)
+    }
+
+    /// The user class, option 77.
+    #[must_use]
+    pub fn user_class(&self) -> Option<UserClass<'a>> {
+        self.option(options::USER_CLASS).map(UserClass::new)
+    }
+
+    /// The name the client calls itself, option 12.
+    #[must_use]
+    pub fn host_name(&self) -> Option<OptionData<'a>> {
+        self.option(options::HOST_NAME)
+    }
+
+    /// What the relay agent says, option 82.
+    #[must_use]
+    pub fn relay_agent_information(&self) -> Option<RelayAgentInformation<'a>> {
+        self.option(options::RELAY_AGENT_INFORMATION).map(RelayAgentInformation::new)
+    }
+
+    /// The subnet to allocate from in place of giaddr's, option 118 (RFC 3011).
+    #[must_use]
+    pub fn subnet_selection(&self) -> Option<Ipv4Addr> {
+        self.option(options::SUBNET_SELECTION)?.ipv4()
+    }
+
+    /// True when the client takes an ACK to its DISCOVER, option 80 (RFC 4039).
+    #[must_use]
+    pub fn rapid_commit(&self) -> bool {
+        self.option(options::RAPID_COMMIT).is_some_and(|data| data.is_empty())
+    }
+
+    /// The machine's architecture: the first of option 93, or what the vendor class says.
+    #[must_use]
+    pub fn architecture(&self) -> Option<Architecture> {
+        Architecture::of(self)
+    }
+
+    /// The machine's UUID, option 97; `None` when it is absent or no machine's own.
+    #[must_use]
+    pub fn machine_id(&self) -> Option<MachineId> {
+        MachineId::from_option(&self.option(options::PXE_CLIENT_ID)?)
+    }
+
+    /// Which program of the boot sent the message.
+    #[must_use]
+    pub fn stage(&self) -> ClientStage {
+        ClientStage::of(self)
+    }
+}
+
+/// One line with what tells messages apart.
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("op", &self.op())
+            .field("type", &self.message_type())
+            .field("xid", &self.xid())
+            .field("chaddr", &self.chaddr())
+            .field("ciaddr", &self.ciaddr())
+            .field("yiaddr", &self.yiaddr())
+            .field("giaddr", &self.giaddr())
+            .field("options", &Options(self))
+            .finish_non_exhaustive()
+    }
+}
+
+struct Options<'a>(&'a Message<'a>);
+
+impl fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.options()).finish()
+    }
+}
+
+/// Up to the first NUL.
+fn text(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}

@@ -1,0 +1,97 @@
+//! Network boot: the machine's architecture and UUID (RFC 4578), the program that asks, and what the
+//! PXE specification 2.1 puts into option 43.
+
+mod architecture;
+mod discovery;
+mod machine_id;
+
+pub use architecture::Architecture;
+pub use discovery::{BootItem, BootServer, Discovery, MenuItem, Prompt, control, sub_option};
+pub use machine_id::MachineId;
+
+use super::data::OptionData;
+use super::message::Message;
+use super::options;
+
+/// How the vendor class of a PXE client begins, and all of a PXE server's (PXE 2.1 section 2.2.3).
+pub const PXE_CLIENT: &[u8] = b"PXEClient";
+/// The same for UEFI HTTP Boot (UEFI 2.10 section 24.7).
+pub const HTTP_CLIENT: &[u8] = b"HTTPClient";
+/// The user class of iPXE.
+pub const IPXE: &[u8] = b"iPXE";
+/// The user class of its ancestor.
+const GPXE: &[u8] = b"gPXE";
+
+/// Which program of a boot sent a message. The same machine is all of them, one after another.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ClientStage {
+    /// The machine's own network ROM: it wants a first boot file.
+    Firmware,
+    /// iPXE, whether loaded by the firmware or burnt in as the ROM: it must not be told to load
+    /// iPXE.
+    Ipxe,
+    /// An installer, an operating system, a device.
+    Other,
+}
+
+impl ClientStage {
+    /// Looks for iPXE first, as it calls itself PXEClient as well: by user class (raw, as it sends
+    /// it, or in the form of RFC 3004) or by its option 175.
+    #[must_use]
+    pub fn of(message: &Message<'_>) -> Self {
+        let user_class = message.user_class();
+        if user_class.is_some_and(|class| class.contains(IPXE) || class.contains(GPXE))
+            || message.option(options::IPXE).is_some()
+        {
+            return Self::Ipxe;
+        }
+        if BootProtocol::of(message).is_some() { Self::Firmware } else { Self::Other }
+    }
+}
+
+/// What a booting client speaks, as its vendor class says.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum BootProtocol {
+    /// PXE: a boot file by TFTP. Replies carry vendor class `PXEClient` and option 43.
+    Pxe,
+    /// UEFI HTTP Boot: a URL. Replies carry vendor class `HTTPClient`, or the client ignores them.
+    Http,
+}
+
+impl BootProtocol {
+    /// From option 60.
+    #[must_use]
+    pub fn of(message: &Message<'_>) -> Option<Self> {
+        let class = message.vendor_class()?;
+        if class.starts_with(PXE_CLIENT) {
+            Some(Self::Pxe)
+        } else if class.starts_with(HTTP_CLIENT) {
+            Some(Self::Http)
+        } else {
+            None
+        }
+    }
+
+    /// The vendor class a reply must carry.
+    #[must_use]
+    pub const fn vendor_class(self) -> &'static [u8] {
+        match self {
+            Self::Pxe => PXE_CLIENT,
+            Self::Http => HTTP_CLIENT,
+        }
+    }
+}
+
+/// The number behind `Arch:` in a vendor class `PXEClient:Arch:00007:UNDI:003016`.
+fn arch_in_vendor_class(class: &OptionData<'_>) -> Option<u16> {
+    const DIGITS: usize = 5;
+    let prefix = [PXE_CLIENT, HTTP_CLIENT].into_iter().find(|prefix| class.starts_with(prefix))?;
+    let arch = class.slice(prefix.len(), b":Arch:".len() + DIGITS)?;
+    if !arch.starts_with(b":Arch:") {
+        return None;
+    }
+    arch.bytes().skip(b":Arch:".len()).try_fold(0u16, |number, digit| {
+        let digit = char::from(digit).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(digit as u16)
+    })
+}
