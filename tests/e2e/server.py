@@ -1,0 +1,112 @@
+"""The server under test: its configuration, its process, and what its own tools say."""
+
+import json
+import os
+import signal
+import tempfile
+import time
+
+import lab as laboratory
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BINARY = os.environ.get("BOOTSTORM", os.path.join(ROOT, "target/debug/bootstorm"))
+
+# Answers known values for every client test; the DHCP clients check each of them.
+OPTIONS = {"domain-name-servers": ["10.77.0.2", "10.77.0.3"], "domain-name": "rack.example",
+           "ntp-servers": ["10.77.0.4"], "interface-mtu": 1400}
+
+
+def subnet(bridge=0, pool="4.0-{net}.4.250", extra=""):
+    """A subnet of the laboratory: 10.77.0.0/16 on br0, 10.78.0.0/16 on br1."""
+    net = f"10.{77 + bridge}"
+    return (f'[[dhcp.subnet]]\nsubnet = "{net}.0.0/16"\n'
+            f'pools = ["{net}.{pool.format(net=net)}"]\n'
+            f'options = {{ routers = ["{net}.0.1"] }}\n{extra}\n')
+
+
+def configuration(state, subnets=None, server="", dhcp="", tftp=None, interfaces=("eth0",),
+                  after=""):
+    """A whole configuration file; the arguments are TOML that goes into its tables."""
+    options = ", ".join(f"{name} = {json.dumps(value)}" for name, value in OPTIONS.items())
+    text = (f"[server]\ninterfaces = {json.dumps(list(interfaces))}\nstate-dir = \"{state}\"\n"
+            f"{server}\n[dhcp]\nauthoritative = true\noptions = {{ {options} }}\n{dhcp}\n")
+    text += "".join(subnets if subnets is not None else [subnet()])
+    if tftp:
+        text += f'\n[tftp]\nroot = "{tftp}"\n'
+    return text + after
+
+
+class Server:
+    """bootstorm in the laboratory's server room."""
+
+    def __init__(self, lab, text=None, name="server", **settings):
+        self.lab, self.name = lab, name
+        self.state = tempfile.mkdtemp(prefix=f"{name}-", dir=lab.directory)
+        self.config = self.configure(text or configuration(self.state, **settings))
+        self.process = None
+
+    def configure(self, text):
+        """Writes the configuration; a running server takes it up when it is told to."""
+        return self.lab.write(f"{self.name}.toml", text)
+
+    def start(self, *arguments, seconds=10):
+        """Starts it and waits until it serves."""
+        self.launch(*arguments)
+        return self.ready(seconds)
+
+    def ready(self, seconds):
+        """Waits until a server that was launched serves."""
+        if not laboratory.wait_until(self.serves, seconds):
+            raise RuntimeError(f"the server does not serve:\n{self.log()}")
+        return self
+
+    def launch(self, *arguments):
+        """Starts it and does not wait."""
+        self.process = self.lab.start(
+            self.lab.srv, [BINARY, "serve", "--config", self.config, *arguments], self.name)
+
+    def serves(self):
+        """Whether port 67 is open and the control socket answers."""
+        if not self.process.running():
+            raise RuntimeError(f"the server ended:\n{self.log()}")
+        with open(f"/proc/{self.process.child.pid}/net/udp") as table:
+            bound = any(line.split()[1].endswith(":0043") for line in table.readlines()[1:])
+        return bound and self.tool("status")[0] == 0
+
+    def log(self, last=40):
+        """The end of its log."""
+        return "\n".join(self.process.output().splitlines()[-last:]) if self.process else ""
+
+    def tool(self, *arguments, seconds=10):
+        """One of its own commands, in its room: (status, output)."""
+        return self.lab.run(self.lab.srv, [BINARY, *arguments, "--config", self.config], seconds)
+
+    def leases(self):
+        """Rows of `leases list --json`, by address."""
+        status, output = self.tool("leases", "list", "--json")
+        if status != 0:
+            raise RuntimeError(f"leases list: exit {status}: {output}")
+        text = output.strip()
+        rows = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
+        return {row["ip"]: row for row in rows}
+
+    def lease_state(self, address):
+        """The state of one address, or 'free' where there is no row."""
+        return self.leases().get(address, {"state": "free"})["state"]
+
+    def reload(self):
+        self.process.signal(signal.SIGHUP)
+
+    def stop(self, seconds=10):
+        """SIGTERM; returns the exit status, None when it had to be killed."""
+        return self.process.stop(seconds)
+
+    def kill(self):
+        """SIGKILL, as a crash."""
+        self.process.signal(signal.SIGKILL)
+        self.process.stop()
+
+
+def new_state(lab):
+    """An empty state directory."""
+    return tempfile.mkdtemp(prefix=f"state-{int(time.monotonic())}-", dir=lab.directory)

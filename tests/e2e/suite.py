@@ -1,0 +1,58 @@
+"""A plain report: what is done, what held, and a closing line that a machine can read."""
+
+import contextlib
+import sys
+import time
+import traceback
+
+
+class Suite:
+    """Counts checks; finish() prints `NAME: N passed, N failed` and ends the script."""
+
+    def __init__(self, name):
+        self.name = name
+        self.passed = self.failed = 0
+        self._context = []
+        self._start = time.monotonic()
+        self.say(f"== {name}")
+
+    def say(self, text):
+        print(text, flush=True)
+
+    def check(self, what, held, detail=""):
+        """One thing that must hold; the detail is shown when it does not."""
+        if held:
+            self.passed += 1
+            self.say(f"   ok    {what}")
+        else:
+            self.failed += 1
+            self.say(f"   FAIL  {what}")
+            for line in str(detail).splitlines():
+                self.say(f"         | {line}")
+        return bool(held)
+
+    def equal(self, what, got, wanted):
+        return self.check(what, got == wanted, f"got {got!r}, wanted {wanted!r}")
+
+    def explain_with(self, function):
+        """What to show beside a step that broke: the end of a log."""
+        self._context.append(function)
+
+    @contextlib.contextmanager
+    def step(self, what):
+        """A part of the script: an exception in it is one failure, and the next part runs."""
+        self.say(f" - {what}")
+        before = self.failed
+        try:
+            yield
+        except Exception:  # any defect of one step must not hide the following ones
+            self.check(f"{what}: ran to its end", False, traceback.format_exc(limit=4))
+        if self.failed > before:
+            for function in self._context:
+                with contextlib.suppress(Exception):
+                    self.say("         | " + "\n         | ".join(function().splitlines()))
+
+    def finish(self):
+        seconds = time.monotonic() - self._start
+        self.say(f"{self.name}: {self.passed} passed, {self.failed} failed ({seconds:.0f} s)")
+        sys.exit(1 if self.failed or not self.passed else 0)

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""The command line, as a person and as systemd meet it: mistakes, signals, reloads, and
+another server on the cable."""
+
+import threading
+
+import lab as laboratory
+import wire
+from lab import Lab
+from server import BINARY, Server, configuration, subnet
+from suite import Suite
+
+_FOREIGN = "10.77.0.99"
+
+
+def mistakes(suite, lab):
+    def run(*arguments):
+        return lab.run(lab.srv, [BINARY, *arguments])
+
+    status, output = run("--version")
+    suite.check("--version names program and version", status == 0 and
+                output.startswith("bootstorm "), output)
+    status, output = run("--help")
+    suite.check("--help names every command", status == 0 and all(
+        f"  {word}" in output for word in ("serve", "check", "leases", "status", "events",
+                                           "probe", "fetch", "reload")), output)
+    status, output = run("serve", "--confg", "x")
+    suite.check("a wrong flag: exit 2, and the right one named",
+                status == 2 and "--config" in output, output)
+    status, output = run("check", "--config", lab.path("nowhere.toml"))
+    suite.check("a missing file: exit status and its name",
+                status not in (0, None) and "nowhere.toml" in output, output)
+    for what, text, line, words in (
+            ("an unknown key", '[server]\ninterfacs = ["eth0"]\n', 2, ["interfacs"]),
+            ("a pool outside its subnet", '[[dhcp.subnet]]\nsubnet = "10.77.0.0/16"\n'
+             'pools = ["10.78.0.1-10.78.0.9"]\n', 3, ["10.78.0.1"]),
+            ("overlapping pools", '[[dhcp.subnet]]\nsubnet = "10.77.0.0/16"\n'
+             'pools = ["10.77.1.1-10.77.1.9", "10.77.1.9-10.77.1.20"]\n', 3, ["10.77.1.9"]),
+            ("broken TOML", '[server\n', 1, []),
+            ("a wrong type", '[server]\nshards = "two"\n', 2, ["two"])):
+        path = lab.write("broken.toml", text)
+        status, output = run("check", "--config", path)
+        # miette shows file:line:column, and the line itself below.
+        suite.check(f"{what}: refused with place and line",
+                    status not in (0, None) and f"broken.toml:{line}:" in output
+                    and text.splitlines()[line - 1].strip()[:12] in output
+                    and all(word in output for word in words), output)
+        served, _ = run("serve", "--config", path)
+        suite.equal(f"{what}: serve does not start", served, status)
+
+
+def tools(suite, server):
+    status, output = server.tool("check")
+    suite.equal("check of a good file", status, 0)
+    status, output = server.tool("status")
+    suite.check("status of a running server", status == 0 and output.strip(), output)
+    status, output = server.tool("serve")
+    suite.check("a second server on one state-dir is refused",
+                status not in (0, None), f"exit {status}: {output}")
+
+
+class Traffic(threading.Thread):
+    """A machine a time, each getting a lease; whoever is not served is counted."""
+
+    def __init__(self, room):
+        super().__init__(daemon=True)
+        with laboratory.inside(room):
+            self._raw = wire.Raw("eth0")
+        self._going = True
+        self.served, self.unserved = [], []
+
+    def run(self):
+        number = 0
+        while self._going:
+            number += 1
+            mac = f"52:54:00:aa:{number >> 8:02x}:{number & 255:02x}"
+            offer = self._raw.ask("DISCOVER", mac, number)
+            ack = offer and self._raw.ask("REQUEST", mac, number, [
+                (50, bytes(map(int, offer.yiaddr.split(".")))), (54, offer.options[54])])
+            good = ack and ack.kind == "ACK"
+            (self.served if good else self.unserved).append((mac, ack))
+
+    def stop(self):
+        self._going = False
+        self.join()
+        self._raw.close()
+
+
+def lease(room, mac):
+    """One machine's four messages; the ACK, or None."""
+    with laboratory.inside(room):
+        raw = wire.Raw("eth0")
+    offer = raw.ask("DISCOVER", mac, 0xbeef)
+    ack = offer and raw.ask("REQUEST", mac, 0xbeef, [
+        (50, bytes(map(int, offer.yiaddr.split(".")))), (54, offer.options[54])])
+    raw.close()
+    return ack
+
+
+def reloads(suite, lab, server, room):
+    traffic = Traffic(room)
+    traffic.start()
+    laboratory.time.sleep(0.5)
+    with open(server.config) as text:
+        good = text.read()
+    server.configure(good.replace('"rack.example"', '"changed.example"'))
+    server.reload()
+    changed = laboratory.wait_until(
+        lambda: (got := lease(room, "52:54:00:bb:00:01")) and
+        got.options.get(15, b"").rstrip(b"\0") == b"changed.example", 5)
+    suite.check("SIGHUP takes up a changed file", changed)
+    server.configure(good.replace("[dhcp]", "[dhpc]"))
+    server.reload()
+    suite.check("SIGHUP with a broken file says what is wrong with it",
+                laboratory.wait_until(lambda: "dhpc" in server.process.output(), 5),
+                server.log(10))
+    ack = lease(room, "52:54:00:bb:00:02")
+    suite.equal("and goes on with the old one", ack and ack.options.get(15, b"").rstrip(b"\0"),
+                b"changed.example")
+    status, output = server.tool("reload")
+    suite.check("`reload` of a broken file fails and says why", status not in (0, None) and
+                "dhpc" in output, f"exit {status}: {output}")
+    server.configure(good)
+    status, output = server.tool("reload")
+    suite.equal("`reload` of a good file", status, 0)
+    for _ in range(20):
+        server.reload()
+        laboratory.time.sleep(0.05)
+    traffic.stop()
+    suite.check("machines were served all the while, and none was left out",
+                len(traffic.served) > 20 and not traffic.unserved,
+                f"{len(traffic.served)} served, not: {traffic.unserved[:5]}")
+    rows = server.leases()
+    lost = [mac for mac, ack in traffic.served
+            if rows.get(ack.yiaddr, {}).get("hardware") != mac]
+    suite.equal("no acknowledged lease is missing from the list", lost, [])
+    return rows
+
+
+def restart(suite, server, rows):
+    suite.equal("SIGTERM, exit status", server.stop(), 0)
+    suite.equal("leases list with the server down, the same rows",
+                {ip: row["hardware"] for ip, row in server.leases().items()},
+                {ip: row["hardware"] for ip, row in rows.items()})
+    address = sorted(rows)[0]
+    status, output = server.tool("leases", "show", address)
+    suite.check("leases show", status == 0 and address in output, output)
+    server.start()
+    suite.equal("and after a start", {ip: row["hardware"] for ip, row in
+                                      server.leases().items()},
+                {ip: row["hardware"] for ip, row in rows.items()})
+    status, output = server.tool("leases", "release", address)
+    suite.check("leases release", status == 0 and server.lease_state(address) != "active",
+                f"exit {status}: {output}")
+    server.stop()
+
+
+def foreign(suite, lab):
+    """dnsmasq plays the server that was there before."""
+    room = lab.namespace("foreign")
+    lab.plug(room, 0)
+    laboratory.sh(f"ip -n {room} addr add {_FOREIGN}/16 dev eth0")
+    other = lab.start(room, [
+        "dnsmasq", "-k", "-C", "/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces",
+        "--dhcp-range=10.77.200.1,10.77.200.9,255.255.0.0", "--no-ping", "--user=root",
+        f"--dhcp-leasefile={lab.path('foreign.leases')}", "--dhcp-authoritative",
+        f"--pid-file={lab.path('foreign.pid')}"], "foreign")
+    laboratory.time.sleep(0.5)
+    status, output = lab.run(lab.srv, [BINARY, "probe", "--interface", "eth0"])
+    suite.check("probe names it", _FOREIGN in output, output)
+    guest = Server(lab, name="guest")
+    guest.launch()
+    suite.equal("first start beside it: exit status", guest.process.wait(10), 2)
+    suite.check("and it is named", _FOREIGN in guest.log(), guest.log())
+    text = configuration(guest.state, server=f'allow-other-servers = ["{_FOREIGN}"]')
+    guest.configure(text)
+    with_leave = guest.start()
+    suite.check("with leave it starts", with_leave.process.running())
+    guest.stop()
+    guest.configure(configuration(guest.state))
+    guest.start()
+    suite.check("a later start only warns", guest.process.running() and laboratory.wait_until(
+        lambda: _FOREIGN in guest.process.output(), 3), guest.log())
+    guest.stop()
+    other.stop()
+
+
+def dry_run(suite, lab, room):
+    quiet = Server(lab, name="quiet")
+    quiet.launch("--dry-run")
+    laboratory.time.sleep(2)
+    sniffer = lab.sniff()
+    suite.equal("--dry-run answers nobody", lease(room, "52:54:00:cc:00:01"), None)
+    suite.check("and says what it would have answered",
+                "52:54:00:cc:00:01" in quiet.process.output(), quiet.log())
+    suite.equal("nothing was sent", [d.source for d in sniffer.packets
+                                     if d.source == "10.77.0.1"], [])
+    quiet.stop()
+
+
+def main():
+    suite = Suite("Command line")
+    lab = Lab()
+    room = lab.namespace("machines")
+    lab.plug(room, 0)
+    with suite.step("mistakes"):
+        mistakes(suite, lab)
+    server = Server(lab, subnets=[subnet(pool="4.0-{net}.15.250")])
+    suite.explain_with(server.log)
+    with suite.step("a running server and its tools"):
+        server.start()
+        tools(suite, server)
+    rows = {}
+    with suite.step("reloads under traffic"):
+        rows = reloads(suite, lab, server, room)
+    with suite.step("end and start"):
+        restart(suite, server, rows)
+    with suite.step("another server on the cable"):
+        foreign(suite, lab)
+    with suite.step("dry run"):
+        dry_run(suite, lab, room)
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()

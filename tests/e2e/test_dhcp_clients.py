@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""dhclient, udhcpc and dhcpcd: get, renew, rebind, release, come back, and be moved.
+
+The lease is short, so that T1 and T2 come of themselves: each client renews by its own
+clock. For rebinding the server's own address is made deaf, and only broadcasts reach it.
+"""
+
+import lab as laboratory
+import wire
+from clients import Dhclient, Dhcpcd, Udhcpc
+from lab import Lab
+from server import Server, subnet
+from suite import Suite
+
+LEASE = 24  # seconds; dhcpcd takes anything under 20 for a mistake
+HOST_MAC = "52:54:00:c1:1e:03"  # the third client has a reservation
+_HOST = f"""
+[[dhcp.host]]
+name = "rack1-n03"
+hardware = "{HOST_MAC}"
+ip = "10.77.0.33"
+options = {{ host-name = "rack1-n03" }}
+"""
+_DEAF = """table ip deaf {
+    chain in {
+        type filter hook input priority 0;
+        udp dport 67 ip daddr 10.77.0.1 drop
+    }
+}
+"""
+
+
+def in_pool(address, network=77):
+    parts = [int(part) for part in address.split(".")]
+    return parts[:3] == [10, network, 4] and parts[3] <= 250
+
+
+def get(suite, server, client):
+    client.start()
+    event = client.wait(("bound",))
+    if not suite.check(f"{client.name} gets a lease", event, client.process.output()):
+        return None
+    reserved = client.mac == HOST_MAC
+    if reserved:
+        suite.equal(f"{client.name} gets the address reserved for it", event.address,
+                    "10.77.0.33")
+        suite.equal(f"{client.name} is told its name",
+                    event.get("new_host_name", "hostname"), "rack1-n03")
+    else:
+        suite.check(f"{client.name}'s address is of the pool", in_pool(event.address),
+                    event.address)
+    told = {
+        "mask": event.get("new_subnet_mask", "subnet"),
+        "router": event.get("new_routers", "router"),
+        "dns": event.get("new_domain_name_servers", "dns"),
+        "ntp": event.get("new_ntp_servers", "ntpsrv"),
+        "domain": event.get("new_domain_name", "domain"),
+        "mtu": event.get("new_interface_mtu", "mtu"),
+        "server": event.get("new_dhcp_server_identifier", "serverid"),
+        "lease": event.get("new_dhcp_lease_time", "lease"),
+    }
+    suite.equal(f"{client.name} is told all that is configured", told, {
+        "mask": "255.255.0.0", "router": "10.77.0.1", "dns": "10.77.0.2 10.77.0.3",
+        "ntp": "10.77.0.4", "domain": "rack.example", "mtu": "1400", "server": "10.77.0.1",
+        "lease": str(LEASE)})
+    suite.equal(f"{client.name}'s interface has it", client.addresses(), [event.address])
+    row = server.leases().get(event.address, {})
+    suite.equal(f"{client.name}'s lease is in the server's list",
+                (row.get("hardware"), row.get("state")), (client.mac, "active"))
+    return event.address
+
+
+def extend(suite, sniffer, client, address, since, how, seconds):
+    """Waits for a renewal or rebinding by the client's own clock."""
+    def seen():
+        for datagram, message in sniffer.dhcp("REQUEST", client.mac):
+            if datagram.when < since or message.ciaddr != address:
+                continue
+            broadcast = datagram.destination == "255.255.255.255"
+            if broadcast == (how == "rebinds"):
+                acks = [ack for got, ack in sniffer.dhcp("ACK", client.mac)
+                        if got.when >= datagram.when and ack.xid == message.xid]
+                if acks:
+                    return acks[0]
+        return None
+    ack = laboratory.wait_until(seen, seconds)
+    if suite.check(f"{client.name} {how} and is acknowledged", ack,
+                   "\n".join(client.process.output().splitlines()[-6:])):
+        suite.equal(f"{client.name} keeps its address, for a whole lease again",
+                    (ack.yiaddr, ack.seconds(51)), (address, LEASE))
+    suite.equal(f"{client.name}'s interface still has it", client.addresses(), [address])
+
+
+def restart(suite, sniffer, client, address):
+    """A reboot with the lease remembered: INIT-REBOOT, RFC 2131 section 4.3.2."""
+    client.crash()
+    mark, before = client.mark(), laboratory.time.monotonic()
+    client.start()
+    event = client.wait(("bound",), since=mark)
+    suite.equal(f"{client.name} comes back to its address", event and event.address, address)
+    first = next((m for d, m in sniffer.dhcp(mac=client.mac)
+                  if d.when >= before and m.op == 1), None)
+    suite.equal(f"{client.name} asked for it by INIT-REBOOT",
+                first and (first.kind, first.address(50), first.address(54)),
+                ("REQUEST", address, None))
+
+
+def move(suite, lab, far, client):
+    """Another network, the old lease in its hand: NAK, and an address that fits."""
+    client.crash()
+    lab.replug(client.port, bridge=1)
+    mark = client.mark()
+    client.start()
+    event = client.wait(("bound",), since=mark, seconds=25)
+    naks = far.dhcp("NAK", client.mac)
+    suite.check(f"{client.name}, moved, is told NAK", naks, client.process.output()[-800:])
+    suite.check("the NAK is a broadcast",
+                naks and naks[0][0].destination == "255.255.255.255")
+    suite.check(f"{client.name} then has an address of the new network",
+                event and in_pool(event.address, 78), event and event.address)
+
+
+def release(suite, lab, server, sniffer, client, address):
+    client.release()
+    told = laboratory.wait_until(lambda: sniffer.dhcp("RELEASE", client.mac), 5)
+    suite.check(f"{client.name} releases", told)
+    state = laboratory.wait_until(lambda: server.lease_state(address) != "active", 5)
+    suite.check(f"the server has {client.name}'s address back", state,
+                server.lease_state(address))
+    client.crash()
+
+
+def decline(suite, lab, server):
+    """An address that somebody uses without a lease: DECLINE, and another one."""
+    client = Udhcpc(lab)
+    client.arguments = "-a1000"
+    with laboratory.inside(client.room):
+        raw = wire.Raw("eth0")
+    offer = raw.ask("DISCOVER", client.mac, 0x5eed)
+    raw.close()
+    squatter = lab.namespace("squatter")
+    lab.plug(squatter, 0)
+    laboratory.sh(f"ip -n {squatter} addr add {offer.yiaddr}/16 dev eth0")
+    sniffer = lab.sniff()
+    client.start()
+    event = client.wait(("bound",), seconds=25)
+    declined = sniffer.dhcp("DECLINE", client.mac)
+    suite.equal("udhcpc declines the address in use",
+                declined and declined[0][1].address(50), offer.yiaddr)
+    suite.check("and is given another", event and event.address != offer.yiaddr,
+                event and event.address)
+    suite.equal("the address is set aside", server.lease_state(offer.yiaddr), "declined")
+    client.crash()
+
+
+def main():
+    suite = Suite("DHCP clients")
+    lab = Lab(bridges=2)
+    server = Server(lab, interfaces=("eth0", "eth1"), subnets=[subnet(0), subnet(1)],
+                    dhcp=f'lease-time = "{LEASE}s"', after=_HOST)
+    suite.explain_with(server.log)
+    near, far = lab.sniff("srv0"), lab.sniff("srv1")
+    clients = [Dhclient(lab), Udhcpc(lab), Dhcpcd(lab)]
+    with suite.step("the server starts"):
+        server.start()
+    held, since = {}, {}
+    for client in clients:
+        with suite.step(f"{client.name} asks"):
+            held[client] = get(suite, server, client)
+            since[client] = laboratory.time.monotonic()
+    suite.check("three clients, three addresses", len(set(held.values())) == 3, held.values())
+    with suite.step("at T1 each asks the server itself"):
+        for client in clients:
+            extend(suite, near, client, held[client], since[client], "renews", LEASE * 0.6 + 5)
+    with suite.step("at T2, unheard, each asks everybody"):
+        lab.write("deaf.nft", _DEAF)
+        laboratory.sh(f"ip netns exec {lab.srv} nft -f {lab.path('deaf.nft')}")
+        now = laboratory.time.monotonic()
+        for client in clients:
+            extend(suite, near, client, held[client], now, "rebinds", LEASE + 5)
+        laboratory.sh(f"ip netns exec {lab.srv} nft delete table ip deaf")
+    for client in (clients[0], clients[2]):
+        with suite.step(f"{client.name} restarts"):
+            restart(suite, near, client, held[client])
+    for client in clients:
+        with suite.step(f"{client.name} lets go"):
+            release(suite, lab, server, near, client, held[client])
+    with suite.step("a client that comes back after its release"):
+        mark = clients[1].mark()
+        clients[1].start()
+        event = clients[1].wait(("bound",), since=mark)
+        suite.equal("has the same address as before", event and event.address,
+                    held[clients[1]])
+        clients[1].crash()
+    for client in (Dhclient(lab), Dhcpcd(lab)):
+        with suite.step(f"{client.name} is carried to another network"):
+            client.start()
+            suite.check("it has an address of the first", client.wait(("bound",)))
+            move(suite, lab, far, client)
+            client.crash()
+    with suite.step("an address in use without a lease"):
+        decline(suite, lab, server)
+    with suite.step("the server ends"):
+        suite.equal("SIGTERM, exit status", server.stop(), 0)
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""One DISCOVER, one OFFER: whatever the number of shards, and whichever way it came.
+
+The kernel hands a broadcast to every socket of a port and a relay's packets to one of them;
+the server must answer each machine once, and keep answering it with the same address.
+"""
+
+import lab as laboratory
+import wire
+from lab import Lab
+from server import Server, subnet
+from suite import Suite
+
+MACHINES = 40
+_RELAY = "10.77.9.9"
+
+
+def macs(salt):
+    """Forty cards four apart, as the cards of a real rack are."""
+    return [f"52:54:00:0f:{salt:02x}:{number * 4:02x}" for number in range(MACHINES)]
+
+
+def offers(raw, seconds=1.5):
+    """The offers that arrive, by xid."""
+    found = {}
+    for _, answer in raw.replies(seconds):
+        if answer.kind == "OFFER":
+            found.setdefault(answer.xid, []).append(answer)
+    return found
+
+
+def judge(suite, how, machines, found):
+    counts = [len(found.get(number, ())) for number in range(len(machines))]
+    suite.equal(f"{how}: one offer each", sorted(set(counts)), [1])
+    addresses = {number: replies[0].yiaddr for number, replies in found.items()}
+    suite.equal(f"{how}: no address twice", len(set(addresses.values())), len(addresses))
+    suite.check(f"{how}: each in its machine's name",
+                all(replies[0].chaddr == machines[number] for number, replies in found.items()))
+    return addresses
+
+
+def storm(suite, lab, room, salt):
+    machines = macs(salt)
+    with laboratory.inside(room):
+        raw = wire.Raw("eth0")
+    for flag, how in ((False, "broadcast"), (True, "broadcast, broadcast flag set")):
+        for number, mac in enumerate(machines):
+            raw.send(wire.message("DISCOVER", mac, number, broadcast=flag), mac)
+        again = judge(suite, how, machines, offers(raw))
+        if flag:
+            suite.equal("the same machines are offered the same addresses", again, first)
+        first = again
+    mac_of_relay = laboratory.sh(f"ip netns exec {room} cat /sys/class/net/eth0/address").strip()
+    server_mac = laboratory.sh(
+        f"ip netns exec {lab.srv} cat /sys/class/net/eth0/address").strip()
+    for number, mac in enumerate(machines):
+        options = [(82, b"\x01\x04rack\x02\x03top")]
+        raw.send(wire.message("DISCOVER", mac, number, options, giaddr=_RELAY, hops=1),
+                 mac_of_relay, source=_RELAY, destination="10.77.0.1", sport=67,
+                 to=server_mac)
+    found = {}
+    for datagram, answer in raw.replies(1.5):
+        if answer.kind == "OFFER":
+            found.setdefault(answer.xid, []).append(answer)
+            if (datagram.destination, datagram.dport) != (_RELAY, 67):
+                suite.check("a relayed offer goes to the relay", False, vars(datagram))
+    relayed = judge(suite, "relayed", machines, found)
+    suite.equal("relayed or not, a machine has one address", relayed, first)
+    suite.check("option 82 comes back as it was sent",
+                all(replies[0].options.get(82) == b"\x01\x04rack\x02\x03top"
+                    for replies in found.values()))
+    raw.close()
+
+
+def main():
+    suite = Suite("One offer")
+    lab = Lab()
+    room = lab.namespace("machines")
+    lab.plug(room, 0)
+    laboratory.sh(f"ip -n {room} addr add {_RELAY}/16 dev eth0")
+    for shards in (1, 2, 4):
+        with suite.step(f"{shards} shards" if shards > 1 else "1 shard"):
+            server = Server(lab, name=f"server{shards}", server=f"shards = {shards}",
+                            subnets=[subnet()])
+            server.start()
+            storm(suite, lab, room, shards)
+            suite.equal("SIGTERM, exit status", server.stop(), 0)
+        if suite.failed:
+            suite.say(server.log())
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+"""tftp-hpa's client, atftp, curl and busybox fetch files; each copy is compared byte by byte.
+
+Then what must not work: files that are not there, ways out of the root, and writing.
+"""
+
+import hashlib
+import os
+import random
+import socket
+
+import lab as laboratory
+from lab import Lab
+from server import Server
+from suite import Suite
+
+HOST = "10.77.0.1"
+_BIG = 40 << 20  # more than 65,535 blocks of 512 bytes: the block number wraps
+
+
+def contents():
+    """Sizes around the edges of a block, and a text for netascii."""
+    dice = random.Random(69)
+    files = {"empty": b"", "one": b"x", "exact": dice.randbytes(4 * 512),
+             "edge": dice.randbytes(4 * 512 - 1), "image": dice.randbytes(3_000_000),
+             "deep/in/a/tree": dice.randbytes(10_000),
+             "lines": b"unix line\nbare return \r in a line\n\n" * 200}
+    files["big"] = files["image"] * 14
+    files["big"] = files["big"][:_BIG]
+    return files
+
+
+class Getter:
+    """One client program: how it fetches a name into a file."""
+
+    def __init__(self, name, command):
+        self.name, self._command = name, command
+
+    def get(self, lab, room, remote, seconds=60):
+        """(status, output, bytes or None) of one get."""
+        local = lab.path("got")
+        if os.path.exists(local):
+            os.unlink(local)
+        status, output = lab.run(room, self._command(remote, local), seconds)
+        data = None
+        if os.path.exists(local):
+            with open(local, "rb") as got:
+                data = got.read()
+        return status, output, data
+
+
+def getters():
+    def atftp(*options):
+        extra = [word for option in options for word in ("--option", option)]
+        return lambda remote, local: ["atftp", *extra, "--get", "-r", remote, "-l", local, HOST]
+
+    def curl(*options):
+        return lambda remote, local: ["curl", "-sS", "--path-as-is", *options, "-o", local,
+                                      f"tftp://{HOST}//{remote}"]
+
+    return [
+        Getter("tftp-hpa", lambda remote, local:
+               ["tftp", "-m", "octet", HOST, "-c", "get", remote, local]),
+        Getter("atftp", atftp()),
+        Getter("atftp, blksize 1428", atftp("blksize 1428")),
+        Getter("atftp, blksize 8192, windowsize 8", atftp("blksize 8192", "windowsize 8")),
+        Getter("atftp, blksize 1468, windowsize 64", atftp("blksize 1468", "windowsize 64")),
+        Getter("curl, no options", curl("--tftp-no-options")),
+        Getter("curl, blksize 1428", curl("--tftp-blksize", "1428")),
+        Getter("busybox", lambda remote, local:
+               ["busybox", "tftp", "-g", "-b", "1200", "-r", remote, "-l", local, HOST]),
+    ]
+
+
+def digest(data):
+    return None if data is None else (len(data), hashlib.sha256(data).hexdigest()[:16])
+
+
+def fetches(suite, lab, room, files):
+    for getter in getters():
+        with suite.step(getter.name):
+            for name in ("empty", "one", "exact", "edge", "image", "deep/in/a/tree"):
+                if name == "empty" and getter.name.startswith("curl"):
+                    continue  # curl makes no file of no bytes
+                status, output, data = getter.get(lab, room, name)
+                suite.check(f"{name}, {len(files[name])} bytes", digest(data) ==
+                            digest(files[name]) and status == 0, f"exit {status}: {output}")
+    small = [g for g in getters() if g.name in (
+        "tftp-hpa", "atftp, blksize 1468, windowsize 64", "curl, no options")]
+    for getter in small:
+        with suite.step(f"{getter.name}, a file of 40 MiB"):
+            status, output, data = getter.get(lab, room, "big", seconds=120)
+            suite.equal("all of it, past the wrap of the block number where blocks are small",
+                        digest(data), digest(files["big"]))
+
+
+def netascii(suite, lab, room, files):
+    got = lab.path("text")
+    status, output = lab.run(room, ["tftp", "-m", "netascii", HOST, "-c", "get", "lines", got])
+    with open(got, "rb") as copy:
+        suite.equal("tftp-hpa gets the text back as it was", digest(copy.read()),
+                    digest(files["lines"]))
+    wire_form = files["lines"].replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
+    suite.equal("on the wire it has CR LF and CR NUL (RFC 764)",
+                digest(raw_get(lab, room, b"\0\1lines\0netascii\0")), digest(wire_form))
+
+
+def raw_get(lab, room, request):
+    """A lockstep client: the data as it stood on the wire, or the ERROR packet."""
+    with laboratory.inside(room):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(5)
+    sock.sendto(request, (HOST, 69))
+    data, expected = b"", 1
+    while True:
+        packet, sender = sock.recvfrom(65536)
+        if packet[:2] != b"\0\3":
+            sock.close()
+            return packet
+        if int.from_bytes(packet[2:4], "big") == expected:
+            data += packet[4:]
+            expected += 1
+        sock.sendto(b"\0\4" + packet[2:4], sender)
+        if len(packet) < 516:
+            sock.close()
+            return data
+
+
+def parallel(suite, lab, room, files):
+    copies = [lab.path(f"copy{number}") for number in range(24)]
+    running = [lab.start(room, ["curl", "-sS", "--tftp-blksize", "1428", "-o", copy,
+                                f"tftp://{HOST}//image"], f"curl{number}")
+               for number, copy in enumerate(copies)]
+    statuses = [process.wait(60) for process in running]
+    suite.equal("24 clients at once all end well", statuses, [0] * len(statuses))
+    same = 0
+    for copy in copies:
+        with open(copy, "rb") as got:
+            same += got.read() == files["image"]
+    suite.equal("and all have the same bytes", same, len(copies))
+
+
+def refusals(suite, lab, room):
+    secret = b"this lies outside the root\n"
+    lab.write("secret", secret)
+    os.symlink("../secret", lab.path("tftp/leaving"))
+    os.symlink(lab.path("secret"), lab.path("tftp/absolute"))
+    os.symlink("one", lab.path("tftp/staying"))
+    hpa, curl = getters()[0], getters()[5]
+    status, output, data = hpa.get(lab, room, "nowhere")
+    suite.check("tftp-hpa is told that a file is missing", "Error code 1" in output, output)
+    status, output, data = curl.get(lab, room, "nowhere")
+    suite.equal("curl: exit status for a missing file", status, 68)
+    for name in ("../secret", "deep/../../secret", "leaving", "absolute", "/../secret",
+                 "..\\secret", lab.path("secret"), "/etc/passwd", "deep", "."):
+        reply = raw_get(lab, room, b"\0\1" + name.encode() + b"\0octet\0")
+        suite.check(f"refused with an ERROR packet: {name.replace(lab.directory, 'LAB')}",
+                    reply[:2] == b"\0\5", reply[:40])
+    reply = raw_get(lab, room, b"\0\1one\0octet\0")
+    suite.equal("a plain name still works", reply, b"x")
+    reply = raw_get(lab, room, b"\0\1/staying\0octet\0")
+    suite.equal("a link inside the root works, and a leading slash means the root", reply, b"x")
+    reply = raw_get(lab, room, b"\0\1one\0mail\0")
+    suite.equal("mail mode is refused", reply[:2], b"\0\5")
+    lab.write("mine", b"not welcome")
+    status, output = lab.run(room, ["tftp", "-m", "octet", HOST, "-c", "put", lab.path("mine"),
+                                    "uploaded"])
+    suite.check("writing is off", not os.path.exists(lab.path("tftp/uploaded")) and
+                "rror" in output, output)
+
+
+def strangers(suite, lab, room):
+    """Packets that fit no transfer."""
+    with laboratory.inside(room):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(2)
+    for junk in (b"", b"\0", b"\0\1", b"\0\1name", b"\0\1\0octet\0", b"\0\x09x\0octet\0",
+                 b"\0\1one\0octet\0blksize\0", b"\0\1one\0octet\0blksize\0-1\0",
+                 b"\xff" * 1400):
+        sock.sendto(junk, (HOST, 69))
+    sock.sendto(b"\0\1exact\0octet\0", (HOST, 69))
+    seen = []
+    while not any(packet[:4] == b"\0\3\0\1" and len(packet) == 516 for packet, _ in seen):
+        seen.append(sock.recvfrom(2048))
+    packet, server = seen[-1]
+    suite.check("after malformed requests a good one is answered", packet[:4] == b"\0\3\0\1")
+    with laboratory.inside(room):
+        other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    other.settimeout(2)
+    other.sendto(b"\0\4\0\1", server)
+    reply = other.recv(1024)
+    suite.equal("an ACK from an unknown port: ERROR 5, unknown transfer ID", reply[:4],
+                b"\0\5\0\5")
+    sock.sendto(b"\0\4\0\1", server)
+    while packet[:4] != b"\0\3\0\2":
+        packet = sock.recv(2048)
+    suite.check("and the transfer it tried to enter goes on", True)
+
+
+def main():
+    suite = Suite("TFTP clients")
+    lab = Lab()
+    os.chmod(lab.directory, 0o755)
+    files = contents()
+    for name, data in files.items():
+        lab.write(f"tftp/{name}", data)
+    room = lab.namespace("clients")
+    lab.plug(room, 0)
+    laboratory.sh(f"ip -n {room} addr add 10.77.9.1/16 dev eth0")
+    server = Server(lab, tftp=lab.path("tftp"))
+    suite.explain_with(server.log)
+    with suite.step("the server starts"):
+        server.start()
+    fetches(suite, lab, room, files)
+    with suite.step("netascii"):
+        netascii(suite, lab, room, files)
+    with suite.step("many at once"):
+        parallel(suite, lab, room, files)
+    with suite.step("what is refused"):
+        refusals(suite, lab, room)
+    with suite.step("what fits no transfer"):
+        strangers(suite, lab, room)
+    with suite.step("the server ends"):
+        suite.equal("SIGTERM, exit status", server.stop(), 0)
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()
