@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod control;
+pub mod dhcp;
 pub mod event;
 pub mod leases;
 pub mod log;

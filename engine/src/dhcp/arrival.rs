@@ -1,0 +1,95 @@
+//! How a request came in, and which link its client is on.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use bootstorm_protocols::dhcpv4::{Message, RelayAgentInformation};
+
+use super::Silence;
+use crate::config::{Dhcp, NetworkId, SubnetId};
+
+/// What the packet engine knows about a datagram besides its payload.
+#[derive(Copy, Clone, Debug)]
+pub struct Arrival<'a> {
+    /// The interface it came in on.
+    pub ifindex: u32,
+    /// IPv4 addresses of that interface, in the order of the kernel.
+    pub interface: &'a [Ipv4Addr],
+    /// IPv4 addresses of this server on all interfaces.
+    pub server: &'a [Ipv4Addr],
+    /// The largest IP datagram that the interface sends, in bytes.
+    pub mtu: u16,
+    /// Destination address of the IP header; `None` when the kernel did not say.
+    pub destination: Option<Ipv4Addr>,
+    /// Source address and port.
+    pub source: SocketAddrV4,
+}
+
+impl Arrival<'_> {
+    /// The server's address that the datagram was sent to, unless it was a broadcast.
+    pub(super) fn unicast(&self) -> Option<Ipv4Addr> {
+        self.destination.filter(|address| self.owns(*address))
+    }
+
+    /// Whether `address` is an address of this server.
+    pub(super) fn owns(&self, address: Ipv4Addr) -> bool {
+        self.server.contains(&address) || self.interface.contains(&address)
+    }
+
+    /// Whether the client is on the link of the interface, going by `address`, which it has.
+    pub(super) fn on_link(&self, dhcp: &Dhcp, address: Ipv4Addr) -> bool {
+        let network = |address| dhcp.subnet_of(address).map(|id| dhcp.subnet(id).network);
+        network(address)
+            .is_some_and(|there| self.interface.iter().any(|&own| network(own) == Some(there)))
+    }
+}
+
+/// The link a client is on: the subnet that named it, and the network of all subnets on that link.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Link {
+    pub(super) subnet: SubnetId,
+    pub(super) network: NetworkId,
+}
+
+impl Link {
+    fn of(dhcp: &Dhcp, address: Ipv4Addr) -> Option<Self> {
+        let subnet = dhcp.subnet_of(address)?;
+        Some(Self { subnet, network: dhcp.subnet(subnet).network })
+    }
+
+    /// Finds the link. What a relay agent says of it (RFC 3527) goes before what the client says
+    /// (RFC 3011), and both before giaddr, ciaddr and the interface.
+    pub(super) fn find(
+        dhcp: &Dhcp,
+        message: &Message<'_>,
+        relay: Option<&RelayAgentInformation<'_>>,
+        arrival: &Arrival<'_>,
+    ) -> Result<Self, Silence> {
+        let giaddr = message.giaddr();
+        // A direct client could write option 82 as well as a relay agent can; only with giaddr
+        // (RFC 3527 section 3) the sub-option means anything.
+        let selected = relay
+            .filter(|_| !giaddr.is_unspecified())
+            .and_then(|relay| relay.link_selection())
+            .or_else(|| message.subnet_selection());
+        if let Some(address) = selected {
+            // RFC 3527 section 3, RFC 3011 section 2: that subnet's link or none.
+            return Self::of(dhcp, address).ok_or(Silence::NoSubnetSelected);
+        }
+        if !giaddr.is_unspecified() {
+            return Self::of(dhcp, giaddr).ok_or(Silence::NoSubnetForRelay);
+        }
+        let ciaddr = message.ciaddr();
+        // RFC 2131 4.3.2: a unicast request comes through no relay agent; ciaddr is trusted.
+        if arrival.unicast().is_some()
+            && !ciaddr.is_unspecified()
+            && let Some(link) = Self::of(dhcp, ciaddr)
+        {
+            return Ok(link);
+        }
+        arrival
+            .interface
+            .iter()
+            .find_map(|&address| Self::of(dhcp, address))
+            .ok_or(Silence::NoSubnetHere)
+    }
+}

@@ -1,0 +1,87 @@
+//! Where a reply goes (RFC 2131, section 4.1).
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use bootstorm_protocols::dhcpv4::{CLIENT_PORT, ETHERNET, Message, SERVER_PORT};
+
+/// How a reply reaches its client.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Delivery {
+    /// By UDP to the relay agent.
+    Relay(SocketAddrV4),
+    /// By UDP to an address the client already has.
+    Unicast(SocketAddrV4),
+    /// In a frame of its own to a client that has no address yet and so cannot answer ARP.
+    Link {
+        /// Destination of the IP header.
+        ip: Ipv4Addr,
+        /// Destination of the Ethernet header.
+        mac: [u8; 6],
+    },
+    /// By UDP to 255.255.255.255 port 68, on the interface the request came in on.
+    Broadcast,
+}
+
+impl Delivery {
+    /// The way of an OFFER, an ACK or a BOOTREPLY that gives `yiaddr`. `relay_port` is the port
+    /// that the relay agent sends from if it said so (RFC 8357).
+    pub(super) fn of_answer(
+        message: &Message<'_>,
+        relay_port: Option<u16>,
+        yiaddr: Ipv4Addr,
+    ) -> Self {
+        // RFC 2131 4.1: a giaddr wins over everything, the broadcast flag included.
+        if let Some(relay) = Self::to_relay(message, relay_port) {
+            return relay;
+        }
+        if !message.ciaddr().is_unspecified() {
+            return Self::to_client(message.ciaddr());
+        }
+        if message.broadcast() {
+            return Self::Broadcast;
+        }
+        // A client whose address is no Ethernet address cannot be reached by a frame that this
+        // server builds; RFC 4390 section 2.1 asks for broadcasts on InfiniBand anyway.
+        match <[u8; 6]>::try_from(message.chaddr()) {
+            Ok(mac) if message.htype() == ETHERNET => Self::Link { ip: yiaddr, mac },
+            _ => Self::Broadcast,
+        }
+    }
+
+    /// The way of a NAK. `routed` says that the client sits behind a router and wrote by unicast.
+    pub(super) fn of_nak(message: &Message<'_>, relay_port: Option<u16>, routed: bool) -> Self {
+        if let Some(relay) = Self::to_relay(message, relay_port) {
+            return relay;
+        }
+        // RFC 2131 4.1: without giaddr a NAK is broadcast, because the client may not own its
+        // address. A broadcast never reaches a client behind a router, and a renewing one still
+        // listens on its address.
+        if routed { Self::to_client(message.ciaddr()) } else { Self::Broadcast }
+    }
+
+    /// The way of the ACK to an INFORM: RFC 2131 4.3.5 sends it to ciaddr, relay agent or not.
+    /// Clients that leave ciaddr empty are answered where the datagram came from.
+    pub(super) fn of_inform(
+        message: &Message<'_>,
+        relay_port: Option<u16>,
+        source: SocketAddrV4,
+    ) -> Self {
+        if !message.ciaddr().is_unspecified() {
+            return Self::to_client(message.ciaddr());
+        }
+        if let Some(relay) = Self::to_relay(message, relay_port) {
+            return relay;
+        }
+        if source.ip().is_unspecified() { Self::Broadcast } else { Self::to_client(*source.ip()) }
+    }
+
+    fn to_relay(message: &Message<'_>, port: Option<u16>) -> Option<Self> {
+        let giaddr = message.giaddr();
+        (!giaddr.is_unspecified())
+            .then(|| Self::Relay(SocketAddrV4::new(giaddr, port.unwrap_or(SERVER_PORT))))
+    }
+
+    fn to_client(address: Ipv4Addr) -> Self {
+        Self::Unicast(SocketAddrV4::new(address, CLIENT_PORT))
+    }
+}

@@ -1,0 +1,90 @@
+//! Requests and decisions as events for logs and metrics.
+
+use std::net::Ipv4Addr;
+
+use bootstorm_protocols::dhcpv4::{Message, MessageType};
+
+use super::arrival::Arrival;
+use super::{Action, Silence};
+use crate::event::{BootEvent, Detail, FileName, Kind};
+use crate::leases::Hardware;
+
+/// The event of a request that came in: what the machine says it is.
+pub fn of_request(message: &Message<'_>, arrival: &Arrival<'_>) -> BootEvent {
+    let kind = match message.message_type() {
+        Some(MessageType::Discover) => Kind::Discover,
+        Some(MessageType::Request) => Kind::Request,
+        Some(MessageType::Decline) => Kind::Decline,
+        Some(MessageType::Release) => Kind::Release,
+        Some(MessageType::Inform) => Kind::Inform,
+        None => Kind::Bootp,
+        Some(_) => Kind::Silence,
+    };
+    let detail = Detail::Client {
+        architecture: message.architecture().map(|architecture| architecture.code()),
+        stage: super::machine::Firmware::of(message).name(),
+    };
+    BootEvent { detail, ..event(kind, message, arrival, named_address(message)) }
+}
+
+/// The event of a decision.
+pub(super) fn of_decision(
+    message: &Message<'_>,
+    arrival: &Arrival<'_>,
+    action: &Action<'_>,
+) -> BootEvent {
+    match action {
+        Action::Silence(silence) => {
+            let kind = match silence {
+                Silence::PoolFull | Silence::NoPoolPermitted => Kind::PoolFull,
+                _ => Kind::Silence,
+            };
+            let detail = Detail::Reason(silence.name());
+            BootEvent { detail, ..event(kind, message, arrival, named_address(message)) }
+        }
+        Action::Reply(reply)
+        | Action::ProbeThenOffer(reply)
+        | Action::AckWhenDurable { reply, .. } => {
+            let kind = match reply.kind {
+                Some(MessageType::Offer) => Kind::Offer,
+                Some(MessageType::Nak) => Kind::Nak,
+                Some(_) => Kind::Ack,
+                None => Kind::BootReply,
+            };
+            let detail = match (kind, reply.explanation) {
+                (Kind::Nak, why) => Detail::Reason(why),
+                _ => Detail::Answer {
+                    file: FileName::new(reply.boot_file),
+                    lease_seconds: reply.lease_seconds,
+                },
+            };
+            let address =
+                if reply.yiaddr.is_unspecified() { named_address(message) } else { reply.yiaddr };
+            BootEvent { detail, ..event(kind, message, arrival, address) }
+        }
+        Action::Record { address, .. } => {
+            let kind = match message.message_type() {
+                Some(MessageType::Decline) => Kind::Decline,
+                _ => Kind::Release,
+            };
+            event(kind, message, arrival, *address)
+        }
+    }
+}
+
+fn event(kind: Kind, message: &Message<'_>, arrival: &Arrival<'_>, address: Ipv4Addr) -> BootEvent {
+    let hardware = Hardware::new(message.htype(), message.chaddr());
+    BootEvent {
+        ifindex: arrival.ifindex,
+        relay: message.giaddr(),
+        ..BootEvent::new(kind, hardware, address)
+    }
+}
+
+/// The address a request is about: what the client has or asks for.
+fn named_address(message: &Message<'_>) -> Ipv4Addr {
+    match message.ciaddr() {
+        Ipv4Addr::UNSPECIFIED => message.requested_address().unwrap_or(Ipv4Addr::UNSPECIFIED),
+        ciaddr => ciaddr,
+    }
+}

@@ -1,0 +1,220 @@
+//! Which options a reply carries, and in which order.
+
+use std::net::Ipv4Addr;
+
+use bootstorm_protocols::dhcpv4::{MessageType, options, pxe};
+use bumpalo::collections::Vec as BumpVec;
+
+use super::boot::Boot;
+use super::inquiry::Inquiry;
+use super::machine::Firmware;
+use super::reply::{Origin, Outgoing};
+use crate::config::{LeaseTime, ScopeChain};
+
+/// Options in the order they will be written; each code once, the first value stands. What comes
+/// first has room first where a client takes only a short message, so what it cannot do without
+/// stands at the beginning. Option 82 is not among them: see [`super::Reply`].
+pub(super) struct Options<'a, 'i> {
+    inquiry: &'i Inquiry<'a>,
+    list: BumpVec<'a, Outgoing<'a>>,
+    present: [u64; 4],
+}
+
+/// Option 43 that ends the search for boot servers (PXE 2.1 section 2.2.4).
+const BOOT_FILE_AT_ONCE: [u8; 4] =
+    [pxe::sub_option::DISCOVERY_CONTROL, 1, pxe::control::BOOT_FILE_AT_ONCE, options::END];
+
+/// Codes that the rules alone decide about: nothing is sent for them because a client asks or a
+/// scope has a value.
+fn is_ours(code: u8) -> bool {
+    options::is_protocol(code)
+        || matches!(
+            code,
+            options::LEASE_TIME
+                | options::SERVER_IDENTIFIER
+                | options::MESSAGE
+                | options::RENEWAL_TIME
+                | options::REBINDING_TIME
+        )
+}
+
+impl<'a, 'i> Options<'a, 'i> {
+    /// Begins the options of a DHCP reply: its type and this server's identifier.
+    pub(super) fn new(inquiry: &'i Inquiry<'a>, kind: Option<MessageType>) -> Self {
+        let mut this =
+            Self { inquiry, list: BumpVec::with_capacity_in(24, inquiry.arena), present: [0; 4] };
+        if let Some(kind) = kind {
+            this.make(options::MESSAGE_TYPE, &[kind.code()]);
+            this.make(options::SERVER_IDENTIFIER, &inquiry.server_identifier().octets());
+            if let Some(client_id) = inquiry.option(options::CLIENT_IDENTIFIER) {
+                // RFC 6842 section 3: the reply carries the client identifier of the request.
+                this.push(options::CLIENT_IDENTIFIER, client_id, Origin::Echo);
+            }
+        }
+        if let Some(subnet) = inquiry.option(options::SUBNET_SELECTION) {
+            // RFC 3011 section 2: an identical copy, or the client discards the reply.
+            this.push(options::SUBNET_SELECTION, subnet, Origin::Echo);
+        }
+        this
+    }
+
+    /// Lease, renewal and rebinding time (RFC 2131 section 4.4.5: half and seven eighths of the
+    /// lease, unless the configuration says otherwise).
+    pub(super) fn lease(&mut self, chain: &ScopeChain<'a>, lease: LeaseTime) {
+        self.make(options::LEASE_TIME, &lease.seconds().to_be_bytes());
+        if lease.is_infinite() {
+            return;
+        }
+        let seconds = u64::from(lease.seconds());
+        // Both fit 32 bits: they are less than the lease time.
+        let usual = [
+            (options::RENEWAL_TIME, (seconds / 2) as u32),
+            (options::REBINDING_TIME, (seconds * 7 / 8) as u32),
+        ];
+        for (code, usual) in usual {
+            let configured = chain.option(code).and_then(|(value, scope)| {
+                let time = u32::from_be_bytes(value.try_into().ok()?);
+                (time <= lease.seconds()).then_some((value, scope))
+            });
+            match configured {
+                Some((value, scope)) => self.push(code, value, Origin::Scope(scope)),
+                None => self.make(code, &usual.to_be_bytes()),
+            }
+        }
+    }
+
+    /// The parameters of the client's scopes: the subnet mask, what the client asks for in its
+    /// order of preference (RFC 2132 section 9.8), and what the configuration always sends. A client
+    /// without a list gets everything.
+    pub(super) fn parameters(&mut self, chain: &ScopeChain<'a>, address: Ipv4Addr) {
+        let message = self.inquiry.message;
+        // RFC 2132 section 3.3: the subnet mask stands before the routers.
+        match chain.option(options::SUBNET_MASK) {
+            Some((mask, scope)) => {
+                self.push(options::SUBNET_MASK, mask, Origin::Scope(scope));
+            }
+            None => {
+                let dhcp = self.inquiry.dhcp;
+                let subnet = dhcp.subnet_of(address).unwrap_or(self.inquiry.link.subnet);
+                let mask = dhcp.subnet(subnet).prefix.mask();
+                self.make(options::SUBNET_MASK, &mask.octets());
+            }
+        }
+        let mut asked = message.parameter_request_list().peekable();
+        if asked.peek().is_none() {
+            for (scope_id, scope) in chain.narrowest_first() {
+                for (code, value) in scope.options.iter().filter(|(code, _)| !is_ours(*code)) {
+                    self.push(code, value, Origin::Scope(scope_id));
+                }
+            }
+            return;
+        }
+        for code in asked.filter(|code| !is_ours(*code)) {
+            self.configured(chain, code);
+        }
+        for (_, scope) in chain.narrowest_first() {
+            for &code in scope.always_send.iter().filter(|code| !is_ours(**code)) {
+                self.configured(chain, code);
+            }
+        }
+    }
+
+    /// What a machine needs to boot besides `siaddr` and `file`. To be called before
+    /// [`Options::parameters`], because these values stand before those of the scopes.
+    pub(super) fn boot(&mut self, chain: &ScopeChain<'a>, boot: &Boot<'a>, next_server: Ipv4Addr) {
+        let message = self.inquiry.message;
+        let firmware = self.inquiry.machine.firmware;
+        if firmware == Firmware::Pxe
+            && let Some(id) = self.inquiry.option(options::PXE_CLIENT_ID)
+        {
+            // RFC 4578 section 2.3: in all packets of clients and servers.
+            self.push(options::PXE_CLIENT_ID, id, Origin::Echo);
+        }
+        let Some(scope) = boot.scope else { return };
+        if boot.file.is_empty() {
+            // `file = "none"`: an option 67 of another level is not sent either.
+            self.hide(options::BOOTFILE_NAME);
+            self.hide(options::TFTP_SERVER_NAME);
+            return;
+        }
+        let boots = firmware != Firmware::Other;
+        if firmware == Firmware::Pxe {
+            // PXE 2.1 section 2.4.4: the client goes on to discover boot servers at port 4011 unless
+            // bit 3 of the discovery control says that it has been told all; EDK2 obeys, and hangs
+            // when only one of options 60 and 43 is there.
+            self.configured(chain, options::VENDOR_CLASS_IDENTIFIER);
+            self.configured(chain, options::VENDOR_ENCAPSULATED_OPTIONS);
+            self.make(options::VENDOR_CLASS_IDENTIFIER, pxe::PXE_CLIENT);
+            self.make(options::VENDOR_ENCAPSULATED_OPTIONS, &BOOT_FILE_AT_ONCE);
+        }
+        if firmware == Firmware::Http {
+            // UEFI 2.10 section 24.7.3.1: an offer without option 60 is no HTTP boot offer.
+            self.make(options::VENDOR_CLASS_IDENTIFIER, pxe::HTTP_CLIENT);
+        }
+        if boots || message.requests(options::BOOTFILE_NAME) || boot.file.len() > 127 {
+            self.push(options::BOOTFILE_NAME, boot.file, Origin::Scope(scope));
+        }
+        if (boots || message.requests(options::TFTP_SERVER_NAME)) && firmware != Firmware::Http {
+            self.configured(chain, options::TFTP_SERVER_NAME);
+            let text = dotted(self.inquiry.arena, next_server);
+            self.push(options::TFTP_SERVER_NAME, text, Origin::Protocol);
+        }
+    }
+}
+
+impl<'a> Options<'a, '_> {
+    /// Why a NAK was sent, for people who read packets (RFC 2132 section 9.9).
+    pub(super) fn explanation(&mut self, text: &'static str) {
+        self.push(options::MESSAGE, text.as_bytes(), Origin::Protocol);
+    }
+
+    /// The client takes the ACK to its DISCOVER as such only with this option (RFC 4039 section 3).
+    pub(super) fn rapid_commit(&mut self) {
+        self.make(options::RAPID_COMMIT, &[]);
+    }
+
+    /// The list.
+    pub(super) fn finish(self) -> &'a [Outgoing<'a>] {
+        self.list.into_bump_slice()
+    }
+
+    fn configured(&mut self, chain: &ScopeChain<'a>, code: u8) {
+        if !self.is_present(code)
+            && let Some((value, scope)) = chain.option(code)
+        {
+            self.push(code, value, Origin::Scope(scope));
+        }
+    }
+
+    fn make(&mut self, code: u8, value: &[u8]) {
+        if !self.is_present(code) {
+            let value = self.inquiry.arena.alloc_slice_copy(value);
+            self.push(code, value, Origin::Protocol);
+        }
+    }
+
+    fn push(&mut self, code: u8, value: &'a [u8], origin: Origin) {
+        if !self.is_present(code) {
+            self.hide(code);
+            self.list.push(Outgoing { code, value, origin });
+        }
+    }
+
+    fn is_present(&self, code: u8) -> bool {
+        self.present[usize::from(code / 64)] >> (code % 64) & 1 == 1
+    }
+
+    /// Has the code count as present without sending it.
+    fn hide(&mut self, code: u8) {
+        self.present[usize::from(code / 64)] |= 1 << (code % 64);
+    }
+}
+
+/// An address as text, in the arena.
+fn dotted(arena: &bumpalo::Bump, address: Ipv4Addr) -> &[u8] {
+    use std::fmt::Write;
+    let mut text = bumpalo::collections::String::with_capacity_in(15, arena);
+    // Writing to a string never fails.
+    let _ = write!(text, "{address}");
+    text.into_bump_str().as_bytes()
+}

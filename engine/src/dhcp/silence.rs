@@ -1,0 +1,74 @@
+//! Why a request got no answer.
+
+macro_rules! silences {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why a request was not answered, and should not be. Counted by [`Silence::index`].
+        #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+        pub enum Silence { $($(#[$doc])* $name,)* }
+
+        impl Silence {
+            /// Every reason, in the order of [`Silence::index`].
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// A few words for logs and metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+silences! {
+    /// `op` is not BOOTREQUEST: a server or relay agent talks to its clients.
+    NotARequest = "not a request",
+    /// A message type that only servers send, or one this server has no rule for.
+    MessageType = "message type not for servers",
+    /// Neither hardware address nor client identifier nor UUID.
+    NoIdentity = "client without any identity",
+    /// A direct client on an interface whose addresses are in no configured subnet.
+    NoSubnetHere = "no subnet for this interface",
+    /// A relay agent (giaddr) in no configured subnet.
+    NoSubnetForRelay = "no subnet for this relay agent",
+    /// A link or subnet was selected (RFC 3527, RFC 3011) that is not configured.
+    NoSubnetSelected = "selected subnet is not configured",
+    /// `unknown-clients = "ignore"`, and no host entry matches.
+    UnknownClient = "unknown client ignored",
+    /// The message names another server (option 54).
+    OtherServer = "another server was chosen",
+    /// The client is unknown here and this server is not authoritative (RFC 2131, section 4.3.2).
+    NotAuthoritative = "client unknown, not authoritative",
+    /// The message needs an address (option 50 or ciaddr) and has none.
+    NoAddressNamed = "no address named",
+    /// RELEASE or DECLINE of an address that the client does not hold.
+    NotHeld = "address not held by this client",
+    /// Every address the client may have is taken.
+    PoolFull = "pool full",
+    /// No pool of the network permits this client.
+    NoPoolPermitted = "no pool permits this client",
+    /// The client's lease is being written; the ACK follows from the first REQUEST.
+    CommitPending = "lease is being written",
+    /// A BOOTP client without a reserved address.
+    BootpWithoutHost = "BOOTP client without a reserved address",
+}
+
+impl Silence {
+    /// Its place in [`Silence::ALL`], for counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+// One counter each in the metrics of a shard.
+const _: () = assert!(Silence::ALL.len() <= crate::metrics::REASONS);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_counted_at_its_own_place() {
+        for (place, reason) in Silence::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), place);
+        }
+    }
+}
