@@ -2,6 +2,7 @@
 
 pub mod dhcpv4;
 pub mod frame;
+pub mod icmp;
 pub mod tftp;
 pub mod time;
 pub mod wire;

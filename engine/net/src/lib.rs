@@ -41,6 +41,6 @@ pub use outbox::Outbox;
 pub use seam::{
     Backend, Datagram, Handler, Held, Limits, Refused, SLOT_LEN, SocketId, Target, Transmit,
 };
-pub use sockets::{MtuDiscovery, PacketSocketSpec, Socket, UdpSocketSpec};
+pub use sockets::{MtuDiscovery, PacketSocketSpec, Socket, UdpSocketSpec, icmp_socket};
 pub use steering::Steering;
 pub use waker::Waker;

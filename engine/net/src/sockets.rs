@@ -220,6 +220,23 @@ impl PacketSocketSpec {
     }
 }
 
+/// Opens a raw ICMP socket for echo requests. What it receives begins with the IPv4 header, and only echo replies arrive.
+///
+/// # Errors
+/// The kernel's; without CAP_NET_RAW, `PermissionDenied`.
+pub fn icmp_socket() -> io::Result<Socket> {
+    let named =
+        |what: &str, e: io::Error| io::Error::new(e.kind(), format!("ICMP socket: {what}: {e}"));
+    let socket = socket2::Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))
+        .map_err(|e| named("socket (CAP_NET_RAW is needed)", e))?;
+    // linux/icmp.h: a set bit keeps messages of that type out.
+    const ICMP_FILTER: i32 = 1;
+    let all_but_echo_reply = !1_u32;
+    set_option(&socket, libc::SOL_RAW, ICMP_FILTER, &all_but_echo_reply)
+        .map_err(|e| named("ICMP_FILTER", e))?;
+    Ok(Socket { fd: socket.into(), receives: true, steered: false })
+}
+
 /// Beyond the system's limit where we may, up to it where not.
 fn set_buffer(socket: &socket2::Socket, bytes: usize, force: i32, plain: i32) -> io::Result<()> {
     let bytes = i32::try_from(bytes).unwrap_or(i32::MAX / 2);
