@@ -8,4 +8,5 @@ pub mod leases;
 pub mod log;
 pub mod metrics;
 pub mod privileges;
+pub mod probe;
 pub mod signals;

@@ -3,7 +3,7 @@
 
 use core::net::SocketAddrV4;
 
-use crate::wire::{Full, Writer};
+use crate::wire::{Full, Reader, Truncated, Writer};
 
 /// Bytes before the payload: Ethernet 14, IPv4 20, UDP 8.
 pub const HEADROOM: usize = 42;
@@ -75,6 +75,36 @@ impl UdpFrame {
         let written = self.write_headers(headers, total, ip_sum, udp_len, udp_sum);
         written.map_err(|_| too_small)?;
         Ok(HEADROOM + len)
+    }
+
+    /// Takes a frame apart: the addresses and the payload. `None` for what is not an IPv4 UDP datagram in one piece.
+    /// Checksums are not looked at: between virtual machines they are often left to hardware that is not there.
+    #[must_use]
+    pub fn parse(frame: &[u8]) -> Option<(Self, &[u8])> {
+        Self::read(&mut Reader::new(frame)).ok().flatten()
+    }
+
+    fn read<'a>(reader: &mut Reader<'a>) -> Result<Option<(Self, &'a [u8])>, Truncated> {
+        let (dst_mac, src_mac) = (reader.array()?, reader.array()?);
+        if reader.u16()? != ETHERTYPE_IPV4 {
+            return Ok(None);
+        }
+        let version_and_length = reader.u8()?;
+        let (_tos, _total, _identification) = (reader.u8()?, reader.u16()?, reader.u16()?);
+        let fragment = reader.u16()? & !DONT_FRAGMENT;
+        let (_ttl, protocol, _checksum) = (reader.u8()?, reader.u8()?, reader.u16()?);
+        let (src, dst) = (reader.ipv4()?, reader.ipv4()?);
+        let header = usize::from(version_and_length & 0xf) * 4;
+        let Some(options) = header.checked_sub(IP_HEADER) else { return Ok(None) };
+        if version_and_length >> 4 != 4 || fragment != 0 || protocol != PROTOCOL_UDP {
+            return Ok(None);
+        }
+        reader.bytes(options)?;
+        let src = SocketAddrV4::new(src, reader.u16()?);
+        let dst = SocketAddrV4::new(dst, reader.u16()?);
+        let (len, _checksum) = (reader.u16()?, reader.u16()?);
+        let Some(len) = usize::from(len).checked_sub(UDP_HEADER) else { return Ok(None) };
+        Ok(Some((Self { src_mac, dst_mac, src, dst }, reader.bytes(len)?)))
     }
 
     fn write_headers(
@@ -202,6 +232,24 @@ mod tests {
         buf[HEADROOM..].copy_from_slice(&sum);
         frame.seal(&mut buf, 2).unwrap();
         assert_eq!(buf[40..42], [0xff, 0xff]);
+    }
+
+    #[test]
+    fn what_was_sealed_is_taken_apart_and_what_is_cut_is_not() {
+        let mut buf = [0; HEADROOM + 9];
+        buf[HEADROOM..HEADROOM + 5].copy_from_slice(b"hello");
+        let frame = frame(Ipv4Addr::BROADCAST);
+        frame.seal(&mut buf, 5).unwrap();
+        // Ethernet pads short frames: what is behind the datagram is not payload.
+        assert_eq!(UdpFrame::parse(&buf), Some((frame, &b"hello"[..])));
+        for len in 0..HEADROOM + 5 {
+            assert_eq!(UdpFrame::parse(&buf[..len]), None);
+        }
+        for (at, wrong) in [(12, 0x86), (14, 0x65), (14, 0x44), (20, 0x20), (23, 6), (39, 7)] {
+            let mut other = buf;
+            other[at] = wrong;
+            assert_eq!(UdpFrame::parse(&other), None, "byte {at}");
+        }
     }
 
     #[test]

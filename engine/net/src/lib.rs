@@ -23,6 +23,7 @@ mod clock;
 mod drops;
 mod engine;
 mod interfaces;
+mod link;
 mod message;
 mod mmsg;
 mod outbox;
@@ -36,6 +37,7 @@ pub use clock::now;
 pub use drops::{Drops, KernelLoss, SendErrors};
 pub use engine::{Denied, Engine, EngineChoice, EngineKind, Reason};
 pub use interfaces::{Address, Interface, interfaces};
+pub use link::LinkSocket;
 pub use mmsg::Mmsg;
 pub use outbox::Outbox;
 pub use seam::{

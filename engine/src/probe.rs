@@ -1,0 +1,374 @@
+//! Who else serves DHCP on a link: one question, for the first start of a server and for `bootstorm probe`.
+//!
+//! The DISCOVER leaves through a packet socket, as a client without an address sends it. The kernel does not hand such
+//! a frame to sockets of this host, so a server that runs here does not answer it.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use bootstorm_net::{Interface, LinkSocket};
+use bootstorm_protocols::dhcpv4::{
+    BOOTREPLY, BOOTREQUEST, BROADCAST_FLAG, CLIENT_PORT, ETHERNET, Header, Message, MessageType,
+    MessageWriter, SERVER_PORT, options,
+};
+use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
+
+use crate::config::OtherServers;
+
+/// The longest that the first start waits.
+pub const START_PATIENCE: Duration = Duration::from_secs(1);
+/// What the question asks for, so that the answer shows what a booting machine would be told.
+const REQUESTED: [u8; 8] = [
+    options::SUBNET_MASK,
+    options::ROUTERS,
+    options::DOMAIN_NAME_SERVERS,
+    options::VENDOR_ENCAPSULATED_OPTIONS,
+    options::LEASE_TIME,
+    options::SERVER_IDENTIFIER,
+    options::TFTP_SERVER_NAME,
+    options::BOOTFILE_NAME,
+];
+
+/// A server that answers DHCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignServer {
+    /// The interface its OFFER came in on.
+    pub interface: String,
+    /// Its server identifier (option 54), or where it gives none the address its OFFER came from.
+    pub server: Ipv4Addr,
+    /// The address its OFFER came from: its own, or that of a relay agent or router.
+    pub source: Ipv4Addr,
+    /// The hardware address its OFFER came from.
+    pub mac: [u8; 6],
+    /// The address it offered.
+    pub offered: Ipv4Addr,
+    /// The next server it named (siaddr); unspecified when none.
+    pub next_server: Ipv4Addr,
+    /// The boot file it named, with escapes for what is not printable; empty when none.
+    pub boot_file: String,
+}
+
+impl fmt::Display for ForeignServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.mac;
+        write!(
+            f,
+            "{} on {} ({a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}) offers {}",
+            self.server, self.interface, self.offered
+        )
+    }
+}
+
+/// What the question brought.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Every server that made an OFFER, once for each interface.
+    pub servers: Vec<ForeignServer>,
+    /// Interfaces that could not be asked, and why.
+    pub unasked: Vec<(String, io::Error)>,
+}
+
+/// A foreign server answers where the first start finds that nobody should.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another DHCP server is on this network: {}; stop it, or allow it with `allow-other-servers = [{}]` in [server]",
+    list(.0, |server| server.to_string()),
+    list(.0, |server| format!("\"{}\"", server.server))
+)]
+pub struct NotAlone(pub Vec<ForeignServer>);
+
+fn list(servers: &[ForeignServer], text: impl Fn(&ForeignServer) -> String) -> String {
+    servers.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// The servers that `allow` does not allow, neither by server identifier nor by source address.
+pub fn not_allowed(servers: &[ForeignServer], allow: &OtherServers) -> Vec<ForeignServer> {
+    let allowed = |server: &&ForeignServer| match allow {
+        OtherServers::None => false,
+        OtherServers::All => true,
+        OtherServers::List(list) => list.contains(&server.server) || list.contains(&server.source),
+    };
+    servers.iter().filter(|server| !allowed(server)).cloned().collect()
+}
+
+/// Asks on every interface at once who serves DHCP there, and collects OFFERs for `patience`. A server with one of the
+/// addresses `own` is not foreign.
+///
+/// # Errors
+/// The packet socket cannot be opened; without CAP_NET_RAW that is `PermissionDenied`.
+pub fn other_servers(
+    interfaces: &[&Interface],
+    patience: Duration,
+    own: &[Ipv4Addr],
+) -> io::Result<Answers> {
+    let socket = LinkSocket::open(CLIENT_PORT)?;
+    let mut answers = Answers::default();
+    let mut questions = Vec::new();
+    for interface in interfaces {
+        let asked = Question::new(interface, random()).and_then(|question| {
+            socket.send(interface.ifindex, question.frame())?;
+            Ok(question)
+        });
+        match asked {
+            Ok(question) => questions.push(question),
+            Err(error) => answers.unasked.push((interface.name.clone(), error)),
+        }
+    }
+    if questions.is_empty() {
+        return Ok(answers);
+    }
+    let began = Instant::now();
+    collect(&socket, &questions, own, began + patience / 3, &mut answers)?;
+    // Once more: a switch port that has just come up may have swallowed the first frame.
+    for question in &questions {
+        // It was sent before; if it cannot be now, the answers to the first are still to come.
+        let _once_is_enough = socket.send(question.interface.ifindex, question.frame());
+    }
+    collect(&socket, &questions, own, began + patience, &mut answers)?;
+    Ok(answers)
+}
+
+/// Takes OFFERs until `deadline`.
+fn collect(
+    socket: &LinkSocket,
+    questions: &[Question<'_>],
+    own: &[Ipv4Addr],
+    deadline: Instant,
+    answers: &mut Answers,
+) -> io::Result<()> {
+    let mut frame = [0; 2048];
+    loop {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            return Ok(());
+        }
+        let Some(len) = socket.receive(&mut frame, rest)? else { continue };
+        let offer = questions.iter().find_map(|question| question.answer(&frame[..len], own));
+        let Some(offer) = offer else { continue };
+        let same = |known: &ForeignServer| {
+            (known.server, &known.interface) == (offer.server, &offer.interface)
+        };
+        if !answers.servers.iter().any(same) {
+            answers.servers.push(offer);
+        }
+    }
+}
+
+/// A number that is another for every call; it only has to tell this question from others on the link.
+fn random() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
+}
+
+/// A DISCOVER on one interface.
+struct Question<'i> {
+    interface: &'i Interface,
+    mac: [u8; 6],
+    xid: u32,
+    frame: [u8; HEADROOM + 576],
+    len: usize,
+}
+
+impl<'i> Question<'i> {
+    fn new(interface: &'i Interface, xid: u32) -> io::Result<Self> {
+        let mac = interface.mac.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::Unsupported, "it has no hardware address")
+        })?;
+        let mut question = Self { interface, mac, xid, frame: [0; HEADROOM + 576], len: 0 };
+        question.len = question.write().map_err(io::Error::other)?;
+        Ok(question)
+    }
+
+    /// RFC 2131 section 4.4.1; the broadcast flag is set, because this host cannot answer ARP for an address that it
+    /// does not have.
+    fn write(&mut self) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+        let mut chaddr = [0; 16];
+        chaddr[..6].copy_from_slice(&self.mac);
+        let header = Header {
+            op: BOOTREQUEST,
+            htype: ETHERNET,
+            hlen: 6,
+            hops: 0,
+            xid: self.xid,
+            secs: 0,
+            flags: BROADCAST_FLAG,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            yiaddr: Ipv4Addr::UNSPECIFIED,
+            siaddr: Ipv4Addr::UNSPECIFIED,
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            chaddr,
+            sname: &[],
+            file: &[],
+        };
+        let payload = &mut self.frame[HEADROOM..];
+        let room = payload.len();
+        let mut message = MessageWriter::new(payload, room, &header)?;
+        message.option(options::MESSAGE_TYPE, &[MessageType::Discover.code()])?;
+        message.option(options::PARAMETER_REQUEST_LIST, &REQUESTED)?;
+        let len = message.finish();
+        let addresses = UdpFrame {
+            src_mac: self.mac,
+            dst_mac: [0xff; 6],
+            src: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT),
+            dst: SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT),
+        };
+        Ok(addresses.seal(&mut self.frame, len)?)
+    }
+
+    fn frame(&self) -> &[u8] {
+        &self.frame[..self.len]
+    }
+
+    /// The server behind a frame, if the frame is an OFFER to this question and the server is none of `own`.
+    fn answer(&self, frame: &[u8], own: &[Ipv4Addr]) -> Option<ForeignServer> {
+        let (addresses, payload) = UdpFrame::parse(frame)?;
+        let offer = Message::parse(payload).ok()?;
+        let meant = offer.op() == BOOTREPLY
+            && offer.xid() == self.xid
+            && offer.chaddr() == self.mac
+            && offer.message_type() == Some(MessageType::Offer);
+        let source = *addresses.src.ip();
+        let server = offer.server_identifier().unwrap_or(source);
+        let ours = own.contains(&server) || own.contains(&source) || addresses.src_mac == self.mac;
+        if !meant || ours {
+            return None;
+        }
+        let mut scratch = [0; 256];
+        let named = offer.option(options::BOOTFILE_NAME);
+        let boot_file = match named.as_ref().and_then(|name| name.copy_to(&mut scratch)) {
+            Some(name) => name.strip_suffix(&[0]).unwrap_or(name),
+            None => offer.boot_file(),
+        };
+        Some(ForeignServer {
+            interface: self.interface.name.clone(),
+            server,
+            source,
+            mac: addresses.src_mac,
+            offered: offer.yiaddr(),
+            next_server: offer.siaddr(),
+            boot_file: boot_file.escape_ascii().to_string(),
+        })
+    }
+}
+
+/// The IPv4 addresses of some interfaces.
+pub fn addresses<'i>(interfaces: impl IntoIterator<Item = &'i Interface>) -> Vec<Ipv4Addr> {
+    let all = interfaces.into_iter().flat_map(|interface| &interface.addresses);
+    all.filter_map(|address| match address.ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+    const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn interface() -> Interface {
+        Interface {
+            name: "eth1".to_owned(),
+            ifindex: 7,
+            mac: Some([2, 0, 0, 0, 0, 9]),
+            addresses: Vec::new(),
+            mtu: 1500,
+            up: true,
+            loopback: false,
+            broadcast: true,
+        }
+    }
+
+    /// The frame that a server sends in answer to a question.
+    fn reply(question: &Question<'_>, kind: MessageType, identifier: Option<Ipv4Addr>) -> Vec<u8> {
+        let (_, payload) = UdpFrame::parse(question.frame()).unwrap();
+        let request = Message::parse(payload).unwrap();
+        let header = Header {
+            yiaddr: Ipv4Addr::new(10, 1, 0, 55),
+            siaddr: Ipv4Addr::new(10, 1, 0, 6),
+            file: b"other.0",
+            ..Header::reply_to(&request)
+        };
+        let mut frame = vec![0; HEADROOM + 576];
+        let mut message = MessageWriter::new(&mut frame[HEADROOM..], 576, &header).unwrap();
+        message.option(options::MESSAGE_TYPE, &[kind.code()]).unwrap();
+        if let Some(identifier) = identifier {
+            message.option(options::SERVER_IDENTIFIER, &identifier.octets()).unwrap();
+        }
+        let len = message.finish();
+        let addresses = UdpFrame {
+            src_mac: SERVER_MAC,
+            dst_mac: [0xff; 6],
+            src: SocketAddrV4::new(SERVER, SERVER_PORT),
+            dst: SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
+        };
+        let len = addresses.seal(&mut frame, len).unwrap();
+        frame.truncate(len);
+        frame
+    }
+
+    #[test]
+    fn the_question_is_a_discover_of_a_client_without_an_address() {
+        let interface = interface();
+        let question = Question::new(&interface, 0x1234_5678).unwrap();
+        let (addresses, payload) = UdpFrame::parse(question.frame()).unwrap();
+        assert_eq!(addresses.dst, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67));
+        assert_eq!(addresses.src, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68));
+        let discover = Message::parse(payload).unwrap();
+        assert_eq!(discover.message_type(), Some(MessageType::Discover));
+        assert!(discover.broadcast() && discover.requests(options::BOOTFILE_NAME));
+        assert_eq!((discover.xid(), discover.chaddr()), (0x1234_5678, &[2, 0, 0, 0, 0, 9][..]));
+        assert!(Question::new(&Interface { mac: None, ..interface.clone() }, 1).is_err());
+    }
+
+    #[test]
+    fn an_offer_names_its_server_and_what_it_would_boot() {
+        let interface = interface();
+        let question = Question::new(&interface, 1).unwrap();
+        let other = Ipv4Addr::new(192, 0, 2, 1);
+        let found =
+            question.answer(&reply(&question, MessageType::Offer, Some(other)), &[]).unwrap();
+        assert_eq!((found.server, found.source, found.mac), (other, SERVER, SERVER_MAC));
+        assert_eq!((&*found.interface, &*found.boot_file), ("eth1", "other.0"));
+        assert_eq!(found.offered, Ipv4Addr::new(10, 1, 0, 55));
+        let nameless = question.answer(&reply(&question, MessageType::Offer, None), &[]).unwrap();
+        assert_eq!(nameless.server, SERVER);
+    }
+
+    #[test]
+    fn other_answers_are_not_taken_for_a_server() {
+        let interface = interface();
+        let question = Question::new(&interface, 1).unwrap();
+        let offer = reply(&question, MessageType::Offer, Some(SERVER));
+        assert!(question.answer(&offer, &[SERVER]).is_none(), "this host's own");
+        assert!(Question::new(&interface, 2).unwrap().answer(&offer, &[]).is_none(), "another xid");
+        let nak = reply(&question, MessageType::Nak, Some(SERVER));
+        assert!(question.answer(&nak, &[]).is_none());
+        assert!(question.answer(question.frame(), &[]).is_none(), "the question itself");
+        for len in 0..offer.len() {
+            assert!(question.answer(&offer[..len], &[]).is_none());
+        }
+    }
+
+    #[test]
+    fn a_server_is_allowed_by_identifier_or_by_source() {
+        let interface = interface();
+        let question = Question::new(&interface, 1).unwrap();
+        let other = Ipv4Addr::new(192, 0, 2, 1);
+        let offer = reply(&question, MessageType::Offer, Some(other));
+        let found = vec![question.answer(&offer, &[]).unwrap()];
+        let refused = |allow: OtherServers| not_allowed(&found, &allow).len();
+        assert_eq!(refused(OtherServers::None), 1);
+        assert_eq!(refused(OtherServers::All), 0);
+        assert_eq!(refused(OtherServers::List(vec![other])), 0);
+        assert_eq!(refused(OtherServers::List(vec![SERVER])), 0);
+        assert_eq!(refused(OtherServers::List(vec![Ipv4Addr::LOCALHOST])), 1);
+        let text = NotAlone(found).to_string();
+        assert!(text.contains("192.0.2.1 on eth1 (02:00:00:00:00:01) offers 10.1.0.55"), "{text}");
+        assert!(text.contains("allow-other-servers = [\"192.0.2.1\"]"), "{text}");
+    }
+}
