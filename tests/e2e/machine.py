@@ -11,9 +11,8 @@ import shutil
 import subprocess
 
 import lab as laboratory
-from server import ROOT
+from debian import unpack
 
-CACHE = os.path.join(ROOT, "target", "e2e")
 OVMF = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 # Each after the ones it needs.
@@ -38,19 +37,9 @@ echo "INSTALLER address=$ip router=$router server=$serverid lease=$lease"
 
 
 def debian_kernel():
-    """Debian's cloud kernel and its modules, unpacked once into target/e2e: a directory."""
-    unpacked = os.path.join(CACHE, "kernel")
-    if not glob.glob(f"{unpacked}/boot/vmlinuz-*"):
-        os.makedirs(CACHE, exist_ok=True)
-        text = laboratory.sh("apt-cache depends linux-image-cloud-amd64")
-        package = re.search(r"Depends: (linux-image-\S+)", text)[1]
-        for old in glob.glob(f"{CACHE}/linux-image-*.deb"):
-            os.unlink(old)
-        laboratory.sh(f"apt-get -q -o APT::Sandbox::User=root download {package}", cwd=CACHE)
-        shutil.rmtree(unpacked, ignore_errors=True)
-        laboratory.sh(f"dpkg -x {CACHE}/{package}_*.deb {unpacked}.new")
-        os.rename(f"{unpacked}.new", unpacked)
-    return unpacked
+    """The directory with Debian's cloud kernel and its modules."""
+    text = laboratory.sh("apt-cache depends linux-image-cloud-amd64")
+    return unpack(re.search(r"Depends: (linux-image-\S+)", text)[1])
 
 
 def kernel_image():

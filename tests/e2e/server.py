@@ -8,8 +8,7 @@ import time
 
 import lab as laboratory
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BINARY = os.environ.get("BOOTSTORM", os.path.join(ROOT, "target/debug/bootstorm"))
+BINARY = os.environ.get("BOOTSTORM", os.path.join(laboratory.ROOT, "target/debug/bootstorm"))
 
 # Answers known values for every client test; the DHCP clients check each of them.
 OPTIONS = {"domain-name-servers": ["10.77.0.2", "10.77.0.3"], "domain-name": "rack.example",
@@ -44,6 +43,7 @@ class Server:
         self.state = tempfile.mkdtemp(prefix=f"{name}-", dir=lab.directory)
         self.config = self.configure(text or configuration(self.state, **settings))
         self.process = None
+        self.wrapper = []  # a program that runs the server
 
     def configure(self, text):
         """Writes the configuration; a running server takes it up when it is told to."""
@@ -63,7 +63,8 @@ class Server:
     def launch(self, *arguments):
         """Starts it and does not wait."""
         self.process = self.lab.start(
-            self.lab.srv, [BINARY, "serve", "--config", self.config, *arguments], self.name)
+            self.lab.srv, [*self.wrapper, BINARY, "serve", "--config", self.config, *arguments],
+            self.name)
 
     def serves(self):
         """Whether port 67 is open and the control socket answers."""
