@@ -30,6 +30,7 @@ mod outbox;
 mod seam;
 mod sockets;
 mod steering;
+mod timer;
 mod waker;
 
 pub use bytes::SharedBytes;
@@ -45,4 +46,5 @@ pub use seam::{
 };
 pub use sockets::{MtuDiscovery, PacketSocketSpec, Socket, UdpSocketSpec, icmp_socket};
 pub use steering::Steering;
+pub use timer::{TimerKey, TimerWheel};
 pub use waker::Waker;
