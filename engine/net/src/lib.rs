@@ -28,9 +28,11 @@ mod message;
 mod mmsg;
 mod outbox;
 mod seam;
+pub mod sim;
 mod sockets;
 mod steering;
 mod timer;
+mod uring;
 mod waker;
 
 pub use bytes::SharedBytes;
@@ -47,4 +49,5 @@ pub use seam::{
 pub use sockets::{MtuDiscovery, PacketSocketSpec, Socket, UdpSocketSpec, icmp_socket};
 pub use steering::Steering;
 pub use timer::{TimerKey, TimerWheel};
+pub use uring::Uring;
 pub use waker::Waker;

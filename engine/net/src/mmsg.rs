@@ -10,7 +10,6 @@ use rustix::event::{Timespec, epoll};
 use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, read_control, read_name};
 use crate::outbox::Outbox;
 use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
-use crate::waker::Bell;
 use crate::{Drops, Socket, Waker};
 
 /// Marks the waker in epoll's answers; no socket has this id.
@@ -37,10 +36,11 @@ impl Mmsg {
     pub fn new(limits: &Limits) -> io::Result<Mmsg> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let waker = Waker::with_event()?;
-        let Bell::Event(event) = waker.bell();
-        // Edge-triggered, so that nobody need read it.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&epoll, event, epoll::EventData::new_u64(WAKER), flags)?;
+        if let Some(event) = waker.event() {
+            // Edge-triggered, so that nobody need read it.
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(&epoll, event, epoll::EventData::new_u64(WAKER), flags)?;
+        }
         Ok(Mmsg {
             epoll,
             events: Vec::with_capacity(64),

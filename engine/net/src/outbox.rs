@@ -180,6 +180,12 @@ impl Outbox {
         None
     }
 
+    /// Whether `later` must not be sent before the fate of `earlier` is known: one token's bytes, in order.
+    pub(crate) fn follows(&self, earlier: u32, later: u32) -> bool {
+        let (a, b) = (&self.entries[earlier as usize], &self.entries[later as usize]);
+        a.bytes.is_some() && b.bytes.is_some() && a.token == b.token && a.socket == b.socket
+    }
+
     /// Gives back what [`Outbox::next`] took, untried, in front of the queue.
     pub(crate) fn put_back(&mut self, index: u32) {
         self.queue.push_front(index);

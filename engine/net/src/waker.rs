@@ -21,8 +21,10 @@ struct Inner {
 
 /// What makes the waiting thread return from the kernel.
 pub(crate) enum Bell {
-    /// Written to by the waking thread.
+    /// An eventfd, written to by the waking thread.
     Event(OwnedFd),
+    /// Nothing: a simulated backend never waits, it looks at the flag.
+    Silent,
 }
 
 impl Waker {
@@ -47,6 +49,7 @@ impl Waker {
                 // It fails only when 2^64 - 1 wakes are unread, and then the bell rings already.
                 let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
             }
+            Bell::Silent => {}
         }
     }
 
@@ -55,8 +58,17 @@ impl Waker {
         self.inner.pending.swap(false, Ordering::AcqRel)
     }
 
-    pub(crate) fn bell(&self) -> &Bell {
-        &self.inner.bell
+    /// Whether the backend has still to come round to a wake.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.inner.pending.load(Ordering::Acquire)
+    }
+
+    /// The descriptor to wait on, where there is one.
+    pub(crate) fn event(&self) -> Option<&OwnedFd> {
+        match &self.inner.bell {
+            Bell::Event(event) => Some(event),
+            Bell::Silent => None,
+        }
     }
 }
 

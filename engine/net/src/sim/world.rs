@@ -1,0 +1,386 @@
+//! The state of a simulated network: who is attached, what is on its way, what has arrived.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::Range;
+use std::time::Duration;
+
+use bootstorm_protocols::time::Moment;
+
+use super::{Faults, InterfaceId, Kind, SimInterface, SimSocket};
+use crate::outbox::Outgoing;
+use crate::seam::{SocketId, Target};
+use crate::{Address, Waker};
+
+/// Datagrams that a socket holds until its backend comes for them.
+const QUEUE_LEN: usize = 4096;
+/// How long a full send buffer stays full.
+const BLOCKED_FOR: Duration = Duration::from_millis(1);
+
+pub(super) struct World {
+    pub(super) now: Moment,
+    pub(super) faults: Faults,
+    random: u64,
+    interfaces: Vec<SimInterface>,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// By arrival, then in the order of sending.
+    on_the_way: BTreeMap<(Moment, u64), Packet>,
+    sent: u64,
+    next_port: u16,
+}
+
+/// What the network knows of a backend.
+pub(super) struct Endpoint {
+    sockets: Vec<Option<Attached>>,
+    pub(super) inbox: VecDeque<Arrived>,
+    pub(super) deadline: Option<Moment>,
+    pub(super) blocked: Vec<(SocketId, Moment)>,
+    pub(super) waker: Waker,
+    pub(super) gone: bool,
+    /// Dropped because the queue was full, and refused by steering.
+    pub(super) overflow: u64,
+    pub(super) refused: u64,
+}
+
+struct Attached {
+    socket: SimSocket,
+    bind: Option<SocketAddr>,
+}
+
+#[derive(Clone)]
+struct Packet {
+    source: SocketAddr,
+    to: SocketAddr,
+    /// Set for a frame to one machine, whatever addresses it has.
+    mac: Option<[u8; 6]>,
+    from: InterfaceId,
+    payload: Vec<u8>,
+}
+
+/// A datagram that a backend may hand over.
+pub(super) struct Arrived {
+    pub(super) socket: SocketId,
+    pub(super) source: SocketAddr,
+    pub(super) destination: IpAddr,
+    pub(super) ifindex: u32,
+    pub(super) payload: Vec<u8>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, faults: Faults) -> World {
+        World {
+            now: Moment::default(),
+            faults,
+            random: seed,
+            interfaces: Vec::new(),
+            endpoints: Vec::new(),
+            on_the_way: BTreeMap::new(),
+            sent: 0,
+            next_port: 49_152,
+        }
+    }
+
+    pub(super) fn attach(&mut self, interface: SimInterface) -> InterfaceId {
+        self.interfaces.push(interface);
+        InterfaceId(self.interfaces.len() - 1)
+    }
+
+    pub(super) fn readdress(&mut self, interface: InterfaceId, addresses: Vec<Address>) {
+        self.interfaces[interface.0].addresses = addresses;
+    }
+
+    pub(super) fn add_endpoint(&mut self, waker: Waker) -> usize {
+        self.endpoints.push(Endpoint {
+            sockets: Vec::new(),
+            inbox: VecDeque::new(),
+            deadline: None,
+            blocked: Vec::new(),
+            waker,
+            gone: false,
+            overflow: 0,
+            refused: 0,
+        });
+        self.endpoints.len() - 1
+    }
+
+    pub(super) fn add_socket(&mut self, endpoint: usize, id: SocketId, socket: SimSocket) {
+        let bind = match socket.kind {
+            Kind::Udp(mut bind) => {
+                if bind.port() == 0 {
+                    bind.set_port(self.next_port);
+                    self.next_port = self.next_port.checked_add(1).unwrap_or(49_152);
+                }
+                Some(bind)
+            }
+            Kind::Packet => None,
+        };
+        let sockets = &mut self.endpoints[endpoint].sockets;
+        if sockets.len() <= id.index() {
+            sockets.resize_with(id.index() + 1, || None);
+        }
+        sockets[id.index()] = Some(Attached { socket, bind });
+    }
+
+    pub(super) fn local_addr(&self, endpoint: usize, id: SocketId) -> Option<SocketAddr> {
+        self.endpoints[endpoint].sockets.get(id.index())?.as_ref()?.bind
+    }
+
+    /// Returns whether there was such a socket.
+    pub(super) fn remove_socket(&mut self, endpoint: usize, id: SocketId) -> bool {
+        let endpoint = &mut self.endpoints[endpoint];
+        endpoint.inbox.retain(|arrived| arrived.socket != id);
+        endpoint.blocked.retain(|(blocked, _)| *blocked != id);
+        endpoint.sockets.get_mut(id.index()).is_some_and(|socket| socket.take().is_some())
+    }
+
+    pub(super) fn advance(&mut self) -> Option<Moment> {
+        self.deliver();
+        let mut next = self.on_the_way.first_key_value().map(|((at, _), _)| *at);
+        for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.gone) {
+            if !endpoint.inbox.is_empty() || endpoint.waker.is_pending() {
+                return Some(self.now);
+            }
+            let unblocked = endpoint.blocked.iter().map(|(_, until)| *until);
+            next = unblocked.chain(endpoint.deadline).chain(next).min();
+        }
+        self.now = self.now.max(next.filter(|&next| next != Moment::NEVER)?);
+        self.deliver();
+        Some(self.now)
+    }
+
+    /// Takes what a backend sends; all segments of it or none, as the kernel does.
+    ///
+    /// # Errors
+    /// The errno that the kernel would give.
+    pub(super) fn send(&mut self, endpoint: usize, outgoing: &Outgoing<'_>) -> Result<(), i32> {
+        if self.chance(self.faults.send_error) {
+            return Err(libc::ENOBUFS);
+        }
+        if self.chance(self.faults.send_blocked) {
+            let until = self.now + BLOCKED_FOR;
+            self.endpoints[endpoint].blocked.push((outgoing.socket, until));
+            return Err(libc::EAGAIN);
+        }
+        let sockets = &self.endpoints[endpoint].sockets;
+        let attached = sockets.get(outgoing.socket.index()).and_then(Option::as_ref);
+        let attached = attached.ok_or(libc::EBADF)?;
+        match *outgoing.target {
+            Target::Udp { to, from, .. } => {
+                let bind = attached.bind.ok_or(libc::EAFNOSUPPORT)?;
+                let interface = attached.socket.interface;
+                let ip = source_ip(&self.interfaces[interface.0], bind, from, to)?;
+                let source = SocketAddr::new(ip, bind.port());
+                let segment = match usize::from(outgoing.segment) {
+                    // At least 1: an empty datagram has no chunks.
+                    0 => outgoing.bytes.len().max(1),
+                    segment => segment,
+                };
+                let packet = |payload: &[u8]| {
+                    let payload = payload.to_vec();
+                    Packet { source, to, mac: None, from: interface, payload }
+                };
+                if outgoing.bytes.is_empty() {
+                    self.transmit(packet(&[]));
+                }
+                for payload in outgoing.bytes.chunks(segment) {
+                    self.transmit(packet(payload));
+                }
+            }
+            Target::Link { mac, .. } => {
+                let packet = read_frame(outgoing.bytes, mac, attached.socket.interface)?;
+                self.transmit(packet);
+            }
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self, packet: Packet) {
+        if self.chance(self.faults.loss) {
+            return;
+        }
+        let copies = if self.chance(self.faults.duplicate) { 2 } else { 1 };
+        for _ in 0..copies {
+            let Range { start, end } = self.faults.delay.clone();
+            let spread = end.saturating_sub(start).as_nanos() as u64;
+            let jitter = if spread == 0 { 0 } else { self.random() % spread };
+            let mut at = self.now + start + Duration::from_nanos(jitter);
+            if self.chance(self.faults.reorder) {
+                at = at + end.max(start) * 10;
+            }
+            self.sent += 1;
+            self.on_the_way.insert((at, self.sent), packet.clone());
+        }
+    }
+
+    /// Moves what has arrived by now into the queues of the sockets that it is for.
+    pub(super) fn deliver(&mut self) {
+        while let Some(entry) = self.on_the_way.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let packet = entry.remove();
+            self.arrive(&packet);
+        }
+    }
+
+    fn arrive(&mut self, packet: &Packet) {
+        let segment = self.interfaces[packet.from.0].segment;
+        let mut unicast = Vec::new();
+        for (index, endpoint) in self.endpoints.iter_mut().enumerate().filter(|(_, e)| !e.gone) {
+            for at in 0..endpoint.sockets.len() {
+                let Some(attached) = &endpoint.sockets[at] else { continue };
+                let interface = &self.interfaces[attached.socket.interface.0];
+                let Some(bind) = attached.bind.filter(|bind| {
+                    bind.port() == packet.to.port() && bind.is_ipv4() == packet.to.is_ipv4()
+                }) else {
+                    continue;
+                };
+                let near = interface.segment == segment;
+                let own = attached.socket.interface == packet.from;
+                let wildcard = bind.ip().is_unspecified();
+                if is_broadcast(interface, packet) {
+                    if !near || own || !(wildcard || bind.ip() == packet.to.ip()) {
+                        continue;
+                    }
+                    let steering = attached.socket.steering;
+                    if steering.is_some_and(|s| s.shard_of(&packet.payload) != s.shard) {
+                        endpoint.refused += 1;
+                        continue;
+                    }
+                    let arrived = arrived(packet, at, interface);
+                    endpoint.accept(arrived);
+                } else {
+                    let mine = match packet.mac {
+                        Some(mac) => near && mac == interface.mac,
+                        None => interface.addresses.iter().any(|a| a.ip == packet.to.ip()),
+                    };
+                    if mine && (wildcard || bind.ip() == packet.to.ip()) {
+                        unicast.push((wildcard, index, at));
+                    }
+                }
+            }
+        }
+        // The more specific binding wins, as in the kernel.
+        let specific = unicast.iter().any(|(wildcard, ..)| !wildcard);
+        unicast.retain(|(wildcard, ..)| *wildcard != specific);
+        let Some((_, endpoint, at)) = self.choose(packet, &unicast) else { return };
+        if let Some(attached) = &self.endpoints[endpoint].sockets[at] {
+            let arrived = arrived(packet, at, &self.interfaces[attached.socket.interface.0]);
+            self.endpoints[endpoint].accept(arrived);
+        }
+    }
+
+    /// One socket of a SO_REUSEPORT group: by payload where it is steered, else by the sender.
+    fn choose(
+        &self,
+        packet: &Packet,
+        group: &[(bool, usize, usize)],
+    ) -> Option<(bool, usize, usize)> {
+        let steering = |&&(_, endpoint, at): &&(bool, usize, usize)| {
+            self.endpoints[endpoint].sockets[at].as_ref()?.socket.steering
+        };
+        if group.iter().any(|member| steering(&member).is_some()) {
+            let matches = |member: &&(bool, usize, usize)| {
+                steering(member).is_some_and(|s| s.shard_of(&packet.payload) == s.shard)
+            };
+            return group.iter().find(matches).copied();
+        }
+        let sender = usize::from(packet.source.port());
+        group.get(sender % group.len().max(1)).copied()
+    }
+
+    fn chance(&mut self, probability: f64) -> bool {
+        // No draw for what cannot happen, so that a fault that is off leaves the others as they were.
+        probability > 0.0 && (self.random() >> 11) as f64 / ((1_u64 << 53) as f64) < probability
+    }
+
+    /// SplitMix64.
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+impl Endpoint {
+    fn accept(&mut self, arrived: Arrived) {
+        let waiting = self.inbox.iter().filter(|other| other.socket == arrived.socket).count();
+        if waiting < QUEUE_LEN {
+            self.inbox.push_back(arrived);
+        } else {
+            self.overflow += 1;
+        }
+    }
+}
+
+fn arrived(packet: &Packet, socket: usize, interface: &SimInterface) -> Arrived {
+    Arrived {
+        // The table of sockets is no longer than ids reach.
+        socket: SocketId(socket as u16),
+        source: packet.source,
+        destination: packet.to.ip(),
+        ifindex: interface.ifindex,
+        payload: packet.payload.clone(),
+    }
+}
+
+fn source_ip(
+    interface: &SimInterface,
+    bind: SocketAddr,
+    from: Option<IpAddr>,
+    to: SocketAddr,
+) -> Result<IpAddr, i32> {
+    if bind.is_ipv4() != to.is_ipv4() {
+        return Err(libc::EAFNOSUPPORT);
+    }
+    if let Some(from) = from.filter(|from| !from.is_unspecified()) {
+        let known = interface.addresses.iter().any(|address| address.ip == from);
+        return if known { Ok(from) } else { Err(libc::EINVAL) };
+    }
+    if !bind.ip().is_unspecified() {
+        return Ok(bind.ip());
+    }
+    let mut own = interface.addresses.iter().map(|address| address.ip);
+    Ok(own.find(|ip| ip.is_ipv4() == to.is_ipv4()).unwrap_or(bind.ip()))
+}
+
+fn is_broadcast(interface: &SimInterface, packet: &Packet) -> bool {
+    let directed = |to: Ipv4Addr| {
+        interface.addresses.iter().any(|address| {
+            let IpAddr::V4(own) = address.ip else { return false };
+            let host_bits = u32::MAX.checked_shr(u32::from(address.prefix)).unwrap_or(0);
+            host_bits > 1 && u32::from(own) | host_bits == u32::from(to)
+        })
+    };
+    packet.mac.is_some_and(|mac| mac[0] & 1 == 1)
+        || match packet.to.ip() {
+            IpAddr::V4(to) => to.is_broadcast() || to.is_multicast() || directed(to),
+            IpAddr::V6(to) => to.is_multicast(),
+        }
+}
+
+/// Takes an Ethernet frame with UDP over IPv4 apart.
+fn read_frame(frame: &[u8], mac: [u8; 6], from: InterfaceId) -> Result<Packet, i32> {
+    let ethernet = frame.first_chunk::<14>().ok_or(libc::EINVAL)?;
+    let ip = frame.get(14..).and_then(|rest| rest.first_chunk::<20>()).ok_or(libc::EINVAL)?;
+    let options = usize::from(ip[0] & 0x0f).saturating_sub(5) * 4;
+    let udp = frame.get(34 + options..).ok_or(libc::EINVAL)?;
+    let (udp, payload) = udp.split_first_chunk::<8>().ok_or(libc::EINVAL)?;
+    if ethernet[..6] != mac || ethernet[12..14] != [8, 0] || ip[0] >> 4 != 4 || ip[9] != 17 {
+        return Err(libc::EINVAL);
+    }
+    let len = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
+    let payload = payload.get(..len.saturating_sub(8)).ok_or(libc::EINVAL)?;
+    let address = |ip: &[u8], port: &[u8]| {
+        let ip = Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3]);
+        SocketAddrV4::new(ip, u16::from_be_bytes([port[0], port[1]])).into()
+    };
+    Ok(Packet {
+        source: address(&ip[12..16], &udp[0..2]),
+        to: address(&ip[16..20], &udp[2..4]),
+        mac: Some(mac),
+        from,
+        payload: payload.to_vec(),
+    })
+}

@@ -1,0 +1,518 @@
+//! The io_uring backend: one ring, made and used by one thread.
+//!
+//! Receiving is one multishot recvmsg per socket, which takes buffers from a ring that we refill. Sending is one sendmsg
+//! a datagram, all of a batch in the system call that also waits. They carry MSG_DONTWAIT, so each is over when the
+//! call returns, and IOSQE_CQE_SKIP_SUCCESS, so only failures produce a completion: the wait is not cut short by our own
+//! sends, and the kernel holds no pointer into a slot outside of the call.
+//!
+//! Pool sizes. A completion that waits for us is: a received datagram (at most one for each buffer), the end of a
+//! multishot receive or a poll (at most two for each socket), a failed send (at most one for each submission entry), a wake (at
+//! most one is pending). The completion queue holds their sum for 256 sockets; beyond that the kernel keeps
+//! the rest for us (IORING_FEAT_NODROP).
+
+mod buffers;
+mod memory;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use bootstorm_protocols::time::Moment;
+use io_uring::squeue::Flags;
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use self::buffers::Buffers;
+use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, read_control, read_name};
+use crate::outbox::Outbox;
+use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
+use crate::{Drops, Socket, Waker};
+
+/// Submission entries: a batch of replies and what re-arms receives. A longer queue of sends goes in several calls;
+/// a longer ring would only cost cache.
+const SUBMISSIONS: u32 = 256;
+/// Sockets that the completion queue is sized for.
+const SOCKETS: u32 = 256;
+/// Pause before a receive that failed for another reason than empty or no buffers is tried again.
+const RECEIVE_RETRY: Duration = Duration::from_millis(10);
+
+/// What a completion belongs to: kind, socket or position, generation of the socket, in one user_data.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Tag {
+    Receive(SocketId, u32),
+    Writable(SocketId, u32),
+    Send(u16),
+    Wake,
+}
+
+impl Tag {
+    fn pack(self) -> u64 {
+        let (kind, index, generation) = match self {
+            Tag::Receive(id, generation) => (1, id.0, generation),
+            Tag::Writable(id, generation) => (2, id.0, generation),
+            Tag::Send(position) => (3, position, 0),
+            Tag::Wake => (4, 0, 0),
+        };
+        kind << 48 | u64::from(index) << 32 | u64::from(generation)
+    }
+
+    fn unpack(bits: u64) -> Option<Tag> {
+        let (index, generation) = ((bits >> 32) as u16, bits as u32);
+        match bits >> 48 {
+            1 => Some(Tag::Receive(SocketId(index), generation)),
+            2 => Some(Tag::Writable(SocketId(index), generation)),
+            3 => Some(Tag::Send(index)),
+            4 => Some(Tag::Wake),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    socket: Option<Socket>,
+    /// Tells completions of this socket from those of its predecessors under the same id.
+    generation: u32,
+}
+
+/// Work for the next submission.
+#[derive(Copy, Clone, Debug)]
+enum Chore {
+    Receive { id: SocketId, not_before: Moment },
+    AwaitWritable(SocketId),
+    AwaitWake,
+}
+
+/// Datagrams through io_uring.
+pub struct Uring {
+    // First, so that it is closed before the memory it uses is unmapped.
+    ring: IoUring,
+    buffers: Buffers,
+    /// Shape of what multishot receives write; the kernel reads it when they are armed.
+    shape: Box<libc::msghdr>,
+    waker: Waker,
+    tx: Outbox,
+    sockets: Vec<Entry>,
+    batch: usize,
+    /// Completions that have been taken out of the ring and not been handled.
+    ready: VecDeque<cqueue::Entry>,
+    chores: VecDeque<Chore>,
+    flight: Flight,
+    past: Drops,
+}
+
+/// The sends of one system call.
+struct Flight {
+    messages: Box<[Message]>,
+    /// Outbox entries, in the order of their messages.
+    entries: Vec<u32>,
+    /// Entries that go in the next call.
+    later: Vec<u32>,
+    /// The errno of each, 0 for success.
+    errors: Box<[i32]>,
+}
+
+impl Uring {
+    /// Makes the ring and gives it its buffers. The thread that calls this is the only one that can use it.
+    ///
+    /// # Errors
+    /// The kernel's: `PermissionDenied` when io_uring is switched off, `InvalidInput` before Linux 6.1.
+    pub fn new(limits: &Limits) -> io::Result<Uring> {
+        let count = limits.buffers.clamp(1, 1 << 15).next_power_of_two();
+        let completions = u32::from(count) + SUBMISSIONS + 2 * SOCKETS;
+        let ring = open_ring(completions)?;
+        let buffers = Buffers::register(&ring, count, limits.payload_len)?;
+        // SAFETY: msghdr is a C struct of integers and pointers; all zero is the empty message.
+        let mut shape: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        shape.msg_namelen = NAME_LEN as libc::socklen_t;
+        shape.msg_controllen = RECEIVE_CONTROL_LEN as _;
+        Ok(Uring {
+            ring,
+            buffers,
+            shape,
+            waker: Waker::with_event()?,
+            tx: Outbox::new(limits, crate::now()),
+            sockets: Vec::new(),
+            batch: usize::from(limits.batch.max(1)),
+            ready: VecDeque::with_capacity(completions.next_power_of_two() as usize),
+            chores: VecDeque::from([Chore::AwaitWake]),
+            flight: Flight {
+                messages: (0..SUBMISSIONS).map(|_| Message::new()).collect(),
+                entries: Vec::with_capacity(SUBMISSIONS as usize),
+                later: Vec::with_capacity(limits.shared as usize + 1),
+                errors: vec![0; SUBMISSIONS as usize].into_boxed_slice(),
+            },
+            past: Drops::default(),
+        })
+    }
+
+    /// Sends out, completions in: everything that talks to the kernel in a turn.
+    fn exchange(&mut self, deadline: Option<Moment>) -> io::Result<()> {
+        let deadline = self.queue_chores(deadline);
+        loop {
+            let more = self.queue_sends();
+            let wait = !more && self.ready.is_empty() && !self.tx.has_news();
+            self.enter(wait, deadline)?;
+            self.collect();
+            self.settle();
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Arms what is to be armed. Returns the deadline, or when the next chore is due if that is earlier.
+    fn queue_chores(&mut self, mut deadline: Option<Moment>) -> Option<Moment> {
+        for _ in 0..self.chores.len() {
+            let Some(chore) = self.chores.pop_front() else { break };
+            let entry = match chore {
+                Chore::Receive { not_before, .. } if not_before > self.tx.now => {
+                    deadline = Some(deadline.map_or(not_before, |d| d.min(not_before)));
+                    self.chores.push_back(chore);
+                    continue;
+                }
+                Chore::Receive { id, .. } => self.receive_entry(id),
+                Chore::AwaitWritable(id) => self.open(id).map(|(socket, generation)| {
+                    opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32)
+                        .build()
+                        .user_data(Tag::Writable(id, generation).pack())
+                }),
+                Chore::AwaitWake => self.waker.event().map(|event| {
+                    let flags = libc::POLLIN as u32 | libc::EPOLLET as u32;
+                    let poll = opcode::PollAdd::new(Fd(event.as_raw_fd()), flags).multi(true);
+                    poll.build().user_data(Tag::Wake.pack())
+                }),
+            };
+            let Some(entry) = entry else { continue };
+            // SAFETY: the entry leads to the shape or to nothing; the shape lives as long as the ring.
+            if unsafe { self.ring.submission().push(&entry) }.is_err() {
+                // More sockets than fit at once: the rest goes with the next turn, at once.
+                self.chores.push_front(chore);
+                return Some(Moment::default());
+            }
+        }
+        deadline
+    }
+
+    fn receive_entry(&self, id: SocketId) -> Option<squeue::Entry> {
+        let (socket, generation) = self.open(id)?;
+        let receive = opcode::RecvMsgMulti::new(
+            Fd(socket.as_raw_fd()),
+            &raw const *self.shape,
+            buffers::GROUP,
+        );
+        Some(receive.build().user_data(Tag::Receive(id, generation).pack()))
+    }
+
+    fn open(&self, id: SocketId) -> Option<(&Socket, u32)> {
+        let entry = self.sockets.get(id.index())?;
+        Some((entry.socket.as_ref()?, entry.generation))
+    }
+
+    /// Moves sends from the outbox to the submission queue. Returns whether some are left for another call: those that
+    /// do not fit, and those whose predecessor must be known to have been sent.
+    fn queue_sends(&mut self) -> bool {
+        let base = self.flight.messages.as_mut_ptr();
+        let mut submission = self.ring.submission();
+        let later = &mut self.flight.later;
+        let mut previous = None;
+        while let Some(index) = self.tx.next() {
+            let follows = previous.is_some_and(|previous| self.tx.follows(previous, index));
+            previous = Some(index);
+            if follows {
+                later.push(index);
+                continue;
+            }
+            if submission.is_full() || self.flight.entries.len() == SUBMISSIONS as usize {
+                later.push(index);
+                break;
+            }
+            let outgoing = self.tx.outgoing(index);
+            let Some(socket) =
+                self.sockets.get(outgoing.socket.index()).and_then(|entry| entry.socket.as_ref())
+            else {
+                self.tx.failed(index, libc::EBADF);
+                continue;
+            };
+            let position = self.flight.entries.len();
+            // SAFETY: each position is used once a flight. Messages and the outbox's bytes stay as they are
+            // until the flight has been settled, after the call that submits it.
+            let header = unsafe {
+                let message = base.add(position);
+                Message::fill(message, &outgoing);
+                &raw const (*message).header
+            };
+            let entry = opcode::SendMsg::new(Fd(socket.as_raw_fd()), header)
+                .flags(libc::MSG_DONTWAIT as u32)
+                .build()
+                .flags(Flags::SKIP_SUCCESS)
+                .user_data(Tag::Send(position as u16).pack());
+            // SAFETY: as above: what the entry leads to is left alone until the kernel is done with it.
+            if unsafe { submission.push(&entry) }.is_err() {
+                later.push(index);
+                break;
+            }
+            self.flight.entries.push(index);
+        }
+        let more = !later.is_empty();
+        while let Some(index) = later.pop() {
+            self.tx.put_back(index);
+        }
+        more
+    }
+
+    /// One system call: submits everything queued, and waits for a completion if asked to.
+    fn enter(&mut self, wait: bool, deadline: Option<Moment>) -> io::Result<()> {
+        let left = deadline.map(|d| d.since(crate::now()).min(Duration::from_secs(3600)));
+        let wait = wait && left != Some(Duration::ZERO);
+        let result = match (wait, left) {
+            (false, _) => {
+                let submission = self.ring.submission();
+                let idle =
+                    submission.is_empty() && !submission.taskrun() && !submission.cq_overflow();
+                drop(submission);
+                if idle {
+                    return Ok(());
+                }
+                self.ring.submitter().submit()
+            }
+            (true, None) => self.ring.submitter().submit_and_wait(1),
+            (true, Some(left)) => {
+                let timeout = Timespec::from(left);
+                let args = SubmitArgs::new().timespec(&timeout);
+                self.ring.submitter().submit_with_args(1, &args)
+            }
+        };
+        // What the kernel has not taken it is offered again: outside of this function no entry waits.
+        for _ in 0..1000 {
+            if self.ring.submission().is_empty() {
+                break;
+            }
+            std::thread::yield_now();
+            self.ring.submit().or_else(harmless)?;
+        }
+        result.or_else(harmless)?;
+        if !self.ring.submission().is_empty() {
+            return Err(io::Error::other(
+                "io_uring takes no submissions: the kernel is out of memory",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes the completions out of the ring, so that new ones have room.
+    fn collect(&mut self) {
+        for completion in self.ring.completion() {
+            match Tag::unpack(completion.user_data()) {
+                Some(Tag::Send(position)) => {
+                    if let Some(error) = self.flight.errors.get_mut(usize::from(position)) {
+                        *error = -completion.result().min(0);
+                    }
+                }
+                Some(_) => self.ready.push_back(completion),
+                None => {}
+            }
+        }
+    }
+
+    /// Closes the books of a flight: what reported no error was sent.
+    fn settle(&mut self) {
+        for (position, &index) in self.flight.entries.iter().enumerate() {
+            match std::mem::take(&mut self.flight.errors[position]) {
+                0 => self.tx.sent(index),
+                errno => {
+                    let socket = self.tx.outgoing(index).socket;
+                    if self.tx.failed(index, errno) {
+                        self.chores.push_back(Chore::AwaitWritable(socket));
+                    }
+                }
+            }
+        }
+        self.flight.entries.clear();
+    }
+
+    fn dispatch(&mut self, handler: &mut impl Handler<Outbox>) {
+        let mut datagrams = 0;
+        while datagrams < self.batch
+            && let Some(completion) = self.ready.pop_front()
+        {
+            match Tag::unpack(completion.user_data()) {
+                Some(Tag::Receive(id, generation)) => {
+                    datagrams += 1;
+                    self.received(&completion, id, generation, handler);
+                }
+                Some(Tag::Writable(id, generation)) => {
+                    if self.open(id).is_some_and(|(_, current)| current == generation) {
+                        self.tx.unblock(id);
+                    }
+                }
+                Some(Tag::Wake) => {
+                    if !cqueue::more(completion.flags()) {
+                        self.chores.push_back(Chore::AwaitWake);
+                    }
+                    self.waker.clear();
+                    handler.woken(&mut self.tx);
+                }
+                Some(Tag::Send(_)) | None => {}
+            }
+        }
+    }
+
+    fn received(
+        &mut self,
+        completion: &cqueue::Entry,
+        id: SocketId,
+        generation: u32,
+        handler: &mut impl Handler<Outbox>,
+    ) {
+        let result = completion.result();
+        let open = self.open(id).is_some_and(|(_, current)| current == generation);
+        if open && !cqueue::more(completion.flags()) {
+            let mut not_before = Moment::default();
+            if result == -libc::ENOBUFS {
+                self.tx.drops.no_buffers += 1;
+            } else if result < 0 {
+                self.tx.drops.receive += 1;
+                not_before = self.tx.now + RECEIVE_RETRY;
+            }
+            self.chores.push_back(Chore::Receive { id, not_before });
+        }
+        let Some(buffer) = cqueue::buffer_select(completion.flags()) else { return };
+        if open && let Ok(len) = usize::try_from(result) {
+            // SAFETY: this completion named the buffer, so it is ours until it is given back below.
+            let bytes = unsafe { self.buffers.get(buffer, len) };
+            if let Some(datagram) = parse(bytes, &self.shape, id) {
+                self.tx.drops.truncated += u64::from(datagram.truncated);
+                handler.datagram(datagram, &mut self.tx);
+            }
+        }
+        self.buffers.give_back(buffer);
+    }
+
+    /// Whether the kernel has nothing more for us at this moment.
+    fn is_dry(&mut self) -> bool {
+        self.ready.is_empty()
+            && !self.ring.submission().taskrun()
+            && self.ring.completion().is_empty()
+    }
+}
+
+/// Reads what a multishot recvmsg wrote into its buffer.
+fn parse<'a>(bytes: &'a [u8], shape: &libc::msghdr, socket: SocketId) -> Option<Datagram<'a>> {
+    let out = RecvMsgOut::parse(bytes, shape).ok()?;
+    let payload_at = bytes.len() - out.payload_data().len();
+    let truncated = out.is_payload_truncated();
+    let (destination, ifindex) = read_control(out.control_data());
+    let source = read_name(out.name_data())?;
+    Some(Datagram {
+        socket,
+        source,
+        destination,
+        ifindex,
+        payload: &bytes[payload_at..],
+        truncated,
+    })
+}
+
+/// Ends of a wait that are no errors: time is up, a signal came, completions must be taken out first.
+fn harmless(error: io::Error) -> io::Result<usize> {
+    match error.raw_os_error() {
+        Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(0),
+        _ => Err(error),
+    }
+}
+
+/// The ring with what this kernel has of the flags that only make it quicker.
+fn open_ring(completions: u32) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder
+        .dontfork()
+        .setup_cqsize(completions)
+        .setup_submit_all()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag();
+    // Linux 6.6.
+    match builder.clone().setup_no_sqarray().build(SUBMISSIONS) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder.build(SUBMISSIONS),
+        result => result,
+    }
+}
+
+impl Backend for Uring {
+    type Tx = Outbox;
+    type Socket = Socket;
+
+    fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
+        let id = self.tx.open_socket()?;
+        if id.index() == self.sockets.len() {
+            self.sockets.push(Entry { socket: None, generation: 0 });
+        }
+        if socket.receives() {
+            self.chores.push_back(Chore::Receive { id, not_before: Moment::default() });
+        }
+        self.sockets[id.index()].socket = Some(socket);
+        Ok(id)
+    }
+
+    fn remove_socket(&mut self, id: SocketId) -> io::Result<()> {
+        let entry = self.sockets.get_mut(id.index()).ok_or(io::ErrorKind::NotFound)?;
+        let socket = entry.socket.take().ok_or(io::ErrorKind::NotFound)?;
+        entry.generation = entry.generation.wrapping_add(1);
+        self.tx.close_socket(id);
+        self.past.count_kernel(&socket);
+        // Requests hold the socket open, so they must be gone for the port to be free when this returns.
+        let requests = CancelBuilder::fd(Fd(socket.as_raw_fd())).all();
+        match self.ring.submitter().register_sync_cancel(None, requests) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.enter(false, None)?;
+        self.collect();
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn turn(
+        &mut self,
+        deadline: Option<Moment>,
+        handler: &mut impl Handler<Outbox>,
+    ) -> io::Result<Option<Moment>> {
+        self.exchange(deadline)?;
+        self.tx.now = crate::now();
+        self.tx.report(handler);
+        self.dispatch(handler);
+        let dry = self.is_dry();
+        Ok(handler.batch_end(dry, &mut self.tx))
+    }
+
+    fn tx(&mut self) -> &mut Outbox {
+        &mut self.tx
+    }
+
+    fn drops(&self) -> Drops {
+        let mut drops = self.tx.drops;
+        drops.kernel += self.past.kernel;
+        drops.steered += self.past.steered;
+        for socket in self.sockets.iter().filter_map(|entry| entry.socket.as_ref()) {
+            drops.count_kernel(socket);
+        }
+        drops
+    }
+
+    fn name(&self) -> &'static str {
+        "uring"
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // A request that outlived this would go on writing into buffers that are unmapped, and keep its port.
+        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+        let _ = self.enter(false, None);
+    }
+}
