@@ -4,9 +4,11 @@ use core::fmt;
 use core::net::Ipv4Addr;
 
 use super::data::OptionData;
+use super::message_type::MessageType;
 use super::options;
 use super::pxe::{Architecture, ClientStage, MachineId};
 use super::rai::RelayAgentInformation;
+use super::user_class::UserClass;
 use super::walk::{Overrun, Walk};
 use super::{
     BOOTREPLY, BOOTREQUEST, BROADCAST_FLAG, COOKIE, FILE, FILE_LEN, FIXED, MIN_MESSAGE, OPTIONS,
@@ -48,176 +50,6 @@ pub enum ParseError {
     /// Option 53 is not exactly one byte.
     #[error("option 53 (message type) has {0} bytes instead of one")]
     MessageType(u16),
-}
-
-/// Type of a DHCP message, option 53 (RFC 2132 section 9.6; IANA registry).
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub enum MessageType {
-    /// A client looks for servers.
-    Discover,
-    /// A server offers an address.
-    Offer,
-    /// A client takes an offer, verifies or extends a lease.
-    Request,
-    /// A client found the address in use.
-    Decline,
-    /// The server grants.
-    Ack,
-    /// The server refuses.
-    Nak,
-    /// The client gives the address back.
-    Release,
-    /// The client has an address and asks for options only.
-    Inform,
-    /// The server asks the client to renew (RFC 3203).
-    ForceRenew,
-    /// An access concentrator asks for a lease (RFC 4388).
-    LeaseQuery,
-    /// No client holds it (RFC 4388).
-    LeaseUnassigned,
-    /// Not known here (RFC 4388).
-    LeaseUnknown,
-    /// A client holds it (RFC 4388).
-    LeaseActive,
-    /// Bulk leasequery (RFC 6926).
-    BulkLeaseQuery,
-    /// End of a bulk leasequery (RFC 6926).
-    LeaseQueryDone,
-    /// Active leasequery (RFC 7724).
-    ActiveLeaseQuery,
-    /// Status of an active leasequery (RFC 7724).
-    LeaseQueryStatus,
-    /// Leasequery over TLS (RFC 7724).
-    Tls,
-    /// Any other code.
-    Unknown(u8),
-}
-
-impl MessageType {
-    /// From the value of option 53.
-    #[must_use]
-    pub const fn from_code(code: u8) -> Self {
-        match code {
-            1 => Self::Discover,
-            2 => Self::Offer,
-            3 => Self::Request,
-            4 => Self::Decline,
-            5 => Self::Ack,
-            6 => Self::Nak,
-            7 => Self::Release,
-            8 => Self::Inform,
-            9 => Self::ForceRenew,
-            10 => Self::LeaseQuery,
-            11 => Self::LeaseUnassigned,
-            12 => Self::LeaseUnknown,
-            13 => Self::LeaseActive,
-            14 => Self::BulkLeaseQuery,
-            15 => Self::LeaseQueryDone,
-            16 => Self::ActiveLeaseQuery,
-            17 => Self::LeaseQueryStatus,
-            18 => Self::Tls,
-            other => Self::Unknown(other),
-        }
-    }
-
-    /// The value of option 53.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::Discover => 1,
-            Self::Offer => 2,
-            Self::Request => 3,
-            Self::Decline => 4,
-            Self::Ack => 5,
-            Self::Nak => 6,
-            Self::Release => 7,
-            Self::Inform => 8,
-            Self::ForceRenew => 9,
-            Self::LeaseQuery => 10,
-            Self::LeaseUnassigned => 11,
-            Self::LeaseUnknown => 12,
-            Self::LeaseActive => 13,
-            Self::BulkLeaseQuery => 14,
-            Self::LeaseQueryDone => 15,
-            Self::ActiveLeaseQuery => 16,
-            Self::LeaseQueryStatus => 17,
-            Self::Tls => 18,
-            Self::Unknown(other) => other,
-        }
-    }
-}
-
-/// The name as people know it: DISCOVER, OFFER, REQUEST.
-impl fmt::Display for MessageType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Discover => "DISCOVER",
-            Self::Offer => "OFFER",
-            Self::Request => "REQUEST",
-            Self::Decline => "DECLINE",
-            Self::Ack => "ACK",
-            Self::Nak => "NAK",
-            Self::Release => "RELEASE",
-            Self::Inform => "INFORM",
-            Self::ForceRenew => "FORCERENEW",
-            Self::LeaseQuery => "LEASEQUERY",
-            Self::LeaseUnassigned => "LEASEUNASSIGNED",
-            Self::LeaseUnknown => "LEASEUNKNOWN",
-            Self::LeaseActive => "LEASEACTIVE",
-            Self::BulkLeaseQuery => "BULKLEASEQUERY",
-            Self::LeaseQueryDone => "LEASEQUERYDONE",
-            Self::ActiveLeaseQuery => "ACTIVELEASEQUERY",
-            Self::LeaseQueryStatus => "LEASEQUERYSTATUS",
-            Self::Tls => "TLS",
-            Self::Unknown(code) => return write!(f, "message type {code}"),
-        };
-        f.pad(name)
-    }
-}
-
-/// The user class, option 77.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum UserClass<'a> {
-    /// Counted classes (RFC 3004 section 4).
-    Classes(OptionData<'a>),
-    /// Plain text, as iPXE and older clients send it.
-    Raw(OptionData<'a>),
-}
-
-impl<'a> UserClass<'a> {
-    /// Tells the two forms apart: counted classes fill the option exactly and none is empty.
-    #[must_use]
-    pub fn new(data: OptionData<'a>) -> Self {
-        let mut bytes = data.bytes();
-        while let Some(len) = bytes.next() {
-            let Some(last) = usize::from(len).checked_sub(1) else { return Self::Raw(data) };
-            if bytes.nth(last).is_none() {
-                return Self::Raw(data);
-            }
-        }
-        if data.is_empty() { Self::Raw(data) } else { Self::Classes(data) }
-    }
-
-    /// The classes in order; a raw one is one class.
-    pub fn classes(&self) -> impl Iterator<Item = OptionData<'a>> + use<'a> {
-        let (raw, mut rest) = match *self {
-            Self::Raw(data) => (Some(data), OptionData::from(&[][..])),
-            Self::Classes(data) => (None, data),
-        };
-        let counted = core::iter::from_fn(move || {
-            let len = usize::from(rest.get(0)?);
-            let class = rest.slice(1, len)?;
-            rest = rest.slice(1 + len, rest.len() - 1 - len)?;
-            Some(class)
-        });
-        raw.into_iter().chain(counted)
-    }
-
-    /// True when one of the classes is `name`.
-    #[must_use]
-    pub fn contains(&self, name: &[u8]) -> bool {
-        self.classes().any(|class| class == *name)
-    }
 }
 
 /// Where the options of a message stand, so that finding one costs one look.

@@ -7,15 +7,19 @@
 mod data;
 pub mod domains;
 mod message;
+mod message_type;
 pub mod options;
 pub mod pxe;
 pub mod rai;
+mod user_class;
 mod walk;
 mod writer;
 
 pub use data::{OptionData, Pieces, SubOption, SubOptions};
-pub use message::{Message, MessageType, ParseError, UserClass};
+pub use message::{Message, ParseError};
+pub use message_type::MessageType;
 pub use rai::RelayAgentInformation;
+pub use user_class::UserClass;
 pub use writer::{Header, MessageWriter, NoRoom, WriteError};
 
 /// UDP port of servers and relay agents.
@@ -50,6 +54,3 @@ const FILE_LEN: usize = 128;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// Offset of the options: after the magic cookie.
 const OPTIONS: usize = FIXED + COOKIE.len();
-
-#[cfg(test)]
-mod tests;

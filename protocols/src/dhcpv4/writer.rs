@@ -213,7 +213,8 @@ impl<'b> MessageWriter<'b> {
         for (_, room) in &mut rooms {
             *room = value_room(*room);
         }
-        if rooms.iter().map(|(_, room)| room).sum::<usize>() < len {
+        let room: usize = rooms.iter().map(|(_, room)| room).sum();
+        if room < len || len == 0 {
             return Err(no_room);
         }
         let mut left = len;

@@ -6,7 +6,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use super::{Definition, Kind, by_code, space};
 use crate::dhcpv4::data::{OptionData, SubOptions};
 use crate::dhcpv4::domains;
-use crate::dhcpv4::message::UserClass;
+use crate::dhcpv4::user_class::UserClass;
 
 /// Encapsulated options inside of encapsulated options are bytes from here on.
 const DEPTH: u8 = 2;
@@ -41,7 +41,7 @@ impl fmt::Display for Rendered<'_> {
         if fits(self.kind, self.data) {
             value(f, self.kind, self.data, self.depth)
         } else {
-            hex(f, self.data)
+            bytes(f, self.data)
         }
     }
 }
@@ -103,7 +103,7 @@ fn value(f: &mut fmt::Formatter<'_>, kind: Kind, data: OptionData<'_>, depth: u8
         ),
         Kind::Ipv6 => list(f, chunks::<16>(data).map(Ipv6Addr::from)),
         Kind::Text => text(f, data),
-        Kind::Bytes => hex(f, data),
+        Kind::Bytes => bytes(f, data),
         Kind::Domain | Kind::DomainList { .. } => names(f, data),
         Kind::ClasslessRoutes => list(f, Routes(data).flatten()),
         Kind::SipServers => {
@@ -119,7 +119,7 @@ fn value(f: &mut fmt::Formatter<'_>, kind: Kind, data: OptionData<'_>, depth: u8
         Kind::VendorClasses | Kind::VendorOptions => {
             list(f, Enterprises(data).flatten().map(|(number, data)| Enterprise { number, data }))
         }
-        Kind::Encapsulated(_) if depth == DEPTH => hex(f, data),
+        Kind::Encapsulated(_) if depth == DEPTH => bytes(f, data),
         Kind::Encapsulated(name) => encapsulated(f, name, data, depth),
         Kind::Record(fields) => list(
             f,
@@ -143,6 +143,19 @@ fn list(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = impl fmt::Displa
 fn chunks<const N: usize>(data: OptionData<'_>) -> impl Iterator<Item = [u8; N]> {
     let mut bytes = data.bytes();
     (0..data.len() / N).map(move |_| core::array::from_fn(|_| bytes.next().unwrap_or_default()))
+}
+
+/// Printable text in quotes, as relay agents name their ports; all else in hexadecimal.
+fn bytes(f: &mut fmt::Formatter<'_>, data: OptionData<'_>) -> fmt::Result {
+    let printable = |byte| matches!(byte, b' '..=b'~') && byte != b'"';
+    if data.is_empty() || !data.bytes().all(printable) {
+        return hex(f, data);
+    }
+    f.write_char('"')?;
+    for byte in data.bytes() {
+        f.write_char(char::from(byte))?;
+    }
+    f.write_char('"')
 }
 
 /// Hexadecimal bytes with colons between, as configurations write them.
@@ -299,7 +312,7 @@ struct Enterprise<'a> {
 impl fmt::Display for Enterprise<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.number)?;
-        hex(f, self.data)
+        bytes(f, self.data)
     }
 }
 

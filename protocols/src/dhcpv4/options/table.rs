@@ -105,7 +105,7 @@ options! {
     85 NDS_SERVERS "nds-servers" Kind::Ipv4List;
     86 NDS_TREE_NAME "nds-tree-name" Kind::Text;
     87 NDS_CONTEXT "nds-context" Kind::Text;
-    88 BCMS_CONTROLLER_NAMES "bcms-controller-names" Kind::DomainList { compressed: true };
+    88 BCMS_CONTROLLER_NAMES "bcms-controller-names" Kind::DomainList { compressed: false };
     89 BCMS_CONTROLLER_ADDRESS "bcms-controller-address" Kind::Ipv4List;
     90 AUTHENTICATION "authentication" Kind::Bytes, "authenticate";
     91 CLIENT_LAST_TRANSACTION_TIME "client-last-transaction-time" Kind::U32;
@@ -152,7 +152,7 @@ options! {
     153 START_TIME_OF_STATE "start-time-of-state" Kind::U32;
     154 QUERY_START_TIME "query-start-time" Kind::U32;
     155 QUERY_END_TIME "query-end-time" Kind::U32;
-    156 STATE "dhcp-state" Kind::U8;
+    156 DHCP_STATE "dhcp-state" Kind::U8;
     157 DATA_SOURCE "data-source" Kind::U8;
     158 V4_PCP_SERVER "v4-pcp-server" Kind::Bytes;
     159 V4_PORTPARAMS "v4-portparams" Kind::Record(&[Kind::U8, Kind::U8, Kind::U16]);
