@@ -74,6 +74,11 @@ macro_rules! ids {
         pub struct $name(pub(super) u32);
 
         impl $name {
+            /// The id of a place in the list, from 0. Places beyond the list make lookups panic.
+            pub const fn from_index(index: u32) -> Self {
+                Self(index)
+            }
+
             /// The place in the list, from 0.
             pub fn index(self) -> usize {
                 self.0 as usize

@@ -210,9 +210,14 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Longer values are not remembered. With every value this long a record stays under 512
-    /// bytes, the smallest unit that a disk writes whole.
+    /// Longer values are not remembered.
     pub const LIMIT: usize = 96;
+
+    /// All notes, in the order in which they are on disk.
+    pub(super) fn list(&self) -> [Option<&[u8]>; 4] {
+        let Self { client_id, hostname, circuit_id, remote_id } = self;
+        [client_id, hostname, circuit_id, remote_id].map(|note| note.as_deref())
+    }
 
     /// What is known after a message: the old notes when it says nothing new, which allocates
     /// nothing.

@@ -77,4 +77,12 @@ impl Lease {
     pub fn is_active(&self, now: Moment) -> bool {
         self.state == LeaseState::Active && now < self.expires
     }
+
+    /// The same lease, expired if its time is over at `now`.
+    pub(super) fn ended(mut self, now: Moment) -> Self {
+        if matches!(self.state, LeaseState::Active | LeaseState::Declined) && now >= self.expires {
+            self.state = LeaseState::Expired;
+        }
+        self
+    }
 }

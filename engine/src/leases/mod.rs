@@ -1,23 +1,57 @@
 //! Leases: who holds which address, what is free, and what of it is durable.
+//!
+//! ```text
+//! ShardLeases ──> table (index, the authority) <──> pools (what is free)
+//!      │ submit                  ▲ written, rolled back
+//!      ▼                         │
+//!    queue ──────────────> Committer ──────> LeaseStore (fjall, memory, later a cluster)
+//!      ▲ completed, wake         │
+//!      └─────────────────────────┘
+//! ```
+//!
+//! A shard changes the table at once and hands the change to the one committer, which makes many
+//! durable with one fsync. Until then no ACK leaves; if it fails, the table goes back to what the
+//! store has. Time is an argument everywhere, and the committer can be stepped by hand.
 
+mod changes;
 mod client;
+mod commit;
+mod fjall;
 mod lease;
+mod pools;
+mod queue;
+mod record;
 mod shard;
+mod slot;
 mod store;
+mod table;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
-use parking_lot::Mutex;
+use crossbeam::utils::CachePadded;
+use parking_lot::{Mutex, MutexGuard};
 
+pub use self::fjall::FjallStore;
 pub use client::{Client, ClientKey, Hardware, KeyKind, Notes, Said};
+pub use commit::{Committer, CommitterThread};
 pub use lease::{Lease, LeaseState};
+pub use pools::PoolCounts;
+pub use record::CorruptRecord;
 pub use shard::{Bind, Candidates, Change, Declined, NotDurable, Offer, Refusal, ShardLeases};
-pub use store::{LeaseStore, MemoryStore, StoreError, Write};
+pub use store::{LeaseStore, Loaded, MemoryStore, StoreError, Write};
 
-use crate::config::{Dhcp, NetworkId};
+use crate::config::{Dhcp, NetworkId, PoolId};
+use pools::PoolSet;
+use queue::Queue;
+use slot::Durable;
+use table::{Table, place};
 
 /// The time on all clocks at once, as it was read at a start or by a sweep.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -34,87 +68,267 @@ pub struct Clock {
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct BootId(pub [u8; 16]);
 
+/// The pools as one thread sees them. Every shard has such a gate of its own and goes through it
+/// with each step, at the cost of a lock that nobody else wants; a reload closes all of them, so
+/// that no step has one foot in the old pools.
+type Gate = CachePadded<Mutex<Arc<PoolSet>>>;
+
 /// All leases of the server: shared by the shards, the committer and the control room.
 pub struct Leases {
-    state: Mutex<State>,
+    table: Table,
+    queue: Queue,
+    /// One for each shard, then the committer's, then one for everybody else.
+    gates: Box<[Gate]>,
     store: Arc<dyn LeaseStore>,
-}
-
-#[derive(Default)]
-struct State {
-    leases: BTreeMap<Ipv4Addr, Lease>,
-    pools: Vec<(Ipv4Addr, Ipv4Addr)>,
-    reserved: Vec<Ipv4Addr>,
-    queue: Vec<(usize, Option<u64>, Change)>,
-    done: Vec<Vec<u64>>,
-    wake: Vec<Option<Box<dyn Fn() + Send + Sync>>>,
+    boot: BootId,
+    /// Seconds that the wall clock is ahead of the monotonic one.
+    wall_ahead: AtomicI64,
+    corrupt: AtomicU64,
+    shards: usize,
 }
 
 impl Leases {
-    /// Reads the store and gets the pools ready.
+    /// Reads the store and gets the pools ready. What cannot be read is logged and counted; its
+    /// address is in quarantine for as long as a lease may last.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
     pub fn open(
         store: Arc<dyn LeaseStore>,
         dhcp: &Dhcp,
         shards: usize,
-        _clock: Clock,
+        clock: Clock,
     ) -> Result<Arc<Self>, StoreError> {
-        let mut state = State::default();
-        store.load(&mut |lease| {
-            state.leases.insert(lease.ip, lease);
+        let shards = shards.max(1);
+        let table = Table::new();
+        let quarantine = clock.now + longest_lease(dhcp).max(dhcp.decline_time);
+        let mut corrupt = 0;
+        store.load(&clock, &mut |loaded| match loaded {
+            Loaded::Lease(lease) => table.load(lease, true, clock.now),
+            Loaded::Corrupt(error) => {
+                tracing::error!(%error, "the address is in quarantine until a lease would have ended");
+                corrupt += 1;
+                if let Some(ip) = error.ip {
+                    table.load(unreadable(ip, clock.now, quarantine), false, clock.now);
+                }
+            }
         })?;
-        state.done.resize_with(shards, Vec::new);
-        state.wake.resize_with(shards, || None);
-        let leases = Self { state: Mutex::new(state), store };
+        let empty = Arc::new(PoolSet::empty(shards));
+        let leases = Self {
+            table,
+            queue: Queue::new(shards),
+            gates: (0..shards + 2)
+                .map(|_| CachePadded::new(Mutex::new(Arc::clone(&empty))))
+                .collect(),
+            store,
+            boot: clock.boot,
+            wall_ahead: AtomicI64::new(ahead(&clock)),
+            corrupt: AtomicU64::new(corrupt),
+            shards,
+        };
         leases.reconfigure(dhcp);
         Ok(Arc::new(leases))
     }
 
-    /// What one shard holds to work with leases; `wake` is called when something was committed.
+    /// What one shard holds to work with leases; `wake` is called, from the committer's thread,
+    /// when [`ShardLeases::completed`] has something to tell. To be called once for each shard.
+    ///
+    /// # Panics
+    /// When there is no such shard, or it was called for it before.
     pub fn shard(
         self: &Arc<Self>,
         shard: usize,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> ShardLeases {
-        self.state.lock().wake[shard] = Some(Box::new(wake));
+        assert!(shard < self.shards, "shard {shard} of {}", self.shards);
+        assert!(self.queue.set_wake(shard, Box::new(wake)), "shard {shard} is in use");
         ShardLeases::new(Arc::clone(self), shard)
     }
 
-    /// Takes over another configuration; every lease stays.
-    pub fn reconfigure(&self, dhcp: &Dhcp) {
-        let mut state = self.state.lock();
-        state.pools = dhcp.pools.iter().map(|pool| pool.range).collect();
-        state.reserved = dhcp.hosts.iter().flat_map(|host| host.ips.iter().copied()).collect();
+    /// The one that writes; there may be only one at a time.
+    pub fn committer(self: &Arc<Self>) -> Committer {
+        Committer::new(Arc::clone(self), Arc::clone(&self.store))
     }
 
-    /// The lease of a client in a network, whatever its state.
-    pub fn find(&self, network: NetworkId, client: &ClientKey) -> Option<Lease> {
-        let state = self.state.lock();
-        let mine = |lease: &&Lease| lease.network == Some(network) && lease.client == *client;
-        state.leases.values().find(mine).cloned()
+    /// The lease of a client in a network: active, offered, or what it had last.
+    pub fn find(&self, network: NetworkId, client: &ClientKey, now: Moment) -> Option<Lease> {
+        self.table.find(&(network, client.clone()), now)
     }
 
     /// What is known of an address.
-    pub fn at(&self, ip: Ipv4Addr) -> Option<Lease> {
-        self.state.lock().leases.get(&ip).cloned()
+    pub fn at(&self, ip: Ipv4Addr, now: Moment) -> Option<Lease> {
+        self.table.at(ip, now)
     }
 
-    /// Writes all that waits as one batch; the number of changes in it.
-    pub fn commit_once(&self) -> usize {
-        let mut state = self.state.lock();
-        let queue = std::mem::take(&mut state.queue);
-        let batch: Vec<Write> = queue
-            .iter()
-            .filter_map(|(_, _, change)| state.leases.get(&change.ip()).cloned().map(Write::Put))
-            .collect();
-        if self.store.commit(&batch).is_err() {
-            return 0;
-        }
-        for (shard, token, _) in &queue {
-            state.done[*shard].extend(token);
-            if let Some(wake) = &state.wake[*shard] {
-                wake();
+    /// Up to `limit` leases by rising address, from `from` on. Looks at every lease, whatever the
+    /// limit.
+    pub fn page(&self, from: Ipv4Addr, limit: usize, now: Moment) -> Vec<Lease> {
+        let mut lowest = BinaryHeap::with_capacity(limit.min(4096) + 1);
+        for slot in &self.table.slots {
+            let ip = *slot.key();
+            if ip >= from.to_bits() && slot.view(now).is_some() {
+                lowest.push(ip);
+                if lowest.len() > limit {
+                    lowest.pop();
+                }
             }
         }
-        queue.len()
+        let lowest = lowest.into_sorted_vec();
+        lowest.into_iter().filter_map(|ip| self.at(Ipv4Addr::from_bits(ip), now)).collect()
+    }
+
+    /// Addresses of a pool by what they are used for. `None` when there is no such pool.
+    pub fn pool_counts(&self, pool: PoolId) -> Option<PoolCounts> {
+        let pools = Arc::clone(&self.gate(self.common_gate()));
+        pools.get(pool).map(pools::Pool::counts)
+    }
+
+    /// Records that could not be read when the store was opened.
+    pub fn corrupt_records(&self) -> u64 {
+        self.corrupt.load(Relaxed)
+    }
+
+    /// Takes over another configuration. Every lease stays; those outside all subnets are kept, and
+    /// nobody is served from them. Shards wait at their next step until it is done: no longer than
+    /// a moment if pools and networks are as they were, else as long as it takes to look at every
+    /// lease.
+    pub fn reconfigure(&self, dhcp: &Dhcp) {
+        let mut gates: Vec<_> = self.gates.iter().map(|gate| gate.lock()).collect();
+        let old = Arc::clone(&gates[0]);
+        let mut used: Option<Vec<u32>> = None;
+        let (next, new) = old.next(dhcp, |(low, high)| {
+            let used = used.get_or_insert_with(|| {
+                let mut used: Vec<u32> = self.table.slots.iter().map(|slot| *slot.key()).collect();
+                used.sort_unstable();
+                used
+            });
+            let from = used.partition_point(|ip| *ip < low);
+            let to = used.partition_point(|ip| *ip <= high);
+            used[from..to].to_vec()
+        });
+        let moved = !next.same_networks(&old);
+        if moved || !new.is_empty() || next.len() != old.len() {
+            for mut slot in self.table.slots.iter_mut() {
+                let ip = *slot.key();
+                slot.lease.network = next.network(ip);
+                if let Durable::Other(lease) = &mut slot.durable {
+                    lease.network = next.network(ip);
+                }
+                let kept = next.of(ip).is_some_and(|pool| !new.iter().any(|new| **new == *pool));
+                if !kept {
+                    slot.ticket = None;
+                    slot.hole = false;
+                    // Below the number of shards.
+                    let home = (ip as usize % self.shards) as u16;
+                    place(&next, &mut slot, None, home);
+                }
+            }
+        }
+        if moved {
+            self.table.map_all();
+        }
+        let next = Arc::new(next);
+        for gate in &mut gates {
+            **gate = Arc::clone(&next);
+        }
+    }
+
+    /// Ends what is over, at most `budget` addresses of each pool, and reads the clocks anew. To be
+    /// called every second or so. How many addresses it looked at.
+    pub fn sweep(&self, clock: &Clock, budget: usize) -> usize {
+        self.wall_ahead.store(ahead(clock), Relaxed);
+        let pools = self.gate(self.common_gate());
+        let sweep = |pool: &pools::Pool| {
+            let _only = pool.slow_path();
+            self.table.end_due(&pools, pool, clock.now, budget)
+        };
+        pools.iter().map(sweep).sum()
+    }
+
+    /// A person gives an address back to its pool. Waits until that is durable, so it is not for a
+    /// shard to call. The lease as it is then; `None` when nobody holds the address.
+    ///
+    /// # Errors
+    /// [`NotDurable`] when it could not be written; the lease stands then.
+    pub fn release(&self, ip: Ipv4Addr, now: Moment) -> Result<Option<Lease>, NotDurable> {
+        let change = {
+            let pools = self.gate(self.common_gate());
+            self.table.release(&pools, None, ip, now)
+        };
+        let Some(change) = change else { return Ok(None) };
+        let done = self.queue.submit_and_wait(change);
+        if done.is_err() {
+            let pools = self.gate(self.common_gate());
+            self.table.abandon(&pools, change, now);
+        }
+        done.map(|()| self.at(ip, now))
+    }
+
+    /// Takes over a lease that another server gave and that is durable.
+    ///
+    /// # Errors
+    /// The state in which this server has the address for another client.
+    pub fn apply_foreign(&self, mut lease: Lease, now: Moment) -> Result<(), LeaseState> {
+        let pools = self.gate(self.common_gate());
+        lease.network = pools.network(lease.ip.to_bits());
+        self.table.apply_foreign(&pools, &lease, now)
+    }
+
+    /// The pools as one thread sees them, for the time of one step.
+    fn gate(&self, index: usize) -> MutexGuard<'_, Arc<PoolSet>> {
+        self.gates[index].lock()
+    }
+
+    fn committer_gate(&self) -> usize {
+        self.shards
+    }
+
+    fn common_gate(&self) -> usize {
+        self.shards + 1
+    }
+
+    fn clock(&self, now: Moment) -> Clock {
+        let seconds = i64::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(i64::MAX);
+        let wall = seconds.saturating_add(self.wall_ahead.load(Relaxed));
+        Clock { now, wall: u64::try_from(wall).unwrap_or(0), boot: self.boot }
+    }
+
+    #[cfg(test)]
+    fn pools(&self) -> Arc<PoolSet> {
+        Arc::clone(&self.gate(self.common_gate()))
+    }
+}
+
+fn ahead(clock: &Clock) -> i64 {
+    let monotonic = i64::try_from(clock.now.as_nanos() / 1_000_000_000).unwrap_or(i64::MAX);
+    i64::try_from(clock.wall).unwrap_or(i64::MAX).saturating_sub(monotonic)
+}
+
+/// The longest lease that the configuration gives, infinite ones counted as a day.
+fn longest_lease(dhcp: &Dhcp) -> Duration {
+    let scopes = std::iter::once(&dhcp.global)
+        .chain(dhcp.networks.iter().map(|network| &network.scope))
+        .chain(dhcp.subnets.iter().map(|subnet| &subnet.scope))
+        .chain(dhcp.pools.iter().map(|pool| &pool.scope));
+    scopes
+        .flat_map(|scope| [scope.lease_time, scope.max_lease_time])
+        .flatten()
+        .chain([Dhcp::DEFAULT_LEASE_TIME])
+        .map(|time| time.duration().unwrap_or(Duration::from_secs(86_400)))
+        .max()
+        .unwrap_or_default()
+}
+
+/// What stands in the index for a record that cannot be read.
+fn unreadable(ip: Ipv4Addr, now: Moment, until: Moment) -> Lease {
+    Lease {
+        ip,
+        network: None,
+        client: ClientKey::new(KeyKind::Hardware, &[]),
+        hardware: Hardware::default(),
+        state: LeaseState::Declined,
+        starts: now,
+        expires: until,
+        notes: None,
     }
 }

@@ -5,13 +5,22 @@ use std::sync::Arc;
 
 use bootstorm_protocols::time::Moment;
 
-use super::{Client, ClientKey, Lease, LeaseState, Leases, Notes};
+use super::changes::Pending;
+use super::queue::{Queued, SHARD_LIMIT};
+use super::{Client, ClientKey, Lease, Leases};
 use crate::config::{NetworkId, PoolId};
 
-/// One shard's hold on the leases. All methods take effect in memory at once.
+/// One shard's hold on the leases. Its methods take effect in memory at once. None allocates when
+/// a client renews what it has or asks for it again; what allocates is growth: an address that is
+/// used for the first time or changes hands, a client that says something new of itself.
 pub struct ShardLeases {
     leases: Arc<Leases>,
     shard: usize,
+    /// Tokens on their way.
+    waiting: usize,
+    /// Turns that ended since the oldest change was submitted that is not vouched for; `None`
+    /// when there is none.
+    turns: Option<u32>,
 }
 
 /// Which addresses a client may have.
@@ -73,8 +82,10 @@ pub enum Bind {
 pub enum Declined {
     /// Nobody gets the address until the time given: submit the change without a token.
     Quarantined(Change),
-    /// The address is reserved for a host: it is not poisoned, the client's lease on it has ended.
-    Reserved(Change),
+    /// The address is reserved for a host. A DECLINE is easily forged, so it does not poison the
+    /// reservation; the client's lease on it has ended, and if there was one on disk, that is a
+    /// change to submit.
+    Reserved(Option<Change>),
     /// The client does not hold the address: forged or late, nothing happened.
     NotHeld,
 }
@@ -83,14 +94,12 @@ pub enum Declined {
 /// [`ShardLeases::abandon`].
 #[derive(Debug)]
 #[must_use = "a change that is neither submitted nor abandoned blocks its address"]
-pub struct Change {
-    ip: Ipv4Addr,
-}
+pub struct Change(Pending);
 
 impl Change {
     /// The address whose lease changes.
     pub fn ip(&self) -> Ipv4Addr {
-        self.ip
+        Ipv4Addr::from_bits(self.0.ip)
     }
 }
 
@@ -101,23 +110,26 @@ pub struct NotDurable;
 
 impl ShardLeases {
     pub(super) fn new(leases: Arc<Leases>, shard: usize) -> Self {
-        Self { leases, shard }
+        Self { leases, shard, waiting: 0, turns: None }
     }
 
     /// The lease of a client in a network: active, offered, or what it had last.
     pub fn find(&self, network: NetworkId, client: &ClientKey, now: Moment) -> Option<Lease> {
-        let _ = now;
-        self.leases.find(network, client)
+        self.leases.find(network, client, now)
     }
 
     /// What is known of an address.
     pub fn at(&self, ip: Ipv4Addr, now: Moment) -> Option<Lease> {
-        let _ = now;
-        self.leases.at(ip)
+        self.leases.at(ip, now)
     }
 
     /// Holds an address for a client until `until`: the one it has or had, then `hint` if it is
     /// free and permitted, then one that nobody ever had, then the one that has been free longest.
+    /// A client that has a lease keeps it as it is.
+    ///
+    /// # Errors
+    /// [`Refusal::PoolFull`] when every address of the pools is taken; for a fixed address
+    /// [`Refusal::HeldByOther`] or [`Refusal::Quarantined`].
     pub fn offer(
         &mut self,
         client: &Client<'_>,
@@ -126,42 +138,14 @@ impl ShardLeases {
         now: Moment,
         until: Moment,
     ) -> Result<Offer, Refusal> {
-        let _ = now;
-        let own = self.leases.find(client.network, client.key);
-        let mut state = self.leases.state.lock();
-        let ip = match candidates {
-            Candidates::Fixed { ip, .. } => Some(ip),
-            Candidates::Pools(pools) => {
-                let ranges: Vec<_> = pools.iter().map(|pool| state.pools[pool.index()]).collect();
-                let fits = |ip: &Ipv4Addr| ranges.iter().any(|(low, high)| low <= ip && ip <= high);
-                let free =
-                    |ip: &Ipv4Addr| !state.leases.contains_key(ip) && !state.reserved.contains(ip);
-                own.as_ref().map(|own| own.ip).filter(fits).or_else(|| {
-                    hint.filter(fits).filter(free).or_else(|| {
-                        ranges
-                            .iter()
-                            .flat_map(|(low, high)| low.to_bits()..=high.to_bits())
-                            .map(Ipv4Addr::from_bits)
-                            .find(free)
-                    })
-                })
+        let pools = self.leases.gate(self.shard);
+        let held = super::changes::Hold { client, home: self.home(), now, until };
+        let (ip, previous) = match candidates {
+            Candidates::Pools(ids) => self.leases.table.offer_from(&pools, &held, ids, hint)?,
+            Candidates::Fixed { ip, replace } => {
+                self.leases.table.offer_fixed(&pools, &held, ip, replace)?
             }
         };
-        let ip = ip.ok_or(Refusal::PoolFull)?;
-        let previous = own.as_ref().is_some_and(|own| own.ip == ip);
-        if !own.is_some_and(|own| own.ip == ip && own.is_active(now)) {
-            let lease = Lease {
-                ip,
-                network: Some(client.network),
-                client: client.key.clone(),
-                hardware: client.hardware,
-                state: LeaseState::Offered,
-                starts: now,
-                expires: until,
-                notes: Notes::updated(None, &client.notes),
-            };
-            state.leases.insert(ip, lease);
-        }
         Ok(Offer { ip, previous })
     }
 
@@ -174,20 +158,16 @@ impl ShardLeases {
         now: Moment,
         expires: Moment,
     ) -> Bind {
-        let mut state = self.leases.state.lock();
-        match state.leases.get_mut(&ip) {
-            Some(lease) if lease.client == *client.key && lease.network == Some(client.network) => {
-                lease.state = LeaseState::Active;
-                lease.starts = now;
-                lease.expires = expires;
-                Bind::Pending(Change { ip })
-            }
-            Some(_) => Bind::Refused(Refusal::HeldByOther),
-            None => Bind::Refused(Refusal::NotHeld),
+        let pools = self.leases.gate(self.shard);
+        match self.leases.table.bind(&pools, self.home(), client, ip, now, expires) {
+            Ok(Some(change)) => Bind::Pending(Change(change)),
+            Ok(None) => Bind::AlreadyPending,
+            Err(refusal) => Bind::Refused(refusal),
         }
     }
 
-    /// The client gives its address back. `None` when it does not have it.
+    /// The client gives its address back; submit the change without a token. `None` when there is
+    /// nothing to write: it has no lease of the address, at most an offer, which has ended now.
     pub fn release(
         &mut self,
         network: NetworkId,
@@ -195,13 +175,9 @@ impl ShardLeases {
         ip: Ipv4Addr,
         now: Moment,
     ) -> Option<Change> {
-        let mut state = self.leases.state.lock();
-        let lease = state.leases.get_mut(&ip).filter(|lease| {
-            lease.client == *client && lease.network == Some(network) && lease.is_active(now)
-        })?;
-        lease.state = LeaseState::Released;
-        lease.expires = now;
-        Some(Change { ip })
+        let pools = self.leases.gate(self.shard);
+        let who = (network, client.clone());
+        self.leases.table.release(&pools, Some(&who), ip, now).map(Change)
     }
 
     /// The client found its address in use: nobody gets it until `until`.
@@ -213,33 +189,29 @@ impl ShardLeases {
         now: Moment,
         until: Moment,
     ) -> Declined {
-        let _ = now;
-        let mut state = self.leases.state.lock();
-        let reserved = state.reserved.contains(&ip);
-        let Some(lease) = state
-            .leases
-            .get_mut(&ip)
-            .filter(|lease| lease.client == *client && lease.network == Some(network))
-        else {
-            return Declined::NotHeld;
-        };
-        if reserved {
-            lease.state = LeaseState::Released;
-            return Declined::Reserved(Change { ip });
+        let pools = self.leases.gate(self.shard);
+        let table = &self.leases.table;
+        let who = (network, client.clone());
+        if pools.is_reserved(ip.to_bits()) {
+            let held = table.at(ip, now).is_some_and(|lease| {
+                lease.state.is_taken() && lease.network == Some(network) && lease.client == *client
+            });
+            if !held {
+                return Declined::NotHeld;
+            }
+            return Declined::Reserved(table.release(&pools, Some(&who), ip, now).map(Change));
         }
-        lease.state = LeaseState::Declined;
-        lease.expires = until;
-        Declined::Quarantined(Change { ip })
+        match table.quarantine(&pools, Some(&who), ip, until) {
+            Some(change) => Declined::Quarantined(Change(change)),
+            None => Declined::NotHeld,
+        }
     }
 
-    /// A probe found an address in use that was about to be offered: nobody gets it until `until`.
-    /// `None` when a client has it as a lease, or it is reserved.
-    pub fn quarantine(&mut self, ip: Ipv4Addr, now: Moment, until: Moment) -> Option<Change> {
-        let lease = self.leases.at(ip).filter(|lease| !lease.is_active(now))?;
-        match self.decline(lease.network?, &lease.client, ip, now, until) {
-            Declined::Quarantined(change) => Some(change),
-            Declined::Reserved(_) | Declined::NotHeld => None,
-        }
+    /// A probe found an address in use that was offered just now: nobody gets it until `until`.
+    /// `None` when it is not offered any more, or reserved.
+    pub fn quarantine(&mut self, ip: Ipv4Addr, until: Moment) -> Option<Change> {
+        let pools = self.leases.gate(self.shard);
+        self.leases.table.quarantine(&pools, None, ip, until).map(Change)
     }
 
     /// The client took another server's offer: ours is free again. The address that was freed.
@@ -249,34 +221,71 @@ impl ShardLeases {
         client: &ClientKey,
         now: Moment,
     ) -> Option<Ipv4Addr> {
-        let lease = self.find(network, client, now)?;
-        if lease.state != LeaseState::Offered {
-            return None;
-        }
-        self.leases.state.lock().leases.remove(&lease.ip);
-        Some(lease.ip)
+        let pools = self.leases.gate(self.shard);
+        let table = &self.leases.table;
+        let who = (network, client.clone());
+        let ip = table.address_of(&who)?;
+        table.drop_offer(&pools, &who, ip, now).then(|| Ipv4Addr::from_bits(ip))
     }
 
     /// Has a change made durable. `token` comes back through [`ShardLeases::completed`]; without
     /// one nobody waits for it.
-    pub fn submit(&mut self, change: Change, token: Option<u64>) {
-        self.leases.state.lock().queue.push((self.shard, token, change));
+    ///
+    /// # Errors
+    /// [`NotDurable`] when too much waits for the disk already: the change is undone, the token
+    /// does not come back, and its ACK must be discarded.
+    pub fn submit(
+        &mut self,
+        change: Change,
+        token: Option<u64>,
+        now: Moment,
+    ) -> Result<(), NotDurable> {
+        // At most as many shards as cores.
+        let waiter = token.map(|token| (self.shard as u16, token));
+        let queued = Queued { change: change.0, waiter };
+        let full = token.is_some() && self.waiting >= SHARD_LIMIT;
+        if full || self.leases.queue.submit(self.shard, queued).is_err() {
+            self.abandon(change, now);
+            return Err(NotDurable);
+        }
+        self.waiting += usize::from(token.is_some());
+        self.turns.get_or_insert(0);
+        Ok(())
     }
 
     /// Takes a change back that will not be submitted.
-    pub fn abandon(&mut self, change: Change) {
-        self.submit(change, None);
+    pub fn abandon(&mut self, change: Change, now: Moment) {
+        let pools = self.leases.gate(self.shard);
+        self.leases.table.abandon(&pools, change.0, now);
     }
 
     /// Tells which changes became durable since the last call, and which did not.
     pub fn completed(&mut self, mut each: impl FnMut(u64, Result<(), NotDurable>)) {
-        let done = std::mem::take(&mut self.leases.state.lock().done[self.shard]);
-        done.into_iter().for_each(|token| each(token, Ok(())));
+        while let Some((token, result)) = self.leases.queue.completed(self.shard) {
+            self.waiting -= 1;
+            each(token, result);
+        }
     }
 
-    /// At the end of every batch of datagrams: whether nothing more waits in the sockets.
+    /// Number of tokens that have not come back yet.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// At the end of every turn, and before every wait: whether nothing more waits in the sockets.
+    /// What was submitted is written when every shard is dry or enough waits; and a shard that is
+    /// never dry holds nothing back for longer than its next turn.
     pub fn kick(&mut self, dry: bool) {
-        let _ = dry;
-        self.leases.commit_once();
+        let Some(turns) = &mut self.turns else { return };
+        *turns += 1;
+        if dry || *turns >= 2 {
+            self.turns = None;
+            self.leases.queue.vouch(self.shard);
+        }
+    }
+
+    fn home(&self) -> u16 {
+        // At most as many shards as cores.
+        self.shard as u16
     }
 }

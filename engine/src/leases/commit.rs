@@ -1,0 +1,255 @@
+//! The committer: many leases, one fsync.
+//!
+//! It takes what waits, writes it as one batch, and tells every shard what became of its changes.
+//! The batch carries what each address has at that moment, so a RELEASE that came while the bind
+//! was waiting goes with it or after it, never before.
+//!
+//! When a batch cannot be written, nobody gets an ACK, every lease of it is in memory again what
+//! the store had before, and the store is reopened before the next batch. What of the failed batch
+//! reached the disk nobody knows; so its addresses are in doubt, and the first batch that works
+//! carries their last known state along and settles it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bootstorm_protocols::time::Moment;
+
+use super::queue::Queued;
+use super::{LeaseStore, Leases, NotDurable, StoreError, Write};
+use crate::metrics::Metrics;
+
+/// Changes in one batch, at most: what piled up during the last fsync, but no more than keeps the
+/// wait short.
+const LARGEST_BATCH: usize = 256;
+
+/// How long to wait before another try after the first failure, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// The store has failed, and has not worked since.
+struct Broken {
+    retry_at: Moment,
+    pause: Duration,
+    withheld: u64,
+}
+
+/// Writes leases. A thread of its own in the server, stepped by hand in tests and simulations.
+pub struct Committer {
+    leases: Arc<Leases>,
+    store: Arc<dyn LeaseStore>,
+    metrics: Option<Arc<Metrics>>,
+    taken: Vec<Queued>,
+    batch: Vec<Write>,
+    /// The versions of the slots that the batch was taken from.
+    versions: Vec<u64>,
+    in_doubt: BTreeSet<u32>,
+    broken: Option<Broken>,
+}
+
+impl Committer {
+    pub(super) fn new(leases: Arc<Leases>, store: Arc<dyn LeaseStore>) -> Self {
+        Self {
+            leases,
+            store,
+            metrics: None,
+            taken: Vec::with_capacity(LARGEST_BATCH),
+            batch: Vec::with_capacity(LARGEST_BATCH),
+            versions: Vec::with_capacity(LARGEST_BATCH),
+            in_doubt: BTreeSet::new(),
+            broken: None,
+        }
+    }
+
+    /// Counts into these metrics, as their only writer.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
+    }
+
+    /// Starts the thread. `clock` reads the monotonic clock.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn(
+        mut self,
+        clock: impl Fn() -> Moment + Send + 'static,
+    ) -> io::Result<CommitterThread> {
+        let leases = Arc::clone(&self.leases);
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            while self.leases.queue.wait() {
+                let start = clock();
+                self.run_once(start);
+                if let Some(metrics) = &self.metrics {
+                    metrics.commits.latency.observe(clock().since(start));
+                }
+            }
+        })?;
+        Ok(CommitterThread { leases, thread: Some(thread) })
+    }
+
+    /// Writes what waits now as one batch, closed or not; the number of changes it took.
+    pub fn run_once(&mut self, now: Moment) -> usize {
+        self.taken.clear();
+        while self.taken.len() < LARGEST_BATCH {
+            let Some(queued) = self.leases.queue.pop() else { break };
+            self.taken.push(queued);
+        }
+        if self.taken.is_empty() {
+            return 0;
+        }
+        self.taken.sort_unstable_by_key(|queued| queued.change.ip);
+        let took = self.taken.len();
+        self.collect();
+        let written = self.write(now);
+        self.settle(written, now);
+        took
+    }
+
+    /// Fills the batch, and answers the changes that need no writing.
+    fn collect(&mut self) {
+        let Self { leases, taken, batch, versions, .. } = self;
+        batch.clear();
+        versions.clear();
+        taken.retain(|queued| match leases.table.to_write(queued.change) {
+            Ok(Some((lease, version))) => {
+                if batch.last().map(Write::ip) != Some(lease.ip) {
+                    batch.push(Write::Put(lease));
+                    versions.push(version);
+                }
+                true
+            }
+            answer => {
+                leases.queue.complete(queued.waiter, answer.map(|_| ()));
+                false
+            }
+        });
+    }
+
+    /// Makes the batch durable, if it can be.
+    fn write(&mut self, now: Moment) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
+        if let Some(broken) = &self.broken {
+            if now < broken.retry_at {
+                return false;
+            }
+            if let Err(error) = self.store.reopen() {
+                self.failed(&error, now);
+                return false;
+            }
+        }
+        let doubts = self.add_doubts();
+        let clock = self.leases.clock(now);
+        let result = self.store.commit(&self.batch, &clock);
+        match result {
+            Ok(()) => {
+                self.batch.truncate(self.batch.len() - doubts);
+                self.in_doubt.clear();
+                if let Some(broken) = self.broken.take() {
+                    tracing::warn!(
+                        withheld = broken.withheld,
+                        "leases are written again; ACKs leave again"
+                    );
+                }
+                if let Some(metrics) = &self.metrics {
+                    let size = self.batch.len() as u64;
+                    metrics.commits.leases.add(size);
+                    metrics.commits.batch_size.observe(size);
+                }
+                true
+            }
+            Err(error) => {
+                self.in_doubt.extend(self.batch.iter().map(|write| write.ip().to_bits()));
+                self.batch.truncate(self.batch.len() - doubts);
+                self.failed(&error, now);
+                false
+            }
+        }
+    }
+
+    /// Adds to the batch what the store should have where it is in doubt; how many writes these are.
+    fn add_doubts(&mut self) -> usize {
+        let own = self.batch.len();
+        for &ip in &self.in_doubt {
+            let ip = Ipv4Addr::from_bits(ip);
+            if self.batch[..own].binary_search_by_key(&ip, Write::ip).is_err() {
+                let known = self.leases.table.durable(ip.to_bits());
+                self.batch.push(known.map_or(Write::Erase(ip), Write::Put));
+            }
+        }
+        self.batch.len() - own
+    }
+
+    fn failed(&mut self, error: &StoreError, now: Moment) {
+        if let Some(metrics) = &self.metrics {
+            metrics.commits.failures.increment();
+        }
+        let (first, longest) = RETRY;
+        let pause = self.broken.as_ref().map_or(first, |broken| (broken.pause * 2).min(longest));
+        let withheld = self.broken.as_ref().map_or(0, |broken| broken.withheld);
+        if self.broken.is_none() {
+            tracing::error!(
+                %error,
+                "leases cannot be written: no client gets an ACK until the store works again; \
+                 see to free space and to the disk"
+            );
+        } else {
+            tracing::debug!(%error, "leases still cannot be written");
+        }
+        self.broken = Some(Broken { retry_at: now + pause, pause, withheld });
+    }
+
+    /// Brings memory up to what became of the batch, and tells the shards.
+    fn settle(&mut self, written: bool, now: Moment) {
+        {
+            let pools = self.leases.gate(self.leases.committer_gate());
+            for (write, version) in self.batch.iter().zip(&self.versions) {
+                match write {
+                    Write::Put(lease) if written => {
+                        self.leases.table.written(&pools, lease, *version);
+                    }
+                    _ => {
+                        let ip = write.ip().to_bits();
+                        self.leases.table.roll_back(&pools, ip, *version, now);
+                    }
+                }
+            }
+        }
+        let answer = if written { Ok(()) } else { Err(NotDurable) };
+        for queued in &self.taken {
+            self.leases.queue.complete(queued.waiter, answer);
+        }
+        if let Some(broken) = &mut self.broken {
+            broken.withheld +=
+                self.taken.iter().filter(|queued| queued.waiter.is_some()).count() as u64;
+        }
+        self.leases.queue.wake_waiters();
+    }
+}
+
+/// The committer's thread. Dropping it ends the thread, after it has written what waits.
+pub struct CommitterThread {
+    leases: Arc<Leases>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl CommitterThread {
+    /// Ends the thread after it has written what waits. Shards submit nothing after that.
+    pub fn stop(self) {}
+}
+
+impl Drop for CommitterThread {
+    fn drop(&mut self) {
+        self.leases.queue.stop();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes leases had failed");
+        }
+    }
+}

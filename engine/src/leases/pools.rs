@@ -1,0 +1,427 @@
+//! What is free: the addresses of every pool, spread over the shards.
+//!
+//! Every address of a pool is in exactly one place:
+//! - unused: in a range of fresh addresses or in a list of returned ones (offered once, never bound);
+//! - used: it has a slot in the index, and the slot has one [`Ticket`] here, in the timers (something
+//!   ends then) or among the idle (released or expired, free to take, longest first).
+//!
+//! Every shard has an extent of its own and takes fresh addresses from it: O(1), a lock that nobody
+//! else wants. The lock is there because others may still reach in: a release through another shard,
+//! the sweep, a shard that ran dry. Running dry is the slow path, and only one thread of a pool is
+//! in it at a time (`spare`): it takes a piece of what no shard has, then steals from other extents,
+//! then reuses the address that has been idle longest anywhere. So no client is refused while
+//! any shard has a free address. The pools only propose; the index decides. An address that was taken by name (a hint)
+//! while it lay in a fresh range is a hole there, skipped and counted when its turn comes.
+//!
+//! Memory is proportional to use: ranges, not bitmaps. It grows (and allocates) with addresses in
+//! use for the first time, with fragments, and when tickets move; not with renewals.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use bootstorm_protocols::time::Moment;
+use crossbeam::utils::CachePadded;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::LeaseState;
+use crate::config::{Dhcp, NetworkId, PoolId};
+
+/// First and last address, both included.
+pub(super) type Range = (u32, u32);
+
+/// Fresh addresses that a shard takes from the spare ones at once, at most.
+const LARGEST_LOAN: u64 = 1024;
+
+/// The place of a used address in its pool.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Ticket {
+    /// Whose extent it lies in.
+    pub(super) home: u16,
+    /// Among the idle, not in the timers.
+    pub(super) idle: bool,
+    /// When something ends (it may end later than that, never earlier), or when it ended.
+    pub(super) at: Moment,
+}
+
+/// Addresses of one pool in the hands of one shard.
+#[derive(Default)]
+struct Extent {
+    fresh: Vec<Range>,
+    fresh_len: u64,
+    returned: VecDeque<u32>,
+    timers: BTreeSet<(Moment, u32)>,
+    idle: BTreeSet<(Moment, u32)>,
+}
+
+impl Extent {
+    fn take_fresh(&mut self) -> Option<u32> {
+        let (low, high) = self.fresh.last_mut()?;
+        let ip = *low;
+        if low == high {
+            self.fresh.pop();
+        } else {
+            *low += 1;
+        }
+        self.fresh_len -= 1;
+        Some(ip)
+    }
+
+    fn add_fresh(&mut self, range: Range) {
+        self.fresh.push(range);
+        self.fresh_len += len(range);
+    }
+
+    /// Half of the last range, at least one address.
+    fn lend_fresh(&mut self) -> Option<Range> {
+        let range = self.fresh.pop()?;
+        let (low, high) = range;
+        let middle = low + (high - low) / 2;
+        self.fresh_len -= len((middle, high));
+        if middle > low {
+            self.fresh.push((low, middle - 1));
+        }
+        Some((middle, high))
+    }
+
+    fn tickets(&mut self, idle: bool) -> &mut BTreeSet<(Moment, u32)> {
+        if idle { &mut self.idle } else { &mut self.timers }
+    }
+}
+
+/// Fresh addresses that no shard has taken yet, lowest last.
+#[derive(Default)]
+pub(super) struct Spare {
+    ranges: Vec<Range>,
+    len: u64,
+}
+
+impl Spare {
+    fn take(&mut self, wanted: u64) -> Option<Range> {
+        let (low, high) = self.ranges.pop()?;
+        // At most the length of the range, which fits an address.
+        let taken = wanted.clamp(1, len((low, high))) as u32;
+        self.len -= u64::from(taken);
+        if taken - 1 < high - low {
+            self.ranges.push((low + taken, high));
+        }
+        Some((low, low + (taken - 1)))
+    }
+}
+
+/// Addresses of a pool by what they are used for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct PoolCounts {
+    /// Addresses that may be given: those of the range that are not reserved for hosts.
+    pub size: u64,
+    /// Never bound by anybody.
+    pub unused: u64,
+    /// Released or expired: free, remembered for the client that had it.
+    pub idle: u64,
+    /// Held for a client that has not requested it yet.
+    pub offered: u64,
+    /// Given to a client. Leases whose end no sweep has seen yet are among them.
+    pub active: u64,
+    /// In quarantine.
+    pub declined: u64,
+}
+
+/// One pool.
+pub(super) struct Pool {
+    range: Range,
+    /// Addresses of the range that belong to hosts, rising.
+    reserved: Box<[u32]>,
+    size: u64,
+    extents: Box<[CachePadded<Mutex<Extent>>]>,
+    spare: Mutex<Spare>,
+    holes: AtomicU64,
+    /// Slots by state, in the order of the numbers of [`LeaseState`].
+    states: [AtomicU64; 6],
+}
+
+impl Pool {
+    /// A pool whose used addresses (rising) have their tickets elsewhere, to be added.
+    fn new(range: Range, reserved: Box<[u32]>, used: &[u32], shards: usize) -> Self {
+        let mut spare = Spare::default();
+        let mut next = Some(range.0);
+        let mut used = used.iter().copied().peekable();
+        let mut kept = reserved.iter().copied().peekable();
+        loop {
+            let taken = match (used.peek(), kept.peek()) {
+                (Some(a), Some(b)) if a <= b => used.next(),
+                (Some(_) | None, Some(_)) => kept.next(),
+                (Some(_), None) => used.next(),
+                (None, None) => None,
+            };
+            let Some(start) = next else { break };
+            let end = match taken {
+                Some(taken) if taken < start => continue,
+                Some(taken) => taken.checked_sub(1),
+                None => Some(range.1),
+            };
+            if let Some(end) = end.filter(|end| *end >= start) {
+                spare.ranges.push((start, end));
+                spare.len += len((start, end));
+            }
+            let Some(taken) = taken else { break };
+            next = taken.checked_add(1).filter(|next| *next <= range.1);
+        }
+        spare.ranges.reverse();
+        Self {
+            range,
+            size: len(range) - reserved.len() as u64,
+            reserved,
+            extents: (0..shards).map(|_| CachePadded::default()).collect(),
+            spare: Mutex::new(spare),
+            holes: AtomicU64::new(0),
+            states: Default::default(),
+        }
+    }
+
+    /// A fresh address of the shard's own extent.
+    pub(super) fn take_own(&self, shard: usize) -> Option<u32> {
+        self.extents[shard].lock().take_fresh()
+    }
+
+    /// The lock of the slow path. Whoever holds a slot of the index does not ask for it.
+    pub(super) fn slow_path(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock()
+    }
+
+    /// An unused address from wherever there is one: spare, returned, other shards.
+    pub(super) fn take_any(&self, shard: usize, spare: &mut Spare) -> Option<u32> {
+        let wanted = (spare.len / (2 * self.extents.len() as u64)).clamp(1, LARGEST_LOAN);
+        {
+            let mut own = self.extents[shard].lock();
+            if own.fresh.is_empty()
+                && let Some(range) = spare.take(wanted)
+            {
+                own.add_fresh(range);
+            }
+            if let Some(ip) = own.take_fresh().or_else(|| own.returned.pop_front()) {
+                return Some(ip);
+            }
+        }
+        for other in &self.extents {
+            let lent = other.lock().lend_fresh();
+            if let Some(range) = lent {
+                let mut own = self.extents[shard].lock();
+                own.add_fresh(range);
+                return own.take_fresh();
+            }
+        }
+        self.extents.iter().find_map(|other| other.lock().returned.pop_front())
+    }
+
+    /// A ticket of the timers that is due at `now`, in any extent. It stays where it is.
+    pub(super) fn due(&self, now: Moment) -> Option<(Ticket, u32)> {
+        self.first(false).filter(|(ticket, _)| ticket.at <= now)
+    }
+
+    /// The address that has been idle longest, in any extent. Its ticket stays where it is.
+    pub(super) fn idle_longest(&self) -> Option<(Ticket, u32)> {
+        self.first(true)
+    }
+
+    fn first(&self, idle: bool) -> Option<(Ticket, u32)> {
+        let firsts = (0..).zip(&self.extents).filter_map(|(home, extent)| {
+            let (at, ip) = extent.lock().tickets(idle).first().copied()?;
+            Some((Ticket { home, idle, at }, ip))
+        });
+        firsts.min_by_key(|(ticket, ip)| (ticket.at, *ip))
+    }
+
+    /// Puts the ticket of a slot in its place. The caller holds the slot.
+    pub(super) fn add(&self, ticket: Ticket, ip: u32) {
+        let mut extent = self.extents[usize::from(ticket.home)].lock();
+        extent.tickets(ticket.idle).insert((ticket.at, ip));
+    }
+
+    /// Moves the ticket of a slot. The caller holds the slot.
+    pub(super) fn replace(&self, old: Ticket, new: Ticket, ip: u32) {
+        let mut extent = self.extents[usize::from(old.home)].lock();
+        extent.tickets(old.idle).remove(&(old.at, ip));
+        if old.home == new.home {
+            extent.tickets(new.idle).insert((new.at, ip));
+        } else {
+            drop(extent);
+            self.add(new, ip);
+        }
+    }
+
+    /// Takes the ticket of a slot away.
+    pub(super) fn remove(&self, ticket: Ticket, ip: u32) {
+        self.extents[usize::from(ticket.home)].lock().tickets(ticket.idle).remove(&(ticket.at, ip));
+    }
+
+    /// The address of a slot that is gone and was never bound.
+    pub(super) fn give_back(&self, home: u16, ip: u32) {
+        self.extents[usize::from(home)].lock().returned.push_back(ip);
+    }
+
+    /// An address was taken by name while it lay in a fresh range.
+    pub(super) fn hole_made(&self) {
+        self.holes.fetch_add(1, Relaxed);
+    }
+
+    /// The hole was reached, or its address is unused again.
+    pub(super) fn hole_closed(&self) {
+        self.holes.fetch_sub(1, Relaxed);
+    }
+
+    /// A slot changed its state; `None` is no slot.
+    pub(super) fn count(&self, from: Option<LeaseState>, to: Option<LeaseState>) {
+        if let Some(from) = from {
+            self.states[from as usize].fetch_sub(1, Relaxed);
+        }
+        if let Some(to) = to {
+            self.states[to as usize].fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn counts(&self) -> PoolCounts {
+        let spare = self.spare.lock();
+        let unused: u64 = self
+            .extents
+            .iter()
+            .map(|extent| extent.lock())
+            .map(|extent| extent.fresh_len + extent.returned.len() as u64)
+            .sum();
+        let state = |state: LeaseState| self.states[state as usize].load(Relaxed);
+        PoolCounts {
+            size: self.size,
+            unused: (unused + spare.len).saturating_sub(self.holes.load(Relaxed)),
+            idle: state(LeaseState::Released) + state(LeaseState::Expired),
+            offered: state(LeaseState::Offered),
+            active: state(LeaseState::Active),
+            declined: state(LeaseState::Declined),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn tickets(&self) -> Vec<(Ticket, u32)> {
+        let mut all = Vec::new();
+        for (home, extent) in (0..).zip(&self.extents) {
+            let extent = extent.lock();
+            all.extend(
+                extent.timers.iter().map(|&(at, ip)| (Ticket { home, idle: false, at }, ip)),
+            );
+            all.extend(extent.idle.iter().map(|&(at, ip)| (Ticket { home, idle: true, at }, ip)));
+        }
+        all
+    }
+}
+
+/// All pools of one configuration, and what else of it the leases need.
+pub(super) struct PoolSet {
+    /// In the order of the configuration: by rising address, none overlaps.
+    pools: Vec<Arc<Pool>>,
+    /// First address, last address, network: by rising address.
+    networks: Vec<(u32, u32, NetworkId)>,
+    reserved: Vec<u32>,
+    pub(super) shards: usize,
+}
+
+impl PoolSet {
+    pub(super) fn empty(shards: usize) -> Self {
+        Self { pools: Vec::new(), networks: Vec::new(), reserved: Vec::new(), shards }
+    }
+
+    /// The pools of a configuration. Those that are as they were are taken over with all they hold;
+    /// for the others `used` gives the used addresses in a range, rising. Also tells which are new.
+    pub(super) fn next(
+        &self,
+        dhcp: &Dhcp,
+        mut used: impl FnMut(Range) -> Vec<u32>,
+    ) -> (Self, Vec<Arc<Pool>>) {
+        let mut reserved: Vec<u32> =
+            dhcp.hosts.iter().flat_map(|host| &host.ips).map(|ip| ip.to_bits()).collect();
+        reserved.sort_unstable();
+        reserved.dedup();
+        let mut networks: Vec<_> = dhcp
+            .subnets
+            .iter()
+            .map(|subnet| {
+                let (low, high) = (subnet.prefix.network(), subnet.prefix.broadcast());
+                (low.to_bits(), high.to_bits(), subnet.network)
+            })
+            .collect();
+        networks.sort_unstable_by_key(|(low, _, _)| *low);
+        let mut new = Vec::new();
+        let pools = dhcp.pools.iter().map(|pool| {
+            let range = (pool.range.0.to_bits(), pool.range.1.to_bits());
+            let inside = reserved.partition_point(|ip| *ip < range.0)
+                ..reserved.partition_point(|ip| *ip <= range.1);
+            let kept = self
+                .containing(range.0)
+                .filter(|old| old.range == range && *old.reserved == reserved[inside.clone()]);
+            Arc::clone(kept.unwrap_or_else(|| {
+                let reserved = reserved[inside.clone()].into();
+                new.push(Arc::new(Pool::new(range, reserved, &used(range), self.shards)));
+                // Just pushed.
+                &new[new.len() - 1]
+            }))
+        });
+        let pools = pools.collect();
+        (Self { pools, networks, reserved, shards: self.shards }, new)
+    }
+
+    fn containing(&self, ip: u32) -> Option<&Arc<Pool>> {
+        let after = self.pools.partition_point(|pool| pool.range.0 <= ip);
+        self.pools[..after].last().filter(|pool| ip <= pool.range.1)
+    }
+
+    /// The pool that manages an address: none where a host owns it.
+    pub(super) fn of(&self, ip: u32) -> Option<&Pool> {
+        let pool = self.containing(ip)?;
+        pool.reserved.binary_search(&ip).is_err().then_some(pool)
+    }
+
+    /// The pool of an id, if the configuration has so many.
+    pub(super) fn get(&self, id: PoolId) -> Option<&Pool> {
+        self.pools.get(id.index()).map(Arc::as_ref)
+    }
+
+    /// Whether an address belongs to one of the pools, and to no host.
+    pub(super) fn permits(&self, ids: &[PoolId], ip: u32) -> bool {
+        self.of(ip).is_some_and(|pool| {
+            ids.iter().any(|id| self.get(*id).is_some_and(|wanted| wanted.range == pool.range))
+        })
+    }
+
+    /// Whether a host owns the address.
+    pub(super) fn is_reserved(&self, ip: u32) -> bool {
+        self.reserved.binary_search(&ip).is_ok()
+    }
+
+    /// The network an address lies in.
+    pub(super) fn network(&self, ip: u32) -> Option<NetworkId> {
+        let after = self.networks.partition_point(|(low, _, _)| *low <= ip);
+        let (_, high, network) = self.networks[..after].last()?;
+        (ip <= *high).then_some(*network)
+    }
+
+    pub(super) fn same_networks(&self, other: &Self) -> bool {
+        self.networks == other.networks
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pools.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Pool> {
+        self.pools.iter().map(Arc::as_ref)
+    }
+}
+
+impl PartialEq for Pool {
+    /// The same pool, not one that is like it.
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+/// Number of addresses in a range.
+fn len((low, high): Range) -> u64 {
+    u64::from(high - low) + 1
+}

@@ -1,0 +1,428 @@
+//! One step after another, by hand.
+
+use super::*;
+
+fn server(pools: &[(&str, &str)], shards: usize) -> (Server, Arc<MemoryStore>) {
+    let store = Arc::new(MemoryStore::default());
+    (Server::start(Site::new(pools, &[]), store.clone(), shards, clock(0)), store)
+}
+
+#[test]
+fn the_order_of_choice() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.0.4")], 1);
+    let first = server.lease(1, 0, HOUR);
+    let second = server.lease(2, 0, HOUR);
+    assert_ne!(first, second);
+    // Its own, though others are free and it asks for another.
+    let again = server.offer(0, 1, Some("10.0.0.4"), 1).unwrap();
+    assert_eq!(again, Offer { ip: first, previous: true });
+    // The hint if it is free.
+    let third = server.offer(0, 3, Some("10.0.0.4"), 1).unwrap();
+    assert_eq!(third, Offer { ip: ip("10.0.0.4"), previous: false });
+    // Not the hint if it is taken, or of no pool.
+    for hint in ["10.0.0.4", "10.0.9.9", "192.0.2.1"] {
+        let fourth = server.offer(0, 4, Some(hint), 1).unwrap();
+        assert_eq!(fourth.ip, ip("10.0.0.3"));
+    }
+    assert_eq!(server.offer(0, 5, None, 1), Err(Refusal::PoolFull));
+    server.check();
+    // The one that has been free longest: 2 released before 1 did.
+    assert!(server.release(0, 2, second, 10));
+    assert!(server.release(0, 1, first, 20));
+    server.committer.run_once(at(20));
+    server.check();
+    assert_eq!(server.offer(0, 5, None, 21).unwrap().ip, second);
+    assert_eq!(server.offer(0, 1, None, 21).unwrap(), Offer { ip: first, previous: true });
+    server.check();
+}
+
+#[test]
+fn an_address_is_unused_again_when_its_offer_came_to_nothing() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.0.1")], 1);
+    server.offer(0, 1, None, 0).unwrap();
+    assert_eq!(server.offer(0, 2, None, 59), Err(Refusal::PoolFull));
+    assert_eq!(server.offer(0, 2, None, 60).unwrap().ip, ip("10.0.0.1"));
+    server.check();
+    let (_, key) = machine(2);
+    let freed = server.shards[0].forget_offer(server.site.network, &key, at(61));
+    assert_eq!(freed, Some(ip("10.0.0.1")));
+    assert_eq!(server.state(ip("10.0.0.1"), 61), None);
+    server.check();
+    assert_eq!(server.leases.pool_counts(PoolId::from_index(0)).unwrap().unused, 1);
+}
+
+#[test]
+fn an_offer_of_a_used_address_that_comes_to_nothing_leaves_it_to_its_client() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.0.1")], 1);
+    let address = server.lease(1, 0, 100);
+    assert_eq!(server.offer(0, 2, None, 100).unwrap(), Offer { ip: address, previous: false });
+    let (_, first) = machine(1);
+    assert_eq!(server.leases.find(server.site.network, &first, at(101)), None);
+    assert_eq!(server.leases.sweep(&clock(161), 100), 1);
+    server.check();
+    let lease = server.leases.find(server.site.network, &first, at(162)).unwrap();
+    assert_eq!((lease.ip, lease.state), (address, LeaseState::Expired));
+    let (_, second) = machine(2);
+    assert_eq!(server.leases.find(server.site.network, &second, at(162)), None);
+    assert_eq!(server.offer(0, 1, None, 162).unwrap(), Offer { ip: address, previous: true });
+}
+
+#[test]
+fn a_retransmitted_request_is_not_written_twice() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.0.9")], 2);
+    let address = server.offer(0, 1, None, 0).unwrap().ip;
+    assert!(server.request(0, 1, address, 0, HOUR));
+    assert!(matches!(server.bind(0, 1, address, 1, HOUR), Bind::AlreadyPending));
+    assert!(matches!(server.bind(1, 1, address, 1, HOUR), Bind::AlreadyPending));
+    assert_eq!(server.completed(0), []);
+    assert_eq!(server.committer.run_once(at(1)), 1);
+    assert_eq!(server.completed(0), [(1, true)]);
+    // A renewal later is another matter.
+    assert!(server.request(0, 1, address, 2, HOUR));
+}
+
+#[test]
+fn a_release_that_overtakes_the_commit_comes_after_it() {
+    let (mut server, store) = server(&[("10.0.0.1", "10.0.0.1")], 2);
+    let address = server.offer(0, 1, None, 0).unwrap().ip;
+    let Bind::Pending(change) = server.bind(0, 1, address, 0, HOUR) else { panic!() };
+    // The release is submitted, even committed, before the bind is.
+    assert!(server.release(1, 1, address, 1));
+    assert_eq!(server.offer(1, 2, None, 1), Err(Refusal::PoolFull));
+    server.committer.run_once(at(1));
+    server.shards[0].submit(change, Some(7), at(1)).unwrap();
+    server.committer.run_once(at(1));
+    assert_eq!(server.completed(0), [(7, true)]);
+    assert_eq!(server.state(address, 1), Some(LeaseState::Released));
+    server.check();
+    let after = Server::start(server.site, store, 1, clock(2));
+    assert_eq!(after.state(address, 2), Some(LeaseState::Released));
+}
+
+#[test]
+fn an_ack_that_waits_is_void_when_another_client_came() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.0.1")], 2);
+    let address = server.offer(0, 1, None, 0).unwrap().ip;
+    let Bind::Pending(change) = server.bind(0, 1, address, 0, HOUR) else { panic!() };
+    assert!(server.release(1, 1, address, 1));
+    server.committer.run_once(at(1));
+    assert_eq!(server.offer(1, 2, None, 2).unwrap().ip, address);
+    assert!(server.request(1, 2, address, 2, HOUR));
+    server.shards[0].submit(change, Some(7), at(2)).unwrap();
+    server.committer.run_once(at(2));
+    assert_eq!(server.completed(0), [(7, false)]);
+    assert_eq!(server.completed(1), [(2, true)]);
+    server.check();
+}
+
+#[test]
+fn declined_addresses_rest() {
+    let (mut server, store) = server(&[("10.0.0.1", "10.0.0.2")], 1);
+    let address = server.lease(1, 0, HOUR);
+    let (_, key) = machine(1);
+    let (_, stranger) = machine(9);
+    let network = server.site.network;
+    let forged = server.shards[0].decline(network, &stranger, address, at(1), at(901));
+    assert!(matches!(forged, Declined::NotHeld));
+    let declined = server.shards[0].decline(network, &key, address, at(1), at(901));
+    let Declined::Quarantined(change) = declined else { panic!("{declined:?}") };
+    server.shards[0].submit(change, None, at(1)).unwrap();
+    server.committer.run_once(at(1));
+    server.check();
+    // Another one for its client, nothing for a third.
+    let other = server.offer(0, 1, Some(&address.to_string()), 2).unwrap().ip;
+    assert_ne!(other, address);
+    assert_eq!(server.offer(0, 3, Some(&address.to_string()), 2), Err(Refusal::PoolFull));
+    assert!(matches!(server.bind(0, 1, address, 2, HOUR), Bind::Refused(Refusal::Quarantined)));
+    // A restart does not end it, time does.
+    let mut after = Server::start(server.site, store, 1, clock(3));
+    assert_eq!(after.state(address, 900), Some(LeaseState::Declined));
+    assert_eq!(after.offer(0, 3, Some(&address.to_string()), 901).unwrap().ip, address);
+    after.check();
+}
+
+#[test]
+fn a_forged_decline_does_not_poison_a_reservation() {
+    let site = Site::new(&[("10.0.0.1", "10.0.0.9")], &["10.0.0.5"]);
+    let mut server = Server::start(site, Arc::new(MemoryStore::default()), 1, clock(0));
+    let address = server.fixed(0, 1, "10.0.0.5", false, 0).unwrap().ip;
+    assert!(server.request(0, 1, address, 0, HOUR));
+    server.committer.run_once(at(0));
+    let (_, key) = machine(1);
+    let network = server.site.network;
+    let declined = server.shards[0].decline(network, &key, address, at(1), at(901));
+    let Declined::Reserved(Some(change)) = declined else { panic!("{declined:?}") };
+    server.shards[0].submit(change, None, at(1)).unwrap();
+    server.committer.run_once(at(1));
+    assert_eq!(server.fixed(0, 1, "10.0.0.5", false, 2).unwrap().ip, address);
+    let declined = server.shards[0].decline(network, &key, address, at(3), at(901));
+    assert!(matches!(declined, Declined::Reserved(None)), "{declined:?}");
+    server.check();
+}
+
+#[test]
+fn reserved_addresses_are_given_to_nobody_else() {
+    let site = Site::new(&[("10.0.0.1", "10.0.0.9")], &["10.0.0.1", "10.0.0.5", "10.0.0.9"]);
+    let mut server = Server::start(site, Arc::new(MemoryStore::default()), 4, clock(0));
+    let mut given = Vec::new();
+    for number in 0..6 {
+        given.push(server.offer(number % 4, number as u32, Some("10.0.0.5"), 0).unwrap().ip);
+    }
+    assert!(["10.0.0.1", "10.0.0.5", "10.0.0.9"].iter().all(|kept| !given.contains(&ip(kept))));
+    assert_eq!(server.offer(0, 6, None, 0), Err(Refusal::PoolFull));
+    server.check();
+    // Its owner's other identity takes it over only where that is said to be right.
+    assert_eq!(server.fixed(0, 10, "10.0.0.5", false, 0).unwrap().ip, ip("10.0.0.5"));
+    assert!(server.request(0, 10, ip("10.0.0.5"), 0, HOUR));
+    assert_eq!(server.fixed(1, 11, "10.0.0.5", true, 1), Err(Refusal::HeldByOther));
+    server.committer.run_once(at(0));
+    assert_eq!(server.fixed(1, 11, "10.0.0.5", false, 1), Err(Refusal::HeldByOther));
+    assert_eq!(server.fixed(1, 11, "10.0.0.5", true, 1).unwrap().ip, ip("10.0.0.5"));
+    assert!(server.request(1, 11, ip("10.0.0.5"), 1, HOUR));
+    assert!(matches!(
+        server.bind(0, 10, ip("10.0.0.5"), 2, HOUR),
+        Bind::Refused(Refusal::HeldByOther)
+    ));
+    server.check();
+}
+
+#[test]
+fn a_full_disk_withholds_every_ack_and_undoes_every_lease() {
+    let (mut server, store) = server(&[("10.0.0.1", "10.0.0.9")], 1);
+    let old = server.lease(1, 0, 100);
+    store.set_failing(true);
+    let new = server.offer(0, 2, None, 10).unwrap().ip;
+    assert!(server.request(0, 2, new, 10, HOUR));
+    assert!(server.request(0, 1, old, 10, HOUR));
+    server.committer.run_once(at(10));
+    let mut answers = server.completed(0);
+    answers.sort_unstable();
+    assert_eq!(answers, [(1, false), (2, false)]);
+    server.check();
+    // The renewal did not happen; the offer is still good.
+    assert_eq!(server.leases.at(old, at(11)).unwrap().expires, at(100));
+    assert_eq!(server.state(new, 11), Some(LeaseState::Offered));
+    assert_eq!(server.state(old, 101), Some(LeaseState::Expired));
+    // While it lasts, every request fails, and nothing else stops.
+    for second in 12..20 {
+        assert!(server.request(0, 2, new, second, HOUR));
+        server.committer.run_once(at(second));
+        assert_eq!(server.completed(0), [(2, false)]);
+    }
+    store.set_failing(false);
+    assert!(server.request(0, 2, new, 30, HOUR));
+    server.committer.run_once(at(30));
+    assert_eq!(server.completed(0), [(2, true)]);
+    server.check();
+    let after = Server::start(server.site, store, 1, clock(31));
+    assert_eq!(after.state(new, 31), Some(LeaseState::Active));
+    assert_eq!(after.leases.at(old, at(31)).unwrap().expires, at(100));
+}
+
+#[test]
+fn a_quarantine_holds_even_if_it_cannot_be_written() {
+    let (mut server, store) = server(&[("10.0.0.1", "10.0.0.1")], 1);
+    let address = server.offer(0, 1, None, 0).unwrap().ip;
+    store.set_failing(true);
+    let change = server.shards[0].quarantine(address, at(900)).unwrap();
+    server.shards[0].submit(change, None, at(0)).unwrap();
+    server.committer.run_once(at(0));
+    assert_eq!(server.offer(0, 2, None, 1), Err(Refusal::PoolFull));
+    server.check();
+    assert_eq!(server.offer(0, 2, None, 900).unwrap().ip, address);
+    server.check();
+}
+
+#[test]
+fn what_cannot_be_read_is_in_quarantine() {
+    let store = Arc::new(MemoryStore::default());
+    store.put_raw(ip("10.0.0.1"), &[99, 1, 2, 3]);
+    let site = Site::new(&[("10.0.0.1", "10.0.0.1")], &[]);
+    let mut server = Server::start(site, store, 1, clock(0));
+    assert_eq!(server.leases.corrupt_records(), 1);
+    assert_eq!(server.offer(0, 1, None, HOUR - 1), Err(Refusal::PoolFull));
+    assert_eq!(server.offer(0, 1, None, HOUR).unwrap().ip, ip("10.0.0.1"));
+    server.check();
+}
+
+#[test]
+fn a_reload_keeps_every_lease() {
+    let (mut server, store) = server(&[("10.0.0.1", "10.0.0.9")], 3);
+    let kept = server.lease(1, 0, HOUR);
+    let offered = server.offer(1, 2, None, 0).unwrap().ip;
+    // The pool moves; the subnet changes its place among the networks.
+    let mut next = Site::new(&[("10.0.1.1", "10.0.1.9")], &[]);
+    let other = NetworkId::from_index(1);
+    next.dhcp.networks.insert(0, next.dhcp.networks[0].clone());
+    next.dhcp.subnets[0].network = other;
+    next.network = other;
+    server.leases.reconfigure(&next.dhcp);
+    server.site = next;
+    server.check();
+    let (_, key) = machine(1);
+    assert_eq!(server.leases.find(other, &key, at(1)).unwrap().ip, kept);
+    assert!(matches!(server.bind(2, 2, offered, 1, HOUR), Bind::Pending(_)));
+    // Outside the pools now, so the next offer is inside.
+    assert!(server.offer(0, 1, None, 2).unwrap().ip >= ip("10.0.1.1"));
+    // And back; what is used stays used.
+    let back = Site::new(&[("10.0.0.1", "10.0.0.9")], &[]);
+    server.leases.reconfigure(&back.dhcp);
+    server.site = back;
+    server.check();
+    let mut given: Vec<_> =
+        (10..17).map(|number| server.offer(0, number, None, 3).unwrap().ip).collect();
+    given.extend([kept, offered]);
+    given.sort_unstable();
+    given.dedup();
+    assert_eq!(given.len(), 9);
+    assert_eq!(server.offer(0, 20, None, 3), Err(Refusal::PoolFull));
+    // No subnet at all: kept, not served.
+    server.leases.reconfigure(&Dhcp::default());
+    assert_eq!(server.leases.at(kept, at(4)).unwrap().network, None);
+    assert_eq!(server.leases.find(server.site.network, &key, at(4)), None);
+    drop(store);
+}
+
+#[test]
+fn a_pool_smaller_than_the_number_of_shards_is_given_whole() {
+    for shards in [1, 2, 3, 8] {
+        let (mut server, store) = server(&[("10.0.0.1", "10.0.0.5")], shards);
+        let mut given: Vec<_> = (0..5)
+            .map(|number| server.offer((number as usize * 5) % shards, number, None, 0).unwrap().ip)
+            .collect();
+        for (number, address) in (0..).zip(given.clone()) {
+            assert!(server.request(0, number, address, 0, HOUR));
+        }
+        server.committer.run_once(at(0));
+        server.check();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 5);
+        assert_eq!(server.offer(0, 9, None, 1), Err(Refusal::PoolFull));
+        // Again with another number of shards: all leases are there, and one that is released on
+        // one shard is given by another.
+        let mut after = Server::start(server.site, store, shards + 3, clock(2));
+        after.check();
+        assert_eq!(after.offer(0, 9, None, 2), Err(Refusal::PoolFull));
+        let lease = after.leases.find(after.site.network, &machine(3).1, at(2)).unwrap();
+        assert!(after.release(0, 3, lease.ip, 3));
+        after.committer.run_once(at(3));
+        assert_eq!(after.offer(shards + 2, 9, None, 3).unwrap().ip, lease.ip);
+        after.check();
+    }
+}
+
+#[test]
+fn infinite_leases_never_end() {
+    let (mut server, store) = server(&[("10.0.0.1", "10.0.0.1")], 1);
+    let address = server.offer(0, 1, None, 0).unwrap().ip;
+    let (hardware, key) = machine(1);
+    let network = server.site.network;
+    let client = Client { network, key: &key, hardware, notes: Said::default() };
+    let Bind::Pending(change) = server.shards[0].bind(&client, address, at(0), Moment::NEVER)
+    else {
+        panic!()
+    };
+    server.shards[0].submit(change, Some(1), at(0)).unwrap();
+    server.committer.run_once(at(0));
+    let years = 100 * 365 * 24 * HOUR;
+    server.leases.sweep(&clock(years), 100);
+    assert_eq!(server.offer(0, 2, None, years), Err(Refusal::PoolFull));
+    let boot = BootId([2; 16]);
+    let after = Clock { now: at(5), wall: 1_800_000_000 + years, boot };
+    let mut after = Server::start(server.site, store, 1, after);
+    assert_eq!(after.offer(0, 2, None, 6), Err(Refusal::PoolFull));
+    assert_eq!(after.offer(0, 1, None, 6).unwrap(), Offer { ip: address, previous: true });
+}
+
+#[test]
+fn what_another_server_gave_is_not_given_again() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.0.2")], 1);
+    let mine = server.lease(1, 0, HOUR);
+    let (hardware, client) = machine(7);
+    let foreign = |address| Lease {
+        ip: address,
+        network: None,
+        client: client.clone(),
+        hardware,
+        state: LeaseState::Active,
+        starts: at(0),
+        expires: at(HOUR),
+        notes: None,
+    };
+    assert_eq!(server.leases.apply_foreign(foreign(mine), at(1)), Err(LeaseState::Active));
+    assert_eq!(server.leases.apply_foreign(foreign(ip("10.0.0.2")), at(1)), Ok(()));
+    server.check();
+    assert_eq!(server.offer(0, 2, None, 2), Err(Refusal::PoolFull));
+    assert_eq!(server.offer(0, 7, None, 2).unwrap(), Offer { ip: ip("10.0.0.2"), previous: true });
+    assert!(server.request(0, 7, ip("10.0.0.2"), 2, HOUR));
+}
+
+#[test]
+fn a_lone_lease_is_written_though_its_shard_is_never_dry() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.0.9")], 2);
+    let address = server.offer(0, 1, None, 0).unwrap().ip;
+    assert!(server.request(0, 1, address, 0, HOUR));
+    assert!(!server.leases.queue.is_closed());
+    server.shards[1].kick(true);
+    assert!(!server.leases.queue.is_closed());
+    server.shards[0].kick(false);
+    assert!(!server.leases.queue.is_closed());
+    server.shards[0].kick(false);
+    assert!(server.leases.queue.is_closed());
+    server.committer.run_once(at(0));
+    assert!(!server.leases.queue.is_closed());
+    // And at once when it is dry.
+    let address = server.offer(1, 2, None, 0).unwrap().ip;
+    assert!(server.request(1, 2, address, 0, HOUR));
+    server.shards[1].kick(true);
+    assert!(server.leases.queue.is_closed());
+}
+
+#[test]
+fn a_full_queue_undoes_the_change() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.255.1")], 1);
+    let mut refused = 0;
+    for number in 0..20_000 {
+        let address = server.offer(0, number, None, 0).unwrap().ip;
+        let Bind::Pending(change) = server.bind(0, number, address, 0, HOUR) else { panic!() };
+        if server.shards[0].submit(change, Some(number.into()), at(0)).is_err() {
+            assert_eq!(server.state(address, 0), Some(LeaseState::Offered));
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 20_000 - queue::SHARD_LIMIT);
+    server.check();
+    while server.committer.run_once(at(0)) > 0 {}
+    assert!(server.completed(0).iter().all(|(_, written)| *written));
+    server.check();
+}
+
+#[test]
+fn a_page_of_leases_comes_by_address() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.0.9")], 1);
+    let given: Vec<_> = (0..5).map(|number| server.lease(number, 0, HOUR)).collect();
+    let page = |from: &str, limit| {
+        let page = server.leases.page(ip(from), limit, at(1));
+        page.into_iter().map(|lease| lease.ip).collect::<Vec<_>>()
+    };
+    assert_eq!(page("0.0.0.0", 2), given[..2]);
+    assert_eq!(page("10.0.0.3", 10), given[2..]);
+    assert!(page("10.0.0.9", 10).is_empty());
+}
+
+#[test]
+fn a_person_may_end_a_lease() {
+    let (mut server, store) = server(&[("10.0.0.1", "10.0.0.9")], 1);
+    let address = server.lease(1, 0, HOUR);
+    let Server { leases, committer, site, .. } = server;
+    let thread = committer.spawn(|| at(1)).unwrap();
+    assert_eq!(leases.release(ip("10.0.0.9"), at(1)), Ok(None));
+    let lease = leases.release(address, at(1)).unwrap().unwrap();
+    assert_eq!(lease.state, LeaseState::Released);
+    store.set_failing(true);
+    assert_eq!(leases.release(address, at(1)), Ok(None));
+    drop(thread);
+    let after = Server::start(site, store.clone(), 1, clock(2));
+    assert_eq!(after.state(address, 2), Some(LeaseState::Released));
+}
