@@ -18,6 +18,13 @@ pub(super) struct Pending {
     pub(super) version: u64,
 }
 
+impl Pending {
+    /// A change that has nothing to write: an offer ended, of which the disk knows nothing.
+    pub(super) fn nothing(ip: u32) -> Self {
+        Self { ip, version: 0 }
+    }
+}
+
 /// For whom, and until when, an address is to be held.
 #[derive(Copy, Clone)]
 pub(super) struct Hold<'a> {

@@ -83,9 +83,8 @@ pub enum Declined {
     /// Nobody gets the address until the time given: submit the change without a token.
     Quarantined(Change),
     /// The address is reserved for a host. A DECLINE is easily forged, so it does not poison the
-    /// reservation; the client's lease on it has ended, and if there was one on disk, that is a
-    /// change to submit.
-    Reserved(Option<Change>),
+    /// reservation; the client's lease on it has ended, and the change says so.
+    Reserved(Change),
     /// The client does not hold the address: forged or late, nothing happened.
     NotHeld,
 }
@@ -199,7 +198,8 @@ impl ShardLeases {
             if !held {
                 return Declined::NotHeld;
             }
-            return Declined::Reserved(table.release(&pools, Some(&who), ip, now).map(Change));
+            let change = table.release(&pools, Some(&who), ip, now);
+            return Declined::Reserved(Change(change.unwrap_or(Pending::nothing(ip.to_bits()))));
         }
         match table.quarantine(&pools, Some(&who), ip, until) {
             Some(change) => Declined::Quarantined(Change(change)),

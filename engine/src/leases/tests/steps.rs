@@ -151,12 +151,15 @@ fn a_forged_decline_does_not_poison_a_reservation() {
     let (_, key) = machine(1);
     let network = server.site.network;
     let declined = server.shards[0].decline(network, &key, address, at(1), at(901));
-    let Declined::Reserved(Some(change)) = declined else { panic!("{declined:?}") };
+    let Declined::Reserved(change) = declined else { panic!("{declined:?}") };
     server.shards[0].submit(change, None, at(1)).unwrap();
     server.committer.run_once(at(1));
     assert_eq!(server.fixed(0, 1, "10.0.0.5", false, 2).unwrap().ip, address);
     let declined = server.shards[0].decline(network, &key, address, at(3), at(901));
-    assert!(matches!(declined, Declined::Reserved(None)), "{declined:?}");
+    let Declined::Reserved(change) = declined else { panic!("{declined:?}") };
+    server.shards[0].submit(change, None, at(3)).unwrap();
+    server.committer.run_once(at(3));
+    assert_eq!(server.fixed(0, 1, "10.0.0.5", false, 4).unwrap().ip, address);
     server.check();
 }
 
