@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bootstorm_net::Drops;
+use bootstorm_protocols::dhcpv4::{MessageType, ParseError};
 use crossbeam::utils::CachePadded;
 
 /// A number that only grows. One writer, any number of readers.
@@ -182,6 +183,10 @@ pub const MESSAGE_TYPES: usize = 19;
 /// Room for the reasons why requests are not answered.
 pub const REASONS: usize = 32;
 
+/// The names of [`ShardMetrics::parse_errors`], in its order.
+pub const PARSE_ERRORS: [&str; 7] =
+    ["too-short", "too-long", "op", "hardware-length", "overrun", "overload", "message-type"];
+
 /// The names of [`ShardMetrics::drops`], in its order.
 pub const DROPS: [&str; 10] = [
     "truncated",
@@ -205,8 +210,8 @@ pub struct ShardMetrics {
     pub replies: Counters<MESSAGE_TYPES>,
     /// Requests that were not answered, by reason.
     pub silences: Counters<REASONS>,
-    /// Datagrams that are not DHCP messages, by what is wrong with them.
-    pub parse_errors: Counters<REASONS>,
+    /// Datagrams that are not DHCP messages, by [`PARSE_ERRORS`].
+    pub parse_errors: Counters<{ PARSE_ERRORS.len() }>,
     /// Datagrams and replies lost or held up, by [`DROPS`]. Totals of the packet engine.
     pub drops: Counters<{ DROPS.len() }>,
     /// What the kernel dropped at sockets of this shard: its exact count, and the count of steered sockets that
@@ -225,6 +230,29 @@ pub struct ShardMetrics {
 }
 
 impl ShardMetrics {
+    /// Counts a datagram that is no DHCP message.
+    pub fn count_parse_error(&self, error: &ParseError) {
+        self.parse_errors.increment(match error {
+            ParseError::TooShort(_) => 0,
+            ParseError::TooLong(_) => 1,
+            ParseError::Op(_) => 2,
+            ParseError::HardwareLength(_) => 3,
+            ParseError::Overrun { .. } => 4,
+            ParseError::Overload => 5,
+            ParseError::MessageType(_) => 6,
+        });
+    }
+
+    /// Counts a DHCP message received.
+    pub fn count_received(&self, kind: Option<MessageType>) {
+        self.received.increment(message_index(kind));
+    }
+
+    /// Counts a DHCP reply handed to the kernel.
+    pub fn count_reply(&self, kind: Option<MessageType>) {
+        self.replies.increment(message_index(kind));
+    }
+
     /// Takes over the totals that the shard's packet engine counts.
     pub fn record_drops(&self, drops: &Drops) {
         let totals = [
@@ -254,6 +282,11 @@ impl ShardMetrics {
             ..Drops::default()
         }
     }
+}
+
+/// Option 53's number; 0 is BOOTP.
+fn message_index(kind: Option<MessageType>) -> usize {
+    kind.map_or(0, |kind| usize::from(kind.code()))
 }
 
 /// What the TFTP transfers of one shard count.

@@ -17,6 +17,7 @@ use bootstorm_protocols::dhcpv4::{
 use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 
 use crate::config::OtherServers;
+use crate::leases::Hardware;
 
 /// The longest that the first start waits.
 pub const START_PATIENCE: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ pub struct ForeignServer {
     /// The address its OFFER came from: its own, or that of a relay agent or router.
     pub source: Ipv4Addr,
     /// The hardware address its OFFER came from.
-    pub mac: [u8; 6],
+    pub mac: Hardware,
     /// The address it offered.
     pub offered: Ipv4Addr,
     /// The next server it named (siaddr); unspecified when none.
@@ -53,12 +54,8 @@ pub struct ForeignServer {
 
 impl fmt::Display for ForeignServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.mac;
-        write!(
-            f,
-            "{} on {} ({a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}) offers {}",
-            self.server, self.interface, self.offered
-        )
+        let Self { server, interface, mac, offered, .. } = self;
+        write!(f, "{server} on {interface} ({mac}) offers {offered}")
     }
 }
 
@@ -245,7 +242,7 @@ impl<'i> Question<'i> {
             interface: self.interface.name.clone(),
             server,
             source,
-            mac: addresses.src_mac,
+            mac: Hardware::ethernet(addresses.src_mac),
             offered: offer.yiaddr(),
             next_server: offer.siaddr(),
             boot_file: boot_file.escape_ascii().to_string(),
@@ -332,7 +329,10 @@ mod tests {
         let other = Ipv4Addr::new(192, 0, 2, 1);
         let found =
             question.answer(&reply(&question, MessageType::Offer, Some(other)), &[]).unwrap();
-        assert_eq!((found.server, found.source, found.mac), (other, SERVER, SERVER_MAC));
+        assert_eq!(
+            (found.server, found.source, found.mac),
+            (other, SERVER, Hardware::ethernet(SERVER_MAC))
+        );
         assert_eq!((&*found.interface, &*found.boot_file), ("eth1", "other.0"));
         assert_eq!(found.offered, Ipv4Addr::new(10, 1, 0, 55));
         let nameless = question.answer(&reply(&question, MessageType::Offer, None), &[]).unwrap();

@@ -3,7 +3,8 @@
 use std::fmt::{Display, Write};
 
 use super::status::Running;
-use crate::metrics::{Counters, DROPS, Histogram, ShardMetrics};
+use crate::dhcp::Silence;
+use crate::metrics::{Counters, DROPS, Histogram, PARSE_ERRORS, ShardMetrics};
 
 /// The media type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -87,17 +88,18 @@ fn dhcp(page: &mut Page, running: &Running) {
     }
     page.counter(
         "bootstorm_dhcp_silences_total",
-        "Requests that were not answered, and should not be.",
+        "Requests that were not answered, and should not be, by reason.",
     );
+    let reasons: Vec<&str> = Silence::ALL.iter().map(|silence| silence.name()).collect();
     for (shard, metrics) in shards() {
-        page.sample(&[("shard", &shard)], metrics.silences.total());
+        page.counts(&shard, "reason", &reasons, &metrics.silences);
     }
     page.counter(
         "bootstorm_dhcp_malformed_total",
-        "Datagrams on the server port that are no DHCP messages.",
+        "Datagrams on the server port that are no DHCP messages, by what is wrong with them.",
     );
     for (shard, metrics) in shards() {
-        page.sample(&[("shard", &shard)], metrics.parse_errors.total());
+        page.counts(&shard, "error", &PARSE_ERRORS, &metrics.parse_errors);
     }
     page.counter("bootstorm_drops_total", "Datagrams and replies lost or held up, by reason.");
     for (shard, metrics) in shards() {

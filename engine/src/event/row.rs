@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bootstorm_protocols::dhcpv4::pxe::Architecture;
 use serde::{Deserialize, Serialize};
 
 use super::{BootEvent, Detail};
@@ -73,7 +74,7 @@ impl Row {
         match event.detail {
             Detail::None => {}
             Detail::Client { architecture, stage } => {
-                row.arch = architecture.map(|code| code.to_string());
+                row.arch = architecture.map(|code| Architecture::from_code(code).to_string());
                 row.stage = given(stage);
             }
             Detail::Answer { file, lease_seconds } => {
