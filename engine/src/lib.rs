@@ -10,3 +10,4 @@ pub mod metrics;
 pub mod privileges;
 pub mod probe;
 pub mod signals;
+pub mod tftp;

@@ -306,6 +306,8 @@ pub struct TftpMetrics {
     pub retransmits: Counter,
     /// Transfers under way.
     pub active: Gauge,
+    /// Why requests and transfers did not end with a file, by reason.
+    pub reasons: Counters<REASONS>,
 }
 
 /// What the committer of leases counts. It is the only writer.

@@ -187,6 +187,16 @@ impl Sender {
         Ok(())
     }
 
+    /// What was sent since the last ACK did not leave this host: it becomes pending again.
+    pub fn resend(&mut self) {
+        self.go_back();
+    }
+
+    /// Highest block ever sent, 0 when none was.
+    pub fn sent_until(&self) -> u64 {
+        self.sent_until
+    }
+
     /// Highest block that the client has acknowledged.
     pub fn acked(&self) -> u64 {
         self.acked

@@ -1,0 +1,220 @@
+//! A file as it travels: blocks with their headers, one behind the other, as they are sent.
+//!
+//! ```text
+//!   chunk: | 0 3 | n | data ... | 0 3 | n + 1 | data ... |     a window is one range of it
+//! ```
+//! What is sent is the same for every client that asked for the same file in the same [`Shape`], so it is made once.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+
+use bootstorm_protocols::tftp::netascii::Encoder;
+use bootstorm_protocols::tftp::{DATA_HEADER_LEN, Mode, Rollover, data_header};
+
+/// Bytes of a chunk, about: what is read, framed and forgotten at once.
+const CHUNK_LEN: u64 = 1 << 20;
+/// Chunks begin where windows of a power of two up to this many blocks begin, so that a window is one range.
+const ALIGNMENT: u64 = 64;
+/// Bytes read from the file in one call.
+const READ_LEN: usize = 256 << 10;
+
+/// What of a transfer changes the bytes that are sent.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Shape {
+    pub(super) blksize: u16,
+    pub(super) mode: Mode,
+    pub(super) rollover: Rollover,
+}
+
+impl Shape {
+    /// Bytes of a full block with its header.
+    pub(super) fn frame_len(&self) -> u64 {
+        u64::from(self.blksize) + DATA_HEADER_LEN as u64
+    }
+
+    /// Blocks of a chunk.
+    pub(super) fn chunk_blocks(&self) -> u64 {
+        let blocks = (CHUNK_LEN / self.frame_len()).max(1);
+        if blocks > ALIGNMENT { blocks - blocks % ALIGNMENT } else { blocks }
+    }
+
+    /// The number of the last block of `len` bytes: it is shorter than the others, and may be empty.
+    pub(super) fn last_block(&self, len: u64) -> u64 {
+        len / u64::from(self.blksize) + 1
+    }
+
+    /// The most bytes that a file of `len` bytes becomes.
+    pub(super) fn longest(&self, len: u64) -> u64 {
+        match self.mode {
+            Mode::Octet => len,
+            Mode::Netascii => len.saturating_mul(2),
+        }
+    }
+}
+
+/// Where in the file a chunk begins.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Start {
+    pub(super) offset: u64,
+    /// A line end may be cut by the border.
+    pub(super) encoder: Encoder,
+}
+
+/// A framed piece of a file.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) bytes: Vec<u8>,
+    /// The number of the last block if it is in this chunk.
+    pub(super) last: Option<u64>,
+    /// Where the next chunk begins.
+    pub(super) next: Start,
+}
+
+/// Frames the chunk that begins with block `first`, at `start` in the file.
+pub(super) fn frame(file: &File, shape: Shape, first: u64, start: Start) -> io::Result<Chunk> {
+    let mut source = Source {
+        input: BufReader::with_capacity(READ_LEN, At { file, offset: start.offset }),
+        mode: shape.mode,
+        next: start,
+    };
+    let blocks = shape.chunk_blocks();
+    // A chunk is at most about CHUNK_LEN, or one block of 64 KiB.
+    let room = blocks.saturating_mul(shape.frame_len());
+    let left = shape.longest(file.metadata()?.len().saturating_sub(start.offset));
+    let mut bytes = Vec::with_capacity(room.min(left + left / 8 + shape.frame_len()) as usize);
+    let mut last = None;
+    for block in first..first + blocks {
+        bytes.extend_from_slice(&data_header(block, shape.rollover));
+        let data_at = bytes.len();
+        bytes.resize(data_at + usize::from(shape.blksize), 0);
+        let filled = source.fill(bytes.get_mut(data_at..).unwrap_or_default())?;
+        if filled < usize::from(shape.blksize) {
+            bytes.truncate(data_at + filled);
+            last = Some(block);
+            break;
+        }
+    }
+    bytes.shrink_to_fit();
+    Ok(Chunk { bytes, last, next: source.next })
+}
+
+/// The file's bytes as they are sent.
+struct Source<'f> {
+    input: BufReader<At<'f>>,
+    mode: Mode,
+    next: Start,
+}
+
+impl Source<'_> {
+    /// Fills `output`; less only at the end of the file.
+    fn fill(&mut self, mut output: &mut [u8]) -> io::Result<usize> {
+        let wanted = output.len();
+        while !output.is_empty() {
+            let input = io::BufRead::fill_buf(&mut self.input)?;
+            let (taken, written) = match self.mode {
+                Mode::Netascii => self.next.encoder.encode(input, output),
+                Mode::Octet => {
+                    let len = input.len().min(output.len());
+                    output[..len].copy_from_slice(&input[..len]);
+                    (len, len)
+                }
+            };
+            if written == 0 {
+                break;
+            }
+            io::BufRead::consume(&mut self.input, taken);
+            self.next.offset += taken as u64;
+            output = output.get_mut(written..).unwrap_or_default();
+        }
+        Ok(wanted - output.len())
+    }
+}
+
+/// Reads a file from an offset without moving anybody else's.
+struct At<'f> {
+    file: &'f File,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read_at(buf, self.offset)?;
+        self.offset += len as u64;
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    fn shape(blksize: u16, mode: Mode) -> Shape {
+        Shape { blksize, mode, rollover: Rollover::ToZero }
+    }
+
+    /// Frames all chunks and takes them apart again.
+    fn blocks(file: &File, shape: Shape) -> Vec<(u16, Vec<u8>)> {
+        let (mut first, mut start, mut all) = (1, Start::default(), Vec::new());
+        loop {
+            let chunk = frame(file, shape, first, start).unwrap();
+            for block in chunk.bytes.chunks(shape.frame_len() as usize) {
+                assert_eq!(block[..2], [0, 3]);
+                all.push((u16::from_be_bytes([block[2], block[3]]), block[4..].to_vec()));
+            }
+            if let Some(last) = chunk.last {
+                assert_eq!(last, all.len() as u64);
+                return all;
+            }
+            first += shape.chunk_blocks();
+            start = chunk.next;
+        }
+    }
+
+    #[test]
+    fn every_file_ends_with_a_short_block() {
+        for len in [0, 1, 511, 512, 513, 1024, 3_000_000] {
+            let bytes: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
+            for blksize in [512, 1468, 65_464] {
+                let shape = shape(blksize, Mode::Octet);
+                let blocks = blocks(&file(&bytes), shape);
+                assert_eq!(blocks.len() as u64, shape.last_block(len as u64));
+                let (numbers, data): (Vec<u16>, Vec<Vec<u8>>) = blocks.into_iter().unzip();
+                assert!(numbers.iter().enumerate().all(|(at, &number)| number == at as u16 + 1));
+                assert!(data.concat() == bytes);
+                assert!(data.last().unwrap().len() < usize::from(blksize));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_wrap_inside_a_chunk() {
+        let blocks = blocks(&file(&vec![7; 8 * 66_000]), shape(8, Mode::Octet));
+        assert_eq!(blocks[65_534].0, 65_535);
+        assert_eq!(blocks[65_535].0, 0);
+        assert_eq!(blocks[65_536].0, 1);
+    }
+
+    #[test]
+    fn netascii_goes_on_across_chunks() {
+        let text = "line\n\r".repeat(400_000);
+        let blocks = blocks(&file(text.as_bytes()), shape(1001, Mode::Netascii));
+        let data: Vec<u8> = blocks.into_iter().flat_map(|(_, data)| data).collect();
+        assert!(data == "line\r\n\r\0".repeat(400_000).as_bytes());
+    }
+
+    #[test]
+    fn windows_of_64_do_not_cross_chunks() {
+        for blksize in [8, 512, 1024, 1428, 1468, 8192] {
+            assert_eq!(shape(blksize, Mode::Octet).chunk_blocks() % 64, 0, "{blksize}");
+        }
+        assert_eq!(shape(65_464, Mode::Octet).chunk_blocks(), 16);
+    }
+}

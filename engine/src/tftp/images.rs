@@ -1,0 +1,547 @@
+//! Framed files that all transfers of all shards share, in chunks, within a budget.
+//!
+//! An image is one version of one file in one [`Shape`]. Its chunks are framed when the first transfer comes to them and stay until the
+//! budget needs their place, longest unused first; a file larger than the budget streams through it. A transfer that finds its
+//! chunk gone asks for it again. Whether the file is still the same is checked around every read, so an image never mixes two versions.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use bootstorm_net::SharedBytes;
+use bootstorm_protocols::tftp::Mode;
+use parking_lot::Mutex;
+use rustix::fs::{Stat, fstat};
+
+use super::frame::{Shape, Start, frame};
+use super::loader::Door;
+
+/// Images kept open; each has a file descriptor.
+const MAX_IMAGES: usize = 512;
+
+/// Which version of which file. The change time is part of it, for the modification time can be set by hand.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+impl Identity {
+    fn new(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
+    /// The bytes may be others. A file that was only renamed over or unlinked has a new change time and the old bytes.
+    fn differs(&self, other: &Self) -> bool {
+        (self.size, self.modified) != (other.size, other.modified)
+    }
+}
+
+type Key = (Identity, Shape);
+
+/// Why an image can give no more chunks.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Failure {
+    /// The file was written to since it was opened.
+    Changed,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// One version of one file, framed in one shape.
+#[derive(Debug)]
+pub(super) struct Image {
+    file: File,
+    key: Key,
+    slots: Box<[Slot]>,
+    /// The last block; 0 while it is unknown.
+    last: AtomicU64,
+    /// 0, or a [`Failure`].
+    failure: AtomicU8,
+    loading: Mutex<Loading>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    chunk: ArcSwapOption<Vec<u8>>,
+    /// When it was used last, by [`Images::tick`].
+    used: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Loading {
+    /// Chunks asked for and not there yet.
+    asked: Vec<usize>,
+    waiting: Vec<Arc<Door>>,
+    /// Where each chunk begins, as far as that is known; for octet it can be computed.
+    starts: Vec<Start>,
+}
+
+/// What [`Image::window`] finds.
+#[derive(Debug)]
+pub(super) enum Window {
+    /// These blocks, ready to be sent.
+    Found { bytes: SharedBytes, blocks: u64 },
+    /// This chunk is not in memory.
+    Missing(usize),
+}
+
+impl Image {
+    fn new(file: File, key: Key) -> Self {
+        let (identity, shape) = key;
+        let most = shape.last_block(shape.longest(identity.size));
+        let chunks = most.div_ceil(shape.chunk_blocks());
+        Self {
+            file,
+            key,
+            slots: (0..chunks).map(|_| Slot::default()).collect(),
+            last: AtomicU64::new(if shape.mode == Mode::Octet { most } else { 0 }),
+            failure: AtomicU8::new(0),
+            loading: Mutex::new(Loading { starts: vec![Start::default()], ..Loading::default() }),
+        }
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        self.key.1
+    }
+
+    /// Bytes that a transfer sends, where that is known in advance.
+    pub(super) fn size(&self) -> Option<u64> {
+        (self.shape().mode == Mode::Octet).then_some(self.key.0.size)
+    }
+
+    /// The number of the last block, as soon as it is known.
+    pub(super) fn last(&self) -> Option<u64> {
+        Some(self.last.load(Ordering::Acquire)).filter(|&last| last > 0)
+    }
+
+    /// Why missing chunks will not come.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        match self.failure.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(Failure::Changed),
+            _ => Some(Failure::Unreadable),
+        }
+    }
+
+    /// The blocks from `first` on, at most `count`, as far as they lie in one piece. `tick` is the time of the caller's batch in [`Images::tick`].
+    pub(super) fn window(&self, first: u64, count: u64, tick: u64) -> Window {
+        let shape = self.shape();
+        let index = ((first - 1) / shape.chunk_blocks()) as usize;
+        let slot = self.slots.get(index);
+        let Some(chunk) = slot.and_then(|slot| slot.chunk.load_full()) else {
+            return Window::Missing(index);
+        };
+        if let Some(slot) = slot {
+            slot.used.store(tick, Ordering::Relaxed);
+        }
+        let frame_len = shape.frame_len();
+        let from = (first - 1) % shape.chunk_blocks() * frame_len;
+        let until = (from + count * frame_len).min(chunk.len() as u64);
+        let blocks = until.saturating_sub(from).div_ceil(frame_len);
+        match SharedBytes::new(chunk, from as usize..until as usize) {
+            Some(bytes) if blocks > 0 => Window::Found { bytes, blocks },
+            _ => Window::Missing(index),
+        }
+    }
+
+    /// Whether the chunk behind that of block `first` exists and is not in memory.
+    pub(super) fn lacks_next(&self, first: u64) -> Option<usize> {
+        let shape = self.shape();
+        let next = ((first - 1) / shape.chunk_blocks()) as usize + 1;
+        let exists = self.last().is_some_and(|last| next as u64 * shape.chunk_blocks() < last);
+        (exists && self.slots.get(next)?.chunk.load().is_none()).then_some(next)
+    }
+
+    /// Notes that somebody wants a chunk. Returns whether it has to be loaded now: false when it is there or asked for.
+    pub(super) fn ask(&self, index: usize, door: Option<&Arc<Door>>) -> bool {
+        let mut loading = self.loading.lock();
+        let there = self.slots.get(index).is_none_or(|slot| slot.chunk.load().is_some());
+        if let Some(door) = door {
+            if there || self.failure().is_some() {
+                // It came between the look and the question.
+                door.ring();
+                return false;
+            }
+            if !loading.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, door)) {
+                loading.waiting.push(Arc::clone(door));
+            }
+        }
+        if there || loading.asked.contains(&index) {
+            return false;
+        }
+        loading.asked.push(index);
+        true
+    }
+
+    /// Takes back an [`Image::ask`] that could not be passed on.
+    pub(super) fn unask(&self, index: usize) {
+        self.loading.lock().asked.retain(|&asked| asked != index);
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let stat = fstat(&self.file).map_err(|_| Failure::Unreadable)?;
+        if self.key.0.differs(&Identity::new(&stat)) { Err(Failure::Changed) } else { Ok(()) }
+    }
+
+    fn start(&self, index: usize) -> Option<Start> {
+        let shape = self.shape();
+        match shape.mode {
+            Mode::Octet => {
+                let block = index as u64 * shape.chunk_blocks();
+                Some(Start { offset: block * u64::from(shape.blksize), ..Start::default() })
+            }
+            Mode::Netascii => self.loading.lock().starts.get(index).copied(),
+        }
+    }
+
+    /// Reads and frames a chunk. `None` when the chunk before it was never framed, so nobody knows where it begins.
+    fn frame(&self, index: usize) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(start) = self.start(index) else { return Ok(None) };
+        let shape = self.shape();
+        let first = index as u64 * shape.chunk_blocks() + 1;
+        self.check()?;
+        let chunk = frame(&self.file, shape, first, start).map_err(|_| Failure::Unreadable)?;
+        self.check()?;
+        let end = first + shape.chunk_blocks() - 1;
+        match (self.last(), chunk.last) {
+            (Some(known), Some(found)) if known != found => return Err(Failure::Changed),
+            (Some(known), None) if known <= end => return Err(Failure::Changed),
+            (None, Some(found)) => self.last.store(found, Ordering::Release),
+            _ => {}
+        }
+        let mut loading = self.loading.lock();
+        if loading.starts.len() == index + 1 {
+            loading.starts.push(chunk.next);
+        }
+        Ok(Some(chunk.bytes))
+    }
+
+    fn fail(&self, failure: Failure) {
+        let code = match failure {
+            Failure::Changed => 1,
+            Failure::Unreadable => 2,
+        };
+        self.failure.store(code, Ordering::Release);
+    }
+
+    /// A question is answered: whoever waits looks again.
+    fn answered(&self, index: usize) {
+        let mut loading = self.loading.lock();
+        loading.asked.retain(|&asked| asked != index);
+        for door in loading.waiting.drain(..) {
+            door.ring();
+        }
+    }
+}
+
+/// All images.
+#[derive(Debug)]
+pub(super) struct Images {
+    cache: Mutex<Cache>,
+    budget: AtomicU64,
+    tick: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    images: HashMap<Key, Entry>,
+    /// Chunks in memory.
+    resident: Vec<(Key, usize)>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    image: Arc<Image>,
+    opened: u64,
+}
+
+impl Images {
+    /// Images of at most `budget` bytes of chunks.
+    pub(super) fn new(budget: u64) -> Self {
+        Self {
+            cache: Mutex::new(Cache::default()),
+            budget: AtomicU64::new(budget),
+            tick: AtomicU64::new(1),
+        }
+    }
+
+    /// Changes the budget; chunks beyond it go with the next that comes.
+    pub(super) fn set_budget(&self, budget: u64) {
+        self.budget.store(budget, Ordering::Relaxed);
+    }
+
+    /// A clock for "used last": one step each time it is asked, by shards once a batch.
+    pub(super) fn tick(&self) -> u64 {
+        self.tick.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Bytes of chunks in memory.
+    #[cfg(test)]
+    pub(super) fn resident(&self) -> u64 {
+        self.cache.lock().bytes
+    }
+
+    /// The image of an open file: the one that is there, or a new one without chunks.
+    pub(super) fn image(&self, file: File, stat: &Stat, shape: Shape) -> Arc<Image> {
+        let key = (Identity::new(stat), shape);
+        let opened = self.tick();
+        let mut cache = self.cache.lock();
+        if let Some(entry) = cache.images.get_mut(&key) {
+            entry.opened = opened;
+            return Arc::clone(&entry.image);
+        }
+        if cache.images.len() >= MAX_IMAGES {
+            cache.forget_idle();
+        }
+        let image = Arc::new(Image::new(file, key));
+        cache.images.insert(key, Entry { image: Arc::clone(&image), opened });
+        image
+    }
+
+    /// Loads a chunk that [`Image::ask`] said is to be loaded.
+    pub(super) fn load(&self, image: &Arc<Image>, index: usize) {
+        match image.frame(index) {
+            Ok(Some(bytes)) => self.insert(image, index, bytes),
+            Ok(None) => {}
+            Err(failure) => {
+                image.fail(failure);
+                // The next request opens the file anew.
+                self.cache.lock().forget(&image.key);
+            }
+        }
+        image.answered(index);
+    }
+
+    fn insert(&self, image: &Arc<Image>, index: usize, bytes: Vec<u8>) {
+        let len = bytes.len() as u64;
+        let tick = self.tick();
+        let mut cache = self.cache.lock();
+        let budget = self.budget.load(Ordering::Relaxed);
+        while cache.bytes + len > budget && cache.evict() {}
+        let Some(slot) = image.slots.get(index) else { return };
+        slot.used.store(tick, Ordering::Relaxed);
+        slot.chunk.store(Some(Arc::new(bytes)));
+        // One that was forgotten meanwhile serves those who have it, and is not counted.
+        if cache.images.get(&image.key).is_some_and(|entry| Arc::ptr_eq(&entry.image, image)) {
+            cache.resident.push((image.key, index));
+            cache.bytes += len;
+        }
+    }
+}
+
+impl Cache {
+    /// Drops the chunk that was unused for longest; false when there is none.
+    fn evict(&mut self) -> bool {
+        let used = |(key, index): &(Key, usize)| {
+            let slot = self.images.get(key).and_then(|entry| entry.image.slots.get(*index));
+            slot.map_or(0, |slot| slot.used.load(Ordering::Relaxed))
+        };
+        let oldest = (0..self.resident.len()).min_by_key(|&at| used(&self.resident[at]));
+        let Some(oldest) = oldest else { return false };
+        let (key, index) = self.resident.swap_remove(oldest);
+        self.clear(&key, index);
+        true
+    }
+
+    fn clear(&mut self, key: &Key, index: usize) {
+        let Some(entry) = self.images.get(key) else { return };
+        if let Some(chunk) = entry.image.slots.get(index).and_then(|slot| slot.chunk.swap(None)) {
+            self.bytes -= chunk.len() as u64;
+        }
+    }
+
+    /// Closes the image that nobody uses and that was asked for longest ago.
+    fn forget_idle(&mut self) {
+        let idle = self.images.iter().filter(|(_, entry)| Arc::strong_count(&entry.image) == 1);
+        if let Some(key) = idle.min_by_key(|(_, entry)| entry.opened).map(|(key, _)| *key) {
+            self.forget(&key);
+        }
+    }
+
+    /// Takes an image out of the cache; transfers that have it keep it and its chunks.
+    fn forget(&mut self, key: &Key) {
+        let Some(entry) = self.images.remove(key) else { return };
+        let (mut kept, mut freed) = (Vec::with_capacity(self.resident.len()), 0);
+        for (owner, index) in self.resident.drain(..) {
+            if owner == *key {
+                let chunk = entry.image.slots.get(index).and_then(|slot| slot.chunk.load_full());
+                freed += chunk.map_or(0, |chunk| chunk.len() as u64);
+            } else {
+                kept.push((owner, index));
+            }
+        }
+        self.resident = kept;
+        self.bytes -= freed;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootstorm_protocols::tftp::Rollover;
+    use std::io::Write;
+    use std::path::Path;
+
+    const SHAPE: Shape = Shape { blksize: 1024, mode: Mode::Octet, rollover: Rollover::ToZero };
+
+    fn open(images: &Images, path: &Path, shape: Shape) -> Arc<Image> {
+        let file = File::open(path).unwrap();
+        let stat = fstat(&file).unwrap();
+        images.image(file, &stat, shape)
+    }
+
+    fn written(len: usize) -> (tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let bytes: Vec<u8> = (0..len).map(|at| (at / 1024) as u8).collect();
+        std::fs::write(&path, bytes).unwrap();
+        (dir, path)
+    }
+
+    fn load(images: &Images, image: &Arc<Image>, index: usize) {
+        if image.ask(index, None) {
+            images.load(image, index);
+        }
+    }
+
+    /// The data of one block.
+    fn block(image: &Image, images: &Images, number: u64) -> Option<Vec<u8>> {
+        match image.window(number, 1, images.tick()) {
+            Window::Found { bytes, blocks } => {
+                assert_eq!(blocks, 1);
+                assert_eq!(bytes[..4], [0, 3, (number >> 8) as u8, number as u8]);
+                Some(bytes[4..].to_vec())
+            }
+            Window::Missing(_) => None,
+        }
+    }
+
+    #[test]
+    fn one_file_is_framed_once_for_a_shape() {
+        let (_dir, path) = written(5000);
+        let images = Images::new(1 << 30);
+        let image = open(&images, &path, SHAPE);
+        assert!(Arc::ptr_eq(&image, &open(&images, &path, SHAPE)));
+        let other = Shape { blksize: 512, ..SHAPE };
+        assert!(!Arc::ptr_eq(&image, &open(&images, &path, other)));
+        assert!(image.ask(0, None), "the first loads");
+        assert!(!image.ask(0, None), "the second waits");
+        images.load(&image, 0);
+        assert!(!image.ask(0, None), "the third finds it");
+        assert_eq!((image.last(), image.size()), (Some(5), Some(5000)));
+        assert_eq!(images.resident(), 5000 + 5 * 4);
+    }
+
+    #[test]
+    fn a_window_is_one_range_with_the_short_block_last() {
+        let (_dir, path) = written(5000);
+        let images = Images::new(1 << 30);
+        let image = open(&images, &path, SHAPE);
+        assert!(matches!(image.window(1, 64, 0), Window::Missing(0)));
+        load(&images, &image, 0);
+        let Window::Found { bytes, blocks } = image.window(3, 64, 0) else { panic!() };
+        assert_eq!(blocks, 3);
+        assert_eq!(bytes.len(), 2 * 1028 + 4 + 5000 - 4096);
+        let Window::Found { bytes, blocks } = image.window(3, 2, 0) else { panic!() };
+        assert_eq!((blocks, bytes.len()), (2, 2 * 1028));
+        // Nothing lies behind the end.
+        assert!(matches!(image.window(6, 1, 0), Window::Missing(0)));
+    }
+
+    #[test]
+    fn the_budget_holds_and_the_longest_unused_goes_first() {
+        let (_dir, path) = written(5 << 20);
+        let images = Images::new(2 << 20);
+        let image = open(&images, &path, SHAPE);
+        let chunk = SHAPE.chunk_blocks();
+        load(&images, &image, 0);
+        load(&images, &image, 1);
+        assert!(block(&image, &images, 1).is_some(), "used again: chunk 1 is the older now");
+        load(&images, &image, 2);
+        assert!(images.resident() <= 2 << 20);
+        assert!(block(&image, &images, 1).is_some());
+        assert!(block(&image, &images, chunk + 1).is_none());
+        // It comes back when it is asked for.
+        load(&images, &image, 1);
+        assert_eq!(block(&image, &images, chunk + 1), Some(vec![chunk as u8; 1024]));
+        assert_eq!(image.lacks_next(1), None, "chunk 1 is there");
+        assert_eq!(image.lacks_next(chunk * 2 + 1), Some(3));
+        assert_eq!(image.lacks_next(image.last().unwrap()), None);
+    }
+
+    #[test]
+    fn a_file_that_changes_gives_no_mixture() {
+        let (_dir, path) = written(3 << 20);
+        let images = Images::new(1 << 30);
+        let image = open(&images, &path, SHAPE);
+        load(&images, &image, 0);
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"more").unwrap();
+        load(&images, &image, 1);
+        assert_eq!(image.failure(), Some(Failure::Changed));
+        assert!(block(&image, &images, 1).is_some(), "what was read before is one version");
+        assert!(matches!(image.window(SHAPE.chunk_blocks() + 1, 1, 0), Window::Missing(1)));
+        let new = open(&images, &path, SHAPE);
+        assert!(!Arc::ptr_eq(&image, &new));
+        assert_eq!(new.failure(), None);
+        assert_eq!(images.resident(), 0, "the old image is counted no more");
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_stays_what_it_was_for_those_who_have_it() {
+        let (dir, path) = written(3 << 20);
+        let images = Images::new(1 << 30);
+        let image = open(&images, &path, SHAPE);
+        let new = dir.path().join("new");
+        std::fs::write(&new, "new").unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        load(&images, &image, 1);
+        assert_eq!(image.failure(), None);
+        assert!(block(&image, &images, SHAPE.chunk_blocks() + 1).is_some());
+        assert_eq!(open(&images, &path, SHAPE).size(), Some(3));
+    }
+
+    #[test]
+    fn idle_images_are_closed_before_descriptors_run_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = Images::new(1 << 30);
+        let path = |at: usize| dir.path().join(at.to_string());
+        std::fs::write(path(0), "in use").unwrap();
+        let used = open(&images, &path(0), SHAPE);
+        for at in 1..MAX_IMAGES + 50 {
+            std::fs::write(path(at), at.to_string()).unwrap();
+            let image = open(&images, &path(at), SHAPE);
+            load(&images, &image, 0);
+        }
+        assert_eq!(images.cache.lock().images.len(), MAX_IMAGES);
+        assert!(Arc::ptr_eq(&used, &open(&images, &path(0), SHAPE)));
+    }
+
+    #[test]
+    fn netascii_learns_its_length_as_it_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text");
+        std::fs::write(&path, "line\n".repeat(400_000)).unwrap();
+        let images = Images::new(1 << 30);
+        let image = open(&images, &path, Shape { mode: Mode::Netascii, ..SHAPE });
+        assert_eq!((image.size(), image.last()), (None, None));
+        load(&images, &image, 0);
+        load(&images, &image, 1);
+        assert_eq!(image.last(), None);
+        load(&images, &image, 2);
+        assert_eq!(image.last(), Some(400_000 * 6 / 1024 + 1));
+    }
+}

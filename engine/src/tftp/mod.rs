@@ -1,0 +1,27 @@
+//! TFTP: from requests to transfers. One [`TftpServer`] for all shards, one [`TftpShard`] for each.
+//!
+//! ```text
+//!   port 69 --request--> shard --job--> loader threads: map rules, path rules, open, frame
+//!                          ^                 |
+//!                          +--news, wake-up--+--> image: chunks of framed blocks, shared by all transfers
+//!   data ports <--window = range of a chunk-- transfer <--ACK--
+//! ```
+//! A shard never touches a file: a slow disk delays transfers, nothing else. What is due of a window goes out in as few sends as the
+//! kernel's segmentation allows, straight from the image; the rules of the protocol are in `bootstorm_protocols::tftp`.
+
+mod frame;
+mod images;
+mod loader;
+mod map;
+mod paths;
+mod reason;
+mod receiving;
+mod sending;
+mod service;
+mod shard;
+mod transfers;
+mod upload;
+
+pub use map::{Map, MapError};
+pub use service::{TftpError, TftpServer};
+pub use shard::{TftpPorts, TftpShard};

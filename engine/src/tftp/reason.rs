@@ -1,0 +1,169 @@
+//! Why a request or a transfer did not end with a file.
+
+use bootstorm_protocols::tftp::ErrorCode;
+
+use super::images::Failure;
+use super::map::Refusal;
+use super::paths::PathError;
+
+/// One reason: its number counts it, its text goes to the client and into the log, its code into the ERROR packet.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Reason {
+    /// Not a request: another packet, or one that cannot be read.
+    Malformed,
+    /// An option whose value cannot be granted.
+    BadOption,
+    /// The name gives no file.
+    Path(PathError),
+    /// A map rule refuses the name.
+    MapDenies,
+    /// The map rules go round.
+    MapEndless,
+    /// `max-transfers` is reached.
+    ServerLimit,
+    /// `max-transfers-per-client` is reached.
+    ClientLimit,
+    /// Too many files wait to be opened. Nothing is sent: the client asks again.
+    Overloaded,
+    /// The same request again while its transfer begins. Nothing is sent.
+    Repeated,
+    /// Sent to a broadcast or multicast address. Nothing is sent (RFC 1123 section 4.2.3.4).
+    Broadcast,
+    /// No transfer between this pair of ports.
+    UnknownTransfer,
+    /// The file was written to while it was sent.
+    FileChanged,
+    /// The file cannot be read.
+    FileUnreadable,
+    /// The client is silent.
+    TimedOut,
+    /// The client ended it with an ERROR.
+    ClientError,
+    /// The client wanted the size only, or wants to ask again with other options: no failure.
+    Probe,
+    /// The client began another transfer from the same port.
+    Superseded,
+    /// The client sent a block that is longer than agreed.
+    TooLongBlock,
+    /// Uploads are not allowed.
+    UploadsOff,
+    /// The upload is longer than allowed.
+    UploadTooLarge,
+    /// The upload cannot be written.
+    UploadNotWritten,
+    /// The socket is gone.
+    SocketClosed,
+}
+
+impl Reason {
+    /// Its number in the counters of reasons, below 32.
+    pub(super) fn number(self) -> usize {
+        match self {
+            Self::Malformed => 0,
+            Self::BadOption => 1,
+            Self::Path(PathError::BadName) => 2,
+            Self::Path(PathError::NotFound) => 3,
+            Self::Path(PathError::Outside) => 4,
+            Self::Path(PathError::Denied) => 5,
+            Self::Path(PathError::NotAFile) => 6,
+            Self::Path(PathError::Exists) => 7,
+            Self::Path(PathError::Failed) => 8,
+            Self::MapDenies => 9,
+            Self::MapEndless => 10,
+            Self::ServerLimit => 11,
+            Self::ClientLimit => 12,
+            Self::Overloaded => 13,
+            Self::Repeated => 14,
+            Self::Broadcast => 15,
+            Self::UnknownTransfer => 16,
+            Self::FileChanged => 17,
+            Self::FileUnreadable => 18,
+            Self::TimedOut => 19,
+            Self::ClientError => 20,
+            Self::Probe => 21,
+            Self::Superseded => 22,
+            Self::TooLongBlock => 23,
+            Self::UploadsOff => 24,
+            Self::UploadTooLarge => 25,
+            Self::UploadNotWritten => 26,
+            Self::SocketClosed => 27,
+        }
+    }
+
+    /// For the client and the log.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Malformed => "not a TFTP request",
+            Self::BadOption => "option refused",
+            Self::Path(error) => error.text(),
+            Self::MapDenies => "access denied",
+            Self::MapEndless => "file name mapping does not end",
+            Self::ServerLimit => "server is busy",
+            Self::ClientLimit => "too many transfers for this client",
+            Self::Overloaded => "too many files wait to be opened",
+            Self::Repeated => "request repeated",
+            Self::Broadcast => "request was broadcast",
+            Self::UnknownTransfer => "unknown transfer",
+            Self::FileChanged => "file changed while it was sent",
+            Self::FileUnreadable => "cannot read file",
+            Self::TimedOut => "client does not answer",
+            Self::ClientError => "ended by the client",
+            Self::Probe => "client asked for the options only",
+            Self::Superseded => "client began another transfer",
+            Self::TooLongBlock => "block is longer than agreed",
+            Self::UploadsOff => "uploads are not allowed",
+            Self::UploadTooLarge => "upload is too large",
+            Self::UploadNotWritten => "cannot write upload",
+            Self::SocketClosed => "socket closed",
+        }
+    }
+
+    /// The ERROR packet's code; `None` where nothing is to be sent.
+    pub(super) fn code(self) -> Option<ErrorCode> {
+        match self {
+            Self::Malformed | Self::TooLongBlock => Some(ErrorCode::IllegalOperation),
+            Self::BadOption => Some(ErrorCode::OptionRefused),
+            Self::Path(error) => Some(error.code()),
+            Self::MapDenies | Self::UploadsOff => Some(ErrorCode::AccessViolation),
+            Self::UnknownTransfer => Some(ErrorCode::UnknownTransfer),
+            Self::UploadTooLarge | Self::UploadNotWritten => Some(ErrorCode::DiskFull),
+            Self::MapEndless
+            | Self::ServerLimit
+            | Self::ClientLimit
+            | Self::FileChanged
+            | Self::FileUnreadable
+            | Self::TimedOut => Some(ErrorCode::NotDefined),
+            Self::Overloaded
+            | Self::Repeated
+            | Self::Broadcast
+            | Self::ClientError
+            | Self::Probe
+            | Self::Superseded
+            | Self::SocketClosed => None,
+        }
+    }
+}
+
+impl From<PathError> for Reason {
+    fn from(error: PathError) -> Self {
+        Self::Path(error)
+    }
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Denied => Self::MapDenies,
+            Refusal::Endless => Self::MapEndless,
+        }
+    }
+}
+
+impl From<Failure> for Reason {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Changed => Self::FileChanged,
+            Failure::Unreadable => Self::FileUnreadable,
+        }
+    }
+}

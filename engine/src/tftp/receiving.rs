@@ -1,0 +1,127 @@
+//! Blocks on their way from a client to the disk.
+
+use std::sync::Arc;
+
+use bootstorm_net::{Refused, Transmit};
+use bootstorm_protocols::tftp::netascii::Decoder;
+use bootstorm_protocols::tftp::{Arrived, Receiver, ReceiverSend, ack};
+use bootstorm_protocols::time::Moment;
+
+use super::loader::{Door, Job, Loader};
+use super::reason::Reason;
+use super::sending::{Outlet, Progress};
+use super::service::MAX_UPLOAD;
+use super::transfers::{Transfer, Upload, Work};
+use super::upload::Incoming;
+
+/// Bytes that go to the disk in one piece.
+const PIECE: usize = 256 << 10;
+/// Bytes that may wait while a piece is written; beyond it, ACKs are held back and the client slows down.
+const BACKLOG: usize = 1 << 20;
+
+impl Upload {
+    pub(super) fn new(receiver: Receiver, file: Arc<Incoming>, netascii: bool) -> Self {
+        Self {
+            receiver,
+            file,
+            decoder: netascii.then(Decoder::default),
+            buffer: Vec::new(),
+            offset: 0,
+            writing: false,
+            complete: false,
+            stored: false,
+        }
+    }
+
+    /// A block arrived.
+    pub(super) fn data(&mut self, block: u16, data: &[u8], now: Moment) -> Result<(), Reason> {
+        let arrived = self.receiver.on_data(block, data.len(), now);
+        match arrived {
+            Arrived::Ignored => return Ok(()),
+            Arrived::TooLong => return Err(Reason::TooLongBlock),
+            Arrived::Take | Arrived::Complete => {}
+        }
+        match &mut self.decoder {
+            None => self.buffer.extend_from_slice(data),
+            Some(decoder) => decoder.decode(data, |byte| self.buffer.push(byte)),
+        }
+        if arrived == Arrived::Complete {
+            self.complete = true;
+            if let Some(decoder) = &mut self.decoder {
+                decoder.finish(|byte| self.buffer.push(byte));
+            }
+        }
+        if self.offset + self.buffer.len() as u64 > MAX_UPLOAD {
+            return Err(Reason::UploadTooLarge);
+        }
+        Ok(())
+    }
+
+    /// Gives the disk what is due; false when its pool is busy.
+    pub(super) fn flush(&mut self, transfer: u64, loader: &Loader, door: &Arc<Door>) -> bool {
+        let due = self.buffer.len() >= PIECE || self.complete;
+        if self.writing || self.stored || !due {
+            return true;
+        }
+        let bytes = std::mem::take(&mut self.buffer);
+        let (offset, len) = (self.offset, bytes.len() as u64);
+        let job = Job::Write {
+            door: Arc::clone(door),
+            transfer,
+            file: Arc::clone(&self.file),
+            offset,
+            bytes,
+            last: self.complete,
+        };
+        match loader.submit(job) {
+            Ok(()) => {
+                self.writing = true;
+                self.offset += len;
+                true
+            }
+            Err(Job::Write { bytes, .. }) => {
+                self.buffer = bytes;
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Whether the client has to wait for the disk: the last ACK says that the file is stored.
+    pub(super) fn holds_back(&self) -> bool {
+        self.complete && !self.stored || self.writing && self.buffer.len() > BACKLOG
+    }
+}
+
+impl Transfer {
+    /// Queues the answer that is due to a client that uploads.
+    pub(super) fn answer<T: Transmit>(&mut self, out: &mut Outlet<'_, T>) -> Progress {
+        let target = self.target();
+        let Work::Receiving(upload) = &mut self.work else { return Progress::Done };
+        if upload.holds_back() {
+            return Progress::Done;
+        }
+        let Some(pending) = upload.receiver.pending() else { return Progress::Done };
+        let negotiated = &self.negotiated;
+        let write = |slot: &mut [u8]| match pending {
+            ReceiverSend::Ack(block) => {
+                let packet = ack(block, negotiated.rollover());
+                // A slot has 2048 bytes.
+                slot[..packet.len()].copy_from_slice(&packet);
+                packet.len()
+            }
+            // A server makes no request.
+            ReceiverSend::OptionAck | ReceiverSend::Request => {
+                negotiated.write_option_ack(slot).unwrap_or(0)
+            }
+        };
+        match out.tx.send(self.socket, &target, write) {
+            Ok(()) => {
+                upload.receiver.sent(out.tx.now());
+                Progress::Done
+            }
+            Err(Refused::NoSocket) => Progress::Failed(Reason::SocketClosed),
+            Err(_) => Progress::Refused,
+        }
+    }
+}

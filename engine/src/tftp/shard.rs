@@ -1,0 +1,699 @@
+//! The TFTP of one shard: requests, their transfers, timers. Files come from the loader's threads.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bootstorm_net::{Datagram, SocketId, Target, Transmit, Waker};
+use bootstorm_protocols::tftp::{
+    Acked, Direction, ErrorCode, Mode, Packet, ParseError, Receiver, Request, Sender, negotiate,
+    write_error,
+};
+use bootstorm_protocols::time::Moment;
+
+use crate::event::{BootEvent, Detail, FileName, Kind};
+use crate::leases::Hardware;
+use crate::metrics::{Metrics, TftpMetrics};
+
+use super::frame::Shape;
+use super::images::Image;
+use super::loader::{Door, Job, Named, News};
+use super::map::Asker;
+use super::reason::Reason;
+use super::sending::{Outlet, Progress};
+use super::service::{MAX_UPLOAD, RETRY, TftpServer};
+use super::transfers::{Transfer, Transfers, Upload, Work, scope};
+use super::upload::Incoming;
+
+/// Counters that choose the data socket of a client's next transfer, shared by clients whose addresses hash alike.
+const ROTATIONS: usize = 4096;
+/// Events that wait for [`TftpShard::take_events`]; more are lost.
+const MAX_EVENTS: usize = 4096;
+/// How soon a timer looks again at a transfer whose delay is this host's own.
+const OWN_DELAY: Duration = Duration::from_millis(50);
+
+/// One address that is served: the socket of port 69, and the sockets that its transfers use in turn. RFC 1350 section 4 wants
+/// another port for each transfer; 16 are enough to keep late packets of a client's last transfer out of its next.
+#[derive(Clone, Debug)]
+pub struct TftpPorts {
+    /// Bound to port 69.
+    pub listen: SocketId,
+    /// Bound to ports of their own, of the same address; not shared with other shards. At least one.
+    pub data: Vec<SocketId>,
+}
+
+/// What a socket is for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Role {
+    Foreign,
+    /// Index into the ports.
+    Listen(usize),
+    Data,
+}
+
+/// The transfers of one shard.
+pub struct TftpShard {
+    server: Arc<TftpServer>,
+    door: Arc<Door>,
+    metrics: Arc<Metrics>,
+    shard: usize,
+    ports: Vec<TftpPorts>,
+    roles: Vec<Role>,
+    rotation: Box<[u8]>,
+    hasher: RandomState,
+    transfers: Transfers,
+    timers: BinaryHeap<Reverse<(Moment, u64)>>,
+    /// Transfers that wait for a chunk, and the list that is worked off meanwhile.
+    starved: Vec<u64>,
+    awake: Vec<u64>,
+    /// Transfers that wait for room in the engine or the pool.
+    refused: VecDeque<u64>,
+    events: Vec<BootEvent>,
+    tick: u64,
+}
+
+impl TftpShard {
+    /// The TFTP of shard number `shard`. `waker` wakes the backend whose sockets `ports` names.
+    ///
+    /// # Panics
+    /// `metrics` has no block for this shard.
+    pub fn new(
+        server: Arc<TftpServer>,
+        ports: Vec<TftpPorts>,
+        waker: Waker,
+        metrics: Arc<Metrics>,
+        shard: usize,
+    ) -> Self {
+        assert!(metrics.shard(shard).is_some(), "shard {shard} has no counters");
+        let mut tftp = Self {
+            server,
+            door: Arc::new(Door::new(waker)),
+            metrics,
+            shard,
+            ports: Vec::new(),
+            roles: Vec::new(),
+            rotation: vec![0; ROTATIONS].into_boxed_slice(),
+            hasher: RandomState::new(),
+            transfers: Transfers::default(),
+            timers: BinaryHeap::new(),
+            starved: Vec::new(),
+            awake: Vec::new(),
+            refused: VecDeque::new(),
+            events: Vec::new(),
+            tick: 0,
+        };
+        tftp.set_ports(ports);
+        tftp
+    }
+
+    /// Other sockets from now on, as after a reload. Transfers on sockets that are gone end by themselves.
+    pub fn set_ports(&mut self, ports: Vec<TftpPorts>) {
+        self.roles.clear();
+        let mut set = |socket: SocketId, role| {
+            if self.roles.len() <= socket.index() {
+                self.roles.resize(socket.index() + 1, Role::Foreign);
+            }
+            self.roles[socket.index()] = role;
+        };
+        for (index, port) in ports.iter().enumerate() {
+            set(port.listen, Role::Listen(index));
+            port.data.iter().for_each(|&socket| set(socket, Role::Data));
+        }
+        self.ports = ports;
+    }
+
+    /// Whether datagrams of this socket belong here.
+    pub fn owns(&self, socket: SocketId) -> bool {
+        self.role(socket) != Role::Foreign
+    }
+
+    /// A datagram on one of the sockets.
+    pub fn datagram<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) {
+        let role = self.role(datagram.socket);
+        let packet = match Packet::parse(datagram.payload) {
+            Ok(packet) if !datagram.truncated => packet,
+            parsed => return self.malformed(datagram, role, parsed.err(), tx),
+        };
+        match (role, packet) {
+            (Role::Listen(ports), Packet::Read(request)) => {
+                self.request(datagram, ports, &request, false, tx);
+            }
+            (Role::Listen(ports), Packet::Write(request)) => {
+                self.request(datagram, ports, &request, true, tx);
+            }
+            (Role::Data, Packet::Ack { block }) => self.ack(datagram, block, tx),
+            (Role::Data, Packet::Data { block, data }) => self.data(datagram, block, data, tx),
+            (Role::Data, Packet::Error { code, .. }) => self.client_error(datagram, code, tx),
+            _ => self.count(Reason::Malformed),
+        }
+    }
+
+    /// The backend was woken: files may have been opened, chunks loaded, uploads written.
+    pub fn woken<T: Transmit>(&mut self, tx: &mut T) {
+        self.tick = self.server.images.tick();
+        while let Some(news) = self.door.take() {
+            match news {
+                News::Opened { transfer, result } => self.opened(transfer, result, tx),
+                News::Created { transfer, result } => self.created(transfer, result, tx),
+                News::Written { transfer, last, result } => {
+                    self.written(transfer, last, result, tx);
+                }
+            }
+        }
+        std::mem::swap(&mut self.starved, &mut self.awake);
+        while let Some(number) = self.awake.pop() {
+            if let Some(transfer) = self.transfers.get(number) {
+                transfer.starved = false;
+                self.advance(number, tx);
+            }
+        }
+    }
+
+    /// The engine is done with a shared send; every token it reports comes from here.
+    pub fn sent<T: Transmit>(&mut self, token: u64, result: &io::Result<()>, tx: &mut T) {
+        let Some(transfer) = self.transfers.get(token) else { return };
+        transfer.accepted(result);
+        if transfer.in_flight == 0 {
+            self.advance(token, tx);
+        }
+    }
+
+    /// The end of a batch: timers that are due, transfers that found no room. Returns when to be called again.
+    pub fn batch_end<T: Transmit>(&mut self, tx: &mut T) -> Option<Moment> {
+        let now = tx.now();
+        self.tick = self.server.images.tick();
+        while let Some(&Reverse((at, number))) = self.timers.peek()
+            && at <= now
+        {
+            self.timers.pop();
+            match self.transfers.get(number) {
+                // A later deadline has an entry of its own only when this one is gone.
+                Some(transfer) if transfer.timer == at => transfer.timer = Moment::NEVER,
+                _ => continue,
+            }
+            self.expire(number, now, tx);
+        }
+        for _ in 0..self.refused.len() {
+            let Some(number) = self.refused.pop_front() else { break };
+            let Some(transfer) = self.transfers.get(number) else { continue };
+            transfer.refused = false;
+            self.advance(number, tx);
+            // Still no room: the others would find none either, and keep their place.
+            if self.refused.back() == Some(&number) {
+                self.refused.rotate_right(1);
+                break;
+            }
+        }
+        self.metrics().active.set(self.transfers.len() as u64);
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        let retry = (!self.refused.is_empty()).then(|| now + RETRY);
+        [timer, retry].into_iter().flatten().min()
+    }
+
+    /// What happened since the last call, for the log.
+    pub fn take_events(&mut self) -> impl Iterator<Item = BootEvent> + '_ {
+        self.events.drain(..)
+    }
+
+    /// Transfers under way on this shard; 0 when a drain is over.
+    pub fn active(&self) -> usize {
+        self.transfers.len()
+    }
+
+    fn role(&self, socket: SocketId) -> Role {
+        self.roles.get(socket.index()).copied().unwrap_or(Role::Foreign)
+    }
+
+    fn metrics(&self) -> &TftpMetrics {
+        // Checked in `new`; blocks are never taken away.
+        &self.metrics.shard(self.shard).expect("the shard has counters").tftp
+    }
+
+    fn count(&self, reason: Reason) {
+        self.metrics().reasons.increment(reason.number());
+    }
+
+    fn malformed<T: Transmit>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        role: Role,
+        error: Option<ParseError>,
+        tx: &mut T,
+    ) {
+        self.count(Reason::Malformed);
+        // An answer to what is no request could begin an exchange of errors.
+        let answerable = match error {
+            Some(ParseError::Unterminated | ParseError::NoFileName | ParseError::Mode) => error,
+            _ => None,
+        };
+        if let (Role::Listen(_), Some(error), false) = (role, answerable, is_group(datagram)) {
+            let text = error.to_string();
+            send_error(tx, datagram.socket, datagram, ErrorCode::IllegalOperation, &text);
+        }
+    }
+
+    fn request<T: Transmit>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        ports: usize,
+        request: &Request<'_>,
+        writes: bool,
+        tx: &mut T,
+    ) {
+        self.metrics().requests.increment();
+        let digest = self.hasher.hash_one(datagram.payload);
+        if is_group(datagram) {
+            return self.count(Reason::Broadcast);
+        }
+        if let Some(number) = self.transfers.of_client(&datagram.source) {
+            let known = self.transfers.get(number);
+            if known.is_some_and(|known| known.digest == digest && !known.begun()) {
+                return self.count(Reason::Repeated);
+            }
+            self.supersede(number, tx);
+        }
+        let Some(socket) = self.data_socket(ports, datagram.source.ip()) else {
+            return self.count(Reason::SocketClosed);
+        };
+        if let Err(reason) = self.begin(datagram, socket, request, writes, digest, tx.now()) {
+            self.count(reason);
+            let name = FileName::new(request.filename);
+            if let Some(code) = reason.code() {
+                self.metrics().refused.increment();
+                send_error(tx, socket, datagram, code, reason.text());
+                let summary = Summary { file: name, reason: reason.text(), ..Summary::default() };
+                self.push(datagram.source, datagram.ifindex, Kind::TransferFailed, summary);
+            }
+        }
+    }
+
+    /// Begins a transfer: its file is opened elsewhere.
+    fn begin(
+        &mut self,
+        datagram: &Datagram<'_>,
+        socket: SocketId,
+        request: &Request<'_>,
+        writes: bool,
+        digest: u64,
+        now: Moment,
+    ) -> Result<(), Reason> {
+        let service = self.server.service.load_full();
+        let client = datagram.source;
+        if writes && !service.upload {
+            return Err(Reason::UploadsOff);
+        }
+        if self.transfers.of_address(client.ip()) >= service.max_transfers_per_client {
+            return Err(Reason::ClientLimit);
+        }
+        let mtu = self.server.mtu(datagram.ifindex);
+        let limits = service.limits(mtu, client.is_ipv6(), writes);
+        // The size is put in when the file is open.
+        let size = (request.mode == Mode::Octet).then_some(0);
+        let direction = if writes { Direction::Write } else { Direction::Read { size } };
+        let negotiated =
+            negotiate(&request.options, &limits, direction).map_err(|_| Reason::BadOption)?;
+        if writes && negotiated.tsize.is_some_and(|size| size > MAX_UPLOAD) {
+            return Err(Reason::UploadTooLarge);
+        }
+        let headers = if client.is_ipv6() { 40 + 8 + 4 } else { 20 + 8 + 4 };
+        let shape = Shape {
+            blksize: negotiated.block_len(),
+            mode: request.mode,
+            rollover: negotiated.rollover(),
+        };
+        if self.server.active.fetch_add(1, Ordering::Relaxed) >= service.max_transfers {
+            self.server.active.fetch_sub(1, Ordering::Relaxed);
+            return Err(Reason::ServerLimit);
+        }
+        let number = self.transfers.insert(Transfer {
+            client,
+            local: datagram.destination,
+            ifindex: datagram.ifindex,
+            socket,
+            digest,
+            negotiated,
+            netascii: request.mode == Mode::Netascii,
+            started: now,
+            ended: None,
+            name: FileName::new(request.filename),
+            work: Work::Opening,
+            segmented: u32::from(shape.blksize) + headers <= mtu,
+            in_flight: 0,
+            timer: Moment::NEVER,
+            starved: false,
+            refused: false,
+            resent: 0,
+        });
+        let asker = Asker { address: client.ip(), writes };
+        let request = Named { service, name: request.filename.to_vec(), asker };
+        let (door, transfer) = (Arc::clone(&self.door), number);
+        let job = match writes {
+            true => Job::Create { door, transfer, request },
+            false => Job::Open { door, transfer, request, shape },
+        };
+        if self.server.loader.submit(job).is_err() {
+            self.remove(number);
+            return Err(Reason::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// The next socket in turn for this client.
+    fn data_socket(&mut self, ports: usize, client: IpAddr) -> Option<SocketId> {
+        let sockets = &self.ports.get(ports)?.data;
+        let bucket = self.hasher.hash_one(client) as usize % ROTATIONS;
+        let turn = self.rotation.get_mut(bucket)?;
+        *turn = turn.wrapping_add(1);
+        sockets.get(usize::from(*turn).checked_rem(sockets.len())?).copied()
+    }
+
+    /// The transfer between a client and the socket its datagram came to.
+    fn known<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) -> Option<u64> {
+        let number = self.transfers.of_client(&datagram.source);
+        let socket = number.and_then(|number| self.transfers.get(number)).map(|known| known.socket);
+        if socket == Some(datagram.socket) {
+            return number;
+        }
+        self.count(Reason::UnknownTransfer);
+        let (code, text) = (ErrorCode::UnknownTransfer, Reason::UnknownTransfer.text());
+        send_error(tx, datagram.socket, datagram, code, text);
+        None
+    }
+
+    fn ack<T: Transmit>(&mut self, datagram: &Datagram<'_>, block: u16, tx: &mut T) {
+        let Some(number) = self.known(datagram, tx) else { return };
+        let Some(transfer) = self.transfers.get(number) else { return };
+        let Work::Sending { sender, .. } = &mut transfer.work else { return };
+        match sender.on_ack(block, tx.now()) {
+            Acked::Finished => self.finish(number, tx.now()),
+            Acked::Progress | Acked::Repeat => self.advance(number, tx),
+            Acked::Ignored => {}
+        }
+    }
+
+    fn data<T: Transmit>(&mut self, datagram: &Datagram<'_>, block: u16, data: &[u8], tx: &mut T) {
+        let Some(number) = self.known(datagram, tx) else { return };
+        let Some(transfer) = self.transfers.get(number) else { return };
+        let Work::Receiving(upload) = &mut transfer.work else { return };
+        match upload.data(block, data, tx.now()) {
+            Ok(()) => self.advance(number, tx),
+            Err(reason) => self.fail(number, reason, tx),
+        }
+    }
+
+    fn client_error<T: Transmit>(&mut self, datagram: &Datagram<'_>, code: ErrorCode, tx: &mut T) {
+        // No ERROR is answered: RFC 1350 section 2.
+        let Some(number) = self.transfers.of_client(&datagram.source) else { return };
+        let Some(transfer) = self.transfers.get(number) else { return };
+        if transfer.socket != datagram.socket {
+            return;
+        }
+        let content = matches!(code, ErrorCode::NotDefined | ErrorCode::OptionRefused);
+        let reason = if content && !transfer.begun() { Reason::Probe } else { Reason::ClientError };
+        self.fail(number, reason, tx);
+    }
+
+    fn opened<T: Transmit>(&mut self, number: u64, result: Result<Arc<Image>, Reason>, tx: &mut T) {
+        let service = self.server.service.load();
+        let patience = service.patience;
+        drop(service);
+        let Some(transfer) = self.transfers.get(number) else { return };
+        let image = match result {
+            Ok(image) => image,
+            Err(reason) => return self.fail(number, reason, tx),
+        };
+        if transfer.negotiated.tsize.is_some() {
+            transfer.negotiated.tsize = image.size();
+        }
+        let mut sender = Sender::new(&transfer.negotiated, &patience, tx.now());
+        // Until a netascii file's end is known, every block may be asked for.
+        sender.content(u64::MAX >> 1, None);
+        transfer.work = Work::Sending { image, sender };
+        self.event(number, Kind::TransferStarted, "", tx.now());
+        self.advance(number, tx);
+    }
+
+    fn created<T: Transmit>(
+        &mut self,
+        number: u64,
+        result: Result<Arc<Incoming>, Reason>,
+        tx: &mut T,
+    ) {
+        let service = self.server.service.load();
+        let patience = service.patience;
+        drop(service);
+        let Some(transfer) = self.transfers.get(number) else {
+            if let Ok(file) = result {
+                self.discard(file);
+            }
+            return;
+        };
+        match result {
+            Ok(file) => {
+                let receiver = Receiver::serving(&transfer.negotiated, &patience, tx.now());
+                let upload = Upload::new(receiver, file, transfer.netascii);
+                transfer.work = Work::Receiving(Box::new(upload));
+                self.event(number, Kind::TransferStarted, "", tx.now());
+                self.advance(number, tx);
+            }
+            Err(reason) => self.fail(number, reason, tx),
+        }
+    }
+
+    fn written<T: Transmit>(
+        &mut self,
+        number: u64,
+        last: bool,
+        result: Result<(), Reason>,
+        tx: &mut T,
+    ) {
+        let Some(transfer) = self.transfers.get(number) else { return };
+        let Work::Receiving(upload) = &mut transfer.work else { return };
+        upload.writing = false;
+        if last && result.is_ok() {
+            upload.stored = true;
+            transfer.ended = Some(tx.now());
+        }
+        match result {
+            Ok(()) => self.advance(number, tx),
+            Err(reason) => self.fail(number, reason, tx),
+        }
+    }
+
+    /// Queues what a transfer has to send, and sets its timer.
+    fn advance<T: Transmit>(&mut self, number: u64, tx: &mut T) {
+        let Some(transfer) = self.transfers.get(number) else { return };
+        // As in `metrics`, which would borrow all of self.
+        let metrics = &self.metrics.shard(self.shard).expect("the shard has counters").tftp;
+        let (server, door) = (&*self.server, &self.door);
+        let mut out = Outlet { server, door, metrics, tick: self.tick, tx };
+        let progress = match &mut transfer.work {
+            Work::Opening => Progress::Done,
+            Work::Sending { .. } => transfer.send(number, &mut out),
+            Work::Receiving(upload) => {
+                match (upload.flush(number, &server.loader, door), transfer.answer(&mut out)) {
+                    (false, Progress::Done) => Progress::Refused,
+                    (_, progress) => progress,
+                }
+            }
+        };
+        match progress {
+            Progress::Done => {}
+            Progress::Starved if transfer.starved => {}
+            Progress::Starved => {
+                transfer.starved = true;
+                self.starved.push(number);
+            }
+            Progress::Refused if transfer.refused => {}
+            Progress::Refused => {
+                transfer.refused = true;
+                self.refused.push_back(number);
+            }
+            Progress::Failed(reason) => return self.fail(number, reason, tx),
+        }
+        let deadline = match &transfer.work {
+            Work::Opening => None,
+            Work::Sending { sender, .. } => sender.deadline(),
+            Work::Receiving(upload) => upload.receiver.deadline(),
+        };
+        if let Some(deadline) = deadline {
+            self.arm(number, deadline);
+        }
+    }
+
+    /// Sees to it that the transfer is looked at when `deadline` comes, or before. A deadline that moves on, as each ACK
+    /// moves it, leaves the entry where it is: it is put forward when it is found.
+    fn arm(&mut self, number: u64, deadline: Moment) {
+        let Some(transfer) = self.transfers.get(number) else { return };
+        if deadline < transfer.timer {
+            transfer.timer = deadline;
+            self.timers.push(Reverse((deadline, number)));
+        }
+    }
+
+    fn expire<T: Transmit>(&mut self, number: u64, now: Moment, tx: &mut T) {
+        let Some(transfer) = self.transfers.get(number) else { return };
+        let (deadline, held_up) = match &transfer.work {
+            Work::Opening => return,
+            Work::Sending { sender, .. } => (sender.deadline(), transfer.in_flight > 0),
+            Work::Receiving(upload) => (upload.receiver.deadline(), upload.holds_back()),
+        };
+        let Some(deadline) = deadline else { return };
+        if deadline > now || held_up {
+            return self.arm(number, deadline.max(now + OWN_DELAY));
+        }
+        let gave_up = match &mut transfer.work {
+            Work::Opening => return,
+            Work::Sending { sender, .. } => sender.on_deadline(now).is_err(),
+            Work::Receiving(upload) => {
+                let gave_up = upload.receiver.on_deadline(now).is_err();
+                if upload.receiver.is_over() {
+                    return self.finish(number, tx.now());
+                }
+                gave_up
+            }
+        };
+        match gave_up {
+            true => self.fail(number, Reason::TimedOut, tx),
+            false => self.advance(number, tx),
+        }
+    }
+
+    /// The client has begun something else.
+    fn supersede<T: Transmit>(&mut self, number: u64, tx: &mut T) {
+        let Some(transfer) = self.transfers.get(number) else { return };
+        let (begun, complete) = match &transfer.work {
+            Work::Sending { sender, .. } => (transfer.begun(), sender.sent_last()),
+            Work::Receiving(upload) => (transfer.begun(), upload.stored),
+            Work::Opening => (false, false),
+        };
+        match (begun, complete) {
+            // Only its last ACK was lost.
+            (true, true) => self.finish(number, tx.now()),
+            (true, false) => self.fail(number, Reason::Superseded, tx),
+            (false, _) => self.fail(number, Reason::Probe, tx),
+        }
+    }
+
+    fn finish(&mut self, number: u64, now: Moment) {
+        self.metrics().finished.increment();
+        self.event(number, Kind::TransferFinished, "", now);
+        self.remove(number);
+    }
+
+    fn fail<T: Transmit>(&mut self, number: u64, reason: Reason, tx: &mut T) {
+        self.count(reason);
+        let Some(transfer) = self.transfers.get(number) else { return };
+        if let Some(code) = reason.code() {
+            let write = |slot: &mut [u8]| write_error(slot, code, reason.text()).unwrap_or(0);
+            let target = transfer.target();
+            // No room: the client finds out by its own timeout.
+            let _ = tx.send(transfer.socket, &target, write);
+        }
+        if reason != Reason::Probe {
+            let opening = matches!(transfer.work, Work::Opening);
+            let counter = if opening { &self.metrics().refused } else { &self.metrics().failed };
+            counter.increment();
+            self.event(number, Kind::TransferFailed, reason.text(), tx.now());
+        }
+        self.remove(number);
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(transfer) = self.transfers.remove(number) else { return };
+        self.server.active.fetch_sub(1, Ordering::Relaxed);
+        if let Work::Receiving(upload) = transfer.work {
+            self.discard(upload.file);
+        }
+    }
+
+    /// Tells the log of a transfer.
+    fn event(&mut self, number: u64, kind: Kind, reason: &'static str, now: Moment) {
+        let Some(transfer) = self.transfers.get(number) else { return };
+        let summary = Summary {
+            file: transfer.name,
+            bytes: match kind {
+                Kind::TransferStarted => transfer.negotiated.tsize.unwrap_or(0),
+                _ => transfer.bytes(),
+            },
+            took: transfer.ended.unwrap_or(now).since(transfer.started),
+            blksize: transfer.negotiated.block_len(),
+            windowsize: transfer.negotiated.window_len(),
+            retransmits: transfer.resent,
+            reason,
+        };
+        let (client, ifindex) = (transfer.client, transfer.ifindex);
+        self.push(client, ifindex, kind, summary);
+    }
+
+    fn push(&mut self, client: SocketAddr, ifindex: u32, kind: Kind, summary: Summary) {
+        if self.events.len() >= MAX_EVENTS {
+            return;
+        }
+        let address = match client.ip() {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+        };
+        let event = BootEvent::new(kind, Hardware::default(), address);
+        self.events.push(BootEvent { ifindex, detail: summary.detail(), ..event });
+    }
+
+    /// Lets go of an upload's file where that may take long.
+    fn discard(&self, file: Arc<Incoming>) {
+        // When the pool is busy the file is let go here: once, and rarely.
+        let _ = self.server.loader.submit(Job::Discard { file });
+    }
+}
+
+impl Drop for TftpShard {
+    fn drop(&mut self) {
+        for number in self.transfers.numbers() {
+            self.remove(number);
+        }
+    }
+}
+
+/// What the log is told of a transfer.
+#[derive(Copy, Clone, Debug, Default)]
+struct Summary {
+    file: FileName,
+    bytes: u64,
+    took: Duration,
+    blksize: u16,
+    windowsize: u16,
+    retransmits: u32,
+    reason: &'static str,
+}
+
+impl Summary {
+    fn detail(self) -> Detail {
+        let Self { file, bytes, took, blksize, windowsize, retransmits, reason } = self;
+        Detail::Transfer { file, bytes, took, blksize, windowsize, retransmits, reason }
+    }
+}
+
+/// Sent to many: 255.255.255.255 or a multicast group.
+fn is_group(datagram: &Datagram<'_>) -> bool {
+    datagram.destination.is_some_and(|destination| {
+        destination.is_multicast() || destination == IpAddr::V4(Ipv4Addr::BROADCAST)
+    })
+}
+
+fn send_error<T: Transmit>(
+    tx: &mut T,
+    socket: SocketId,
+    datagram: &Datagram<'_>,
+    code: ErrorCode,
+    text: &str,
+) {
+    let to = datagram.source;
+    let target =
+        Target::Udp { to, from: datagram.destination, ifindex: scope(&to, datagram.ifindex) };
+    // No room: the client finds out by its own timeout.
+    let _ = tx.send(socket, &target, |slot| write_error(slot, code, text).unwrap_or(0));
+}
