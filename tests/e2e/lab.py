@@ -78,6 +78,13 @@ def sweep_stale():
             subprocess.run(["ip", "netns", "del", match[1]], check=False)
 
 
+def own_mounts():
+    """Begins the script anew in a mount namespace of its own: what it mounts goes with it."""
+    if os.environ.get("BOOTSTORM_OWN_MOUNTS") != "1":
+        os.execvpe("unshare", ["unshare", "-m", "--propagation", "private", sys.executable,
+                               "-B", *sys.argv], {**os.environ, "BOOTSTORM_OWN_MOUNTS": "1"})
+
+
 class Process:
     """A child with its output in a file that can be read while it runs."""
 

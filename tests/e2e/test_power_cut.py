@@ -73,9 +73,7 @@ def cut(suite, lab, room, number, dice, machines):
 
 
 def main():
-    if os.environ.get("BOOTSTORM_OWN_MOUNTS") != "1":
-        os.execvpe("unshare", ["unshare", "-m", "--propagation", "private", sys.executable,
-                               "-B", *sys.argv], {**os.environ, "BOOTSTORM_OWN_MOUNTS": "1"})
+    laboratory.own_mounts()
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     suite = Suite("Power cut")
     lab = Lab()

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""A full disk: nobody is told of a lease that is not written, one clear line says why, and
+service goes on when there is room again."""
+
+import contextlib
+import os
+import time
+
+import lab as laboratory
+from lab import Lab, sh
+from load import Load
+from server import Server, configuration, subnet
+from suite import Suite
+
+RELAY = "10.77.9.9"
+
+
+def fill(path):
+    """Takes every free byte of a file system."""
+    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(1 << 16))
+
+
+def main():
+    laboratory.own_mounts()
+    suite = Suite("Disk full")
+    lab = Lab()
+    room = lab.namespace("relay")
+    lab.plug(room, 0)
+    sh(f"ip -n {room} addr add {RELAY}/16 dev eth0")
+    small = lab.path("small")
+    os.makedirs(small)
+    sh(f"mount -t tmpfs -o size=96m none {small}")
+    server = Server(lab, configuration(f"{small}/state", server="shards = 2",
+                                       subnets=[subnet(pool="16.0-{net}.255.250")]))
+    suite.explain_with(server.log)
+    with suite.step("a disk with room"):
+        server.start()
+        load = Load(room, RELAY, "10.77.0.1")
+        load.start()
+        suite.check("leases are acknowledged",
+                    laboratory.wait_until(lambda: load.acks > 100, 10), load.acks)
+    with suite.step("the disk fills up under load"):
+        fill(f"{small}/filler")
+        # What is left of the page that the journal writes to may still take some.
+        suite.check("one line says that and why", laboratory.wait_until(
+            lambda: "ERROR" in server.process.output(), 10), server.log())
+        time.sleep(1)
+        before = load.acks
+        time.sleep(2)
+        suite.equal("no ACK leaves", load.acks - before, 0)
+        errors = [line for line in server.process.output().splitlines() if " ERROR " in line]
+        suite.equal("lines at level error", len(errors), 1)
+        suite.check("the server can still be asked", server.tool("status")[0] == 0)
+    with suite.step("room again"):
+        before = load.acks
+        os.unlink(f"{small}/filler")
+        suite.check("ACKs leave again", laboratory.wait_until(
+            lambda: load.acks > before + 100, 15), f"{load.acks - before} ACKs")
+    with suite.step("what was acknowledged is on the disk"):
+        server.kill()
+        load.settle().close()
+        rows = server.leases()
+        lost = [(address, mac) for address, mac in load.acked.items()
+                if rows.get(address, {}).get("hardware") != mac]
+        suite.equal(f"of {load.acks} ACKs, lost", lost[:5], [])
+        suite.equal("addresses given twice", load.given_twice[:5], [])
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()
