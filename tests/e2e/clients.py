@@ -25,7 +25,7 @@ BOUND|RENEW|REBIND|REBOOT|bound|renew)
     }} ;;
 EXPIRE|FAIL|RELEASE|STOP|NAK|deconfig|nak) ip -4 addr flush dev eth0 ;;
 esac
-{{ echo "== $what"; env; }} >> {log}
+{{ echo "== $what"; env; echo "=="; }} >> {log}
 exit 0
 """
 
@@ -74,7 +74,9 @@ class Client:
 
     def events(self):
         with open(self.lab.path(f"{self.tag}.events"), errors="replace") as text:
-            return [Event(part) for part in re.split(r"^== ", text.read(), flags=re.M) if part]
+            # Only those that are written to their end.
+            return [Event(part) for part in
+                    re.findall(r"^== (.+?)^==$", text.read(), flags=re.M | re.S)]
 
     def mark(self):
         """A point in the list of events to wait from."""

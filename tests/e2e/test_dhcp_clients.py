@@ -12,7 +12,7 @@ from lab import Lab
 from server import Server, subnet
 from suite import Suite
 
-LEASE = 24  # seconds; dhcpcd takes anything under 20 for a mistake
+LEASE = 20  # seconds; dhcpcd takes anything less for a mistake
 HOST_MAC = "52:54:00:c1:1e:03"  # the third client has a reservation
 _HOST = f"""
 [[dhcp.host]]
@@ -160,7 +160,7 @@ def main():
                     dhcp=f'lease-time = "{LEASE}s"', after=_HOST)
     suite.explain_with(server.log)
     near, far = lab.sniff("srv0"), lab.sniff("srv1")
-    clients = [Dhclient(lab), Udhcpc(lab), Dhcpcd(lab)]
+    clients = dhclient, udhcpc, dhcpcd = Dhclient(lab), Udhcpc(lab), Dhcpcd(lab)
     with suite.step("the server starts"):
         server.start()
     held, since = {}, {}
@@ -168,7 +168,8 @@ def main():
         with suite.step(f"{client.name} asks"):
             held[client] = get(suite, server, client)
             since[client] = laboratory.time.monotonic()
-    suite.check("three clients, three addresses", len(set(held.values())) == 3, held.values())
+    clients = [client for client in clients if held.get(client)]
+    suite.check("three clients, three addresses", len(set(held.values())) == 3, held)
     with suite.step("at T1 each asks the server itself"):
         for client in clients:
             extend(suite, near, client, held[client], since[client], "renews", LEASE * 0.6 + 5)
@@ -179,19 +180,19 @@ def main():
         for client in clients:
             extend(suite, near, client, held[client], now, "rebinds", LEASE + 5)
         laboratory.sh(f"ip netns exec {lab.srv} nft delete table ip deaf")
-    for client in (clients[0], clients[2]):
+    for client in (dhclient, dhcpcd):
         with suite.step(f"{client.name} restarts"):
             restart(suite, near, client, held[client])
     for client in clients:
         with suite.step(f"{client.name} lets go"):
             release(suite, lab, server, near, client, held[client])
     with suite.step("a client that comes back after its release"):
-        mark = clients[1].mark()
-        clients[1].start()
-        event = clients[1].wait(("bound",), since=mark)
+        mark = udhcpc.mark()
+        udhcpc.start()
+        event = udhcpc.wait(("bound",), since=mark)
         suite.equal("has the same address as before", event and event.address,
-                    held[clients[1]])
-        clients[1].crash()
+                    held[udhcpc])
+        udhcpc.crash()
     for client in (Dhclient(lab), Dhcpcd(lab)):
         with suite.step(f"{client.name} is carried to another network"):
             client.start()
