@@ -1,5 +1,6 @@
 //! The bootstorm server: DHCP, TFTP and leases for machines that boot from the network.
 
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod dhcp;

@@ -154,6 +154,17 @@ fn give_tree(path: &Path, account: &Account) -> io::Result<()> {
     Ok(())
 }
 
+/// Root becomes the owner of `path` (a file or directory), so that what it writes beside it belongs to that user, too;
+/// anybody else stays. For a subcommand, which ends soon and needs no way back.
+pub fn become_owner_of(path: &Path) -> Result<(), PrivilegeError> {
+    let failed = |cause| PrivilegeError::StateDir { path: path.to_owned(), cause };
+    let owner = path.metadata().map_err(failed)?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    drop_to(&Account { uid: owner.uid(), gid: owner.gid(), groups: Vec::new() })
+}
+
 /// Becomes `account` and keeps, of what it has, CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN, so that a reload
 /// can open sockets on a new interface. Call while the process has one thread.
 pub fn drop_to(account: &Account) -> Result<(), PrivilegeError> {

@@ -187,8 +187,7 @@ fn pools(page: &mut Page, running: &Running) {
     let states = [
         ("offered", counts.offered),
         ("active", counts.active),
-        ("released", counts.released),
-        ("expired", counts.expired),
+        ("idle", counts.idle),
         ("declined", counts.declined),
     ];
     for (state, count) in states {

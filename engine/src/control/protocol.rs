@@ -3,11 +3,13 @@
 
 use std::net::Ipv4Addr;
 
+use bootstorm_protocols::dhcpv4::ETHERNET;
 use serde::{Deserialize, Serialize};
 
 use super::lease_row::LeaseRow;
 use super::status::Status;
 use crate::event::row::Row;
+use crate::leases::Hardware;
 
 /// The longest line, in bytes.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -62,7 +64,7 @@ pub enum Response {
 
 /// A hardware address as people write it: `52:54:00:12:34:56`, `52-54-00-12-34-56`, `5254.0012.3456` or bare digits;
 /// 1 to 16 bytes.
-pub fn parse_mac(text: &str) -> Result<Vec<u8>, String> {
+pub fn parse_mac(text: &str) -> Result<Hardware, String> {
     let wrong = || format!("{text:?} is not a hardware address; write it as 52:54:00:12:34:56");
     let digits: Vec<u8> = text
         .bytes()
@@ -72,7 +74,8 @@ pub fn parse_mac(text: &str) -> Result<Vec<u8>, String> {
     if digits.is_empty() || digits.len() % 2 == 1 || digits.len() > 32 {
         return Err(wrong());
     }
-    Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    Ok(Hardware::new(ETHERNET, &bytes))
 }
 
 #[cfg(test)]
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn hardware_addresses_in_every_usual_spelling() {
-        let mac = vec![0x52, 0x54, 0, 0x12, 0x34, 0x56];
+        let mac = Hardware::ethernet([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
         for text in ["52:54:00:12:34:56", "52-54-00-12-34-56", "5254.0012.3456", "525400123456"] {
             assert_eq!(parse_mac(text).unwrap(), mac);
         }

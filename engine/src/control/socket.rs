@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +20,6 @@ use super::lease_row::{Clocks, LeaseFilter, LeaseRow};
 use super::protocol::{LINE_LIMIT, Request, Response, parse_mac};
 use super::status::Running;
 use crate::event::row::Row;
-use crate::leases::Hardware;
 
 /// Connections at one time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
@@ -27,8 +27,8 @@ const CONNECTIONS: usize = 64;
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a client may take to read one line.
 const WRITE: Duration = Duration::from_secs(30);
-/// Leases copied out of the index at a time.
-const PAGE: usize = 512;
+/// Leases copied out of the index at a time. Each page looks at the whole index, so few large ones.
+const PAGE: usize = 16_384;
 
 /// Answers until the task is dropped.
 pub(super) async fn serve(listener: UnixListener, running: Rc<Running>) {
@@ -89,9 +89,9 @@ async fn converse(stream: UnixStream, running: &Running) -> io::Result<()> {
 async fn answer(peer: &mut Peer, running: &Running, request: Request) -> io::Result<()> {
     match request {
         Request::Status {} => peer.send(&Response::Status(Box::new(running.status()))).await,
-        Request::LeasesList {} => list(peer, running, &|_| true).await,
+        Request::LeasesList {} => list(peer, running, LeaseFilter::all()).await,
         Request::LeasesShow { of } => match LeaseFilter::parse(&of) {
-            Ok(filter) => list(peer, running, &|row| filter.admits(row)).await,
+            Ok(wanted) => list(peer, running, wanted).await,
             Err(error) => peer.error(error).await,
         },
         Request::LeasesRelease { ip } => {
@@ -129,12 +129,8 @@ async fn answer(peer: &mut Peer, running: &Running, request: Request) -> io::Res
 }
 
 /// Streams the leases page by page; one that changes meanwhile is shown as it was or as it is.
-async fn list(
-    peer: &mut Peer,
-    running: &Running,
-    admits: &dyn Fn(&LeaseRow) -> bool,
-) -> io::Result<()> {
-    let mut from = Some(std::net::Ipv4Addr::UNSPECIFIED);
+async fn list(peer: &mut Peer, running: &Running, wanted: LeaseFilter) -> io::Result<()> {
+    let mut from = Some(Ipv4Addr::UNSPECIFIED);
     let mut rows = 0;
     while let Some(start) = from {
         let clocks = Clocks::read();
@@ -143,12 +139,11 @@ async fn list(
             .last()
             .filter(|_| page.len() == PAGE)
             .and_then(|last| last.ip.to_bits().checked_add(1))
-            .map(std::net::Ipv4Addr::from_bits);
+            .map(Ipv4Addr::from_bits);
         let mut text = Vec::new();
-        for row in page.iter().map(|lease| LeaseRow::new(lease, &clocks)).filter(|row| admits(row))
-        {
+        for lease in page.iter().filter(|lease| wanted.admits(lease)) {
             rows += 1;
-            encode(&Response::Lease(row), &mut text)?;
+            encode(&Response::Lease(LeaseRow::new(lease, &clocks)), &mut text)?;
         }
         peer.write(&text).await?;
     }
@@ -162,7 +157,7 @@ async fn events(
     mac: Option<String>,
 ) -> io::Result<()> {
     let only = match mac.map(|text| parse_mac(&text)).transpose() {
-        Ok(mac) => mac.map(|mac| Hardware::new(1, &mac)),
+        Ok(only) => only,
         Err(error) => return peer.error(error).await,
     };
     let mut subscription = running.events.subscribe(only);

@@ -143,10 +143,8 @@ pub struct LeaseCounts {
     pub offered: u64,
     /// Held by a machine.
     pub active: u64,
-    /// Given back.
-    pub released: u64,
-    /// Run out.
-    pub expired: u64,
+    /// Given back or run out, and remembered for the machine that had it.
+    pub idle: u64,
     /// In quarantine.
     pub declined: u64,
 }

@@ -66,7 +66,7 @@ impl FjallStore {
     /// # Errors
     /// [`StoreError::InUse`] when another process, which is to say the server, has it open.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
-        let directory = state_dir.join(DIRECTORY);
+        let directory = Self::directory(state_dir);
         let io = |source| StoreError::Io { place: directory.display().to_string(), source };
         clear_unfinished(&directory).map_err(io)?;
         let open = Open { database: Some(open_database(&directory)?), ..Open::default() };
@@ -78,9 +78,14 @@ impl FjallStore {
         Ok(Self { directory, open: Mutex::new(open) })
     }
 
+    /// Where the store of a state directory is.
+    pub fn directory(state_dir: &Path) -> PathBuf {
+        state_dir.join(DIRECTORY)
+    }
+
     /// Whether a state directory has a store, so that reading it would not make one.
     pub fn exists(state_dir: &Path) -> bool {
-        state_dir.join(DIRECTORY).is_dir()
+        Self::directory(state_dir).is_dir()
     }
 
     fn error(&self, error: fjall::Error) -> StoreError {
