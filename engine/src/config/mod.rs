@@ -2,15 +2,40 @@
 //!
 //! The rest of the server reads [`Config`] and nothing else: no rule parses text, and what the
 //! model holds has been checked against itself.
+//!
+//! A file goes through these hands: `loader` reads it and what it includes, `tree` gives every value
+//! its place, `fields` and `units` take tables and values apart, `scope_reader`, `dhcp_reader` and
+//! `sections` know what the keys mean, `option_types` and `definitions` encode options, and `builder`
+//! and `assemble` put the model together and look for contradictions.
 
+mod assemble;
+mod builder;
+mod definitions;
+mod dhcp_reader;
+mod disk;
+mod fields;
+mod loader;
 mod lookup;
 mod model;
 mod option_set;
+mod option_types;
 mod prefix;
+mod problem;
+mod schema;
 mod scope;
+mod scope_reader;
+mod sections;
+mod source;
+mod tree;
+mod units;
 
+#[cfg(test)]
+mod tests;
+
+pub use loader::{check, load, parse};
 pub use lookup::HostIds;
 pub use model::*;
 pub use option_set::OptionSet;
 pub use prefix::Prefix;
+pub use problem::{ConfigError, Problem};
 pub use scope::{BootFile, BootRule, ClientMatch, LeaseTime, Scope, ScopeChain, ScopeId};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::lookup::Index;
-use super::{ClientMatch, LeaseTime, Prefix, Scope};
+use super::{ClientMatch, LeaseTime, Prefix, Problem, Scope};
 
 /// A whole configuration. Immutable: a reload makes another.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Config {
     pub control: Control,
     /// What is logged, and how.
     pub log: Log,
+    /// What can be used, and is perhaps not what is meant.
+    pub warnings: Vec<Problem>,
     /// The files it was read from: the one named first, then what it includes.
     pub sources: Vec<PathBuf>,
 }

@@ -133,6 +133,7 @@ fn running(leases: u32) -> (Running, Arc<Metrics>, Receiver<Command>, EventLog) 
         tftp: None,
         control: ControlConfig::default(),
         log: Log::default(),
+        warnings: Vec::new(),
         sources: Vec::new(),
     };
     let events = EventBus::default();

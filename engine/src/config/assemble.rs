@@ -1,0 +1,265 @@
+//! The second half of putting the model together: subnets, pools and hosts against each other.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use bootstorm_protocols::dhcpv4::options;
+
+use super::builder::{Builder, HostDraft, Placed, PoolDraft, SubnetDraft, WantedFile};
+use super::lookup::Index;
+use super::problem::{Fault, Problems};
+use super::source::Place;
+use super::units::Range;
+use super::{
+    Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Prefix, Scope, Subnet, SubnetId, schema,
+};
+
+impl Builder {
+    /// The model, and the boot files that it wants from this server. What is wrong is noted; the
+    /// model is of use only if nothing was.
+    pub(super) fn finish(self, problems: &mut Problems) -> (Dhcp, Vec<WantedFile>) {
+        let Self { mut dhcp, mut subnets, hosts, networks, wanted, lacks_subnet, .. } = self;
+        // By network address, so that overlaps are between neighbours and lookups can bisect.
+        subnets.sort_by_key(|draft| (draft.prefix, draft.place));
+        overlapping_subnets(&subnets, problems);
+        let mut networks = Networks { tables: networks, ids: HashMap::new() };
+        let mut pools: Vec<(Pool, Place)> = Vec::new();
+        for mut draft in subnets {
+            let id = SubnetId(id(dhcp.subnets.len()));
+            let drafts = std::mem::take(&mut draft.pools);
+            for draft_pool in drafts {
+                pools.extend(pool(draft_pool, id, &draft, problems));
+            }
+            let network = networks.id(draft.network.take(), &mut dhcp.networks);
+            dhcp.networks[network.index()].subnets.push(id);
+            let (prefix, scope) = (draft.prefix, draft.scope.0);
+            dhcp.subnets.push(Subnet { network, prefix, scope, pools: Vec::new() });
+        }
+        networks.warn(&dhcp, problems);
+        add_pools(&mut dhcp, pools, problems);
+        add_hosts(&mut dhcp, hosts, lacks_subnet, problems);
+        (dhcp, wanted)
+    }
+}
+
+/// A place in a list. Files of 4 GiB at most have been read, so lists are shorter than that.
+fn id(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn overlapping_subnets(drafts: &[SubnetDraft], problems: &mut Problems) {
+    let mut widest: Option<&SubnetDraft> = None;
+    for draft in drafts {
+        if let Some(other) = widest.filter(|other| other.prefix.overlaps(draft.prefix)) {
+            let (place, first) = (draft.place.max(other.place), draft.place.min(other.place));
+            let text = format!("subnets {} and {} overlap", other.prefix, draft.prefix);
+            let help = "an address belongs to one subnet: shorten one of them";
+            problems.conflict(place, Fault::new(text, help), first, "the other is here");
+        }
+        // Sorted by network address, prefixes lie inside one another or apart.
+        if widest.is_none_or(|other| other.prefix.broadcast() < draft.prefix.broadcast()) {
+            widest = Some(draft);
+        }
+    }
+}
+
+/// Shared networks while subnets are given to them.
+#[derive(Debug)]
+struct Networks {
+    /// Every `[[dhcp.shared-network]]` that no subnet has named yet.
+    tables: HashMap<String, (Place, Placed)>,
+    /// Those that have an id, and where they are named first without having a table.
+    ids: HashMap<String, (NetworkId, Option<Place>)>,
+}
+
+impl Networks {
+    /// The network of a subnet: the one it names, or one of its own.
+    fn id(&mut self, named: Option<(String, Place)>, networks: &mut Vec<Network>) -> NetworkId {
+        let new = NetworkId(id(networks.len()));
+        let Some((name, place)) = named else {
+            networks.push(Network { name: None, scope: Scope::default(), subnets: Vec::new() });
+            return new;
+        };
+        if let Some(&(known, _)) = self.ids.get(&name) {
+            return known;
+        }
+        let table = self.tables.remove(&name);
+        self.ids.insert(name.clone(), (new, table.is_none().then_some(place)));
+        let scope = table.map(|(_, (scope, _))| scope).unwrap_or_default();
+        networks.push(Network { name: Some(name), scope, subnets: Vec::new() });
+        new
+    }
+
+    /// Warns of names that look like slips.
+    fn warn(&self, dhcp: &Dhcp, problems: &mut Problems) {
+        for (name, (place, _)) in &self.tables {
+            let text = format!("no subnet is in shared network `{name}`");
+            let help = format!("write shared-network = \"{name}\" in its subnets");
+            problems.warn(*place, Fault::new(text, help));
+        }
+        for (name, &(network, place)) in &self.ids {
+            let lonely = dhcp.network(network).subnets.len() == 1;
+            let Some(place) = place.filter(|_| lonely) else { continue };
+            let others = self.tables.keys().chain(self.ids.keys()).filter(|other| *other != name);
+            let text = format!("only one subnet is in shared network `{name}`");
+            let help = match schema::nearest(name, others.map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "a subnet that is alone on its link needs no shared network".to_owned(),
+            };
+            problems.warn(place, Fault::new(text, help));
+        }
+    }
+}
+
+/// A pool with its addresses, if there are any.
+fn pool(
+    draft: PoolDraft,
+    subnet: SubnetId,
+    around: &SubnetDraft,
+    problems: &mut Problems,
+) -> Option<(Pool, Place)> {
+    let place = draft.place;
+    let prefix = around.prefix;
+    let (first, last) = match draft.range {
+        Range::Span(first, last) => (first, last),
+        Range::Prefix(prefix) => (prefix.network(), prefix.broadcast()),
+    };
+    if !prefix.contains(first) || !prefix.contains(last) {
+        let outside = if prefix.contains(first) { last } else { first };
+        let text = format!("{outside} is not in subnet {prefix}");
+        let help = format!("the subnet has {} to {}", prefix.network(), prefix.broadcast());
+        problems.conflict(place, Fault::new(text, help), around.place, "the subnet");
+        return None;
+    }
+    let (least, most) = hosts_of(prefix);
+    let range = (first.max(least), last.min(most));
+    // Whoever writes a prefix means its hosts; who writes the address itself is told.
+    if matches!(draft.range, Range::Span(..)) && range != (first, last) {
+        let text = "no machine can have the first or the last address of a subnet";
+        let help = format!("they are left out; write \"{}-{}\"", range.0, range.1);
+        problems.warn(place, Fault::new(text, help));
+    }
+    if range.0 > range.1 {
+        problems.error(place, Fault::plain("this pool has no address that a machine can have"));
+        return None;
+    }
+    warn_of_servers(range, place, around, problems);
+    let PoolDraft { allow, deny, class, scope: (scope, _), .. } = draft;
+    Some((Pool { subnet, range, scope, allow, deny, class }, place))
+}
+
+/// First and last address that a machine can have.
+fn hosts_of(prefix: Prefix) -> (Ipv4Addr, Ipv4Addr) {
+    let (first, last) = (prefix.network().to_bits(), prefix.broadcast().to_bits());
+    let ends = u32::from(prefix.reserves_ends());
+    (Ipv4Addr::from_bits(first + ends), Ipv4Addr::from_bits(last - ends))
+}
+
+/// Warns of routers outside of their subnet, and of servers whose addresses a pool would give away.
+fn warn_of_servers(
+    range: (Ipv4Addr, Ipv4Addr),
+    place: Place,
+    around: &SubnetDraft,
+    problems: &mut Problems,
+) {
+    let (scope, places) = &around.scope;
+    let routers = scope.options.get(options::ROUTERS).unwrap_or_default().as_chunks::<4>().0;
+    let routers = routers.iter().map(|octets| (Ipv4Addr::from(*octets), "router", places.routers));
+    let next = scope.next_server.map(|address| (address, "next server", places.next_server));
+    for (address, what, named) in routers.chain(next) {
+        if (range.0..=range.1).contains(&address) {
+            let text = format!("this pool would give away {address}, the address of the {what}");
+            let fault = Fault::new(text, "end the pool before it, or make two pools around it");
+            problems.warn_of(place, fault, named.unwrap_or(around.place), what);
+        }
+    }
+}
+
+fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<(Pool, Place)>, problems: &mut Problems) {
+    pools.sort_by_key(|(pool, place)| (pool.range, *place));
+    let mut furthest: Option<(Ipv4Addr, Place)> = None;
+    for (pool, place) in pools {
+        if let Some((_, other)) = furthest.filter(|&(last, _)| pool.range.0 <= last) {
+            let text = "these pools overlap";
+            let help = "an address belongs to one pool: begin the second behind the first";
+            let (place, first) = (place.max(other), place.min(other));
+            problems.conflict(place, Fault::new(text, help), first, "the other is here");
+        }
+        if furthest.is_none_or(|(last, _)| last < pool.range.1) {
+            furthest = Some((pool.range.1, place));
+        }
+        dhcp.subnets[pool.subnet.index()].pools.push(PoolId(id(dhcp.pools.len())));
+        dhcp.pools.push(pool);
+    }
+}
+
+fn add_hosts(dhcp: &mut Dhcp, drafts: Vec<HostDraft>, lacks_subnet: bool, problems: &mut Problems) {
+    let mut by_ip: HashMap<Ipv4Addr, Place> = HashMap::new();
+    let mut by_key: HashMap<(HostKey, Option<NetworkId>), Place> = HashMap::new();
+    for draft in drafts {
+        let networks = host_networks(dhcp, &draft, lacks_subnet, &mut by_ip, problems);
+        for (key, &place) in draft.host.keys.iter().zip(&draft.key_places) {
+            // A machine may stand in several networks, with a host for each; one without addresses
+            // is for the networks that have none of their own.
+            let mut told = false;
+            for network in &networks {
+                let first = by_key.insert((key.clone(), *network), place);
+                if let Some(first) = first.filter(|first| *first != place && !told) {
+                    told = true;
+                    let text = "two hosts are the same machine in one network";
+                    let help = "join them: a host may have several hardware addresses, and one ip \
+                                in each network";
+                    problems.conflict(place, Fault::new(text, help), first, "the other is here");
+                }
+            }
+        }
+        dhcp.hosts.push(draft.host);
+    }
+    dhcp.index = Index::of(&dhcp.hosts);
+}
+
+/// Checks the addresses of a host and says in which networks they are; `None` stands for a host
+/// without addresses.
+fn host_networks(
+    dhcp: &Dhcp,
+    draft: &HostDraft,
+    lacks_subnet: bool,
+    by_ip: &mut HashMap<Ipv4Addr, Place>,
+    problems: &mut Problems,
+) -> Vec<Option<NetworkId>> {
+    let mut networks: Vec<Option<NetworkId>> = Vec::new();
+    for (&ip, &place) in draft.host.ips.iter().zip(&draft.ip_places) {
+        if let Some(first) = by_ip.insert(ip, place) {
+            let text = format!("two hosts have the address {ip}");
+            let fault = Fault::new(text, "give one of them another");
+            problems.conflict(place, fault, first, "the other is here");
+            continue;
+        }
+        let Some(subnet) = dhcp.subnet_of(ip).map(|id| dhcp.subnet(id)) else {
+            if lacks_subnet {
+                continue;
+            }
+            let text = format!("{ip} is in no subnet");
+            let help =
+                format!("add [[dhcp.subnet]] with the subnet of {ip}, or correct the address");
+            problems.error(place, Fault::new(text, help));
+            continue;
+        };
+        let (least, most) = hosts_of(subnet.prefix);
+        if !(least..=most).contains(&ip) {
+            let text = format!("{ip} is the first or the last address of {}", subnet.prefix);
+            let fault = Fault::new(text, format!("machines can have {least} to {most}"));
+            problems.error(place, fault);
+        }
+        if networks.contains(&Some(subnet.network)) {
+            let text = "this host has two addresses in one network";
+            let fault = Fault::new(text, "keep one: a host has at most one in each network");
+            problems.error(place, fault);
+        }
+        networks.push(Some(subnet.network));
+    }
+    if draft.host.ips.is_empty() {
+        networks.push(None);
+    }
+    networks
+}

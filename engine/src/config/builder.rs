@@ -1,0 +1,220 @@
+//! Putting the model together: names become ids, lists are sorted, and what contradicts itself is
+//! told with both places. Front ends for other syntaxes fill the same builder.
+
+use std::collections::HashMap;
+
+use super::problem::{Fault, Problems};
+use super::scope_reader::ScopePlaces;
+use super::source::Place;
+use super::tree::Node;
+use super::units::{self, Range};
+use super::{
+    BootFile, Class, ClassId, Dhcp, Group, GroupId, Host, LeaseTime, Permit, Prefix, Scope, schema,
+};
+
+/// A scope and where its parts stand.
+pub(super) type Placed = (Scope, ScopePlaces);
+
+/// A subnet as it was read.
+#[derive(Debug)]
+pub(super) struct SubnetDraft {
+    pub(super) prefix: Prefix,
+    pub(super) place: Place,
+    pub(super) network: Option<(String, Place)>,
+    pub(super) pools: Vec<PoolDraft>,
+    pub(super) scope: Placed,
+}
+
+/// A pool as it was read.
+#[derive(Debug)]
+pub(super) struct PoolDraft {
+    pub(super) range: Range,
+    pub(super) place: Place,
+    pub(super) allow: Vec<Permit>,
+    pub(super) deny: Vec<Permit>,
+    pub(super) class: Option<ClassId>,
+    pub(super) scope: Placed,
+}
+
+impl PoolDraft {
+    /// A pool that says nothing but its addresses.
+    pub(super) fn plain(range: Range, place: Place) -> Self {
+        let scope = Placed::default();
+        Self { range, place, allow: Vec::new(), deny: Vec::new(), class: None, scope }
+    }
+}
+
+/// A host as it was read.
+#[derive(Debug)]
+pub(super) struct HostDraft {
+    pub(super) host: Host,
+    /// The place of its name.
+    pub(super) place: Place,
+    /// The places of `host.keys`.
+    pub(super) key_places: Vec<Place>,
+    /// The places of `host.ips`.
+    pub(super) ip_places: Vec<Place>,
+    pub(super) places: ScopePlaces,
+}
+
+/// A boot file that this server has to have, to be looked for on disk.
+#[derive(Debug)]
+pub(super) struct WantedFile {
+    pub(super) file: Box<[u8]>,
+    pub(super) place: Place,
+}
+
+/// A model that is being put together.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    /// What needs no second look: settings, global scope, classes, groups.
+    pub(super) dhcp: Dhcp,
+    pub(super) subnets: Vec<SubnetDraft>,
+    pub(super) hosts: Vec<HostDraft>,
+    /// Every `[[dhcp.shared-network]]`.
+    pub(super) networks: HashMap<String, (Place, Placed)>,
+    pub(super) wanted: Vec<WantedFile>,
+    /// A subnet was not understood, so nobody can say which addresses are in none.
+    pub(super) lacks_subnet: bool,
+    groups: HashMap<String, (GroupId, Place)>,
+    host_names: HashMap<String, Place>,
+}
+
+impl Builder {
+    pub(super) fn set_global(&mut self, (scope, places): Placed, problems: &mut Problems) {
+        look_at((&scope, &places), &[], &mut self.wanted, problems);
+        self.dhcp.global = scope;
+    }
+
+    pub(super) fn add_class(
+        &mut self,
+        (class, places): (Class, ScopePlaces),
+        problems: &mut Problems,
+    ) {
+        look_at((&class.scope, &places), &[&self.dhcp.global], &mut self.wanted, problems);
+        self.dhcp.classes.push(class);
+    }
+
+    pub(super) fn add_network(
+        &mut self,
+        (name, place): (String, Place),
+        scope: Placed,
+        problems: &mut Problems,
+    ) {
+        look_at((&scope.0, &scope.1), &[&self.dhcp.global], &mut self.wanted, problems);
+        let what = format!("shared network `{name}`");
+        if let Some((first, _)) = self.networks.insert(name, (place, scope)) {
+            twice(&what, place, first, problems);
+        }
+    }
+
+    pub(super) fn add_subnet(&mut self, draft: SubnetDraft, problems: &mut Problems) {
+        let none = Scope::default();
+        let network = draft.network.as_ref().and_then(|(name, _)| self.networks.get(name));
+        let network = network.map_or(&none, |(_, (scope, _))| scope);
+        let (scope, places) = &draft.scope;
+        let global = &self.dhcp.global;
+        look_at((scope, places), &[network, global], &mut self.wanted, problems);
+        for pool in &draft.pools {
+            let wider = [scope, network, global];
+            look_at((&pool.scope.0, &pool.scope.1), &wider, &mut self.wanted, problems);
+        }
+        self.subnets.push(draft);
+    }
+
+    pub(super) fn add_group(
+        &mut self,
+        name: Option<(String, Place)>,
+        (scope, places): Placed,
+        problems: &mut Problems,
+    ) -> GroupId {
+        look_at((&scope, &places), &[&self.dhcp.global], &mut self.wanted, problems);
+        let id = GroupId(u32::try_from(self.dhcp.groups.len()).unwrap_or(u32::MAX));
+        let (name, place) = name.unzip();
+        if let (Some(name), Some(place)) = (&name, place)
+            && let Some((_, first)) = self.groups.insert(name.clone(), (id, place))
+        {
+            twice(&format!("group `{name}`"), place, first, problems);
+        }
+        self.dhcp.groups.push(Group { name, scope });
+        id
+    }
+
+    /// A group by its name.
+    pub(super) fn group_named(&self, node: &Node) -> Result<GroupId, Fault> {
+        let name = units::text(node)?;
+        self.groups.get(name).map(|&(id, _)| id).ok_or_else(|| Fault {
+            message: format!("names a group, and there is no group `{name}`"),
+            help: Some(match schema::nearest(name, self.groups.keys().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("add [[dhcp.group]] with name = \"{name}\""),
+            }),
+        })
+    }
+
+    pub(super) fn add_host(&mut self, draft: HostDraft, problems: &mut Problems) {
+        let none = Scope::default();
+        let group = draft.host.group.map_or(&none, |id| &self.dhcp.group(id).scope);
+        let wider = [group, &self.dhcp.global];
+        look_at((&draft.host.scope, &draft.places), &wider, &mut self.wanted, problems);
+        if let Some(first) = self.host_names.insert(draft.host.name.clone(), draft.place) {
+            twice(&format!("host `{}`", draft.host.name), draft.place, first, problems);
+        }
+        self.hosts.push(draft);
+    }
+}
+
+/// Looks at a scope once. `wider` are the scopes around it, the narrowest first, as far as they are
+/// certain: whoever is in a subnet is in its network, but the members of a class may be anywhere.
+fn look_at(
+    (scope, places): (&Scope, &ScopePlaces),
+    wider: &[&Scope],
+    wanted: &mut Vec<WantedFile>,
+    problems: &mut Problems,
+) {
+    lease_times(scope, places, wider, problems);
+    let chain = || std::iter::once(scope).chain(wider.iter().copied());
+    if chain().any(|scope| scope.next_server.is_some()) {
+        return;
+    }
+    for (rule, &place) in scope.boot.iter().zip(&places.boot) {
+        if let (BootFile::File(file), None) = (&rule.file, rule.next_server) {
+            wanted.push(WantedFile { file: file.clone(), place });
+        }
+    }
+}
+
+/// The least lease time is not above the most, and the usual one lies between them.
+fn lease_times(scope: &Scope, places: &ScopePlaces, wider: &[&Scope], problems: &mut Problems) {
+    let places = [places.lease_time, places.min_lease_time, places.max_lease_time];
+    let Some(place) = places.into_iter().flatten().max() else { return };
+    let first = |get: fn(&Scope) -> Option<LeaseTime>| {
+        std::iter::once(scope).chain(wider.iter().copied()).find_map(get)
+    };
+    let usual = first(|scope| scope.lease_time).unwrap_or(Dhcp::DEFAULT_LEASE_TIME);
+    let least = first(|scope| scope.min_lease_time).unwrap_or(usual);
+    let most = first(|scope| scope.max_lease_time).unwrap_or(usual);
+    let text = if least > most {
+        "min-lease-time is longer than max-lease-time"
+    } else if usual > most {
+        "lease-time is longer than max-lease-time"
+    } else if usual < least {
+        "lease-time is shorter than min-lease-time"
+    } else {
+        return;
+    };
+    let help = format!(
+        "here they are: min {}, usual {}, max {} seconds; what a scope leaves out it takes from \
+         those around it, and min and max are the usual time unless they are set",
+        least.seconds(),
+        usual.seconds(),
+        most.seconds()
+    );
+    problems.error(place, Fault::new(text, help));
+}
+
+/// A name stands for two things.
+pub(super) fn twice(what: &str, place: Place, first: Place, problems: &mut Problems) {
+    let fault = Fault::new(format!("{what} is defined twice"), "give one of them another name");
+    problems.conflict(place, fault, first, "first defined here");
+}

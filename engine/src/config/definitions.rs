@@ -1,0 +1,222 @@
+//! Options by name and number: the standard ones, those of the option spaces that machines boot
+//! with, and those that the configuration defines.
+
+use std::collections::BTreeMap;
+
+use bootstorm_protocols::dhcpv4::options;
+
+use super::fields::Fields;
+use super::option_types::OptionType;
+use super::problem::{Fault, Problems};
+use super::schema;
+use super::source::Place;
+use super::units;
+
+/// Option 43, where vendors' own options travel.
+pub(super) const VENDOR: u8 = options::VENDOR_ENCAPSULATED_OPTIONS;
+
+/// The name of the space of standard options in definitions.
+const TOP: &str = "dhcp";
+
+/// One option.
+#[derive(Clone, Debug)]
+pub(super) struct Definition {
+    pub(super) code: u8,
+    pub(super) name: Box<str>,
+    /// `None` for a number without a definition: only bytes can be given.
+    pub(super) kind: Option<OptionType>,
+}
+
+/// Options with codes of their own, sent inside another.
+#[derive(Debug, Default)]
+struct Space {
+    definitions: Vec<Definition>,
+    /// The option that the configuration says encapsulates it.
+    carrier: Option<u8>,
+}
+
+/// All options that the configuration may name.
+#[derive(Debug, Default)]
+pub(super) struct Definitions {
+    /// Definitions of the configuration for the top level.
+    own: Vec<Definition>,
+    /// Definitions of the configuration for other spaces.
+    spaces: BTreeMap<Box<str>, Space>,
+}
+
+/// What to do instead of setting one of the options that the server decides or echoes.
+fn protocol_option(code: u8) -> Option<&'static str> {
+    Some(match code {
+        options::LEASE_TIME => "write lease-time = \"1h\" instead",
+        options::PARAMETER_REQUEST_LIST => "to send what clients do not ask for, use always-send",
+        options::SERVER_IDENTIFIER => "it is the address of the interface that answers",
+        options::RAPID_COMMIT => "write rapid-commit = true in [dhcp] instead",
+        _ if options::is_protocol(code) => "leave it out: its value follows from the exchange",
+        _ => return None,
+    })
+}
+
+impl Definitions {
+    /// Takes in every `[[dhcp.option-definition]]`.
+    pub(super) fn read(&mut self, tables: Vec<Fields>, problems: &mut Problems) {
+        for mut fields in tables {
+            let code =
+                fields.require("code", "224", problems, |node| units::integer(node, 1..=254));
+            let name = fields.require("name", "\"rack-name\"", problems, |node| {
+                option_name(units::text(node)?).map(Box::from)
+            });
+            let kind = fields.require("type", "\"text\"", problems, |node| {
+                OptionType::parse(units::text(node)?)
+            });
+            let space = fields.get("space", problems, |node| units::text(node).map(Box::from));
+            if let (Some((code, place)), Some((name, _)), Some((kind, _))) = (code, name, kind) {
+                let definition = Definition { code, name, kind: Some(kind) };
+                self.define(definition, space, place, problems);
+            }
+        }
+    }
+
+    fn define(
+        &mut self,
+        definition: Definition,
+        space: Option<Box<str>>,
+        place: Place,
+        problems: &mut Problems,
+    ) {
+        let space = space.filter(|space| &**space != TOP);
+        if space.is_none()
+            && let Some(why) = protocol_option(definition.code)
+        {
+            let text = format!("option {} belongs to the protocol", definition.code);
+            return problems.error(place, Fault::new(text, why));
+        }
+        if let (None, Some(OptionType::Encapsulate(inner))) = (&space, &definition.kind) {
+            self.spaces.entry(inner.clone()).or_default().carrier = Some(definition.code);
+        }
+        let definitions = match space {
+            None => &mut self.own,
+            Some(space) => &mut self.spaces.entry(space).or_default().definitions,
+        };
+        let same = |other: &Definition| {
+            other.code == definition.code
+                && other.name == definition.name
+                && other.kind == definition.kind
+        };
+        if definitions.iter().any(same) {
+            return;
+        }
+        // What comes with the server may be defined anew; a name stands for one option then.
+        definitions.retain(|other| other.name != definition.name);
+        definitions.push(definition);
+    }
+
+    /// Whether there is such a space.
+    pub(super) fn has_space(&self, name: &str) -> bool {
+        self.spaces.contains_key(name) || standard_space(name).is_some()
+    }
+
+    /// The option that carries a space: the one defined to encapsulate it, or option 43.
+    pub(super) fn carrier(&self, name: &str) -> u8 {
+        let own = self.spaces.get(name).and_then(|space| space.carrier);
+        own.or_else(|| standard_space(name).map(|space| space.code)).unwrap_or(VENDOR)
+    }
+
+    /// There is no such space.
+    pub(super) fn unknown_space(&self, space: &str) -> Fault {
+        let help = match schema::nearest(
+            space,
+            STANDARD_SPACES.into_iter().chain(self.spaces.keys().map(|name| &**name)),
+        ) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => {
+                format!("define its options: [[dhcp.option-definition]] with space = \"{space}\"")
+            }
+        };
+        Fault::new(format!("there is no option space `{space}`"), help)
+    }
+
+    /// The standard or defined option of a name or number.
+    pub(super) fn option(&self, key: &str) -> Result<Definition, Fault> {
+        let definition = find(&self.own, key).cloned().or_else(|| standard(key));
+        let Some(definition) = definition.or_else(|| by_number(key)) else {
+            let own = self.own.iter().map(|definition| &*definition.name);
+            let known = options::DEFINITIONS.iter().map(|definition| definition.name).chain(own);
+            return Err(unknown_option(key, "", known));
+        };
+        match protocol_option(definition.code) {
+            Some(why) => Err(Fault::new(format!("option `{key}` belongs to the protocol"), why)),
+            None => Ok(definition),
+        }
+    }
+
+    /// The option of a name or number in a space.
+    pub(super) fn sub_option(&self, space: &str, key: &str) -> Result<Definition, Fault> {
+        let own = self.spaces.get(space).map_or(&[][..], |space| &space.definitions);
+        let standard = standard_space(space).map_or(&[][..], |space| space.definitions);
+        let number: Option<u8> = key.parse().ok();
+        let known = || {
+            let found =
+                standard.iter().find(|known| known.is_named(key) || number == Some(known.code))?;
+            Some(Definition::standard(found))
+        };
+        find(own, key).cloned().or_else(known).or_else(|| by_number(key)).ok_or_else(|| {
+            let own = own.iter().map(|definition| &*definition.name);
+            let known = standard.iter().map(|definition| definition.name).chain(own);
+            unknown_option(key, &format!(" in space {space}"), known)
+        })
+    }
+}
+
+impl Definition {
+    fn standard(known: &options::Definition) -> Self {
+        Self { code: known.code, name: known.name.into(), kind: Some(OptionType::of(&known.kind)) }
+    }
+}
+
+/// The spaces of the protocol library that a server sends.
+const STANDARD_SPACES: [&str; 3] = ["PXE", "ipxe", "nwip"];
+
+fn standard_space(name: &str) -> Option<&'static options::Space> {
+    STANDARD_SPACES.contains(&name).then(|| options::space(name))?
+}
+
+fn find<'d>(definitions: &'d [Definition], key: &str) -> Option<&'d Definition> {
+    let number: Option<u8> = key.parse().ok();
+    definitions
+        .iter()
+        .find(|definition| *definition.name == *key || number == Some(definition.code))
+}
+
+fn by_number(key: &str) -> Option<Definition> {
+    let code = key.parse().ok().filter(|code| (1..=254).contains(code))?;
+    Some(Definition { code, name: key.into(), kind: None })
+}
+
+fn standard(key: &str) -> Option<Definition> {
+    let known = match key.parse() {
+        Ok(code) => options::by_code(code),
+        Err(_) => options::by_name(key),
+    }?;
+    Some(Definition::standard(known))
+}
+
+fn option_name(text: &str) -> Result<&str, Fault> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.chars().all(good) && !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(text);
+    }
+    Err(Fault::new(
+        format!("must be a name, not `{}`", text.escape_debug()),
+        "names have letters, digits, `-`, `_` and `.`, and begin with a letter",
+    ))
+}
+
+fn unknown_option<'n>(key: &str, space: &str, known: impl Iterator<Item = &'n str>) -> Fault {
+    let help = match schema::nearest(key, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "write its number (224 = \"hex:0a0b\"), or define it: \
+                 [[dhcp.option-definition]] with code, name and type"
+            .to_owned(),
+    };
+    Fault::new(format!("there is no option `{key}`{space}"), help)
+}

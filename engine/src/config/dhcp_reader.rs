@@ -1,0 +1,306 @@
+//! Reading `[dhcp]` and all that stands in it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::builder::{self, Builder, HostDraft, PoolDraft, SubnetDraft};
+use super::definitions::Definitions;
+use super::fields::Fields;
+use super::problem::{Fault, Problems};
+use super::scope_reader::{Names, ScopePlaces};
+use super::source::Place;
+use super::tree::{Node, Value};
+use super::{Class, ClassId, Dhcp, GroupId, Host, HostKey, Identity, Permit, UnknownClients};
+use super::{schema, units};
+
+/// How long a ping waits when `ping-check = true` does not say.
+const PING_WAIT: Duration = Duration::from_millis(500);
+
+/// Reads the table into a builder.
+pub(super) fn dhcp(node: Node, problems: &mut Problems) -> Builder {
+    let mut builder = Builder::default();
+    let Some(mut fields) = Fields::open(node, &schema::DHCP, problems) else { return builder };
+    let mut definitions = Definitions::default();
+    let tables = fields.tables("option-definition", &schema::OPTION_DEFINITION, problems);
+    definitions.read(tables, problems);
+    let mut names =
+        Names { definitions: &definitions, classes: HashMap::new(), spaces: BTreeMap::new() };
+    spaces(&mut fields, &mut names, problems);
+
+    // Classes are named by each other's neighbours, so their names come before what is in them.
+    let classes = fields.tables("class", &schema::CLASS, problems);
+    let classes = class_names(classes, &mut names, problems);
+    settings(&mut fields, &mut builder.dhcp, problems);
+    builder.set_global(names.global_scope(&mut fields, problems), problems);
+    for (name, mut fields) in classes {
+        let class = class(name, &mut fields, &names, problems);
+        builder.add_class(class, problems);
+    }
+    for mut fields in fields.tables("shared-network", &schema::SHARED_NETWORK, problems) {
+        let name = fields.require("name", "\"hall3\"", problems, name);
+        let scope = names.scope(&mut fields, problems);
+        if let Some(name) = name {
+            builder.add_network(name, scope, problems);
+        }
+    }
+    for mut fields in fields.tables("subnet", &schema::SUBNET, problems) {
+        let pools = fields.nodes("pools");
+        let pools = pools.into_iter().flat_map(|node| pool(node, &names, problems)).collect();
+        let prefix = fields.require("subnet", "\"10.1.0.0/16\"", problems, units::prefix);
+        let network = fields.get_placed("shared-network", problems, name);
+        let scope = names.scope(&mut fields, problems);
+        builder.lacks_subnet |= prefix.is_none();
+        if let Some((prefix, place)) = prefix {
+            builder.add_subnet(SubnetDraft { prefix, place, network, pools, scope }, problems);
+        }
+    }
+    let mut hosts: Vec<(Fields, Option<GroupId>)> = Vec::new();
+    for mut fields in fields.tables("group", &schema::GROUP, problems) {
+        let inside = fields.tables("host", &schema::HOST, problems);
+        let name = fields.get_placed("name", problems, name);
+        let scope = names.scope(&mut fields, problems);
+        let id = builder.add_group(name, scope, problems);
+        hosts.extend(inside.into_iter().map(|host| (host, Some(id))));
+    }
+    let outside = fields.tables("host", &schema::HOST, problems);
+    hosts.extend(outside.into_iter().map(|host| (host, None)));
+    for (mut fields, group) in hosts {
+        if let Some(draft) = host(&mut fields, group, &names, &builder, problems) {
+            builder.add_host(draft, problems);
+        }
+    }
+    builder
+}
+
+/// The keys of `[dhcp]` that are set once and for all.
+fn settings(fields: &mut Fields, dhcp: &mut Dhcp, problems: &mut Problems) {
+    let identities = [("hardware", Identity::Hardware), ("client-id", Identity::ClientId)];
+    let unknown = [("allow", UnknownClients::Allow), ("ignore", UnknownClients::Ignore)];
+    let day = Duration::from_secs(86_400);
+    let mut boolean = |key, value: &mut bool, problems: &mut Problems| {
+        *value = fields.get(key, problems, units::boolean).unwrap_or(*value);
+    };
+    boolean("authoritative", &mut dhcp.authoritative, problems);
+    boolean("rapid-commit", &mut dhcp.rapid_commit, problems);
+    if let Some(identity) = fields.get("identity", problems, |node| units::word(node, &identities))
+    {
+        dhcp.identity = identity;
+    }
+    if let Some(rule) = fields.get("unknown-clients", problems, |node| units::word(node, &unknown))
+    {
+        dhcp.unknown_clients = rule;
+    }
+    if let Some(time) = fields
+        .get("offer-time", problems, |node| units::duration_in(node, Duration::from_secs(1), day))
+    {
+        dhcp.offer_time = time;
+    }
+    if let Some(time) = fields
+        .get("decline-time", problems, |node| units::duration_in(node, Duration::ZERO, 365 * day))
+    {
+        dhcp.decline_time = time;
+    }
+    dhcp.ping_check = fields.get("ping-check", problems, ping_check).flatten();
+}
+
+fn ping_check(node: &Node) -> Result<Option<Duration>, Fault> {
+    match node.value {
+        Value::Bool(check) => Ok(check.then_some(PING_WAIT)),
+        // A client waits about four seconds for an offer (RFC 2131, section 4.1).
+        _ => units::duration_in(node, Duration::from_millis(1), Duration::from_secs(3)).map(Some),
+    }
+}
+
+/// Names every class, and gives its table back to be read once all names are known.
+fn class_names(
+    tables: Vec<Fields>,
+    names: &mut Names<'_>,
+    problems: &mut Problems,
+) -> Vec<((String, Place), Fields)> {
+    let mut places: HashMap<Box<str>, Place> = HashMap::new();
+    let mut classes = Vec::new();
+    for mut fields in tables {
+        let Some((name, place)) = fields.require("name", "\"gpu-nodes\"", problems, name) else {
+            continue;
+        };
+        if let Some(first) = places.insert(name.as_str().into(), place) {
+            builder::twice(&format!("class `{name}`"), place, first, problems);
+            continue;
+        }
+        if let Ok(id) = u32::try_from(classes.len()) {
+            names.classes.insert(name.as_str().into(), ClassId(id));
+            classes.push(((name, place), fields));
+        }
+    }
+    classes
+}
+
+fn class(
+    (name, place): (String, Place),
+    fields: &mut Fields,
+    names: &Names<'_>,
+    problems: &mut Problems,
+) -> (Class, ScopePlaces) {
+    let matches = names.conditions(fields, problems);
+    let test = fields.get_placed("test", problems, self::name);
+    if let Some((_, place)) = test {
+        let help = "conditions in the words of boot rules work: arch, vendor-class, user-class, \
+                    mac-prefix, uuid, circuit-id, remote-id";
+        let text = "this version keeps `test` and does not evaluate it: nobody is a member by it";
+        problems.warn(place, Fault::new(text, help));
+    } else if matches.is_empty() {
+        let text = format!("nobody is a member of class `{name}`: it has no conditions");
+        let help = "add one: arch, vendor-class, user-class, mac-prefix, uuid, circuit-id or \
+                    remote-id";
+        problems.warn(place, Fault::new(text, help));
+    }
+    let (scope, places) = names.scope(fields, problems);
+    (Class { name, matches, test: test.map(|(test, _)| test), scope }, places)
+}
+
+/// One entry of `pools`: a text, or a table with one range or several.
+fn pool(node: Node, names: &Names<'_>, problems: &mut Problems) -> Vec<PoolDraft> {
+    if !matches!(node.value, Value::Table(_)) {
+        let range = units::range(&node)
+            .map_err(|fault| Fault { message: format!("a pool {}", fault.message), ..fault });
+        let range = problems.keep(node.place, range);
+        return range.map(|range| PoolDraft::plain(range, node.place)).into_iter().collect();
+    }
+    let Some(mut fields) = Fields::open(node, &schema::POOL, problems) else { return Vec::new() };
+    if fields.peek("range").is_none() {
+        let help = "add range = \"10.1.4.0-10.1.255.250\"";
+        problems.error(fields.place, Fault::new("a pool needs the key `range`", help));
+    }
+    let ranges = fields.list("range", problems, units::range);
+    let permit = |node: &Node| permit(node, names);
+    let values = |placed: Vec<(Permit, Place)>| placed.into_iter().map(|(permit, _)| permit);
+    let allow: Vec<Permit> = values(fields.list("allow", problems, permit)).collect();
+    let deny: Vec<Permit> = values(fields.list("deny", problems, permit)).collect();
+    let class = fields.get("class", problems, |node| names.class(node));
+    let (scope, places) = names.scope(&mut fields, problems);
+    let draft = |(range, place)| PoolDraft {
+        range,
+        place,
+        allow: allow.clone(),
+        deny: deny.clone(),
+        class,
+        scope: (scope.clone(), places.clone()),
+    };
+    ranges.into_iter().map(draft).collect()
+}
+
+fn permit(node: &Node, names: &Names<'_>) -> Result<Permit, Fault> {
+    let text = units::text(node)?;
+    if let Some(class) = text.strip_prefix("class:") {
+        return names.class_named(class.trim()).map(Permit::Member);
+    }
+    let words = [
+        ("known", Permit::Known),
+        ("unknown", Permit::Unknown),
+        ("bootp", Permit::Bootp),
+        ("all", Permit::All),
+        ("class:NAME", Permit::All),
+    ];
+    units::word(node, &words)
+}
+
+fn host(
+    fields: &mut Fields,
+    inside: Option<GroupId>,
+    names: &Names<'_>,
+    builder: &Builder,
+    problems: &mut Problems,
+) -> Option<HostDraft> {
+    let name = fields.require("name", "\"rack1-n01\"", problems, name);
+    let keys = host_keys(fields, problems);
+    let ips = fields.list("ip", problems, units::ipv4);
+    let named = fields.get_placed("group", problems, |node| builder.group_named(node));
+    if let (Some((_, place)), Some(_)) = (named, inside) {
+        let help = "leave the line out: a host inside a group belongs to it";
+        problems.error(place, Fault::new("this host stands inside a group already", help));
+    }
+    let (scope, places) = names.scope(fields, problems);
+    let (name, place) = name?;
+    let (ips, ip_places) = ips.into_iter().unzip();
+    let (keys, key_places) = keys.into_iter().unzip();
+    let group = inside.or(named.map(|(group, _)| group));
+    let host = Host { name, keys, ips, group, scope };
+    Some(HostDraft { host, place, key_places, ip_places, places })
+}
+
+/// What identifies a host, each with its place.
+fn host_keys(fields: &mut Fields, problems: &mut Problems) -> Vec<(HostKey, Place)> {
+    const KEYS: [&str; 5] = ["hardware", "uuid", "client-id", "circuit-id", "remote-id"];
+    if KEYS.iter().all(|key| fields.peek(key).is_none()) {
+        let text = "nothing says which machine this host is";
+        let help =
+            "add hardware = \"52:54:00:12:34:56\", or uuid, client-id, circuit-id, remote-id";
+        problems.error(fields.place, Fault::new(text, help));
+    }
+    let mut keys = Vec::new();
+    let hardware = fields.list("hardware", problems, units::hardware);
+    keys.extend(hardware.into_iter().map(|(bytes, place)| (HostKey::Hardware(bytes), place)));
+    let uuid = fields.list("uuid", problems, units::uuid);
+    keys.extend(uuid.into_iter().map(|(bytes, place)| (HostKey::Uuid(bytes), place)));
+    let client_id = fields.list("client-id", problems, client_ids);
+    keys.extend(client_id.into_iter().flat_map(|(ids, place)| {
+        ids.into_iter().map(move |bytes| (HostKey::ClientId(bytes), place))
+    }));
+    let circuits = fields.list("circuit-id", problems, units::octets);
+    let remotes = fields.list("remote-id", problems, units::octets);
+    let circuit =
+        |circuit_id, remote_id, place| (HostKey::Circuit { circuit_id, remote_id }, place);
+    // A port number means nothing without its switch, so where both are given both must match.
+    for (remote, place) in &remotes {
+        if circuits.is_empty() {
+            keys.push(circuit(None, Some(remote.clone()), *place));
+        }
+        keys.extend(
+            circuits
+                .iter()
+                .map(|(bytes, place)| circuit(Some(bytes.clone()), Some(remote.clone()), *place)),
+        );
+    }
+    if remotes.is_empty() {
+        keys.extend(circuits.into_iter().map(|(bytes, place)| circuit(Some(bytes), None, place)));
+    }
+    keys
+}
+
+/// A client identifier. Clients send a text as it is or behind an octet 0 for its type (RFC 2132,
+/// section 9.14), so a text stands for both; bytes stand for themselves.
+fn client_ids(node: &Node) -> Result<Vec<Box<[u8]>>, Fault> {
+    let bytes = units::octets(node)?;
+    if units::text(node)?.starts_with("hex:") {
+        return Ok(vec![bytes]);
+    }
+    let typed: Box<[u8]> = std::iter::once(0).chain(bytes.iter().copied()).collect();
+    Ok(vec![bytes, typed])
+}
+
+fn name(node: &Node) -> Result<String, Fault> {
+    units::text(node).map(str::to_owned)
+}
+
+/// Every `[dhcp.option-space.NAME]`, encoded.
+fn spaces(fields: &mut Fields, names: &mut Names<'_>, problems: &mut Problems) {
+    let Some(entry) = fields.take("option-space") else { return };
+    let Value::Table(table) = entry.node.value else {
+        let help = "write [dhcp.option-space.PXE], and the options of the space below it";
+        return problems.error(entry.place, Fault::new("`option-space` must be a table", help));
+    };
+    for entry in table.entries {
+        let place = entry.place;
+        if !names.definitions.has_space(&entry.key) {
+            problems.error(place, names.definitions.unknown_space(&entry.key));
+            continue;
+        }
+        let Value::Table(table) = entry.node.value else {
+            let text = format!("`{}` must be a table, not {}", entry.key, entry.node.value.kind());
+            problems.error(entry.node.place, Fault::plain(text));
+            continue;
+        };
+        let bytes = names.space(&entry.key, table, problems);
+        names.spaces.insert(entry.key, (bytes, place));
+    }
+}

@@ -1,0 +1,218 @@
+//! From a file to a configuration.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use super::builder::WantedFile;
+use super::fields::Fields;
+use super::problem::{ConfigError, Fault, Problem, Problems};
+use super::source::{Files, Place};
+use super::tree::{Node, Table};
+use super::{Config, dhcp_reader, disk, schema, sections, units};
+
+/// Reads a configuration and everything that it includes.
+///
+/// Nothing is asked of the network or of the TFTP root; [`check`] does that.
+///
+/// # Errors
+/// Everything that is wrong, each with file, line, column, and what to write instead.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    Loader::default().run(path, None, Depth::Text)
+}
+
+/// Reads a configuration as [`load`] does, and warns of what this host lacks for it: interfaces that
+/// do not exist, boot files that are not below the TFTP root.
+///
+/// # Errors
+/// As [`load`]; what the host lacks is never an error.
+pub fn check(path: &Path) -> Result<Config, ConfigError> {
+    Loader::default().run(path, None, Depth::Host)
+}
+
+/// Reads a configuration from a text as if it stood in the file `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, text: &[u8]) -> Result<Config, ConfigError> {
+    Loader::default().run(path, Some(text), Depth::Text)
+}
+
+/// How far to look.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Depth {
+    /// Only at what is written.
+    Text,
+    /// At interfaces and boot files, too.
+    Host,
+}
+
+#[derive(Debug, Default)]
+struct Loader {
+    files: Files,
+    problems: Problems,
+    /// Files that have been read, by their true paths.
+    read: Vec<PathBuf>,
+}
+
+impl Loader {
+    fn run(
+        mut self,
+        path: &Path,
+        text: Option<&[u8]>,
+        depth: Depth,
+    ) -> Result<Config, ConfigError> {
+        let table = self.tree(path, text);
+        let config = self.config(table, depth);
+        let Self { files, problems, .. } = self;
+        let warnings = problems.finish(path, &files)?;
+        Ok(Config { warnings, sources: files.paths, ..config })
+    }
+
+    /// The file and all that it includes as one tree.
+    fn tree(&mut self, path: &Path, text: Option<&[u8]>) -> Table {
+        let bytes = match text {
+            Some(text) => Ok(text.to_vec()),
+            None => read(path),
+        };
+        let mut root = match bytes {
+            Ok(bytes) => {
+                self.read.extend(path.canonicalize());
+                self.parse(path.to_owned(), bytes)
+            }
+            Err(error) => {
+                let text = format!("{} cannot be read: {error}", path.display());
+                self.problems.general(Fault::plain(text));
+                Table::default()
+            }
+        };
+        let mut waiting = VecDeque::from(self.includes(&mut root));
+        while let Some((path, place)) = waiting.pop_front() {
+            let Some(mut table) = self.included(path, place) else { continue };
+            waiting.extend(self.includes(&mut table));
+            root.merge(table, &mut self.problems);
+        }
+        root
+    }
+
+    fn parse(&mut self, path: PathBuf, bytes: Vec<u8>) -> Table {
+        let invalid = std::str::from_utf8(&bytes).err().map(|error| error.valid_up_to());
+        let text = String::from_utf8_lossy(&bytes);
+        let file = match self.files.add(path, &text) {
+            Ok(file) => file,
+            Err(error) => {
+                self.problems.general(Fault::plain(error));
+                return Table::default();
+            }
+        };
+        if let Some(offset) = invalid {
+            let start = u32::try_from(offset).unwrap_or(u32::MAX);
+            let place = Place { file, start, end: start.saturating_add(1) };
+            let help = "save the file as UTF-8; write bytes in options as \"hex:0a0b\"";
+            self.problems.error(place, Fault::new("this is not UTF-8", help));
+            return Table::default();
+        }
+        Table::parse(&text, file, &mut self.problems)
+    }
+
+    /// Takes `include` out of a file's tree: the files it names, and where.
+    fn includes(&mut self, table: &mut Table) -> Vec<(PathBuf, Place)> {
+        let Some(at) = table.entries.iter().position(|entry| &*entry.key == "include") else {
+            return Vec::new();
+        };
+        let place = table.entries[at].place;
+        let only = Table { entries: vec![table.entries.swap_remove(at)] };
+        let mut fields = Fields::of(only, place, &schema::ROOT, &mut self.problems);
+        let patterns =
+            fields.list("include", &mut self.problems, |node| units::text(node).map(PathBuf::from));
+        let mut found = Vec::new();
+        for (pattern, place) in patterns {
+            let directory =
+                self.files.paths.get(place.file as usize).and_then(|file| file.parent());
+            match disk::expand(&directory.unwrap_or(Path::new("")).join(pattern)) {
+                Ok(paths) => found.extend(paths.into_iter().map(|path| (path, place))),
+                Err(error) => self.problems.error(place, Fault::plain(error)),
+            }
+        }
+        found
+    }
+
+    fn included(&mut self, path: PathBuf, place: Place) -> Option<Table> {
+        let bytes = read(&path).and_then(|bytes| Ok((bytes, path.canonicalize()?)));
+        match bytes {
+            Ok((_, real)) if self.read.contains(&real) => {
+                let text = format!("{} is read already", path.display());
+                let help = "a file is included once, and never by itself or what it includes";
+                self.problems.error(place, Fault::new(text, help));
+                None
+            }
+            Ok((bytes, real)) => {
+                self.read.push(real);
+                Some(self.parse(path, bytes))
+            }
+            Err(error) => {
+                let text = format!("{} cannot be read: {error}", path.display());
+                self.problems.error(place, Fault::plain(text));
+                None
+            }
+        }
+    }
+
+    fn config(&mut self, table: Table, depth: Depth) -> Config {
+        let start = Place { file: 0, start: 0, end: 0 };
+        let empty = table.entries.is_empty();
+        let problems = &mut self.problems;
+        let mut fields = Fields::of(table, start, &schema::ROOT, problems);
+        let mut section = |key| fields.take(key).map(|entry| entry.node);
+        let (server, dhcp, tftp) = (section("server"), section("dhcp"), section("tftp"));
+        let (control, log) = (section("control"), section("log"));
+        if dhcp.is_none() && tftp.is_none() && !problems.has_errors() {
+            let text = if empty { "this file is empty" } else { "nothing is served by this file" };
+            let help = "it needs [dhcp] with [[dhcp.subnet]], or [tftp] with root = \"/srv/tftp\"";
+            problems.error(start, Fault::new(text, help));
+        }
+        let dhcp_place = dhcp.as_ref().map(|node| node.place);
+        let (server, interfaces) = sections::server(server, &self.files, problems);
+        let tftp = sections::tftp(tftp, &mut self.files, problems);
+        let builder = dhcp.map(|node: Node| dhcp_reader::dhcp(node, problems));
+        let (dhcp, wanted) = builder.unwrap_or_default().finish(problems);
+        if let (Some(place), true) = (dhcp_place, dhcp.subnets.is_empty()) {
+            let help = "add [[dhcp.subnet]] with subnet = \"10.1.0.0/16\"";
+            problems.warn(place, Fault::new("[dhcp] has no subnet: no machine is answered", help));
+        }
+        if tftp.is_none() {
+            warn_of_nobody(&wanted, problems);
+        }
+        if depth == Depth::Host && !problems.has_errors() {
+            disk::warn_of_interfaces(&server, &interfaces, problems);
+            if let Some(tftp) = &tftp {
+                disk::warn_of_missing_files(tftp, &wanted, problems);
+            }
+        }
+        Config {
+            server,
+            dhcp,
+            tftp,
+            control: sections::control(control, problems),
+            log: sections::log(log, problems),
+            warnings: Vec::<Problem>::new(),
+            sources: Vec::new(),
+        }
+    }
+}
+
+/// Boot files without anybody to send them.
+fn warn_of_nobody(wanted: &[WantedFile], problems: &mut Problems) {
+    if let Some(first) = wanted.iter().min_by_key(|wanted| wanted.place) {
+        let text = "nobody serves this boot file: there is no [tftp], and no next-server";
+        let help = "add [tftp] with root = \"/srv/tftp\", or next-server = \"...\" in the scope";
+        problems.warn(first.place, Fault::new(text, help));
+    }
+}
+
+/// The bytes of an ordinary file; a device could go on for ever.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    if path.metadata()?.is_file() {
+        return std::fs::read(path);
+    }
+    Err(std::io::Error::other("it is no ordinary file"))
+}

@@ -1,0 +1,277 @@
+//! What is wrong with a configuration, where, and what to write instead.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode,
+};
+
+use super::source::{Files, Place, SourceFile};
+
+/// So many problems are printed; after them the number of the others.
+const SHOWN: usize = 50;
+
+/// One thing that is wrong, or a warning.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    severity: Severity,
+    message: String,
+    help: Option<String>,
+    /// Where it is; `None` when no file is to blame.
+    at: Option<At>,
+}
+
+#[derive(Clone, Debug)]
+struct At {
+    source: SourceFile,
+    labels: Vec<LabeledSpan>,
+    line: usize,
+    column: usize,
+}
+
+impl Problem {
+    /// What is wrong, in one line.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to write instead.
+    pub fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// The file, and line and column in it, both from 1.
+    pub fn place(&self) -> Option<(&Path, usize, usize)> {
+        self.at.as_ref().map(|at| (Path::new(&*at.source.name), at.line, at.column))
+    }
+
+    /// Whether the configuration can be used all the same.
+    pub fn is_warning(&self) -> bool {
+        self.severity == Severity::Warning
+    }
+
+    /// The problem with the line it is in, for a person to read; with ANSI colours or without.
+    pub fn render(&self, colour: bool) -> String {
+        let theme =
+            if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(100)
+            .with_context_lines(1)
+            .with_links(false);
+        let mut text = String::new();
+        match handler.render_report(&mut text, self) {
+            Ok(()) => text,
+            Err(fmt::Error) => format!("{self}\n"),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn severity(&self) -> Option<Severity> {
+        Some(self.severity)
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.at.as_ref().map(|at| &at.source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.at
+            .as_ref()
+            .map(|at| Box::new(at.labels.iter().cloned()) as Box<dyn Iterator<Item = LabeledSpan>>)
+    }
+}
+
+/// Everything that is wrong with a configuration, file by file and line by line. Never empty.
+#[derive(Debug)]
+pub struct ConfigError {
+    path: PathBuf,
+    problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    /// What is wrong.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// All of it for a person to read; with ANSI colours or without.
+    pub fn render(&self, colour: bool) -> String {
+        let mut text: String =
+            self.problems.iter().take(SHOWN).map(|problem| problem.render(colour)).collect();
+        if let Some(more) = self.problems.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+            text.push_str(&format!("... and {more} more\n"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for ConfigError {
+    /// The number of errors and the first of them, in one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.problems.first() else {
+            return write!(f, "{} cannot be used", self.path.display());
+        };
+        match first.place() {
+            Some((path, line, column)) => {
+                write!(f, "{}:{line}:{column}: {first}", path.display())?;
+            }
+            None => write!(f, "{}: {first}", self.path.display())?,
+        }
+        match self.problems.len() {
+            0 | 1 => Ok(()),
+            count => write!(f, " (the first of {count} errors)"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A problem with a value, before anybody says where the value stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) message: String,
+    pub(super) help: Option<String>,
+}
+
+impl Fault {
+    pub(super) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { message: message.into(), help: Some(help.into()) }
+    }
+
+    pub(super) fn plain(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None }
+    }
+}
+
+/// Another place that belongs to a problem.
+type Other = (Place, String);
+
+#[derive(Debug)]
+struct Note {
+    severity: Severity,
+    fault: Fault,
+    place: Option<Place>,
+    other: Option<Other>,
+}
+
+/// Problems as they are found; places become lines and columns at the end.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    notes: Vec<Note>,
+    errors: usize,
+}
+
+impl Problems {
+    /// The value at `place` is wrong.
+    pub(super) fn error(&mut self, place: Place, fault: Fault) {
+        self.push(Severity::Error, Some(place), fault, None);
+    }
+
+    /// The value at `place` is wrong because of another.
+    pub(super) fn conflict(&mut self, place: Place, fault: Fault, other: Place, says: &str) {
+        self.push(Severity::Error, Some(place), fault, Some((other, says.to_owned())));
+    }
+
+    /// The value at `place` can be used, but is perhaps not what is meant.
+    pub(super) fn warn(&mut self, place: Place, fault: Fault) {
+        self.push(Severity::Warning, Some(place), fault, None);
+    }
+
+    /// The same, because of another value.
+    pub(super) fn warn_of(&mut self, place: Place, fault: Fault, other: Place, says: &str) {
+        self.push(Severity::Warning, Some(place), fault, Some((other, says.to_owned())));
+    }
+
+    /// No line is to blame.
+    pub(super) fn general(&mut self, fault: Fault) {
+        self.push(Severity::Error, None, fault, None);
+    }
+
+    /// Takes a value, or notes what is wrong with it.
+    pub(super) fn keep<T>(&mut self, place: Place, value: Result<T, Fault>) -> Option<T> {
+        value.map_err(|fault| self.error(place, fault)).ok()
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    fn push(
+        &mut self,
+        severity: Severity,
+        place: Option<Place>,
+        fault: Fault,
+        other: Option<Other>,
+    ) {
+        self.errors += usize::from(severity == Severity::Error);
+        self.notes.push(Note { severity, fault, place, other });
+    }
+
+    /// The warnings, or the errors if there are any.
+    pub(super) fn finish(
+        mut self,
+        path: &Path,
+        files: &Files,
+    ) -> Result<Vec<Problem>, ConfigError> {
+        self.notes.sort_by_key(|note| note.place);
+        let wanted = if self.has_errors() { Severity::Error } else { Severity::Warning };
+        let problems: Vec<Problem> = self
+            .notes
+            .into_iter()
+            .filter(|note| note.severity == wanted)
+            .map(|note| note.resolve(files))
+            .collect();
+        if wanted == Severity::Error {
+            Err(ConfigError { path: path.to_owned(), problems })
+        } else {
+            Ok(problems)
+        }
+    }
+}
+
+impl Note {
+    fn resolve(self, files: &Files) -> Problem {
+        let mut problem = Problem {
+            severity: self.severity,
+            message: self.fault.message,
+            help: self.fault.help,
+            at: None,
+        };
+        let Some((place, source)) = self.place.and_then(|place| Some((place, files.get(place)?)))
+        else {
+            return problem;
+        };
+        let (line, column) = source.line_and_column(place.start as usize);
+        let mut labels = vec![LabeledSpan::new_primary_with_span(None, place.span())];
+        match self.other {
+            Some((other, says)) if other.file == place.file => {
+                labels.push(LabeledSpan::new_with_span(Some(says), other.span()));
+            }
+            // A report shows one file, so a place in another is told in words.
+            Some((other, says)) => {
+                let told = format!("{says}: {}", files.describe(other));
+                problem.help = Some(match problem.help {
+                    Some(help) => format!("{help}\n{told}"),
+                    None => told,
+                });
+            }
+            None => {}
+        }
+        problem.at = Some(At { source: source.clone(), labels, line, column });
+        problem
+    }
+}

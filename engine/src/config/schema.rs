@@ -1,0 +1,172 @@
+//! Every table of the configuration and the keys it may have. The readers take keys by these
+//! tables, unknown keys are told by them, and the manual is tested against them.
+
+/// One kind of table.
+#[derive(Debug)]
+pub(super) struct Schema {
+    /// As a person writes it.
+    pub(super) name: &'static str,
+    pub(super) keys: &'static [&'static str],
+    /// Whether the keys of [`SCOPE`] may stand in it, too.
+    pub(super) scope: bool,
+    /// Whether the keys of [`MATCH`] may stand in it, too.
+    pub(super) conditions: bool,
+}
+
+impl Schema {
+    const fn new(name: &'static str, keys: &'static [&'static str]) -> Self {
+        Self { name, keys, scope: false, conditions: false }
+    }
+
+    const fn scope(name: &'static str, keys: &'static [&'static str]) -> Self {
+        Self { name, keys, scope: true, conditions: false }
+    }
+
+    /// Every key that may stand in the table.
+    pub(super) fn all_keys(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let scope: &[&str] = if self.scope { SCOPE } else { &[] };
+        let conditions: &[&str] = if self.conditions { MATCH } else { &[] };
+        self.keys.iter().chain(conditions).chain(scope).copied()
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.all_keys().any(|known| known == key)
+    }
+
+    /// The known key that `key` is most like, if it is like any.
+    pub(super) fn nearest(&self, key: &str) -> Option<&'static str> {
+        nearest(key, self.all_keys())
+    }
+}
+
+/// The name that `wanted` was probably meant to be.
+pub(super) fn nearest<'n>(
+    wanted: &str,
+    names: impl IntoIterator<Item = &'n str>,
+) -> Option<&'n str> {
+    let normal = wanted.to_lowercase().replace('_', "-");
+    names
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&normal, &name.to_lowercase()), name))
+        .min_by_key(|&(distance, _)| distance)
+        .filter(|&(distance, name)| distance * 3 <= name.len().max(3))
+        .map(|(_, name)| name)
+}
+
+/// What every scope may set.
+pub(super) const SCOPE: &[&str] = &[
+    "options",
+    "always-send",
+    "vendor-option-space",
+    "boot",
+    "next-server",
+    "server-name",
+    "lease-time",
+    "min-lease-time",
+    "max-lease-time",
+];
+
+/// Conditions on a client.
+pub(super) const MATCH: &[&str] =
+    &["user-class", "vendor-class", "arch", "mac-prefix", "uuid", "circuit-id", "remote-id"];
+
+pub(super) const ROOT: Schema =
+    Schema::new("the top level", &["include", "server", "dhcp", "tftp", "control", "log"]);
+
+pub(super) const SERVER: Schema = Schema::new(
+    "[server]",
+    &["interfaces", "state-dir", "shards", "engine", "user", "group", "allow-other-servers"],
+);
+
+pub(super) const DHCP: Schema = Schema::scope(
+    "[dhcp]",
+    &[
+        "authoritative",
+        "identity",
+        "unknown-clients",
+        "offer-time",
+        "decline-time",
+        "ping-check",
+        "rapid-commit",
+        "subnet",
+        "shared-network",
+        "class",
+        "group",
+        "host",
+        "option-definition",
+        "option-space",
+    ],
+);
+
+pub(super) const SHARED_NETWORK: Schema = Schema::scope("[[dhcp.shared-network]]", &["name"]);
+
+pub(super) const SUBNET: Schema =
+    Schema::scope("[[dhcp.subnet]]", &["subnet", "shared-network", "pools"]);
+
+pub(super) const POOL: Schema = Schema::scope("a pool", &["range", "allow", "deny", "class"]);
+
+pub(super) const CLASS: Schema =
+    Schema { name: "[[dhcp.class]]", keys: &["name", "test"], scope: true, conditions: true };
+
+pub(super) const GROUP: Schema = Schema::scope("[[dhcp.group]]", &["name", "host"]);
+
+pub(super) const HOST: Schema = Schema::scope(
+    "[[dhcp.host]]",
+    &["name", "hardware", "uuid", "client-id", "circuit-id", "remote-id", "ip", "group"],
+);
+
+pub(super) const OPTION_DEFINITION: Schema =
+    Schema::new("[[dhcp.option-definition]]", &["code", "name", "type", "space"]);
+
+pub(super) const BOOT_RULE: Schema = Schema {
+    name: "a boot rule",
+    keys: &["class", "file", "url", "next-server"],
+    scope: false,
+    conditions: true,
+};
+
+pub(super) const TFTP: Schema = Schema::new(
+    "[tftp]",
+    &[
+        "root",
+        "upload",
+        "max-blksize",
+        "max-windowsize",
+        "clamp-to-mtu",
+        "max-transfers",
+        "max-transfers-per-client",
+        "port-range",
+        "map",
+        "map-file",
+        "case-insensitive",
+        "image-budget",
+        "timeout",
+        "retries",
+    ],
+);
+
+pub(super) const MAP_RULE: Schema =
+    Schema::new("a map rule", &["operation", "pattern", "replacement"]);
+
+pub(super) const CONTROL: Schema = Schema::new("[control]", &["metrics"]);
+
+pub(super) const LOG: Schema = Schema::new("[log]", &["level", "format"]);
+
+/// Every table.
+pub(super) const ALL: &[&Schema] = &[
+    &ROOT,
+    &SERVER,
+    &DHCP,
+    &SHARED_NETWORK,
+    &SUBNET,
+    &POOL,
+    &CLASS,
+    &GROUP,
+    &HOST,
+    &OPTION_DEFINITION,
+    &BOOT_RULE,
+    &TFTP,
+    &MAP_RULE,
+    &CONTROL,
+    &LOG,
+];

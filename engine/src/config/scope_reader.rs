@@ -1,0 +1,441 @@
+//! Reading what every scope may set: options, boot rules, lease times.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bootstorm_protocols::dhcpv4::pxe::Architecture;
+
+use super::definitions::{Definition, Definitions, VENDOR};
+use super::fields::Fields;
+use super::option_types::OptionType;
+use super::problem::{Fault, Problems};
+use super::source::Place;
+use super::tree::{Entry, Node, Table, Value};
+use super::{BootFile, BootRule, ClassId, ClientMatch, OptionSet, Scope};
+use super::{schema, units};
+
+/// The longest path that `file` of the header holds with its closing NUL (RFC 2131, section 2).
+const HEADER_FILE: usize = 127;
+/// The longest text that `sname` holds with its closing NUL.
+const HEADER_NAME: usize = 63;
+
+/// What names in scopes stand for.
+#[derive(Debug)]
+pub(super) struct Names<'a> {
+    pub(super) definitions: &'a Definitions,
+    pub(super) classes: HashMap<Box<str>, ClassId>,
+    /// The encoded values of every `[dhcp.option-space.NAME]`.
+    pub(super) spaces: BTreeMap<Box<str>, (Vec<u8>, Place)>,
+}
+
+/// Where the parts of a scope stand that are looked at again when the whole is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ScopePlaces {
+    pub(super) routers: Option<Place>,
+    pub(super) next_server: Option<Place>,
+    pub(super) lease_time: Option<Place>,
+    pub(super) min_lease_time: Option<Place>,
+    pub(super) max_lease_time: Option<Place>,
+    /// The file of each boot rule.
+    pub(super) boot: Vec<Place>,
+}
+
+/// Options of one scope while they are collected.
+#[derive(Debug, Default)]
+struct Collected {
+    values: BTreeMap<u8, (Vec<u8>, Place)>,
+    /// Values for whole spaces: name, encoded options, place.
+    spaces: Vec<(Box<str>, Vec<u8>, Place)>,
+}
+
+impl Names<'_> {
+    /// Takes the keys that every scope may have.
+    pub(super) fn scope(
+        &self,
+        fields: &mut Fields,
+        problems: &mut Problems,
+    ) -> (Scope, ScopePlaces) {
+        self.scope_with(Collected::default(), fields, problems)
+    }
+
+    /// The same for `[dhcp]` itself, where the values of the option spaces are for everybody. Of
+    /// several spaces for option 43 none is, unless `vendor-option-space` names it.
+    pub(super) fn global_scope(
+        &self,
+        fields: &mut Fields,
+        problems: &mut Problems,
+    ) -> (Scope, ScopePlaces) {
+        let carriers = self.spaces.keys().map(|space| self.definitions.carrier(space));
+        let vendors = carriers.filter(|&carrier| carrier == VENDOR).count();
+        let spaces = self
+            .spaces
+            .iter()
+            .filter(|(space, _)| vendors == 1 || self.definitions.carrier(space) != VENDOR);
+        let spaces =
+            spaces.map(|(space, (bytes, place))| (space.clone(), bytes.clone(), *place)).collect();
+        self.scope_with(Collected { spaces, ..Collected::default() }, fields, problems)
+    }
+
+    fn scope_with(
+        &self,
+        collected: Collected,
+        fields: &mut Fields,
+        problems: &mut Problems,
+    ) -> (Scope, ScopePlaces) {
+        let mut places = ScopePlaces {
+            next_server: fields.place_of("next-server"),
+            lease_time: fields.place_of("lease-time"),
+            min_lease_time: fields.place_of("min-lease-time"),
+            max_lease_time: fields.place_of("max-lease-time"),
+            ..ScopePlaces::default()
+        };
+        let options = self.options(collected, fields, problems, &mut places);
+        let always_send = fields.list("always-send", problems, |node| self.code(node));
+        let boot = self.boot(fields, problems, &mut places);
+        let scope = Scope {
+            options,
+            always_send: always_send.into_iter().map(|(code, _)| code).collect(),
+            boot,
+            lease_time: fields.get("lease-time", problems, units::lease_time),
+            min_lease_time: fields.get("min-lease-time", problems, units::lease_time),
+            max_lease_time: fields.get("max-lease-time", problems, units::lease_time),
+            next_server: fields.get("next-server", problems, units::ipv4),
+            server_name: fields.get("server-name", problems, server_name),
+        };
+        (scope, places)
+    }
+
+    /// An entry of `always-send`.
+    fn code(&self, node: &Node) -> Result<u8, Fault> {
+        let key = match &node.value {
+            Value::Integer(code) => code.to_string(),
+            _ => units::text(node)?.to_owned(),
+        };
+        let found = match key.split_once('.') {
+            Some((space, _)) if self.definitions.has_space(space) => {
+                return Ok(self.definitions.carrier(space));
+            }
+            _ => self.definitions.option(&key),
+        };
+        found.map(|definition| definition.code).map_err(|fault| Fault {
+            message: format!("names options, and {}", fault.message),
+            ..fault
+        })
+    }
+
+    fn options(
+        &self,
+        mut collected: Collected,
+        fields: &mut Fields,
+        problems: &mut Problems,
+        places: &mut ScopePlaces,
+    ) -> OptionSet {
+        if let Some(entry) = fields.take("options") {
+            match entry.node.value {
+                Value::Table(table) => {
+                    for entry in table.entries {
+                        self.collect(entry, &mut collected, problems);
+                    }
+                }
+                _ => {
+                    let help = "write options = { routers = [\"10.1.0.1\"] }";
+                    let fault = units::must_be("a table", &entry.node, help);
+                    let message = format!("`options` {}", fault.message);
+                    problems.error(entry.node.place, Fault { message, ..fault });
+                }
+            }
+        }
+        let chosen = fields.get_placed("vendor-option-space", problems, |node| {
+            let space = units::text(node)?;
+            if self.definitions.has_space(space) {
+                return Ok(Box::<str>::from(space));
+            }
+            let fault = self.definitions.unknown_space(space);
+            Err(Fault { message: format!("names an option space, and {}", fault.message), ..fault })
+        });
+        self.choose_spaces(&mut collected, chosen, problems);
+        places.routers = collected
+            .values
+            .get(&bootstorm_protocols::dhcpv4::options::ROUTERS)
+            .map(|&(_, place)| place);
+        OptionSet::new(collected.values.into_iter().map(|(code, (bytes, _))| (code, bytes)))
+    }
+
+    fn collect(&self, entry: Entry, collected: &mut Collected, problems: &mut Problems) {
+        if let Value::Table(table) = entry.node.value {
+            let Some(space) = self.space_of(&entry.key) else {
+                return problems.error(entry.place, self.definitions.unknown_space(&entry.key));
+            };
+            let bytes = self.space(&space, table, problems);
+            return collected.spaces.push((space, bytes, entry.place));
+        }
+        let Some(definition) = problems.keep(entry.place, self.definitions.option(&entry.key))
+        else {
+            return;
+        };
+        let place = entry.node.place;
+        let Some(bytes) = encode(&definition, &entry.key, &entry.node, problems) else { return };
+        if let Some((_, first)) = collected.values.insert(definition.code, (bytes, place)) {
+            let text = format!("option {} is set twice in one scope", definition.code);
+            problems.conflict(place, Fault::new(text, "keep one of them"), first, "first set here");
+        }
+    }
+
+    /// The space that a table among the options is for: by its own name, or by that of the option
+    /// that encapsulates it.
+    fn space_of(&self, key: &str) -> Option<Box<str>> {
+        if self.definitions.has_space(key) {
+            return Some(key.into());
+        }
+        match self.definitions.option(key).ok()?.kind? {
+            OptionType::Encapsulate(space) => Some(space),
+            _ => None,
+        }
+    }
+
+    /// The values of one space, each with code and length.
+    pub(super) fn space(&self, space: &str, table: Table, problems: &mut Problems) -> Vec<u8> {
+        let mut values: BTreeMap<u8, (Vec<u8>, Place)> = BTreeMap::new();
+        for entry in table.entries {
+            let definition = self.definitions.sub_option(space, &entry.key);
+            let Some(definition) = problems.keep(entry.place, definition) else { continue };
+            let place = entry.node.place;
+            let Some(bytes) = encode(&definition, &entry.key, &entry.node, problems) else {
+                continue;
+            };
+            if bytes.len() > usize::from(u8::MAX) {
+                let text = format!("`{}` has {} bytes", entry.key, bytes.len());
+                problems.error(place, Fault::new(text, "an option of a space has at most 255"));
+            } else if let Some((_, first)) = values.insert(definition.code, (bytes, place)) {
+                let text = format!("option {} of space {space} is set twice", definition.code);
+                problems.conflict(place, Fault::new(text, "keep one"), first, "first set here");
+            }
+        }
+        let mut encoded = Vec::new();
+        for (code, (bytes, _)) in values {
+            // Longer values have been refused above.
+            let Ok(length) = u8::try_from(bytes.len()) else { continue };
+            encoded.extend([code, length]);
+            encoded.extend(bytes);
+        }
+        if space == PXE_SPACE {
+            // PXE 2.1, section 2.4: the list ends with PXE_END.
+            encoded.push(bootstorm_protocols::dhcpv4::options::END);
+        }
+        encoded
+    }
+
+    /// Puts the values of spaces into the options that carry them. Option 43 has room for one space:
+    /// the one that `vendor-option-space` names.
+    fn choose_spaces(
+        &self,
+        collected: &mut Collected,
+        chosen: Option<(Box<str>, Place)>,
+        problems: &mut Problems,
+    ) {
+        if let Some((space, place)) = &chosen
+            && !collected.spaces.iter().any(|(name, ..)| name == space)
+        {
+            match self.spaces.get(space) {
+                Some((bytes, _)) => {
+                    collected.spaces.push((space.clone(), bytes.clone(), *place));
+                }
+                None => problems.error(
+                    *place,
+                    Fault::new(
+                        format!("space `{space}` has no values, neither here nor for everybody"),
+                        format!("add them: options = {{ {space} = {{ ... }} }}"),
+                    ),
+                ),
+            }
+        }
+        for (space, bytes, place) in std::mem::take(&mut collected.spaces) {
+            let code = self.definitions.carrier(&space);
+            if code == VENDOR && chosen.as_ref().is_some_and(|(chosen, _)| *chosen != space) {
+                continue;
+            }
+            if let Some((_, first)) = collected.values.insert(code, (bytes, place)) {
+                let text = format!("option {code} has two values in this scope");
+                let help = format!("choose one space: vendor-option-space = \"{space}\"");
+                problems.conflict(place, Fault::new(text, help), first, "the other is here");
+            }
+        }
+    }
+
+    fn boot(
+        &self,
+        fields: &mut Fields,
+        problems: &mut Problems,
+        places: &mut ScopePlaces,
+    ) -> Vec<BootRule> {
+        let mut rules: Vec<BootRule> = Vec::new();
+        let mut for_all: Option<Place> = None;
+        for mut fields in fields.tables("boot", &schema::BOOT_RULE, problems) {
+            if let Some(earlier) = for_all {
+                let text = "this boot rule is never reached";
+                let help = "the first rule that matches decides: put rules without conditions last";
+                let fault = Fault::new(text, help);
+                problems.warn_of(fields.place, fault, earlier, "this one matches every machine");
+            }
+            let place = fields.place_of("file").or(fields.place_of("url")).unwrap_or(fields.place);
+            let matches = self.conditions(&mut fields, problems);
+            let class = fields.list("class", problems, |node| self.class(node));
+            let matches =
+                ClientMatch { class: class.into_iter().map(|(id, _)| id).collect(), ..matches };
+            let next_server = fields.get("next-server", problems, units::ipv4);
+            let Some(file) = boot_file(&mut fields, problems) else { continue };
+            if matches.is_empty() {
+                for_all = for_all.or(Some(fields.place));
+            }
+            rules.push(BootRule { matches, file, next_server });
+            places.boot.push(place);
+        }
+        rules
+    }
+
+    /// Takes the conditions that classes and boot rules have in common.
+    pub(super) fn conditions(&self, fields: &mut Fields, problems: &mut Problems) -> ClientMatch {
+        fn values<T>(placed: Vec<(T, Place)>) -> Vec<T> {
+            placed.into_iter().map(|(value, _)| value).collect()
+        }
+        let arch = fields.list("arch", problems, architecture);
+        ClientMatch {
+            user_class: values(fields.list("user-class", problems, units::octets)),
+            vendor_class: values(fields.list("vendor-class", problems, units::octets)),
+            arch: values(arch).concat(),
+            mac_prefix: values(fields.list("mac-prefix", problems, units::hardware)),
+            uuid: values(fields.list("uuid", problems, units::uuid)),
+            circuit_id: values(fields.list("circuit-id", problems, units::octets)),
+            remote_id: values(fields.list("remote-id", problems, units::octets)),
+            class: Vec::new(),
+        }
+    }
+
+    /// A class by its name.
+    pub(super) fn class(&self, node: &Node) -> Result<ClassId, Fault> {
+        let name = units::text(node)?;
+        self.class_named(name)
+    }
+
+    pub(super) fn class_named(&self, name: &str) -> Result<ClassId, Fault> {
+        self.classes.get(name).copied().ok_or_else(|| Fault {
+            message: format!("names a class, and there is no class `{name}`"),
+            help: Some(match schema::nearest(name, self.classes.keys().map(|name| &**name)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("add [[dhcp.class]] with name = \"{name}\""),
+            }),
+        })
+    }
+}
+
+/// The name of the space whose list of options has an end of its own.
+const PXE_SPACE: &str = "PXE";
+
+fn encode(
+    definition: &Definition,
+    key: &str,
+    node: &Node,
+    problems: &mut Problems,
+) -> Option<Vec<u8>> {
+    let value = match &definition.kind {
+        Some(kind) => kind.encode(node),
+        None => match &node.value {
+            Value::Text(_) => OptionType::Octets.encode(node),
+            _ => Err(units::must_be(
+                "bytes",
+                node,
+                "nothing is known of this option: write \"hex:0a0b\" or a text, or give it a type \
+                 with [[dhcp.option-definition]]",
+            )),
+        },
+    };
+    let value = value
+        .map_err(|fault| Fault { message: format!("option `{key}` {}", fault.message), ..fault });
+    problems.keep(node.place, value)
+}
+
+fn server_name(node: &Node) -> Result<Box<[u8]>, Fault> {
+    let name = units::text(node)?;
+    if name.len() > HEADER_NAME || name.contains('\0') {
+        return Err(units::must_be("at most 63 bytes", node, "it is sent in the field `sname`"));
+    }
+    Ok(name.as_bytes().into())
+}
+
+/// `file` or `url` of a boot rule.
+fn boot_file(fields: &mut Fields, problems: &mut Problems) -> Option<BootFile> {
+    let (file_place, url_place) = (fields.place_of("file"), fields.place_of("url"));
+    if let (Some(file), Some(url)) = (file_place, url_place) {
+        let fault = Fault::new(
+            "a boot rule has a file or a URL, not both",
+            "write two rules: firmware that boots by HTTP has its own `arch`",
+        );
+        problems.conflict(url, fault, file, "the file");
+        return None;
+    }
+    if let Some(place) = url_place {
+        let url = fields.get("url", problems, |node| {
+            let url = path(node)?;
+            let schemes = ["http://", "https://", "tftp://", "ftp://", "nfs://", "iscsi:"];
+            if schemes.iter().any(|scheme| url.starts_with(scheme)) {
+                return Ok(url.to_owned());
+            }
+            let help = "write \"http://10.1.0.6/boot.ipxe\"; a path for TFTP is a `file`";
+            Err(units::must_be("a URL", node, help))
+        })?;
+        warn_of_length(&url, place, problems);
+        return Some(BootFile::Url(url.into_bytes().into()));
+    }
+    let Some(place) = file_place else {
+        let help = "add file = \"pxelinux.0\", url = \"http://...\", or file = \"none\" to send \
+                    no boot file";
+        problems.error(fields.place, Fault::new("a boot rule needs a `file` or a `url`", help));
+        return None;
+    };
+    let file = fields.get("file", problems, |node| path(node).map(str::to_owned))?;
+    if file == "none" {
+        return Some(BootFile::None);
+    }
+    warn_of_length(&file, place, problems);
+    Some(BootFile::File(file.into_bytes().into()))
+}
+
+fn path(node: &Node) -> Result<&str, Fault> {
+    let path = units::text(node)?;
+    if path.contains(char::is_control) {
+        return Err(units::must_be("a text without control characters", node, "remove them"));
+    }
+    Ok(path)
+}
+
+fn warn_of_length(file: &str, place: Place, problems: &mut Problems) {
+    if file.len() > HEADER_FILE {
+        let text = format!("this name has {} bytes", file.len());
+        let help = "longer than 127 bytes it fits option 67 only; old firmware reads just the \
+                    field `file`";
+        problems.warn(place, Fault::new(text, help));
+    }
+}
+
+/// The codes of an architecture (option 93): all that machines of this kind send.
+fn architecture(node: &Node) -> Result<Vec<u16>, Fault> {
+    let architecture = match &node.value {
+        Value::Integer(code) => u16::try_from(*code).ok().map(Architecture::from_code),
+        Value::Text(name) => Architecture::by_name(name),
+        _ => None,
+    };
+    if let Some(wanted) = architecture {
+        // The registry is below this number, and firmware may send any of its codes for one kind.
+        let registered = (0..256).filter(|&code| Architecture::from_code(code) == wanted);
+        let own = (wanted.code() >= 256).then_some(wanted.code());
+        return Ok(registered.chain(own).collect());
+    }
+    let near = match &node.value {
+        Value::Text(name) => schema::nearest(name, Architecture::names()),
+        _ => None,
+    };
+    let help = match near {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("names are {}", Architecture::names().collect::<Vec<_>>().join(", ")),
+    };
+    Err(units::must_be("an architecture", node, &help))
+}

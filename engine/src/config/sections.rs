@@ -1,0 +1,269 @@
+//! Reading `[server]`, `[tftp]`, `[control]` and `[log]`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::fields::Fields;
+use super::problem::{Fault, Problems};
+use super::source::{Files, Place};
+use super::tree::{Node, Value};
+use super::{Control, EngineChoice, Log, LogFormat, LogLevel, MapRule, OtherServers, Server, Tftp};
+use super::{schema, units};
+
+/// The kernel's IFNAMSIZ, without the closing NUL.
+const INTERFACE_NAME: usize = 15;
+/// More shards than any machine has cores.
+const SHARDS: u16 = 1024;
+
+/// `[server]` and the places of its interfaces.
+pub(super) fn server(
+    node: Option<Node>,
+    files: &Files,
+    problems: &mut Problems,
+) -> (Server, Vec<Place>) {
+    let usual = Server::default();
+    let opened = node.and_then(|node| Fields::open(node, &schema::SERVER, problems));
+    let Some(mut fields) = opened else { return (usual, Vec::new()) };
+    let interfaces_place = fields.place_of("interfaces");
+    let interfaces = fields.list("interfaces", problems, interface);
+    if let (Some(place), true) = (interfaces_place, interfaces.is_empty())
+        && !problems.has_errors()
+    {
+        let help = "leave the line out to serve every interface with an IPv4 address";
+        problems.error(place, Fault::new("`interfaces` names no interface", help));
+    }
+    let (interfaces, places): (Vec<String>, Vec<Place>) = interfaces.into_iter().unzip();
+    let user = fields.get("user", problems, |node| units::text(node).map(str::to_owned));
+    if let (Some(place), None) = (fields.place_of("group"), &user) {
+        let help = "name the user to become as well: user = \"bootstorm\"";
+        problems.warn(place, Fault::new("`group` without `user` changes nothing", help));
+    }
+    let server = Server {
+        interfaces: interfaces_place.map(|_| interfaces),
+        state_dir: path(&mut fields, "state-dir", files, problems).unwrap_or(usual.state_dir),
+        shards: fields
+            .get("shards", problems, |node| units::integer(node, 1..=SHARDS))
+            .map(usize::from),
+        engine: fields.get("engine", problems, engine).unwrap_or_default(),
+        user,
+        group: fields.get("group", problems, |node| units::text(node).map(str::to_owned)),
+        allow_other_servers: other_servers(&mut fields, problems),
+    };
+    (server, places)
+}
+
+fn interface(node: &Node) -> Result<String, Fault> {
+    let name = units::text(node)?;
+    let good = name.len() <= INTERFACE_NAME && !name.contains(['/', ' ', '\0']);
+    if good {
+        return Ok(name.to_owned());
+    }
+    Err(units::must_be("the name of an interface", node, "`ip link` lists them: \"eth1\""))
+}
+
+fn engine(node: &Node) -> Result<EngineChoice, Fault> {
+    let words = [
+        ("auto", EngineChoice::Auto),
+        ("uring", EngineChoice::Uring),
+        ("mmsg", EngineChoice::Mmsg),
+    ];
+    units::word(node, &words)
+}
+
+fn other_servers(fields: &mut Fields, problems: &mut Problems) -> OtherServers {
+    let key = "allow-other-servers";
+    match fields.peek(key).map(|node| &node.value) {
+        None | Some(Value::Bool(false)) => OtherServers::None,
+        Some(Value::Bool(true)) => OtherServers::All,
+        Some(_) => {
+            let address = |node: &Node| {
+                let help = "write true, or their addresses: [\"10.1.0.2\"]";
+                units::ipv4(node).map_err(|_| units::must_be("IPv4 addresses", node, help))
+            };
+            let list = fields.list(key, problems, address);
+            OtherServers::List(list.into_iter().map(|(address, _)| address).collect())
+        }
+    }
+}
+
+/// `[tftp]`; `None` when there is no such table.
+pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problems) -> Option<Tftp> {
+    let mut fields = Fields::open(node?, &schema::TFTP, problems)?;
+    if fields.peek("root").is_none() {
+        let help = "add root = \"/srv/tftp\", the directory with the boot files";
+        problems.error(fields.place, Fault::new("[tftp] needs the key `root`", help));
+    }
+    let root = path(&mut fields, "root", files, problems).unwrap_or_default();
+    let usual = Tftp::new(root);
+    let map = map(&mut fields, files, problems);
+    let tftp = Tftp {
+        upload: fields.get("upload", problems, units::boolean).unwrap_or(usual.upload),
+        // RFC 2348: 8 to 65464.
+        max_blksize: fields
+            .get("max-blksize", problems, |node| units::integer(node, 8..=65464))
+            .unwrap_or(usual.max_blksize),
+        max_windowsize: fields
+            .get("max-windowsize", problems, |node| units::integer(node, 1..=u16::MAX))
+            .unwrap_or(usual.max_windowsize),
+        clamp_to_mtu: fields
+            .get("clamp-to-mtu", problems, units::boolean)
+            .unwrap_or(usual.clamp_to_mtu),
+        max_transfers: fields
+            .get("max-transfers", problems, |node| units::integer(node, 1..=10_000_000))
+            .unwrap_or(usual.max_transfers),
+        max_transfers_per_client: fields
+            .get("max-transfers-per-client", problems, |node| units::integer(node, 1..=10_000_000))
+            .unwrap_or(usual.max_transfers_per_client),
+        port_range: fields.get("port-range", problems, units::port_range),
+        case_insensitive: fields
+            .get("case-insensitive", problems, units::boolean)
+            .unwrap_or(usual.case_insensitive),
+        image_budget: fields
+            .get("image-budget", problems, units::size)
+            .unwrap_or(usual.image_budget),
+        // RFC 2349 gives clients 1 to 255 seconds; a server may begin faster.
+        timeout: fields
+            .get("timeout", problems, |node| {
+                units::duration_in(node, Duration::from_millis(10), Duration::from_secs(255))
+            })
+            .unwrap_or(usual.timeout),
+        retries: fields
+            .get("retries", problems, |node| units::integer(node, 1..=100))
+            .unwrap_or(usual.retries),
+        map,
+        ..usual
+    };
+    Some(tftp)
+}
+
+/// The rules of `map-file`, then those of `map`.
+fn map(fields: &mut Fields, files: &mut Files, problems: &mut Problems) -> Vec<MapRule> {
+    let place = fields.place_of("map-file");
+    let path = path(fields, "map-file", files, problems);
+    let mut rules = match (path, place) {
+        (Some(path), Some(place)) => map_file(path, place, files, problems),
+        _ => Vec::new(),
+    };
+    for mut fields in fields.tables("map", &schema::MAP_RULE, problems) {
+        let text = |node: &Node| units::text(node).map(str::to_owned);
+        let operation =
+            fields.require("operation", "\"r\"", problems, |node| operation(units::text(node)?));
+        let pattern = fields.require("pattern", "\"^old/\"", problems, text);
+        let replacement = fields.get("replacement", problems, |node| match &node.value {
+            Value::Text(text) => Ok(text.to_string()),
+            _ => units::text(node).map(str::to_owned),
+        });
+        if let (Some((operation, _)), Some((pattern, _))) = (operation, pattern) {
+            let replacement = replacement.unwrap_or_default();
+            rules.push(MapRule { operation, pattern, replacement });
+        }
+    }
+    rules
+}
+
+/// A map file as tftpd-hpa reads it: an operation, a pattern and a replacement in each line, with
+/// blanks between them; `#` begins a comment.
+fn map_file(
+    path: PathBuf,
+    named: Place,
+    files: &mut Files,
+    problems: &mut Problems,
+) -> Vec<MapRule> {
+    let text = std::fs::read_to_string(&path);
+    let added = text.map_err(|error| error.to_string()).and_then(|text| {
+        let file = files.add(path.clone(), &text)?;
+        Ok((text, file))
+    });
+    let (text, file) = match added {
+        Ok(added) => added,
+        Err(error) => {
+            let message = format!("the map file {} cannot be read: {error}", path.display());
+            problems.error(named, Fault::plain(message));
+            return Vec::new();
+        }
+    };
+    let mut rules = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let place = Place::of_line(file, start, line);
+        start += line.len();
+        let words: Vec<&str> =
+            line.split_whitespace().take_while(|w| !w.starts_with('#')).collect();
+        let (letters, pattern, replacement) = match words.as_slice() {
+            [] => continue,
+            [letters, pattern] => (letters, pattern, ""),
+            [letters, pattern, replacement] => (letters, pattern, *replacement),
+            _ => {
+                let help = "write an operation, a pattern and a replacement: r ^old/ new/";
+                problems.error(place, Fault::new("this is no map rule", help));
+                continue;
+            }
+        };
+        if let Some(operation) = problems.keep(place, operation(letters)) {
+            let (pattern, replacement) = ((*pattern).to_owned(), replacement.to_owned());
+            rules.push(MapRule { operation, pattern, replacement });
+        }
+    }
+    rules
+}
+
+/// The letters of an operation, as tftpd(8) of tftpd-hpa lists them.
+fn operation(letters: &str) -> Result<String, Fault> {
+    let known = |c: char| "rgieGPsaE~46".contains(c);
+    if !letters.is_empty() && letters.chars().all(known) {
+        return Ok(letters.to_owned());
+    }
+    Err(Fault::new(
+        format!("must be the letters of an operation, not `{}`", letters.escape_debug()),
+        "r rewrites, g again and again, i in either case, e and s end the rules, a refuses, \
+         G for reading only, P for writing only, ~ where the pattern does not match",
+    ))
+}
+
+/// `[control]`
+pub(super) fn control(node: Option<Node>, problems: &mut Problems) -> Control {
+    let usual = Control::default();
+    let opened = node.and_then(|node| Fields::open(node, &schema::CONTROL, problems));
+    let Some(mut fields) = opened else { return usual };
+    let metrics = fields.get("metrics", problems, |node| match node.value {
+        Value::Bool(false) => Ok(None),
+        _ => units::socket_address(node).map(Some).map_err(|fault| Fault {
+            help: fault.help.map(|help| format!("{help}, or false for no metrics")),
+            ..fault
+        }),
+    });
+    Control { metrics: metrics.unwrap_or(usual.metrics) }
+}
+
+/// `[log]`
+pub(super) fn log(node: Option<Node>, problems: &mut Problems) -> Log {
+    let opened = node.and_then(|node| Fields::open(node, &schema::LOG, problems));
+    let Some(mut fields) = opened else { return Log::default() };
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
+    Log {
+        level: fields.get("level", problems, |node| units::word(node, &levels)).unwrap_or_default(),
+        format: fields
+            .get("format", problems, |node| units::word(node, &formats))
+            .unwrap_or_default(),
+    }
+}
+
+/// A path; one that is not absolute begins at the directory of the file that it is written in.
+fn path(fields: &mut Fields, key: &str, files: &Files, problems: &mut Problems) -> Option<PathBuf> {
+    let (path, place) = fields.get_placed(key, problems, |node| {
+        let path = units::text(node)?;
+        if path.contains('\0') {
+            return Err(units::must_be("a path", node, "remove the NUL"));
+        }
+        Ok(PathBuf::from(path))
+    })?;
+    let directory = files.paths.get(place.file as usize).and_then(|file| file.parent());
+    Some(directory.unwrap_or(Path::new("")).join(path))
+}
