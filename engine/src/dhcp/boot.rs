@@ -55,7 +55,7 @@ impl<'a> Boot<'a> {
 fn usable(rule: &BootRule, firmware: Firmware) -> bool {
     match (&rule.file, firmware) {
         (BootFile::File(file), Firmware::Http) => is_http(file),
-        (BootFile::Url(url), Firmware::Pxe) => !is_http(url),
+        (BootFile::Url(_), Firmware::Pxe) => false,
         _ => true,
     }
 }

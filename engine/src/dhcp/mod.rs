@@ -42,6 +42,8 @@ mod reply;
 mod request;
 mod reservation;
 mod silence;
+#[cfg(test)]
+mod tests;
 
 use std::net::Ipv4Addr;
 

@@ -1,0 +1,97 @@
+//! Where replies go: RFC 2131, section 4.1.
+
+use bootstorm_protocols::dhcpv4::{MessageType, options};
+
+use super::*;
+use crate::dhcp::Delivery;
+
+#[test]
+fn a_client_without_address_is_answered_by_a_frame_to_its_hardware_address() {
+    let mut server = Server::new(HALL);
+    let client = Client::dhclient(mac(1));
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    let link = Delivery::Link { ip: offer.yiaddr(), mac: mac(1) };
+    assert_eq!(offer.delivery, link);
+    assert_eq!(server.expect(MessageType::Ack, &client.select(&offer)).delivery, link);
+    assert_eq!(offer.source, ip("10.1.0.6"));
+}
+
+#[test]
+fn the_broadcast_flag_is_obeyed_and_copied() {
+    let mut server = Server::new(HALL);
+    let client = Client::windows(mac(1));
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    assert_eq!(offer.delivery, Delivery::Broadcast);
+    assert!(offer.message().broadcast());
+    let ack = server.expect(MessageType::Ack, &client.select(&offer));
+    assert_eq!(ack.delivery, Delivery::Broadcast);
+    assert!(ack.message().broadcast());
+}
+
+#[test]
+fn a_reply_goes_to_the_relay_agent_even_with_the_broadcast_flag() {
+    let mut server = Server::new(HALL);
+    for client in [Client::dhclient(mac(1)), Client::windows(mac(2))] {
+        let client = client.behind(ip("10.2.0.1"), b"");
+        let offer = server.expect(MessageType::Offer, &client.discover());
+        assert_eq!(offer.delivery, Delivery::Relay("10.2.0.1:67".parse().unwrap()));
+        assert_eq!(offer.message().giaddr(), ip("10.2.0.1"));
+        assert_eq!(offer.message().broadcast(), client.broadcast);
+        let ack = server.expect(MessageType::Ack, &client.select(&offer));
+        assert_eq!(ack.delivery, Delivery::Relay("10.2.0.1:67".parse().unwrap()));
+        // A REBINDING client behind a relay agent, too, though ciaddr is set.
+        let rebound = server.expect(MessageType::Ack, &client.rebind(ack.yiaddr()));
+        assert_eq!(rebound.delivery, Delivery::Relay("10.2.0.1:67".parse().unwrap()));
+    }
+}
+
+// RFC 8357 section 5: only an agent that says so is answered at its source port.
+#[test]
+fn a_relay_agent_with_a_port_of_its_own_is_answered_there() {
+    let mut server = Server::new(HALL);
+    let mut client = Client::dhclient(mac(1)).behind(ip("10.2.0.1"), &[19, 0]);
+    client.relay.as_mut().unwrap().port = 1067;
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    assert_eq!(offer.to(), "10.2.0.1:1067".parse().unwrap());
+    client.relay.as_mut().unwrap().information = vec![1, 1, 7];
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    assert_eq!(offer.to(), "10.2.0.1:67".parse().unwrap());
+}
+
+// RFC 4390 section 2.1.
+#[test]
+fn hardware_that_is_not_ethernet_is_answered_by_broadcast() {
+    let mut server = Server::new(HALL);
+    let mut infiniband = Client::plain(mac(1))
+        .with(options::CLIENT_IDENTIFIER, &[255, 1, 2, 3, 4, 5, 6, 7, 8])
+        .broadcasting();
+    infiniband.htype = 32;
+    infiniband.chaddr.clear();
+    let offer = server.expect(MessageType::Offer, &infiniband.discover());
+    assert_eq!(offer.delivery, Delivery::Broadcast);
+    infiniband.broadcast = false;
+    let offer = server.expect(MessageType::Offer, &infiniband.discover());
+    assert_eq!(offer.delivery, Delivery::Broadcast);
+    let mut long = Client::plain(mac(2));
+    long.chaddr = vec![2; 8];
+    let offer = server.expect(MessageType::Offer, &long.discover());
+    assert_eq!(offer.delivery, Delivery::Broadcast);
+}
+
+// RFC 2131 table 3.
+#[test]
+fn the_header_of_a_reply_is_what_table_3_says() {
+    let mut server = Server::new(HALL);
+    let client = Client::edk2(mac(1)).behind(ip("10.2.0.1"), b"");
+    let mut discover = client.discover();
+    discover.payload[3] = 4; // hops
+    discover.payload[9] = 9; // secs
+    let offer = server.expect(MessageType::Offer, &discover);
+    let message = offer.message();
+    assert_eq!((message.op(), message.htype(), message.hlen()), (2, 1, 6));
+    assert_eq!((message.hops(), message.secs()), (0, 0));
+    assert_eq!(message.xid(), client.xid);
+    assert_eq!(message.chaddr(), mac(1));
+    assert!(message.ciaddr().is_unspecified());
+    assert!(offer.payload.len() >= 300);
+}

@@ -1,0 +1,371 @@
+//! Whatever clients do in whatever order, over several shards, with crashes and failing disks
+//! between: no two machines ever hold one address; and no bytes bring the rules down.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bootstorm_protocols::dhcpv4::{Message, MessageType};
+use bootstorm_protocols::time::Moment;
+use bumpalo::Bump;
+use proptest::prelude::*;
+
+use super::client::{Client, Datagram};
+use super::server::configuration;
+use super::{ip, mac};
+use crate::config::Config;
+use crate::dhcp::{Action, Arrival, answer};
+use crate::leases::{Clock, Committer, LeaseStore, Leases, MemoryStore, ShardLeases};
+
+/// Six addresses, one of them reserved, for eight machines.
+const TIGHT: &str = r#"
+[dhcp]
+authoritative = true
+lease-time = "100s"
+offer-time = "20s"
+decline-time = "50s"
+rapid-commit = true
+[[dhcp.subnet]]
+subnet = "10.1.0.0/24"
+pools = ["10.1.0.10-10.1.0.15"]
+[[dhcp.host]]
+name = "reserved"
+hardware = "52:54:00:00:00:01"
+ip = "10.1.0.12"
+"#;
+const MACHINES: u8 = 8;
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 6);
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Discover,
+    RapidDiscover,
+    Select,
+    SelectAnother,
+    Reboot,
+    Renew,
+    Rebind,
+    Release,
+    Decline,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Says { machine: u8, shard: usize, what: What },
+    Commit,
+    DiskFails(bool),
+    Pass { seconds: u64 },
+    Crash { shards: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    use What::*;
+    let what = prop_oneof![
+        4 => Just(Discover), 1 => Just(RapidDiscover), 6 => Just(Select), 1 => Just(SelectAnother),
+        2 => Just(Reboot), 2 => Just(Renew), 2 => Just(Rebind), 1 => Just(Release),
+        1 => Just(Decline),
+    ];
+    let step = prop_oneof![
+        20 => (1..=MACHINES, 0..4_usize, what)
+            .prop_map(|(machine, shard, what)| Step::Says { machine, shard, what }),
+        5 => Just(Step::Commit),
+        1 => any::<bool>().prop_map(Step::DiskFails),
+        3 => (1..60_u64).prop_map(|seconds| Step::Pass { seconds }),
+        1 => (1..=4_usize).prop_map(|shards| Step::Crash { shards }),
+    ];
+    prop::collection::vec(step, 1..200)
+}
+
+/// What a machine knows.
+#[derive(Clone, Default)]
+struct Machine {
+    /// Number of its last message: replies to earlier ones are dropped.
+    said: u32,
+    offered: Option<Ipv4Addr>,
+    /// The address it uses, and until when.
+    holds: Option<(Ipv4Addr, Moment)>,
+    /// What it would ask for after a restart.
+    remembers: Option<Ipv4Addr>,
+}
+
+/// An ACK that waits for its lease to be durable.
+struct Waiting {
+    machine: u8,
+    said: u32,
+    address: Ipv4Addr,
+    until: Moment,
+}
+
+struct World {
+    config: &'static Config,
+    store: Arc<MemoryStore>,
+    leases: Arc<Leases>,
+    shards: Vec<ShardLeases>,
+    committer: Committer,
+    now: Moment,
+    machines: HashMap<u8, Machine>,
+    waiting: HashMap<u64, Waiting>,
+    token: u64,
+}
+
+fn clock(now: Moment) -> Clock {
+    Clock { now, wall: 1_700_000_000 + now.as_nanos() / 1_000_000_000, boot: Default::default() }
+}
+
+impl World {
+    fn new(shards: usize) -> Self {
+        static CONFIG: LazyLock<Config> = LazyLock::new(|| configuration(TIGHT));
+        let config = &*CONFIG;
+        let store = Arc::new(MemoryStore::default());
+        let now = Moment::from_nanos(0);
+        let (leases, shards, committer) = start(&store, config, shards, now);
+        let machines = (1..=MACHINES).map(|number| (number, Machine::default())).collect();
+        let waiting = HashMap::new();
+        Self { config, store, leases, shards, committer, now, machines, waiting, token: 0 }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Says { machine, shard, what } => {
+                if let Some(datagram) = self.say(machine, what) {
+                    self.hear(machine, shard % self.shards.len(), &datagram);
+                }
+            }
+            Step::Commit => self.commit(),
+            Step::DiskFails(failing) => self.store.set_failing(failing),
+            Step::Pass { seconds } => self.now = self.now + Duration::from_secs(seconds),
+            Step::Crash { shards } => {
+                self.waiting.clear();
+                self.store.set_failing(false);
+                (self.leases, self.shards, self.committer) =
+                    start(&self.store, self.config, shards, self.now);
+            }
+        }
+        self.check();
+    }
+
+    fn say(&mut self, number: u8, what: What) -> Option<Datagram> {
+        let machine = self.machines.get_mut(&number).unwrap();
+        let client = Client::plain(mac(number));
+        let held = machine.holds.filter(|(_, until)| self.now < *until).map(|(address, _)| address);
+        let datagram = match what {
+            What::Discover => client.discover(),
+            What::RapidDiscover => client.with(80, &[]).discover(),
+            What::Select => client.select_from(SERVER, machine.offered?),
+            What::SelectAnother => client.select_from(ip("10.1.0.7"), ip("10.1.0.200")),
+            What::Reboot => client.reboot(machine.remembers?),
+            What::Renew => client.renew(held?),
+            What::Rebind => client.rebind(held?),
+            What::Release => client.release(held?),
+            What::Decline => client.decline(held?),
+        };
+        machine.said += 1;
+        if matches!(what, What::Release | What::Decline) {
+            machine.holds = None;
+        }
+        Some(datagram)
+    }
+
+    fn hear(&mut self, number: u8, shard: usize, datagram: &Datagram) {
+        let message = Message::parse(&datagram.payload).unwrap();
+        let arrival = Arrival {
+            ifindex: 2,
+            interface: &[SERVER],
+            server: &[SERVER],
+            mtu: 1500,
+            destination: Some(datagram.to),
+            source: datagram.source,
+        };
+        let arena = Bump::new();
+        let shard = &mut self.shards[shard];
+        let decision = answer(&message, &arrival, &self.config.dhcp, shard, self.now, &arena);
+        let machine = self.machines.get_mut(&number).unwrap();
+        match decision.action {
+            Action::Reply(reply) | Action::ProbeThenOffer(reply) => match reply.kind {
+                Some(MessageType::Offer) => machine.offered = Some(reply.yiaddr),
+                Some(MessageType::Nak) => {
+                    machine.holds = None;
+                    machine.remembers = None;
+                }
+                other => panic!("{other:?} without a lease"),
+            },
+            Action::AckWhenDurable { change, reply } => {
+                self.token += 1;
+                let until = self.now + Duration::from_secs(u64::from(reply.lease_seconds));
+                let said = machine.said;
+                let waiting = Waiting { machine: number, said, address: reply.yiaddr, until };
+                if shard.submit(change, Some(self.token), self.now).is_ok() {
+                    self.waiting.insert(self.token, waiting);
+                }
+            }
+            Action::Record { change, .. } => {
+                let _ = shard.submit(change, None, self.now);
+            }
+            Action::Silence(_) => {}
+        }
+    }
+
+    fn commit(&mut self) {
+        self.committer.run_once(self.now);
+        for shard in &mut self.shards {
+            shard.completed(|token, result| {
+                let Some(waiting) = self.waiting.remove(&token) else { return };
+                let machine = self.machines.get_mut(&waiting.machine).unwrap();
+                if result.is_ok() && machine.said == waiting.said {
+                    machine.holds = Some((waiting.address, waiting.until));
+                    machine.remembers = Some(waiting.address);
+                }
+            });
+        }
+    }
+
+    /// The property.
+    fn check(&self) {
+        let mut holders: HashMap<Ipv4Addr, u8> = HashMap::new();
+        for (number, machine) in &self.machines {
+            let Some((address, until)) = machine.holds else { continue };
+            if until <= self.now {
+                continue;
+            }
+            assert_ne!(
+                (address, *number == 1),
+                (ip("10.1.0.12"), false),
+                "a reserved address with machine {number}"
+            );
+            if let Some(other) = holders.insert(address, *number) {
+                panic!("machines {number} and {other} both hold {address}");
+            }
+            let lease = self.leases.at(address, self.now);
+            let lease = lease.expect("a lease whose ACK left is unknown");
+            assert!(lease.is_active(self.now), "a lease whose ACK left ended early: {lease:?}");
+        }
+    }
+}
+
+fn start(
+    store: &Arc<MemoryStore>,
+    config: &Config,
+    shards: usize,
+    now: Moment,
+) -> (Arc<Leases>, Vec<ShardLeases>, Committer) {
+    let store: Arc<dyn LeaseStore> = Arc::<MemoryStore>::clone(store);
+    let leases = Leases::open(store, &config.dhcp, shards, clock(now)).unwrap();
+    let handles = (0..shards).map(|shard| leases.shard(shard, || ())).collect();
+    let committer = leases.committer();
+    (leases, handles, committer)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_interleaving_gives_one_address_to_two_machines(
+        shards in 1..=4_usize,
+        steps in steps(),
+    ) {
+        let mut world = World::new(shards);
+        for step in &steps {
+            world.take(step);
+        }
+    }
+
+    // Once faults stop, everybody who can be served is: six machines, six addresses.
+    #[test]
+    fn after_any_history_every_machine_boots_when_the_faults_stop(
+        shards in 1..=4_usize,
+        steps in steps(),
+    ) {
+        let mut world = World::new(shards);
+        for step in &steps {
+            world.take(step);
+        }
+        world.store.set_failing(false);
+        world.commit();
+        world.now = world.now + Duration::from_secs(1000);
+        world.commit();
+        for machine in 1..=6 {
+            for what in [What::Discover, What::Select] {
+                world.take(&Step::Says { machine, shard: usize::from(machine), what });
+                world.take(&Step::Commit);
+            }
+            prop_assert!(world.machines[&machine].holds.is_some_and(|(_, until)| until > world.now));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_rules_panic(
+        tail in prop::collection::vec(any::<u8>(), 0..400),
+        header in prop::collection::vec(any::<u8>(), 236),
+        kind in 0..=12_u8,
+        op in 1..=2_u8,
+        unicast in any::<bool>(),
+        relayed in any::<bool>(),
+    ) {
+        let mut payload = header;
+        payload[0] = op;
+        payload[2] %= 17;
+        if !relayed {
+            payload[24..28].fill(0);
+        }
+        payload.extend([99, 130, 83, 99, 53, 1, kind]);
+        payload.extend(tail);
+        let mut world = World::new(1);
+        let to = if unicast { SERVER } else { Ipv4Addr::BROADCAST };
+        let datagram = Datagram { payload, source: SocketAddrV4::new(SERVER, 68), to };
+        if Message::parse(&datagram.payload).is_ok() {
+            hear_anything(&mut world, &datagram);
+        }
+    }
+
+    // Well-formed messages with any options reach further into the rules.
+    #[test]
+    fn no_options_make_the_rules_panic(
+        options in prop::collection::vec(
+            (1..=254_u8, prop::collection::vec(any::<u8>(), 0..40)), 0..20),
+        kind in 0..5_u8,
+        relay in any::<Option<[u8; 4]>>(),
+        address in any::<[u8; 4]>(),
+    ) {
+        let mut client = Client::plain(mac(1));
+        for (code, value) in options {
+            if ![50, 52, 53, 54, 82].contains(&code) {
+                client = client.with(code, &value);
+            }
+        }
+        if let Some(relay) = relay {
+            client = client.behind(Ipv4Addr::from(relay), &[]);
+        }
+        let address = Ipv4Addr::from(address);
+        let datagram = match kind {
+            0 => client.discover(),
+            1 => client.reboot(address),
+            2 => client.renew(address),
+            3 => client.inform(address),
+            _ => client.bootp(),
+        };
+        hear_anything(&mut World::new(1), &datagram);
+    }
+}
+
+fn hear_anything(world: &mut World, datagram: &Datagram) {
+    let Ok(message) = Message::parse(&datagram.payload) else { return };
+    let arrival = Arrival {
+        ifindex: 2,
+        interface: &[SERVER],
+        server: &[SERVER],
+        mtu: 1500,
+        destination: Some(datagram.to),
+        source: datagram.source,
+    };
+    let arena = Bump::new();
+    let dhcp = &world.config.dhcp;
+    let decision = answer(&message, &arrival, dhcp, &mut world.shards[0], world.now, &arena);
+    if let Action::Reply(reply) | Action::AckWhenDurable { reply, .. } = decision.action {
+        let mut buf = [0; 2048];
+        let len = reply.write(&mut buf);
+        assert!(len >= 300, "{len}");
+        let written = Message::parse(&buf[..len]).unwrap();
+        assert_eq!(written.xid(), message.xid());
+    }
+}

@@ -1,0 +1,218 @@
+//! REQUEST in its four states: RFC 2131, section 4.3.2.
+
+use std::time::Duration;
+
+use bootstorm_protocols::dhcpv4::{MessageType, options};
+
+use super::*;
+use crate::dhcp::{Delivery, Silence};
+use crate::event::{Detail, Kind};
+
+// RFC 2131 3.1 (4): servers that are not selected take the REQUEST as notice that their offer was
+// declined.
+#[test]
+fn a_request_that_names_another_server_frees_the_offer() {
+    let mut server = Server::new(&HALL.replace("10.1.4.0-10.1.4.9", "10.1.4.0-10.1.4.0"));
+    let first = Client::edk2(mac(1));
+    let offer = server.expect(MessageType::Offer, &first.discover());
+    let elsewhere = first.select_from(ip("10.1.0.7"), ip("10.1.200.1"));
+    assert_eq!(server.silence(&elsewhere), Silence::OtherServer);
+    let second = Client::edk2(mac(2));
+    assert_eq!(server.lease(&second), offer.yiaddr());
+}
+
+#[test]
+fn a_request_that_names_another_server_ends_no_lease() {
+    let mut server = Server::new(HALL);
+    let client = Client::edk2(mac(1));
+    let address = server.lease(&client);
+    let elsewhere = client.select_from(ip("10.1.0.7"), ip("10.1.200.1"));
+    assert_eq!(server.silence(&elsewhere), Silence::OtherServer);
+    assert!(server.at(address).unwrap().is_active(server.now));
+}
+
+#[test]
+fn any_address_of_this_host_is_this_server() {
+    let mut server = Server::new(HALL);
+    let client = Client::edk2(mac(1));
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    assert_eq!(offer.option(options::SERVER_IDENTIFIER), Some(vec![10, 1, 0, 6]));
+    server.expect(MessageType::Ack, &client.select_from(ip("192.0.2.6"), offer.yiaddr()));
+}
+
+#[test]
+fn selecting_is_answered_whether_the_offer_is_remembered_or_not() {
+    let mut server = modest_hall();
+    let client = Client::edk2(mac(1));
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    server.restart(); // offers are not on disk
+    server.expect(MessageType::Ack, &client.select(&offer));
+    // But not with an address that went to another meanwhile, or that was never ours to give.
+    let late = Client::edk2(mac(2));
+    server.expect(MessageType::Nak, &late.select(&offer));
+    server.expect(MessageType::Nak, &late.select_from(ip("10.1.0.6"), ip("10.1.77.1")));
+    server.expect(MessageType::Nak, &late.select_from(ip("10.1.0.6"), ip("10.2.0.10")));
+}
+
+#[test]
+fn init_reboot_is_confirmed_for_the_leased_address_and_refused_for_others() {
+    for mut server in [Server::new(HALL), modest_hall()] {
+        let client = Client::dhclient(mac(1));
+        let address = server.lease(&client);
+        let ack = server.expect(MessageType::Ack, &client.reboot(address));
+        assert!(ack.durable);
+        // RFC 2131 4.3.2: wrong address, or wrong network, of a client that is known.
+        server.expect(MessageType::Nak, &client.reboot(ip("10.1.4.9")));
+        server.expect(MessageType::Nak, &client.reboot(ip("172.16.0.9")));
+    }
+}
+
+// RFC 2131 4.3.2: "If the DHCP server has no record of this client, then it MUST remain silent",
+// unless it is the authority for the network.
+#[test]
+fn unknown_clients_hear_nothing_unless_the_server_is_authoritative() {
+    let client = Client::dhclient(mac(1));
+    for request in [
+        client.reboot(ip("10.1.4.3")),
+        client.reboot(ip("172.16.0.9")),
+        client.renew(ip("10.1.4.3")),
+        client.rebind(ip("10.1.4.3")),
+        client.rebind(ip("172.16.0.9")),
+    ] {
+        assert_eq!(modest_hall().silence(&request), Silence::NotAuthoritative);
+        let nak = Server::new(HALL).expect(MessageType::Nak, &request);
+        assert_eq!(nak.event.kind, Kind::Nak);
+        assert!(matches!(nak.event.detail, Detail::Reason(why) if !why.is_empty()));
+    }
+}
+
+#[test]
+fn a_machine_that_moved_to_another_network_is_refused_even_without_authority() {
+    let mut server = modest_hall();
+    let client = Client::dhclient(mac(1));
+    let relayed = client.clone().behind(ip("10.2.0.1"), b"");
+    let address = server.lease(&relayed);
+    let nak = server.expect(MessageType::Nak, &client.reboot(address));
+    assert_eq!(nak.delivery, Delivery::Broadcast);
+}
+
+#[test]
+fn a_renewal_extends_the_lease_and_goes_straight_to_the_client() {
+    let mut server = modest_hall();
+    let client = Client::dhclient(mac(1));
+    let address = server.lease(&client);
+    let end = server.at(address).unwrap().expires;
+    for request in [client.renew(address), client.rebind(address)] {
+        server.pass(Duration::from_secs(1800));
+        let ack = server.expect(MessageType::Ack, &request);
+        assert!(ack.durable);
+        assert_eq!(ack.yiaddr(), address);
+        assert_eq!(ack.message().ciaddr(), address);
+        assert_eq!(ack.to(), "10.1.4.0:68".parse().unwrap());
+    }
+    assert_eq!(server.at(address).unwrap().expires, end + Duration::from_secs(3600));
+}
+
+#[test]
+fn an_expired_lease_is_renewed_while_nobody_else_has_it() {
+    let mut server = Server::new(&HALL.replace("10.1.4.0-10.1.4.9", "10.1.4.0-10.1.4.0"));
+    let client = Client::dhclient(mac(1));
+    let address = server.lease(&client);
+    server.pass(Duration::from_secs(4000));
+    server.expect(MessageType::Ack, &client.renew(address));
+    server.pass(Duration::from_secs(4000));
+    assert_eq!(server.lease(&Client::dhclient(mac(2))), address);
+    server.expect(MessageType::Nak, &client.renew(address));
+}
+
+#[test]
+fn two_machines_never_go_on_with_one_address_for_want_of_authority() {
+    let mut server = modest_hall();
+    let address = server.lease(&Client::dhclient(mac(1)));
+    let other = Client::dhclient(mac(2));
+    server.expect(MessageType::Nak, &other.renew(address));
+    // By broadcast it may be another server's client; RFC 2131 4.3.2 wants silence.
+    assert_eq!(server.silence(&other.rebind(address)), Silence::NotAuthoritative);
+    assert_eq!(server.silence(&other.reboot(address)), Silence::NotAuthoritative);
+}
+
+// RFC 5010 section 4: behind a relay agent the flags sub-option tells renewing from rebinding.
+#[test]
+fn the_relay_agent_tells_a_renewal_from_a_rebinding() {
+    let mut server = modest_hall();
+    let relay = ip("10.2.0.1");
+    let address = server.lease(&Client::dhclient(mac(1)).behind(relay, b""));
+    let renewing = Client::dhclient(mac(2)).behind(relay, &[10, 1, 0x80]);
+    let rebinding = Client::dhclient(mac(2)).behind(relay, &[10, 1, 0]);
+    server.expect(MessageType::Nak, &renewing.rebind(address));
+    assert_eq!(server.silence(&rebinding.rebind(address)), Silence::NotAuthoritative);
+}
+
+#[test]
+fn a_renewing_client_that_names_this_server_renews() {
+    let mut server = modest_hall();
+    let client = Client::dhclient(mac(1));
+    let address = server.lease(&client);
+    let chatty = client
+        .clone()
+        .with(options::SERVER_IDENTIFIER, &[10, 1, 0, 6])
+        .with(options::REQUESTED_ADDRESS, &address.octets());
+    server.expect(MessageType::Ack, &chatty.renew(address));
+    let wrong = client.with(options::SERVER_IDENTIFIER, &[10, 1, 0, 99]);
+    assert_eq!(server.silence(&wrong.renew(address)), Silence::OtherServer);
+}
+
+#[test]
+fn a_request_without_any_address_is_dropped() {
+    let mut server = Server::new(HALL);
+    let client = Client::dhclient(mac(1));
+    assert_eq!(server.silence(&client.rebind(ip("0.0.0.0"))), Silence::NoAddressNamed);
+    let selecting = client.with(options::SERVER_IDENTIFIER, &[10, 1, 0, 6]);
+    assert_eq!(server.silence(&selecting.rebind(ip("0.0.0.0"))), Silence::NoAddressNamed);
+}
+
+// RFC 2131 table 3 and section 4.3.2.
+#[test]
+fn a_nak_carries_message_and_identifiers_and_nothing_else() {
+    let mut server = Server::new(HALL);
+    let client = Client::edk2(mac(1));
+    let nak = server.expect(MessageType::Nak, &client.reboot(ip("10.1.200.200")));
+    assert_eq!(nak.codes(), [53, 54, 61, 56]);
+    assert!(nak.yiaddr().is_unspecified());
+    assert!(nak.message().siaddr().is_unspecified());
+    assert!(nak.message().ciaddr().is_unspecified());
+    assert_eq!(nak.file(), "");
+}
+
+// RFC 2131 4.3.2: a relay agent broadcasts a NAK to its client, whose address is not its own.
+#[test]
+fn a_nak_is_broadcast_and_through_a_relay_agent_its_broadcast_bit_is_set() {
+    let mut server = Server::new(HALL);
+    let client = Client::dhclient(mac(1));
+    let direct = server.expect(MessageType::Nak, &client.reboot(ip("10.1.200.200")));
+    assert_eq!(direct.delivery, Delivery::Broadcast);
+    assert!(!direct.message().broadcast());
+    // Even when it renews by unicast from this link (section 4.1).
+    let renewing = server.expect(MessageType::Nak, &client.renew(ip("10.1.200.200")));
+    assert_eq!(renewing.delivery, Delivery::Broadcast);
+
+    let relayed = client.clone().behind(ip("10.2.0.1"), b"");
+    let nak = server.expect(MessageType::Nak, &relayed.reboot(ip("10.2.0.200")));
+    assert_eq!(nak.delivery, Delivery::Relay("10.2.0.1:67".parse().unwrap()));
+    assert!(nak.message().broadcast());
+
+    // A broadcast here would never reach a renewing client behind a router.
+    let routed = server.expect(MessageType::Nak, &client.renew(ip("10.2.0.200")));
+    assert_eq!(routed.delivery, Delivery::Unicast("10.2.0.200:68".parse().unwrap()));
+}
+
+#[test]
+fn the_first_request_answers_a_retransmission_whose_lease_is_being_written() {
+    let mut server = Server::new(HALL);
+    let client = Client::edk2(mac(1));
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    let change = server.begin(&client.select(&offer));
+    assert_eq!(server.silence(&client.select(&offer)), Silence::CommitPending);
+    server.record(change);
+    server.expect(MessageType::Ack, &client.select(&offer));
+}

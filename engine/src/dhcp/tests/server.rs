@@ -1,0 +1,259 @@
+//! A server in memory: rules, leases and a clock that only moves when it is told.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bootstorm_protocols::dhcpv4::{Message, MessageType};
+use bootstorm_protocols::time::Moment;
+use bumpalo::Bump;
+
+use super::client::Datagram;
+use crate::config::Config;
+use crate::dhcp::{Action, Arrival, Delivery, Silence, answer};
+use crate::event::BootEvent;
+use crate::leases::{
+    Change, Clock, Committer, Lease, LeaseStore, Leases, MemoryStore, ShardLeases,
+};
+
+/// The server's addresses: one on the hall's link, one on a link that has no subnet.
+const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 6), Ipv4Addr::new(192, 0, 2, 6)];
+
+pub(super) struct Server {
+    pub(super) config: Config,
+    store: Arc<MemoryStore>,
+    leases: Arc<Leases>,
+    shard: ShardLeases,
+    committer: Committer,
+    pub(super) now: Moment,
+    /// Addresses of the interface that datagrams come in on.
+    pub(super) interface: Vec<Ipv4Addr>,
+    pub(super) mtu: u16,
+}
+
+/// What the server did with one datagram.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Silence(Silence),
+    Reply(Answer),
+    /// A reply that leaves if a probe of its address stays unanswered.
+    Probe(Answer),
+    /// Nothing is sent; a change was made durable.
+    Recorded,
+}
+
+/// A reply as the client receives it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) payload: Vec<u8>,
+    pub(super) delivery: Delivery,
+    pub(super) source: Ipv4Addr,
+    pub(super) event: BootEvent,
+    /// Whether it waited for a lease to be durable.
+    pub(super) durable: bool,
+    /// Where each option comes from.
+    pub(super) origins: Vec<(u8, crate::dhcp::Origin)>,
+    pub(super) loop_avoided: bool,
+}
+
+impl Server {
+    pub(super) fn new(config: &str) -> Self {
+        let config = configuration(config);
+        let store = Arc::new(MemoryStore::default());
+        let (leases, shard, committer) = open(&store, &config, Moment::from_nanos(0));
+        Self {
+            config,
+            store,
+            leases,
+            shard,
+            committer,
+            now: Moment::from_nanos(0),
+            interface: vec![ADDRESSES[0]],
+            mtu: 1500,
+        }
+    }
+
+    /// What happens to a datagram.
+    pub(super) fn receive(&mut self, datagram: &Datagram) -> Outcome {
+        let message = Message::parse(&datagram.payload).unwrap();
+        let arrival = arrival(&self.interface, self.mtu, datagram);
+        let arena = Bump::new();
+        let dhcp = &self.config.dhcp;
+        let decision = answer(&message, &arrival, dhcp, &mut self.shard, self.now, &arena);
+        let mut durable = false;
+        let (reply, probe) = match decision.action {
+            Action::Silence(silence) => return Outcome::Silence(silence),
+            Action::Record { change, .. } => {
+                self.record(change);
+                return Outcome::Recorded;
+            }
+            Action::AckWhenDurable { change, reply } => {
+                self.shard.submit(change, Some(1), self.now).unwrap();
+                self.committer.run_once(self.now);
+                self.shard.completed(|token, result| durable = token == 1 && result.is_ok());
+                assert!(durable, "the lease of an ACK was not committed");
+                (reply, false)
+            }
+            Action::Reply(reply) => (reply, false),
+            Action::ProbeThenOffer(reply) => (reply, true),
+        };
+        let mut buf = [0; 2048];
+        let len = reply.write(&mut buf);
+        second_opinion(&buf[..len]);
+        let answer = Answer {
+            payload: buf[..len].to_vec(),
+            delivery: reply.delivery,
+            source: reply.source,
+            event: decision.event,
+            durable,
+            origins: reply.options.iter().map(|option| (option.code, option.origin)).collect(),
+            loop_avoided: reply.loop_avoided,
+        };
+        if probe { Outcome::Probe(answer) } else { Outcome::Reply(answer) }
+    }
+
+    /// The reply to a datagram that must get one.
+    pub(super) fn reply(&mut self, datagram: &Datagram) -> Answer {
+        match self.receive(datagram) {
+            Outcome::Reply(answer) => answer,
+            other => panic!("no reply but {other:?}"),
+        }
+    }
+
+    /// The reply, and that it is of the type.
+    pub(super) fn expect(&mut self, kind: MessageType, datagram: &Datagram) -> Answer {
+        let answer = self.reply(datagram);
+        assert_eq!(answer.message().message_type(), Some(kind), "{answer:?}");
+        answer
+    }
+
+    pub(super) fn silence(&mut self, datagram: &Datagram) -> Silence {
+        match self.receive(datagram) {
+            Outcome::Silence(silence) => silence,
+            other => panic!("no silence but {other:?}"),
+        }
+    }
+
+    /// The address a client gets with DISCOVER and REQUEST.
+    pub(super) fn lease(&mut self, client: &super::Client) -> Ipv4Addr {
+        let offer = self.expect(MessageType::Offer, &client.discover());
+        let ack = self.expect(MessageType::Ack, &client.select(&offer));
+        assert_eq!(ack.yiaddr(), offer.yiaddr());
+        assert!(ack.durable);
+        ack.yiaddr()
+    }
+
+    /// Somebody answered the probe of an address.
+    pub(super) fn probe_answered(&mut self, address: Ipv4Addr) {
+        let until = self.now + self.config.dhcp.decline_time;
+        if let Some(change) = self.shard.quarantine(address, until) {
+            self.record(change);
+        }
+    }
+
+    /// Begins to make the lease of a REQUEST durable.
+    pub(super) fn begin(&mut self, datagram: &Datagram) -> Change {
+        let message = Message::parse(&datagram.payload).unwrap();
+        let arrival = arrival(&self.interface, self.mtu, datagram);
+        let arena = Bump::new();
+        let dhcp = &self.config.dhcp;
+        match answer(&message, &arrival, dhcp, &mut self.shard, self.now, &arena).action {
+            Action::AckWhenDurable { change, .. } => change,
+            other => panic!("no ACK but {other:?}"),
+        }
+    }
+
+    /// Makes a change durable.
+    pub(super) fn record(&mut self, change: Change) {
+        self.shard.submit(change, None, self.now).unwrap();
+        self.committer.run_once(self.now);
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
+    /// Starts again with what is durable.
+    pub(super) fn restart(&mut self) {
+        (self.leases, self.shard, self.committer) = open(&self.store, &self.config, self.now);
+    }
+
+    /// Takes over another configuration.
+    pub(super) fn reload(&mut self, config: &str) {
+        self.config = configuration(config);
+        self.leases.reconfigure(&self.config.dhcp);
+    }
+
+    /// What is known of an address.
+    pub(super) fn at(&self, address: Ipv4Addr) -> Option<Lease> {
+        self.shard.at(address, self.now)
+    }
+}
+
+fn open(
+    store: &Arc<MemoryStore>,
+    config: &Config,
+    now: Moment,
+) -> (Arc<Leases>, ShardLeases, Committer) {
+    let clock = Clock { now, wall: 1_700_000_000, boot: Default::default() };
+    let store: Arc<dyn LeaseStore> = Arc::<MemoryStore>::clone(store);
+    let leases = Leases::open(store, &config.dhcp, 1, clock).unwrap();
+    let shard = leases.shard(0, || ());
+    let committer = leases.committer();
+    (leases, shard, committer)
+}
+
+fn arrival<'a>(interface: &'a [Ipv4Addr], mtu: u16, datagram: &Datagram) -> Arrival<'a> {
+    Arrival {
+        ifindex: 2,
+        interface,
+        server: &ADDRESSES,
+        mtu,
+        destination: Some(datagram.to),
+        source: datagram.source,
+    }
+}
+
+/// The configuration in a text.
+pub(super) fn configuration(text: &str) -> Config {
+    crate::config::parse(Path::new("test.toml"), text.as_bytes()).unwrap()
+}
+
+/// Another implementation reads what we write.
+fn second_opinion(payload: &[u8]) {
+    use dhcproto::{Decodable, Decoder};
+    dhcproto::v4::Message::decode(&mut Decoder::new(payload)).unwrap();
+}
+
+impl Answer {
+    pub(super) fn message(&self) -> Message<'_> {
+        Message::parse(&self.payload).unwrap()
+    }
+
+    pub(super) fn yiaddr(&self) -> Ipv4Addr {
+        self.message().yiaddr()
+    }
+
+    /// The value of an option.
+    pub(super) fn option(&self, code: u8) -> Option<Vec<u8>> {
+        self.message().option(code).map(|data| data.bytes().collect())
+    }
+
+    /// The boot file in the `file` field.
+    pub(super) fn file(&self) -> String {
+        String::from_utf8(self.message().boot_file().to_vec()).unwrap()
+    }
+
+    /// The codes of all options in the order of the message.
+    pub(super) fn codes(&self) -> Vec<u8> {
+        self.message().options().map(|(code, _)| code).collect()
+    }
+
+    pub(super) fn to(&self) -> SocketAddrV4 {
+        match self.delivery {
+            Delivery::Relay(to) | Delivery::Unicast(to) => to,
+            other => panic!("no UDP destination but {other:?}"),
+        }
+    }
+}

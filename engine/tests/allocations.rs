@@ -1,0 +1,174 @@
+//! The steady path of a shard makes no heap allocation: a machine that boots again, renews and
+//! rebinds, from the bytes of its message to the bytes of the reply.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+use std::sync::Arc;
+
+use bootstorm::dhcp::{Action, Arrival, answer, received};
+use bootstorm::leases::{Clock, Leases, MemoryStore, ShardLeases};
+use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageType, MessageWriter};
+use bootstorm_protocols::time::Moment;
+use bumpalo::Bump;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 6);
+const RELAY: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+
+const CONFIG: &str = r#"
+[dhcp]
+lease-time = "1h"
+[[dhcp.class]]
+name = "pi"
+mac-prefix = "b8:27:eb"
+[[dhcp.subnet]]
+subnet = "10.1.0.0/16"
+pools = ["10.1.4.0-10.1.255.250"]
+options = { routers = ["10.1.0.1"], domain-name-servers = ["10.1.0.2"] }
+boot = [{ user-class = "iPXE", file = "boot.ipxe" }, { arch = "x86-64-efi", file = "ipxe.efi" }, { file = "pxelinux.0" }]
+[[dhcp.host]]
+name = "reserved"
+uuid = "564d3210-aabb-ccdd-0102-030405060708"
+ip = "10.1.0.17"
+"#;
+
+/// A message of UEFI firmware through a relay agent.
+fn message(kind: MessageType, machine: u8, ciaddr: Ipv4Addr, named: &[(u8, Ipv4Addr)]) -> Vec<u8> {
+    let mut chaddr = [0; 16];
+    chaddr[..6].copy_from_slice(&[0x52, 0x54, 0, 0, 0, machine]);
+    let header = Header {
+        op: BOOTREQUEST,
+        htype: 1,
+        hlen: 6,
+        hops: 1,
+        xid: 7,
+        secs: 0,
+        flags: 0,
+        ciaddr,
+        yiaddr: Ipv4Addr::UNSPECIFIED,
+        siaddr: Ipv4Addr::UNSPECIFIED,
+        giaddr: if ciaddr.is_unspecified() { RELAY } else { Ipv4Addr::UNSPECIFIED },
+        chaddr,
+        sname: &[],
+        file: &[],
+    };
+    let mut buf = [0; 1400];
+    let mut writer = MessageWriter::new(&mut buf, 1400, &header).unwrap();
+    writer.option(53, &[kind.code()]).unwrap();
+    writer.option(55, &[1, 3, 6, 12, 15, 43, 54, 60, 66, 67, 97]).unwrap();
+    writer.option(60, b"PXEClient:Arch:00007:UNDI:003016").unwrap();
+    writer.option(61, &[1, 0x52, 0x54, 0, 0, 0, machine]).unwrap();
+    writer.option(93, &[0, 7]).unwrap();
+    writer.option(12, b"n01").unwrap();
+    for (code, address) in named {
+        writer.option(*code, &address.octets()).unwrap();
+    }
+    if ciaddr.is_unspecified() {
+        writer.option(82, b"\x01\x05port7\x02\x07switch1").unwrap();
+    }
+    let len = writer.finish();
+    buf[..len].to_vec()
+}
+
+struct Shard {
+    config: bootstorm::config::Config,
+    leases: ShardLeases,
+    arena: Bump,
+    buf: [u8; 2048],
+}
+
+impl Shard {
+    /// The way of one datagram through the rules; the type and the address of the reply.
+    fn pass(&mut self, payload: &[u8], destination: Ipv4Addr, now: Moment) -> Option<Ipv4Addr> {
+        let arrival = Arrival {
+            ifindex: 2,
+            interface: &[SERVER],
+            server: &[SERVER],
+            mtu: 1500,
+            destination: Some(destination),
+            source: SocketAddrV4::new(RELAY, 67),
+        };
+        let message = Message::parse(payload).ok()?;
+        std::hint::black_box(received(&message, &arrival));
+        let dhcp = &self.config.dhcp;
+        let decision = answer(&message, &arrival, dhcp, &mut self.leases, now, &self.arena);
+        std::hint::black_box(&decision.event);
+        let address = match decision.action {
+            Action::Reply(reply) => {
+                assert!(reply.write(&mut self.buf) >= 300);
+                Some(reply.yiaddr)
+            }
+            Action::AckWhenDurable { change, reply } => {
+                assert!(reply.write(&mut self.buf) >= 300);
+                let address = reply.yiaddr;
+                self.leases.submit(change, Some(1), now).unwrap();
+                Some(address)
+            }
+            _ => None,
+        };
+        self.arena.reset();
+        address
+    }
+}
+
+#[test]
+fn the_steady_path_allocates_nothing() {
+    let config = bootstorm::config::parse(Path::new("a.toml"), CONFIG.as_bytes()).unwrap();
+    let clock = Clock { now: Moment::from_nanos(0), wall: 0, boot: Default::default() };
+    let leases = Leases::open(Arc::new(MemoryStore::default()), &config.dhcp, 1, clock).unwrap();
+    let mut committer = leases.committer();
+    let shard = leases.shard(0, || ());
+    let mut shard = Shard { config, leases: shard, arena: Bump::new(), buf: [0; 2048] };
+    let none = Ipv4Addr::UNSPECIFIED;
+
+    let mut counted = 0;
+    for round in 0..20_u64 {
+        // The first rounds make the leases, grow tables and arena.
+        let warm = round >= 4;
+        for machine in 1..=100 {
+            let now = Moment::from_nanos(round * 1_000_000_000);
+            let discover = message(MessageType::Discover, machine, none, &[]);
+            let mut offered = None;
+            let discovering = allocation_counter::measure(|| {
+                offered = shard.pass(&discover, SERVER, now);
+            });
+            let address = offered.expect("no offer");
+            let named = [(50, address), (54, SERVER)];
+            let select = message(MessageType::Request, machine, none, &named);
+            let mut acked = None;
+            let selecting = allocation_counter::measure(|| {
+                acked = shard.pass(&select, SERVER, now);
+            });
+            assert_eq!(acked, Some(address));
+            committer.run_once(now);
+            shard.leases.completed(|_, result| result.unwrap());
+            let renew = message(MessageType::Request, machine, address, &[]);
+            let mut renewed = None;
+            let renewing = allocation_counter::measure(|| {
+                renewed = shard.pass(&renew, SERVER, now);
+            });
+            assert_eq!(renewed, Some(address));
+            committer.run_once(now);
+            let mut completed = 0;
+            let completing = allocation_counter::measure(|| {
+                shard.leases.completed(|_, _| completed += 1);
+            });
+            assert_eq!(completed, 1);
+            if warm {
+                let all = [discovering, selecting, renewing, completing];
+                counted += all.iter().map(|info| info.count_total).sum::<u64>();
+            }
+        }
+    }
+    assert_eq!(counted, 0, "heap allocations on the steady path");
+}
+
+// The counter counts: a test that cannot fail proves nothing.
+#[test]
+fn the_counter_sees_an_allocation() {
+    let info = allocation_counter::measure(|| {
+        std::hint::black_box(Box::new(7_u64));
+    });
+    assert_eq!(info.count_total, 1);
+}
