@@ -1,3 +1,7 @@
 //! The `bootstorm` command line.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

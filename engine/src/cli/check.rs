@@ -1,0 +1,68 @@
+//! `bootstorm check`
+
+use std::io::{self, IsTerminal, Write};
+
+use bootstorm::config;
+
+use super::{Answer, ConfigArg, Outcome, rendered};
+
+/// Check a configuration without touching anything
+///
+/// Reads the configuration as `serve` and `reload` would. What is wrong is shown with file, line and column, the line
+/// itself underlined, and what to write instead (exit 2). What is only suspicious, as a boot file that is missing under
+/// the TFTP root or an interface that this host has not, is shown as a warning (exit 0).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl Check {
+    pub(crate) fn run(self, out: &mut dyn Write) -> Outcome {
+        let config = config::check(&self.config.config).map_err(rendered)?;
+        let colour = io::stderr().is_terminal();
+        for warning in &config.warnings {
+            // A closed standard error does not make the configuration worse.
+            let _closed = io::stderr().write_all(warning.render(colour).as_bytes());
+        }
+        let dhcp = &config.dhcp;
+        let addresses: u64 = dhcp
+            .pools
+            .iter()
+            .map(|pool| u64::from(pool.range.1.to_bits() - pool.range.0.to_bits()) + 1)
+            .sum();
+        writeln!(
+            out,
+            "{}: good: {}, {} with {}, {}, {}; {}",
+            self.config.config.display(),
+            count(dhcp.subnets.len() as u64, "subnet"),
+            count(dhcp.pools.len() as u64, "pool"),
+            count(addresses, "address"),
+            count(dhcp.hosts.len() as u64, "host"),
+            match &config.tftp {
+                Some(tftp) => format!("TFTP from {}", tftp.root.display()),
+                None => "no TFTP".to_owned(),
+            },
+            count(config.warnings.len() as u64, "warning"),
+        )?;
+        Ok(Answer::Yes)
+    }
+}
+
+/// `1 pool`, `2 pools`, `3 addresses`
+fn count(number: u64, noun: &str) -> String {
+    let plural = if noun.ends_with('s') { "es" } else { "s" };
+    format!("{number} {noun}{}", if number == 1 { "" } else { plural })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn numbers_agree_with_their_nouns() {
+        assert_eq!(count(1, "address"), "1 address");
+        assert_eq!(count(2, "address"), "2 addresses");
+        assert_eq!(count(0, "pool"), "0 pools");
+    }
+}

@@ -1,0 +1,252 @@
+//! The command line: one file a subcommand, and what they share. Exit codes: 0 done, 1 the answer is no, 2 could not
+//! run.
+
+mod check;
+mod completions;
+mod events;
+mod fetch;
+mod leases;
+mod man;
+mod probe;
+mod reload;
+mod serve;
+mod status;
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bootstorm::config::{self, Config, ConfigError};
+use bootstorm::control::client::{Client, ClientError};
+use bootstorm::control::protocol::Response;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+const DEFAULT_CONFIG: &str = "/etc/bootstorm/bootstorm.toml";
+
+const EXAMPLES: &str = "\
+Examples:
+  bootstorm check
+      Is /etc/bootstorm/bootstorm.toml right, and if not, where is it wrong?
+  bootstorm probe --interface eth1
+      Does somebody else answer DHCP on this network?
+  bootstorm serve --dry-run
+      Receive, decide and log; send and store nothing.
+  bootstorm serve
+      Boot machines.
+  bootstorm events --follow --mac 52:54:00:12:34:56
+      Watch one machine boot.
+  bootstorm leases show 52:54:00:12:34:56
+      Which address does it have, and until when?
+  bootstorm leases list --json | jq -r 'select(.state == \"active\") | .ip'
+      Every address in use.
+  bootstorm fetch tftp://10.1.0.6/ipxe.efi -o /dev/null
+      Load what a machine would load, and see how fast.
+  bootstorm reload
+      Take over a changed configuration without losing anything.
+
+Exit status:
+  0  done
+  1  the answer is no: no such lease, nobody answers, the file is refused
+  2  could not run: wrong usage or configuration, no permission, no server";
+
+/// Boots machines from the network: DHCP, TFTP and durable leases for whole data centres.
+#[derive(Debug, Parser)]
+#[command(name = "bootstorm", version, after_help = EXAMPLES, max_term_width = 110)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Check(check::Check),
+    Leases(leases::Leases),
+    Status(status::Status),
+    Events(events::Events),
+    Reload(reload::Reload),
+    Probe(probe::Probe),
+    Fetch(fetch::Fetch),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// What a subcommand found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Done, or yes: exit 0.
+    Yes,
+    /// No: exit 1.
+    No,
+}
+
+/// Why a subcommand could not run: exit 2.
+#[derive(Debug)]
+enum Failure {
+    /// `bootstorm: <thing>: <cause>`, and the way out.
+    Message(String),
+    /// Text that stands for itself, such as a diagnostic with its line underlined.
+    Rendered(String),
+    /// Whoever read our output has had enough: no failure, but no reason to go on.
+    OutputClosed,
+}
+
+impl Failure {
+    /// `bootstorm: <message>`
+    fn new(message: impl Display) -> Self {
+        Self::Message(message.to_string())
+    }
+
+    /// `bootstorm: <thing>: <cause>`
+    fn of(thing: impl Display, cause: impl Display) -> Self {
+        Self::Message(format!("{thing}: {cause}"))
+    }
+}
+
+/// Standard output cannot be written.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::of("standard output", error),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::new(error)
+    }
+}
+
+type Outcome = Result<Answer, Failure>;
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let outcome = run(cli.command, &mut out).and_then(|answer| {
+        out.flush()?;
+        Ok(answer)
+    });
+    match outcome {
+        Ok(Answer::Yes) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(Failure::Message(message)) => {
+            complain(&message);
+            ExitCode::from(2)
+        }
+        Err(Failure::Rendered(text)) => {
+            // Nobody is left to tell when standard error is closed, here and below.
+            let _closed = io::stderr().write_all(text.as_bytes());
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command, out: &mut dyn Write) -> Outcome {
+    match command {
+        Command::Serve(command) => command.run(),
+        Command::Check(command) => command.run(out),
+        Command::Leases(command) => command.run(out),
+        Command::Status(command) => command.run(out),
+        Command::Events(command) => command.run(out),
+        Command::Reload(command) => command.run(out),
+        Command::Probe(command) => command.run(out),
+        Command::Fetch(command) => command.run(out),
+        Command::Completions(command) => command.run(out),
+        Command::Man(command) => command.run(out),
+    }
+}
+
+/// Help and version go to standard output with 0; what is wrong goes to standard error with 2, as
+/// `bootstorm: <cause>`.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _closed = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    match text.strip_prefix("error: ") {
+        Some(cause) => complain(cause.trim_end()),
+        // The help itself, for a command line without a subcommand.
+        None => drop(error.print()),
+    }
+    ExitCode::from(2)
+}
+
+/// A line for people on standard error.
+fn complain(message: &str) {
+    let _closed = writeln!(io::stderr(), "bootstorm: {message}");
+}
+
+/// The whole command, for completions and man pages.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// `--config`
+#[derive(Clone, Debug, Args)]
+struct ConfigArg {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+impl ConfigArg {
+    /// Reads the configuration; errors are rendered with the line they stand in.
+    fn load(&self) -> Result<Config, Failure> {
+        config::load(&self.config).map_err(rendered)
+    }
+}
+
+fn rendered(error: ConfigError) -> Failure {
+    Failure::Rendered(error.render(io::stderr().is_terminal()))
+}
+
+/// Which server to talk to.
+#[derive(Clone, Debug, Args)]
+struct ServerArg {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The server's state directory, instead of reading it from the configuration
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl ServerArg {
+    fn state_dir(&self) -> Result<PathBuf, Failure> {
+        match &self.state_dir {
+            Some(directory) => Ok(directory.clone()),
+            None => Ok(self.config.load()?.server.state_dir),
+        }
+    }
+
+    fn connect(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(&self.state_dir()?)?)
+    }
+}
+
+/// One JSON object on a line of its own.
+fn print_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), Failure> {
+    serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
+    Ok(writeln!(out)?)
+}
+
+/// The server said what does not answer the question.
+fn unexpected(response: &Response) -> Failure {
+    ClientError::Language(format!("{response:?}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_flag_of_every_command_holds_together() {
+        super::command().debug_assert();
+    }
+}

@@ -1,0 +1,71 @@
+//! `bootstorm serve`
+
+use bootstorm::config::{LogFormat, LogLevel};
+use clap::ValueEnum;
+
+use super::{ConfigArg, Failure, Outcome};
+
+/// Answer DHCP, serve TFTP, keep leases
+///
+/// Runs in the foreground and logs to standard error, as systemd wants it. SIGHUP reloads, SIGTERM and SIGINT drain and
+/// end it with exit 0, a second SIGINT ends it at once. On its first start with an empty state directory it first asks
+/// on every served interface, for at most a second, whether another DHCP server answers there; if one does, it names it
+/// and ends with exit 2, unless allow-other-servers says otherwise.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Receive, decide and log, but send and store nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How log lines look, instead of [log] format
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<Format>,
+    /// The least important lines that are logged, instead of [log] level
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<Level>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Lines for people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    /// Only what needs a person
+    Error,
+    /// And what may soon
+    Warn,
+    /// And one line for each boot event, sampled at full load
+    Info,
+    /// And why requests were not answered
+    Debug,
+    /// And everything else
+    Trace,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Outcome {
+        let config = self.config.load()?;
+        let format = match self.log_format {
+            None => config.log.format,
+            Some(Format::Human) => LogFormat::Human,
+            Some(Format::Json) => LogFormat::Json,
+        };
+        let level = match self.log_level {
+            None => config.log.level,
+            Some(Level::Error) => LogLevel::Error,
+            Some(Level::Warn) => LogLevel::Warn,
+            Some(Level::Info) => LogLevel::Info,
+            Some(Level::Debug) => LogLevel::Debug,
+            Some(Level::Trace) => LogLevel::Trace,
+        };
+        bootstorm::log::init(format, level);
+        let what = if self.dry_run { "serve --dry-run" } else { "serve" };
+        Err(Failure::of(what, "this build has no server yet"))
+    }
+}
