@@ -19,6 +19,8 @@ mod receiving;
 mod sending;
 mod service;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod transfers;
 mod upload;
 

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -30,10 +30,13 @@ use super::service::{MAX_UPLOAD, RETRY, TftpServer};
 use super::transfers::{Transfer, Transfers, Upload, Work, scope};
 use super::upload::Incoming;
 
-/// Counters that choose the data socket of a client's next transfer, shared by clients whose addresses hash alike.
-const ROTATIONS: usize = 4096;
+/// Buckets of what is remembered of clients between their transfers; clients whose addresses hash alike share one.
+const BUCKETS: usize = 4096;
 /// Events that wait for [`TftpShard::take_events`]; more are lost.
 const MAX_EVENTS: usize = 4096;
+/// A request that is repeated while its transfer gets on was late on its way; after a silence of the client it means that it
+/// begins anew.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How soon a timer looks again at a transfer whose delay is this host's own.
 const OWN_DELAY: Duration = Duration::from_millis(50);
 
@@ -64,9 +67,13 @@ pub struct TftpShard {
     shard: usize,
     ports: Vec<TftpPorts>,
     roles: Vec<Role>,
+    /// The data socket that a client got last, as a count.
     rotation: Box<[u8]>,
     hasher: RandomState,
     transfers: Transfers,
+    /// Who has just been served where: a last ACK that comes twice is no unknown transfer. Clients whose addresses hash alike
+    /// push each other out.
+    served: Box<[Option<(SocketAddr, SocketId)>]>,
     timers: BinaryHeap<Reverse<(Moment, u64)>>,
     /// Transfers that wait for a chunk, and the list that is worked off meanwhile.
     starved: Vec<u64>,
@@ -97,9 +104,10 @@ impl TftpShard {
             shard,
             ports: Vec::new(),
             roles: Vec::new(),
-            rotation: vec![0; ROTATIONS].into_boxed_slice(),
+            rotation: vec![0; BUCKETS].into_boxed_slice(),
             hasher: RandomState::new(),
             transfers: Transfers::default(),
+            served: vec![None; BUCKETS].into_boxed_slice(),
             timers: BinaryHeap::new(),
             starved: Vec::new(),
             awake: Vec::new(),
@@ -271,8 +279,8 @@ impl TftpShard {
             return self.count(Reason::Broadcast);
         }
         if let Some(number) = self.transfers.of_client(&datagram.source) {
-            let known = self.transfers.get(number);
-            if known.is_some_and(|known| known.digest == digest && !known.begun()) {
+            let known = self.transfers.get(number).filter(|known| known.digest == digest);
+            if known.is_some_and(|known| !known.begun() || tx.now() < known.heard + SILENCE) {
                 return self.count(Reason::Repeated);
             }
             self.supersede(number, tx);
@@ -339,6 +347,7 @@ impl TftpShard {
             negotiated,
             netascii: request.mode == Mode::Netascii,
             started: now,
+            heard: now,
             ended: None,
             name: FileName::new(request.filename),
             work: Work::Opening,
@@ -366,10 +375,14 @@ impl TftpShard {
     /// The next socket in turn for this client.
     fn data_socket(&mut self, ports: usize, client: IpAddr) -> Option<SocketId> {
         let sockets = &self.ports.get(ports)?.data;
-        let bucket = self.hasher.hash_one(client) as usize % ROTATIONS;
+        let bucket = self.bucket(&client);
         let turn = self.rotation.get_mut(bucket)?;
         *turn = turn.wrapping_add(1);
         sockets.get(usize::from(*turn).checked_rem(sockets.len())?).copied()
+    }
+
+    fn bucket(&self, client: &impl Hash) -> usize {
+        self.hasher.hash_one(client) as usize % BUCKETS
     }
 
     /// The transfer between a client and the socket its datagram came to.
@@ -378,6 +391,10 @@ impl TftpShard {
         let socket = number.and_then(|number| self.transfers.get(number)).map(|known| known.socket);
         if socket == Some(datagram.socket) {
             return number;
+        }
+        let bucket = self.bucket(&datagram.source);
+        if self.served.get(bucket) == Some(&Some((datagram.source, datagram.socket))) {
+            return None;
         }
         self.count(Reason::UnknownTransfer);
         let (code, text) = (ErrorCode::UnknownTransfer, Reason::UnknownTransfer.text());
@@ -390,15 +407,18 @@ impl TftpShard {
         let Some(transfer) = self.transfers.get(number) else { return };
         let Work::Sending { sender, .. } = &mut transfer.work else { return };
         match sender.on_ack(block, tx.now()) {
-            Acked::Finished => self.finish(number, tx.now()),
-            Acked::Progress | Acked::Repeat => self.advance(number, tx),
-            Acked::Ignored => {}
+            Acked::Ignored => return,
+            Acked::Finished => return self.finish(number, tx.now()),
+            Acked::Progress | Acked::Repeat => {}
         }
+        transfer.heard = tx.now();
+        self.advance(number, tx);
     }
 
     fn data<T: Transmit>(&mut self, datagram: &Datagram<'_>, block: u16, data: &[u8], tx: &mut T) {
         let Some(number) = self.known(datagram, tx) else { return };
         let Some(transfer) = self.transfers.get(number) else { return };
+        transfer.heard = tx.now();
         let Work::Receiving(upload) = &mut transfer.work else { return };
         match upload.data(block, data, tx.now()) {
             Ok(()) => self.advance(number, tx),
@@ -583,6 +603,11 @@ impl TftpShard {
     fn finish(&mut self, number: u64, now: Moment) {
         self.metrics().finished.increment();
         self.event(number, Kind::TransferFinished, "", now);
+        if let Some(transfer) = self.transfers.get(number) {
+            let served = (transfer.client, transfer.socket);
+            let bucket = self.bucket(&served.0);
+            self.served[bucket] = Some(served);
+        }
         self.remove(number);
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Transfer {
     pub(super) negotiated: Negotiated,
     pub(super) netascii: bool,
     pub(super) started: Moment,
+    /// Last sign that the client gets on.
+    pub(super) heard: Moment,
     /// When an upload was stored; waiting for a lost ACK after that is no part of it.
     pub(super) ended: Option<Moment>,
     pub(super) name: FileName,

@@ -1,0 +1,6 @@
+//! The TFTP of a shard against clients on a simulated network, in virtual time.
+
+mod fleet;
+mod refusals;
+mod transfers;
+mod uploads;
