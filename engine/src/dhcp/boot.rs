@@ -50,6 +50,20 @@ impl<'a> Boot<'a> {
     }
 }
 
+impl Boot<'_> {
+    /// What is to be said about the choice to whoever wonders why a machine does not boot.
+    pub(super) fn reason(&self, firmware: Firmware) -> &'static str {
+        match (self.file.is_empty(), self.scope, self.loop_avoided) {
+            _ if firmware == Firmware::Other => "",
+            (true, _, true) => "iPXE would load itself, and no other boot rule matches",
+            (false, _, true) => "iPXE would load itself, so the next boot rule",
+            (true, None, false) => "no boot rule matches",
+            (true, Some(_), false) => "the boot rule says none",
+            (false, _, false) => "",
+        }
+    }
+}
+
 /// Whether firmware of this kind can load what the rule sends: PXE firmware speaks TFTP only, and
 /// UEFI HTTP Boot (UEFI 2.10, section 24.7) takes nothing but a URL.
 fn usable(rule: &BootRule, firmware: Firmware) -> bool {

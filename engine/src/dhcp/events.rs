@@ -56,6 +56,7 @@ pub(super) fn of_decision(
                 _ => Detail::Answer {
                     file: FileName::new(reply.boot_file),
                     lease_seconds: reply.lease_seconds,
+                    reason: reply.boot_reason,
                 },
             };
             let address =

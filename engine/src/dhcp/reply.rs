@@ -52,8 +52,9 @@ pub struct Reply<'a> {
     pub boot_file: &'a [u8],
     /// The level whose boot rule chose it.
     pub boot_scope: Option<ScopeId>,
-    /// Whether a rule was passed over because it would have handed iPXE to iPXE.
-    pub loop_avoided: bool,
+    /// Why a machine that wants to boot gets no file, or not the first that its rules name; empty
+    /// where there is nothing to explain.
+    pub boot_reason: &'static str,
     /// The lease time in seconds, `u32::MAX` for ever; 0 where none is given.
     pub lease_seconds: u32,
     /// Why it is a NAK; empty where it is none.
@@ -208,7 +209,7 @@ impl<'a> Inquiry<'a> {
             server_name: chain.server_name().unwrap_or_default(),
             boot_file: boot.file,
             boot_scope: boot.scope,
-            loop_avoided: boot.loop_avoided,
+            boot_reason: boot.reason(self.machine.firmware),
             ..self.bare(kind, options)
         }
     }
@@ -223,7 +224,7 @@ impl<'a> Inquiry<'a> {
             server_name: &[],
             boot_file: &[],
             boot_scope: None,
-            loop_avoided: false,
+            boot_reason: "",
             lease_seconds: 0,
             explanation: "",
             options: options.finish(),

@@ -147,6 +147,9 @@ pub enum Detail {
         file: FileName,
         /// The lease time in seconds; `u32::MAX` is for ever.
         lease_seconds: u32,
+        /// Why a machine that wants to boot got no file, or not the first that its rules name; empty
+        /// where there is nothing to explain.
+        reason: &'static str,
     },
     /// Why a request was refused or not answered.
     Reason(&'static str),

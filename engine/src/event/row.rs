@@ -77,9 +77,10 @@ impl Row {
                 row.arch = architecture.map(|code| Architecture::from_code(code).to_string());
                 row.stage = given(stage);
             }
-            Detail::Answer { file, lease_seconds } => {
+            Detail::Answer { file, lease_seconds, reason } => {
                 row.file = (!file.is_empty()).then(|| format!("{file:?}"));
                 row.lease_seconds = (lease_seconds > 0).then_some(lease_seconds);
+                row.reason = given(reason);
             }
             Detail::Reason(reason) => row.reason = given(reason),
             Detail::Transfer { file, bytes, took, blksize, windowsize, retransmits, reason } => {

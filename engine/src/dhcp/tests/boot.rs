@@ -89,6 +89,7 @@ fn firmware_with_nothing_to_boot_is_not_sent_to_look_for_boot_servers() {
     assert_eq!(offer.option(options::VENDOR_CLASS_IDENTIFIER), None);
     assert_eq!(offer.option(options::VENDOR_ENCAPSULATED_OPTIONS), None);
     assert_eq!(offer.file(), "");
+    assert_eq!(offer.boot_reason(), "no boot rule matches");
     assert!(offer.message().siaddr().is_unspecified());
 }
 
@@ -123,6 +124,29 @@ fn http_boot_gets_a_url_and_its_vendor_class_back() {
 }
 
 #[test]
+fn a_reservation_decides_about_http_boot_before_a_class_does() {
+    let mut server = Server::new(
+        r#"
+        [[dhcp.class]]
+        name = "http"
+        vendor-class = "HTTPClient"
+        boot = [{ url = "http://10.1.0.6/class.efi" }]
+        [[dhcp.subnet]]
+        subnet = "10.1.0.0/16"
+        pools = ["10.1.4.0-10.1.4.9"]
+        [[dhcp.host]]
+        name = "a"
+        hardware = "52:54:00:00:00:11"
+        boot = [{ url = "https://10.1.0.6/host.efi" }]
+        "#,
+    );
+    let known = offer(&mut server, &Client::http_boot(mac(0x11)));
+    assert_eq!(known.file(), "https://10.1.0.6/host.efi");
+    let other = offer(&mut server, &Client::http_boot(mac(1)));
+    assert_eq!(other.file(), "http://10.1.0.6/class.efi");
+}
+
+#[test]
 fn a_rule_that_the_stage_cannot_use_is_passed_over() {
     let mut server = Server::new(
         r#"
@@ -151,7 +175,7 @@ fn ipxe_is_never_handed_the_ipxe_that_its_firmware_stage_got() {
         ));
         let firmware = offer(&mut server, &Client::edk2(mac(1))).file();
         let ipxe = offer(&mut server, &Client::ipxe(mac(1)));
-        assert!(ipxe.loop_avoided, "{rules}");
+        assert!(ipxe.boot_reason().contains("iPXE would load itself"), "{rules}");
         assert!(ipxe.file().is_empty() || ipxe.file() == "pxelinux.0", "{rules}: {}", ipxe.file());
         assert_ne!(ipxe.file(), firmware);
     }
@@ -171,7 +195,7 @@ fn a_network_rom_that_is_ipxe_boots_what_every_bios_boots() {
     let rom = Client::ipxe(mac(1)).with(options::PXE_SYSTEM_TYPE, &[0, 0]);
     let offer = offer(&mut server, &rom);
     assert_eq!(offer.file(), "pxelinux.0");
-    assert!(!offer.loop_avoided);
+    assert_eq!(offer.boot_reason(), "");
 }
 
 #[test]
@@ -221,6 +245,7 @@ fn the_narrowest_scope_with_a_matching_rule_decides() {
     let none = offer(&mut server, &Client::edk2(mac(0x12)));
     assert_eq!(none.file(), "");
     assert_eq!(none.option(options::BOOTFILE_NAME), None);
+    assert_eq!(none.boot_reason(), "the boot rule says none");
     assert!(none.message().siaddr().is_unspecified());
 }
 

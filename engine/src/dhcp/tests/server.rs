@@ -12,7 +12,7 @@ use bumpalo::Bump;
 use super::client::Datagram;
 use crate::config::Config;
 use crate::dhcp::{Action, Arrival, Delivery, Silence, answer};
-use crate::event::BootEvent;
+use crate::event::{BootEvent, Detail};
 use crate::leases::{
     Change, Clock, Committer, Lease, LeaseStore, Leases, MemoryStore, ShardLeases,
 };
@@ -54,7 +54,6 @@ pub(super) struct Answer {
     pub(super) durable: bool,
     /// Where each option comes from.
     pub(super) origins: Vec<(u8, crate::dhcp::Origin)>,
-    pub(super) loop_avoided: bool,
 }
 
 impl Server {
@@ -108,7 +107,6 @@ impl Server {
             event: decision.event,
             durable,
             origins: reply.options.iter().map(|option| (option.code, option.origin)).collect(),
-            loop_avoided: reply.loop_avoided,
         };
         if probe { Outcome::Probe(answer) } else { Outcome::Reply(answer) }
     }
@@ -248,6 +246,14 @@ impl Answer {
     /// The codes of all options in the order of the message.
     pub(super) fn codes(&self) -> Vec<u8> {
         self.message().options().map(|(code, _)| code).collect()
+    }
+
+    /// What the log says about the choice of the boot file.
+    pub(super) fn boot_reason(&self) -> &'static str {
+        match self.event.detail {
+            Detail::Answer { reason, .. } => reason,
+            other => panic!("{other:?} of no answer"),
+        }
     }
 
     pub(super) fn to(&self) -> SocketAddrV4 {
