@@ -5,11 +5,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
 use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, read_control, read_name};
 use crate::outbox::Outbox;
 use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
+use crate::waker::Bell;
 use crate::{Drops, Socket, Waker};
 
 /// Marks the waker in epoll's answers; no socket has this id.
@@ -35,16 +36,14 @@ impl Mmsg {
     /// No descriptor is left for epoll or eventfd.
     pub fn new(limits: &Limits) -> io::Result<Mmsg> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let waker = Waker::with_event()?;
-        if let Some(event) = waker.event() {
-            // Edge-triggered, so that nobody need read it.
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-            epoll::add(&epoll, event, epoll::EventData::new_u64(WAKER), flags)?;
-        }
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Edge-triggered, so that nobody need read it.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &event, epoll::EventData::new_u64(WAKER), flags)?;
         Ok(Mmsg {
             epoll,
             events: Vec::with_capacity(64),
-            waker,
+            waker: Waker::new(Bell::Event(event)),
             tx: Outbox::new(limits, crate::now()),
             sockets: Vec::new(),
             rx: Receive::new(limits),

@@ -37,6 +37,8 @@ struct Entry {
     segment: u16,
     token: u64,
     bytes: Option<SharedBytes>,
+    /// The send of the same token before this one.
+    after: Option<Held>,
 }
 
 /// What sending must know of a socket.
@@ -73,6 +75,8 @@ pub struct Outbox {
     /// Taken from the queue by the flush that runs and to be looked at again by the next one, in order.
     stalled: VecDeque<u32>,
     finished: VecDeque<(u64, Option<i32>)>,
+    /// The last shared send that was queued.
+    last_shared: Option<Held>,
     outlets: Vec<Outlet>,
 }
 
@@ -91,6 +95,7 @@ impl Outbox {
             segment: 0,
             token: 0,
             bytes: None,
+            after: None,
         };
         Outbox {
             now,
@@ -103,6 +108,7 @@ impl Outbox {
             queue: VecDeque::with_capacity(total as usize),
             stalled: VecDeque::with_capacity(total as usize),
             finished: VecDeque::with_capacity(limits.shared as usize),
+            last_shared: None,
             outlets: Vec::new(),
         }
     }
@@ -180,10 +186,11 @@ impl Outbox {
         None
     }
 
-    /// Whether `later` must not be sent before the fate of `earlier` is known: one token's bytes, in order.
-    pub(crate) fn follows(&self, earlier: u32, later: u32) -> bool {
-        let (a, b) = (&self.entries[earlier as usize], &self.entries[later as usize]);
-        a.bytes.is_some() && b.bytes.is_some() && a.token == b.token && a.socket == b.socket
+    /// Whether an earlier send of the same token is not over yet, so that this one might overtake it.
+    pub(crate) fn must_wait(&self, index: u32) -> bool {
+        self.entries[index as usize]
+            .after
+            .is_some_and(|after| self.entries[after.slot as usize].generation == after.generation)
     }
 
     /// Gives back what [`Outbox::next`] took, untried, in front of the queue.
@@ -280,7 +287,6 @@ impl Outbox {
         entry.socket_generation = socket_generation;
         entry.target = *target;
         entry.len = len;
-        entry.segment = 0;
         Ok(index)
     }
 
@@ -350,6 +356,13 @@ impl Transmit for Outbox {
         entry.segment = segment;
         entry.token = token;
         entry.bytes = Some(bytes);
+        let generation = entry.generation;
+        let last = self.last_shared.replace(Held { slot: index, generation });
+        let same = |last: &Held| {
+            let last = &self.entries[last.slot as usize];
+            last.token == token && last.socket == socket
+        };
+        self.entries[index as usize].after = last.filter(same);
         self.queue.push_back(index);
         Ok(())
     }

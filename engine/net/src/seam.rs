@@ -128,7 +128,8 @@ pub trait Transmit {
     /// segments and 65,507 bytes), the last one may be shorter.
     ///
     /// Each such send is reported once to [`Handler::sent`]. A full socket buffer delays it, as in [`Transmit::send`].
-    /// Sends of one token that are queued one directly after the other never overtake, delayed or not.
+    /// Sends of one token never overtake each other, delayed or not, when no shared send of another token was
+    /// queued between them.
     fn send_shared(
         &mut self,
         socket: SocketId,

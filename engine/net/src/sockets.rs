@@ -163,8 +163,11 @@ impl UdpSocketSpec {
         if let Some(steering) = &self.steering {
             attach(&socket, libc::SO_ATTACH_FILTER, &mut steering.filter())
                 .map_err(|e| self.error("SO_ATTACH_FILTER", e))?;
-            attach(&socket, libc::SO_ATTACH_REUSEPORT_CBPF, &mut steering.selector())
-                .map_err(|e| self.error("SO_ATTACH_REUSEPORT_CBPF", e))?;
+            // The first one's program is the group's. The kernel lets no socket join that brings one of its own.
+            if steering.shard == 0 {
+                attach(&socket, libc::SO_ATTACH_REUSEPORT_CBPF, &mut steering.selector())
+                    .map_err(|e| self.error("SO_ATTACH_REUSEPORT_CBPF", e))?;
+            }
         }
         socket.bind(&SockAddr::from(self.bind)).map_err(|e| self.error("bind", e))?;
         let steered = self.steering.is_some_and(|steering| steering.shards > 1);

@@ -14,9 +14,9 @@ use libc::sock_filter;
 const MULTIPLIER: u32 = 0x9E37_79B1;
 const UDP_HEADER_LEN: u32 = 8;
 
-/// How datagrams are shared among the sockets of a SO_REUSEPORT group. The sockets must be bound in the order of
-/// `shard`, since the kernel numbers them so, and closing one moves the last one into its place: a change of
-/// the number of shards needs new sockets.
+/// How datagrams are shared among the sockets of a SO_REUSEPORT group. The sockets must be opened in the order of
+/// `shard`: the first brings the group's program, the kernel numbers them as they are bound, and closing one moves
+/// the last one into its place. So a change of the number of shards needs new sockets.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Steering {
     /// Where the four bytes of the key stand in the UDP payload. 30 for DHCPv4: the last four of an Ethernet chaddr.

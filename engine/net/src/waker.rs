@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::{EventfdFlags, eventfd};
+use crate::uring::RingBell;
 
 /// Wakes one backend, from any thread. Wakes before the backend has come round to them are one wake, and cost
 /// one atomic operation, no system call.
@@ -23,6 +23,8 @@ struct Inner {
 pub(crate) enum Bell {
     /// An eventfd, written to by the waking thread.
     Event(OwnedFd),
+    /// The ring of the backend.
+    Ring(RingBell),
     /// Nothing: a simulated backend never waits, it looks at the flag.
     Silent,
 }
@@ -30,12 +32,6 @@ pub(crate) enum Bell {
 impl Waker {
     pub(crate) fn new(bell: Bell) -> Waker {
         Waker { inner: Arc::new(Inner { pending: AtomicBool::new(false), bell }) }
-    }
-
-    /// With an eventfd, for backends that wait in epoll.
-    pub(crate) fn with_event() -> std::io::Result<Waker> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Waker::new(Bell::Event(event)))
     }
 
     /// Makes the backend call [`crate::Handler::woken`] soon. What this thread did before is seen there.
@@ -49,6 +45,7 @@ impl Waker {
                 // It fails only when 2^64 - 1 wakes are unread, and then the bell rings already.
                 let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
             }
+            Bell::Ring(bell) => bell.ring(),
             Bell::Silent => {}
         }
     }
@@ -63,12 +60,8 @@ impl Waker {
         self.inner.pending.load(Ordering::Acquire)
     }
 
-    /// The descriptor to wait on, where there is one.
-    pub(crate) fn event(&self) -> Option<&OwnedFd> {
-        match &self.inner.bell {
-            Bell::Event(event) => Some(event),
-            Bell::Silent => None,
-        }
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.inner.bell
     }
 }
 

@@ -10,6 +10,7 @@
 //! most one is pending). The completion queue holds their sum for 256 sockets; beyond that the kernel keeps
 //! the rest for us (IORING_FEAT_NODROP).
 
+mod bell;
 mod buffers;
 mod memory;
 
@@ -23,10 +24,12 @@ use io_uring::squeue::Flags;
 use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
+pub(crate) use self::bell::RingBell;
 use self::buffers::Buffers;
 use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, read_control, read_name};
 use crate::outbox::Outbox;
 use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
+use crate::waker::Bell;
 use crate::{Drops, Socket, Waker};
 
 /// Submission entries: a batch of replies and what re-arms receives. A longer queue of sends goes in several calls;
@@ -43,7 +46,10 @@ enum Tag {
     Receive(SocketId, u32),
     Writable(SocketId, u32),
     Send(u16),
+    /// A message from another ring.
     Wake,
+    /// The eventfd of threads without a ring.
+    Event,
 }
 
 impl Tag {
@@ -53,6 +59,7 @@ impl Tag {
             Tag::Writable(id, generation) => (2, id.0, generation),
             Tag::Send(position) => (3, position, 0),
             Tag::Wake => (4, 0, 0),
+            Tag::Event => (5, 0, 0),
         };
         kind << 48 | u64::from(index) << 32 | u64::from(generation)
     }
@@ -64,6 +71,7 @@ impl Tag {
             2 => Some(Tag::Writable(SocketId(index), generation)),
             3 => Some(Tag::Send(index)),
             4 => Some(Tag::Wake),
+            5 => Some(Tag::Event),
             _ => None,
         }
     }
@@ -81,7 +89,7 @@ struct Entry {
 enum Chore {
     Receive { id: SocketId, not_before: Moment },
     AwaitWritable(SocketId),
-    AwaitWake,
+    AwaitEvent,
 }
 
 /// Datagrams through io_uring.
@@ -122,6 +130,7 @@ impl Uring {
         let count = limits.buffers.clamp(1, 1 << 15).next_power_of_two();
         let completions = u32::from(count) + SUBMISSIONS + 2 * SOCKETS;
         let ring = open_ring(completions)?;
+        let waker = Waker::new(Bell::Ring(RingBell::new(&ring)?));
         let buffers = Buffers::register(&ring, count, limits.payload_len)?;
         // SAFETY: msghdr is a C struct of integers and pointers; all zero is the empty message.
         let mut shape: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
@@ -131,12 +140,12 @@ impl Uring {
             ring,
             buffers,
             shape,
-            waker: Waker::with_event()?,
+            waker,
             tx: Outbox::new(limits, crate::now()),
             sockets: Vec::new(),
             batch: usize::from(limits.batch.max(1)),
             ready: VecDeque::with_capacity(completions.next_power_of_two() as usize),
-            chores: VecDeque::from([Chore::AwaitWake]),
+            chores: VecDeque::from([Chore::AwaitEvent]),
             flight: Flight {
                 messages: (0..SUBMISSIONS).map(|_| Message::new()).collect(),
                 entries: Vec::with_capacity(SUBMISSIONS as usize),
@@ -178,11 +187,15 @@ impl Uring {
                         .build()
                         .user_data(Tag::Writable(id, generation).pack())
                 }),
-                Chore::AwaitWake => self.waker.event().map(|event| {
-                    let flags = libc::POLLIN as u32 | libc::EPOLLET as u32;
-                    let poll = opcode::PollAdd::new(Fd(event.as_raw_fd()), flags).multi(true);
-                    poll.build().user_data(Tag::Wake.pack())
-                }),
+                Chore::AwaitEvent => match self.waker.bell() {
+                    Bell::Ring(bell) => {
+                        // Edge-triggered, so that nobody need read it.
+                        let flags = libc::POLLIN as u32 | libc::EPOLLET as u32;
+                        let poll = opcode::PollAdd::new(Fd(bell.event().as_raw_fd()), flags);
+                        Some(poll.multi(true).build().user_data(Tag::Event.pack()))
+                    }
+                    _ => None,
+                },
             };
             let Some(entry) = entry else { continue };
             // SAFETY: the entry leads to the shape or to nothing; the shape lives as long as the ring.
@@ -216,11 +229,8 @@ impl Uring {
         let base = self.flight.messages.as_mut_ptr();
         let mut submission = self.ring.submission();
         let later = &mut self.flight.later;
-        let mut previous = None;
         while let Some(index) = self.tx.next() {
-            let follows = previous.is_some_and(|previous| self.tx.follows(previous, index));
-            previous = Some(index);
-            if follows {
+            if self.tx.must_wait(index) {
                 later.push(index);
                 continue;
             }
@@ -255,7 +265,8 @@ impl Uring {
             }
             self.flight.entries.push(index);
         }
-        let more = !later.is_empty();
+        // What waits does so for one that is in flight, ahead of it in the queue.
+        let more = !later.is_empty() && !self.flight.entries.is_empty();
         while let Some(index) = later.pop() {
             self.tx.put_back(index);
         }
@@ -347,12 +358,13 @@ impl Uring {
                         self.tx.unblock(id);
                     }
                 }
-                Some(Tag::Wake) => {
-                    if !cqueue::more(completion.flags()) {
-                        self.chores.push_back(Chore::AwaitWake);
+                Some(tag @ (Tag::Wake | Tag::Event)) => {
+                    if tag == Tag::Event && !cqueue::more(completion.flags()) {
+                        self.chores.push_back(Chore::AwaitEvent);
                     }
-                    self.waker.clear();
-                    handler.woken(&mut self.tx);
+                    if self.waker.clear() {
+                        handler.woken(&mut self.tx);
+                    }
                 }
                 Some(Tag::Send(_)) | None => {}
             }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bootstorm_net::sim::{Faults, InterfaceId, Sim, SimInterface, SimNetwork, SimSocket};
 use bootstorm_net::{
@@ -46,7 +46,8 @@ pub(crate) trait Bed: Sized {
 
     /// Turns until `done` says so.
     fn turn_until(&mut self, handler: &mut Recorder, done: impl Fn(&Recorder) -> bool) {
-        for _ in 0..10_000 {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
             if done(handler) {
                 return;
             }
