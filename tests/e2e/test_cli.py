@@ -2,11 +2,13 @@
 """The command line, as a person and as systemd meet it: mistakes, signals, reloads, and
 another server on the cable."""
 
+import glob
+import os
 import threading
 
 import lab as laboratory
 import wire
-from lab import Lab
+from lab import ROOT, Lab
 from server import BINARY, Server, configuration, subnet
 from suite import Suite
 
@@ -47,6 +49,12 @@ def mistakes(suite, lab):
                     and all(word in output for word in words), output)
         served, _ = run("serve", "--config", path)
         suite.equal(f"{what}: serve does not start", served, status)
+
+
+def examples(suite, lab):
+    for path in [*glob.glob(f"{ROOT}/packaging/examples/*.toml"), f"{ROOT}/demo/bootstorm.toml"]:
+        status, output = lab.run(lab.srv, [BINARY, "check", "--config", path])
+        suite.check(f"{os.path.relpath(path, ROOT)} is good", status == 0, output)
 
 
 def tools(suite, server):
@@ -205,6 +213,8 @@ def main():
     lab.plug(room, 0)
     with suite.step("mistakes"):
         mistakes(suite, lab)
+    with suite.step("the examples"):
+        examples(suite, lab)
     server = Server(lab, subnets=[subnet(pool="4.0-{net}.15.250")])
     suite.explain_with(server.log)
     with suite.step("a running server and its tools"):
@@ -215,10 +225,10 @@ def main():
         rows = reloads(suite, lab, server, room)
     with suite.step("end and start"):
         restart(suite, server, rows)
-    with suite.step("another server on the cable"):
-        foreign(suite, lab)
     with suite.step("dry run"):
         dry_run(suite, lab, room)
+    with suite.step("another server on the cable"):
+        foreign(suite, lab)
     suite.finish()
 
 
