@@ -35,11 +35,12 @@ impl Arrival<'_> {
         self.server.contains(&address) || self.interface.contains(&address)
     }
 
-    /// Whether the client is on the link of the interface, going by `address`, which it has.
-    pub(super) fn on_link(&self, dhcp: &Dhcp, address: Ipv4Addr) -> bool {
+    /// Whether a client with `address` is behind a router: on a link that is served, and that is
+    /// not the interface's.
+    pub(super) fn is_routed(&self, dhcp: &Dhcp, address: Ipv4Addr) -> bool {
         let network = |address| dhcp.subnet_of(address).map(|id| dhcp.subnet(id).network);
         network(address)
-            .is_some_and(|there| self.interface.iter().any(|&own| network(own) == Some(there)))
+            .is_some_and(|there| self.interface.iter().all(|&own| network(own) != Some(there)))
     }
 }
 

@@ -50,6 +50,7 @@ impl<'a> Inquiry<'a> {
         let key = identity::key(message, &machine, dhcp.identity).ok_or(Silence::NoIdentity)?;
         let lease = leases.find(link.network, &key, now);
         if relay.is_none()
+            && !message.ciaddr().is_unspecified()
             && let Some(notes) = lease.as_ref().and_then(|lease| lease.notes.as_ref())
         {
             // A renewal by unicast passes no relay agent; the machine is where it was.

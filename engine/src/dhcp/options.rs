@@ -67,20 +67,27 @@ impl<'a, 'i> Options<'a, 'i> {
         }
         let seconds = u64::from(lease.seconds());
         // Both fit 32 bits: they are less than the lease time.
-        let usual = [
-            (options::RENEWAL_TIME, (seconds / 2) as u32),
-            (options::REBINDING_TIME, (seconds * 7 / 8) as u32),
-        ];
-        for (code, usual) in usual {
-            let configured = chain.option(code).and_then(|(value, scope)| {
-                let time = u32::from_be_bytes(value.try_into().ok()?);
-                (time <= lease.seconds()).then_some((value, scope))
-            });
-            match configured {
-                Some((value, scope)) => self.push(code, value, Origin::Scope(scope)),
-                None => self.make(code, &usual.to_be_bytes()),
+        let (half, most) = ((seconds / 2) as u32, (seconds * 7 / 8) as u32);
+        // T1 before T2 before the end, or the configured value does not count.
+        let end = lease.seconds();
+        let rebinding = self.configured_time(chain, options::REBINDING_TIME, end).unwrap_or(most);
+        let renewal = self.configured_time(chain, options::RENEWAL_TIME, rebinding);
+        let renewal = renewal.unwrap_or(half.min(rebinding));
+        for (code, time) in [(options::RENEWAL_TIME, renewal), (options::REBINDING_TIME, rebinding)]
+        {
+            match chain.option(code) {
+                Some((value, scope)) if *value == time.to_be_bytes() => {
+                    self.push(code, value, Origin::Scope(scope));
+                }
+                _ => self.make(code, &time.to_be_bytes()),
             }
         }
+    }
+
+    /// A time of the configuration that is not beyond `limit`.
+    fn configured_time(&self, chain: &ScopeChain<'a>, code: u8, limit: u32) -> Option<u32> {
+        let (value, _) = chain.option(code)?;
+        Some(u32::from_be_bytes(value.try_into().ok()?)).filter(|time| *time <= limit)
     }
 
     /// The parameters of the client's scopes: the subnet mask, what the client asks for in its
@@ -146,6 +153,11 @@ impl<'a, 'i> Options<'a, 'i> {
             self.configured(chain, options::VENDOR_ENCAPSULATED_OPTIONS);
             self.make(options::VENDOR_CLASS_IDENTIFIER, pxe::PXE_CLIENT);
             self.make(options::VENDOR_ENCAPSULATED_OPTIONS, &BOOT_FILE_AT_ONCE);
+        }
+        if firmware == Firmware::Ipxe {
+            // A boot menu in option 43, which is meant for the firmware, counts for iPXE only with
+            // this; then it would show the menu instead of loading its file.
+            self.hide(options::VENDOR_CLASS_IDENTIFIER);
         }
         if firmware == Firmware::Http {
             // UEFI 2.10 section 24.7.3.1: an offer without option 60 is no HTTP boot offer.

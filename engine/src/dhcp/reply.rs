@@ -173,8 +173,7 @@ impl<'a> Inquiry<'a> {
         let mut options = Options::new(self, kind);
         options.explanation(why);
         let routed = self.arrival.unicast().is_some()
-            && !self.message.ciaddr().is_unspecified()
-            && !self.arrival.on_link(self.dhcp, self.message.ciaddr());
+            && self.arrival.is_routed(self.dhcp, self.message.ciaddr());
         let relayed = !self.message.giaddr().is_unspecified();
         Reply {
             // RFC 2131 4.3.2: the relay agent must broadcast a NAK, the client has no address.

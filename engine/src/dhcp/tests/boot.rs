@@ -111,6 +111,20 @@ fn option_43_of_the_configuration_replaces_our_own() {
     assert_eq!(value[..5], [6, 1, 8, 9, 12]);
 }
 
+#[test]
+fn a_boot_menu_for_the_firmware_does_not_reach_ipxe() {
+    let mut server = Server::new(&HALL.replacen(
+        "options = {",
+        "options = { vendor-class-identifier = \"PXEClient\", 43 = \"hex:0901000aff\",",
+        1,
+    ));
+    let firmware = offer(&mut server, &Client::edk2(mac(1)));
+    assert!(firmware.option(options::VENDOR_CLASS_IDENTIFIER).is_some());
+    let ipxe = offer(&mut server, &Client::ipxe(mac(1)));
+    assert_eq!(ipxe.option(options::VENDOR_CLASS_IDENTIFIER), None);
+    assert_eq!(ipxe.file(), "boot.ipxe");
+}
+
 // UEFI 2.10 section 24.7.
 #[test]
 fn http_boot_gets_a_url_and_its_vendor_class_back() {

@@ -53,15 +53,28 @@ fn an_infinite_lease_has_no_renewal_times() {
     assert!(server.at(address).unwrap().is_active(server.now));
 }
 
+// RFC 2131 section 4.4.5: T1 is earlier than T2, and T2 than the end.
 #[test]
-fn renewal_times_of_the_configuration_stand_unless_they_exceed_the_lease() {
-    let mut server = Server::new(&HALL.replace(
-        "domain-name-servers = [\"10.1.0.2\"]",
-        "dhcp-renewal-time = 900, dhcp-rebinding-time = 9000",
-    ));
-    let offer = offer(&mut server, &Client::dhclient(mac(1)));
-    assert_eq!(offer.option(options::RENEWAL_TIME), Some(900_u32.to_be_bytes().to_vec()));
-    assert_eq!(offer.option(options::REBINDING_TIME), Some(3150_u32.to_be_bytes().to_vec()));
+fn renewal_times_of_the_configuration_stand_unless_they_come_too_late() {
+    for (configured, times) in [
+        ([900, 9000], [900, 3150]),
+        ([900, 1000], [900, 1000]),
+        ([3500, 3550], [3500, 3550]),
+        ([3500, 3000], [1800, 3000]),
+        ([3500, 1000], [1000, 1000]),
+    ] {
+        let mut server = Server::new(&HALL.replace(
+            "domain-name-servers = [\"10.1.0.2\"]",
+            &format!(
+                "dhcp-renewal-time = {}, dhcp-rebinding-time = {}",
+                configured[0], configured[1]
+            ),
+        ));
+        let offer = offer(&mut server, &Client::dhclient(mac(1)));
+        let sent = [options::RENEWAL_TIME, options::REBINDING_TIME]
+            .map(|code| u32::from_be_bytes(offer.option(code).unwrap().try_into().unwrap()));
+        assert_eq!(sent, times, "{configured:?}");
+    }
 }
 
 // RFC 2132 section 9.8: in the order of the client; section 3.3: the mask before the routers.
