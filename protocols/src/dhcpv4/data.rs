@@ -43,6 +43,7 @@ impl<'a> OptionData<'a> {
     }
 
     /// The value where it lies in the message; `None` when it is in several pieces.
+    #[inline]
     #[must_use]
     pub fn as_slice(&self) -> Option<&'a [u8]> {
         self.first.get(..self.len)
@@ -55,15 +56,21 @@ impl<'a> OptionData<'a> {
     }
 
     /// The bytes in order.
-    pub fn bytes(&self) -> impl Iterator<Item = u8> + Clone + use<'a> {
-        self.pieces().flatten().copied()
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> Bytes<'a> {
+        Bytes { piece: [].iter(), pieces: self.pieces() }
     }
 
     /// Copies the value to the start of `buf` and returns it there; `None` when it is longer.
     pub fn copy_to<'b>(&self, buf: &'b mut [u8]) -> Option<&'b [u8]> {
         let target = buf.get_mut(..self.len)?;
-        for (slot, byte) in target.iter_mut().zip(self.bytes()) {
-            *slot = byte;
+        let mut rest = &mut *target;
+        for piece in self.pieces() {
+            // The pieces are `len` bytes together, so each fits what is left.
+            let (slot, later) = rest.split_at_mut_checked(piece.len())?;
+            slot.copy_from_slice(piece);
+            rest = later;
         }
         Some(target)
     }
@@ -110,6 +117,7 @@ impl<'a> OptionData<'a> {
     }
 
     /// True when the value begins with `prefix`.
+    #[inline]
     #[must_use]
     pub fn starts_with(&self, prefix: &[u8]) -> bool {
         match self.as_slice() {
@@ -119,34 +127,44 @@ impl<'a> OptionData<'a> {
     }
 
     /// The value when it is exactly one byte.
+    #[inline]
     #[must_use]
     pub fn u8(&self) -> Option<u8> {
         self.array().map(|[byte]| byte)
     }
 
     /// The value when it is exactly two bytes.
+    #[inline]
     #[must_use]
     pub fn u16(&self) -> Option<u16> {
         self.array().map(u16::from_be_bytes)
     }
 
     /// The value when it is exactly four bytes.
+    #[inline]
     #[must_use]
     pub fn u32(&self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
     /// The value when it is exactly one address.
+    #[inline]
     #[must_use]
     pub fn ipv4(&self) -> Option<Ipv4Addr> {
         self.array::<4>().map(Ipv4Addr::from)
     }
 
     /// The value when it is exactly `N` bytes.
+    #[inline]
     #[must_use]
     pub fn array<const N: usize>(&self) -> Option<[u8; N]> {
-        let mut array = [0; N];
-        (self.len == N && self.copy_to(&mut array).is_some()).then_some(array)
+        match self.as_slice() {
+            Some(slice) => slice.try_into().ok(),
+            None => {
+                let mut array = [0; N];
+                (self.len == N && self.copy_to(&mut array).is_some()).then_some(array)
+            }
+        }
     }
 
     /// The value as a sequence of (code, length, value), where every code is meant: relay agent
@@ -226,6 +244,27 @@ impl<'a> Pieces<'a> {
         let piece = piece.get(..self.left).unwrap_or(piece);
         self.left -= piece.len();
         piece
+    }
+}
+
+/// The bytes of one option's value, in order.
+#[derive(Clone, Debug)]
+pub struct Bytes<'a> {
+    piece: core::slice::Iter<'a, u8>,
+    pieces: Pieces<'a>,
+}
+
+impl Iterator for Bytes<'_> {
+    type Item = u8;
+
+    #[inline]
+    fn next(&mut self) -> Option<u8> {
+        loop {
+            if let Some(byte) = self.piece.next() {
+                return Some(*byte);
+            }
+            self.piece = self.pieces.next()?.iter();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use super::data::OptionData;
+use super::data::{Bytes, OptionData};
 use super::message_type::MessageType;
 use super::options;
 use super::pxe::{Architecture, ClientStage, MachineId};
@@ -297,7 +297,8 @@ impl<'a> Message<'a> {
     }
 
     /// The codes the client asks for, in its order, option 55; none when it has no such option.
-    pub fn parameter_request_list(&self) -> impl Iterator<Item = u8> + Clone + use<'a> {
+    #[must_use]
+    pub fn parameter_request_list(&self) -> Bytes<'a> {
         let list = self.option(options::PARAMETER_REQUEST_LIST);
         list.unwrap_or(OptionData::from(&[][..])).bytes()
     }

@@ -15,7 +15,7 @@ mod user_class;
 mod walk;
 mod writer;
 
-pub use data::{OptionData, Pieces, SubOption, SubOptions};
+pub use data::{Bytes, OptionData, Pieces, SubOption, SubOptions};
 pub use message::{Message, ParseError};
 pub use message_type::MessageType;
 pub use rai::RelayAgentInformation;

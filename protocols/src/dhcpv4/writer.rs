@@ -185,8 +185,17 @@ impl<'b> MessageWriter<'b> {
     }
 
     /// Appends an option.
+    #[inline]
     pub fn option(&mut self, code: u8, value: &[u8]) -> Result<(), NoRoom> {
-        self.option_pieces(code, core::iter::once(value))
+        match u8::try_from(value.len()) {
+            // Nearly every option: whole, and in the options field.
+            Ok(len) if encoded_len(value.len()) <= self.options_room() => {
+                let header = self.options.bytes(&[code, len]);
+                let written = header.and_then(|()| self.options.bytes(value));
+                written.map_err(|_| NoRoom { code, len: value.len() })
+            }
+            _ => self.option_pieces(code, core::iter::once(value)),
+        }
     }
 
     /// Appends an option whose value is given in pieces.
@@ -366,5 +375,6 @@ fn write_fixed(writer: &mut Writer<'_>, header: &Header<'_>) -> Result<(), Full>
 
 /// Up to the first NUL.
 fn until_nul(bytes: &[u8]) -> &[u8] {
-    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    bytes.get(..end).unwrap_or_default()
 }

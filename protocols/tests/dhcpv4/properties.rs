@@ -50,15 +50,12 @@ fn write(
 ) -> Written {
     let mut bytes = vec![0xee; 2048];
     let mut fits = Vec::new();
+    let agent = echo.as_deref().map(|value| RelayAgentInformation::new(OptionData::from(value)));
     let mut writer = MessageWriter::new(&mut bytes, max_len, header).unwrap();
     if !overload {
         writer.forbid_overload();
     }
-    let echo = echo.filter(|echo| {
-        // The view must live as long as the writer; a leak in a test is that simple.
-        let echo: &'static [u8] = Box::leak(echo.clone().into_boxed_slice());
-        writer.echo(&RelayAgentInformation::new(OptionData::from(echo))).is_ok()
-    });
+    let echoed = agent.is_some_and(|agent| writer.echo(&agent).is_ok());
     for (code, value) in list {
         if writer.option(code, &value).is_ok() {
             fits.push((code, value));
@@ -66,7 +63,7 @@ fn write(
     }
     let len = writer.finish();
     bytes.truncate(len);
-    Written { bytes, fits, echo }
+    Written { bytes, fits, echo: echo.filter(|_| echoed) }
 }
 
 /// Any message the writer makes.
