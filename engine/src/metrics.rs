@@ -4,6 +4,8 @@
 //! store, no locked instruction. Readers (the metrics page, `bootstorm status`) see each number a moment late and
 //! never torn. What the numbers are called on the metrics page stands in `control/exposition.rs`.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -223,6 +225,8 @@ pub struct ShardMetrics {
     pub commits_pending: Gauge,
     /// ACKs withheld because their lease could not be written.
     pub commits_failed: Counter,
+    /// Addresses that answered a ping when they were about to be offered.
+    pub addresses_in_use: Counter,
     /// From reading a request to handing its reply to the kernel, the wait for the disk included.
     pub reply_latency: Latency,
     /// What the shard's TFTP transfers count.
@@ -334,6 +338,22 @@ impl Default for CommitMetrics {
     }
 }
 
+/// One shard's own block, which it alone writes.
+#[derive(Debug)]
+pub struct OwnMetrics {
+    all: Arc<Metrics>,
+    shard: usize,
+}
+
+impl Deref for OwnMetrics {
+    type Target = ShardMetrics;
+
+    fn deref(&self) -> &ShardMetrics {
+        // `Metrics::own` makes none beyond the last block.
+        &self.all.shards[self.shard]
+    }
+}
+
 /// All counters of one server.
 #[derive(Debug)]
 pub struct Metrics {
@@ -354,6 +374,11 @@ impl Metrics {
     /// The block of one shard. `None` beyond the last.
     pub fn shard(&self, shard: usize) -> Option<&ShardMetrics> {
         self.shards.get(shard).map(|padded| &**padded)
+    }
+
+    /// The block of one shard, for the shard to keep. `None` beyond the last.
+    pub fn own(self: &Arc<Self>, shard: usize) -> Option<OwnMetrics> {
+        (shard < self.shards.len()).then(|| OwnMetrics { all: self.clone(), shard })
     }
 
     /// The blocks of all shards, in order.

@@ -199,6 +199,10 @@ struct ConfigArg {
 }
 
 impl ConfigArg {
+    fn path(&self) -> PathBuf {
+        self.config.clone()
+    }
+
     /// Reads the configuration; errors are rendered with the line they stand in.
     fn load(&self) -> Result<Config, Failure> {
         config::load(&self.config).map_err(rendered)

@@ -1,9 +1,10 @@
 //! `bootstorm serve`
 
 use bootstorm::config::{LogFormat, LogLevel};
+use bootstorm::serve::{self, Options};
 use clap::ValueEnum;
 
-use super::{ConfigArg, Failure, Outcome};
+use super::{Answer, ConfigArg, Failure, Outcome};
 
 /// Answer DHCP, serve TFTP, keep leases
 ///
@@ -65,7 +66,8 @@ impl Serve {
             Some(Level::Trace) => LogLevel::Trace,
         };
         bootstorm::log::init(format, level);
-        let what = if self.dry_run { "serve --dry-run" } else { "serve" };
-        Err(Failure::of(what, "this build has no server yet"))
+        let options = Options { config_path: self.config.path(), dry_run: self.dry_run };
+        serve::run(config, options).map_err(|error| Failure::of("serve", error))?;
+        Ok(Answer::Yes)
     }
 }

@@ -128,6 +128,12 @@ fn dhcp(page: &mut Page, running: &Running) {
         "ACKs withheld because their lease could not be written.",
         |shard| shard.commits_failed.get(),
     );
+    page.each(
+        running,
+        "bootstorm_addresses_in_use_total",
+        "Addresses that answered a ping when they were about to be offered.",
+        |shard| shard.addresses_in_use.get(),
+    );
     page.family(
         "bootstorm_reply_latency_seconds",
         "histogram",

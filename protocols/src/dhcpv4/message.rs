@@ -52,6 +52,26 @@ pub enum ParseError {
     MessageType(u16),
 }
 
+impl ParseError {
+    /// A word for each kind, for counters; [`ParseError::index`] is the place in it.
+    pub const NAMES: [&'static str; 7] =
+        ["too-short", "too-long", "op", "hardware-length", "overrun", "overload", "message-type"];
+
+    /// The place of its kind in [`ParseError::NAMES`].
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        match self {
+            Self::TooShort(_) => 0,
+            Self::TooLong(_) => 1,
+            Self::Op(_) => 2,
+            Self::HardwareLength(_) => 3,
+            Self::Overrun { .. } => 4,
+            Self::Overload => 5,
+            Self::MessageType(_) => 6,
+        }
+    }
+}
+
 /// Where the options of a message stand, so that finding one costs one look.
 #[derive(Clone)]
 struct Index {

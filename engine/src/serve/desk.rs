@@ -1,0 +1,45 @@
+//! What the control room sees of the leases.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bootstorm_protocols::time::Moment;
+
+use crate::config::Config;
+use crate::control::status::{LeaseCounts, LeaseDesk, Usage};
+use crate::leases::{Lease, Leases, NotDurable};
+
+/// The leases, and the pools of the configuration that holds.
+pub(super) struct Desk {
+    pub(super) leases: Arc<Leases>,
+    pub(super) config: Arc<ArcSwap<Config>>,
+}
+
+impl LeaseDesk for Desk {
+    fn page(&self, from: Ipv4Addr, limit: usize, now: Moment) -> Vec<Lease> {
+        self.leases.page(from, limit, now)
+    }
+
+    fn release(&self, ip: Ipv4Addr, now: Moment) -> Result<Option<Lease>, NotDurable> {
+        self.leases.release(ip, now)
+    }
+
+    fn usage(&self, _now: Moment) -> Usage {
+        let config = self.config.load();
+        let pools = config.dhcp.subnets.iter().flat_map(|subnet| subnet.pools.iter().copied());
+        let mut usage = Usage::default();
+        for pool in pools {
+            // A reload may have taken the pool away meanwhile.
+            let Some(counts) = self.leases.pool_counts(pool) else { continue };
+            usage.pools.push((pool, counts.size, counts.unused + counts.idle));
+            usage.counts = LeaseCounts {
+                offered: usage.counts.offered + counts.offered,
+                active: usage.counts.active + counts.active,
+                idle: usage.counts.idle + counts.idle,
+                declined: usage.counts.declined + counts.declined,
+            };
+        }
+        usage
+    }
+}

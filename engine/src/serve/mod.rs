@@ -1,0 +1,554 @@
+//! The running server: opens what it needs, gives up privileges, starts the shards, and owns them until the end.
+
+mod desk;
+mod neighbours;
+mod sockets;
+pub mod world;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bootstorm_net::{
+    Backend, Engine, EngineKind, KernelLoss, Limits, Socket, SocketId, Waker, now,
+};
+use bootstorm_protocols::time::Moment;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+
+use crate::clock;
+use crate::config::{self, Config};
+use crate::control::{self, Command, Control, Listeners};
+use crate::event::bus::EventBus;
+use crate::leases::{CommitterThread, FjallStore, LeaseStore, Leases, MemoryStore, StoreError};
+use crate::log::{EventLog, EventSink};
+use crate::metrics::{Metrics, OwnMetrics};
+use crate::privileges::{self, Account, PrivilegeError};
+use crate::probe::NotAlone;
+use crate::shard::{Parts, Role, Shard};
+use crate::signals::Signals;
+use crate::tftp::{TftpError, TftpPorts, TftpServer, TftpShard};
+use desk::Desk;
+use sockets::ShardSockets;
+pub use sockets::SocketError;
+use world::{Interfaces, Snapshot, World};
+
+/// How long a server that is told to stop waits for ACKs under way and transfers.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Between two looks at what changes slowly: leases that ended, interfaces, the kernel's counters.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Addresses of each pool that one sweep looks at, at most: it shares the pool's lock with the shards' slow path.
+const SWEEP: usize = 4096;
+
+/// How `serve` was called.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file, for reloads.
+    pub config_path: PathBuf,
+    /// Receive, decide and log, but send and store nothing.
+    pub dry_run: bool,
+}
+
+/// Why the server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Interfaces cannot be listed, threads not started, clocks not read.
+    #[error("{what}: {cause}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        cause: io::Error,
+    },
+    /// An interface of the configuration is not there.
+    #[error(
+        "[server] interfaces: there is no interface {name}; this host has {present} (`ip link` lists them)"
+    )]
+    NoInterface {
+        /// As configured.
+        name: String,
+        /// What there is.
+        present: String,
+    },
+    /// Somebody else serves DHCP here.
+    #[error(transparent)]
+    NotAlone(NotAlone),
+    /// A socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Less privilege.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// Metrics or control socket.
+    #[error(transparent)]
+    Control(#[from] control::OpenError),
+    /// The TFTP service.
+    #[error(transparent)]
+    Tftp(#[from] TftpError),
+    /// The lease store.
+    #[error("leases in {path}: {cause}", path = path.display())]
+    Leases {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        cause: StoreError,
+    },
+    /// `engine = "uring"` on a host that denies it.
+    #[error("[server] engine = \"uring\": {0}; write engine = \"auto\" to go on without io_uring")]
+    Denied(#[from] bootstorm_net::Denied),
+    /// A shard ended before it was told to.
+    #[error("shard {shard}: {cause}")]
+    Shard {
+        /// Which.
+        shard: usize,
+        /// Why.
+        cause: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
+    move |cause| ServeError::System { what, cause }
+}
+
+/// Serves until a signal says stop.
+///
+/// # Errors
+/// What keeps it from starting, or a shard that failed.
+pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
+    let signals = Signals::catch().map_err(system("catch signals"))?;
+    let state_dir = config.server.state_dir.clone();
+    let account = match &config.server.user {
+        Some(user) => Some(Account::find(user)?),
+        None => None,
+    };
+    let leases = FjallStore::directory(&state_dir);
+    let contents = leases.file_name().and_then(|name| name.to_str());
+    privileges::prepare_state_dir(&state_dir, contents.as_slice(), account.as_ref())?;
+    let interfaces =
+        Interfaces::read(config.server.interfaces.as_deref()).map_err(system("list interfaces"))?;
+    check_interfaces(&config, &interfaces)?;
+    let shards = config.server.shards.unwrap_or_else(cores);
+    let (kind, denied) = engine_choice(&config).resolve()?;
+    if let Some(denied) = denied {
+        tracing::warn!("io_uring is not used: {denied}; recvmmsg and sendmmsg serve instead");
+    }
+    let first_start = !FjallStore::exists(&state_dir);
+    if first_start && !options.dry_run {
+        neighbours::first_start(&config, &interfaces)?;
+    }
+    let sockets = sockets::open(&config, &interfaces.served(), shards)?;
+    let listeners = Listeners::open(&state_dir, config.control.metrics)?;
+    if let Some(account) = &account {
+        privileges::drop_to(account)?;
+    }
+    // Threads from here on: each begins with the privileges that are left.
+    if !first_start && !options.dry_run {
+        neighbours::later_start(&config, &interfaces)?;
+    }
+    Server::start(config, options, interfaces, kind, sockets, listeners)?.run(signals)
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn engine_choice(config: &Config) -> bootstorm_net::EngineChoice {
+    match config.server.engine {
+        config::EngineChoice::Auto => bootstorm_net::EngineChoice::Auto,
+        config::EngineChoice::Uring => bootstorm_net::EngineChoice::Uring,
+        config::EngineChoice::Mmsg => bootstorm_net::EngineChoice::Mmsg,
+    }
+}
+
+fn engine_name(kind: EngineKind) -> &'static str {
+    match kind {
+        EngineKind::Uring => "uring",
+        EngineKind::Mmsg => "mmsg",
+    }
+}
+
+fn check_interfaces(config: &Config, interfaces: &Interfaces) -> Result<(), ServeError> {
+    let missing = config.server.interfaces.iter().flatten().find(|name| !interfaces.has(name));
+    match missing {
+        None => Ok(()),
+        Some(name) => {
+            let present = interfaces.names().join(", ");
+            Err(ServeError::NoInterface { name: name.clone(), present })
+        }
+    }
+}
+
+/// One shard's thread as its owner sees it.
+struct Running {
+    thread: JoinHandle<io::Result<()>>,
+    waker: Waker,
+}
+
+struct Server {
+    options: Options,
+    world: World,
+    config: Arc<ArcSwap<Config>>,
+    leases: Arc<Leases>,
+    tftp: Option<Arc<TftpServer>>,
+    committer: CommitterThread,
+    shards: Vec<Running>,
+    draining: Arc<AtomicBool>,
+    control: Control,
+    facts: Arc<ArcSwap<control::status::Facts>>,
+    log: EventLog,
+    sender: Sender<Command>,
+    commands: Receiver<Command>,
+}
+
+impl Server {
+    fn start(
+        config: Config,
+        options: Options,
+        interfaces: Interfaces,
+        kind: EngineKind,
+        sockets: Vec<ShardSockets>,
+        listeners: Listeners,
+    ) -> Result<Self, ServeError> {
+        let shards = sockets.len();
+        let config = Arc::new(config);
+        let bus = EventBus::default();
+        let (log, sinks) =
+            EventLog::start(shards, bus.clone()).map_err(system("start the log thread"))?;
+        let all_metrics = Arc::new(Metrics::new(shards));
+        let leases = open_leases(&config, &options, shards)?;
+        let served = interfaces.served().iter().map(|each| each.name.clone()).collect();
+        let draining = Arc::new(AtomicBool::new(false));
+        let (sender, commands) = unbounded();
+
+        let committer = leases
+            .committer()
+            .with_metrics(all_metrics.clone())
+            .spawn(now)
+            .map_err(system("start the committer"))?;
+        let tftp = config.tftp.as_ref().map(TftpServer::new).transpose()?;
+        tell_mtus(tftp.as_deref(), &interfaces);
+        let world = World::new(Snapshot { config: config.clone(), interfaces });
+        let mut running = Vec::new();
+        for (index, (sockets, events)) in sockets.into_iter().zip(sinks).enumerate() {
+            // There is a block for each shard.
+            let Some(metrics) = all_metrics.own(index) else { break };
+            let seed = Seed {
+                index,
+                kind,
+                sockets: sockets.sockets,
+                world: world.clone(),
+                leases: leases.clone(),
+                // A dry run sends nothing, and a transfer is nothing but sending.
+                tftp: tftp.clone().filter(|_| !options.dry_run),
+                all_metrics: all_metrics.clone(),
+                metrics,
+                events,
+                dry_run: options.dry_run,
+                draining: draining.clone(),
+            };
+            running.push(seed.start(sender.clone())?);
+        }
+        let facts = Arc::new(ArcSwap::from_pointee(control::status::Facts {
+            started: jiff::Timestamp::now(),
+            engine: engine_name(kind),
+            interfaces: served,
+            metrics: listeners.metrics_address(),
+            dry_run: options.dry_run,
+            last_reload: None,
+        }));
+        let config = Arc::new(ArcSwap::new(config));
+        let desk = control::Running {
+            config_path: options.config_path.clone(),
+            config: config.clone(),
+            leases: Arc::new(Desk { leases: leases.clone(), config: config.clone() }),
+            metrics: all_metrics,
+            events: bus,
+            log: log.counts(),
+            commands: sender.clone(),
+            facts: facts.clone(),
+            kernel_loss: KernelLoss::new().ok(),
+        };
+        let control =
+            Control::start(listeners, desk).map_err(system("start the control thread"))?;
+        Ok(Self {
+            options,
+            world,
+            config,
+            leases,
+            tftp,
+            committer,
+            shards: running,
+            draining,
+            control,
+            facts,
+            log,
+            sender,
+            commands,
+        })
+    }
+
+    fn run(mut self, signals: Signals) -> Result<(), ServeError> {
+        signals.forward(self.sender.clone()).map_err(system("start the signal thread"))?;
+        tracing::info!(
+            "serving with {} {} on {}",
+            self.shards.len(),
+            if self.shards.len() == 1 { "shard" } else { "shards" },
+            self.facts.load().interfaces.join(", "),
+        );
+        loop {
+            match self.commands.recv_timeout(HOUSEKEEPING) {
+                Ok(Command::Reload { reply }) => {
+                    let outcome = self.reload();
+                    self.note_reload(outcome.clone());
+                    if let Some(reply) = reply {
+                        // Whoever asked may be gone.
+                        let _gone = reply.send(outcome);
+                    }
+                }
+                Ok(Command::Stop) => return self.stop(),
+                Err(RecvTimeoutError::Timeout) => self.keep_house(),
+                Err(RecvTimeoutError::Disconnected) => return self.stop(),
+            }
+        }
+    }
+
+    /// Takes over the file as it is now, or says why it cannot.
+    fn reload(&mut self) -> Result<String, String> {
+        let path = &self.options.config_path;
+        let new = Arc::new(config::load(path).map_err(|error| error.render(false))?);
+        let interfaces = Interfaces::read(new.server.interfaces.as_deref())
+            .map_err(|error| format!("list interfaces: {error}"))?;
+        if let (Some(server), Some(tftp)) = (&self.tftp, &new.tftp) {
+            server.reconfigure(tftp).map_err(|error| error.to_string())?;
+        }
+        tell_mtus(self.tftp.as_deref(), &interfaces);
+        let old = self.config.load_full();
+        self.world.change(|snapshot| {
+            self.leases.reconfigure(&new.dhcp);
+            snapshot.config = new.clone();
+            snapshot.interfaces = interfaces;
+        });
+        self.config.store(new.clone());
+        let later = needs_restart(&old, &new);
+        Ok(match later.as_slice() {
+            [] => format!("{} is in force", path.display()),
+            keys => format!(
+                "{} is in force, but for {}: restart for that",
+                path.display(),
+                keys.join(", ")
+            ),
+        })
+    }
+
+    fn note_reload(&self, outcome: Result<String, String>) {
+        match &outcome {
+            Ok(line) => tracing::info!("reload: {line}"),
+            Err(error) => tracing::error!("reload: the old configuration stays: {error}"),
+        }
+        let facts = control::status::Facts {
+            last_reload: Some((jiff::Timestamp::now(), outcome)),
+            ..self.facts.load().as_ref().clone()
+        };
+        self.facts.store(Arc::new(facts));
+    }
+
+    fn keep_house(&mut self) {
+        match clock::read() {
+            Ok(clock) => {
+                self.leases.sweep(&clock, SWEEP);
+            }
+            Err(error) => tracing::warn!("the clocks cannot be read: {error}"),
+        }
+        let wanted = self.config.load();
+        match Interfaces::read(wanted.server.interfaces.as_deref()) {
+            Ok(interfaces) if interfaces != self.world.hold().interfaces => {
+                tracing::info!("the interfaces of this host have changed");
+                tell_mtus(self.tftp.as_deref(), &interfaces);
+                self.world.change(|snapshot| snapshot.interfaces = interfaces);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("interfaces cannot be listed: {error}"),
+        }
+    }
+
+    /// Lets what was begun end, and ends.
+    fn stop(self) -> Result<(), ServeError> {
+        tracing::info!("stopping: ACKs and transfers under way are finished first");
+        self.draining.store(true, Ordering::SeqCst);
+        for shard in &self.shards {
+            shard.waker.wake();
+        }
+        let mut outcome = Ok(());
+        for (index, shard) in self.shards.into_iter().enumerate() {
+            match shard.thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(cause)) => outcome = Err(ServeError::Shard { shard: index, cause }),
+                Err(_) => {
+                    let cause = io::Error::other("its thread panicked");
+                    outcome = Err(ServeError::Shard { shard: index, cause });
+                }
+            }
+        }
+        self.control.stop();
+        self.committer.stop();
+        self.log.stop();
+        outcome
+    }
+}
+
+fn open_leases(
+    config: &Config,
+    options: &Options,
+    shards: usize,
+) -> Result<Arc<Leases>, ServeError> {
+    let path = FjallStore::directory(&config.server.state_dir);
+    let clock = clock::read().map_err(system("read the clocks"))?;
+    let failed = |cause| ServeError::Leases { path: path.clone(), cause };
+    let store: Arc<dyn LeaseStore> = match options.dry_run {
+        true => Arc::new(MemoryStore::default()),
+        false => Arc::new(FjallStore::open(&config.server.state_dir).map_err(failed)?),
+    };
+    Leases::open(store, &config.dhcp, shards, clock).map_err(failed)
+}
+
+/// Keys that a reload read but cannot change.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut differ = |key, differs| {
+        if differs {
+            keys.push(key);
+        }
+    };
+    let (was, is) = (&old.server, &new.server);
+    differ("[server] interfaces", was.interfaces != is.interfaces);
+    differ("[server] state-dir", was.state_dir != is.state_dir);
+    differ("[server] shards", was.shards != is.shards);
+    differ("[server] engine", was.engine != is.engine);
+    differ("[server] user and group", (&was.user, &was.group) != (&is.user, &is.group));
+    differ("[dhcp] ping-check", old.dhcp.ping_check.is_some() != new.dhcp.ping_check.is_some());
+    differ("[tftp]", old.tftp.is_some() != new.tftp.is_some());
+    differ("[control] metrics", old.control != new.control);
+    differ("[log]", old.log != new.log);
+    keys
+}
+
+/// What a shard's thread begins with.
+struct Seed {
+    index: usize,
+    kind: EngineKind,
+    sockets: Vec<(Role, Socket)>,
+    world: World,
+    leases: Arc<Leases>,
+    tftp: Option<Arc<TftpServer>>,
+    all_metrics: Arc<Metrics>,
+    metrics: OwnMetrics,
+    events: EventSink,
+    dry_run: bool,
+    draining: Arc<AtomicBool>,
+}
+
+impl Seed {
+    /// Starts the thread and waits until it receives.
+    fn start(self, commands: Sender<Command>) -> Result<Running, ServeError> {
+        let index = self.index;
+        let (ready, started) = bounded(1);
+        let thread = thread::Builder::new()
+            .name(format!("shard{index}"))
+            .spawn(move || {
+                let outcome = self.run(&ready);
+                if outcome.is_err() {
+                    // The others cannot take over its sockets: better restarted as a whole.
+                    let _ending = commands.send(Command::Stop);
+                }
+                outcome
+            })
+            .map_err(system("start a shard"))?;
+        match started.recv() {
+            Ok(waker) => Ok(Running { thread, waker }),
+            // It ended before it was ready.
+            Err(_) => {
+                let cause = match thread.join() {
+                    Ok(Err(cause)) => cause,
+                    _ => io::Error::other("its thread panicked"),
+                };
+                Err(ServeError::Shard { shard: index, cause })
+            }
+        }
+    }
+
+    fn run(self, ready: &Sender<Waker>) -> io::Result<()> {
+        // The ring belongs to the thread that makes it.
+        match self.kind.open(&Limits::default())? {
+            Engine::Uring(backend) => self.drive(backend, ready),
+            Engine::Mmsg(backend) => self.drive(backend, ready),
+        }
+    }
+
+    fn drive<B: Backend<Socket = Socket>>(
+        self,
+        mut backend: B,
+        ready: &Sender<Waker>,
+    ) -> io::Result<()> {
+        let mut roles = Vec::new();
+        let mut ids: Vec<SocketId> = Vec::new();
+        for (role, socket) in self.sockets {
+            ids.push(backend.add_socket(socket)?);
+            roles.push(role);
+        }
+        let waker = backend.waker();
+        let wake = waker.clone();
+        let tftp = self.tftp.map(|server| {
+            let ports = tftp_ports(&roles, &ids);
+            TftpShard::new(server, ports, waker.clone(), self.all_metrics, self.index)
+        });
+        let parts = Parts {
+            world: self.world,
+            leases: self.leases.shard(self.index, move || wake.wake()),
+            metrics: self.metrics,
+            events: self.events,
+            roles,
+            tftp,
+            dry_run: self.dry_run,
+            draining: self.draining.clone(),
+        };
+        let mut shard = Shard::new(parts, &ids);
+        // Whoever waits is gone only if the start failed elsewhere.
+        let _gone = ready.send(waker);
+        let mut wanted = None;
+        let mut report = now();
+        let mut end: Option<Moment> = None;
+        loop {
+            let deadline = wanted.map_or(report, |wanted: Moment| wanted.min(report));
+            wanted = backend.turn(Some(deadline), &mut shard)?;
+            let now = now();
+            if now >= report {
+                report = now + HOUSEKEEPING;
+                shard.metrics().record_drops(&backend.drops());
+            }
+            if self.draining.load(Ordering::Relaxed) {
+                let end = *end.get_or_insert(now + DRAIN);
+                if shard.is_idle() || now >= end {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Every socket of port 69, and the data sockets that they share.
+fn tftp_ports(roles: &[Role], ids: &[SocketId]) -> Vec<TftpPorts> {
+    let of =
+        |wanted| roles.iter().zip(ids).filter(move |(role, _)| **role == wanted).map(|(_, id)| *id);
+    let data: Vec<_> = of(Role::TftpData).collect();
+    of(Role::TftpRequests).map(|listen| TftpPorts { listen, data: data.clone() }).collect()
+}
+
+fn tell_mtus(tftp: Option<&TftpServer>, interfaces: &Interfaces) {
+    if let Some(tftp) = tftp {
+        tftp.set_mtus(interfaces.mtus());
+    }
+}

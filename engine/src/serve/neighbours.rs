@@ -1,0 +1,74 @@
+//! Safe on the wrong network: who else answers DHCP where this server is about to.
+
+use std::io;
+use std::net::IpAddr;
+use std::thread;
+
+use bootstorm_net::Interface;
+
+use super::ServeError;
+use super::world::Interfaces;
+use crate::config::{Config, OtherServers};
+use crate::probe::{self, Answers, NotAlone, START_PATIENCE};
+
+/// Before the first lease: a foreign OFFER ends the start, unless the configuration allows it. Takes a second at most.
+pub(super) fn first_start(config: &Config, interfaces: &Interfaces) -> Result<(), ServeError> {
+    if config.server.allow_other_servers == OtherServers::All {
+        return Ok(());
+    }
+    let answers = ask(config, interfaces).map_err(super::system("look for other DHCP servers"))?;
+    report_unasked(&answers);
+    let foreign = probe::not_allowed(&answers.servers, &config.server.allow_other_servers);
+    if foreign.is_empty() { Ok(()) } else { Err(ServeError::NotAlone(NotAlone(foreign))) }
+}
+
+/// On every later start the server answers at once; a foreign server is a line in the log.
+pub(super) fn later_start(config: &Config, interfaces: &Interfaces) -> Result<(), ServeError> {
+    if config.server.allow_other_servers == OtherServers::All {
+        return Ok(());
+    }
+    let asked = asked_interfaces(config, interfaces).map_err(super::system("list interfaces"))?;
+    let own = interfaces.addresses().to_vec();
+    let allow = config.server.allow_other_servers.clone();
+    let ask = move || {
+        let asked: Vec<&Interface> = asked.iter().collect();
+        match probe::other_servers(&asked, START_PATIENCE, &own) {
+            Ok(answers) => {
+                report_unasked(&answers);
+                for server in probe::not_allowed(&answers.servers, &allow) {
+                    tracing::warn!("another DHCP server is on this network: {server}");
+                }
+            }
+            Err(error) => tracing::warn!("cannot look for other DHCP servers: {error}"),
+        }
+    };
+    let thread = thread::Builder::new().name("neighbours".to_owned());
+    thread.spawn(ask).map(drop).map_err(super::system("start a thread"))
+}
+
+fn ask(config: &Config, interfaces: &Interfaces) -> io::Result<Answers> {
+    let asked = asked_interfaces(config, interfaces)?;
+    probe::other_servers(&asked.iter().collect::<Vec<_>>(), START_PATIENCE, interfaces.addresses())
+}
+
+fn report_unasked(answers: &Answers) {
+    for (name, error) in &answers.unasked {
+        tracing::warn!("cannot look for other DHCP servers on {name}: {error}");
+    }
+}
+
+/// Interfaces whose direct clients this server would answer: served, an Ethernet that is up, and in a subnet.
+fn asked_interfaces(config: &Config, interfaces: &Interfaces) -> io::Result<Vec<Interface>> {
+    let in_subnet = |interface: &Interface| {
+        interface.addresses.iter().any(|address| match address.ip {
+            IpAddr::V4(ip) => config.dhcp.subnet_of(ip).is_some(),
+            IpAddr::V6(_) => false,
+        })
+    };
+    let mut all = bootstorm_net::interfaces()?;
+    all.retain(|interface| {
+        let served = interfaces.get(interface.ifindex).is_some_and(|known| known.served);
+        served && interface.up && interface.broadcast && !interface.loopback && in_subnet(interface)
+    });
+    Ok(all)
+}

@@ -1,0 +1,445 @@
+//! One core's loop: what arrives goes to `dhcp/` or `tftp/`, what they decide goes out. Composition only, no rules.
+
+mod probes;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bootstorm_net::{Datagram, Handler, Held, Refused, SocketId, Target, Transmit};
+use bootstorm_protocols::dhcpv4::{CLIENT_PORT, Message, MessageType, SERVER_PORT};
+use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
+use bootstorm_protocols::icmp;
+use bootstorm_protocols::time::Moment;
+use bumpalo::Bump;
+use slab::Slab;
+
+use crate::dhcp::{self, Action, Arrival, Delivery, Reply};
+use crate::event::{BootEvent, Detail, Kind};
+use crate::leases::ShardLeases;
+use crate::log::EventSink;
+use crate::metrics::{OwnMetrics, ShardMetrics};
+use crate::serve::world::{Interface, World, WorldGuard};
+use crate::tftp::TftpShard;
+use probes::Probes;
+
+/// What a socket is for. Indexed by [`SocketId::index`].
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// UDP 67.
+    Dhcp,
+    /// Frames to clients without an address; send-only.
+    Link,
+    /// ICMP, for the ping before an offer.
+    Icmp,
+    /// UDP 69.
+    TftpRequests,
+    /// What TFTP transfers are sent from.
+    TftpData,
+}
+
+/// An ACK in its slot, waiting for its lease to be on disk.
+struct Pending {
+    held: Option<Held>,
+    /// When its request was read.
+    received: Moment,
+    event: BootEvent,
+}
+
+/// An OFFER in its slot, waiting for nobody to answer a ping.
+struct Probed {
+    held: Held,
+    received: Moment,
+    event: BootEvent,
+    /// To be answered again when the address turns out to be in use.
+    request: Request,
+}
+
+/// A request that outlives its receive buffer.
+struct Request {
+    socket: SocketId,
+    source: SocketAddr,
+    destination: Option<IpAddr>,
+    ifindex: u32,
+    payload: Box<[u8]>,
+}
+
+impl Request {
+    fn keep(datagram: &Datagram<'_>) -> Self {
+        Self {
+            socket: datagram.socket,
+            source: datagram.source,
+            destination: datagram.destination,
+            ifindex: datagram.ifindex,
+            payload: datagram.payload.into(),
+        }
+    }
+
+    fn datagram(&self) -> Datagram<'_> {
+        Datagram {
+            socket: self.socket,
+            source: self.source,
+            destination: self.destination,
+            ifindex: self.ifindex,
+            payload: &self.payload,
+            truncated: false,
+        }
+    }
+}
+
+/// Counts and reports what was sent.
+struct Sent<'a> {
+    metrics: &'a ShardMetrics,
+    events: &'a mut EventSink,
+}
+
+impl Sent<'_> {
+    fn reply(&mut self, event: &BootEvent, took: Duration) {
+        let kind = match event.kind {
+            Kind::Offer => MessageType::Offer.code(),
+            Kind::Ack => MessageType::Ack.code(),
+            Kind::Nak => MessageType::Nak.code(),
+            // BOOTP has no message types.
+            _ => 0,
+        };
+        self.metrics.replies.increment(kind.into());
+        self.metrics.reply_latency.observe(took);
+        self.events.emit(*event);
+    }
+
+    /// An ACK is withheld: its lease could not be written.
+    fn not_durable(&mut self, event: &BootEvent) {
+        self.metrics.commits_failed.increment();
+        self.events.emit(BootEvent { kind: Kind::CommitFailed, ..*event });
+    }
+}
+
+fn ipv4(address: Option<IpAddr>) -> Option<Ipv4Addr> {
+    match address {
+        Some(IpAddr::V4(address)) => Some(address),
+        _ => None,
+    }
+}
+
+/// What a shard is made of.
+pub struct Parts {
+    /// Configuration and interfaces.
+    pub world: World,
+    /// Its hold on the leases.
+    pub leases: ShardLeases,
+    /// Its counters.
+    pub metrics: OwnMetrics,
+    /// Where its events go.
+    pub events: EventSink,
+    /// What each of its sockets is for.
+    pub roles: Vec<Role>,
+    /// Its TFTP transfers; `None` where there is no TFTP.
+    pub tftp: Option<TftpShard>,
+    /// Decide and log, but send nothing.
+    pub dry_run: bool,
+    /// Set when the server ends: nothing new is begun.
+    pub draining: Arc<AtomicBool>,
+}
+
+/// One shard. The backend's [`Handler`].
+pub struct Shard {
+    parts: Parts,
+    link: Option<SocketId>,
+    icmp: Option<SocketId>,
+    arena: Bump,
+    guard: Option<WorldGuard>,
+    pending: Slab<Pending>,
+    probes: Probes<Probed>,
+    echo_sequence: u16,
+}
+
+impl Shard {
+    /// A shard whose sockets were added in the order of `roles`; `sockets` are their ids.
+    pub fn new(parts: Parts, sockets: &[SocketId]) -> Self {
+        let of = |role| {
+            let place = parts.roles.iter().position(|each| *each == role)?;
+            sockets.get(place).copied()
+        };
+        Self {
+            link: of(Role::Link),
+            icmp: of(Role::Icmp),
+            arena: Bump::new(),
+            guard: None,
+            pending: Slab::new(),
+            probes: Probes::new(),
+            echo_sequence: 0,
+            parts,
+        }
+    }
+
+    /// Whether everything that was begun has ended.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.parts.tftp.as_ref().is_none_or(|tftp| tftp.active() == 0)
+    }
+
+    /// Its counters, for what is counted elsewhere.
+    pub fn metrics(&self) -> &ShardMetrics {
+        &self.parts.metrics
+    }
+
+    fn draining(&self) -> bool {
+        self.parts.draining.load(Ordering::Relaxed)
+    }
+
+    fn dhcp<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) {
+        let Self { parts, guard, arena, pending, probes, .. } = self;
+        let Parts { world, leases, metrics, events, dry_run, .. } = parts;
+        let world = guard.get_or_insert_with(|| world.hold());
+        let message = match Message::parse(datagram.payload) {
+            Ok(message) => message,
+            Err(error) => return metrics.parse_errors.increment(error.index()),
+        };
+        metrics.received.increment(message.message_type().map_or(0, |kind| kind.code().into()));
+        // The sockets are IPv4's.
+        let SocketAddr::V4(source) = datagram.source else { return };
+        let nowhere = Interface::unknown(datagram.ifindex);
+        let interface = world.interfaces.get(datagram.ifindex).unwrap_or(&nowhere);
+        let arrival = Arrival {
+            ifindex: datagram.ifindex,
+            // Where an interface is not served, direct clients find no subnet; relayed and unicast requests need none.
+            interface: if interface.served { &interface.addresses } else { &[] },
+            server: world.interfaces.addresses(),
+            mtu: interface.mtu,
+            destination: ipv4(datagram.destination),
+            source,
+        };
+        let now = tx.now();
+        events.emit(dhcp::received(&message, &arrival));
+        let decision = dhcp::answer(&message, &arrival, &world.config.dhcp, leases, now, arena);
+        let event = decision.event;
+        let mut sent = Sent { metrics, events };
+        match decision.action {
+            Action::Silence(silence) => {
+                sent.metrics.silences.increment(silence.index());
+                sent.events.emit(event);
+            }
+            Action::Record { change, .. } => {
+                sent.events.emit(event);
+                // Nobody waits for it; if the queue is full the committer's counters say so.
+                let _undone = leases.submit(change, None, now);
+            }
+            Action::Reply(reply) => {
+                let way = Way::of(&reply, datagram, interface, self.link);
+                match *dry_run || way.send(&reply, tx).is_ok() {
+                    true => sent.reply(&event, Duration::ZERO),
+                    false => sent.metrics.send_failures.increment(),
+                }
+            }
+            Action::AckWhenDurable { change, reply } => {
+                let way = Way::of(&reply, datagram, interface, self.link);
+                let held = match *dry_run {
+                    true => None,
+                    false => match way.hold(&reply, tx) {
+                        Ok(held) => Some(held),
+                        Err(_) => {
+                            leases.abandon(change, now);
+                            return sent.metrics.send_failures.increment();
+                        }
+                    },
+                };
+                let token = pending.insert(Pending { held, received: now, event });
+                if leases.submit(change, Some(token as u64), now).is_err() {
+                    pending.remove(token).held.into_iter().for_each(|held| tx.discard(held));
+                    sent.not_durable(&event);
+                }
+                sent.metrics.commits_pending.set(pending.len() as u64);
+            }
+            Action::ProbeThenOffer(reply) => {
+                if probes.contains(reply.yiaddr) {
+                    // The client asks again while its OFFER waits for the ping.
+                    return;
+                }
+                let way = Way::of(&reply, datagram, interface, self.link);
+                let Some(icmp) = self.icmp.filter(|_| !*dry_run && probes.has_room()) else {
+                    return match *dry_run || way.send(&reply, tx).is_ok() {
+                        true => sent.reply(&event, Duration::ZERO),
+                        false => sent.metrics.send_failures.increment(),
+                    };
+                };
+                let Ok(held) = way.hold(&reply, tx) else {
+                    return sent.metrics.send_failures.increment();
+                };
+                self.echo_sequence = self.echo_sequence.wrapping_add(1);
+                let echo = icmp::echo_request(ECHO_IDENTIFIER, self.echo_sequence);
+                let to = SocketAddr::from((reply.yiaddr, 0));
+                let target = Target::Udp { to, from: None, ifindex: 0 };
+                // A ping that cannot be sent gets no answer: the address is offered after the wait.
+                let _unanswered = tx.send(icmp, &target, |buf| {
+                    buf[..echo.len()].copy_from_slice(&echo);
+                    echo.len()
+                });
+                let wait = world.config.dhcp.ping_check.unwrap_or_default();
+                let request = Request::keep(datagram);
+                probes.begin(
+                    reply.yiaddr,
+                    now + wait,
+                    Probed { held, received: now, event, request },
+                );
+            }
+        }
+    }
+
+    /// Somebody answered a ping: the address is nobody's to offer, and the client gets another.
+    fn echo<T: Transmit>(&mut self, packet: &[u8], tx: &mut T) {
+        let Some(address) = icmp::echo_reply_from(packet, ECHO_IDENTIFIER) else { return };
+        let Some(probed) = self.probes.answered(address) else { return };
+        tx.discard(probed.held);
+        let now = tx.now();
+        let Parts { world, leases, metrics, events, .. } = &mut self.parts;
+        let quarantine = self.guard.get_or_insert_with(|| world.hold()).config.dhcp.decline_time;
+        metrics.addresses_in_use.increment();
+        events.emit(BootEvent {
+            kind: Kind::Decline,
+            detail: Detail::Reason("the address answers ping: quarantined"),
+            ..probed.event
+        });
+        if let Some(change) = leases.quarantine(address, now + quarantine) {
+            // If it is undone, the address will be pinged again before the next offer.
+            let _undone = leases.submit(change, None, now);
+        }
+        self.dhcp(&probed.request.datagram(), tx);
+    }
+
+    /// Sends the offers whose address nobody answered for.
+    fn offers_due<T: Transmit>(&mut self, tx: &mut T) {
+        let now = tx.now();
+        let Parts { metrics, events, .. } = &mut self.parts;
+        while let Some(probed) = self.probes.due(now) {
+            tx.submit(probed.held);
+            Sent { metrics, events }.reply(&probed.event, now.since(probed.received));
+        }
+    }
+
+    /// Lets the ACKs go whose leases are on disk, and forgets those whose leases are not.
+    fn committed<T: Transmit>(&mut self, tx: &mut T) {
+        let Self { parts, pending, .. } = self;
+        let Parts { leases, metrics, events, .. } = parts;
+        leases.completed(|token, result| {
+            let Some(ack) = pending.try_remove(token as usize) else { return };
+            match (result, ack.held) {
+                (Ok(()), held) => {
+                    held.into_iter().for_each(|held| tx.submit(held));
+                    Sent { metrics, events }.reply(&ack.event, tx.now().since(ack.received));
+                }
+                (Err(_), held) => {
+                    held.into_iter().for_each(|held| tx.discard(held));
+                    Sent { metrics, events }.not_durable(&ack.event);
+                }
+            }
+        });
+        metrics.commits_pending.set(pending.len() as u64);
+    }
+}
+
+impl<T: Transmit> Handler<T> for Shard {
+    fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut T) {
+        let Some(&role) = self.parts.roles.get(datagram.socket.index()) else { return };
+        let begins = matches!(role, Role::Dhcp | Role::TftpRequests);
+        if begins && self.draining() {
+            return;
+        }
+        match (role, &mut self.parts.tftp) {
+            // A cut datagram is counted by the packet engine; half a message is no message.
+            (Role::Dhcp, _) if !datagram.truncated => self.dhcp(&datagram, tx),
+            (Role::TftpRequests | Role::TftpData, Some(tftp)) => tftp.datagram(&datagram, tx),
+            (Role::Icmp, _) => self.echo(datagram.payload, tx),
+            _ => {}
+        }
+    }
+
+    fn woken(&mut self, tx: &mut T) {
+        self.committed(tx);
+        if let Some(tftp) = &mut self.parts.tftp {
+            tftp.woken(tx);
+        }
+    }
+
+    fn sent(&mut self, token: u64, result: io::Result<()>, tx: &mut T) {
+        if let Some(tftp) = &mut self.parts.tftp {
+            tftp.sent(token, &result, tx);
+        }
+    }
+
+    fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
+        self.offers_due(tx);
+        let Parts { leases, events, tftp, .. } = &mut self.parts;
+        let mut next = self.probes.next();
+        if let Some(tftp) = tftp {
+            let timer = tftp.batch_end(tx);
+            next = next.into_iter().chain(timer).min();
+            tftp.take_events().for_each(|event| events.emit(event));
+        }
+        leases.kick(dry);
+        events.batch_end();
+        self.arena.reset();
+        self.guard = None;
+        next
+    }
+}
+
+/// What the packets of this server's pings carry.
+const ECHO_IDENTIFIER: u16 = 0xb007;
+
+/// How a reply leaves: by which socket, to whom, and in which frame.
+struct Way {
+    socket: SocketId,
+    target: Target,
+    frame: Option<UdpFrame>,
+}
+
+impl Way {
+    fn of(
+        reply: &Reply<'_>,
+        request: &Datagram<'_>,
+        interface: &Interface,
+        link: Option<SocketId>,
+    ) -> Self {
+        let from = Some(IpAddr::V4(reply.source));
+        let udp = |to: SocketAddrV4, ifindex| Self {
+            socket: request.socket,
+            target: Target::Udp { to: SocketAddr::V4(to), from, ifindex },
+            frame: None,
+        };
+        match (reply.delivery, link, interface.mac) {
+            (Delivery::Relay(to) | Delivery::Unicast(to), _, _) => udp(to, 0),
+            (Delivery::Link { ip, mac }, Some(socket), Some(src_mac)) => Self {
+                socket,
+                target: Target::Link { ifindex: interface.index, mac },
+                frame: Some(UdpFrame {
+                    src_mac,
+                    dst_mac: mac,
+                    src: SocketAddrV4::new(reply.source, SERVER_PORT),
+                    dst: SocketAddrV4::new(ip, CLIENT_PORT),
+                }),
+            },
+            // Without a frame of its own a client that has no address hears broadcasts only.
+            (Delivery::Broadcast | Delivery::Link { .. }, _, _) => {
+                udp(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT), interface.index)
+            }
+        }
+    }
+
+    fn send<T: Transmit>(&self, reply: &Reply<'_>, tx: &mut T) -> Result<(), Refused> {
+        tx.send(self.socket, &self.target, |buf| self.write(reply, buf))
+    }
+
+    fn hold<T: Transmit>(&self, reply: &Reply<'_>, tx: &mut T) -> Result<Held, Refused> {
+        tx.hold(self.socket, &self.target, |buf| self.write(reply, buf))
+    }
+
+    fn write(&self, reply: &Reply<'_>, buf: &mut [u8]) -> usize {
+        let Some(frame) = &self.frame else { return reply.write(buf) };
+        // A slot is longer than a frame's headers.
+        let Some(payload) = buf.get_mut(HEADROOM..) else { return 0 };
+        let len = reply.write(payload);
+        // What fits in the slot fits in a frame.
+        frame.seal(buf, len).unwrap_or(0)
+    }
+}
