@@ -12,9 +12,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, LogLevel};
 use crate::event::BootEvent;
@@ -41,20 +45,35 @@ pub fn init(format: LogFormat, level: LogLevel) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // The journal puts its own time before each line.
+    let timed = std::env::var_os("JOURNAL_STREAM").is_none();
+    let lines = lines(io::stderr, format, level, colours, timed);
+    // A second call finds the log set up already, and leaves it. Libraries that use the `log` crate are heard, too.
+    let _already = lines.try_init();
+}
+
+fn lines<W>(
+    writer: W,
+    format: LogFormat,
+    level: LevelFilter,
+    colours: bool,
+    timed: bool,
+) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    // Of libraries only what goes wrong, unless everything is wanted.
+    let others = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
     let lines = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_max_level(level)
+        .with_writer(writer)
+        .with_env_filter(EnvFilter::new(format!("{others},bootstorm={level}")))
         .with_target(false)
         .with_ansi(colours);
-    // A second call, as tests make it, finds the log set up already and leaves it.
-    let _already = match format {
-        LogFormat::Json => lines.json().flatten_event(true).with_timer(Utc).try_init(),
-        // The journal puts its own time before each line.
-        LogFormat::Human if std::env::var_os("JOURNAL_STREAM").is_some() => {
-            lines.without_time().try_init()
-        }
-        LogFormat::Human => lines.with_timer(Local).try_init(),
-    };
+    match format {
+        LogFormat::Json => Box::new(lines.json().flatten_event(true).with_timer(Utc).finish()),
+        LogFormat::Human if timed => Box::new(lines.with_timer(Local).finish()),
+        LogFormat::Human => Box::new(lines.without_time().finish()),
+    }
 }
 
 struct Local;
@@ -340,7 +359,7 @@ fn line(level: tracing::Level, row: &Row) {
                 file = row.file.as_ref().map(tracing::field::display),
                 lease = row.lease_seconds,
                 bytes = row.bytes,
-                rate = row.rate().map(tracing::field::display),
+                rate = row.rate(),
                 blksize = row.blksize,
                 windowsize = row.windowsize,
                 retransmits = row.retransmits,
@@ -363,7 +382,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::event::Kind;
+    use crate::event::{Detail, FileName, Kind};
     use crate::leases::Hardware;
 
     fn sink(shared: &Arc<Shared>) -> EventSink {
@@ -454,5 +473,57 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, 200);
+    }
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+    impl io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written while `say` runs.
+    fn written(format: LogFormat, level: LevelFilter, say: impl FnOnce()) -> String {
+        let page = Page::default();
+        let writer = page.clone();
+        let lines = lines(move || writer.clone(), format, level, false, false);
+        tracing::subscriber::with_default(lines, say);
+        let text = page.0.lock().clone();
+        String::from_utf8(text).unwrap()
+    }
+
+    /// The log line of an ACK.
+    fn logged(format: LogFormat) -> String {
+        let detail = Detail::Answer { file: FileName::new(b"ipxe.efi"), lease_seconds: 3600 };
+        let row = Row::new(&BootEvent { detail, ..ack(7) }, String::new(), Some("eth1".to_owned()));
+        written(format, LevelFilter::INFO, || line(tracing::Level::INFO, &row))
+    }
+
+    #[test]
+    fn of_libraries_only_what_goes_wrong_is_heard() {
+        let text = written(LogFormat::Human, LevelFilter::DEBUG, || {
+            tracing::info!(target: "fjall", "compacted");
+            tracing::warn!(target: "fjall", "slow");
+            tracing::debug!(target: "bootstorm_net", "detail");
+        });
+        assert_eq!(text, " WARN slow\nDEBUG detail\n");
+    }
+
+    #[test]
+    fn one_line_says_who_got_what() {
+        assert_eq!(
+            logged(LogFormat::Human),
+            " INFO ACK mac=02:00:00:00:00:01 ip=10.1.0.7 via=eth1 file=ipxe.efi lease=3600\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json)).unwrap();
+        assert_eq!((&json["message"], &json["mac"]), (&"ACK".into(), &"02:00:00:00:00:01".into()));
+        assert_eq!((&json["lease"], &json["level"]), (&3600.into(), &"INFO".into()));
+        assert!(json["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{json}");
     }
 }

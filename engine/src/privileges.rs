@@ -23,6 +23,14 @@ pub enum PrivilegeError {
         /// As configured.
         name: String,
     },
+    /// The configured group does not exist.
+    #[error(
+        "server.group {name:?}: no such group in /etc/group; create it with `groupadd --system {name}`, or name another"
+    )]
+    NoGroup {
+        /// As configured.
+        name: String,
+    },
     /// The user database cannot be read.
     #[error("{path}: {cause}")]
     Database {
@@ -64,11 +72,15 @@ pub struct Account {
 impl Account {
     /// Looks up a user by name, or by number, in /etc/passwd and /etc/group.
     pub fn find(name: &str) -> Result<Self, PrivilegeError> {
-        let read = |path| {
-            fs::read_to_string(path).map_err(|cause| PrivilegeError::Database { path, cause })
-        };
         Self::parse(name, &read("/etc/passwd")?, &read("/etc/group")?)
             .ok_or_else(|| PrivilegeError::NoUser { name: name.to_owned() })
+    }
+
+    /// The same user with another group than its own, by name or by number.
+    pub fn with_group(self, name: &str) -> Result<Self, PrivilegeError> {
+        let gid = group_id(name, &read("/etc/group")?)
+            .ok_or_else(|| PrivilegeError::NoGroup { name: name.to_owned() })?;
+        Ok(Self { gid, ..self })
     }
 
     /// passwd(5): name:password:uid:gid:…; group(5): name:password:gid:member,member
@@ -88,6 +100,19 @@ impl Account {
             .collect();
         Some(Self { uid, gid, groups })
     }
+}
+
+fn read(path: &'static str) -> Result<String, PrivilegeError> {
+    fs::read_to_string(path).map_err(|cause| PrivilegeError::Database { path, cause })
+}
+
+/// group(5)
+fn group_id(name: &str, group: &str) -> Option<u32> {
+    group.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (group, gid) = (fields.next()?, fields.nth(1)?);
+        (group == name || gid == name).then(|| gid.parse().ok())?
+    })
 }
 
 /// What the server can need, by its name, and what it is for.
@@ -223,6 +248,8 @@ mod tests {
         assert_eq!(Account::parse("bootstorm", PASSWD, GROUP), Some(expected.clone()));
         assert_eq!(Account::parse("990", PASSWD, GROUP), Some(expected));
         assert_eq!(Account::parse("nobody", PASSWD, GROUP), None);
+        assert_eq!((group_id("storm", GROUP), group_id("4", GROUP)), (Some(7), Some(4)));
+        assert_eq!(group_id("nogroup", GROUP), None);
     }
 
     #[test]

@@ -41,3 +41,23 @@ impl Signals {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+
+    /// Handlers are process-wide: one test for all of it.
+    #[test]
+    fn signals_become_commands() {
+        let signals = Signals::catch().unwrap();
+        // Caught before anybody forwards: not lost.
+        kill_process(getpid(), Signal::HUP).unwrap();
+        let (sender, commands) = crossbeam::channel::unbounded();
+        signals.forward(sender).unwrap();
+        assert!(matches!(commands.recv().unwrap(), Command::Reload { reply: None }));
+        kill_process(getpid(), Signal::TERM).unwrap();
+        assert!(matches!(commands.recv().unwrap(), Command::Stop));
+    }
+}

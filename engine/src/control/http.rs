@@ -1,8 +1,8 @@
 //! The metrics page. It is read by programs on a schedule, and must not suffer from whoever else connects.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -13,12 +13,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::status::Running;
-use super::{exposition, socket};
+use super::{accept, exposition};
 
-/// Connections at one time; more wait in the kernel's queue.
+/// Connections at one time; for one more the oldest is closed, so that a crowd that only sits there keeps nobody out.
 const CONNECTIONS: usize = 32;
 /// From the first byte to the last of one request and its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,17 +27,20 @@ const HEAD: usize = 8192;
 
 /// Answers until the task is dropped.
 pub(super) async fn serve(listener: TcpListener, running: Rc<Running>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open: VecDeque<JoinHandle<()>> = VecDeque::with_capacity(CONNECTIONS);
     loop {
-        let Some((stream, place)) = socket::admit(&places, || listener.accept()).await else {
-            return;
-        };
+        let stream = accept(|| listener.accept()).await;
+        open.retain(|connection| !connection.is_finished());
+        if open.len() == CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
         let running = running.clone();
-        tokio::task::spawn_local(async move {
-            // One request a connection, and only so long: a slow or silent peer costs a place, and soon none.
+        open.push_back(tokio::task::spawn_local(async move {
+            // What is not done by then is not worth a place.
             let _expired = tokio::time::timeout(PATIENCE, connection(stream, running)).await;
-            drop(place);
-        });
+        }));
     }
 }
 

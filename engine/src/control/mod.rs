@@ -21,6 +21,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -169,6 +170,20 @@ fn run(listeners: Listeners, running: Running, stopped: oneshot::Receiver<()>) -
             tracing::debug!("control room without io_uring: {error}");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             tokio::task::LocalSet::new().block_on(&runtime, rooms)
+        }
+    }
+}
+
+/// Waits for the next peer.
+async fn accept<S, A, F>(mut next: impl FnMut() -> F) -> S
+where
+    F: Future<Output = io::Result<(S, A)>>,
+{
+    loop {
+        match next().await {
+            Ok((stream, _)) => return stream,
+            // Out of descriptors, or the peer gave up in the queue: not worth ending for, nor a busy loop.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }

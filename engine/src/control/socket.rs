@@ -13,12 +13,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
-use super::Command;
 use super::lease_row::{Clocks, LeaseFilter, LeaseRow};
 use super::protocol::{LINE_LIMIT, Request, Response, parse_mac};
 use super::status::Running;
+use super::{Command, accept};
 use crate::event::row::Row;
 
 /// Connections at one time; more wait in the kernel's queue.
@@ -34,31 +34,15 @@ const PAGE: usize = 16_384;
 pub(super) async fn serve(listener: UnixListener, running: Rc<Running>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Some((stream, place)) = admit(&places, || listener.accept()).await else { return };
+        // Nobody closes the semaphore.
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let stream = accept(|| listener.accept()).await;
         let running = running.clone();
         tokio::task::spawn_local(async move {
             // A client that went away has nobody to tell.
             let _gone = converse(stream, &running).await;
             drop(place);
         });
-    }
-}
-
-/// Waits for a place, then for a peer. `None` when the places are closed, which nobody does.
-pub(super) async fn admit<S, A, F>(
-    places: &Arc<Semaphore>,
-    mut accept: impl FnMut() -> F,
-) -> Option<(S, OwnedSemaphorePermit)>
-where
-    F: Future<Output = io::Result<(S, A)>>,
-{
-    let place = places.clone().acquire_owned().await.ok()?;
-    loop {
-        match accept().await {
-            Ok((stream, _)) => return Some((stream, place)),
-            // Out of descriptors, or the peer gave up in the queue: not worth ending for, nor a busy loop.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
     }
 }
 
