@@ -500,7 +500,8 @@ mod tests {
 
     /// The log line of an ACK.
     fn logged(format: LogFormat) -> String {
-        let detail = Detail::Answer { file: FileName::new(b"ipxe.efi"), lease_seconds: 3600 };
+        let detail =
+            Detail::Answer { file: FileName::new(b"ipxe.efi"), lease_seconds: 3600, reason: "" };
         let row = Row::new(&BootEvent { detail, ..ack(7) }, String::new(), Some("eth1".to_owned()));
         written(format, LevelFilter::INFO, || line(tracing::Level::INFO, &row))
     }
