@@ -197,6 +197,11 @@ impl Table {
             return Ok(None);
         }
         let renews = from == LeaseState::Active;
+        // The ACK may be lost, and then the client goes by what it was told before. So a shorter
+        // lease does not end before the one it renews; the client that hears of it may leave early.
+        let promised = slot.lease.expires;
+        let kept = renews && now < promised && promised != Moment::NEVER;
+        let expires = if kept { expires.max(promised) } else { expires };
         slot.lease.state = LeaseState::Active;
         slot.lease.starts = now;
         slot.lease.expires = expires;
@@ -307,7 +312,9 @@ impl Table {
         slot.durable = Durable::of(lease, &slot.lease);
         if slot.version == version {
             slot.pending = false;
-            if !slot.lease.state.is_taken() {
+            // A ticket that came due meanwhile was put off.
+            let late = slot.ticket.is_some_and(|ticket| ticket.at > slot.lease.expires);
+            if late || !slot.lease.state.is_taken() {
                 let from = slot.lease.state;
                 let home = slot.ticket.map_or(0, |ticket| ticket.home);
                 place(pools, &mut slot, Some(from), home);
@@ -327,6 +334,8 @@ impl Table {
         if slot.lease.state == LeaseState::Declined {
             // A quarantine that came after that version waits for a turn of its own.
             slot.pending = slot.version != version;
+            let home = slot.ticket.map_or(0, |ticket| ticket.home);
+            place(pools, slot, Some(LeaseState::Declined), home);
             return;
         }
         slot.pending = false;

@@ -15,9 +15,12 @@
 
 mod changes;
 mod client;
+mod clock;
 mod commit;
 mod fjall;
 mod lease;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod pools;
 mod queue;
 mod record;
@@ -31,7 +34,7 @@ mod tests;
 use std::collections::BinaryHeap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
@@ -40,6 +43,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use self::fjall::FjallStore;
 pub use client::{Client, ClientKey, Hardware, KeyKind, Notes, Said};
+pub use clock::{BootId, Clock};
 pub use commit::{Committer, CommitterThread};
 pub use lease::{Lease, LeaseState};
 pub use pools::PoolCounts;
@@ -53,21 +57,6 @@ use queue::Queue;
 use slot::Durable;
 use table::{Table, place};
 
-/// The time on all clocks at once, as it was read at a start or by a sweep.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Clock {
-    /// The monotonic clock.
-    pub now: Moment,
-    /// The wall clock: seconds since 1970.
-    pub wall: u64,
-    /// Which boot of the machine the monotonic clock counts from.
-    pub boot: BootId,
-}
-
-/// One boot of the machine, `/proc/sys/kernel/random/boot_id`.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct BootId(pub [u8; 16]);
-
 /// The pools as one thread sees them. Every shard has such a gate of its own and goes through it
 /// with each step, at the cost of a lock that nobody else wants; a reload closes all of them, so
 /// that no step has one foot in the old pools.
@@ -80,9 +69,8 @@ pub struct Leases {
     /// One for each shard, then the committer's, then one for everybody else.
     gates: Box<[Gate]>,
     store: Arc<dyn LeaseStore>,
-    boot: BootId,
-    /// Seconds that the wall clock is ahead of the monotonic one.
-    wall_ahead: AtomicI64,
+    /// As it was read last.
+    clock: Mutex<Clock>,
     corrupt: AtomicU64,
     shards: usize,
 }
@@ -121,8 +109,7 @@ impl Leases {
                 .map(|_| CachePadded::new(Mutex::new(Arc::clone(&empty))))
                 .collect(),
             store,
-            boot: clock.boot,
-            wall_ahead: AtomicI64::new(ahead(&clock)),
+            clock: Mutex::new(clock),
             corrupt: AtomicU64::new(corrupt),
             shards,
         };
@@ -236,7 +223,7 @@ impl Leases {
     /// Ends what is over, at most `budget` addresses of each pool, and reads the clocks anew. To be
     /// called every second or so. How many addresses it looked at.
     pub fn sweep(&self, clock: &Clock, budget: usize) -> usize {
-        self.wall_ahead.store(ahead(clock), Relaxed);
+        *self.clock.lock() = *clock;
         let pools = self.gate(self.common_gate());
         let sweep = |pool: &pools::Pool| {
             let _only = pool.slow_path();
@@ -288,20 +275,13 @@ impl Leases {
     }
 
     fn clock(&self, now: Moment) -> Clock {
-        let seconds = i64::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(i64::MAX);
-        let wall = seconds.saturating_add(self.wall_ahead.load(Relaxed));
-        Clock { now, wall: u64::try_from(wall).unwrap_or(0), boot: self.boot }
+        self.clock.lock().at(now)
     }
 
     #[cfg(test)]
     fn pools(&self) -> Arc<PoolSet> {
         Arc::clone(&self.gate(self.common_gate()))
     }
-}
-
-fn ahead(clock: &Clock) -> i64 {
-    let monotonic = i64::try_from(clock.now.as_nanos() / 1_000_000_000).unwrap_or(i64::MAX);
-    i64::try_from(clock.wall).unwrap_or(i64::MAX).saturating_sub(monotonic)
 }
 
 /// The longest lease that the configuration gives, infinite ones counted as a day.

@@ -15,7 +15,6 @@
 //! a lease has left at most what it was given for, whatever that clock says.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 
@@ -185,28 +184,10 @@ fn after_reboot(monotonic: [Moment; 2], wall: [u64; 2], clock: &Clock) -> [Momen
     [clock.moment_at(wall[0]).min(clock.now), expires]
 }
 
-impl Clock {
-    /// The wall clock at a moment, in seconds since 1970, rounded up; `u64::MAX` is never.
-    pub(super) fn wall_at(&self, moment: Moment) -> u64 {
-        if moment == Moment::NEVER {
-            return u64::MAX;
-        }
-        let ahead = moment.since(self.now).as_nanos().div_ceil(1_000_000_000);
-        let behind = self.now.since(moment).as_secs();
-        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX);
-        self.wall.saturating_add(ahead).saturating_sub(behind)
-    }
-
-    /// The moment at which the wall clock shows `wall`; the origin for all that was before.
-    fn moment_at(&self, wall: u64) -> Moment {
-        let ahead = Duration::from_secs(wall.saturating_sub(self.wall));
-        let behind = Duration::from_secs(self.wall.saturating_sub(wall));
-        (self.now + ahead) - behind
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -149,7 +149,8 @@ impl ShardLeases {
     }
 
     /// Gives an address that the client holds (by an offer, or as a lease to renew) until
-    /// `expires`; [`Moment::NEVER`] is for ever.
+    /// `expires`; [`Moment::NEVER`] is for ever. The address stays the client's for as long as it
+    /// was promised before, except that an infinite lease may become a finite one.
     pub fn bind(
         &mut self,
         client: &Client<'_>,
