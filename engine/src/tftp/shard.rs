@@ -2,41 +2,33 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::RandomState;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bootstorm_net::{Datagram, SocketId, Target, Transmit, Waker};
-use bootstorm_protocols::tftp::{
-    Acked, Direction, ErrorCode, Mode, Packet, ParseError, Receiver, Request, Sender, negotiate,
-    write_error,
-};
+use bootstorm_net::{Datagram, SocketId, Transmit, Waker};
+use bootstorm_protocols::tftp::{Acked, ErrorCode, Packet, Receiver, Sender};
 use bootstorm_protocols::time::Moment;
 
-use crate::event::{BootEvent, Detail, FileName, Kind};
-use crate::leases::Hardware;
+use crate::event::{BootEvent, Kind};
 use crate::metrics::{Metrics, TftpMetrics};
 
-use super::frame::Shape;
 use super::images::Image;
-use super::loader::{Door, Job, Named, News};
-use super::map::Asker;
+use super::loader::{Door, News};
 use super::reason::Reason;
+use super::requests::send_error;
 use super::sending::{Outlet, Progress};
-use super::service::{MAX_UPLOAD, RETRY, TftpServer};
-use super::transfers::{Transfer, Transfers, Upload, Work, scope};
+use super::service::{RETRY, TftpServer};
+use super::transfers::{Transfers, Upload, Work};
 use super::upload::Incoming;
 
 /// Buckets of what is remembered of clients between their transfers; clients whose addresses hash alike share one.
-const BUCKETS: usize = 4096;
-/// Events that wait for [`TftpShard::take_events`]; more are lost.
-const MAX_EVENTS: usize = 4096;
+pub(super) const BUCKETS: usize = 4096;
 /// A request that is repeated while its transfer gets on was late on its way; after a silence of the client it means that it
 /// begins anew.
-const SILENCE: Duration = Duration::from_secs(2);
+pub(super) const SILENCE: Duration = Duration::from_secs(2);
 /// How soon a timer looks again at a transfer whose delay is this host's own.
 const OWN_DELAY: Duration = Duration::from_millis(50);
 
@@ -52,7 +44,7 @@ pub struct TftpPorts {
 
 /// What a socket is for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Role {
+pub(super) enum Role {
     Foreign,
     /// Index into the ports.
     Listen(usize),
@@ -61,26 +53,26 @@ enum Role {
 
 /// The transfers of one shard.
 pub struct TftpShard {
-    server: Arc<TftpServer>,
-    door: Arc<Door>,
+    pub(super) server: Arc<TftpServer>,
+    pub(super) door: Arc<Door>,
     metrics: Arc<Metrics>,
     shard: usize,
-    ports: Vec<TftpPorts>,
+    pub(super) ports: Vec<TftpPorts>,
     roles: Vec<Role>,
     /// The data socket that a client got last, as a count.
-    rotation: Box<[u8]>,
-    hasher: RandomState,
-    transfers: Transfers,
+    pub(super) rotation: Box<[u8]>,
+    pub(super) hasher: RandomState,
+    pub(super) transfers: Transfers,
     /// Who has just been served where: a last ACK that comes twice is no unknown transfer. Clients whose addresses hash alike
     /// push each other out.
-    served: Box<[Option<(SocketAddr, SocketId)>]>,
+    pub(super) served: Box<[Option<(SocketAddr, SocketId)>]>,
     timers: BinaryHeap<Reverse<(Moment, u64)>>,
     /// Transfers that wait for a chunk, and the list that is worked off meanwhile.
     starved: Vec<u64>,
     awake: Vec<u64>,
     /// Transfers that wait for room in the engine or the pool.
     refused: VecDeque<u64>,
-    events: Vec<BootEvent>,
+    pub(super) events: Vec<BootEvent>,
     tick: u64,
 }
 
@@ -237,152 +229,13 @@ impl TftpShard {
         self.roles.get(socket.index()).copied().unwrap_or(Role::Foreign)
     }
 
-    fn metrics(&self) -> &TftpMetrics {
+    pub(super) fn metrics(&self) -> &TftpMetrics {
         // Checked in `new`; blocks are never taken away.
         &self.metrics.shard(self.shard).expect("the shard has counters").tftp
     }
 
-    fn count(&self, reason: Reason) {
+    pub(super) fn count(&self, reason: Reason) {
         self.metrics().reasons.increment(reason.number());
-    }
-
-    fn malformed<T: Transmit>(
-        &mut self,
-        datagram: &Datagram<'_>,
-        role: Role,
-        error: Option<ParseError>,
-        tx: &mut T,
-    ) {
-        self.count(Reason::Malformed);
-        // An answer to what is no request could begin an exchange of errors.
-        let answerable = match error {
-            Some(ParseError::Unterminated | ParseError::NoFileName | ParseError::Mode) => error,
-            _ => None,
-        };
-        if let (Role::Listen(_), Some(error), false) = (role, answerable, is_group(datagram)) {
-            let text = error.to_string();
-            send_error(tx, datagram.socket, datagram, ErrorCode::IllegalOperation, &text);
-        }
-    }
-
-    fn request<T: Transmit>(
-        &mut self,
-        datagram: &Datagram<'_>,
-        ports: usize,
-        request: &Request<'_>,
-        writes: bool,
-        tx: &mut T,
-    ) {
-        self.metrics().requests.increment();
-        let digest = self.hasher.hash_one(datagram.payload);
-        if is_group(datagram) {
-            return self.count(Reason::Broadcast);
-        }
-        if let Some(number) = self.transfers.of_client(&datagram.source) {
-            let known = self.transfers.get(number).filter(|known| known.digest == digest);
-            if known.is_some_and(|known| !known.begun() || tx.now() < known.heard + SILENCE) {
-                return self.count(Reason::Repeated);
-            }
-            self.supersede(number, tx);
-        }
-        let Some(socket) = self.data_socket(ports, datagram.source.ip()) else {
-            return self.count(Reason::SocketClosed);
-        };
-        if let Err(reason) = self.begin(datagram, socket, request, writes, digest, tx.now()) {
-            self.count(reason);
-            let name = FileName::new(request.filename);
-            if let Some(code) = reason.code() {
-                self.metrics().refused.increment();
-                send_error(tx, socket, datagram, code, reason.text());
-                let summary = Summary { file: name, reason: reason.text(), ..Summary::default() };
-                self.push(datagram.source, datagram.ifindex, Kind::TransferFailed, summary);
-            }
-        }
-    }
-
-    /// Begins a transfer: its file is opened elsewhere.
-    fn begin(
-        &mut self,
-        datagram: &Datagram<'_>,
-        socket: SocketId,
-        request: &Request<'_>,
-        writes: bool,
-        digest: u64,
-        now: Moment,
-    ) -> Result<(), Reason> {
-        let service = self.server.service.load_full();
-        let client = datagram.source;
-        if writes && !service.upload {
-            return Err(Reason::UploadsOff);
-        }
-        if self.transfers.of_address(client.ip()) >= service.max_transfers_per_client {
-            return Err(Reason::ClientLimit);
-        }
-        let mtu = self.server.mtu(datagram.ifindex);
-        let limits = service.limits(mtu, client.is_ipv6(), writes);
-        // The size is put in when the file is open.
-        let size = (request.mode == Mode::Octet).then_some(0);
-        let direction = if writes { Direction::Write } else { Direction::Read { size } };
-        let negotiated =
-            negotiate(&request.options, &limits, direction).map_err(|_| Reason::BadOption)?;
-        if writes && negotiated.tsize.is_some_and(|size| size > MAX_UPLOAD) {
-            return Err(Reason::UploadTooLarge);
-        }
-        let headers = if client.is_ipv6() { 40 + 8 + 4 } else { 20 + 8 + 4 };
-        let shape = Shape {
-            blksize: negotiated.block_len(),
-            mode: request.mode,
-            rollover: negotiated.rollover(),
-        };
-        if self.server.active.fetch_add(1, Ordering::Relaxed) >= service.max_transfers {
-            self.server.active.fetch_sub(1, Ordering::Relaxed);
-            return Err(Reason::ServerLimit);
-        }
-        let number = self.transfers.insert(Transfer {
-            client,
-            local: datagram.destination,
-            ifindex: datagram.ifindex,
-            socket,
-            digest,
-            negotiated,
-            netascii: request.mode == Mode::Netascii,
-            started: now,
-            heard: now,
-            ended: None,
-            name: FileName::new(request.filename),
-            work: Work::Opening,
-            segmented: u32::from(shape.blksize) + headers <= mtu,
-            in_flight: 0,
-            timer: Moment::NEVER,
-            starved: false,
-            refused: false,
-            resent: 0,
-        });
-        let asker = Asker { address: client.ip(), writes };
-        let request = Named { service, name: request.filename.to_vec(), asker };
-        let (door, transfer) = (Arc::clone(&self.door), number);
-        let job = match writes {
-            true => Job::Create { door, transfer, request },
-            false => Job::Open { door, transfer, request, shape },
-        };
-        if self.server.loader.submit(job).is_err() {
-            self.remove(number);
-            return Err(Reason::Overloaded);
-        }
-        Ok(())
-    }
-
-    /// The next socket in turn for this client.
-    fn data_socket(&mut self, ports: usize, client: IpAddr) -> Option<SocketId> {
-        let sockets = &self.ports.get(ports)?.data;
-        let bucket = self.bucket(&client);
-        let turn = self.rotation.get_mut(bucket)?;
-        *turn = turn.wrapping_add(1);
-        sockets.get(usize::from(*turn).checked_rem(sockets.len())?).copied()
-    }
-
-    fn bucket(&self, client: &impl Hash) -> usize {
-        self.hasher.hash_one(client) as usize % BUCKETS
     }
 
     /// The transfer between a client and the socket its datagram came to.
@@ -506,7 +359,7 @@ impl TftpShard {
     }
 
     /// Queues what a transfer has to send, and sets its timer.
-    fn advance<T: Transmit>(&mut self, number: u64, tx: &mut T) {
+    pub(super) fn advance<T: Transmit>(&mut self, number: u64, tx: &mut T) {
         let Some(transfer) = self.transfers.get(number) else { return };
         // As in `metrics`, which would borrow all of self.
         let metrics = &self.metrics.shard(self.shard).expect("the shard has counters").tftp;
@@ -583,96 +436,6 @@ impl TftpShard {
             false => self.advance(number, tx),
         }
     }
-
-    /// The client has begun something else.
-    fn supersede<T: Transmit>(&mut self, number: u64, tx: &mut T) {
-        let Some(transfer) = self.transfers.get(number) else { return };
-        let (begun, complete) = match &transfer.work {
-            Work::Sending { sender, .. } => (transfer.begun(), sender.sent_last()),
-            Work::Receiving(upload) => (transfer.begun(), upload.stored),
-            Work::Opening => (false, false),
-        };
-        match (begun, complete) {
-            // Only its last ACK was lost.
-            (true, true) => self.finish(number, tx.now()),
-            (true, false) => self.fail(number, Reason::Superseded, tx),
-            (false, _) => self.fail(number, Reason::Probe, tx),
-        }
-    }
-
-    fn finish(&mut self, number: u64, now: Moment) {
-        self.metrics().finished.increment();
-        self.event(number, Kind::TransferFinished, "", now);
-        if let Some(transfer) = self.transfers.get(number) {
-            let served = (transfer.client, transfer.socket);
-            let bucket = self.bucket(&served.0);
-            self.served[bucket] = Some(served);
-        }
-        self.remove(number);
-    }
-
-    fn fail<T: Transmit>(&mut self, number: u64, reason: Reason, tx: &mut T) {
-        self.count(reason);
-        let Some(transfer) = self.transfers.get(number) else { return };
-        if let Some(code) = reason.code() {
-            let write = |slot: &mut [u8]| write_error(slot, code, reason.text()).unwrap_or(0);
-            let target = transfer.target();
-            // No room: the client finds out by its own timeout.
-            let _ = tx.send(transfer.socket, &target, write);
-        }
-        if reason != Reason::Probe {
-            let opening = matches!(transfer.work, Work::Opening);
-            let counter = if opening { &self.metrics().refused } else { &self.metrics().failed };
-            counter.increment();
-            self.event(number, Kind::TransferFailed, reason.text(), tx.now());
-        }
-        self.remove(number);
-    }
-
-    fn remove(&mut self, number: u64) {
-        let Some(transfer) = self.transfers.remove(number) else { return };
-        self.server.active.fetch_sub(1, Ordering::Relaxed);
-        if let Work::Receiving(upload) = transfer.work {
-            self.discard(upload.file);
-        }
-    }
-
-    /// Tells the log of a transfer.
-    fn event(&mut self, number: u64, kind: Kind, reason: &'static str, now: Moment) {
-        let Some(transfer) = self.transfers.get(number) else { return };
-        let summary = Summary {
-            file: transfer.name,
-            bytes: match kind {
-                Kind::TransferStarted => transfer.negotiated.tsize.unwrap_or(0),
-                _ => transfer.bytes(),
-            },
-            took: transfer.ended.unwrap_or(now).since(transfer.started),
-            blksize: transfer.negotiated.block_len(),
-            windowsize: transfer.negotiated.window_len(),
-            retransmits: transfer.resent,
-            reason,
-        };
-        let (client, ifindex) = (transfer.client, transfer.ifindex);
-        self.push(client, ifindex, kind, summary);
-    }
-
-    fn push(&mut self, client: SocketAddr, ifindex: u32, kind: Kind, summary: Summary) {
-        if self.events.len() >= MAX_EVENTS {
-            return;
-        }
-        let address = match client.ip() {
-            IpAddr::V4(address) => address,
-            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-        };
-        let event = BootEvent::new(kind, Hardware::default(), address);
-        self.events.push(BootEvent { ifindex, detail: summary.detail(), ..event });
-    }
-
-    /// Lets go of an upload's file where that may take long.
-    fn discard(&self, file: Arc<Incoming>) {
-        // When the pool is busy the file is let go here: once, and rarely.
-        let _ = self.server.loader.submit(Job::Discard { file });
-    }
 }
 
 impl Drop for TftpShard {
@@ -681,44 +444,4 @@ impl Drop for TftpShard {
             self.remove(number);
         }
     }
-}
-
-/// What the log is told of a transfer.
-#[derive(Copy, Clone, Debug, Default)]
-struct Summary {
-    file: FileName,
-    bytes: u64,
-    took: Duration,
-    blksize: u16,
-    windowsize: u16,
-    retransmits: u32,
-    reason: &'static str,
-}
-
-impl Summary {
-    fn detail(self) -> Detail {
-        let Self { file, bytes, took, blksize, windowsize, retransmits, reason } = self;
-        Detail::Transfer { file, bytes, took, blksize, windowsize, retransmits, reason }
-    }
-}
-
-/// Sent to many: 255.255.255.255 or a multicast group.
-fn is_group(datagram: &Datagram<'_>) -> bool {
-    datagram.destination.is_some_and(|destination| {
-        destination.is_multicast() || destination == IpAddr::V4(Ipv4Addr::BROADCAST)
-    })
-}
-
-fn send_error<T: Transmit>(
-    tx: &mut T,
-    socket: SocketId,
-    datagram: &Datagram<'_>,
-    code: ErrorCode,
-    text: &str,
-) {
-    let to = datagram.source;
-    let target =
-        Target::Udp { to, from: datagram.destination, ifindex: scope(&to, datagram.ifindex) };
-    // No room: the client finds out by its own timeout.
-    let _ = tx.send(socket, &target, |slot| write_error(slot, code, text).unwrap_or(0));
 }

@@ -1,0 +1,156 @@
+//! Images: framed once, within the budget, one version each.
+
+use super::*;
+use bootstorm_protocols::tftp::Rollover;
+use std::io::Write;
+use std::path::Path;
+
+const SHAPE: Shape = Shape { blksize: 1024, mode: Mode::Octet, rollover: Rollover::ToZero };
+
+fn open(images: &Images, path: &Path, shape: Shape) -> Arc<Image> {
+    let file = File::open(path).unwrap();
+    let stat = fstat(&file).unwrap();
+    images.image(file, &stat, shape)
+}
+
+fn written(len: usize) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let bytes: Vec<u8> = (0..len).map(|at| (at / 1024) as u8).collect();
+    std::fs::write(&path, bytes).unwrap();
+    (dir, path)
+}
+
+fn load(images: &Images, image: &Arc<Image>, index: usize) {
+    if image.ask(index, None) {
+        images.load(image, index);
+    }
+}
+
+/// The data of one block.
+fn block(image: &Image, images: &Images, number: u64) -> Option<Vec<u8>> {
+    match image.window(number, 1, images.tick()) {
+        Window::Found { bytes, blocks } => {
+            assert_eq!(blocks, 1);
+            assert_eq!(bytes[..4], [0, 3, (number >> 8) as u8, number as u8]);
+            Some(bytes[4..].to_vec())
+        }
+        Window::Missing(_) => None,
+    }
+}
+
+#[test]
+fn one_file_is_framed_once_for_a_shape() {
+    let (_dir, path) = written(5000);
+    let images = Images::new(1 << 30);
+    let image = open(&images, &path, SHAPE);
+    assert!(Arc::ptr_eq(&image, &open(&images, &path, SHAPE)));
+    let other = Shape { blksize: 512, ..SHAPE };
+    assert!(!Arc::ptr_eq(&image, &open(&images, &path, other)));
+    assert!(image.ask(0, None), "the first loads");
+    assert!(!image.ask(0, None), "the second waits");
+    images.load(&image, 0);
+    assert!(!image.ask(0, None), "the third finds it");
+    assert_eq!((image.last(), image.size()), (Some(5), Some(5000)));
+    assert_eq!(images.resident(), 5000 + 5 * 4);
+}
+
+#[test]
+fn a_window_is_one_range_with_the_short_block_last() {
+    let (_dir, path) = written(5000);
+    let images = Images::new(1 << 30);
+    let image = open(&images, &path, SHAPE);
+    assert!(matches!(image.window(1, 64, 0), Window::Missing(0)));
+    load(&images, &image, 0);
+    let Window::Found { bytes, blocks } = image.window(3, 64, 0) else { panic!() };
+    assert_eq!(blocks, 3);
+    assert_eq!(bytes.len(), 2 * 1028 + 4 + 5000 - 4096);
+    let Window::Found { bytes, blocks } = image.window(3, 2, 0) else { panic!() };
+    assert_eq!((blocks, bytes.len()), (2, 2 * 1028));
+    // Nothing lies behind the end.
+    assert!(matches!(image.window(6, 1, 0), Window::Missing(0)));
+}
+
+#[test]
+fn the_budget_holds_and_the_longest_unused_goes_first() {
+    let (_dir, path) = written(5 << 20);
+    let images = Images::new(2 << 20);
+    let image = open(&images, &path, SHAPE);
+    let chunk = SHAPE.chunk_blocks();
+    load(&images, &image, 0);
+    load(&images, &image, 1);
+    assert!(block(&image, &images, 1).is_some(), "used again: chunk 1 is the older now");
+    load(&images, &image, 2);
+    assert!(images.resident() <= 2 << 20);
+    assert!(block(&image, &images, 1).is_some());
+    assert!(block(&image, &images, chunk + 1).is_none());
+    // It comes back when it is asked for.
+    load(&images, &image, 1);
+    assert_eq!(block(&image, &images, chunk + 1), Some(vec![chunk as u8; 1024]));
+    assert_eq!(image.lacks_next(1), None, "chunk 1 is there");
+    assert_eq!(image.lacks_next(chunk * 2 + 1), Some(3));
+    assert_eq!(image.lacks_next(image.last().unwrap()), None);
+}
+
+#[test]
+fn a_file_that_changes_gives_no_mixture() {
+    let (_dir, path) = written(3 << 20);
+    let images = Images::new(1 << 30);
+    let image = open(&images, &path, SHAPE);
+    load(&images, &image, 0);
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(b"more").unwrap();
+    load(&images, &image, 1);
+    assert_eq!(image.failure(), Some(Failure::Changed));
+    assert!(block(&image, &images, 1).is_some(), "what was read before is one version");
+    assert!(matches!(image.window(SHAPE.chunk_blocks() + 1, 1, 0), Window::Missing(1)));
+    let new = open(&images, &path, SHAPE);
+    assert!(!Arc::ptr_eq(&image, &new));
+    assert_eq!(new.failure(), None);
+    assert_eq!(images.resident(), 0, "the old image is counted no more");
+}
+
+#[test]
+fn a_file_that_is_replaced_stays_what_it_was_for_those_who_have_it() {
+    let (dir, path) = written(3 << 20);
+    let images = Images::new(1 << 30);
+    let image = open(&images, &path, SHAPE);
+    let new = dir.path().join("new");
+    std::fs::write(&new, "new").unwrap();
+    std::fs::rename(&new, &path).unwrap();
+    load(&images, &image, 1);
+    assert_eq!(image.failure(), None);
+    assert!(block(&image, &images, SHAPE.chunk_blocks() + 1).is_some());
+    assert_eq!(open(&images, &path, SHAPE).size(), Some(3));
+}
+
+#[test]
+fn idle_images_are_closed_before_descriptors_run_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = Images::new(1 << 30);
+    let path = |at: usize| dir.path().join(at.to_string());
+    std::fs::write(path(0), "in use").unwrap();
+    let used = open(&images, &path(0), SHAPE);
+    for at in 1..MAX_IMAGES + 50 {
+        std::fs::write(path(at), at.to_string()).unwrap();
+        let image = open(&images, &path(at), SHAPE);
+        load(&images, &image, 0);
+    }
+    assert_eq!(images.cache.lock().images.len(), MAX_IMAGES);
+    assert!(Arc::ptr_eq(&used, &open(&images, &path(0), SHAPE)));
+}
+
+#[test]
+fn netascii_learns_its_length_as_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("text");
+    std::fs::write(&path, "line\n".repeat(400_000)).unwrap();
+    let images = Images::new(1 << 30);
+    let image = open(&images, &path, Shape { mode: Mode::Netascii, ..SHAPE });
+    assert_eq!((image.size(), image.last()), (None, None));
+    load(&images, &image, 0);
+    load(&images, &image, 1);
+    assert_eq!(image.last(), None);
+    load(&images, &image, 2);
+    assert_eq!(image.last(), Some(400_000 * 6 / 1024 + 1));
+}

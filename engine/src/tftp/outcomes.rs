@@ -1,0 +1,117 @@
+//! How transfers end, and what the log and the counters hear of it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bootstorm_net::Transmit;
+use bootstorm_protocols::tftp::write_error;
+use bootstorm_protocols::time::Moment;
+
+use crate::event::{BootEvent, Detail, FileName, Kind};
+use crate::leases::Hardware;
+
+use super::loader::Job;
+use super::reason::Reason;
+use super::shard::TftpShard;
+use super::transfers::Work;
+use super::upload::Incoming;
+
+/// Events that wait for [`TftpShard::take_events`]; more are lost.
+const MAX_EVENTS: usize = 4096;
+
+impl TftpShard {
+    pub(super) fn finish(&mut self, number: u64, now: Moment) {
+        self.metrics().finished.increment();
+        self.event(number, Kind::TransferFinished, "", now);
+        if let Some(transfer) = self.transfers.get(number) {
+            let served = (transfer.client, transfer.socket);
+            let bucket = self.bucket(&served.0);
+            self.served[bucket] = Some(served);
+        }
+        self.remove(number);
+    }
+
+    pub(super) fn fail<T: Transmit>(&mut self, number: u64, reason: Reason, tx: &mut T) {
+        self.count(reason);
+        let Some(transfer) = self.transfers.get(number) else { return };
+        if let Some(code) = reason.code() {
+            let write = |slot: &mut [u8]| write_error(slot, code, reason.text()).unwrap_or(0);
+            let target = transfer.target();
+            // No room: the client finds out by its own timeout.
+            let _ = tx.send(transfer.socket, &target, write);
+        }
+        if reason != Reason::Probe {
+            let opening = matches!(transfer.work, Work::Opening);
+            let counter = if opening { &self.metrics().refused } else { &self.metrics().failed };
+            counter.increment();
+            self.event(number, Kind::TransferFailed, reason.text(), tx.now());
+        }
+        self.remove(number);
+    }
+
+    pub(super) fn remove(&mut self, number: u64) {
+        let Some(transfer) = self.transfers.remove(number) else { return };
+        self.server.active.fetch_sub(1, Ordering::Relaxed);
+        if let Work::Receiving(upload) = transfer.work {
+            self.discard(upload.file);
+        }
+    }
+
+    /// Tells the log of a transfer.
+    pub(super) fn event(&mut self, number: u64, kind: Kind, reason: &'static str, now: Moment) {
+        let Some(transfer) = self.transfers.get(number) else { return };
+        let summary = Summary {
+            file: transfer.name,
+            bytes: match kind {
+                Kind::TransferStarted => transfer.negotiated.tsize.unwrap_or(0),
+                _ => transfer.bytes(),
+            },
+            took: transfer.ended.unwrap_or(now).since(transfer.started),
+            blksize: transfer.negotiated.block_len(),
+            windowsize: transfer.negotiated.window_len(),
+            retransmits: transfer.resent,
+            reason,
+        };
+        let (client, ifindex) = (transfer.client, transfer.ifindex);
+        self.push(client, ifindex, kind, summary);
+    }
+
+    pub(super) fn push(&mut self, client: SocketAddr, ifindex: u32, kind: Kind, summary: Summary) {
+        if self.events.len() >= MAX_EVENTS {
+            return;
+        }
+        let address = match client.ip() {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+        };
+        let event = BootEvent::new(kind, Hardware::default(), address);
+        self.events.push(BootEvent { ifindex, detail: summary.detail(), ..event });
+    }
+
+    /// Lets go of an upload's file where that may take long.
+    pub(super) fn discard(&self, file: Arc<Incoming>) {
+        // When the pool is busy the file is let go here: once, and rarely.
+        let _ = self.server.loader.submit(Job::Discard { file });
+    }
+}
+
+/// What the log is told of a transfer.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Summary {
+    pub(super) file: FileName,
+    pub(super) bytes: u64,
+    pub(super) took: Duration,
+    pub(super) blksize: u16,
+    pub(super) windowsize: u16,
+    pub(super) retransmits: u32,
+    pub(super) reason: &'static str,
+}
+
+impl Summary {
+    fn detail(self) -> Detail {
+        let Self { file, bytes, took, blksize, windowsize, retransmits, reason } = self;
+        Detail::Transfer { file, bytes, took, blksize, windowsize, retransmits, reason }
+    }
+}

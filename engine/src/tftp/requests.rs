@@ -1,0 +1,201 @@
+//! Requests: what is refused at once, and what begins.
+
+use std::hash::{BuildHasher, Hash};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bootstorm_net::{Datagram, SocketId, Target, Transmit};
+use bootstorm_protocols::tftp::{
+    Direction, ErrorCode, Mode, ParseError, Request, negotiate, write_error,
+};
+use bootstorm_protocols::time::Moment;
+
+use crate::event::{FileName, Kind};
+
+use super::frame::Shape;
+use super::loader::{Job, Named};
+use super::map::Asker;
+use super::outcomes::Summary;
+use super::reason::Reason;
+use super::service::MAX_UPLOAD;
+use super::shard::{BUCKETS, Role, SILENCE, TftpShard};
+use super::transfers::{Transfer, Work, scope};
+
+impl TftpShard {
+    pub(super) fn malformed<T: Transmit>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        role: Role,
+        error: Option<ParseError>,
+        tx: &mut T,
+    ) {
+        self.count(Reason::Malformed);
+        // An answer to what is no request could begin an exchange of errors.
+        let answerable = match error {
+            Some(ParseError::Unterminated | ParseError::NoFileName | ParseError::Mode) => error,
+            _ => None,
+        };
+        if let (Role::Listen(_), Some(error), false) = (role, answerable, is_group(datagram)) {
+            let text = error.to_string();
+            send_error(tx, datagram.socket, datagram, ErrorCode::IllegalOperation, &text);
+        }
+    }
+
+    pub(super) fn request<T: Transmit>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        ports: usize,
+        request: &Request<'_>,
+        writes: bool,
+        tx: &mut T,
+    ) {
+        self.metrics().requests.increment();
+        let digest = self.hasher.hash_one(datagram.payload);
+        if is_group(datagram) {
+            return self.count(Reason::Broadcast);
+        }
+        if let Some(number) = self.transfers.of_client(&datagram.source) {
+            let known = self.transfers.get(number).filter(|known| known.digest == digest);
+            if known.is_some_and(|known| !known.begun() || tx.now() < known.heard + SILENCE) {
+                return self.count(Reason::Repeated);
+            }
+            self.supersede(number, tx);
+        }
+        let Some(socket) = self.data_socket(ports, datagram.source.ip()) else {
+            return self.count(Reason::SocketClosed);
+        };
+        if let Err(reason) = self.begin(datagram, socket, request, writes, digest, tx.now()) {
+            self.count(reason);
+            let name = FileName::new(request.filename);
+            if let Some(code) = reason.code() {
+                self.metrics().refused.increment();
+                send_error(tx, socket, datagram, code, reason.text());
+                let summary = Summary { file: name, reason: reason.text(), ..Summary::default() };
+                self.push(datagram.source, datagram.ifindex, Kind::TransferFailed, summary);
+            }
+        }
+    }
+
+    /// Begins a transfer: its file is opened elsewhere.
+    fn begin(
+        &mut self,
+        datagram: &Datagram<'_>,
+        socket: SocketId,
+        request: &Request<'_>,
+        writes: bool,
+        digest: u64,
+        now: Moment,
+    ) -> Result<(), Reason> {
+        let service = self.server.service.load_full();
+        let client = datagram.source;
+        if writes && !service.upload {
+            return Err(Reason::UploadsOff);
+        }
+        if self.transfers.of_address(client.ip()) >= service.max_transfers_per_client {
+            return Err(Reason::ClientLimit);
+        }
+        let mtu = self.server.mtu(datagram.ifindex);
+        let limits = service.limits(mtu, client.is_ipv6(), writes);
+        // The size is put in when the file is open.
+        let size = (request.mode == Mode::Octet).then_some(0);
+        let direction = if writes { Direction::Write } else { Direction::Read { size } };
+        let negotiated =
+            negotiate(&request.options, &limits, direction).map_err(|_| Reason::BadOption)?;
+        if writes && negotiated.tsize.is_some_and(|size| size > MAX_UPLOAD) {
+            return Err(Reason::UploadTooLarge);
+        }
+        let headers = if client.is_ipv6() { 40 + 8 + 4 } else { 20 + 8 + 4 };
+        let shape = Shape {
+            blksize: negotiated.block_len(),
+            mode: request.mode,
+            rollover: negotiated.rollover(),
+        };
+        if self.server.active.fetch_add(1, Ordering::Relaxed) >= service.max_transfers {
+            self.server.active.fetch_sub(1, Ordering::Relaxed);
+            return Err(Reason::ServerLimit);
+        }
+        let number = self.transfers.insert(Transfer {
+            client,
+            local: datagram.destination,
+            ifindex: datagram.ifindex,
+            socket,
+            digest,
+            negotiated,
+            netascii: request.mode == Mode::Netascii,
+            started: now,
+            heard: now,
+            ended: None,
+            name: FileName::new(request.filename),
+            work: Work::Opening,
+            segmented: u32::from(shape.blksize) + headers <= mtu,
+            in_flight: 0,
+            timer: Moment::NEVER,
+            starved: false,
+            refused: false,
+            resent: 0,
+        });
+        let asker = Asker { address: client.ip(), writes };
+        let request = Named { service, name: request.filename.to_vec(), asker };
+        let (door, transfer) = (Arc::clone(&self.door), number);
+        let job = match writes {
+            true => Job::Create { door, transfer, request },
+            false => Job::Open { door, transfer, request, shape },
+        };
+        if self.server.loader.submit(job).is_err() {
+            self.remove(number);
+            return Err(Reason::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// The next socket in turn for this client.
+    fn data_socket(&mut self, ports: usize, client: IpAddr) -> Option<SocketId> {
+        let sockets = &self.ports.get(ports)?.data;
+        let bucket = self.bucket(&client);
+        let turn = self.rotation.get_mut(bucket)?;
+        *turn = turn.wrapping_add(1);
+        sockets.get(usize::from(*turn).checked_rem(sockets.len())?).copied()
+    }
+
+    pub(super) fn bucket(&self, client: &impl Hash) -> usize {
+        self.hasher.hash_one(client) as usize % BUCKETS
+    }
+
+    /// The client has begun something else.
+    fn supersede<T: Transmit>(&mut self, number: u64, tx: &mut T) {
+        let Some(transfer) = self.transfers.get(number) else { return };
+        let (begun, complete) = match &transfer.work {
+            Work::Sending { sender, .. } => (transfer.begun(), sender.sent_last()),
+            Work::Receiving(upload) => (transfer.begun(), upload.stored),
+            Work::Opening => (false, false),
+        };
+        match (begun, complete) {
+            // Only its last ACK was lost.
+            (true, true) => self.finish(number, tx.now()),
+            (true, false) => self.fail(number, Reason::Superseded, tx),
+            (false, _) => self.fail(number, Reason::Probe, tx),
+        }
+    }
+}
+
+/// Sent to many: 255.255.255.255 or a multicast group.
+fn is_group(datagram: &Datagram<'_>) -> bool {
+    datagram.destination.is_some_and(|destination| {
+        destination.is_multicast() || destination == IpAddr::V4(Ipv4Addr::BROADCAST)
+    })
+}
+
+pub(super) fn send_error<T: Transmit>(
+    tx: &mut T,
+    socket: SocketId,
+    datagram: &Datagram<'_>,
+    code: ErrorCode,
+    text: &str,
+) {
+    let to = datagram.source;
+    let target =
+        Target::Udp { to, from: datagram.destination, ifindex: scope(&to, datagram.ifindex) };
+    // No room: the client finds out by its own timeout.
+    let _ = tx.send(socket, &target, |slot| write_error(slot, code, text).unwrap_or(0));
+}
