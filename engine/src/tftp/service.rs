@@ -21,6 +21,8 @@ use super::paths::Root;
 const THREADS: usize = 4;
 /// A path whose MTU is unknown is an Ethernet.
 const DEFAULT_MTU: u32 = 1500;
+/// Bytes of chunks at least, whatever is configured: each transfer needs its own to stay while it is sent.
+const MIN_BUDGET: u64 = 4 << 20;
 /// Bytes of an upload at most: a crash dump of a large machine fits, a full disk takes longer.
 pub(super) const MAX_UPLOAD: u64 = 64 << 30;
 /// Bytes of an upload's block at most: with its header it fits a receive buffer.
@@ -127,7 +129,7 @@ impl TftpServer {
         threads: usize,
     ) -> Result<Arc<Self>, TftpError> {
         let service = ArcSwap::from_pointee(Service::new(config)?);
-        let images = Arc::new(Images::new(config.image_budget));
+        let images = Arc::new(Images::new(config.image_budget.max(MIN_BUDGET)));
         let loader = Loader::new(threads, Arc::clone(&images)).map_err(TftpError::Threads)?;
         Ok(Arc::new(Self {
             service,
@@ -144,7 +146,7 @@ impl TftpServer {
     /// [`TftpError`]; the old configuration stays.
     pub fn reconfigure(&self, config: &config::Tftp) -> Result<(), TftpError> {
         self.service.store(Arc::new(Service::new(config)?));
-        self.images.set_budget(config.image_budget);
+        self.images.set_budget(config.image_budget.max(MIN_BUDGET));
         Ok(())
     }
 

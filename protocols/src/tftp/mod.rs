@@ -22,8 +22,8 @@ pub use negotiate::{
     blksize_for_mtu, negotiate,
 };
 pub use packet::{
-    ACK_LEN, DATA_HEADER_LEN, ErrorCode, Mode, NoRoom, OptionWriter, Options, Packet, ParseError,
-    Request, ack, data_header, write_error, write_request,
+    ACK_LEN, DATA_HEADER_LEN, ErrorCode, Mode, OptionWriter, Options, Packet, ParseError, Request,
+    ack, data_header, write_error, write_request,
 };
 pub use receiver::{Arrived, Receiver, ReceiverSend};
 pub use rtt::{GaveUp, Patience};

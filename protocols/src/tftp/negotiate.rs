@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::wire::Full;
+
 use super::block::Rollover;
-use super::packet::{NoRoom, OptionWriter, Options};
+use super::packet::{OptionWriter, Options};
 
 /// Bytes of a block without the blksize option (RFC 1350).
 pub const DEFAULT_BLKSIZE: u16 = 512;
@@ -103,8 +105,8 @@ impl Negotiated {
     /// Writes the whole OACK and returns its length.
     ///
     /// # Errors
-    /// [`NoRoom`] when the buffer is too small; 128 bytes always hold it.
-    pub fn write_option_ack(&self, buf: &mut [u8]) -> Result<usize, NoRoom> {
+    /// [`Full`] when the buffer is too small; 128 bytes always hold it.
+    pub fn write_option_ack(&self, buf: &mut [u8]) -> Result<usize, Full> {
         let mut writer = OptionWriter::option_ack(buf)?;
         self.write_options(&mut writer)?;
         Ok(writer.finish())
@@ -113,8 +115,8 @@ impl Negotiated {
     /// Writes the options that are set: for an OACK what was granted, for a request what is asked.
     ///
     /// # Errors
-    /// [`NoRoom`] when the buffer is too small.
-    pub fn write_options(&self, writer: &mut OptionWriter<'_>) -> Result<(), NoRoom> {
+    /// [`Full`] when the buffer is too small.
+    pub fn write_options(&self, writer: &mut OptionWriter<'_>) -> Result<(), Full> {
         let rollover = self.rollover.map(|rollover| match rollover {
             Rollover::ToZero => 0,
             Rollover::ToOne => 1,

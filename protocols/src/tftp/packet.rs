@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::wire::{Full, Reader, Truncated, Writer};
+
 use super::block::Rollover;
 
 /// Bytes before the data of a DATA packet: opcode and block number.
@@ -163,28 +165,29 @@ impl<'a> Packet<'a> {
     /// [`ParseError`] names what is wrong; no input panics. Bytes behind an ACK are ignored, for
     /// some firmware pads it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let (opcode, rest) = split_u16(bytes)?;
-        match opcode {
-            RRQ => Request::parse(rest).map(Packet::Read),
-            WRQ => Request::parse(rest).map(Packet::Write),
-            DATA => split_u16(rest).map(|(block, data)| Packet::Data { block, data }),
-            ACK => split_u16(rest).map(|(block, _)| Packet::Ack { block }),
+        let mut reader = Reader::new(bytes);
+        match reader.u16()? {
+            RRQ => Request::parse(reader).map(Packet::Read),
+            WRQ => Request::parse(reader).map(Packet::Write),
+            DATA => Ok(Packet::Data { block: reader.u16()?, data: reader.rest() }),
+            ACK => Ok(Packet::Ack { block: reader.u16()? }),
             ERROR => {
-                let (code, text) = split_u16(rest)?;
+                let code = reader.u16()?.into();
+                let all = reader.rest();
                 // A message that lacks its NUL is still a message.
-                let message = split_nul(text).map_or(text, |(message, _)| message);
-                Ok(Packet::Error { code: code.into(), message })
+                let message = text(&mut reader).unwrap_or(all);
+                Ok(Packet::Error { code, message })
             }
-            OACK => Options::parse(rest).map(Packet::OptionAck),
+            OACK => Options::parse(reader.rest()).map(Packet::OptionAck),
             other => Err(ParseError::Opcode(other)),
         }
     }
 }
 
 impl<'a> Request<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let (filename, rest) = split_nul(bytes).ok_or(ParseError::Unterminated)?;
-        let (mode, rest) = split_nul(rest).ok_or(ParseError::Unterminated)?;
+    fn parse(mut reader: Reader<'a>) -> Result<Self, ParseError> {
+        let filename = text(&mut reader).ok_or(ParseError::Unterminated)?;
+        let mode = text(&mut reader).ok_or(ParseError::Unterminated)?;
         if filename.is_empty() {
             return Err(ParseError::NoFileName);
         }
@@ -192,7 +195,7 @@ impl<'a> Request<'a> {
             .into_iter()
             .find(|known| known.name().as_bytes().eq_ignore_ascii_case(mode))
             .ok_or(ParseError::Mode)?;
-        Ok(Self { filename, mode, options: Options::parse(rest)? })
+        Ok(Self { filename, mode, options: Options::parse(reader.rest())? })
     }
 }
 
@@ -214,14 +217,9 @@ impl<'a> Options<'a> {
     /// Names and values in their order. Pairs with an empty half, which are padding, and a last
     /// name without a value are left out.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        let mut rest = self.bytes;
-        std::iter::from_fn(move || {
-            let (name, after_name) = split_nul(rest)?;
-            let (value, after_value) = split_nul(after_name)?;
-            rest = after_value;
-            Some((name, value))
-        })
-        .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+        let mut reader = Reader::new(self.bytes);
+        std::iter::from_fn(move || Some((text(&mut reader)?, text(&mut reader)?)))
+            .filter(|(name, value)| !name.is_empty() && !value.is_empty())
     }
 
     /// The value of the option `name`, whose case does not matter. RFC 2347 allows an option
@@ -238,16 +236,17 @@ impl<'a> Options<'a> {
     }
 }
 
-fn split_u16(bytes: &[u8]) -> Result<(u16, &[u8]), ParseError> {
-    let (head, rest) = bytes.split_first_chunk().ok_or(ParseError::Short)?;
-    Ok((u16::from_be_bytes(*head), rest))
+/// The text up to the next NUL, which is read too.
+fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let len = reader.rest().iter().position(|&byte| byte == 0)?;
+    let text = reader.bytes(len).ok()?;
+    reader.u8().ok().map(|_| text)
 }
 
-/// What stands before the first NUL, and what stands behind it.
-fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|&byte| byte == 0)?;
-    let (text, rest) = bytes.split_at(end);
-    Some((text, rest.get(1..)?))
+impl From<Truncated> for ParseError {
+    fn from(_: Truncated) -> Self {
+        Self::Short
+    }
 }
 
 /// The four bytes before the data of the absolute block `block`.
@@ -265,67 +264,62 @@ fn two(first: u16, second: u16) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// The buffer is too small for the packet.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Error)]
-#[error("no room for the packet")]
-pub struct NoRoom;
-
 /// Writes a whole ERROR and returns its length. The message is cut where the buffer ends.
 ///
 /// # Errors
-/// [`NoRoom`] when not even an empty message fits (5 bytes).
-pub fn write_error(buf: &mut [u8], code: ErrorCode, message: &str) -> Result<usize, NoRoom> {
-    let room = buf.len().checked_sub(DATA_HEADER_LEN + 1).ok_or(NoRoom)?;
-    let text = message.as_bytes();
-    // A NUL inside would end the message early; everything behind it would be lost anyway.
-    let text = split_nul(text).map_or(text, |(head, _)| head);
-    let text = text.get(..room).unwrap_or(text);
-    let mut out = Out::new(buf);
-    out.put(&two(ERROR, code.code()))?;
-    out.text(text)?;
-    Ok(out.len)
+/// [`Full`] when not even an empty message fits (5 bytes).
+pub fn write_error(buf: &mut [u8], code: ErrorCode, message: &str) -> Result<usize, Full> {
+    let mut out = Writer::new(buf);
+    out.u16(ERROR)?;
+    out.u16(code.code())?;
+    let all = message.as_bytes();
+    // A NUL inside would end the message early.
+    let text = text(&mut Reader::new(all)).unwrap_or(all);
+    let room = out.room().saturating_sub(1);
+    write_text(&mut out, text.get(..room).unwrap_or(text))?;
+    Ok(out.position())
 }
 
 /// Starts RRQ (or WRQ) in `buf`; add options with the writer.
 ///
 /// # Errors
-/// [`NoRoom`] when the buffer is too small for name and mode.
+/// [`Full`] when the buffer is too small for name and mode.
 pub fn write_request<'b>(
     buf: &'b mut [u8],
     write: bool,
     filename: &[u8],
     mode: Mode,
-) -> Result<OptionWriter<'b>, NoRoom> {
-    let mut out = Out::new(buf);
-    out.put(&if write { WRQ } else { RRQ }.to_be_bytes())?;
-    out.text(filename)?;
-    out.text(mode.name().as_bytes())?;
+) -> Result<OptionWriter<'b>, Full> {
+    let mut out = Writer::new(buf);
+    out.u16(if write { WRQ } else { RRQ })?;
+    write_text(&mut out, filename)?;
+    write_text(&mut out, mode.name().as_bytes())?;
     Ok(OptionWriter { out })
 }
 
 /// Appends options to a request or an OACK.
 #[derive(Debug)]
 pub struct OptionWriter<'b> {
-    out: Out<'b>,
+    out: Writer<'b>,
 }
 
 impl<'b> OptionWriter<'b> {
     /// Starts an OACK in `buf`.
     ///
     /// # Errors
-    /// [`NoRoom`] when the buffer holds less than 2 bytes.
-    pub fn option_ack(buf: &'b mut [u8]) -> Result<Self, NoRoom> {
-        let mut out = Out::new(buf);
-        out.put(&OACK.to_be_bytes())?;
+    /// [`Full`] when the buffer holds less than 2 bytes.
+    pub fn option_ack(buf: &'b mut [u8]) -> Result<Self, Full> {
+        let mut out = Writer::new(buf);
+        out.u16(OACK)?;
         Ok(Self { out })
     }
 
     /// Adds one option with a decimal value.
     ///
     /// # Errors
-    /// [`NoRoom`] when it does not fit.
-    pub fn number(&mut self, name: &str, value: u64) -> Result<&mut Self, NoRoom> {
-        self.out.text(name.as_bytes())?;
+    /// [`Full`] when it does not fit.
+    pub fn number(&mut self, name: &str, value: u64) -> Result<&mut Self, Full> {
+        write_text(&mut self.out, name.as_bytes())?;
         // A u64 has at most 20 decimal digits.
         let mut digits = [0u8; 20];
         let (mut at, mut left) = (digits.len(), value);
@@ -338,38 +332,19 @@ impl<'b> OptionWriter<'b> {
                 break;
             }
         }
-        self.out.text(digits.get(at..).unwrap_or_default())?;
+        write_text(&mut self.out, digits.get(at..).unwrap_or_default())?;
         Ok(self)
     }
 
     /// The packet's length.
     pub fn finish(self) -> usize {
-        self.out.len
+        self.out.position()
     }
 }
 
-#[derive(Debug)]
-struct Out<'b> {
-    buf: &'b mut [u8],
-    len: usize,
-}
-
-impl<'b> Out<'b> {
-    fn new(buf: &'b mut [u8]) -> Self {
-        Self { buf, len: 0 }
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), NoRoom> {
-        let end = self.len.checked_add(bytes.len()).ok_or(NoRoom)?;
-        self.buf.get_mut(self.len..end).ok_or(NoRoom)?.copy_from_slice(bytes);
-        self.len = end;
-        Ok(())
-    }
-
-    fn text(&mut self, text: &[u8]) -> Result<(), NoRoom> {
-        self.put(text)?;
-        self.put(&[0])
-    }
+fn write_text(out: &mut Writer<'_>, text: &[u8]) -> Result<(), Full> {
+    out.bytes(text)?;
+    out.u8(0)
 }
 
 #[cfg(test)]
@@ -455,7 +430,7 @@ mod tests {
 
         let len = write_error(&mut buf[..12], ErrorCode::FileNotFound, "a long message").unwrap();
         assert_eq!(&buf[..len], b"\0\x05\0\x01a long \0");
-        assert_eq!(write_error(&mut buf[..4], ErrorCode::FileNotFound, ""), Err(NoRoom));
+        assert!(write_error(&mut buf[..4], ErrorCode::FileNotFound, "").is_err());
     }
 
     proptest! {

@@ -132,7 +132,7 @@ impl<'f> Transfer<'f> {
         Ok(())
     }
 
-    fn write_request(&self, buffer: &mut [u8]) -> Result<usize, bootstorm_protocols::tftp::NoRoom> {
+    fn write_request(&self, buffer: &mut [u8]) -> Result<usize, bootstorm_protocols::wire::Full> {
         let mut writer = write_request(buffer, false, self.file, Mode::Octet)?;
         self.asked.write_options(&mut writer)?;
         Ok(writer.finish())
