@@ -1,5 +1,7 @@
 //! TFTP on real sockets of this host, with the threads that read files, on both engines.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
