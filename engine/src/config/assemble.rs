@@ -26,6 +26,7 @@ impl Builder {
         let mut pools: Vec<(Pool, Place)> = Vec::new();
         for mut draft in subnets {
             let id = SubnetId(id(dhcp.subnets.len()));
+            warn_of_routers(&draft, problems);
             let drafts = std::mem::take(&mut draft.pools);
             for draft_pool in drafts {
                 pools.extend(pool(draft_pool, id, &draft, problems));
@@ -155,7 +156,23 @@ fn hosts_of(prefix: Prefix) -> (Ipv4Addr, Ipv4Addr) {
     (Ipv4Addr::from_bits(first + ends), Ipv4Addr::from_bits(last - ends))
 }
 
-/// Warns of routers outside of their subnet, and of servers whose addresses a pool would give away.
+/// Warns of a router that its subnet does not reach.
+fn warn_of_routers(draft: &SubnetDraft, problems: &mut Problems) {
+    // On a shared network it may be in another subnet.
+    let Some(place) = draft.scope.1.routers.filter(|_| draft.network.is_none()) else { return };
+    if let Some(router) = routers(&draft.scope.0).find(|router| !draft.prefix.contains(*router)) {
+        let text = format!("router {router} is not in subnet {}", draft.prefix);
+        let fault = Fault::new(text, "machines reach only routers in their own subnet");
+        problems.warn_of(place, fault, draft.place, "the subnet");
+    }
+}
+
+fn routers(scope: &Scope) -> impl Iterator<Item = Ipv4Addr> {
+    let routers = scope.options.get(options::ROUTERS).unwrap_or_default();
+    routers.as_chunks::<4>().0.iter().map(|octets| Ipv4Addr::from(*octets))
+}
+
+/// Warns of servers whose addresses a pool would give away.
 fn warn_of_servers(
     range: (Ipv4Addr, Ipv4Addr),
     place: Place,
@@ -163,8 +180,7 @@ fn warn_of_servers(
     problems: &mut Problems,
 ) {
     let (scope, places) = &around.scope;
-    let routers = scope.options.get(options::ROUTERS).unwrap_or_default().as_chunks::<4>().0;
-    let routers = routers.iter().map(|octets| (Ipv4Addr::from(*octets), "router", places.routers));
+    let routers = routers(scope).map(|address| (address, "router", places.routers));
     let next = scope.next_server.map(|address| (address, "next server", places.next_server));
     for (address, what, named) in routers.chain(next) {
         if (range.0..=range.1).contains(&address) {
@@ -253,8 +269,8 @@ fn host_networks(
         }
         if networks.contains(&Some(subnet.network)) {
             let text = "this host has two addresses in one network";
-            let fault = Fault::new(text, "keep one: a host has at most one in each network");
-            problems.error(place, fault);
+            let help = "it gets the first of them there, and nobody gets the others";
+            problems.warn(place, Fault::new(text, help));
         }
         networks.push(Some(subnet.network));
     }

@@ -11,6 +11,14 @@ use super::problem::{Fault, Problems};
 use super::source::Place;
 use super::{Server, Tftp, schema};
 
+/// The bytes of an ordinary file; a device could go on for ever.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if path.metadata()?.is_file() {
+        return std::fs::read(path);
+    }
+    Err(io::Error::other("it is no ordinary file"))
+}
+
 /// The files that a path stands for, sorted. `*` and `?` stand for characters of one name, and not
 /// for a dot at its beginning; a path without them stands for itself, there or not.
 pub(super) fn expand(pattern: &Path) -> Result<Vec<PathBuf>, String> {

@@ -72,7 +72,7 @@ impl Loader {
     fn tree(&mut self, path: &Path, text: Option<&[u8]>) -> Table {
         let bytes = match text {
             Some(text) => Ok(text.to_vec()),
-            None => read(path),
+            None => disk::read(path),
         };
         let mut root = match bytes {
             Ok(bytes) => {
@@ -137,7 +137,7 @@ impl Loader {
     }
 
     fn included(&mut self, path: PathBuf, place: Place) -> Option<Table> {
-        let bytes = read(&path).and_then(|bytes| Ok((bytes, path.canonicalize()?)));
+        let bytes = disk::read(&path).and_then(|bytes| Ok((bytes, path.canonicalize()?)));
         match bytes {
             Ok((_, real)) if self.read.contains(&real) => {
                 let text = format!("{} is read already", path.display());
@@ -165,11 +165,7 @@ impl Loader {
         let mut section = |key| fields.take(key).map(|entry| entry.node);
         let (server, dhcp, tftp) = (section("server"), section("dhcp"), section("tftp"));
         let (control, log) = (section("control"), section("log"));
-        if dhcp.is_none() && tftp.is_none() && !problems.has_errors() {
-            let text = if empty { "this file is empty" } else { "nothing is served by this file" };
-            let help = "it needs [dhcp] with [[dhcp.subnet]], or [tftp] with root = \"/srv/tftp\"";
-            problems.error(start, Fault::new(text, help));
-        }
+        let nothing = dhcp.is_none() && tftp.is_none();
         let dhcp_place = dhcp.as_ref().map(|node| node.place);
         let (server, interfaces) = sections::server(server, &self.files, problems);
         let tftp = sections::tftp(tftp, &mut self.files, problems);
@@ -188,12 +184,19 @@ impl Loader {
                 disk::warn_of_missing_files(tftp, &wanted, problems);
             }
         }
+        let control = sections::control(control, problems);
+        let log = sections::log(log, problems);
+        if nothing && !problems.has_errors() {
+            let text = if empty { "this file is empty" } else { "nothing is served by this file" };
+            let help = "it needs [dhcp] with [[dhcp.subnet]], or [tftp] with root = \"/srv/tftp\"";
+            problems.error(start, Fault::new(text, help));
+        }
         Config {
             server,
             dhcp,
             tftp,
-            control: sections::control(control, problems),
-            log: sections::log(log, problems),
+            control,
+            log,
             warnings: Vec::<Problem>::new(),
             sources: Vec::new(),
         }
@@ -207,12 +210,4 @@ fn warn_of_nobody(wanted: &[WantedFile], problems: &mut Problems) {
         let help = "add [tftp] with root = \"/srv/tftp\", or next-server = \"...\" in the scope";
         problems.warn(first.place, Fault::new(text, help));
     }
-}
-
-/// The bytes of an ordinary file; a device could go on for ever.
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    if path.metadata()?.is_file() {
-        return std::fs::read(path);
-    }
-    Err(std::io::Error::other("it is no ordinary file"))
 }

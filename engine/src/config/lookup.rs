@@ -83,11 +83,6 @@ fn ids(hosts: Option<&Hosts>) -> HostIds<'_> {
 }
 
 impl Dhcp {
-    /// Makes the hosts findable; to be called when the list of hosts is complete.
-    pub fn index_hosts(&mut self) {
-        self.index = Index::of(&self.hosts);
-    }
-
     /// The network of an id of this model. Ids of another model may panic here and below.
     pub fn network(&self, id: NetworkId) -> &Network {
         &self.networks[id.index()]

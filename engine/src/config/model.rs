@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::lookup::Index;
+use super::problem::At;
 use super::{ClientMatch, LeaseTime, Prefix, Problem, Scope};
 
 /// A whole configuration. Immutable: a reload makes another.
@@ -245,7 +246,8 @@ pub struct Host {
     pub name: String,
     /// What identifies it; any one of them is enough.
     pub keys: Vec<HostKey>,
-    /// Its addresses, at most one in each network; none means that it takes one from a pool.
+    /// Its addresses, one for each network; none means that it takes one from a pool. Of several in
+    /// one network the first is the host's, and the others are nobody's.
     pub ips: Vec<Ipv4Addr>,
     /// The group it belongs to.
     pub group: Option<GroupId>,
@@ -302,8 +304,9 @@ pub struct Tftp {
     pub retries: u32,
 }
 
-/// One line of a map file: an operation, a pattern, a replacement.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// One line of a map file: an operation, a pattern, a replacement. What they mean is told by the
+/// TFTP service, which compiles them; here they are text.
+#[derive(Clone, Debug)]
 pub struct MapRule {
     /// The letters of the operation, as tftpd-hpa has them: `r`, `rg`, `ri`, `a`, ...
     pub operation: String,
@@ -311,7 +314,31 @@ pub struct MapRule {
     pub pattern: String,
     /// What replaces the match; empty where the operation needs none.
     pub replacement: String,
+    pub(super) at: Option<At>,
 }
+
+impl MapRule {
+    /// A rule that stands in no file.
+    pub fn new(operation: String, pattern: String, replacement: String) -> Self {
+        Self { operation, pattern, replacement, at: None }
+    }
+
+    /// What is wrong with this rule, to be shown with the line it stands in.
+    pub fn problem(&self, message: String) -> Problem {
+        Problem::new(message, self.at.clone())
+    }
+}
+
+impl PartialEq for MapRule {
+    /// Rules are equal that do the same, wherever they stand.
+    fn eq(&self, other: &Self) -> bool {
+        self.operation == other.operation
+            && self.pattern == other.pattern
+            && self.replacement == other.replacement
+    }
+}
+
+impl Eq for MapRule {}
 
 /// `[control]`
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -12,6 +12,9 @@ use super::source::{Files, Place, SourceFile};
 /// So many problems are printed; after them the number of the others.
 const SHOWN: usize = 50;
 
+/// Help is broken into lines of this length, to stand beside its heading on a screen of 100 columns.
+const WIDTH: usize = 90;
+
 /// One thing that is wrong, or a warning.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -22,15 +25,31 @@ pub struct Problem {
     at: Option<At>,
 }
 
+/// A line to be shown, and what is underlined in it.
 #[derive(Clone, Debug)]
-struct At {
+pub(super) struct At {
     source: SourceFile,
     labels: Vec<LabeledSpan>,
     line: usize,
     column: usize,
 }
 
+impl At {
+    /// A place, underlined.
+    pub(super) fn of(place: Place, files: &Files) -> Option<Self> {
+        let source = files.get(place)?.clone();
+        let (line, column) = source.line_and_column(place.start as usize);
+        let labels = vec![LabeledSpan::new_primary_with_span(None, place.span())];
+        Some(Self { source, labels, line, column })
+    }
+}
+
 impl Problem {
+    /// An error that is found only when the model is used.
+    pub(super) fn new(message: String, at: Option<At>) -> Self {
+        Self { severity: Severity::Error, message, help: None, at }
+    }
+
     /// What is wrong, in one line.
     pub fn message(&self) -> &str {
         &self.message
@@ -56,7 +75,7 @@ impl Problem {
         let theme =
             if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme)
-            .with_width(100)
+            .with_wrap_lines(false)
             .with_context_lines(1)
             .with_links(false);
         let mut text = String::new();
@@ -81,7 +100,7 @@ impl Diagnostic for Problem {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help.as_ref().map(|help| Box::new(wrapped(help)) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -93,6 +112,25 @@ impl Diagnostic for Problem {
             .as_ref()
             .map(|at| Box::new(at.labels.iter().cloned()) as Box<dyn Iterator<Item = LabeledSpan>>)
     }
+}
+
+/// Lines of at most [`WIDTH`] characters, broken at blanks and never inside of a key.
+fn wrapped(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let mut filled = String::new();
+        for word in line.split(' ') {
+            if !filled.is_empty() && filled.chars().count() + 1 + word.chars().count() > WIDTH {
+                lines.push(std::mem::take(&mut filled));
+            }
+            if !filled.is_empty() {
+                filled.push(' ');
+            }
+            filled.push_str(word);
+        }
+        lines.push(filled);
+    }
+    lines.join("\n")
 }
 
 /// Everything that is wrong with a configuration, file by file and line by line. Never empty.
@@ -173,12 +211,20 @@ struct Note {
 pub(super) struct Problems {
     notes: Vec<Note>,
     errors: usize,
+    /// Where the text is no TOML, so that what the parser made of it means nothing.
+    unreadable: Vec<Place>,
 }
 
 impl Problems {
     /// The value at `place` is wrong.
     pub(super) fn error(&mut self, place: Place, fault: Fault) {
         self.push(Severity::Error, Some(place), fault, None);
+    }
+
+    /// The text at `place` is no TOML. Nothing else is said of it.
+    pub(super) fn unreadable(&mut self, place: Place, fault: Fault) {
+        self.error(place, fault);
+        self.unreadable.push(place);
     }
 
     /// The value at `place` is wrong because of another.
@@ -206,6 +252,13 @@ impl Problems {
         value.map_err(|fault| self.error(place, fault)).ok()
     }
 
+    /// Adds what was found elsewhere.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.notes.extend(other.notes);
+        self.errors += other.errors;
+        self.unreadable.extend(other.unreadable);
+    }
+
     pub(super) fn has_errors(&self) -> bool {
         self.errors > 0
     }
@@ -217,6 +270,9 @@ impl Problems {
         fault: Fault,
         other: Option<Other>,
     ) {
+        if place.is_some_and(|place| self.unreadable.contains(&place)) {
+            return;
+        }
         self.errors += usize::from(severity == Severity::Error);
         self.notes.push(Note { severity, fault, place, other });
     }
@@ -251,15 +307,11 @@ impl Note {
             help: self.fault.help,
             at: None,
         };
-        let Some((place, source)) = self.place.and_then(|place| Some((place, files.get(place)?)))
-        else {
-            return problem;
-        };
-        let (line, column) = source.line_and_column(place.start as usize);
-        let mut labels = vec![LabeledSpan::new_primary_with_span(None, place.span())];
+        let place_and_line = self.place.and_then(|place| Some((place, At::of(place, files)?)));
+        let Some((place, mut at)) = place_and_line else { return problem };
         match self.other {
             Some((other, says)) if other.file == place.file => {
-                labels.push(LabeledSpan::new_with_span(Some(says), other.span()));
+                at.labels.push(LabeledSpan::new_with_span(Some(says), other.span()));
             }
             // A report shows one file, so a place in another is told in words.
             Some((other, says)) => {
@@ -271,7 +323,7 @@ impl Note {
             }
             None => {}
         }
-        problem.at = Some(At { source: source.clone(), labels, line, column });
+        problem.at = Some(at);
         problem
     }
 }

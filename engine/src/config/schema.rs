@@ -39,15 +39,22 @@ impl Schema {
     }
 }
 
-/// The name that `wanted` was probably meant to be.
+/// The name that `wanted` was probably meant to be: one with few other letters, or one that holds it
+/// or is held by it.
 pub(super) fn nearest<'n>(
     wanted: &str,
     names: impl IntoIterator<Item = &'n str>,
 ) -> Option<&'n str> {
-    let normal = wanted.to_lowercase().replace('_', "-");
+    let wanted = wanted.to_lowercase().replace('_', "-");
+    let distance = |name: &str| {
+        let name = name.to_lowercase();
+        let shorter = wanted.len().min(name.len());
+        let held = shorter >= 4 && (wanted.contains(&name) || name.contains(&wanted));
+        if held { 1 } else { strsim::damerau_levenshtein(&wanted, &name) }
+    };
     names
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&normal, &name.to_lowercase()), name))
+        .map(|name| (distance(name), name))
         .min_by_key(|&(distance, _)| distance)
         .filter(|&(distance, name)| distance * 3 <= name.len().max(3))
         .map(|(_, name)| name)

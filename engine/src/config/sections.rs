@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::fields::Fields;
-use super::problem::{Fault, Problems};
+use super::problem::{At, Fault, Problems};
 use super::source::{Files, Place};
 use super::tree::{Node, Value};
 use super::{Control, EngineChoice, Log, LogFormat, LogLevel, MapRule, OtherServers, Server, Tftp};
-use super::{schema, units};
+use super::{disk, schema, units};
 
 /// The kernel's IFNAMSIZ, without the closing NUL.
 const INTERFACE_NAME: usize = 15;
@@ -146,16 +146,16 @@ fn map(fields: &mut Fields, files: &mut Files, problems: &mut Problems) -> Vec<M
     };
     for mut fields in fields.tables("map", &schema::MAP_RULE, problems) {
         let text = |node: &Node| units::text(node).map(str::to_owned);
-        let operation =
-            fields.require("operation", "\"r\"", problems, |node| operation(units::text(node)?));
-        let pattern = fields.require("pattern", "\"^old/\"", problems, text);
-        let replacement = fields.get("replacement", problems, |node| match &node.value {
+        let operation = fields.require("operation", "\"r\"", problems, text);
+        // A label has no pattern, and a refusal no replacement.
+        let may_be_empty = |node: &Node| match &node.value {
             Value::Text(text) => Ok(text.to_string()),
-            _ => units::text(node).map(str::to_owned),
-        });
-        if let (Some((operation, _)), Some((pattern, _))) = (operation, pattern) {
-            let replacement = replacement.unwrap_or_default();
-            rules.push(MapRule { operation, pattern, replacement });
+            _ => text(node),
+        };
+        let pattern = fields.get("pattern", problems, may_be_empty).unwrap_or_default();
+        let replacement = fields.get("replacement", problems, may_be_empty).unwrap_or_default();
+        if let Some((operation, place)) = operation {
+            rules.push(MapRule { at: At::of(place, files), operation, pattern, replacement });
         }
     }
     rules
@@ -169,12 +169,8 @@ fn map_file(
     files: &mut Files,
     problems: &mut Problems,
 ) -> Vec<MapRule> {
-    let text = std::fs::read_to_string(&path);
-    let added = text.map_err(|error| error.to_string()).and_then(|text| {
-        let file = files.add(path.clone(), &text)?;
-        Ok((text, file))
-    });
-    let (text, file) = match added {
+    let added = read(&path).and_then(|text| Ok((files.add(path.clone(), &text)?, text)));
+    let (file, text) = match added {
         Ok(added) => added,
         Err(error) => {
             let message = format!("the map file {} cannot be read: {error}", path.display());
@@ -187,37 +183,22 @@ fn map_file(
     for line in text.split_inclusive('\n') {
         let place = Place::of_line(file, start, line);
         start += line.len();
-        let words: Vec<&str> =
-            line.split_whitespace().take_while(|w| !w.starts_with('#')).collect();
-        let (letters, pattern, replacement) = match words.as_slice() {
-            [] => continue,
-            [letters, pattern] => (letters, pattern, ""),
-            [letters, pattern, replacement] => (letters, pattern, *replacement),
-            _ => {
-                let help = "write an operation, a pattern and a replacement: r ^old/ new/";
-                problems.error(place, Fault::new("this is no map rule", help));
-                continue;
-            }
-        };
-        if let Some(operation) = problems.keep(place, operation(letters)) {
-            let (pattern, replacement) = ((*pattern).to_owned(), replacement.to_owned());
-            rules.push(MapRule { operation, pattern, replacement });
+        let mut words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        let (operation, pattern, replacement) = (word(), word(), word());
+        if words.next().is_some() {
+            let help = "write an operation, a pattern and a replacement: r ^old/ new/";
+            problems.error(place, Fault::new("a map rule has at most three words", help));
+        } else if !operation.is_empty() {
+            rules.push(MapRule { at: At::of(place, files), operation, pattern, replacement });
         }
     }
     rules
 }
 
-/// The letters of an operation, as tftpd(8) of tftpd-hpa lists them.
-fn operation(letters: &str) -> Result<String, Fault> {
-    let known = |c: char| "rgieGPsaE~46".contains(c);
-    if !letters.is_empty() && letters.chars().all(known) {
-        return Ok(letters.to_owned());
-    }
-    Err(Fault::new(
-        format!("must be the letters of an operation, not `{}`", letters.escape_debug()),
-        "r rewrites, g again and again, i in either case, e and s end the rules, a refuses, \
-         G for reading only, P for writing only, ~ where the pattern does not match",
-    ))
+fn read(path: &Path) -> Result<String, String> {
+    let bytes = disk::read(path).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 
 /// `[control]`

@@ -9,6 +9,9 @@ use super::source::Place;
 /// Deeper than any configuration, and shallow enough for every stack.
 const DEPTH_LIMIT: u32 = 32;
 
+/// Address space, of which a usual file touches a few pages.
+const PARSER_STACK: usize = 64 << 20;
+
 /// A value and where it stands.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -61,13 +64,35 @@ impl Table {
     /// Reads one file. What does not parse is noted; the rest is kept, so that all errors of a file
     /// are seen at once.
     pub(super) fn parse(text: &str, file: u32, problems: &mut Problems) -> Self {
-        let (document, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let end = text.len();
-            let span = error.span().unwrap_or(end..end);
-            problems.error(place(file, span), syntax(error.message()));
-        }
-        convert_table(document.into_inner(), file, DEPTH_LIMIT, problems)
+        // The parser bounds nesting to 80 tables, each behind a key of 80 parts, and drops what it
+        // made by recursion: more than the stack of an ordinary thread holds.
+        std::thread::scope(|scope| {
+            let parser = std::thread::Builder::new()
+                .name("configuration".to_owned())
+                .stack_size(PARSER_STACK)
+                .spawn_scoped(scope, || {
+                    let (document, errors) = DeTable::parse_recoverable(text);
+                    let mut found = Problems::default();
+                    for error in errors {
+                        let end = text.len();
+                        let span = error.span().unwrap_or(end..end);
+                        found.unreadable(place(file, span), syntax(error.message()));
+                    }
+                    let table = convert_table(document.into_inner(), file, DEPTH_LIMIT, &mut found);
+                    (table, found)
+                });
+            let parsed = match parser.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(parsed)) => parsed,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(error) => {
+                    let text = format!("no thread can be started to read files: {error}");
+                    problems.general(Fault::plain(text));
+                    return Self::default();
+                }
+            };
+            problems.absorb(parsed.1);
+            parsed.0
+        })
     }
 
     /// Adds what another file says. Tables join; lists of tables (`[[...]]`) follow each other;

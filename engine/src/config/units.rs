@@ -22,7 +22,6 @@ struct Shown<'n>(&'n Value);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Value::Text(text) if text.is_empty() => f.write_str("empty"),
             Value::Text(text) if text.chars().count() > QUOTED => {
                 write!(f, "`{}...`", text.chars().take(QUOTED).collect::<String>().escape_debug())
             }
@@ -41,7 +40,10 @@ pub(super) fn must_be(what: &str, node: &Node, help: &str) -> Fault {
 /// A text that is not empty.
 pub(super) fn text(node: &Node) -> Result<&str, Fault> {
     match &node.value {
-        Value::Text(text) if !text.is_empty() => Ok(text),
+        Value::Text(text) if text.is_empty() => {
+            Err(Fault::new("must not be empty", "leave the line out, or give it a value"))
+        }
+        Value::Text(text) => Ok(text),
         Value::Integer(number) => {
             Err(must_be("a text", node, &format!("texts stand in quotes: \"{number}\"")))
         }

@@ -331,7 +331,7 @@ mod tests {
     fn rule(line: &str) -> MapRule {
         let mut words = line.split(' ').map(str::to_owned);
         let mut next = || words.next().unwrap_or_default();
-        MapRule { operation: next(), pattern: next(), replacement: next() }
+        MapRule::new(next(), next(), next())
     }
 
     fn map(lines: &[&str]) -> Map {
@@ -414,7 +414,7 @@ mod tests {
         ) {
             let rules: Vec<MapRule> = rules
                 .into_iter()
-                .map(|(operation, pattern, replacement)| MapRule { operation, pattern, replacement })
+                .map(|(operation, pattern, replacement)| MapRule::new(operation, pattern, replacement))
                 .collect();
             if let Ok(map) = Map::new(&rules)
                 && let Ok(new) = map.apply(&name, READER, |_| false)

@@ -1,0 +1,277 @@
+//! Files on disk: includes, map files, what `check` looks at, the manual; and bytes of any kind.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::super::{Problem, check, load, parse, schema};
+use super::model::FULL;
+
+struct Directory(tempfile::TempDir);
+
+impl Directory {
+    fn with(files: &[(&str, &str)]) -> Self {
+        let directory = Self(tempfile::tempdir().unwrap());
+        for (name, text) in files {
+            let path = directory.path(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        directory
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The rendered errors, with `DIR` for the directory.
+    fn errors(&self) -> String {
+        let error = load(&self.path("main.toml")).unwrap_err();
+        error.render(false).replace(self.0.path().to_str().unwrap(), "DIR")
+    }
+}
+
+#[test]
+fn included_files_add_up_in_order_of_their_names() {
+    let directory = Directory::with(&[
+        (
+            "main.toml",
+            "include = [\"conf.d/*.toml\", \"extra.toml\"]\n[dhcp.options]\nhost-name = \"a\"\n",
+        ),
+        ("conf.d/20-b.toml", "[[dhcp.host]]\nname = \"b\"\nhardware = \"02:00:00:00:00:02\"\n"),
+        ("conf.d/10-a.toml", "[[dhcp.host]]\nname = \"a\"\nhardware = \"02:00:00:00:00:01\"\n"),
+        ("conf.d/.hidden.toml", "nonsense"),
+        ("conf.d/notes.txt", "nonsense"),
+        ("extra.toml", "include = \"more/?.toml\"\n[dhcp.options]\ndomain-name = \"b\"\n"),
+        ("more/1.toml", "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\n[tftp]\nroot = \"boot\"\n"),
+        ("more/10.toml", "nonsense"),
+    ]);
+    let config = load(&directory.path("main.toml")).unwrap();
+    let names: Vec<&str> = config.dhcp.hosts.iter().map(|host| host.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(config.dhcp.global.options.get(12), Some(&b"a"[..]));
+    assert_eq!(config.dhcp.global.options.get(15), Some(&b"b"[..]));
+    // A path begins where the file stands that says it.
+    assert_eq!(config.tftp.unwrap().root, directory.path("more/boot"));
+    let files: Vec<PathBuf> =
+        ["main.toml", "conf.d/10-a.toml", "conf.d/20-b.toml", "extra.toml", "more/1.toml"]
+            .iter()
+            .map(|name| directory.path(name))
+            .collect();
+    assert_eq!(config.sources, files);
+}
+
+#[test]
+fn what_two_files_say_differently_is_told_with_both_places() {
+    let directory = Directory::with(&[
+        (
+            "main.toml",
+            "include = \"b.toml\"\n[dhcp]\nlease-time = \"1h\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\n[[dhcp.host]]\nname = \"a\"\nhardware = \"02:00:00:00:00:01\"\nip = \"10.0.0.1\"\n",
+        ),
+        (
+            "b.toml",
+            "[dhcp]\nlease-time = \"2h\"\n[[dhcp.host]]\nname = \"b\"\nhardware = \"02:00:00:00:00:02\"\nip = \"10.0.0.1\"\n",
+        ),
+    ]);
+    assert_eq!(
+        directory.errors(),
+        r#"  × `lease-time` is set in two files
+   ╭─[DIR/b.toml:2:1]
+ 2 │ lease-time = "2h"
+   · ──────────
+   ╰────
+  help: an included file adds to the others and overrides nothing: keep one of them
+        first set here: DIR/main.toml:3:1
+  × two hosts have the address 10.0.0.1
+   ╭─[DIR/b.toml:6:6]
+ 6 │ ip = "10.0.0.1"
+   ·      ──────────
+   ╰────
+  help: give one of them another
+        the other is here: DIR/main.toml:9:6
+"#
+    );
+}
+
+#[test]
+fn circles_and_missing_files_are_refused() {
+    let directory = Directory::with(&[
+        ("main.toml", "include = [\"b.toml\", \"none.toml\", \".\"]\n"),
+        ("b.toml", "include = \"main.toml\"\n[tftp]\nroot = \"/\"\n"),
+    ]);
+    assert_eq!(
+        directory.errors(),
+        r#"  × DIR/none.toml cannot be read: No such file or directory (os error 2)
+   ╭─[DIR/main.toml:1:22]
+ 1 │ include = ["b.toml", "none.toml", "."]
+   ·                      ───────────
+   ╰────
+  × DIR cannot be read: it is no ordinary file
+   ╭─[DIR/main.toml:1:35]
+ 1 │ include = ["b.toml", "none.toml", "."]
+   ·                                   ───
+   ╰────
+  × DIR/main.toml is read already
+   ╭─[DIR/b.toml:1:11]
+ 1 │ include = "main.toml"
+   ·           ───────────
+   ╰────
+  help: a file is included once, and never by itself or what it includes
+"#
+    );
+    let error = load(&directory.path("absent.toml")).unwrap_err().to_string();
+    assert!(error.ends_with("absent.toml cannot be read: No such file or directory (os error 2)"));
+}
+
+#[test]
+fn a_pattern_that_finds_nothing_is_no_error() {
+    let directory =
+        Directory::with(&[("main.toml", "include = \"no/*/*.toml\"\n[tftp]\nroot = \"/\"\n")]);
+    assert_eq!(load(&directory.path("main.toml")).unwrap().sources.len(), 1);
+}
+
+#[test]
+fn map_files_are_read_and_their_rules_know_their_lines() {
+    let directory = Directory::with(&[
+        ("main.toml", "[tftp]\nroot = \"/\"\nmap-file = \"tftp.map\"\n"),
+        ("tftp.map", "# from the old server\nrg \\\\ / # Windows\n\n  a secret\n"),
+    ]);
+    let tftp = load(&directory.path("main.toml")).unwrap().tftp.unwrap();
+    let rules: Vec<_> =
+        tftp.map.iter().map(|r| [&*r.operation, &*r.pattern, &*r.replacement]).collect();
+    assert_eq!(rules, [["rg", r"\\", "/"], ["a", "secret", ""]]);
+    let problem = tftp.map[1].problem("this is only a test".to_owned());
+    assert_eq!(problem.place(), Some((&*directory.path("tftp.map"), 4, 1)));
+
+    std::fs::write(directory.path("tftp.map"), "r a b c\n").unwrap();
+    assert!(directory.errors().contains("a map rule has at most three words"));
+}
+
+#[test]
+fn check_warns_of_what_the_host_lacks() {
+    let directory = Directory::with(&[
+        ("boot/pxelinux.0", ""),
+        ("boot/efi/shim.efi", ""),
+        (
+            "main.toml",
+            r#"[server]
+interfaces = ["lo", "eth999"]
+[[dhcp.subnet]]
+subnet = "10.0.0.0/8"
+boot = [
+  { arch = 0, file = "/pxelinux.0" },
+  { arch = 7, file = "efi/shim.efi" },
+  { arch = 11, file = "arm.efi" },
+  { arch = 6, file = "../outside.efi" },
+  { arch = 15, url = "http://10.0.0.1/other.efi" },
+  { arch = 2, file = "elsewhere.efi", next-server = "10.0.0.2" },
+  { file = "efi" },
+]
+[[dhcp.class]]
+name = "c"
+arch = 10
+next-server = "10.0.0.2"
+boot = { file = "elsewhere.efi" }
+[tftp]
+root = "boot"
+"#,
+        ),
+    ]);
+    let told = |config: &super::super::Config| {
+        let directory = directory.0.path().to_str().unwrap();
+        let lines = config.warnings.iter().map(Problem::to_string);
+        lines.map(|line| line.replace(directory, "DIR")).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&load(&directory.path("main.toml")).unwrap()), Vec::<String>::new());
+    assert_eq!(
+        told(&check(&directory.path("main.toml")).unwrap()),
+        [
+            "there is no interface `eth999` now",
+            "there is no file DIR/boot/arm.efi",
+            "DIR/boot/../outside.efi may lead out of the TFTP root",
+            "DIR/boot/efi is no file",
+        ]
+    );
+}
+
+/// Blocks between ```toml and ``` of the manual.
+fn examples(manual: &str) -> impl Iterator<Item = &str> {
+    manual.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0)
+}
+
+#[test]
+fn the_manual_names_every_key_in_its_section_and_its_examples_are_good() {
+    let manual = include_str!("../../../../docs/CONFIGURATION.md");
+    let sections: Vec<&str> = manual.split("\n## ").collect();
+    // What many tables share has one section for all of them.
+    let shared = [("Scopes", schema::SCOPE), ("Conditions", schema::MATCH)];
+    let own = schema::ALL.iter().map(|table| (table.name, table.keys));
+    for (heading, keys) in own.chain(shared) {
+        let begins = |section: &&&str| section.to_lowercase().starts_with(&heading.to_lowercase());
+        let section = sections.iter().find(begins);
+        let section = section.unwrap_or_else(|| panic!("the manual has no section {heading}"));
+        for key in keys {
+            let row = format!("\n| `{key}` |");
+            assert!(section.contains(&row), "section {heading} has no row for {key}");
+        }
+    }
+    for example in examples(manual) {
+        if let Err(error) = parse(Path::new("CONFIGURATION.md"), example.as_bytes()) {
+            panic!("{example}\n{}", error.render(false));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_bytes_end_the_loader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Err(error) = parse(Path::new("any.toml"), &bytes) {
+            prop_assert!(!error.render(false).is_empty());
+        }
+    }
+
+    /// Closer to the truth than random bytes: a good file with a piece replaced by another of its own
+    /// or by something else.
+    #[test]
+    fn no_broken_file_ends_the_loader(
+        cut in any::<prop::sample::Index>(),
+        length in 0_usize..60,
+        from in any::<prop::sample::Index>(),
+        piece in prop_oneof![
+            Just(None),
+            "[\\[\\]{}=\"'\\n.0-9a-z-]{0,12}".prop_map(Some),
+            prop::sample::select(vec![
+                "0", "-1", "4294967295", "true", "\"\"", "\"hex:\"", "[]", "{}", "[[]]", "1.5",
+                "\"0.0.0.0/0\"", "\"255.255.255.255\"", "\"0.0.0.0-255.255.255.255\"", "\"infinite\"",
+                "\"\\u0000\"", "\"none\"", "2026-01-01",
+            ]).prop_map(|value| Some(value.to_owned())),
+        ],
+    ) {
+        let mut bytes = FULL.as_bytes().to_vec();
+        let start = cut.index(bytes.len());
+        let end = (start + length).min(bytes.len());
+        let other = from.index(bytes.len());
+        let own = bytes[other..(other + length).min(bytes.len())].to_vec();
+        bytes.splice(start..end, piece.map_or(own, String::into_bytes));
+        match parse(Path::new("any.toml"), &bytes) {
+            Ok(config) => prop_assert!(config.warnings.iter().all(Problem::is_warning)),
+            Err(error) => prop_assert!(!error.problems().is_empty() && !error.render(true).is_empty()),
+        }
+    }
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_more() {
+    for text in [
+        format!("[dhcp]\na = {}", "[".repeat(10_000)),
+        format!("[dhcp]\na = {}1{}", "[".repeat(70), "]".repeat(70)),
+        format!("{}a = 1", "a.".repeat(10_000)),
+        format!("[dhcp.{}a]\na = 1", "a.".repeat(70)),
+        (0..60).fold("1".to_owned(), |inner, _| format!("{{ {} = {inner} }}", ["a"; 70].join("."))),
+    ] {
+        let text = if text.starts_with('{') { format!("dhcp = {text}") } else { text };
+        assert!(parse(Path::new("deep.toml"), text.as_bytes()).is_err());
+    }
+}

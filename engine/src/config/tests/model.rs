@@ -1,0 +1,339 @@
+//! What files mean.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::super::*;
+use super::good;
+
+/// Every key, as the manual and migrations from other servers write them.
+pub(super) const FULL: &str = include_str!("full.toml");
+
+fn ip(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn settings_of_the_server() {
+    let config = good(FULL);
+    assert_eq!(
+        config.server,
+        Server {
+            interfaces: Some(vec!["eth1".to_owned()]),
+            state_dir: PathBuf::from("/var/lib/bootstorm"),
+            shards: Some(2),
+            engine: EngineChoice::Uring,
+            user: Some("bootstorm".to_owned()),
+            group: Some("netboot".to_owned()),
+            allow_other_servers: OtherServers::List(vec![ip("10.1.0.250")]),
+        }
+    );
+    let rule = |operation: &str, pattern: &str, replacement: &str| {
+        MapRule::new(operation.to_owned(), pattern.to_owned(), replacement.to_owned())
+    };
+    assert_eq!(
+        config.tftp,
+        Some(Tftp {
+            root: PathBuf::from("/srv/tftp"),
+            upload: true,
+            max_blksize: 1468,
+            max_windowsize: 16,
+            clamp_to_mtu: false,
+            max_transfers: 1000,
+            max_transfers_per_client: 2,
+            port_range: Some((40000, 40999)),
+            map: vec![rule("ri", "^old/", "new/"), rule("a", "secret", "")],
+            case_insensitive: true,
+            image_budget: 256 << 20,
+            timeout: Duration::from_millis(500),
+            retries: 4,
+        })
+    );
+    assert_eq!(config.control.metrics, Some("0.0.0.0:9548".parse().unwrap()));
+    assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
+    let dhcp = &config.dhcp;
+    assert!(dhcp.authoritative && dhcp.rapid_commit);
+    assert_eq!(dhcp.identity, Identity::ClientId);
+    assert_eq!(dhcp.unknown_clients, UnknownClients::Ignore);
+    assert_eq!(dhcp.offer_time, Duration::from_secs(30));
+    assert_eq!(dhcp.decline_time, Duration::from_secs(600));
+    assert_eq!(dhcp.ping_check, Some(Duration::from_millis(500)));
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let config = good("[tftp]\nroot = \"/srv/tftp\"\n");
+    assert_eq!(config.server, Server::default());
+    assert_eq!(config.tftp, Some(Tftp::new(PathBuf::from("/srv/tftp"))));
+    assert_eq!(config.control, Control::default());
+    assert_eq!(config.log, Log::default());
+    assert!(config.dhcp.subnets.is_empty());
+    assert_eq!(good("[control]\nmetrics = false\n[tftp]\nroot = \"/\"").control.metrics, None);
+    let all = good("[server]\nallow-other-servers = true\n[tftp]\nroot = \"/\"");
+    assert_eq!(all.server.allow_other_servers, OtherServers::All);
+}
+
+#[test]
+fn subnets_networks_and_pools() {
+    let config = good(FULL);
+    let dhcp = &config.dhcp;
+    let prefixes: Vec<String> =
+        dhcp.subnets.iter().map(|subnet| subnet.prefix.to_string()).collect();
+    assert_eq!(prefixes, ["10.1.0.0/16", "10.2.0.0/24", "192.0.2.0/24"]);
+
+    let hall = dhcp.network(dhcp.subnets[0].network);
+    assert_eq!(hall.name.as_deref(), Some("hall3"));
+    assert_eq!(hall.subnets.len(), 2);
+    assert_eq!(hall.scope.options.get(15), Some(&b"hall3.example.net"[..]));
+    let own = dhcp.network(dhcp.subnets[2].network);
+    assert_eq!((own.name.as_deref(), own.subnets.len()), (None, 1));
+
+    let ranges: Vec<_> = dhcp.pools.iter().map(|pool| pool.range).collect();
+    assert_eq!(
+        ranges,
+        [
+            (ip("10.1.4.0"), ip("10.1.127.250")),
+            (ip("10.1.128.0"), ip("10.1.191.255")),
+            (ip("10.1.192.0"), ip("10.1.255.250")),
+            (ip("192.0.2.1"), ip("192.0.2.254")),
+        ]
+    );
+    let pool = dhcp.pool(dhcp.pool_of(ip("10.1.200.0")).unwrap());
+    let gpu = dhcp.class_ids().next().unwrap();
+    assert_eq!(pool.allow, [Permit::Known, Permit::Member(gpu)]);
+    assert_eq!(pool.deny, [Permit::Bootp]);
+    assert_eq!(pool.class, Some(gpu));
+    assert_eq!(pool.scope.boot[0].file, BootFile::None);
+    assert_eq!(dhcp.subnet(pool.subnet).pools.len(), 3);
+
+    assert_eq!(dhcp.subnet_of(ip("10.1.255.255")), Some(dhcp.pools[0].subnet));
+    assert_eq!(dhcp.subnet_of(ip("10.0.255.255")), None);
+    assert_eq!(dhcp.subnet_of(ip("10.2.1.0")), None);
+    assert_eq!(dhcp.subnet_of(ip("0.0.0.0")), None);
+    assert_eq!(dhcp.pool_of(ip("10.1.127.251")), None);
+    assert_eq!(dhcp.pool_of(ip("255.255.255.255")), None);
+}
+
+#[test]
+fn hosts_are_found_by_all_that_identifies_them() {
+    let config = good(FULL);
+    let dhcp = &config.dhcp;
+    let name = |id: &HostId| dhcp.host(*id).name.as_str();
+    let names = |ids: &[HostId]| ids.iter().map(name).collect::<Vec<_>>();
+
+    assert_eq!(names(dhcp.hosts_by_hardware(&[0x52, 0x54, 0, 0x12, 0x34, 0x56])), ["n01"]);
+    assert_eq!(names(dhcp.hosts_by_hardware(&[0x52, 0x54, 0, 0x12, 0x34, 0x57])), ["n01"]);
+    assert_eq!(names(dhcp.hosts_by_hardware(&[0x52, 0x54, 0, 0x12, 0x34, 0x58])), ["n03"]);
+    assert!(dhcp.hosts_by_hardware(&[]).is_empty());
+    let uuid = *b"\x4c\x4c\x45\x44\x00\x42\x35\x10\x80\x51\xb2\xc0\x4f\x4b\x35\x32";
+    assert_eq!(names(dhcp.hosts_by_uuid(&uuid)), ["n02"]);
+    assert_eq!(names(dhcp.hosts_by_client_id(b"\x01\x52\x54\x00\x12")), ["n02"]);
+    // Clients send a text as it is, or behind an octet for its type.
+    assert_eq!(names(dhcp.hosts_by_client_id(b"node-2")), ["n02"]);
+    assert_eq!(names(dhcp.hosts_by_client_id(b"\0node-2")), ["n02"]);
+
+    let circuit = |circuit: Option<&[u8]>, remote: Option<&'static [u8]>| {
+        names(&dhcp.hosts_by_circuit(circuit, remote).collect::<Vec<_>>())
+    };
+    assert_eq!(circuit(Some(b"\x00\x04"), Some(b"sw1")), ["n04"]);
+    assert!(circuit(Some(b"\x00\x04"), Some(b"sw2")).is_empty());
+    assert!(circuit(Some(b"\x00\x04"), None).is_empty());
+    assert_eq!(circuit(Some(b"ge-0/0/47"), Some(b"any")), ["n05"]);
+    assert_eq!(circuit(None, Some(b"sw9")), ["n06"]);
+    assert!(circuit(None, None).is_empty());
+
+    let n01 = dhcp.host_by_ip(ip("10.1.0.17")).unwrap();
+    assert_eq!(name(&n01), "n01");
+    assert_eq!(dhcp.host_by_ip(ip("192.0.2.17")), Some(n01));
+    assert_eq!(dhcp.host_by_ip(ip("10.1.0.99")), None);
+    assert_eq!(dhcp.host_address(n01, dhcp.subnets[2].network), Some(ip("192.0.2.17")));
+    assert_eq!(dhcp.host_address(n01, dhcp.subnets[1].network), Some(ip("10.1.0.17")));
+    let group = |id: HostId| dhcp.group(dhcp.host(id).group.unwrap()).name.clone();
+    assert_eq!(group(n01).as_deref(), Some("rack1"));
+    let n03 = dhcp.hosts_by_hardware(&[0x52, 0x54, 0, 0x12, 0x34, 0x58])[0];
+    assert_eq!(group(n03).as_deref(), Some("rack1"));
+}
+
+#[test]
+fn boot_rules_and_classes() {
+    let config = good(FULL);
+    let dhcp = &config.dhcp;
+    let rules = &dhcp.subnets[0].scope.boot;
+    let file = |text: &str| BootFile::File(text.as_bytes().into());
+    assert_eq!(rules[0].matches.user_class, [Box::from(*b"iPXE")]);
+    assert_eq!(rules[0].file, file("boot.ipxe"));
+    assert!(rules[0].matches.knows_stage());
+    // 9 is what the RFC gave to what firmware calls 7.
+    assert_eq!(rules[1].matches.arch, [7, 9]);
+    assert!(!rules[1].matches.knows_stage());
+    assert_eq!(rules[2].matches.arch, [0, 11, 1000]);
+    assert_eq!(rules[2].file, BootFile::Url(b"http://10.1.0.6/x".as_slice().into()));
+    assert_eq!(rules[3].matches.mac_prefix, [Box::from([0x52, 0x54, 0])]);
+    assert_eq!(rules[3].matches.circuit_id, [Box::from([0, 4])]);
+    assert_eq!(rules[3].next_server, Some(ip("10.1.0.8")));
+    assert!(rules[4].matches.is_empty());
+    assert_eq!(dhcp.subnets[0].scope.next_server, Some(ip("10.1.0.6")));
+
+    assert_eq!(dhcp.classes[0].name, "gpu");
+    assert_eq!(dhcp.classes[0].matches.vendor_class, [Box::from(*b"PXEClient:Arch:00007")]);
+    assert_eq!(dhcp.classes[0].scope.lease_time, Some(LeaseTime::from_seconds(7200)));
+    assert!(dhcp.classes[1].test.as_deref().is_some_and(|test| test.starts_with("substring")));
+}
+
+#[test]
+fn the_narrowest_scope_wins() {
+    let config = good(
+        r#"
+        [dhcp]
+        options = { host-name = "global", domain-name = "global", root-path = "global", nis-domain = "global", merit-dump = "global", tftp-server-name = "global", bootfile-name = "global" }
+        always-send = ["host-name"]
+        lease-time = "10s"
+        min-lease-time = "5s"
+        max-lease-time = "20s"
+        boot = { file = "global" }
+        [[dhcp.shared-network]]
+        name = "n"
+        options = { domain-name = "network", root-path = "network", nis-domain = "network", merit-dump = "network", tftp-server-name = "network", bootfile-name = "network" }
+        next-server = "10.0.0.1"
+        [[dhcp.subnet]]
+        subnet = "10.1.0.0/24"
+        shared-network = "n"
+        options = { root-path = "subnet", nis-domain = "subnet", merit-dump = "subnet", tftp-server-name = "subnet", bootfile-name = "subnet" }
+        lease-time = "15s"
+        boot = { user-class = "iPXE", file = "subnet" }
+        pools = [{ range = "10.1.0.10-10.1.0.20", options = { nis-domain = "pool", merit-dump = "pool", tftp-server-name = "pool", bootfile-name = "pool" }, always-send = [6] }]
+        [[dhcp.subnet]]
+        subnet = "10.2.0.0/24"
+        shared-network = "n"
+        [[dhcp.class]]
+        name = "first"
+        arch = 7
+        options = { merit-dump = "class", tftp-server-name = "class", bootfile-name = "class" }
+        [[dhcp.class]]
+        name = "second"
+        arch = 7
+        options = { merit-dump = "second", time-servers = ["10.0.0.9"] }
+        [[dhcp.group]]
+        name = "g"
+        options = { tftp-server-name = "group", bootfile-name = "group" }
+        server-name = "group"
+        [[dhcp.host]]
+        name = "h"
+        hardware = "02:00:00:00:00:01"
+        group = "g"
+        options = { bootfile-name = "host" }
+        "#,
+    );
+    let dhcp = &config.dhcp;
+    let classes: Vec<ClassId> = dhcp.class_ids().collect();
+    let subnet = dhcp.subnet_of(ip("10.1.0.10"));
+    let pool = dhcp.pool_of(ip("10.1.0.10"));
+    let host = dhcp.hosts_by_hardware(&[2, 0, 0, 0, 0, 1]).first().copied();
+    let chain = ScopeChain::new(dhcp, subnet, pool, &classes, host);
+    let text = |code| {
+        let (value, scope) = chain.option(code).unwrap();
+        (std::str::from_utf8(value).unwrap(), scope)
+    };
+    let (subnet, pool, host) = (subnet.unwrap(), pool.unwrap(), host.unwrap());
+    let network = dhcp.subnet(subnet).network;
+    let group = dhcp.host(host).group.unwrap();
+    assert_eq!(text(12), ("global", ScopeId::Global));
+    assert_eq!(text(15), ("network", ScopeId::Network(network)));
+    assert_eq!(text(17), ("subnet", ScopeId::Subnet(subnet)));
+    assert_eq!(text(40), ("pool", ScopeId::Pool(pool)));
+    assert_eq!(text(14), ("class", ScopeId::Class(classes[0])));
+    assert_eq!(text(66), ("group", ScopeId::Group(group)));
+    assert_eq!(text(67), ("host", ScopeId::Host(host)));
+    assert_eq!(chain.option(4), Some((&[10, 0, 0, 9][..], ScopeId::Class(classes[1]))));
+    assert_eq!(chain.option(3), None);
+
+    assert_eq!(chain.next_server(), Some(ip("10.0.0.1")));
+    assert_eq!(chain.server_name(), Some(&b"group"[..]));
+    assert!(chain.always_sends(12) && chain.always_sends(6) && !chain.always_sends(3));
+    let seconds = |wish| chain.lease_time_for(LeaseTime::from_seconds(wish)).seconds();
+    assert_eq!((chain.lease_time().seconds(), seconds(1), seconds(7), seconds(99)), (15, 5, 7, 20));
+    assert_eq!(chain.lease_time_for(LeaseTime::INFINITE).seconds(), 20);
+
+    // A scope whose rules do not match leaves the choice to wider ones.
+    let rule = |ipxe| chain.boot_rule(|rule| rule.matches.user_class.is_empty() || ipxe).unwrap();
+    assert_eq!(rule(true).1, ScopeId::Subnet(subnet));
+    assert_eq!(rule(false).1, ScopeId::Global);
+
+    let nowhere = ScopeChain::new(dhcp, None, None, &[], None);
+    assert_eq!(nowhere.narrowest_first().count(), 1);
+    assert_eq!(nowhere.option(67), Some((&b"global"[..], ScopeId::Global)));
+}
+
+#[test]
+fn without_limits_a_wish_for_another_lease_time_counts_for_nothing() {
+    let config = good("[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\n");
+    let chain = ScopeChain::new(&config.dhcp, None, None, &[], None);
+    assert_eq!(chain.lease_time(), Dhcp::DEFAULT_LEASE_TIME);
+    assert_eq!(chain.lease_time_for(LeaseTime::INFINITE), Dhcp::DEFAULT_LEASE_TIME);
+    assert_eq!(chain.lease_time_for(LeaseTime::from_seconds(1)), Dhcp::DEFAULT_LEASE_TIME);
+}
+
+#[test]
+fn many_subnets_and_hosts_are_all_found() {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for n in 0..2000_u32 {
+        let net = Ipv4Addr::from_bits(0x0a00_0000 + (n << 8));
+        let [a, b, c, _] = net.octets();
+        write!(text, "[[dhcp.subnet]]\nsubnet = \"{net}/24\"\npools = [\"{a}.{b}.{c}.100-{a}.{b}.{c}.200\"]\n").unwrap();
+        for host in 1..=10 {
+            write!(
+                text,
+                "[[dhcp.host]]\nname = \"h{n}-{host}\"\nhardware = \"02:00:{:02x}:{b:02x}:{c:02x}:{host:02x}\"\nip = \"{a}.{b}.{c}.{host}\"\n",
+                n % 256
+            )
+            .unwrap();
+        }
+    }
+    let config = good(&text);
+    let dhcp = &config.dhcp;
+    assert_eq!((dhcp.subnets.len(), dhcp.pools.len(), dhcp.hosts.len()), (2000, 2000, 20_000));
+    for n in 0..2000_u32 {
+        let at = |last| Ipv4Addr::from_bits(0x0a00_0000 + (n << 8) + last);
+        assert_eq!(dhcp.subnet_of(at(255)).map(|id| id.index()), Some(n as usize));
+        assert_eq!(dhcp.pool_of(at(100)).map(|id| id.index()), Some(n as usize));
+        assert_eq!(dhcp.pool_of(at(99)), None);
+        let host = dhcp.host_by_ip(at(7)).unwrap();
+        assert_eq!(dhcp.host(host).name, format!("h{n}-7"));
+        let HostKey::Hardware(hardware) = &dhcp.host(host).keys[0] else { panic!("no hardware") };
+        assert_eq!(dhcp.hosts_by_hardware(hardware), [host]);
+    }
+}
+
+#[test]
+fn an_option_set_is_what_was_put_in() {
+    let set = OptionSet::new([
+        (254, vec![1]),
+        (0, vec![]),
+        (63, vec![2; 300]),
+        (64, vec![3]),
+        (0, vec![4]),
+    ]);
+    assert_eq!(set.get(0), Some(&[4][..]));
+    assert_eq!(set.get(63), Some(&[2; 300][..]));
+    assert_eq!(set.get(64), Some(&[3][..]));
+    assert_eq!((set.get(1), set.get(255), set.contains(254)), (None, None, true));
+    assert_eq!(set.iter().map(|(code, _)| code).collect::<Vec<_>>(), [0, 63, 64, 254]);
+    assert!(OptionSet::default().is_empty() && OptionSet::default().get(1).is_none());
+}
+
+#[test]
+fn prefixes_know_their_addresses() {
+    let prefix = |text: &str, length| Prefix::containing(ip(text), length).unwrap();
+    let rack = prefix("10.1.2.3", 23);
+    assert_eq!(rack.to_string(), "10.1.2.0/23");
+    assert_eq!((rack.mask(), rack.broadcast()), (ip("255.255.254.0"), ip("10.1.3.255")));
+    assert!(rack.contains(ip("10.1.3.255")) && !rack.contains(ip("10.1.4.0")));
+    assert!(rack.overlaps(prefix("10.0.0.0", 8)) && !rack.overlaps(prefix("10.1.4.0", 24)));
+    let all = prefix("10.1.2.3", 0);
+    assert_eq!((all.to_string(), all.broadcast()), ("0.0.0.0/0".to_owned(), ip("255.255.255.255")));
+    assert_eq!(prefix("10.1.2.3", 32).broadcast(), ip("10.1.2.3"));
+    assert!(Prefix::containing(ip("10.1.2.3"), 33).is_none());
+    assert!(!prefix("10.1.2.2", 31).reserves_ends());
+}
