@@ -37,10 +37,8 @@ fn names_that_give_no_file_are_refused_with_the_code_that_fits() {
 
 #[test]
 fn map_rules_rewrite_and_refuse() {
-    let rule = |operation: &str, pattern: &str, replacement: &str| MapRule {
-        operation: operation.to_owned(),
-        pattern: pattern.to_owned(),
-        replacement: replacement.to_owned(),
+    let rule = |operation: &str, pattern: &str, replacement: &str| {
+        MapRule::new(operation.to_owned(), pattern.to_owned(), replacement.to_owned())
     };
     let rules = vec![rule("a", "^private", ""), rule("r", "^", r"\x/")];
     let mut fleet = Fleet::new(1, Faults::default(), |config| config.map = rules);
