@@ -1,6 +1,7 @@
 //! One core's loop: what arrives goes to `dhcp/` or `tftp/`, what they decide goes out. Composition only, no rules.
 
 mod probes;
+mod sockets;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -24,21 +25,7 @@ use crate::metrics::{OwnMetrics, ShardMetrics};
 use crate::serve::world::{Interface, World, WorldGuard};
 use crate::tftp::TftpShard;
 use probes::Probes;
-
-/// What a socket is for. Indexed by [`SocketId::index`].
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// UDP 67.
-    Dhcp,
-    /// Frames to clients without an address; send-only.
-    Link,
-    /// ICMP, for the ping before an offer.
-    Icmp,
-    /// UDP 69.
-    TftpRequests,
-    /// What TFTP transfers are sent from.
-    TftpData,
-}
+pub use sockets::{Role, Sockets};
 
 /// An ACK in its slot, waiting for its lease to be on disk.
 struct Pending {
@@ -133,8 +120,6 @@ pub struct Parts {
     pub metrics: OwnMetrics,
     /// Where its events go.
     pub events: EventSink,
-    /// What each of its sockets is for.
-    pub roles: Vec<Role>,
     /// Its TFTP transfers; `None` where there is no TFTP.
     pub tftp: Option<TftpShard>,
     /// Decide and log, but send nothing.
@@ -146,6 +131,7 @@ pub struct Parts {
 /// One shard. The backend's [`Handler`].
 pub struct Shard {
     parts: Parts,
+    sockets: Sockets,
     link: Option<SocketId>,
     icmp: Option<SocketId>,
     arena: Bump,
@@ -156,15 +142,14 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard whose sockets were added in the order of `roles`; `sockets` are their ids.
-    pub fn new(parts: Parts, sockets: &[SocketId]) -> Self {
-        let of = |role| {
-            let place = parts.roles.iter().position(|each| *each == role)?;
-            sockets.get(place).copied()
-        };
+    /// A shard with the sockets that its backend has.
+    pub fn new(parts: Parts, sockets: Sockets) -> Self {
+        let link = sockets.of(Role::Link).next();
+        let icmp = sockets.of(Role::Icmp).next();
         Self {
-            link: of(Role::Link),
-            icmp: of(Role::Icmp),
+            link,
+            icmp,
+            sockets,
             arena: Bump::new(),
             guard: None,
             pending: Slab::new(),
@@ -172,6 +157,16 @@ impl Shard {
             echo_sequence: 0,
             parts,
         }
+    }
+
+    /// Other sockets from now on, as after a reload.
+    pub fn set_sockets(&mut self, sockets: Sockets) {
+        if let Some(tftp) = &mut self.parts.tftp {
+            tftp.set_ports(sockets.tftp_ports());
+        }
+        self.link = sockets.of(Role::Link).next();
+        self.icmp = sockets.of(Role::Icmp).next();
+        self.sockets = sockets;
     }
 
     /// Whether everything that was begun has ended.
@@ -340,7 +335,7 @@ impl Shard {
 
 impl<T: Transmit> Handler<T> for Shard {
     fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut T) {
-        let Some(&role) = self.parts.roles.get(datagram.socket.index()) else { return };
+        let Some(role) = self.sockets.role(datagram.socket) else { return };
         let begins = matches!(role, Role::Dhcp | Role::TftpRequests);
         if begins && self.draining() {
             return;

@@ -240,7 +240,8 @@ fn main() -> io::Result<()> {
         active: Vec::new(),
         next: 0,
         acks: args.acks.map(File::create).transpose()?.map(BufWriter::new),
-        latency: Histogram::new(3).map_err(io::Error::other)?,
+        // Up to a minute, in microseconds.
+        latency: Histogram::new_with_bounds(1, 60_000_000, 3).map_err(io::Error::other)?,
         done: 0,
         naks: 0,
         retransmits: 0,

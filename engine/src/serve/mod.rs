@@ -3,37 +3,35 @@
 mod desk;
 mod neighbours;
 mod sockets;
+mod worker;
 pub mod world;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bootstorm_net::{
-    Backend, Engine, EngineKind, KernelLoss, Limits, Socket, SocketId, Waker, now,
-};
-use bootstorm_protocols::time::Moment;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use bootstorm_net::{EngineKind, KernelLoss, now};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::clock;
 use crate::config::{self, Config};
 use crate::control::{self, Command, Control, Listeners};
 use crate::event::bus::EventBus;
 use crate::leases::{CommitterThread, FjallStore, LeaseStore, Leases, MemoryStore, StoreError};
-use crate::log::{EventLog, EventSink};
-use crate::metrics::{Metrics, OwnMetrics};
+use crate::log::EventLog;
+use crate::metrics::Metrics;
 use crate::privileges::{self, Account, PrivilegeError};
 use crate::probe::NotAlone;
-use crate::shard::{Parts, Role, Shard};
 use crate::signals::Signals;
-use crate::tftp::{TftpError, TftpPorts, TftpServer, TftpShard};
+use crate::tftp::{TftpError, TftpServer};
 use desk::Desk;
-use sockets::ShardSockets;
+use sockets::Opened;
 pub use sockets::SocketError;
+use worker::{Seed, SocketChange, Worker};
 use world::{Interfaces, Snapshot, World};
 
 /// How long a server that is told to stop waits for ACKs under way and transfers.
@@ -121,9 +119,11 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     let signals = Signals::catch().map_err(system("catch signals"))?;
     let state_dir = config.server.state_dir.clone();
-    let account = match &config.server.user {
-        Some(user) => Some(Account::find(user)?),
-        None => None,
+    let account = match (&config.server.user, &config.server.group) {
+        (Some(user), Some(group)) => Some(Account::find(user)?.with_group(group)?),
+        (Some(user), None) => Some(Account::find(user)?),
+        // Without another user there are no privileges to give up with a group.
+        (None, _) => None,
     };
     let leases = FjallStore::directory(&state_dir);
     let contents = leases.file_name().and_then(|name| name.to_str());
@@ -140,7 +140,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     if first_start && !options.dry_run {
         neighbours::first_start(&config, &interfaces)?;
     }
-    let sockets = sockets::open(&config, &interfaces.served(), shards)?;
+    let sockets = sockets::open(&config, shards)?;
     let listeners = Listeners::open(&state_dir, config.control.metrics)?;
     if let Some(account) = &account {
         privileges::drop_to(account)?;
@@ -182,12 +182,6 @@ fn check_interfaces(config: &Config, interfaces: &Interfaces) -> Result<(), Serv
     }
 }
 
-/// One shard's thread as its owner sees it.
-struct Running {
-    thread: JoinHandle<io::Result<()>>,
-    waker: Waker,
-}
-
 struct Server {
     options: Options,
     world: World,
@@ -195,7 +189,7 @@ struct Server {
     leases: Arc<Leases>,
     tftp: Option<Arc<TftpServer>>,
     committer: CommitterThread,
-    shards: Vec<Running>,
+    shards: Vec<Worker>,
     draining: Arc<AtomicBool>,
     control: Control,
     facts: Arc<ArcSwap<control::status::Facts>>,
@@ -210,7 +204,7 @@ impl Server {
         options: Options,
         interfaces: Interfaces,
         kind: EngineKind,
-        sockets: Vec<ShardSockets>,
+        sockets: Vec<Vec<Opened>>,
         listeners: Listeners,
     ) -> Result<Self, ServeError> {
         let shards = sockets.len();
@@ -239,7 +233,7 @@ impl Server {
             let seed = Seed {
                 index,
                 kind,
-                sockets: sockets.sockets,
+                sockets,
                 world: world.clone(),
                 leases: leases.clone(),
                 // A dry run sends nothing, and a transfer is nothing but sending.
@@ -325,8 +319,9 @@ impl Server {
         if let (Some(server), Some(tftp)) = (&self.tftp, &new.tftp) {
             server.reconfigure(tftp).map_err(|error| error.to_string())?;
         }
-        tell_mtus(self.tftp.as_deref(), &interfaces);
         let old = self.config.load_full();
+        self.change_devices(&old, &new, &interfaces)?;
+        tell_mtus(self.tftp.as_deref(), &interfaces);
         self.world.change(|snapshot| {
             self.leases.reconfigure(&new.dhcp);
             snapshot.config = new.clone();
@@ -342,6 +337,31 @@ impl Server {
                 keys.join(", ")
             ),
         })
+    }
+
+    /// Opens the sockets of interfaces that are new in the configuration, and closes those of interfaces that left it.
+    fn change_devices(
+        &self,
+        old: &Config,
+        new: &Config,
+        interfaces: &Interfaces,
+    ) -> Result<(), String> {
+        // From one socket for all interfaces to one for each, or back, there is no way without a gap.
+        let (Some(was), Some(is)) = (&old.server.interfaces, &new.server.interfaces) else {
+            return Ok(());
+        };
+        check_interfaces(new, interfaces).map_err(|error| error.to_string())?;
+        let mut opened: Vec<Vec<Opened>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for name in is.iter().filter(|name| !was.contains(name)) {
+            // What the running sockets serve: TFTP begins and ends with a restart.
+            sockets::open_device(Some(name), self.tftp.is_some(), &mut opened)
+                .map_err(|error| error.to_string())?;
+        }
+        let closed: Vec<String> = was.iter().filter(|name| !is.contains(name)).cloned().collect();
+        for (shard, open) in self.shards.iter().zip(opened) {
+            shard.change(SocketChange { open, close: closed.clone() });
+        }
+        Ok(())
     }
 
     fn note_reload(&self, outcome: Result<String, String>) {
@@ -379,18 +399,11 @@ impl Server {
     fn stop(self) -> Result<(), ServeError> {
         tracing::info!("stopping: ACKs and transfers under way are finished first");
         self.draining.store(true, Ordering::SeqCst);
-        for shard in &self.shards {
-            shard.waker.wake();
-        }
+        self.shards.iter().for_each(Worker::wake);
         let mut outcome = Ok(());
-        for (index, shard) in self.shards.into_iter().enumerate() {
-            match shard.thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(cause)) => outcome = Err(ServeError::Shard { shard: index, cause }),
-                Err(_) => {
-                    let cause = io::Error::other("its thread panicked");
-                    outcome = Err(ServeError::Shard { shard: index, cause });
-                }
+        for shard in self.shards {
+            if let Err(error) = shard.join() {
+                outcome = Err(error);
             }
         }
         self.control.stop();
@@ -424,7 +437,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         }
     };
     let (was, is) = (&old.server, &new.server);
-    differ("[server] interfaces", was.interfaces != is.interfaces);
+    differ("[server] interfaces", was.interfaces.is_some() != is.interfaces.is_some());
     differ("[server] state-dir", was.state_dir != is.state_dir);
     differ("[server] shards", was.shards != is.shards);
     differ("[server] engine", was.engine != is.engine);
@@ -434,117 +447,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     differ("[control] metrics", old.control != new.control);
     differ("[log]", old.log != new.log);
     keys
-}
-
-/// What a shard's thread begins with.
-struct Seed {
-    index: usize,
-    kind: EngineKind,
-    sockets: Vec<(Role, Socket)>,
-    world: World,
-    leases: Arc<Leases>,
-    tftp: Option<Arc<TftpServer>>,
-    all_metrics: Arc<Metrics>,
-    metrics: OwnMetrics,
-    events: EventSink,
-    dry_run: bool,
-    draining: Arc<AtomicBool>,
-}
-
-impl Seed {
-    /// Starts the thread and waits until it receives.
-    fn start(self, commands: Sender<Command>) -> Result<Running, ServeError> {
-        let index = self.index;
-        let (ready, started) = bounded(1);
-        let thread = thread::Builder::new()
-            .name(format!("shard{index}"))
-            .spawn(move || {
-                let outcome = self.run(&ready);
-                if outcome.is_err() {
-                    // The others cannot take over its sockets: better restarted as a whole.
-                    let _ending = commands.send(Command::Stop);
-                }
-                outcome
-            })
-            .map_err(system("start a shard"))?;
-        match started.recv() {
-            Ok(waker) => Ok(Running { thread, waker }),
-            // It ended before it was ready.
-            Err(_) => {
-                let cause = match thread.join() {
-                    Ok(Err(cause)) => cause,
-                    _ => io::Error::other("its thread panicked"),
-                };
-                Err(ServeError::Shard { shard: index, cause })
-            }
-        }
-    }
-
-    fn run(self, ready: &Sender<Waker>) -> io::Result<()> {
-        // The ring belongs to the thread that makes it.
-        match self.kind.open(&Limits::default())? {
-            Engine::Uring(backend) => self.drive(backend, ready),
-            Engine::Mmsg(backend) => self.drive(backend, ready),
-        }
-    }
-
-    fn drive<B: Backend<Socket = Socket>>(
-        self,
-        mut backend: B,
-        ready: &Sender<Waker>,
-    ) -> io::Result<()> {
-        let mut roles = Vec::new();
-        let mut ids: Vec<SocketId> = Vec::new();
-        for (role, socket) in self.sockets {
-            ids.push(backend.add_socket(socket)?);
-            roles.push(role);
-        }
-        let waker = backend.waker();
-        let wake = waker.clone();
-        let tftp = self.tftp.map(|server| {
-            let ports = tftp_ports(&roles, &ids);
-            TftpShard::new(server, ports, waker.clone(), self.all_metrics, self.index)
-        });
-        let parts = Parts {
-            world: self.world,
-            leases: self.leases.shard(self.index, move || wake.wake()),
-            metrics: self.metrics,
-            events: self.events,
-            roles,
-            tftp,
-            dry_run: self.dry_run,
-            draining: self.draining.clone(),
-        };
-        let mut shard = Shard::new(parts, &ids);
-        // Whoever waits is gone only if the start failed elsewhere.
-        let _gone = ready.send(waker);
-        let mut wanted = None;
-        let mut report = now();
-        let mut end: Option<Moment> = None;
-        loop {
-            let deadline = wanted.map_or(report, |wanted: Moment| wanted.min(report));
-            wanted = backend.turn(Some(deadline), &mut shard)?;
-            let now = now();
-            if now >= report {
-                report = now + HOUSEKEEPING;
-                shard.metrics().record_drops(&backend.drops());
-            }
-            if self.draining.load(Ordering::Relaxed) {
-                let end = *end.get_or_insert(now + DRAIN);
-                if shard.is_idle() || now >= end {
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
-/// Every socket of port 69, and the data sockets that they share.
-fn tftp_ports(roles: &[Role], ids: &[SocketId]) -> Vec<TftpPorts> {
-    let of =
-        |wanted| roles.iter().zip(ids).filter(move |(role, _)| **role == wanted).map(|(_, id)| *id);
-    let data: Vec<_> = of(Role::TftpData).collect();
-    of(Role::TftpRequests).map(|listen| TftpPorts { listen, data: data.clone() }).collect()
 }
 
 fn tell_mtus(tftp: Option<&TftpServer>, interfaces: &Interfaces) {

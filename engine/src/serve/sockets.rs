@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use bootstorm_net::{MtuDiscovery, PacketSocketSpec, Socket, Steering, UdpSocketSpec, icmp_socket};
 use bootstorm_protocols::dhcpv4::SERVER_PORT;
 
-use super::world::Interface;
 use crate::config::{Config, Tftp};
 use crate::shard::Role;
 
@@ -47,57 +47,72 @@ fn advice(cause: &io::Error) -> &'static str {
     }
 }
 
-/// One shard's sockets and what they are for, in the order they are added to its backend.
-#[derive(Debug, Default)]
-pub(super) struct ShardSockets {
-    /// In order.
-    pub(super) sockets: Vec<(Role, Socket)>,
+/// A socket that waits for its shard.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// What it is for.
+    pub(super) role: Role,
+    /// The interface it is bound to; `None` is all of them.
+    pub(super) device: Option<String>,
+    /// The socket.
+    pub(super) socket: Socket,
 }
 
-/// Opens the sockets of `shards` shards.
+/// Opens the sockets of `shards` shards, in the order they are to be added.
 ///
-/// With `interfaces` in the configuration every socket is bound to one of them, so that other servers may serve the rest of
-/// this host. Without, one socket hears all interfaces, those that come later too.
+/// With `interfaces` in the configuration every socket that is asked is bound to one of them, so that other servers may serve
+/// the rest of this host. Without, one socket hears all interfaces, those that come later too.
 ///
 /// # Errors
 /// The kernel's, with what would help.
-pub(super) fn open(
-    config: &Config,
-    served: &[&Interface],
-    shards: usize,
-) -> Result<Vec<ShardSockets>, SocketError> {
-    let mut all: Vec<ShardSockets> = (0..shards).map(|_| ShardSockets::default()).collect();
-    let devices: Vec<Option<String>> = match config.server.interfaces {
-        None => vec![None],
-        Some(_) => served.iter().map(|interface| Some(interface.name.clone())).collect(),
-    };
-    let count = u16::try_from(shards).unwrap_or(u16::MAX);
-    for device in &devices {
-        // The kernel numbers the sockets of a group in the order they are bound: shard by shard.
-        for (shard, own) in (0..count).zip(&mut all) {
-            own.sockets.push((Role::Dhcp, dhcp_socket(device.clone(), count, shard)?));
-        }
-    }
-    for own in &mut all {
-        own.sockets.push((Role::Link, PacketSocketSpec { send_buffer: Some(DATA_BUFFER) }.open()?));
-        if config.dhcp.ping_check.is_some() {
-            own.sockets.push((Role::Icmp, icmp_socket()?));
-        }
-    }
-    if let Some(tftp) = &config.tftp {
-        for own in &mut all {
-            for device in &devices {
-                own.sockets.push((Role::TftpRequests, tftp_request_socket(device.clone())?));
+pub(super) fn open(config: &Config, shards: usize) -> Result<Vec<Vec<Opened>>, SocketError> {
+    let mut all: Vec<Vec<Opened>> = (0..shards).map(|_| Vec::new()).collect();
+    let has_tftp = config.tftp.is_some();
+    match &config.server.interfaces {
+        None => open_device(None, has_tftp, &mut all)?,
+        Some(names) => {
+            for name in names {
+                open_device(Some(name), has_tftp, &mut all)?;
             }
         }
-        let mut ports = Ports::new(tftp);
-        for own in &mut all {
+    }
+    let mut ports = config.tftp.as_ref().map(Ports::new);
+    for own in &mut all {
+        let mut push = |role, socket| own.push(Opened { role, device: None, socket });
+        push(Role::Link, PacketSocketSpec { send_buffer: Some(DATA_BUFFER) }.open()?);
+        if config.dhcp.ping_check.is_some() {
+            push(Role::Icmp, icmp_socket()?);
+        }
+        if let Some(ports) = &mut ports {
             for _ in 0..DATA_SOCKETS {
-                own.sockets.push((Role::TftpData, ports.next(tftp)?));
+                push(Role::TftpData, ports.next()?);
             }
         }
     }
     Ok(all)
+}
+
+/// Opens what is asked on one interface, for every shard.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn open_device(
+    device: Option<&str>,
+    has_tftp: bool,
+    all: &mut [Vec<Opened>],
+) -> Result<(), SocketError> {
+    let shards = u16::try_from(all.len()).unwrap_or(u16::MAX);
+    // The kernel numbers the sockets of a group in the order they are bound: shard by shard.
+    for (shard, own) in (0..shards).zip(all) {
+        let owned = || device.map(str::to_owned);
+        let socket = dhcp_socket(owned(), shards, shard)?;
+        own.push(Opened { role: Role::Dhcp, device: owned(), socket });
+        if has_tftp {
+            let socket = tftp_request_socket(owned())?;
+            own.push(Opened { role: Role::TftpRequests, device: owned(), socket });
+        }
+    }
+    Ok(())
 }
 
 fn dhcp_socket(device: Option<String>, shards: u16, shard: u16) -> io::Result<Socket> {
@@ -126,19 +141,20 @@ fn tftp_request_socket(device: Option<String>) -> io::Result<Socket> {
 }
 
 /// Ports for transfers: the kernel's choice, or one after another from the configured range.
-struct Ports {
-    range: Option<std::ops::RangeInclusive<u16>>,
+struct Ports<'c> {
+    tftp: &'c Tftp,
+    range: Option<RangeInclusive<u16>>,
 }
 
-impl Ports {
-    fn new(tftp: &Tftp) -> Self {
-        Self { range: tftp.port_range.map(|(first, last)| first..=last) }
+impl<'c> Ports<'c> {
+    fn new(tftp: &'c Tftp) -> Self {
+        Self { tftp, range: tftp.port_range.map(|(first, last)| first..=last) }
     }
 
-    fn next(&mut self, tftp: &Tftp) -> io::Result<Socket> {
-        let Some(range) = &mut self.range else { return data_socket(0, tftp) };
+    fn next(&mut self) -> io::Result<Socket> {
+        let Some(range) = &mut self.range else { return data_socket(0, self.tftp) };
         for port in range {
-            match data_socket(port, tftp) {
+            match data_socket(port, self.tftp) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 other => return other,
             }

@@ -1,0 +1,175 @@
+//! The thread of one shard: makes its packet engine, adds sockets and takes them away, and turns until the server ends.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use bootstorm_net::{Backend, Engine, EngineKind, Limits, Socket, Waker, now};
+use bootstorm_protocols::time::Moment;
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+
+use super::sockets::Opened;
+use super::world::World;
+use super::{DRAIN, HOUSEKEEPING, ServeError, system};
+use crate::control::Command;
+use crate::leases::Leases;
+use crate::log::EventSink;
+use crate::metrics::{Metrics, OwnMetrics};
+use crate::shard::{Parts, Shard, Sockets};
+use crate::tftp::{TftpServer, TftpShard};
+
+/// Sockets to add and interfaces to leave, after a reload.
+pub(super) struct SocketChange {
+    pub(super) open: Vec<Opened>,
+    /// Names of interfaces.
+    pub(super) close: Vec<String>,
+}
+
+/// A shard's thread as its owner sees it.
+pub(super) struct Worker {
+    index: usize,
+    thread: JoinHandle<io::Result<()>>,
+    waker: Waker,
+    changes: Sender<SocketChange>,
+}
+
+impl Worker {
+    /// Makes the shard look around.
+    pub(super) fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Changes its sockets soon.
+    pub(super) fn change(&self, change: SocketChange) {
+        // A shard that has ended is about to end the server.
+        let _ended = self.changes.send(change);
+        self.wake();
+    }
+
+    /// Waits for its end.
+    pub(super) fn join(self) -> Result<(), ServeError> {
+        ended(self.index, self.thread)
+    }
+}
+
+fn ended(shard: usize, thread: JoinHandle<io::Result<()>>) -> Result<(), ServeError> {
+    let outcome = thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
+    outcome.map_err(|cause| ServeError::Shard { shard, cause })
+}
+
+/// What a shard's thread begins with.
+pub(super) struct Seed {
+    pub(super) index: usize,
+    pub(super) kind: EngineKind,
+    pub(super) sockets: Vec<Opened>,
+    pub(super) world: World,
+    pub(super) leases: Arc<Leases>,
+    pub(super) tftp: Option<Arc<TftpServer>>,
+    pub(super) all_metrics: Arc<Metrics>,
+    pub(super) metrics: OwnMetrics,
+    pub(super) events: EventSink,
+    pub(super) dry_run: bool,
+    pub(super) draining: Arc<AtomicBool>,
+}
+
+impl Seed {
+    /// Starts the thread and waits until it receives.
+    pub(super) fn start(self, commands: Sender<Command>) -> Result<Worker, ServeError> {
+        let index = self.index;
+        let (ready, started) = bounded(1);
+        let (changes, inbox) = unbounded();
+        let thread = thread::Builder::new()
+            .name(format!("shard{index}"))
+            .spawn(move || {
+                let outcome = self.run(&ready, &inbox);
+                if outcome.is_err() {
+                    // The others cannot take over its sockets: better restarted as a whole.
+                    let _ending = commands.send(Command::Stop);
+                }
+                outcome
+            })
+            .map_err(system("start a shard"))?;
+        match started.recv() {
+            Ok(waker) => Ok(Worker { index, thread, waker, changes }),
+            // It ended before it was ready, and says why.
+            Err(_) => {
+                ended(index, thread)?;
+                let cause = io::Error::other("its thread ended at once");
+                Err(ServeError::Shard { shard: index, cause })
+            }
+        }
+    }
+
+    fn run(self, ready: &Sender<Waker>, inbox: &Receiver<SocketChange>) -> io::Result<()> {
+        // The ring belongs to the thread that makes it.
+        match self.kind.open(&Limits::default())? {
+            Engine::Uring(backend) => self.drive(backend, ready, inbox),
+            Engine::Mmsg(backend) => self.drive(backend, ready, inbox),
+        }
+    }
+
+    fn drive<B: Backend<Socket = Socket>>(
+        self,
+        mut backend: B,
+        ready: &Sender<Waker>,
+        inbox: &Receiver<SocketChange>,
+    ) -> io::Result<()> {
+        let mut sockets = Sockets::default();
+        add(&mut backend, &mut sockets, self.sockets)?;
+        let waker = backend.waker();
+        let wake = waker.clone();
+        let tftp = self.tftp.map(|server| {
+            let ports = sockets.tftp_ports();
+            TftpShard::new(server, ports, waker.clone(), self.all_metrics, self.index)
+        });
+        let parts = Parts {
+            world: self.world,
+            leases: self.leases.shard(self.index, move || wake.wake()),
+            metrics: self.metrics,
+            events: self.events,
+            tftp,
+            dry_run: self.dry_run,
+            draining: self.draining.clone(),
+        };
+        let mut shard = Shard::new(parts, sockets.clone());
+        // Whoever waits is gone only if the start failed elsewhere.
+        let _gone = ready.send(waker);
+        let mut wanted = None;
+        let mut report = now();
+        let mut end: Option<Moment> = None;
+        loop {
+            let deadline = wanted.map_or(report, |wanted: Moment| wanted.min(report));
+            wanted = backend.turn(Some(deadline), &mut shard)?;
+            let now = now();
+            if now >= report {
+                report = now + HOUSEKEEPING;
+                shard.metrics().record_drops(&backend.drops());
+            }
+            while let Ok(change) = inbox.try_recv() {
+                for id in sockets.leave(&change.close) {
+                    backend.remove_socket(id)?;
+                }
+                add(&mut backend, &mut sockets, change.open)?;
+                shard.set_sockets(sockets.clone());
+            }
+            if self.draining.load(Ordering::Relaxed) {
+                let end = *end.get_or_insert(now + DRAIN);
+                if shard.is_idle() || now >= end {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn add<B: Backend<Socket = Socket>>(
+    backend: &mut B,
+    sockets: &mut Sockets,
+    opened: Vec<Opened>,
+) -> io::Result<()> {
+    for Opened { role, device, socket } in opened {
+        sockets.add(backend.add_socket(socket)?, role, device);
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! What each socket of a shard is for.
+
+use bootstorm_net::SocketId;
+
+use crate::tftp::TftpPorts;
+
+/// What a socket is for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// UDP 67.
+    Dhcp,
+    /// Frames to clients without an address; send-only.
+    Link,
+    /// ICMP, for the ping before an offer.
+    Icmp,
+    /// UDP 69.
+    TftpRequests,
+    /// What TFTP transfers are sent from.
+    TftpData,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    id: SocketId,
+    role: Role,
+    /// The interface it is bound to; `None` is all of them.
+    device: Option<String>,
+}
+
+/// The sockets of one shard, by [`SocketId::index`].
+#[derive(Clone, Debug, Default)]
+pub struct Sockets {
+    entries: Vec<Option<Entry>>,
+}
+
+impl Sockets {
+    /// Notes a socket that the backend has taken.
+    pub fn add(&mut self, id: SocketId, role: Role, device: Option<String>) {
+        if self.entries.len() <= id.index() {
+            self.entries.resize(id.index() + 1, None);
+        }
+        self.entries[id.index()] = Some(Entry { id, role, device });
+    }
+
+    /// Forgets the sockets of these interfaces; they are to be removed from the backend.
+    pub fn leave(&mut self, devices: &[String]) -> Vec<SocketId> {
+        let leaves = |entry: &Entry| entry.device.as_ref().is_some_and(|own| devices.contains(own));
+        self.entries
+            .iter_mut()
+            .filter_map(|entry| entry.take_if(|entry| leaves(entry)))
+            .map(|entry| entry.id)
+            .collect()
+    }
+
+    /// What the socket is for; `None` for one that was removed.
+    pub fn role(&self, id: SocketId) -> Option<Role> {
+        self.entries.get(id.index())?.as_ref().map(|entry| entry.role)
+    }
+
+    /// The sockets of a role.
+    pub fn of(&self, role: Role) -> impl Iterator<Item = SocketId> + '_ {
+        self.entries.iter().flatten().filter(move |entry| entry.role == role).map(|entry| entry.id)
+    }
+
+    /// Every socket of port 69, and the data sockets that they share.
+    pub fn tftp_ports(&self) -> Vec<TftpPorts> {
+        let data: Vec<_> = self.of(Role::TftpData).collect();
+        self.of(Role::TftpRequests).map(|listen| TftpPorts { listen, data: data.clone() }).collect()
+    }
+}
