@@ -1,5 +1,6 @@
 //! What leases must never do, whatever happens.
 
+mod cuts;
 mod disk;
 mod model;
 mod steps;
