@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use std::thread::{self, JoinHandle, Thread};
@@ -46,10 +47,17 @@ pub fn init(format: LogFormat, level: LogLevel) {
     };
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // The journal puts its own time before each line.
-    let timed = std::env::var_os("JOURNAL_STREAM").is_none();
-    let lines = lines(io::stderr, format, level, colours, timed);
+    let lines = lines(io::stderr, format, level, colours, !is_journal(io::stderr()));
     // A second call finds the log set up already, and leaves it. Libraries that use the `log` crate are heard, too.
     let _already = lines.try_init();
+}
+
+/// Whether `stream` leads to the journal. The variable alone does not tell: children inherit it, and their output may go
+/// elsewhere (systemd.exec(5), JOURNAL_STREAM).
+fn is_journal(stream: impl AsFd) -> bool {
+    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    rustix::fs::fstat(stream)
+        .is_ok_and(|stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 fn lines<W>(
@@ -247,7 +255,10 @@ impl EventLog {
     pub fn start(shards: usize, bus: EventBus) -> io::Result<(Self, Vec<EventSink>)> {
         let shared = Arc::new(Shared::new(shards, bus));
         let theirs = shared.clone();
-        let thread = thread::Builder::new().name("log".to_owned()).spawn(move || run(&theirs))?;
+        let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
+            crate::privileges::renounce_or_warn();
+            run(&theirs);
+        })?;
         let sinks = (0..shards)
             .map(|shard| EventSink {
                 shared: shared.clone(),

@@ -7,6 +7,7 @@ use crossbeam::channel::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::control::Command;
+use crate::privileges;
 
 /// Signals that are caught and wait to be forwarded.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ impl Signals {
     /// at once with 130, a second SIGTERM with 143.
     pub fn forward(mut self, commands: Sender<Command>) -> io::Result<()> {
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            privileges::renounce_or_warn();
             let mut stopping = false;
             for signal in self.0.forever() {
                 let command = match signal {

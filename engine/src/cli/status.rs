@@ -35,7 +35,7 @@ impl Status {
 fn human(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
     let Report { totals, leases, .. } = report;
     let mut line = |name: &str, text: String| writeln!(out, "{:<12} {text}", format!("{name}:"));
-    line("bootstorm", format!("{}, process {}", report.version, report.pid))?;
+    line("version", format!("{}, process {}", report.version, report.pid))?;
     let up = std::time::Duration::from_secs(report.uptime_seconds.unsigned_abs());
     line("up", format!("{}, since {}", duration(up), report.started))?;
     let config = &report.config;

@@ -126,9 +126,7 @@ impl Control {
         let path = listeners.path.clone();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
-            if let Err(error) = crate::privileges::renounce() {
-                tracing::warn!("the control thread keeps its capabilities: {error}");
-            }
+            crate::privileges::renounce_or_warn();
             if let Err(error) = run(listeners, running, stopped) {
                 tracing::error!("no metrics and no control socket: {error}");
             }

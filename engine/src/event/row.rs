@@ -5,7 +5,7 @@ use std::fmt;
 use bootstorm_protocols::dhcpv4::pxe::Architecture;
 use serde::{Deserialize, Serialize};
 
-use super::{BootEvent, Detail};
+use super::{BootEvent, Detail, Kind};
 
 /// One event with its fields by name. Absent fields are left out of the JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -85,8 +85,10 @@ impl Row {
             Detail::Reason(reason) => row.reason = given(reason),
             Detail::Transfer { file, bytes, took, blksize, windowsize, retransmits, reason } => {
                 row.file = (!file.is_empty()).then(|| format!("{file:?}"));
-                row.bytes = Some(bytes);
-                row.seconds = (!took.is_zero()).then_some(took.as_secs_f64());
+                row.bytes = (bytes > 0).then_some(bytes);
+                // Half a transfer has no rate worth comparing.
+                let whole = event.kind == Kind::TransferFinished && !took.is_zero();
+                row.seconds = whole.then_some(took.as_secs_f64());
                 row.blksize = (blksize > 0).then_some(blksize);
                 row.windowsize = (windowsize > 0).then_some(windowsize);
                 row.retransmits = (retransmits > 0).then_some(retransmits);
@@ -154,7 +156,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    use super::super::{FileName, Kind};
+    use super::super::FileName;
     use super::*;
     use crate::leases::Hardware;
 
@@ -175,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_tells_its_rate() {
-        let event = BootEvent {
+    fn a_whole_transfer_tells_its_rate() {
+        let event = |kind| BootEvent {
             detail: Detail::Transfer {
                 file: FileName::new(b"ipxe.efi"),
                 bytes: 3_000_000,
@@ -186,13 +188,11 @@ mod tests {
                 retransmits: 2,
                 reason: "",
             },
-            ..BootEvent::new(
-                Kind::TransferFinished,
-                Hardware::default(),
-                Ipv4Addr::new(10, 1, 4, 7),
-            )
+            ..BootEvent::new(kind, Hardware::default(), Ipv4Addr::new(10, 1, 4, 7))
         };
-        let row = Row::new(&event, "T".to_owned(), Some("eth1".to_owned()));
+        let row = |kind| Row::new(&event(kind), "T".to_owned(), Some("eth1".to_owned()));
+        assert_eq!(row(Kind::TransferFailed).rate(), None);
+        let row = row(Kind::TransferFinished);
         assert_eq!(
             row.to_string(),
             "T TFTP done 10.1.4.7 via=eth1 file=ipxe.efi bytes=3000000 blksize=1468 windowsize=16 \

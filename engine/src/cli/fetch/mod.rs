@@ -78,7 +78,8 @@ impl Fetch {
         }
         target.finish()?;
         if !self.quiet {
-            complain(&summary(&self.url, &fetched));
+            // On standard error, for standard output may be the file; nobody may be there to read it.
+            let _closed = writeln!(io::stderr(), "{}", summary(&self.url, &fetched));
         }
         Ok(Answer::Yes)
     }
