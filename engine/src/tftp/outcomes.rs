@@ -23,8 +23,7 @@ const MAX_EVENTS: usize = 4096;
 
 impl TftpShard {
     pub(super) fn finish(&mut self, number: u64, now: Moment) {
-        self.metrics().finished.increment();
-        self.event(number, Kind::TransferFinished, "", now);
+        self.settle(number, now);
         if let Some(transfer) = self.transfers.get(number) {
             let served = (transfer.client, transfer.socket);
             let bucket = self.bucket(&served.0);
@@ -33,7 +32,22 @@ impl TftpShard {
         self.remove(number);
     }
 
+    /// Counts and tells that the file is where it was to go.
+    pub(super) fn settle(&mut self, number: u64, now: Moment) {
+        let Some(transfer) = self.transfers.get(number) else { return };
+        if std::mem::replace(&mut transfer.settled, true) {
+            return;
+        }
+        self.metrics().finished.increment();
+        self.event(number, Kind::TransferFinished, "", now);
+    }
+
+    /// Ends a transfer that cannot go on: the client is told where that helps, the log where it matters.
     pub(super) fn fail<T: Transmit>(&mut self, number: u64, reason: Reason, tx: &mut T) {
+        let Some(transfer) = self.transfers.get(number) else { return };
+        if transfer.settled {
+            return self.remove(number);
+        }
         self.count(reason);
         let Some(transfer) = self.transfers.get(number) else { return };
         if let Some(code) = reason.code() {
@@ -68,7 +82,10 @@ impl TftpShard {
                 Kind::TransferStarted => transfer.negotiated.tsize.unwrap_or(0),
                 _ => transfer.bytes(),
             },
-            took: transfer.ended.unwrap_or(now).since(transfer.started),
+            took: match kind {
+                Kind::TransferStarted => Duration::ZERO,
+                _ => now.since(transfer.started),
+            },
             blksize: transfer.negotiated.block_len(),
             windowsize: transfer.negotiated.window_len(),
             retransmits: transfer.resent,

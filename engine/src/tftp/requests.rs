@@ -125,7 +125,8 @@ impl TftpShard {
             netascii: request.mode == Mode::Netascii,
             started: now,
             heard: now,
-            ended: None,
+            announced: false,
+            settled: false,
             name: FileName::new(request.filename),
             work: Work::Opening,
             segmented: u32::from(shape.blksize) + headers <= mtu,
@@ -133,6 +134,7 @@ impl TftpShard {
             timer: Moment::NEVER,
             starved: false,
             refused: false,
+            sent: 0,
             resent: 0,
         });
         let asker = Asker { address: client.ip(), writes };

@@ -100,6 +100,8 @@ impl Transfer {
             self.in_flight += 1;
             let again = (sender.sent_until() + 1).saturating_sub(first).min(blocks);
             sender.sent(blocks, out.tx.now());
+            // Those sent before come first, and all but the last of the file are full.
+            self.sent += data.saturating_sub(again * u64::from(image.shape().blksize));
             self.resent = self.resent.saturating_add(u32::try_from(again).unwrap_or(u32::MAX));
             out.metrics.bytes.add(data);
             out.metrics.retransmits.add(again);

@@ -307,7 +307,6 @@ impl TftpShard {
         // Until a netascii file's end is known, every block may be asked for.
         sender.content(u64::MAX >> 1, None);
         transfer.work = Work::Sending { image, sender };
-        self.event(number, Kind::TransferStarted, "", tx.now());
         self.advance(number, tx);
     }
 
@@ -331,7 +330,6 @@ impl TftpShard {
                 let receiver = Receiver::serving(&transfer.negotiated, &patience, tx.now());
                 let upload = Upload::new(receiver, file, transfer.netascii);
                 transfer.work = Work::Receiving(Box::new(upload));
-                self.event(number, Kind::TransferStarted, "", tx.now());
                 self.advance(number, tx);
             }
             Err(reason) => self.fail(number, reason, tx),
@@ -350,7 +348,7 @@ impl TftpShard {
         upload.writing = false;
         if last && result.is_ok() {
             upload.stored = true;
-            transfer.ended = Some(tx.now());
+            self.settle(number, tx.now());
         }
         match result {
             Ok(()) => self.advance(number, tx),
@@ -394,6 +392,14 @@ impl TftpShard {
             Work::Sending { sender, .. } => sender.deadline(),
             Work::Receiving(upload) => upload.receiver.deadline(),
         };
+        let begins = match &transfer.work {
+            Work::Opening => false,
+            Work::Sending { sender, .. } => sender.sent_until() > 0,
+            Work::Receiving(_) => true,
+        };
+        if begins && !std::mem::replace(&mut transfer.announced, true) {
+            self.event(number, Kind::TransferStarted, "", tx.now());
+        }
         if let Some(deadline) = deadline {
             self.arm(number, deadline);
         }

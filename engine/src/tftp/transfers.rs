@@ -30,8 +30,10 @@ pub(super) struct Transfer {
     pub(super) started: Moment,
     /// Last sign that the client gets on.
     pub(super) heard: Moment,
-    /// When an upload was stored; waiting for a lost ACK after that is no part of it.
-    pub(super) ended: Option<Moment>,
+    /// The log has heard of its beginning: a client that only asks for the size begins nothing.
+    pub(super) announced: bool,
+    /// An upload is stored, and the log has heard of it; what remains is waiting for a lost ACK.
+    pub(super) settled: bool,
     pub(super) name: FileName,
     pub(super) work: Work,
     /// Whether windows go out by UDP_SEGMENT: blocks fit the path's MTU, and the socket can.
@@ -44,6 +46,8 @@ pub(super) struct Transfer {
     /// It stands in the list of those that wait for a chunk, for room.
     pub(super) starved: bool,
     pub(super) refused: bool,
+    /// Bytes of file data sent, each counted once.
+    pub(super) sent: u64,
     /// Blocks sent more than once.
     pub(super) resent: u32,
 }
@@ -96,15 +100,12 @@ impl Transfer {
         }
     }
 
-    /// Bytes of the file that the other end has got, as far as blocks tell.
+    /// Bytes of file data, as they travel, that the receiving end has got.
     pub(super) fn bytes(&self) -> u64 {
         let block_len = u64::from(self.negotiated.block_len());
         match &self.work {
             Work::Opening => 0,
-            Work::Sending { image, sender } => {
-                let acked = sender.acked().saturating_mul(block_len);
-                image.size().map_or(acked, |size| acked.min(size))
-            }
+            Work::Sending { sender, .. } => sender.acked().saturating_mul(block_len).min(self.sent),
             Work::Receiving(upload) => upload.offset + upload.buffer.len() as u64,
         }
     }
