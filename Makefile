@@ -8,7 +8,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check unit deny bench clean
+.PHONY: help build demo test check unit e2e deny soak deb bench versus clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,7 +17,12 @@ build: ## the server, optimised: target/release/bootstorm
 	$(NEEDS) rust
 	$(CARGO) build --release --locked -p bootstorm
 
-test: check unit deny ## everything that must hold at every commit
+demo: build ## a machine in QEMU boots from bootstorm, line by line (FIRMWARE=bios for the other)
+	$(NEEDS) boot
+	BOOTSTORM=target/release/bootstorm demo/run $(or $(FIRMWARE),uefi)
+
+# The end-to-end tests come last: their sum is the last line.
+test: check unit deny e2e ## everything that must hold at every commit
 
 check: ## format and lints
 	$(NEEDS) rust
@@ -27,6 +32,11 @@ check: ## format and lints
 unit: ## unit and property tests
 	$(NEEDS) rust
 	$(CARGO) test --workspace --locked
+
+e2e: ## real firmware and real clients in network namespaces
+	$(NEEDS) rust boot clients
+	$(CARGO) build --locked -p bootstorm
+	tests/e2e/run
 
 deny: $(CARGO_DENY) ## licences, sources and bans of the dependencies
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny --locked check bans licenses sources
@@ -39,9 +49,24 @@ $(CARGO_DENY):
 	    --version $(CARGO_DENY_VERSION) cargo-deny
 	rm -rf target/tools/build
 
+soak: ## slow: 100 kills under load, power cuts, and mutants that these must catch
+	$(NEEDS) rust clients
+	$(CARGO) build --locked -p bootstorm
+	tests/e2e/test_kill9.py 100
+	tests/e2e/test_power_cut.py 10
+	tests/e2e/mutants
+
+deb: build ## target/deb/bootstorm_VERSION_ARCH.deb
+	$(NEEDS) deb
+	packaging/deb/build
+
 bench: ## criterion benches
 	$(NEEDS) rust
 	$(CARGO) bench --locked
+
+versus: build ## bootstorm, Kea and ISC dhcpd under perfdhcp, side by side
+	$(NEEDS) peers
+	bench/versus/dhcp.py
 
 clean: ## removes what was built
 	$(CARGO) clean

@@ -72,9 +72,12 @@ where
 {
     // Of libraries only what goes wrong, unless everything is wanted.
     let others = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
+    // A failing disk is said once, by the committer; the store would say it at every try.
+    let store = if level >= LevelFilter::DEBUG { others } else { LevelFilter::OFF };
+    let filter = format!("{others},fjall={store},lsm_tree={store},bootstorm={level}");
     let lines = tracing_subscriber::fmt()
         .with_writer(writer)
-        .with_env_filter(EnvFilter::new(format!("{others},bootstorm={level}")))
+        .with_env_filter(EnvFilter::new(filter))
         .with_target(false)
         .with_ansi(colours);
     match format {
@@ -525,6 +528,16 @@ mod tests {
             tracing::debug!(target: "bootstorm_net", "detail");
         });
         assert_eq!(text, " WARN slow\nDEBUG detail\n");
+    }
+
+    #[test]
+    fn the_store_is_not_heard_beside_the_committer() {
+        let text = written(LogFormat::Human, LevelFilter::INFO, || {
+            tracing::error!(target: "fjall::journal", "cannot flush");
+            tracing::error!(target: "lsm_tree", "cannot write");
+            tracing::error!(target: "hyper", "broken");
+        });
+        assert_eq!(text, "ERROR broken\n");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 service goes on when there is room again."""
 
 import contextlib
+import glob
 import os
 import time
 
@@ -20,6 +21,15 @@ def fill(path):
     with contextlib.suppress(OSError), open(path, "wb", buffering=0) as filler:
         while True:
             filler.write(bytes(1 << 16))
+
+
+def still(load, small):
+    """Whether no ACK comes for a while. When the store is reopened it may give some room back:
+    that is taken, too."""
+    fill(f"{small}/filler{load.acks}")
+    before = load.acks
+    time.sleep(1.5)
+    return load.acks == before
 
 
 def main():
@@ -43,19 +53,18 @@ def main():
                     laboratory.wait_until(lambda: load.acks > 100, 10), load.acks)
     with suite.step("the disk fills up under load"):
         fill(f"{small}/filler")
-        # What is left of the page that the journal writes to may still take some.
-        suite.check("one line says that and why", laboratory.wait_until(
-            lambda: "ERROR" in server.process.output(), 10), server.log())
-        time.sleep(1)
-        before = load.acks
-        time.sleep(2)
-        suite.equal("no ACK leaves", load.acks - before, 0)
-        errors = [line for line in server.process.output().splitlines() if " ERROR " in line]
-        suite.equal("lines at level error", len(errors), 1)
+        suite.check("a line at level error says that", laboratory.wait_until(
+            lambda: " ERROR " in server.process.output(), 10), server.log())
+        suite.check("ACKs stop", laboratory.wait_until(lambda: still(load, small), 20),
+                    load.acks)
+        text = server.process.output()
+        suite.equal("one such line each time that writing fails, not one a try",
+                    text.count(" ERROR "), text.count("leases are written again") + 1)
         suite.check("the server can still be asked", server.tool("status")[0] == 0)
     with suite.step("room again"):
         before = load.acks
-        os.unlink(f"{small}/filler")
+        for name in glob.glob(f"{small}/filler*"):
+            os.unlink(name)
         suite.check("ACKs leave again", laboratory.wait_until(
             lambda: load.acks > before + 100, 15), f"{load.acks - before} ACKs")
     with suite.step("what was acknowledged is on the disk"):

@@ -116,10 +116,12 @@ impl Kind {
     pub fn level(self) -> tracing::Level {
         match self {
             Kind::Silence => tracing::Level::DEBUG,
-            Kind::Nak | Kind::Decline | Kind::PoolFull | Kind::TransferFailed => {
-                tracing::Level::WARN
-            }
-            Kind::CommitFailed => tracing::Level::ERROR,
+            // That leases cannot be written is an error, and the committer says so, once.
+            Kind::Nak
+            | Kind::Decline
+            | Kind::PoolFull
+            | Kind::CommitFailed
+            | Kind::TransferFailed => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }
     }
