@@ -140,11 +140,15 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     if first_start && !options.dry_run {
         neighbours::first_start(&config, &interfaces)?;
     }
+    for (capability, purpose) in privileges::missing() {
+        tracing::warn!("{capability} is missing, it is for {purpose}");
+    }
     let sockets = sockets::open(&config, shards)?;
-    let listeners = Listeners::open(&state_dir, config.control.metrics)?;
     if let Some(account) = &account {
         privileges::drop_to(account)?;
     }
+    // As the user that the server is now: its group may use the control socket.
+    let listeners = Listeners::open(&state_dir, config.control.metrics)?;
     // Threads from here on: each begins with the privileges that are left.
     if !first_start && !options.dry_run {
         neighbours::later_start(&config, &interfaces)?;
