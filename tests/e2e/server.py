@@ -8,7 +8,8 @@ import time
 
 import lab as laboratory
 
-BINARY = os.environ.get("BOOTSTORM", os.path.join(laboratory.ROOT, "target/debug/bootstorm"))
+BINARY = os.path.abspath(
+    os.environ.get("BOOTSTORM", os.path.join(laboratory.ROOT, "target/debug/bootstorm")))
 
 # Answers known values for every client test; the DHCP clients check each of them.
 OPTIONS = {"domain-name-servers": ["10.77.0.2", "10.77.0.3"], "domain-name": "rack.example",
