@@ -23,6 +23,8 @@ pub(super) struct Inquiry<'a> {
     pub(super) now: Moment,
     /// Option 82, if a relay agent or switch added it.
     pub(super) relay: Option<RelayAgentInformation<'a>>,
+    /// What the relay agent wants to stand in option 54 (RFC 5107).
+    identifier_override: Option<Ipv4Addr>,
     pub(super) link: Link,
     pub(super) machine: Machine<'a>,
     /// The machine's identity on this link.
@@ -70,6 +72,9 @@ impl<'a> Inquiry<'a> {
             arena,
             now,
             relay,
+            identifier_override: relay
+                .as_ref()
+                .and_then(RelayAgentInformation::server_identifier_override),
             link,
             machine,
             key,
@@ -137,9 +142,7 @@ impl<'a> Inquiry<'a> {
     /// Option 54 of replies: what the relay agent wants to stand there (RFC 5107), else what the
     /// configuration says, else this server's own address.
     pub(super) fn server_identifier(&self) -> Ipv4Addr {
-        self.relay
-            .as_ref()
-            .and_then(RelayAgentInformation::server_identifier_override)
+        self.identifier_override
             .or_else(|| self.configured_identifier())
             .unwrap_or_else(|| self.own_address())
     }

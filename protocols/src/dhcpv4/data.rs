@@ -301,14 +301,22 @@ impl<'a> SubOptions<'a> {
     }
 
     /// Takes `len` bytes from the front.
+    #[inline]
     fn take(&mut self, len: usize) -> Option<OptionData<'a>> {
+        // A value in one piece, as nearly all are, is cut without looking for further ones.
+        if let Some(bytes) = self.rest.as_slice() {
+            let (taken, rest) = bytes.split_at_checked(len)?;
+            self.rest = OptionData::whole(self.rest.code, rest);
+            return Some(OptionData::whole(self.rest.code, taken));
+        }
         let taken = self.rest.slice(0, len)?;
         self.rest = self.rest.slice(len, self.rest.len() - len)?;
         Some(taken)
     }
 
+    #[inline]
     fn take_u8(&mut self) -> Option<u8> {
-        self.take(1)?.u8()
+        self.take(1)?.get(0)
     }
 
     fn take_value(&mut self) -> Option<OptionData<'a>> {
