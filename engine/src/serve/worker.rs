@@ -82,6 +82,8 @@ impl Seed {
         let thread = thread::Builder::new()
             .name(format!("shard{index}"))
             .spawn(move || {
+                // Its sockets are open: what a hostile datagram could reach has no privilege.
+                crate::privileges::renounce_or_warn();
                 let outcome = self.run(&ready, &inbox);
                 if outcome.is_err() {
                     // The others cannot take over its sockets: better restarted as a whole.
