@@ -3,8 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 
 use bootstorm::config;
+use bootstorm::tftp::Map;
 
-use super::{Answer, ConfigArg, Outcome, rendered};
+use super::{Answer, ConfigArg, Failure, Outcome, rendered};
 
 /// Check a configuration without touching anything
 ///
@@ -24,6 +25,9 @@ impl Check {
         for warning in &config.warnings {
             // A closed standard error does not make the configuration worse.
             let _closed = io::stderr().write_all(warning.render(colour).as_bytes());
+        }
+        if let Some(tftp) = &config.tftp {
+            Map::new(&tftp.map).map_err(|error| Failure::of("[tftp] map", error))?;
         }
         let dhcp = &config.dhcp;
         let addresses: u64 = dhcp

@@ -32,6 +32,7 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+pub use bootstorm_net::EngineChoice;
 pub use loader::{check, load, parse};
 pub use lookup::HostIds;
 pub use model::*;

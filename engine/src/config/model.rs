@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bootstorm_net::EngineChoice;
+
 use super::lookup::Index;
 use super::problem::At;
 use super::{ClientMatch, LeaseTime, Prefix, Problem, Scope};
@@ -44,18 +46,6 @@ pub struct Server {
     pub group: Option<String>,
     /// Which foreign DHCP servers do not stop the first start.
     pub allow_other_servers: OtherServers,
-}
-
-/// `engine` of `[server]`.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub enum EngineChoice {
-    /// io_uring, and recvmmsg/sendmmsg with one warning where io_uring is denied.
-    #[default]
-    Auto,
-    /// io_uring or nothing.
-    Uring,
-    /// recvmmsg and sendmmsg.
-    Mmsg,
 }
 
 /// `allow-other-servers` of `[server]`.

@@ -153,6 +153,13 @@ fn tftp(page: &mut Page, running: &Running) {
     page.each(running, "bootstorm_tftp_finished_total", finished, |s| s.tftp.finished.get());
     let failed = "TFTP transfers given up or ended by the client.";
     page.each(running, "bootstorm_tftp_failed_total", failed, |s| s.tftp.failed.get());
+    page.counter(
+        "bootstorm_tftp_reasons_total",
+        "Why TFTP requests and transfers did not end with a file.",
+    );
+    for (shard, metrics) in shards(running) {
+        page.counts(&shard, "reason", &crate::tftp::REASONS, &metrics.tftp.reasons);
+    }
     let bytes = "Bytes of file data sent by TFTP, retransmissions included.";
     page.each(running, "bootstorm_tftp_sent_bytes_total", bytes, |s| s.tftp.bytes.get());
     let again = "TFTP blocks sent again.";

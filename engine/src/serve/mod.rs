@@ -132,7 +132,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         Interfaces::read(config.server.interfaces.as_deref()).map_err(system("list interfaces"))?;
     check_interfaces(&config, &interfaces)?;
     let shards = config.server.shards.unwrap_or_else(cores);
-    let (kind, denied) = engine_choice(&config).resolve()?;
+    let (kind, denied) = config.server.engine.resolve()?;
     if let Some(denied) = denied {
         tracing::warn!("io_uring is not used: {denied}; recvmmsg and sendmmsg serve instead");
     }
@@ -158,14 +158,6 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
 
 fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn engine_choice(config: &Config) -> bootstorm_net::EngineChoice {
-    match config.server.engine {
-        config::EngineChoice::Auto => bootstorm_net::EngineChoice::Auto,
-        config::EngineChoice::Uring => bootstorm_net::EngineChoice::Uring,
-        config::EngineChoice::Mmsg => bootstorm_net::EngineChoice::Mmsg,
-    }
 }
 
 fn engine_name(kind: EngineKind) -> &'static str {

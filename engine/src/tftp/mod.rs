@@ -27,5 +27,6 @@ mod transfers;
 mod upload;
 
 pub use map::{Map, MapError};
+pub use reason::REASONS;
 pub use service::{TftpError, TftpServer};
 pub use shard::{TftpPorts, TftpShard};

@@ -48,7 +48,7 @@ impl PathError {
         }
     }
 
-    pub(super) fn text(self) -> &'static str {
+    pub(super) const fn text(self) -> &'static str {
         match self {
             Self::BadName => "bad file name",
             Self::NotFound => "file not found",

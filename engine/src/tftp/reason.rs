@@ -55,43 +55,60 @@ pub(super) enum Reason {
     SocketClosed,
 }
 
+/// How many there are.
+const COUNT: usize = 28;
+
+/// The text of every reason, in the order of its counters.
+pub const REASONS: [&str; COUNT] = {
+    let mut texts = [""; COUNT];
+    let mut place = 0;
+    while place < COUNT {
+        texts[place] = Reason::ALL[place].text();
+        place += 1;
+    }
+    texts
+};
+
 impl Reason {
-    /// Its number in the counters of reasons, below 32.
+    /// Every reason; the place in it counts it.
+    const ALL: [Self; COUNT] = [
+        Self::Malformed,
+        Self::BadOption,
+        Self::Path(PathError::BadName),
+        Self::Path(PathError::NotFound),
+        Self::Path(PathError::Outside),
+        Self::Path(PathError::Denied),
+        Self::Path(PathError::NotAFile),
+        Self::Path(PathError::Exists),
+        Self::Path(PathError::Failed),
+        Self::MapDenies,
+        Self::MapEndless,
+        Self::ServerLimit,
+        Self::ClientLimit,
+        Self::Overloaded,
+        Self::Repeated,
+        Self::Broadcast,
+        Self::UnknownTransfer,
+        Self::FileChanged,
+        Self::FileUnreadable,
+        Self::TimedOut,
+        Self::ClientError,
+        Self::Probe,
+        Self::Superseded,
+        Self::TooLongBlock,
+        Self::UploadsOff,
+        Self::UploadTooLarge,
+        Self::UploadNotWritten,
+        Self::SocketClosed,
+    ];
+
+    /// Its place in [`REASONS`].
     pub(super) fn number(self) -> usize {
-        match self {
-            Self::Malformed => 0,
-            Self::BadOption => 1,
-            Self::Path(PathError::BadName) => 2,
-            Self::Path(PathError::NotFound) => 3,
-            Self::Path(PathError::Outside) => 4,
-            Self::Path(PathError::Denied) => 5,
-            Self::Path(PathError::NotAFile) => 6,
-            Self::Path(PathError::Exists) => 7,
-            Self::Path(PathError::Failed) => 8,
-            Self::MapDenies => 9,
-            Self::MapEndless => 10,
-            Self::ServerLimit => 11,
-            Self::ClientLimit => 12,
-            Self::Overloaded => 13,
-            Self::Repeated => 14,
-            Self::Broadcast => 15,
-            Self::UnknownTransfer => 16,
-            Self::FileChanged => 17,
-            Self::FileUnreadable => 18,
-            Self::TimedOut => 19,
-            Self::ClientError => 20,
-            Self::Probe => 21,
-            Self::Superseded => 22,
-            Self::TooLongBlock => 23,
-            Self::UploadsOff => 24,
-            Self::UploadTooLarge => 25,
-            Self::UploadNotWritten => 26,
-            Self::SocketClosed => 27,
-        }
+        Self::ALL.iter().position(|each| *each == self).unwrap_or(COUNT)
     }
 
     /// For the client and the log.
-    pub(super) fn text(self) -> &'static str {
+    pub(super) const fn text(self) -> &'static str {
         match self {
             Self::Malformed => "not a TFTP request",
             Self::BadOption => "option refused",
@@ -164,6 +181,19 @@ impl From<Failure> for Reason {
         match failure {
             Failure::Changed => Self::FileChanged,
             Failure::Unreadable => Self::FileUnreadable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_reasons_share_a_counter_or_a_text() {
+        for (place, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.number(), place);
+            assert!(!REASONS[place + 1..].contains(&REASONS[place]), "{}", REASONS[place]);
         }
     }
 }
