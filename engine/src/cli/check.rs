@@ -22,6 +22,12 @@ impl Check {
     pub(crate) fn run(self, out: &mut dyn Write) -> Outcome {
         let config = config::check(&self.config.config).map_err(rendered)?;
         let colour = io::stderr().is_terminal();
+        if let Some(tftp) = &config.tftp
+            && let Err(error) = Map::new(&tftp.map)
+        {
+            let problem = tftp.map[error.index].problem(error.problem);
+            return Err(Failure::Rendered(problem.render(colour)));
+        }
         for warning in &config.warnings {
             // A closed standard error does not make the configuration worse.
             let _closed = io::stderr().write_all(warning.render(colour).as_bytes());

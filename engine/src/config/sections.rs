@@ -24,14 +24,14 @@ pub(super) fn server(
     let usual = Server::default();
     let opened = node.and_then(|node| Fields::open(node, &schema::SERVER, problems));
     let Some(mut fields) = opened else { return (usual, Vec::new()) };
-    let interfaces_place = fields.place_of("interfaces");
+    let given = fields.peek("interfaces").map(|node| match &node.value {
+        Value::Array(nodes) if nodes.is_empty() => {
+            let help = "leave the line out to serve every interface with an IPv4 address";
+            problems.error(node.place, Fault::new("`interfaces` names no interface", help));
+        }
+        _ => {}
+    });
     let interfaces = fields.list("interfaces", problems, interface);
-    if let (Some(place), true) = (interfaces_place, interfaces.is_empty())
-        && !problems.has_errors()
-    {
-        let help = "leave the line out to serve every interface with an IPv4 address";
-        problems.error(place, Fault::new("`interfaces` names no interface", help));
-    }
     let (interfaces, places): (Vec<String>, Vec<Place>) = interfaces.into_iter().unzip();
     let user = fields.get("user", problems, |node| units::text(node).map(str::to_owned));
     if let (Some(place), None) = (fields.place_of("group"), &user) {
@@ -39,7 +39,7 @@ pub(super) fn server(
         problems.warn(place, Fault::new("`group` without `user` changes nothing", help));
     }
     let server = Server {
-        interfaces: interfaces_place.map(|_| interfaces),
+        interfaces: given.map(|()| interfaces),
         state_dir: path(&mut fields, "state-dir", files, problems).unwrap_or(usual.state_dir),
         shards: fields
             .get("shards", problems, |node| units::integer(node, 1..=SHARDS))
