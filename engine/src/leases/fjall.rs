@@ -50,8 +50,6 @@ const CACHED_FILES: usize = 64;
 pub struct FjallStore {
     directory: PathBuf,
     open: Mutex<Open>,
-    #[cfg(feature = "mutants")]
-    mutant: Option<super::mutants::Mutant>,
 }
 
 #[derive(Default)]
@@ -77,12 +75,7 @@ impl FjallStore {
         for path in [directory.join("keyspaces").as_path(), &directory, state_dir] {
             File::open(path).and_then(|directory| directory.sync_all()).map_err(io)?;
         }
-        Ok(Self {
-            directory,
-            open: Mutex::new(open),
-            #[cfg(feature = "mutants")]
-            mutant: super::mutants::Mutant::chosen(),
-        })
+        Ok(Self { directory, open: Mutex::new(open) })
     }
 
     /// Where the store of a state directory is.
@@ -93,15 +86,6 @@ impl FjallStore {
     /// Whether a state directory has a store, so that reading it would not make one.
     pub fn exists(state_dir: &Path) -> bool {
         Self::directory(state_dir).is_dir()
-    }
-
-    /// How far a commit goes before it says that it is durable.
-    fn persist_mode(&self) -> PersistMode {
-        #[cfg(feature = "mutants")]
-        if let Some(super::mutants::Mutant::NoFsync) = self.mutant {
-            return PersistMode::Buffer;
-        }
-        PersistMode::SyncData
     }
 
     fn error(&self, error: fjall::Error) -> StoreError {
@@ -116,19 +100,9 @@ impl FjallStore {
 
 impl LeaseStore for FjallStore {
     fn commit(&self, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
-        #[cfg(feature = "mutants")]
-        let late;
-        #[cfg(feature = "mutants")]
-        let batch = match &self.mutant {
-            Some(super::mutants::Mutant::Late(last)) => {
-                late = std::mem::replace(&mut *last.lock(), batch.to_vec());
-                late.as_slice()
-            }
-            _ => batch,
-        };
         let Open { database, tainted, value } = &mut *self.open.lock();
         let Some((database, keyspace)) = database else { return Err(self.closed()) };
-        let mut writes = database.batch().durability(Some(self.persist_mode()));
+        let mut writes = database.batch().durability(Some(PersistMode::SyncData));
         for write in batch {
             let key = key(write.ip());
             match write {

@@ -19,8 +19,6 @@ mod clock;
 mod commit;
 mod fjall;
 mod lease;
-#[cfg(feature = "mutants")]
-mod mutants;
 mod pools;
 mod queue;
 mod record;

@@ -1,6 +1,5 @@
 //! What leases must never do, whatever happens.
 
-mod cuts;
 mod disk;
 mod model;
 mod steps;
