@@ -2,30 +2,35 @@
 //! segmented ones, through two network namespaces joined by a veth pair, one core each.
 //!
 //! ```text
-//! packet-engine [echo|echo1472|pingpong|blast] [rounds] [batch] [buffers]
+//! packet-engine cost|echo|echo1472|pingpong|blast [ROUNDS] [ENGINE[:BATCH[:BUFFERS]]]...
 //! ```
-//! Needs root. Each round runs every engine once, so that what else happens on the machine meets all of them; the medians
-//! and the ratio to the first engine are printed at the end.
+//! ENGINE is `uring`, `mmsg` or `recvfrom` (a plain loop). `cost` is the one to compare with on a busy machine: a single thread
+//! lets a burst pile up in the socket of each engine in turn and takes the processor time of answering it, so neither
+//! the scheduler nor the speed of the other side has a part in it, and whatever else happens meets all engines alike.
+//! Prints every round, then the medians and their ratios to the first engine. Needs root.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use std::{env, io, thread};
+use std::{env, fmt, io, thread};
 
 use bootstorm_net::{
-    Backend, Datagram, Engine, EngineKind, Handler, Limits, Mmsg, SharedBytes, SocketId, Target,
-    Transmit, UdpSocketSpec,
+    Backend, Datagram, Engine, EngineKind, Handler, Limits, Mmsg, SharedBytes, Socket, SocketId,
+    Target, Transmit, UdpSocketSpec,
 };
 use bootstorm_protocols::time::Moment;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-const SERVER: &str = "10.99.7.1:6900";
-const CLIENT: &str = "10.99.7.2:6901";
+const USAGE: &str =
+    "packet-engine cost|echo|echo1472|pingpong|blast [ROUNDS] [ENGINE[:BATCH[:BUFFERS]]]...";
+const SERVER_IP: [u8; 4] = [10, 99, 7, 1];
+const SERVER_PORT: u16 = 6900;
+const CLIENT: ([u8; 4], u16) = ([10, 99, 7, 2], 6800);
 const WARM_UP: Duration = Duration::from_millis(300);
 const MEASURE: Duration = Duration::from_millis(1500);
 /// A client that lost all its datagrams begins anew after this.
@@ -33,65 +38,77 @@ const RESTART: Duration = Duration::from_millis(50);
 
 fn main() -> Result<(), Error> {
     let mut args = env::args().skip(1);
-    let what = args.next().unwrap_or_else(|| "echo".to_owned());
-    let rounds = args.next().map_or(Ok(5), |n| n.parse())?;
-    let mut limits = Limits::default();
-    if let Some(batch) = args.next() {
-        limits.batch = batch.parse()?;
+    let what = args.next().ok_or(USAGE)?;
+    let rounds: usize = args.next().map_or(Ok(5), |rounds| rounds.parse())?;
+    let mut subjects = args.map(|arg| Subject::parse(&arg)).collect::<Result<Vec<_>, _>>()?;
+    if subjects.is_empty() {
+        subjects = ["mmsg", "uring", "recvfrom"].into_iter().flat_map(Subject::parse).collect();
     }
-    if let Some(buffers) = args.next() {
-        limits.buffers = buffers.parse()?;
+    if what == "blast" {
+        // By hand it would be another program.
+        subjects.retain(|subject| subject.kind.is_some());
     }
     let pair = Pair::new()?;
-    let run: &dyn Fn(Subject) -> Result<Score, Error> = match what.as_str() {
-        "echo" => &|subject| echo(&pair, subject, limits, 300, 256),
-        "echo1472" => &|subject| echo(&pair, subject, limits, 1472, 256),
-        "pingpong" => &|subject| echo(&pair, subject, limits, 300, 1),
-        "blast" => &|subject| blast(&pair, subject, limits),
-        _ => {
-            return Err(
-                "packet-engine [echo|echo1472|pingpong|blast] [rounds] [batch] [buffers]".into()
-            );
-        }
+    let each = |run: &dyn Fn(&Subject) -> Result<Score, Error>| {
+        subjects.iter().map(run).collect::<Result<Vec<_>, Error>>()
     };
-    let subjects: &[Subject] = match what.as_str() {
-        "blast" => &[Subject::Mmsg, Subject::Uring],
-        _ => &[Subject::Mmsg, Subject::Uring, Subject::RecvFrom],
-    };
-    let mut scores = vec![Vec::new(); subjects.len()];
+    let mut scores = Vec::new();
     for round in 0..rounds {
-        for (subject, scores) in subjects.iter().zip(&mut scores) {
-            let score = run(*subject)?;
-            println!("{what} round {round} {subject:?}: {score}");
-            scores.push(score);
+        let results = match what.as_str() {
+            "cost" => cost(&pair, &subjects)?,
+            "echo" => each(&|subject| echo(&pair, subject, 300, 256))?,
+            "echo1472" => each(&|subject| echo(&pair, subject, 1472, 256))?,
+            "pingpong" => each(&|subject| echo(&pair, subject, 300, 1))?,
+            "blast" => each(&|subject| blast(&pair, subject))?,
+            _ => return Err(USAGE.into()),
+        };
+        for (subject, score) in subjects.iter().zip(&results) {
+            println!("{what} round {round} {subject}: {score}");
         }
+        scores.push(results);
     }
-    let base = Score::median(&scores[0]);
-    for (subject, scores) in subjects.iter().zip(&scores) {
-        let score = Score::median(scores);
-        println!(
-            "{what} median {subject:?}: {score}; rate {:.3}, cost {:.3} of {:?}",
-            score.rate / base.rate,
-            score.cost / base.cost,
-            subjects[0],
-        );
+    let medians: Vec<_> = (0..subjects.len())
+        .map(|at| Score::median(scores.iter().map(|results| results[at]).collect()))
+        .collect();
+    for (subject, score) in subjects.iter().zip(&medians) {
+        let (rate, cost) = (score.rate / medians[0].rate, score.cost / medians[0].cost);
+        println!("{what} median {subject}: {score}; rate {rate:.3}, cost {cost:.3} of the first");
     }
     Ok(())
 }
 
-#[derive(Copy, Clone, Debug)]
-enum Subject {
-    Uring,
-    Mmsg,
-    RecvFrom,
+/// What is measured.
+#[derive(Clone, Debug)]
+struct Subject {
+    name: String,
+    /// `None`: a plain loop of recvfrom and sendto.
+    kind: Option<EngineKind>,
+    limits: Limits,
 }
 
 impl Subject {
-    fn kind(self) -> EngineKind {
-        match self {
-            Subject::Uring => EngineKind::Uring,
-            Subject::Mmsg | Subject::RecvFrom => EngineKind::Mmsg,
+    fn parse(arg: &str) -> Result<Subject, Error> {
+        let mut parts = arg.split(':');
+        let kind = match parts.next() {
+            Some("uring") => Some(EngineKind::Uring),
+            Some("mmsg") => Some(EngineKind::Mmsg),
+            Some("recvfrom") => None,
+            _ => return Err(USAGE.into()),
+        };
+        let mut limits = Limits::default();
+        if let Some(batch) = parts.next() {
+            limits.batch = batch.parse()?;
         }
+        if let Some(buffers) = parts.next() {
+            limits.buffers = buffers.parse()?;
+        }
+        Ok(Subject { name: arg.to_owned(), kind, limits })
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
     }
 }
 
@@ -105,7 +122,7 @@ struct Score {
 
 impl Score {
     /// Median of each figure by itself.
-    fn median(scores: &[Score]) -> Score {
+    fn median(scores: Vec<Score>) -> Score {
         let middle = |figure: fn(&Score) -> f64| {
             let mut figures: Vec<f64> = scores.iter().map(figure).collect();
             figures.sort_by(f64::total_cmp);
@@ -115,8 +132,8 @@ impl Score {
     }
 }
 
-impl std::fmt::Display for Score {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.0}/s, {:.3} us each", self.rate, self.cost)
     }
 }
@@ -142,17 +159,19 @@ impl Pair {
         Ok(pair)
     }
 
+    fn path(&self, side: usize) -> String {
+        format!("/run/netns/{}", self.names[side])
+    }
+
     /// Runs `work` in one of the two namespaces, on a core of its own.
     fn spawn<T: Send + 'static>(
         &self,
         side: usize,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> JoinHandle<Result<T, Error>> {
-        let path = format!("/run/netns/{}", self.names[side]);
+        let path = self.path(side);
         thread::spawn(move || {
-            let namespace = std::fs::File::open(path)?;
-            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?;
+            enter(&path)?;
             let mut cpus = rustix::thread::CpuSet::new();
             cpus.set(side);
             rustix::thread::sched_setaffinity(None, &cpus)?;
@@ -167,6 +186,13 @@ impl Drop for Pair {
             let _ = ip(&["netns", "del", name]);
         }
     }
+}
+
+/// Moves this thread into a network namespace.
+fn enter(path: &str) -> Result<(), Error> {
+    let namespace = std::fs::File::open(path)?;
+    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+    Ok(rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?)
 }
 
 fn ip(args: &[&str]) -> Result<(), Error> {
@@ -213,36 +239,32 @@ impl Control {
     }
 }
 
-fn buffers(address: &str) -> Result<UdpSocketSpec, Error> {
-    Ok(UdpSocketSpec {
-        bind: address.parse()?,
+fn open(address: impl Into<SocketAddr>) -> Result<Socket, Error> {
+    let spec = UdpSocketSpec {
+        bind: address.into(),
         receive_buffer: Some(8 << 20),
         send_buffer: Some(8 << 20),
         ..Default::default()
-    })
+    };
+    Ok(spec.open()?)
 }
 
-fn echo(
-    pair: &Pair,
-    subject: Subject,
-    limits: Limits,
-    len: usize,
-    in_flight: usize,
-) -> Result<Score, Error> {
+fn echo(pair: &Pair, subject: &Subject, len: usize, in_flight: usize) -> Result<Score, Error> {
     let control = Arc::new(Control::default());
-    let shared = control.clone();
-    let server = pair.spawn(0, move || match subject {
-        Subject::RecvFrom => echo_by_recvfrom(&shared),
-        _ => match subject.kind().open(&limits)? {
+    let (shared, kind, limits) = (control.clone(), subject.kind, subject.limits);
+    let server = pair.spawn(0, move || match kind {
+        None => echo_by_recvfrom(&shared),
+        Some(kind) => match kind.open(&limits)? {
             Engine::Uring(backend) => serve(backend, &shared),
             Engine::Mmsg(backend) => serve(backend, &shared),
         },
     });
     let shared = control.clone();
     let client = pair.spawn(1, move || {
-        let mut backend = Mmsg::new(&Limits { batch: 64, ..Limits::default() })?;
-        let socket = backend.add_socket(buffers(CLIENT)?.open()?)?;
-        let mut client = Client { len, in_flight, socket, control: &shared, heard: false };
+        let mut backend = Mmsg::new(&Limits::default())?;
+        let socket = backend.add_socket(open(CLIENT)?)?;
+        let to = (SERVER_IP, SERVER_PORT).into();
+        let mut client = Client { to, len, in_flight, socket, control: &shared, heard: false };
         let mut next = None;
         while !client.control.stopped() {
             next = backend.turn(next.or(Some(Moment::default())), &mut client)?;
@@ -255,18 +277,12 @@ fn echo(
     Ok(score)
 }
 
-fn serve(
-    mut backend: impl Backend<Socket = bootstorm_net::Socket>,
-    control: &Control,
-) -> Result<(), Error> {
-    backend.add_socket(buffers(SERVER)?.open()?)?;
+fn serve(mut backend: impl Backend<Socket = Socket>, control: &Control) -> Result<(), Error> {
+    backend.add_socket(open((SERVER_IP, SERVER_PORT))?)?;
+    let mut echo = Echo { control, dry: false };
     let mut next = None;
-    let mut echo = Echo { control, turns: 0 };
     while !control.stopped() {
         next = backend.turn(next, &mut echo)?;
-    }
-    if env::var_os("BOOTSTORM_BENCH_DROPS").is_some() {
-        println!("{} {:?} turns {}", backend.name(), backend.drops(), echo.turns);
     }
     Ok(())
 }
@@ -274,7 +290,7 @@ fn serve(
 /// Answers every datagram with itself.
 struct Echo<'a> {
     control: &'a Control,
-    turns: u64,
+    dry: bool,
 }
 
 impl<T: Transmit> Handler<T> for Echo<'_> {
@@ -290,8 +306,8 @@ impl<T: Transmit> Handler<T> for Echo<'_> {
 
     fn sent(&mut self, _: u64, _: io::Result<()>, _: &mut T) {}
 
-    fn batch_end(&mut self, _: bool, tx: &mut T) -> Option<Moment> {
-        self.turns += 1;
+    fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
+        self.dry = dry;
         self.control.cpu.store(thread_cpu().as_nanos() as u64, Ordering::Relaxed);
         Some(tx.now() + Duration::from_millis(100))
     }
@@ -299,6 +315,7 @@ impl<T: Transmit> Handler<T> for Echo<'_> {
 
 /// Keeps a number of datagrams on their way.
 struct Client<'a> {
+    to: SocketAddr,
     len: usize,
     in_flight: usize,
     socket: SocketId,
@@ -308,8 +325,7 @@ struct Client<'a> {
 
 impl Client<'_> {
     fn send<T: Transmit>(&self, tx: &mut T) {
-        let ip = IpAddr::from([10, 99, 7, 1]);
-        let target = Target::Udp { to: SocketAddr::new(ip, 6900), from: None, ifindex: 0 };
+        let target = Target::Udp { to: self.to, from: None, ifindex: 0 };
         let _ = tx.send(self.socket, &target, |_| self.len);
     }
 }
@@ -334,7 +350,7 @@ impl<T: Transmit> Handler<T> for Client<'_> {
 }
 
 fn echo_by_recvfrom(control: &Control) -> Result<(), Error> {
-    let socket = UdpSocket::bind(SERVER)?;
+    let socket = UdpSocket::bind(SocketAddr::from((SERVER_IP, SERVER_PORT)))?;
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     let mut buffer = [0; 2048];
     let mut count = 0_u32;
@@ -350,24 +366,120 @@ fn echo_by_recvfrom(control: &Control) -> Result<(), Error> {
     Ok(())
 }
 
+/// Datagrams that wait in the server's socket when it is let run.
+const BURST: u32 = 128;
+
+/// Answers everything that waits.
+type Answer = Box<dyn FnMut() -> Result<(), Error>>;
+
+fn cost(pair: &Pair, subjects: &[Subject]) -> Result<Vec<Score>, Error> {
+    let server_side = pair.path(0);
+    let subjects = subjects.to_vec();
+    let run = pair.spawn(1, move || {
+        let mut client = Mmsg::new(&Limits::default())?;
+        let socket = client.add_socket(open(CLIENT)?)?;
+        enter(&server_side)?;
+        let mut servers = (SERVER_PORT..)
+            .zip(&subjects)
+            .map(|(port, subject)| Ok(((SERVER_IP, port).into(), answering(subject, port)?)))
+            .collect::<Result<Vec<(SocketAddr, Answer)>, Error>>()?;
+        let mut spent = vec![Duration::ZERO; servers.len()];
+        let mut bursts = 0;
+        let began = Instant::now();
+        while began.elapsed() < MEASURE * subjects.len() as u32 {
+            for ((to, answer), spent) in servers.iter_mut().zip(&mut spent) {
+                *spent += burst(&mut client, socket, *to, answer)?;
+            }
+            bursts += 1;
+        }
+        let done = f64::from(bursts * BURST);
+        let score = |spent: &Duration| Score {
+            rate: done / spent.as_secs_f64(),
+            cost: spent.as_secs_f64() * 1e6 / done,
+        };
+        Ok(spent.iter().map(score).collect())
+    });
+    run.join().map_err(|_| "the measured thread panicked")?
+}
+
+fn answering(subject: &Subject, port: u16) -> Result<Answer, Error> {
+    let Some(kind) = subject.kind else {
+        let server = UdpSocket::bind(SocketAddr::from((SERVER_IP, port)))?;
+        server.set_nonblocking(true)?;
+        let mut buffer = [0; 2048];
+        return Ok(Box::new(move || {
+            while let Ok((len, from)) = server.recv_from(&mut buffer) {
+                server.send_to(&buffer[..len], from)?;
+            }
+            Ok(())
+        }));
+    };
+    Ok(match kind.open(&subject.limits)? {
+        Engine::Uring(backend) => answering_with(backend, port)?,
+        Engine::Mmsg(backend) => answering_with(backend, port)?,
+    })
+}
+
+fn answering_with(
+    mut server: impl Backend<Socket = Socket> + 'static,
+    port: u16,
+) -> Result<Answer, Error> {
+    server.add_socket(open((SERVER_IP, port))?)?;
+    Ok(Box::new(move || {
+        let mut echo = Echo { control: &Control::default(), dry: false };
+        while !echo.dry {
+            server.turn(Some(Moment::default()), &mut echo)?;
+        }
+        // The last answers leave with the next turn.
+        server.turn(Some(Moment::default()), &mut echo)?;
+        Ok(())
+    }))
+}
+
+/// Sends a burst, and tells what it costs to answer it.
+fn burst(
+    client: &mut Mmsg,
+    socket: SocketId,
+    to: SocketAddr,
+    answer: &mut Answer,
+) -> Result<Duration, Error> {
+    let control = Control::default();
+    let sender = Client { to, len: 300, in_flight: 0, socket, control: &control, heard: true };
+    let mut sink = Sink::default();
+    (0..BURST).for_each(|_| sender.send(client.tx()));
+    client.turn(Some(Moment::default()), &mut sink)?;
+    let before = thread_cpu();
+    answer()?;
+    let spent = thread_cpu() - before;
+    // The answers are there: a few turns take them.
+    for _ in 0..BURST {
+        client.turn(Some(Moment::default()), &mut sink)?;
+        if sink.received == BURST {
+            return Ok(spent);
+        }
+    }
+    Err(format!("{BURST} sent to {to}, {} answered", sink.received).into())
+}
+
 const BLOCK: usize = 1472;
 const SEGMENTS: usize = 44;
 
 /// One thread sends a framed image over and over, the other only reads.
-fn blast(pair: &Pair, subject: Subject, limits: Limits) -> Result<Score, Error> {
+fn blast(pair: &Pair, subject: &Subject) -> Result<Score, Error> {
     let control = Arc::new(Control::default());
     let shared = control.clone();
     let sink = pair.spawn(1, move || {
-        let mut backend = Mmsg::new(&Limits { batch: 64, ..Limits::default() })?;
-        backend.add_socket(buffers(CLIENT)?.open()?)?;
+        let mut backend = Mmsg::new(&Limits::default())?;
+        backend.add_socket(open(CLIENT)?)?;
         while !shared.stopped() {
             let soon = bootstorm_net::now() + Duration::from_millis(100);
-            backend.turn(Some(soon), &mut Sink)?;
+            backend.turn(Some(soon), &mut Sink::default())?;
         }
         Ok(())
     });
-    let shared = control.clone();
-    let server = pair.spawn(0, move || match subject.kind().open(&limits)? {
+    let (shared, limits) = (control.clone(), subject.limits);
+    let kind = subject.kind.unwrap_or(EngineKind::Mmsg);
+    let server = pair.spawn(0, move || match kind.open(&limits)? {
         Engine::Uring(backend) => blast_with(backend, &shared),
         Engine::Mmsg(backend) => blast_with(backend, &shared),
     });
@@ -377,13 +489,10 @@ fn blast(pair: &Pair, subject: Subject, limits: Limits) -> Result<Score, Error> 
     Ok(score)
 }
 
-fn blast_with(
-    mut backend: impl Backend<Socket = bootstorm_net::Socket>,
-    control: &Control,
-) -> Result<(), Error> {
-    let socket = backend.add_socket(buffers(SERVER)?.open()?)?;
+fn blast_with(mut backend: impl Backend<Socket = Socket>, control: &Control) -> Result<(), Error> {
+    let socket = backend.add_socket(open((SERVER_IP, SERVER_PORT))?)?;
     let image = SharedBytes::from(vec![0x5a; BLOCK * SEGMENTS]);
-    let mut blast = Blast { control, socket, image, to: CLIENT.parse()?, in_flight: 0, token: 0 };
+    let mut blast = Blast { control, socket, image, to: CLIENT.into(), in_flight: 0, token: 0 };
     let mut next = Some(Moment::default());
     while !control.stopped() {
         next = backend.turn(next, &mut blast)?;
@@ -430,10 +539,15 @@ impl<T: Transmit> Handler<T> for Blast<'_> {
 }
 
 /// Only reads.
-struct Sink;
+#[derive(Default)]
+struct Sink {
+    received: u32,
+}
 
 impl<T: Transmit> Handler<T> for Sink {
-    fn datagram(&mut self, _: Datagram<'_>, _: &mut T) {}
+    fn datagram(&mut self, _: Datagram<'_>, _: &mut T) {
+        self.received += 1;
+    }
 
     fn woken(&mut self, _: &mut T) {}
 
