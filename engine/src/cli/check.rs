@@ -32,9 +32,6 @@ impl Check {
             // A closed standard error does not make the configuration worse.
             let _closed = io::stderr().write_all(warning.render(colour).as_bytes());
         }
-        if let Some(tftp) = &config.tftp {
-            Map::new(&tftp.map).map_err(|error| Failure::of("[tftp] map", error))?;
-        }
         let dhcp = &config.dhcp;
         let addresses: u64 = dhcp
             .pools
