@@ -120,11 +120,12 @@ class Dhclient(Client):
 
     def command(self):
         path = self.lab.path
+        # Asking again each second: with its own back-off it would sleep through a short T2.
         config = self.lab.write(
             f"{self.tag}.conf",
             "request subnet-mask, broadcast-address, routers, domain-name, "
             "domain-name-servers, host-name, ntp-servers, interface-mtu;\n"
-            "timeout 20;\nretry 2;\ninitial-interval 1;\nreboot 3;\n")
+            "timeout 20;\nretry 2;\ninitial-interval 1;\nbackoff-cutoff 1;\nreboot 3;\n")
         return (f"dhclient -d -4 -sf {self.hook} -cf {config} -lf {path(self.tag + '.leases')} "
                 f"-pf {path(self.tag + '.pid')} eth0")
 
