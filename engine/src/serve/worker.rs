@@ -19,6 +19,9 @@ use crate::metrics::{Metrics, OwnMetrics};
 use crate::shard::{Parts, Shard, Sockets};
 use crate::tftp::{TftpServer, TftpShard};
 
+/// ACKs wait in their slots for the disk: these hold half a second of a storm, for a disk that stalls so long.
+const SLOTS: u32 = 8192;
+
 /// Sockets to add and interfaces to leave, after a reload.
 pub(super) struct SocketChange {
     pub(super) open: Vec<Opened>,
@@ -105,7 +108,7 @@ impl Seed {
 
     fn run(self, ready: &Sender<Waker>, inbox: &Receiver<SocketChange>) -> io::Result<()> {
         // The ring belongs to the thread that makes it.
-        match self.kind.open(&Limits::default())? {
+        match self.kind.open(&Limits { slots: SLOTS, ..Limits::default() })? {
             Engine::Uring(backend) => self.drive(backend, ready, inbox),
             Engine::Mmsg(backend) => self.drive(backend, ready, inbox),
         }
