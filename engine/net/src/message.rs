@@ -41,16 +41,17 @@ impl Message {
         }
     }
 
-    /// Describes `outgoing` in the message at `this`, whose pointers then lead to itself and to the bytes of `outgoing`.
+    /// Describes `outgoing`, which leaves by a socket bound to `bound`, in the message at `this`, whose pointers then lead to
+    /// itself and to the bytes of `outgoing`.
     ///
     /// # Safety
     /// `this` is valid for reads and writes, and nothing else accesses it during the call. What is written is
     /// to be used only as long as neither the message nor the bytes of `outgoing` move, change or go away.
-    pub(crate) unsafe fn fill(this: *mut Message, outgoing: &Outgoing<'_>) {
+    pub(crate) unsafe fn fill(this: *mut Message, outgoing: &Outgoing<'_>, bound: Option<IpAddr>) {
         // SAFETY: the caller promises exclusive access to a valid message.
         let message = unsafe { &mut *this };
         let name_len = write_name(&mut message.name, outgoing.target);
-        let control_len = write_control(&mut message.control, outgoing);
+        let control_len = write_control(&mut message.control, outgoing, bound);
         message.iov = libc::iovec {
             // sendmsg only reads through it.
             iov_base: outgoing.bytes.as_ptr().cast_mut().cast(),
@@ -103,10 +104,14 @@ fn write_name(name: &mut [u8; NAME_LEN], target: &Target) -> usize {
 }
 
 /// Writes source address, outgoing interface and segment size where they are asked for; returns the length.
-fn write_control(control: &mut [u8; SEND_CONTROL_LEN], outgoing: &Outgoing<'_>) -> usize {
+fn write_control(
+    control: &mut [u8; SEND_CONTROL_LEN],
+    outgoing: &Outgoing<'_>,
+    bound: Option<IpAddr>,
+) -> usize {
     let mut len = 0;
     if let Target::Udp { to, from, ifindex } = *outgoing.target
-        && (from.is_some() || ifindex != 0)
+        && ((from.is_some() && from != bound) || ifindex != 0)
     {
         if to.is_ipv4() {
             // in_pktinfo: ifindex, source, (destination: receiving only)
@@ -234,8 +239,25 @@ mod tests {
         let outgoing =
             Outgoing { socket: crate::SocketId(0), target: &target, bytes: &[], segment: 9 };
         let mut control = [0xff; SEND_CONTROL_LEN];
-        assert_eq!(write_control(&mut control, &outgoing), SEND_CONTROL_LEN);
+        assert_eq!(write_control(&mut control, &outgoing, None), SEND_CONTROL_LEN);
         assert_eq!(read_control(&control), (Some(from), 4));
+    }
+
+    #[test]
+    fn what_the_socket_is_bound_to_need_not_be_said() {
+        let from = IpAddr::from([10, 0, 0, 1]);
+        let to = "10.0.0.9:68".parse().unwrap();
+        let length = |ifindex, bound| {
+            let target = Target::Udp { to, from: Some(from), ifindex };
+            let socket = crate::SocketId(0);
+            let outgoing = Outgoing { socket, target: &target, bytes: &[], segment: 0 };
+            write_control(&mut [0; SEND_CONTROL_LEN], &outgoing, bound)
+        };
+        assert_eq!(length(0, Some(from)), 0);
+        assert_ne!(length(0, Some([10, 0, 0, 2].into())), 0);
+        assert_ne!(length(0, Some([0, 0, 0, 0].into())), 0);
+        assert_ne!(length(0, None), 0);
+        assert_ne!(length(3, Some(from)), 0);
     }
 
     proptest! {

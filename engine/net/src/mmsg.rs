@@ -303,7 +303,7 @@ impl Send {
             // the last sendmmsg below: what changes in the outbox meanwhile is its bookkeeping.
             unsafe {
                 let message = messages.add(at);
-                Message::fill(message, &tx.outgoing(index));
+                Message::fill(message, &tx.outgoing(index), socket.bound());
                 self.headers[at].msg_hdr = (*message).header;
             }
         }

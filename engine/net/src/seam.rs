@@ -47,8 +47,8 @@ pub enum Target {
     Udp {
         /// Destination address and port.
         to: SocketAddr,
-        /// Source address (IP_PKTINFO, IPV6_PKTINFO) of the same family as `to`. `None` lets the kernel choose and is
-        /// the quickest, where the socket is bound to the address or the host has no other.
+        /// Source address (IP_PKTINFO, IPV6_PKTINFO) of the same family as `to`. `None` lets the kernel choose. Nothing
+        /// to choose, because it is `None` or the address that the socket is bound to, is the quickest.
         from: Option<IpAddr>,
         /// Interface to leave by; 0 is by route.
         ifindex: u32,

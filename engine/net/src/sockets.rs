@@ -12,6 +12,7 @@ use crate::Steering;
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
+    bound: Option<IpAddr>,
     receives: bool,
     steered: bool,
 }
@@ -26,6 +27,11 @@ impl Socket {
         address
             .as_socket()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not an IP socket"))
+    }
+
+    /// The IP address it is bound to, perhaps the unspecified one.
+    pub(crate) fn bound(&self) -> Option<IpAddr> {
+        self.bound
     }
 
     /// Packet sockets only send.
@@ -171,7 +177,7 @@ impl UdpSocketSpec {
         }
         socket.bind(&SockAddr::from(self.bind)).map_err(|e| self.error("bind", e))?;
         let steered = self.steering.is_some_and(|steering| steering.shards > 1);
-        Ok(Socket { fd: socket.into(), receives: true, steered })
+        Ok(Socket { fd: socket.into(), bound: Some(self.bind.ip()), receives: true, steered })
     }
 
     fn discover_mtu(&self, socket: &socket2::Socket) -> io::Result<()> {
@@ -219,7 +225,7 @@ impl PacketSocketSpec {
             set_buffer(&socket, bytes, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)
                 .map_err(|e| named("SO_SNDBUF", e))?;
         }
-        Ok(Socket { fd: socket.into(), receives: false, steered: false })
+        Ok(Socket { fd: socket.into(), bound: None, receives: false, steered: false })
     }
 }
 
@@ -237,7 +243,7 @@ pub fn icmp_socket() -> io::Result<Socket> {
     let all_but_echo_reply = !1_u32;
     set_option(&socket, libc::SOL_RAW, ICMP_FILTER, &all_but_echo_reply)
         .map_err(|e| named("ICMP_FILTER", e))?;
-    Ok(Socket { fd: socket.into(), receives: true, steered: false })
+    Ok(Socket { fd: socket.into(), bound: None, receives: true, steered: false })
 }
 
 /// Beyond the system's limit where we may, up to it where not.

@@ -250,7 +250,7 @@ impl Uring {
             // until the flight has been settled, after the call that submits it.
             let header = unsafe {
                 let message = base.add(position);
-                Message::fill(message, &outgoing);
+                Message::fill(message, &outgoing, socket.bound());
                 &(*message).header
             };
             let fd = Fd(socket.as_raw_fd());
