@@ -371,7 +371,9 @@ impl<T: Transmit> Handler<T> for Shard {
             next = next.into_iter().chain(timer).min();
             tftp.take_events().for_each(|event| events.emit(event));
         }
-        leases.kick(dry);
+        if leases.kick(dry) {
+            next = Some(tx.now());
+        }
         events.batch_end();
         self.arena.reset();
         self.guard = None;

@@ -273,16 +273,21 @@ impl ShardLeases {
         self.waiting
     }
 
-    /// At the end of every turn, and before every wait: whether nothing more waits in the sockets.
-    /// What was submitted is written when every shard is dry or enough waits; and a shard that is
-    /// never dry holds nothing back for longer than its next turn.
-    pub fn kick(&mut self, dry: bool) {
-        let Some(turns) = &mut self.turns else { return };
+    /// At the end of every turn: whether nothing more waits in the sockets. What was submitted is
+    /// written when every shard is dry or enough waits; and a shard that is never dry holds nothing
+    /// back for longer than its next turn.
+    ///
+    /// `true` says that something is held back for the next turn, which must come without a wait:
+    /// every client may be waiting for just these leases.
+    pub fn kick(&mut self, dry: bool) -> bool {
+        let Some(turns) = &mut self.turns else { return false };
         *turns += 1;
-        if dry || *turns >= 2 {
+        let vouched = dry || *turns >= 2;
+        if vouched {
             self.turns = None;
             self.leases.queue.vouch(self.shard);
         }
+        !vouched
     }
 
     fn home(&self) -> u16 {

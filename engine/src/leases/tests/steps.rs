@@ -369,9 +369,9 @@ fn a_lone_lease_is_written_though_its_shard_is_never_dry() {
     assert!(!server.leases.queue.is_closed());
     server.shards[1].kick(true);
     assert!(!server.leases.queue.is_closed());
-    server.shards[0].kick(false);
+    assert!(server.shards[0].kick(false), "the next turn must come without a wait");
     assert!(!server.leases.queue.is_closed());
-    server.shards[0].kick(false);
+    assert!(!server.shards[0].kick(false), "and then nothing is held back");
     assert!(server.leases.queue.is_closed());
     server.committer.run_once(at(0));
     assert!(!server.leases.queue.is_closed());
