@@ -78,8 +78,8 @@ impl SendErrors {
 ///
 /// The kernel's counter of a steered socket rises for every broadcast copy that the steering filter refuses, so
 /// it cannot tell loss from order. `RcvbufErrors` in `/proc/net/snmp` counts only full receive buffers, but
-/// for the whole network namespace. The smaller of the two bounds the loss from above, and is 0 exactly when
-/// nothing was lost; sockets without steering are counted exactly and added.
+/// for the whole network namespace. The smaller of the two bounds the loss from above, and is 0 as long as no UDP
+/// receive buffer of the namespace overflows; sockets without steering are counted exactly and added.
 #[derive(Debug)]
 pub struct KernelLoss {
     baseline: u64,

@@ -1,10 +1,11 @@
 //! The state of a simulated network: who is attached, what is on its way, what has arrived.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
+use bootstorm_protocols::frame::UdpFrame;
 use bootstorm_protocols::time::Moment;
 
 use super::{Faults, InterfaceId, Kind, SimInterface, SimSocket};
@@ -361,24 +362,14 @@ fn is_broadcast(interface: &SimInterface, packet: &Packet) -> bool {
 }
 
 /// Takes an Ethernet frame with UDP over IPv4 apart.
-fn read_frame(frame: &[u8], mac: [u8; 6], from: InterfaceId) -> Result<Packet, i32> {
-    let ethernet = frame.first_chunk::<14>().ok_or(libc::EINVAL)?;
-    let ip = frame.get(14..).and_then(|rest| rest.first_chunk::<20>()).ok_or(libc::EINVAL)?;
-    let options = usize::from(ip[0] & 0x0f).saturating_sub(5) * 4;
-    let udp = frame.get(34 + options..).ok_or(libc::EINVAL)?;
-    let (udp, payload) = udp.split_first_chunk::<8>().ok_or(libc::EINVAL)?;
-    if ethernet[..6] != mac || ethernet[12..14] != [8, 0] || ip[0] >> 4 != 4 || ip[9] != 17 {
+fn read_frame(bytes: &[u8], mac: [u8; 6], from: InterfaceId) -> Result<Packet, i32> {
+    let (frame, payload) = UdpFrame::parse(bytes).ok_or(libc::EINVAL)?;
+    if frame.dst_mac != mac {
         return Err(libc::EINVAL);
     }
-    let len = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
-    let payload = payload.get(..len.saturating_sub(8)).ok_or(libc::EINVAL)?;
-    let address = |ip: &[u8], port: &[u8]| {
-        let ip = Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3]);
-        SocketAddrV4::new(ip, u16::from_be_bytes([port[0], port[1]])).into()
-    };
     Ok(Packet {
-        source: address(&ip[12..16], &udp[0..2]),
-        to: address(&ip[16..20], &udp[2..4]),
+        source: frame.src.into(),
+        to: frame.dst.into(),
         mac: Some(mac),
         from,
         payload: payload.to_vec(),

@@ -12,7 +12,7 @@ use io_uring::types::Fd;
 use io_uring::{IoUring, opcode};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::Tag;
+use super::tag::Tag;
 
 thread_local! {
     /// The ring that this thread's messages leave from; `None` until it first wakes somebody.

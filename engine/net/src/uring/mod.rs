@@ -12,7 +12,9 @@
 
 mod bell;
 mod buffers;
+mod flight;
 mod memory;
+mod tag;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,13 +22,14 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
-use io_uring::squeue::Flags;
 use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 pub(crate) use self::bell::RingBell;
 use self::buffers::Buffers;
-use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, read_control, read_name};
+use self::flight::Flight;
+use self::tag::Tag;
+use crate::message::{NAME_LEN, RECEIVE_CONTROL_LEN, read_control, read_name};
 use crate::outbox::Outbox;
 use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::waker::Bell;
@@ -39,43 +42,6 @@ const SUBMISSIONS: u32 = 256;
 const SOCKETS: u32 = 256;
 /// Pause before a receive that failed for another reason than empty or no buffers is tried again.
 const RECEIVE_RETRY: Duration = Duration::from_millis(10);
-
-/// What a completion belongs to: kind, socket or position, generation of the socket, in one user_data.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Tag {
-    Receive(SocketId, u32),
-    Writable(SocketId, u32),
-    Send(u16),
-    /// A message from another ring.
-    Wake,
-    /// The eventfd of threads without a ring.
-    Event,
-}
-
-impl Tag {
-    fn pack(self) -> u64 {
-        let (kind, index, generation) = match self {
-            Tag::Receive(id, generation) => (1, id.0, generation),
-            Tag::Writable(id, generation) => (2, id.0, generation),
-            Tag::Send(position) => (3, position, 0),
-            Tag::Wake => (4, 0, 0),
-            Tag::Event => (5, 0, 0),
-        };
-        kind << 48 | u64::from(index) << 32 | u64::from(generation)
-    }
-
-    fn unpack(bits: u64) -> Option<Tag> {
-        let (index, generation) = ((bits >> 32) as u16, bits as u32);
-        match bits >> 48 {
-            1 => Some(Tag::Receive(SocketId(index), generation)),
-            2 => Some(Tag::Writable(SocketId(index), generation)),
-            3 => Some(Tag::Send(index)),
-            4 => Some(Tag::Wake),
-            5 => Some(Tag::Event),
-            _ => None,
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -110,17 +76,6 @@ pub struct Uring {
     past: Drops,
 }
 
-/// The sends of one system call.
-struct Flight {
-    messages: Box<[Message]>,
-    /// Outbox entries, in the order of their messages.
-    entries: Vec<u32>,
-    /// Entries that go in the next call.
-    later: Vec<u32>,
-    /// The errno of each, 0 for success.
-    errors: Box<[i32]>,
-}
-
 impl Uring {
     /// Makes the ring and gives it its buffers. The thread that calls this is the only one that can use it.
     ///
@@ -146,12 +101,7 @@ impl Uring {
             batch: usize::from(limits.batch.max(1)),
             ready: VecDeque::with_capacity(completions.next_power_of_two() as usize),
             chores: VecDeque::from([Chore::AwaitEvent]),
-            flight: Flight {
-                messages: (0..SUBMISSIONS).map(|_| Message::new()).collect(),
-                entries: Vec::with_capacity(SUBMISSIONS as usize),
-                later: Vec::with_capacity(limits.shared as usize + 1),
-                errors: vec![0; SUBMISSIONS as usize].into_boxed_slice(),
-            },
+            flight: Flight::new(SUBMISSIONS, limits.shared),
             past: Drops::default(),
         })
     }
@@ -160,11 +110,19 @@ impl Uring {
     fn exchange(&mut self, deadline: Option<Moment>) -> io::Result<()> {
         let deadline = self.queue_chores(deadline);
         loop {
-            let more = self.queue_sends();
+            // SAFETY: `enter` submits everything and returns when it is done, and only then `settle` lets go of the
+            // outbox's slots and of the flight.
+            let more = unsafe {
+                self.flight.fill(&mut self.tx, &mut self.ring.submission(), |id| {
+                    self.sockets.get(id.index()).and_then(|entry| entry.socket.as_ref())
+                })
+            };
             let wait = !more && self.ready.is_empty() && !self.tx.has_news();
             self.enter(wait, deadline)?;
             self.collect();
-            self.settle();
+            let chores = &mut self.chores;
+            self.flight
+                .settle(&mut self.tx, |socket| chores.push_back(Chore::AwaitWritable(socket)));
             if !more {
                 return Ok(());
             }
@@ -223,66 +181,6 @@ impl Uring {
         Some((entry.socket.as_ref()?, entry.generation))
     }
 
-    /// Moves sends from the outbox to the submission queue. Returns whether some are left for another call: those that
-    /// do not fit, and those whose predecessor must be known to have been sent.
-    fn queue_sends(&mut self) -> bool {
-        let base = self.flight.messages.as_mut_ptr();
-        let mut submission = self.ring.submission();
-        let later = &mut self.flight.later;
-        while let Some(index) = self.tx.next() {
-            if self.tx.must_wait(index) {
-                later.push(index);
-                continue;
-            }
-            if submission.is_full() || self.flight.entries.len() == SUBMISSIONS as usize {
-                later.push(index);
-                break;
-            }
-            let outgoing = self.tx.outgoing(index);
-            let Some(socket) =
-                self.sockets.get(outgoing.socket.index()).and_then(|entry| entry.socket.as_ref())
-            else {
-                self.tx.failed(index, libc::EBADF);
-                continue;
-            };
-            let position = self.flight.entries.len();
-            // SAFETY: each position is used once a flight. Messages and the outbox's bytes stay as they are
-            // until the flight has been settled, after the call that submits it.
-            let header = unsafe {
-                let message = base.add(position);
-                Message::fill(message, &outgoing, socket.bound());
-                &(*message).header
-            };
-            let fd = Fd(socket.as_raw_fd());
-            let entry = if header.msg_controllen == 0
-                && let Ok(len) = outgoing.bytes.len().try_into()
-            {
-                // No message for the kernel to read first: 3 % of the whole cost of an echo.
-                opcode::Send::new(fd, outgoing.bytes.as_ptr(), len)
-                    .dest_addr(header.msg_name.cast())
-                    .dest_addr_len(header.msg_namelen)
-                    .flags(libc::MSG_DONTWAIT)
-                    .build()
-            } else {
-                opcode::SendMsg::new(fd, header).flags(libc::MSG_DONTWAIT as u32).build()
-            };
-            let entry =
-                entry.flags(Flags::SKIP_SUCCESS).user_data(Tag::Send(position as u16).pack());
-            // SAFETY: as above: what the entry leads to is left alone until the kernel is done with it.
-            if unsafe { submission.push(&entry) }.is_err() {
-                later.push(index);
-                break;
-            }
-            self.flight.entries.push(index);
-        }
-        // What waits does so for one that is in flight, ahead of it in the queue.
-        let more = !later.is_empty() && !self.flight.entries.is_empty();
-        while let Some(index) = later.pop() {
-            self.tx.put_back(index);
-        }
-        more
-    }
-
     /// One system call: submits everything queued, and waits for a completion if asked to.
     fn enter(&mut self, wait: bool, deadline: Option<Moment>) -> io::Result<()> {
         let left = deadline.map(|d| d.since(crate::now()).min(Duration::from_secs(3600)));
@@ -326,31 +224,11 @@ impl Uring {
     fn collect(&mut self) {
         for completion in self.ring.completion() {
             match Tag::unpack(completion.user_data()) {
-                Some(Tag::Send(position)) => {
-                    if let Some(error) = self.flight.errors.get_mut(usize::from(position)) {
-                        *error = -completion.result().min(0);
-                    }
-                }
+                Some(Tag::Send(position)) => self.flight.completed(position, completion.result()),
                 Some(_) => self.ready.push_back(completion),
                 None => {}
             }
         }
-    }
-
-    /// Closes the books of a flight: what reported no error was sent.
-    fn settle(&mut self) {
-        for (position, &index) in self.flight.entries.iter().enumerate() {
-            match std::mem::take(&mut self.flight.errors[position]) {
-                0 => self.tx.sent(index),
-                errno => {
-                    let socket = self.tx.outgoing(index).socket;
-                    if self.tx.failed(index, errno) {
-                        self.chores.push_back(Chore::AwaitWritable(socket));
-                    }
-                }
-            }
-        }
-        self.flight.entries.clear();
     }
 
     fn dispatch(&mut self, handler: &mut impl Handler<Outbox>) {
