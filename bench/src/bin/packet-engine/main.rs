@@ -9,12 +9,11 @@
 //! the scheduler nor the speed of the other side has a part in it, and whatever else happens meets all engines alike.
 //! Prints every round, then the medians and their ratios to the first engine. Needs root.
 
+mod pair;
+
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{env, fmt, io, thread};
 
@@ -23,6 +22,8 @@ use bootstorm_net::{
     Target, Transmit, UdpSocketSpec,
 };
 use bootstorm_protocols::time::Moment;
+
+use crate::pair::{Pair, enter};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -136,71 +137,6 @@ impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.0}/s, {:.3} us each", self.rate, self.cost)
     }
-}
-
-/// Two network namespaces joined by a veth pair.
-struct Pair {
-    names: [String; 2],
-}
-
-impl Pair {
-    fn new() -> Result<Pair, Error> {
-        let id = std::process::id();
-        let pair = Pair { names: [format!("bs-net-{id}-s"), format!("bs-net-{id}-c")] };
-        let [server, client] = &pair.names;
-        ip(&["netns", "add", server])?;
-        ip(&["netns", "add", client])?;
-        let veth = ["link", "add", "veth0", "netns", server, "type", "veth", "peer", "veth0"];
-        ip(&[&veth[..], &["netns", client]].concat())?;
-        for (name, address) in [(server, "10.99.7.1/24"), (client, "10.99.7.2/24")] {
-            ip(&["-n", name, "addr", "add", address, "dev", "veth0"])?;
-            ip(&["-n", name, "link", "set", "veth0", "up"])?;
-        }
-        Ok(pair)
-    }
-
-    fn path(&self, side: usize) -> String {
-        format!("/run/netns/{}", self.names[side])
-    }
-
-    /// Runs `work` in one of the two namespaces, on a core of its own.
-    fn spawn<T: Send + 'static>(
-        &self,
-        side: usize,
-        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-    ) -> JoinHandle<Result<T, Error>> {
-        let path = self.path(side);
-        thread::spawn(move || {
-            enter(&path)?;
-            let mut cpus = rustix::thread::CpuSet::new();
-            cpus.set(side);
-            rustix::thread::sched_setaffinity(None, &cpus)?;
-            work()
-        })
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for name in &self.names {
-            let _ = ip(&["netns", "del", name]);
-        }
-    }
-}
-
-/// Moves this thread into a network namespace.
-fn enter(path: &str) -> Result<(), Error> {
-    let namespace = std::fs::File::open(path)?;
-    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-    Ok(rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?)
-}
-
-fn ip(args: &[&str]) -> Result<(), Error> {
-    let output = Command::new("ip").args(args).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("ip {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr)).into())
 }
 
 fn thread_cpu() -> Duration {
