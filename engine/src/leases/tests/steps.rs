@@ -316,6 +316,21 @@ fn a_pool_smaller_than_the_number_of_shards_is_given_whole() {
 }
 
 #[test]
+fn a_shard_gives_what_others_have_taken_and_not_used() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.0.200")], 3);
+    // Two shards take a piece of the pool and use one address each; one of them is free again.
+    server.offer(0, 1, None, 0).unwrap();
+    server.offer(1, 2, None, 0).unwrap();
+    let (_, key) = machine(2);
+    server.shards[1].forget_offer(server.site.network, &key, at(0)).unwrap();
+    for number in 10..209 {
+        server.offer(2, number, None, 0).unwrap();
+    }
+    assert_eq!(server.offer(2, 9, None, 0), Err(Refusal::PoolFull));
+    server.check();
+}
+
+#[test]
 fn infinite_leases_never_end() {
     let (mut server, store) = server(&[("10.0.0.1", "10.0.0.1")], 1);
     let address = server.offer(0, 1, None, 0).unwrap().ip;
