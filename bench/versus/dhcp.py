@@ -109,7 +109,7 @@ class Dhcpd:
     def start(self, lab, directory):
         path = os.path.join(directory, "dhcpd.conf")
         with open(path, "w") as f:
-            f.write(f"authoritative; default-lease-time 3600; max-lease-time 3600;\n"
+            f.write(f"authoritative; ping-check false; default-lease-time 3600; max-lease-time 3600;\n"
                     f"subnet 10.77.0.0 netmask 255.255.0.0 {{ range {POOL.replace('-', ' ')}; }}\n")
         leases = os.path.join(directory, "dhcpd.leases")
         open(leases, "w").close()
