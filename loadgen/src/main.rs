@@ -1,0 +1,3 @@
+//! The command line of `bootstorm-load`.
+
+fn main() {}
