@@ -71,6 +71,7 @@ impl Request {
             destination: self.destination,
             ifindex: self.ifindex,
             payload: &self.payload,
+            segment: 0,
             truncated: false,
         }
     }

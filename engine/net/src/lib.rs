@@ -46,7 +46,9 @@ pub use outbox::Outbox;
 pub use seam::{
     Backend, Datagram, Handler, Held, Limits, Refused, SLOT_LEN, SocketId, Target, Transmit,
 };
-pub use sockets::{MtuDiscovery, PacketSocketSpec, Socket, UdpSocketSpec, icmp_socket};
+pub use sockets::{
+    MtuDiscovery, PacketSocketSpec, ReceiveFrames, Socket, UdpSocketSpec, icmp_socket,
+};
 pub use steering::Steering;
 pub use timer::{TimerKey, TimerWheel};
 pub use uring::Uring;

@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, SockFilter, Type};
 #[derive(Debug)]
 pub struct LinkSocket(socket2::Socket);
 
-const IPV4: u16 = libc::ETH_P_IP as u16;
+pub(crate) const IPV4: u16 = libc::ETH_P_IP as u16;
 
 impl LinkSocket {
     /// Opens the socket; from here on datagrams to `port` queue up.
@@ -57,7 +57,7 @@ impl LinkSocket {
 }
 
 /// The address of an interface (0 for all) and a protocol.
-fn address(ifindex: u32, protocol: u16) -> SockAddr {
+pub(crate) fn address(ifindex: u32, protocol: u16) -> SockAddr {
     // SAFETY: SockAddr hands out zeroed storage of sockaddr_storage's size and alignment, which holds any socket
     // address; the family and length written here are those of sockaddr_ll.
     let result = unsafe {
@@ -78,7 +78,7 @@ fn address(ifindex: u32, protocol: u16) -> SockAddr {
 }
 
 /// Classic BPF: unfragmented IPv4 UDP to one port, over Ethernet.
-fn udp_to(port: u16) -> [SockFilter; 11] {
+pub(crate) fn udp_to(port: u16) -> [SockFilter; 11] {
     const ETHERNET: u32 = size_of::<libc::ethhdr>() as u32;
     const ETHERTYPE: u32 = offset_of!(libc::ethhdr, h_proto) as u32;
     const FRAGMENT: u32 = ETHERNET + 6;

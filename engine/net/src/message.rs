@@ -3,14 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::outbox::Outgoing;
-use crate::seam::Target;
+use crate::seam::{Datagram, SocketId, Target};
 
 /// Longest socket address in use here: `sockaddr_in6`.
 pub(crate) const NAME_LEN: usize = size_of::<libc::sockaddr_in6>();
-/// Room for what receiving sockets ask for: one IPV6_PKTINFO, or the shorter IP_PKTINFO.
-pub(crate) const RECEIVE_CONTROL_LEN: usize = cmsg_space(size_of::<libc::in6_pktinfo>());
+/// Room for an IPV6_PKTINFO, or the shorter IP_PKTINFO.
+const PKTINFO_SPACE: usize = cmsg_space(size_of::<libc::in6_pktinfo>());
+/// Room for what receiving sockets ask for: where it came in, and UDP_GRO's segment size.
+pub(crate) const RECEIVE_CONTROL_LEN: usize = PKTINFO_SPACE + cmsg_space(size_of::<i32>());
 /// Room for a source address and a segment size.
-const SEND_CONTROL_LEN: usize = RECEIVE_CONTROL_LEN + cmsg_space(2);
+const SEND_CONTROL_LEN: usize = PKTINFO_SPACE + cmsg_space(size_of::<u16>());
 
 const CMSG_HEADER_LEN: usize = size_of::<libc::cmsghdr>();
 // Control messages are read and written here as: length (usize), level, type, data, padding to a usize.
@@ -149,8 +151,48 @@ fn push_cmsg(control: &mut [u8], len: &mut usize, level: i32, kind: i32, data: &
     rest[data.len()..].fill(0);
 }
 
+/// What arrived on `socket`, from the sender's address and the control messages that the kernel wrote beside it.
+/// `None` for what nobody is to see: a frame that this host sent, or an address of a family unknown here.
+pub(crate) fn received<'a>(
+    socket: SocketId,
+    name: &[u8],
+    control: &[u8],
+    payload: &'a [u8],
+    truncated: bool,
+) -> Option<Datagram<'a>> {
+    let Some(source) = read_name(name) else {
+        let source = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let ifindex = read_link(name)?;
+        let destination = None;
+        return Some(Datagram {
+            socket,
+            source,
+            destination,
+            ifindex,
+            payload,
+            segment: 0,
+            truncated,
+        });
+    };
+    let Control { destination, ifindex, segment } = read_control(control);
+    // A single segment is an ordinary datagram.
+    let segment = if usize::from(segment) < payload.len() { segment } else { 0 };
+    Some(Datagram { socket, source, destination, ifindex, payload, segment, truncated })
+}
+
+/// The interface by which a frame came in; `None` when it went out, or this is not the address of a frame.
+fn read_link(name: &[u8]) -> Option<u32> {
+    // sockaddr_ll: family, protocol, ifindex, hatype, pkttype
+    let family = u16::from_ne_bytes(take(name, 0)?);
+    let [kind] = take(name, 10)?;
+    if i32::from(family) != libc::AF_PACKET || kind == libc::PACKET_OUTGOING {
+        return None;
+    }
+    Some(u32::from_ne_bytes(take(name, 4)?))
+}
+
 /// Reads a received socket address; `None` when it is not an IP address.
-pub(crate) fn read_name(name: &[u8]) -> Option<SocketAddr> {
+fn read_name(name: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(take(name, 0)?);
     let port = u16::from_be_bytes(take(name, 2)?);
     if i32::from(family) == libc::AF_INET {
@@ -166,8 +208,16 @@ pub(crate) fn read_name(name: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// Destination address and interface from the control messages of a received datagram.
-pub(crate) fn read_control(mut control: &[u8]) -> (Option<IpAddr>, u32) {
+/// What the control messages of a received datagram tell; nothing and 0 where they do not.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+struct Control {
+    destination: Option<IpAddr>,
+    ifindex: u32,
+    segment: u16,
+}
+
+fn read_control(mut control: &[u8]) -> Control {
+    let mut told = Control::default();
     while let Some(len) = take(control, 0).map(usize::from_ne_bytes) {
         let (Some(level), Some(kind)) = (take(control, 8), take(control, 12)) else { break };
         let Some(data) = control.get(CMSG_HEADER_LEN..len) else { break };
@@ -175,19 +225,26 @@ pub(crate) fn read_control(mut control: &[u8]) -> (Option<IpAddr>, u32) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                 // ifindex, local address of the route, destination in the header
                 if let (Some(ifindex), Some(ip)) = (take(data, 0), take::<4>(data, 8)) {
-                    return (Some(Ipv4Addr::from(ip).into()), u32::from_ne_bytes(ifindex));
+                    told.destination = Some(Ipv4Addr::from(ip).into());
+                    told.ifindex = u32::from_ne_bytes(ifindex);
                 }
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 if let (Some(ip), Some(ifindex)) = (take::<16>(data, 0), take(data, 16)) {
-                    return (Some(Ipv6Addr::from(ip).into()), u32::from_ne_bytes(ifindex));
+                    told.destination = Some(Ipv6Addr::from(ip).into());
+                    told.ifindex = u32::from_ne_bytes(ifindex);
                 }
+            }
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                // An int here, although UDP_SEGMENT is a short.
+                let size = take(data, 0).map(i32::from_ne_bytes);
+                told.segment = size.and_then(|size| u16::try_from(size).ok()).unwrap_or_default();
             }
             _ => {}
         }
         control = control.get(len.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
     }
-    (None, 0)
+    told
 }
 
 fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -236,11 +293,53 @@ mod tests {
         let to = "[2001:db8::1]:69".parse().unwrap();
         let from: IpAddr = "2001:db8::2".parse().unwrap();
         let target = Target::Udp { to, from: Some(from), ifindex: 4 };
-        let outgoing =
-            Outgoing { socket: crate::SocketId(0), target: &target, bytes: &[], segment: 9 };
+        let outgoing = Outgoing { socket: SocketId(0), target: &target, bytes: &[], segment: 9 };
         let mut control = [0xff; SEND_CONTROL_LEN];
         assert_eq!(write_control(&mut control, &outgoing, None), SEND_CONTROL_LEN);
-        assert_eq!(read_control(&control), (Some(from), 4));
+        assert_eq!(
+            read_control(&control),
+            Control { destination: Some(from), ifindex: 4, segment: 0 }
+        );
+    }
+
+    /// The control messages of IP_PKTINFO and UDP_GRO, whichever comes first.
+    #[test]
+    fn a_segment_size_is_read_beside_the_destination() {
+        let mut pktinfo = [0; 12];
+        pktinfo[0] = 7;
+        pktinfo[8..].copy_from_slice(&[10, 0, 0, 1]);
+        let pktinfo = (libc::IPPROTO_IP, libc::IP_PKTINFO, &pktinfo[..]);
+        let size = 1200_i32.to_ne_bytes();
+        let gro = (libc::SOL_UDP, libc::UDP_GRO, &size[..]);
+        let to: SocketAddr = "10.0.0.9:68".parse().unwrap();
+        let mut name = [0; NAME_LEN];
+        write_name(&mut name, &Target::Udp { to, from: None, ifindex: 0 });
+        for messages in [[pktinfo, gro], [gro, pktinfo]] {
+            let mut control = [0; RECEIVE_CONTROL_LEN];
+            let mut len = 0;
+            for (level, kind, data) in messages {
+                push_cmsg(&mut control, &mut len, level, kind, data);
+            }
+            let datagram =
+                |payload| received(SocketId(0), &name, &control[..len], payload, false).unwrap();
+            let several = datagram(&[0; 1201]);
+            assert_eq!((several.source, several.ifindex), (to, 7));
+            assert_eq!(several.destination, Some([10, 0, 0, 1].into()));
+            assert_eq!(several.segment, 1200);
+            assert_eq!(datagram(&[0; 1200]).segment, 0);
+        }
+    }
+
+    #[test]
+    fn a_frame_tells_its_interface_and_nothing_when_it_went_out() {
+        let mut name = [0; NAME_LEN];
+        write_name(&mut name, &Target::Link { ifindex: 3, mac: [2; 6] });
+        let frame = received(SocketId(0), &name, &[], b"frame", true).unwrap();
+        assert_eq!((frame.ifindex, frame.payload, frame.segment), (3, b"frame".as_slice(), 0));
+        assert_eq!(frame.source, "0.0.0.0:0".parse().unwrap());
+        assert!(frame.truncated && frame.destination.is_none());
+        name[10] = libc::PACKET_OUTGOING;
+        assert!(received(SocketId(0), &name, &[], b"frame", false).is_none());
     }
 
     #[test]
@@ -249,7 +348,7 @@ mod tests {
         let to = "10.0.0.9:68".parse().unwrap();
         let length = |ifindex, bound| {
             let target = Target::Udp { to, from: Some(from), ifindex };
-            let socket = crate::SocketId(0);
+            let socket = SocketId(0);
             let outgoing = Outgoing { socket, target: &target, bytes: &[], segment: 0 };
             write_control(&mut [0; SEND_CONTROL_LEN], &outgoing, bound)
         };
@@ -265,12 +364,18 @@ mod tests {
         fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..96)) {
             let _ = read_control(&bytes);
             let _ = read_name(&bytes);
+            let _ = read_link(&bytes);
         }
 
         #[test]
-        fn any_length_in_a_control_message_is_survived(len in any::<usize>(), kind in 0..60i32) {
+        fn any_length_in_a_control_message_is_survived(
+            len in any::<usize>(),
+            level in prop::sample::select(vec![libc::IPPROTO_IP, libc::IPPROTO_IPV6, libc::SOL_UDP]),
+            kind in 0..110i32,
+        ) {
             let mut bytes = [0; 48];
             bytes[..8].copy_from_slice(&len.to_ne_bytes());
+            bytes[8..12].copy_from_slice(&level.to_ne_bytes());
             bytes[12..16].copy_from_slice(&kind.to_ne_bytes());
             let _ = read_control(&bytes);
         }

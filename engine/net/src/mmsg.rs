@@ -7,7 +7,7 @@ use std::time::Duration;
 use bootstorm_protocols::time::Moment;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
-use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, read_control, read_name};
+use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, received};
 use crate::outbox::Outbox;
 use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::waker::Bell;
@@ -262,16 +262,14 @@ impl Receive {
         let buffer = &self.store[index * self.stride..][..self.stride];
         let (name, rest) = buffer.split_at(NAME_LEN);
         let control_len = header.msg_hdr.msg_controllen.min(RECEIVE_CONTROL_LEN);
-        let (destination, ifindex) = read_control(&rest[..control_len]);
         let payload = &buffer[PAYLOAD_AT..];
-        Some(Datagram {
+        received(
             socket,
-            source: read_name(&name[..NAME_LEN.min(header.msg_hdr.msg_namelen as usize)])?,
-            destination,
-            ifindex,
-            payload: &payload[..payload.len().min(header.msg_len as usize)],
-            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-        })
+            &name[..NAME_LEN.min(header.msg_hdr.msg_namelen as usize)],
+            &rest[..control_len],
+            &payload[..payload.len().min(header.msg_len as usize)],
+            header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+        )
     }
 }
 

@@ -8,7 +8,8 @@
 //! A backend's flush is over only when the kernel has taken or refused each datagram, so outside of it the
 //! kernel holds no pointer into a slot.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -78,6 +79,8 @@ pub struct Outbox {
     /// The last shared send that was queued.
     last_shared: Option<Held>,
     outlets: Vec<Outlet>,
+    /// Ids of closed sockets, lowest first.
+    free_ids: BinaryHeap<Reverse<u16>>,
 }
 
 impl Outbox {
@@ -110,6 +113,7 @@ impl Outbox {
             finished: VecDeque::with_capacity(limits.shared as usize),
             last_shared: None,
             outlets: Vec::new(),
+            free_ids: BinaryHeap::new(),
         }
     }
 
@@ -120,36 +124,28 @@ impl Outbox {
 
     /// Opens the lowest free socket id.
     pub(crate) fn open_socket(&mut self) -> io::Result<SocketId> {
-        let index = self.outlets.iter().position(|outlet| !outlet.open);
-        let index = index.unwrap_or(self.outlets.len());
-        let id = u16::try_from(index)
-            .ok()
+        let freed = self.free_ids.pop().map(|Reverse(id)| id);
+        let id = freed
+            .or_else(|| u16::try_from(self.outlets.len()).ok())
             .filter(|&id| id != u16::MAX)
             .map(SocketId)
             .ok_or_else(|| io::Error::other("65,535 sockets are open: no id is left"))?;
-        if index == self.outlets.len() {
-            self.outlets.push(Outlet {
-                generation: 0,
-                open: false,
-                blocked: false,
-                segmentation: true,
-            });
+        let fresh = Outlet { generation: 1, open: true, blocked: false, segmentation: true };
+        match self.outlets.get_mut(id.index()) {
+            Some(old) => *old = Outlet { generation: old.generation.wrapping_add(1), ..fresh },
+            None => self.outlets.push(fresh),
         }
-        let outlet = &mut self.outlets[index];
-        *outlet = Outlet {
-            generation: outlet.generation.wrapping_add(1),
-            open: true,
-            blocked: false,
-            segmentation: true,
-        };
         Ok(id)
     }
 
     /// Closes an id; what is queued for it is dropped when its turn comes.
     pub(crate) fn close_socket(&mut self, id: SocketId) {
-        if let Some(outlet) = self.outlets.get_mut(id.index()) {
+        if let Some(outlet) = self.outlets.get_mut(id.index())
+            && outlet.open
+        {
             outlet.open = false;
             outlet.blocked = false;
+            self.free_ids.push(Reverse(id.0));
         }
         self.requeue_stalled();
     }
@@ -445,6 +441,30 @@ mod tests {
         assert_eq!(outbox.next(), None);
         outbox.send(socket, &target, |_| 1).unwrap();
         assert!(outbox.next().is_some());
+    }
+
+    #[test]
+    fn ids_are_given_again_lowest_first_and_never_twice() {
+        let (mut outbox, first, _) = outbox(0, 0);
+        let ids: Vec<_> = (1..5).map(|_| outbox.open_socket().unwrap()).collect();
+        assert!(ids.iter().map(|id| id.index()).eq(1..5));
+        for id in [ids[2], first, ids[0], first, ids[2]] {
+            outbox.close_socket(id);
+        }
+        let again: Vec<_> = (0..4).map(|_| outbox.open_socket().unwrap().index()).collect();
+        assert_eq!(again, [0, 1, 3, 5]);
+    }
+
+    #[test]
+    fn every_id_but_the_last_is_given() {
+        let (mut outbox, first, _) = outbox(0, 0);
+        for index in 1..65_535 {
+            assert_eq!(outbox.open_socket().unwrap().index(), index);
+        }
+        assert!(outbox.open_socket().is_err());
+        outbox.close_socket(first);
+        assert_eq!(outbox.open_socket().unwrap(), first);
+        assert!(outbox.open_socket().is_err());
     }
 
     #[test]

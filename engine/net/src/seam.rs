@@ -23,21 +23,37 @@ impl SocketId {
     }
 }
 
-/// One received UDP datagram. It borrows the receive buffer, which goes back to the kernel when the handler returns.
+/// One received UDP datagram, or several of one sender ([`Datagram::segment`]), or an Ethernet frame
+/// ([`crate::ReceiveFrames`]). It borrows the receive buffer, which goes back to the kernel when the handler returns.
 #[derive(Copy, Clone, Debug)]
 pub struct Datagram<'a> {
     /// The socket it arrived on.
     pub socket: SocketId,
-    /// Who sent it.
+    /// Who sent it; 0.0.0.0:0 on a packet socket, where the frame tells.
     pub source: SocketAddr,
-    /// Destination address in the IP header; `None` when the kernel did not tell.
+    /// Destination address in the IP header; `None` when the kernel did not tell, and on a packet socket.
     pub destination: Option<IpAddr>,
     /// Index of the interface it came in by; 0 when the kernel did not tell.
     pub ifindex: u32,
-    /// UDP payload; may be empty.
+    /// UDP payload; may be empty. On a packet socket the whole frame, from its Ethernet header on.
     pub payload: &'a [u8],
-    /// The datagram was longer than the receive buffer; `payload` is its beginning.
+    /// 0: `payload` is one datagram. Else it is several datagrams from one source to one destination, one after the
+    /// other, of so many bytes each, of which the last may be shorter: see [`crate::UdpSocketSpec::gro`], without which
+    /// this is always 0.
+    pub segment: u16,
+    /// What came was longer than the receive buffer; `payload` is its beginning.
     pub truncated: bool,
+}
+
+impl<'a> Datagram<'a> {
+    /// The payloads of the datagrams in it, in order of arrival: at least one, and only one where `segment` is 0.
+    pub fn segments(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        let single = self.segment == 0 || self.payload.is_empty();
+        let (whole, several) =
+            if single { (Some(self.payload), [].as_slice()) } else { (None, self.payload) };
+        // Chunks of no bytes would panic.
+        whole.into_iter().chain(several.chunks(usize::from(self.segment).max(1)))
+    }
 }
 
 /// Where a datagram goes.
@@ -208,7 +224,8 @@ pub trait Backend {
 pub struct Limits {
     /// Receive buffers of a ring; rounded up to a power of two, at most 32,768.
     pub buffers: u16,
-    /// Longest payload received whole, in bytes.
+    /// Longest payload received whole, in bytes. 65,535 for a backend that has a socket with
+    /// [`crate::UdpSocketSpec::gro`], or datagrams that came together are cut off; each of [`Limits::buffers`] is so long.
     pub payload_len: usize,
     /// Slots for datagrams written by [`Transmit::send`] and [`Transmit::hold`]; what is held back for a commit stays in its slot.
     pub slots: u32,
@@ -224,5 +241,32 @@ impl Default for Limits {
     /// and what finds no buffer waits in its socket.
     fn default() -> Self {
         Limits { buffers: 128, payload_len: 2048, slots: 2048, shared: 1024, batch: 32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_cut_at_their_length_and_there_is_always_one() {
+        let segments = |payload: &'static [u8], segment| {
+            let datagram = Datagram {
+                socket: SocketId(0),
+                source: SocketAddr::from(([0, 0, 0, 0], 0)),
+                destination: None,
+                ifindex: 0,
+                payload,
+                segment,
+                truncated: false,
+            };
+            datagram.segments().collect::<Vec<_>>()
+        };
+        assert_eq!(segments(b"abcdefg", 3), [b"abc".as_slice(), b"def", b"g"]);
+        assert_eq!(segments(b"abcdef", 3), [b"abc", b"def"]);
+        assert_eq!(segments(b"ab", 3), [b"ab"]);
+        assert_eq!(segments(b"abc", 0), [b"abc"]);
+        assert_eq!(segments(b"", 0), [b""]);
+        assert_eq!(segments(b"", 3), [b""]);
     }
 }

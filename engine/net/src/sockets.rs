@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use crate::Steering;
+use crate::{Steering, link};
 
 /// An open socket for [`crate::Uring`] or [`crate::Mmsg`].
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Socket {
         self.bound
     }
 
-    /// Packet sockets only send.
+    /// Packet sockets may be there to send only.
     pub(crate) fn receives(&self) -> bool {
         self.receives
     }
@@ -110,6 +110,10 @@ pub struct UdpSocketSpec {
     pub send_buffer: Option<usize>,
     /// Path MTU.
     pub mtu_discovery: MtuDiscovery,
+    /// UDP_GRO: datagrams of one length from one source to one destination that came together may be received together,
+    /// at most 65,535 bytes of them; [`crate::Datagram::segment`] tells. Not with `steering`, which looks at the first of
+    /// them only.
+    pub gro: bool,
 }
 
 impl Default for UdpSocketSpec {
@@ -123,6 +127,7 @@ impl Default for UdpSocketSpec {
             receive_buffer: None,
             send_buffer: None,
             mtu_discovery: MtuDiscovery::System,
+            gro: false,
         }
     }
 }
@@ -165,6 +170,15 @@ impl UdpSocketSpec {
                 .map_err(|e| self.error("IPV6_RECVPKTINFO", e))?;
         }
         self.discover_mtu(&socket).map_err(|e| self.error("IP_MTU_DISCOVER", e))?;
+        if self.gro {
+            if self.steering.is_some() {
+                let why = "datagrams received together cannot be steered one by one";
+                let error = io::Error::new(io::ErrorKind::InvalidInput, why);
+                return Err(self.error("UDP_GRO", error));
+            }
+            set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, &1_i32)
+                .map_err(|e| self.error("UDP_GRO", e))?;
+        }
         // Before the address is there, so that no datagram slips past them.
         if let Some(steering) = &self.steering {
             attach(&socket, libc::SO_ATTACH_FILTER, &mut steering.filter())
@@ -202,18 +216,59 @@ impl UdpSocketSpec {
     }
 }
 
-/// A packet socket that sends whole Ethernet frames, to clients that have no address yet, and receives nothing.
+/// A packet socket that sends whole Ethernet frames, to clients that have no address yet. `Default` receives nothing.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct PacketSocketSpec {
     /// Send buffer in bytes, as in [`UdpSocketSpec`].
     pub send_buffer: Option<usize>,
+    /// What it receives, too.
+    pub receive: Option<ReceiveFrames>,
+}
+
+/// Frames with an unfragmented IPv4 UDP datagram for one port that come in by one interface, whatever hardware and IP
+/// addresses they are sent to: for many machines behind one interface. Each is a [`crate::Datagram`] whose payload is
+/// the whole frame, without a VLAN tag. What this host sends is not received, but by the loopback interface, which
+/// brings it back.
+///
+/// Between virtual interfaces the UDP checksum of a frame may be left out, and a sender's UDP_SEGMENT may be undone by
+/// nobody: then one frame holds several datagrams, as if it were a long one.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct ReceiveFrames {
+    /// The interface, which is made promiscuous as long as the socket is open. When it is down, nothing comes and
+    /// [`crate::Drops::receive`] counts.
+    pub ifindex: u32,
+    /// UDP destination port.
+    pub port: u16,
+    /// Receive buffer in bytes, as in [`UdpSocketSpec`].
+    pub receive_buffer: Option<usize>,
+}
+
+impl ReceiveFrames {
+    /// Lets `socket`, which receives nothing yet, receive these. An error comes with the step that failed.
+    fn begin(&self, socket: &socket2::Socket) -> Result<(), (&'static str, io::Error)> {
+        if let Some(bytes) = self.receive_buffer {
+            set_buffer(socket, bytes, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)
+                .map_err(|e| ("SO_RCVBUF", e))?;
+        }
+        socket.attach_filter(&link::udp_to(self.port)).map_err(|e| ("SO_ATTACH_FILTER", e))?;
+        let membership = libc::packet_mreq {
+            mr_ifindex: self.ifindex as i32,
+            mr_type: libc::PACKET_MR_PROMISC as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
+            .map_err(|e| ("PACKET_ADD_MEMBERSHIP", e))?;
+        // Last, for from here on it receives. A protocol of its own keeps frames that go out away from it.
+        socket.bind(&link::address(self.ifindex, link::IPV4)).map_err(|e| ("bind", e))
+    }
 }
 
 impl PacketSocketSpec {
-    /// Opens the socket. It serves every interface: [`crate::Target::Link`] names one.
+    /// Opens the socket. It sends by every interface: [`crate::Target::Link`] names one.
     ///
     /// # Errors
-    /// The kernel's; without CAP_NET_RAW, `PermissionDenied`.
+    /// The kernel's, with the option or address that it refused; without CAP_NET_RAW, `PermissionDenied`.
     pub fn open(&self) -> io::Result<Socket> {
         let named = |what: &str, e: io::Error| {
             io::Error::new(e.kind(), format!("packet socket: {what}: {e}"))
@@ -225,7 +280,13 @@ impl PacketSocketSpec {
             set_buffer(&socket, bytes, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)
                 .map_err(|e| named("SO_SNDBUF", e))?;
         }
-        Ok(Socket { fd: socket.into(), bound: None, receives: false, steered: false })
+        if let Some(receive) = &self.receive {
+            receive.begin(&socket).map_err(|(what, e)| {
+                named(&format!("{what} on interface {}", receive.ifindex), e)
+            })?;
+        }
+        let receives = self.receive.is_some();
+        Ok(Socket { fd: socket.into(), bound: None, receives, steered: false })
     }
 }
 
@@ -287,6 +348,10 @@ mod tests {
         let device = Some("no-such-if".to_owned());
         let error = UdpSocketSpec { device, ..Default::default() }.open().unwrap_err();
         assert!(error.to_string().contains("SO_BINDTODEVICE no-such-if"), "{error}");
+        let steering = Some(Steering { offset: 30, shards: 2, shard: 0 });
+        let error = UdpSocketSpec { steering, gro: true, ..Default::default() }.open().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("UDP_GRO"), "{error}");
     }
 
     #[test]
@@ -304,6 +369,8 @@ mod tests {
                     mtu_discovery,
                     ..Default::default()
                 };
+                assert_eq!(spec.open().unwrap().kernel_drops(), 0);
+                let spec = UdpSocketSpec { steering: None, gro: true, ..spec };
                 assert_eq!(spec.open().unwrap().kernel_drops(), 0);
             }
         }

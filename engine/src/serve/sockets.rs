@@ -79,7 +79,8 @@ pub(super) fn open(config: &Config, shards: usize) -> Result<Vec<Vec<Opened>>, S
     let mut ports = config.tftp.as_ref().map(Ports::new);
     for own in &mut all {
         let mut push = |role, socket| own.push(Opened { role, device: None, socket });
-        push(Role::Link, PacketSocketSpec { send_buffer: Some(DATA_BUFFER) }.open()?);
+        let link = PacketSocketSpec { send_buffer: Some(DATA_BUFFER), receive: None };
+        push(Role::Link, link.open()?);
         if config.dhcp.ping_check.is_some() {
             push(Role::Icmp, icmp_socket()?);
         }

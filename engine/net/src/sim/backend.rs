@@ -123,6 +123,7 @@ impl Backend for Sim {
                 destination: Some(arrived.destination),
                 ifindex: arrived.ifindex,
                 payload: &arrived.payload[..len],
+                segment: 0,
                 truncated,
             };
             handler.datagram(datagram, &mut self.tx);

@@ -4,7 +4,7 @@
 //!   ring    | entry | entry | ... |   address, length and number of a free buffer; the kernel reads from its head,
 //!               ^ our tail            we write at the tail (which lies in unused bytes of the first entry)
 //!   store   | buffer 0 | buffer 1 | ... |
-//!   buffer  | header 16 | name 28 | control 40 | payload ... |
+//!   buffer  | header 16 | name 28 | control 64 | payload ... |
 //! ```
 //! A buffer is the kernel's from [`Buffers::give_back`] until a completion names it; then it is ours.
 

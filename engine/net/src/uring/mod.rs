@@ -29,7 +29,7 @@ pub(crate) use self::bell::RingBell;
 use self::buffers::Buffers;
 use self::flight::Flight;
 use self::tag::Tag;
-use crate::message::{NAME_LEN, RECEIVE_CONTROL_LEN, read_control, read_name};
+use crate::message::{NAME_LEN, RECEIVE_CONTROL_LEN, received};
 use crate::outbox::Outbox;
 use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::waker::Bell;
@@ -304,17 +304,8 @@ impl Uring {
 fn parse<'a>(bytes: &'a [u8], shape: &libc::msghdr, socket: SocketId) -> Option<Datagram<'a>> {
     let out = RecvMsgOut::parse(bytes, shape).ok()?;
     let payload_at = bytes.len() - out.payload_data().len();
-    let truncated = out.is_payload_truncated();
-    let (destination, ifindex) = read_control(out.control_data());
-    let source = read_name(out.name_data())?;
-    Some(Datagram {
-        socket,
-        source,
-        destination,
-        ifindex,
-        payload: &bytes[payload_at..],
-        truncated,
-    })
+    let (payload, truncated) = (&bytes[payload_at..], out.is_payload_truncated());
+    received(socket, out.name_data(), out.control_data(), payload, truncated)
 }
 
 /// Ends of a wait that are no errors: time is up, a signal came, completions must be taken out first.

@@ -80,7 +80,10 @@ pub(crate) struct Received {
     pub(crate) socket: SocketId,
     pub(crate) source: SocketAddr,
     pub(crate) destination: Option<IpAddr>,
+    pub(crate) ifindex: u32,
     pub(crate) payload: Vec<u8>,
+    pub(crate) segment: u16,
+    pub(crate) segments: Vec<Vec<u8>>,
     pub(crate) truncated: bool,
 }
 
@@ -90,7 +93,10 @@ impl<T: Transmit> Handler<T> for Recorder {
             socket: datagram.socket,
             source: datagram.source,
             destination: datagram.destination,
+            ifindex: datagram.ifindex,
             payload: datagram.payload.to_vec(),
+            segment: datagram.segment,
+            segments: datagram.segments().map(<[u8]>::to_vec).collect(),
             truncated: datagram.truncated,
         });
         if self.echo {

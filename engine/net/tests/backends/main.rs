@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bed;
+mod receiving;
 mod suite;
 mod system;
 

@@ -45,7 +45,8 @@ pub(crate) fn echoes_every_datagram_and_knows_where_it_came_from<B: Bed>() {
     for received in &recorder.received {
         assert_eq!((received.socket, received.source), (socket, client));
         assert_eq!(received.destination, Some(bed.ip(false)));
-        assert!(!received.truncated);
+        assert!(!received.truncated && received.segment == 0);
+        assert_eq!(received.segments, [received.payload.as_slice()]);
     }
     assert_eq!(bed.backend().drops(), Default::default());
 }

@@ -17,7 +17,7 @@ use bootstorm_protocols::time::Moment;
 use crate::bed::{Kernel, PATIENCE, Recorder};
 
 /// Runs `test` in a thread with a network namespace of its own, which goes away with it.
-fn isolated(test: fn()) {
+pub(crate) fn isolated(test: fn()) {
     let thread = thread::spawn(move || {
         let flags = rustix::thread::UnshareFlags::NEWNET;
         // SAFETY: only this thread changes its namespace; it shares no descriptor table or filesystem state by it.
@@ -34,7 +34,7 @@ fn isolated(test: fn()) {
 }
 
 /// A child of this thread, so in its namespace.
-fn ip(args: &str) {
+pub(crate) fn ip(args: &str) {
     run("ip", args);
 }
 

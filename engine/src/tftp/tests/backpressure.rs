@@ -91,6 +91,7 @@ fn a_window_goes_in_two_sends_and_the_next_waits_until_both_are_accepted() {
         destination: Some(IpAddr::V4(SERVER)),
         ifindex: 1,
         payload,
+        segment: 0,
         truncated: false,
     };
     let request = b"\0\x01kernel\0octet\0blksize\x001468\0windowsize\x0064\0";
