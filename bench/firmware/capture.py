@@ -160,7 +160,7 @@ class Server:
         self._loader, self.silent_from_now = loader, loader is None
         with laboratory.inside(lab.srv):
             self._raw = wire.Raw("eth0")
-            # Ports that are open and silent; a closed one would answer with ICMP.
+            # All three are open, even when silent: a closed one would answer with ICMP.
             self._ports = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
             for port, number in zip(self._ports, (67, 69, 4011)):
                 port.bind(("0.0.0.0", number))
@@ -173,10 +173,7 @@ class Server:
 
     def _dhcp(self):
         while True:
-            datagram = wire.Datagram.from_frame(self._raw._socket.recv(65536), 0)
-            message = datagram and datagram.dhcp()
-            if not message or message.op != 1 or datagram.dport != 67:
-                continue
+            message = wire.Message(self._ports[0].recv(65536))
             if message.kind == "DISCOVER" and not self._is_silent("all"):
                 self._answer(message, 2)
             elif message.kind == "REQUEST" and not self._is_silent("all", "request"):
@@ -293,7 +290,7 @@ def main():
         lab.advertise_router()
     if firmware:
         subject = machine.Machine(lab, MAC, firmware)
-        port, mac, text = f"tap{lab._ports}", MAC, subject.console
+        port, mac, text = subject.port, MAC, subject.console
     else:
         subject = CLIENTS[asked.kind](lab)
         port, mac = subject.port, subject.mac

@@ -86,7 +86,7 @@ class Machine:
             card += ",romfile="
             arguments += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF}",
                           "-drive", f"if=pflash,unit=1,format=raw,file={variables}"]
-        self.mac = mac
+        self.mac, self.port = mac, tap
         self.process = lab.start(lab.sw, [*arguments, "-device", card], tap)
 
     def console(self):
