@@ -1,0 +1,3 @@
+//! What a reader of a report is told.
+
+mod fixture;
