@@ -205,9 +205,13 @@ fn number_or_count(value: f64) -> String {
     number(value)
 }
 
-/// A ratio, with the same digits in every row.
+/// A ratio, in which a few of 10,000 still show.
 fn times(ratio: f64) -> String {
-    if ratio.abs() < 100.0 { format!("{ratio:.2}") } else { number(ratio) }
+    match ratio.abs() {
+        size if size < 10.0 => format!("{ratio:.3}"),
+        size if size < 100.0 => format!("{ratio:.1}"),
+        _ => number(ratio),
+    }
 }
 
 struct Figures {

@@ -118,7 +118,10 @@ fn wrong(report: &Report) -> Vec<String> {
             .iter()
             .take(NAMED)
             .map(|row| format!("{} {}", count(row.count), plain(&row.kind)));
-        let named = more(named.collect(), others.len());
+        let named = match others.as_slice() {
+            [only] => plain(&only.kind),
+            _ => more(named.collect(), others.len()),
+        };
         let all = others.iter().fold(0_u64, |sum, row| sum.saturating_add(row.count));
         let what = if clauses.iter().any(|clause| clause.contains("given twice")) {
             counted(all, "other violation", "other violations")

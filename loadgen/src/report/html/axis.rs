@@ -27,7 +27,7 @@ impl Axis {
     pub(super) fn values(most: f64, unit: &str, whole: bool) -> Self {
         // Far enough from the end of what a float can hold to reckon with.
         let most = if most.is_finite() && most > 0.0 { most.clamp(1e-9, 1e300) } else { 1.0 };
-        let mut step = round_step(most / 4.0);
+        let mut step = round_step(most / 5.0);
         if whole {
             step = step.max(1.0);
         }
@@ -54,7 +54,7 @@ impl Axis {
             _ => (86_400.0, "days"),
         };
         let span = end / unit_seconds;
-        let step = round_step(span / 5.0);
+        let step = round_step(span / 8.0);
         let ticks = (0..=12_u32)
             .map(|index| f64::from(index) * step)
             .take_while(|value| *value <= span * 1.000_001);
@@ -106,15 +106,21 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_reach_the_end() {
-        assert_eq!(labels(&Axis::values(10_000.0, "", true)), ["0", "5,000", "10,000"]);
+        assert_eq!(
+            labels(&Axis::values(10_000.0, "", true)),
+            ["0", "2,000", "4,000", "6,000", "8,000", "10,000"]
+        );
         assert_eq!(
             labels(&Axis::values(7_300.0, "", true)),
             ["0", "2,000", "4,000", "6,000", "8,000"]
         );
         assert_eq!(labels(&Axis::values(0.0, "", true)), ["0", "1"]);
         assert_eq!(labels(&Axis::values(3.0, "", true)), ["0", "1", "2", "3"]);
-        assert_eq!(labels(&Axis::values(2_400_000.0, "", true)), ["0", "1 M", "2 M", "3 M"]);
-        assert_eq!(labels(&Axis::time(75.0)), ["0", "20", "40", "60"]);
+        assert_eq!(
+            labels(&Axis::values(2_400_000.0, "", true)),
+            ["0", "500,000", "1 M", "1.5 M", "2 M", "2.5 M"]
+        );
+        assert_eq!(labels(&Axis::time(75.0)), ["0", "10", "20", "30", "40", "50", "60", "70"]);
         assert_eq!(labels(&Axis::time(1500.0)), ["0", "5", "10", "15", "20", "25"]);
     }
 

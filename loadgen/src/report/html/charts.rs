@@ -241,23 +241,21 @@ fn came_up(report: &Report, view: &View, x: &Axis) -> String {
             up
         })
         .collect();
+    // A bucket ends later than the last machine in it came up.
+    let all = report.machines.all_up_seconds.filter(|time| time.is_finite());
     let after = |share: f64| {
         let wanted = (up as f64 * share).ceil();
-        sums.iter()
-            .position(|sum| *sum as f64 >= wanted)
-            .map(|bucket| seconds(view.bucket * (bucket + 1) as f64))
+        let bucket = sums.iter().position(|sum| *sum as f64 >= wanted)?;
+        Some(seconds((view.bucket * (bucket + 1) as f64).min(all.unwrap_or(f64::MAX))))
     };
+    let came = counted(up, "machine came up", "machines came up");
     let told = match (after(0.5), after(0.99)) {
-        (Some(half), Some(most)) if up > 0 => {
-            let all =
-                report.machines.all_up_seconds.map(|time| format!(", all after {}", seconds(time)));
-            format!(
-                "{} came up: half of them after {half}, 99 of 100 after {most}{}.",
-                counted(up, "machine", "machines"),
-                all.unwrap_or_default()
-            )
+        (Some(half), Some(most)) if up > 1 => {
+            let all = all.map(|time| format!(", all after {}", seconds(time))).unwrap_or_default();
+            format!("{came}: half of them after {half}, 99 of 100 after {most}{all}.")
         }
-        _ => "No machine came up.".to_owned(),
+        _ if up == 0 => "No machine came up.".to_owned(),
+        _ => format!("{came}."),
     };
     let below = format!("<p class=\"told\">{}</p>\n", esc(&told));
     let values = sums.iter().map(|sum| *sum as f64).collect();

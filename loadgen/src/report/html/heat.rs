@@ -111,15 +111,12 @@ fn figure(map: &Map) -> String {
 
 /// The axis of the map: bounds at the edges between rows, as many as there is room for.
 fn edges(map: &Map, height: f64) -> Axis {
-    let rows = map.rows.len() as f64;
-    let mut ticks: Vec<Tick> = Vec::new();
-    let edges = map.bounds.iter().take(map.rows.len());
-    for (index, bound) in edges.enumerate() {
-        let at = (index + 1) as f64 / rows;
-        if ticks.last().is_none_or(|last| (at - last.at) * height >= APART) {
-            ticks.push(Tick { at, label: millis(*bound) });
-        }
-    }
+    let rows = map.rows.len();
+    let step = (APART / (height / rows as f64)).ceil().max(1.0) as usize;
+    let edges = map.bounds.iter().take(rows).enumerate().step_by(step);
+    let ticks = edges
+        .map(|(index, bound)| Tick { at: (index + 1) as f64 / rows as f64, label: millis(*bound) })
+        .collect();
     Axis { end: 1.0, ticks, unit: "time until the answer".to_owned() }
 }
 

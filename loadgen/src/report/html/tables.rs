@@ -83,7 +83,7 @@ pub(super) fn violations(page: &mut String, report: &Report) {
     );
     for row in &report.violations {
         page.push_str(&format!(
-            "<tr><th scope=\"row\" class=\"bad\">{}</th><td class=\"n\">{}</td><td>{}",
+            "<tr><th scope=\"row\" class=\"bad\">{}</th><td class=\"n\" data-label=\"times\">{}</td><td>{}",
             esc(&row.kind),
             count(row.count),
             esc(&row.meaning)
@@ -135,7 +135,7 @@ pub(super) fn giveups(page: &mut String, report: &Report) {
 }
 
 pub(super) fn messages(page: &mut String, report: &Report) {
-    page.push_str("<section><h2>Machines, messages and transfers</h2>\n<div class=\"pair\">\n");
+    page.push_str("<section><h2>Machines, messages and transfers</h2>\n<div class=\"flow\">\n");
     let machines = &report.machines;
     pairs(
         page,
@@ -226,7 +226,9 @@ pub(super) fn files(page: &mut String, report: &Report) {
             |size| format!("{} ({} B)", bytes(size), count(size)),
         );
         page.push_str(&format!(
-            "<tr><th scope=\"row\">{}</th><td class=\"n\">{size}</td><td class=\"n\">{}</td><td>{compared}</td><td><code>{}</code></td></tr>\n",
+            "<tr><th scope=\"row\">{}</th><td class=\"n\" data-label=\"size\">{size}</td>\
+             <td class=\"n\" data-label=\"transfers\">{}</td><td data-label=\"compared with\">{compared}</td>\
+             <td data-label=\"SHA-256\"><code>{}</code></td></tr>\n",
             esc(&file.name),
             count(file.transfers),
             esc(file.sha256.as_deref().unwrap_or(words::NOTHING))
