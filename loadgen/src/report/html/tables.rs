@@ -79,7 +79,7 @@ pub(super) fn violations(page: &mut String, report: &Report) {
         page,
         "Violations with the first examples",
         ["kind", "times", "meaning, and the first ones seen"],
-        "wide",
+        "wide second",
     );
     for row in &report.violations {
         page.push_str(&format!(
@@ -118,7 +118,7 @@ pub(super) fn giveups(page: &mut String, report: &Report) {
         return;
     }
     page.push_str("<section><h2>Why machines gave up</h2>\n");
-    open(page, "Machines that gave up, by reason", ["reason", "machines", "share"], "bars");
+    open(page, "Machines that gave up, by reason", ["reason", "machines", "share"], "bars second");
     let all: f64 = report.giveups.iter().map(|row| row.count as f64).sum();
     let most = report.giveups.iter().map(|row| row.count).max().unwrap_or(0).max(1);
     for row in &report.giveups {
@@ -214,7 +214,7 @@ pub(super) fn files(page: &mut String, report: &Report) {
         page,
         "Files that were fetched",
         ["name", "size", "transfers", "compared with", "SHA-256 of the first"],
-        "wide",
+        "wide second third",
     );
     for file in &report.files {
         let compared = match file.compared_with {
