@@ -134,6 +134,8 @@ pub fn write(path: &Path, report: &Report) -> Result<(), Error> {
         let file = File::options().write(true).open(path).map_err(fail)?;
         return write_to(file, report).map_err(fail);
     }
+    // The file that a link names is to be replaced, and not the link.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let beside = PathBuf::from(beside);

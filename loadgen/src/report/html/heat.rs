@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::axis::{Axis, Tick};
-use super::charts::{Frame, HIGH, WIDE};
+use super::frame::{Frame, HIGH, WIDE};
 use super::tables::{self, Column};
 use super::view::{Map, View};
 use super::{count, esc, millis};

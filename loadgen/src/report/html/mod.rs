@@ -5,6 +5,7 @@
 
 mod axis;
 mod charts;
+mod frame;
 mod heat;
 mod tables;
 mod view;

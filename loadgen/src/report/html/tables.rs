@@ -136,24 +136,6 @@ pub(super) fn giveups(page: &mut String, report: &Report) {
 
 pub(super) fn messages(page: &mut String, report: &Report) {
     page.push_str("<section><h2>Machines, messages and transfers</h2>\n<div class=\"flow\">\n");
-    let machines = &report.machines;
-    pairs(
-        page,
-        "Machines",
-        &[
-            ("in the scenario", count(machines.total)),
-            ("up", count(machines.up)),
-            ("given up", count(machines.given_up)),
-            ("still at it when the run ended", count(machines.unfinished)),
-            ("never powered on", count(machines.not_started)),
-            ("boots begun", count(machines.boots)),
-            ("boots that failed and were begun again", count(machines.retried_boots)),
-            (
-                "all up after",
-                machines.all_up_seconds.map_or_else(|| words::NOTHING.to_owned(), seconds),
-            ),
-        ],
-    );
     let Dhcp { discovers, offers, requests, acks, naks, declines, releases, .. } = report.dhcp;
     let dhcp = &report.dhcp;
     pairs(
@@ -175,6 +157,24 @@ pub(super) fn messages(page: &mut String, report: &Report) {
             ("exchanges without an end", count(dhcp.unanswered)),
             ("exchanges a second", number(dhcp.exchanges_per_second)),
             ("messages of an attacker, on top", count(dhcp.attack_messages)),
+        ],
+    );
+    let machines = &report.machines;
+    pairs(
+        page,
+        "Machines",
+        &[
+            ("in the scenario", count(machines.total)),
+            ("up", count(machines.up)),
+            ("given up", count(machines.given_up)),
+            ("still at it when the run ended", count(machines.unfinished)),
+            ("never powered on", count(machines.not_started)),
+            ("boots begun", count(machines.boots)),
+            ("boots that failed and were begun again", count(machines.retried_boots)),
+            (
+                "all up after",
+                machines.all_up_seconds.map_or_else(|| words::NOTHING.to_owned(), seconds),
+            ),
         ],
     );
     for (name, transfers) in [("TFTP", &report.tftp), ("HTTP", &report.http)] {
