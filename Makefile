@@ -8,18 +8,22 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := target/tools/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check unit e2e deny soak deb bench versus clean
+.PHONY: help build demo storm test check unit e2e deny soak deb bench versus clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-build: ## the server, optimised: target/release/bootstorm
+build: ## the server and the load generator, optimised: target/release/bootstorm, bootstorm-load
 	$(NEEDS) rust
-	$(CARGO) build --release --locked -p bootstorm
+	$(CARGO) build --release --locked -p bootstorm -p bootstorm-loadgen
 
 demo: build ## a machine in QEMU boots from bootstorm, line by line (FIRMWARE=bios for the other)
 	$(NEEDS) boot
 	BOOTSTORM=target/release/bootstorm demo/run $(or $(FIRMWARE),uefi)
+
+storm: build ## 10,000 simulated machines boot from bootstorm (SCENARIO=row-500, ... for others)
+	$(NEEDS) lab
+	demo/storm $(or $(SCENARIO),hall-10k)
 
 # The end-to-end tests come last: their sum is the last line.
 test: check unit deny e2e ## everything that must hold at every commit
@@ -34,8 +38,8 @@ unit: ## unit and property tests
 	$(CARGO) test --workspace --locked
 
 e2e: ## real firmware and real clients in network namespaces
-	$(NEEDS) rust boot clients
-	$(CARGO) build --locked -p bootstorm
+	$(NEEDS) rust boot clients browser
+	$(CARGO) build --locked -p bootstorm -p bootstorm-loadgen
 	tests/e2e/run
 
 deny: $(CARGO_DENY) ## licences, sources and bans of the dependencies

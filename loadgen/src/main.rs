@@ -1,3 +1,5 @@
 //! The command line of `bootstorm-load`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    bootstorm_loadgen::cli::run(std::env::args_os())
+}

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub const SCHEMA: &str = "bootstorm-load/1";
 
 /// One run, whole.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: String,
@@ -42,7 +42,7 @@ pub struct Report {
     /// Files that were fetched.
     pub files: Vec<FileRow>,
     /// Quantiles by what was timed: `offer` (DISCOVER to OFFER), `ack` (REQUEST to ACK), `answer` (both together), `dora`
-    /// (DISCOVER to ACK), `transfer`, `http`, `boot` (power-on to up). Each from the moment the first message was
+    /// (DISCOVER to ACK), `transfer`, `http`, `boot` (end of the power-on self test to up). Each from the moment the first message was
     /// meant to be sent, however late it was sent and however often it was repeated.
     pub latency: BTreeMap<String, Quantiles>,
     /// The run over time.
@@ -56,7 +56,7 @@ pub struct Report {
 }
 
 /// What a run comes to.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Every limit held and the server did nothing wrong.
@@ -64,6 +64,7 @@ pub enum Verdict {
     /// A limit was missed, or the server did something wrong.
     Missed,
     /// The generator was not able to tell.
+    #[default]
     Invalid,
 }
 
@@ -81,7 +82,7 @@ pub struct SloRow {
 }
 
 /// What was run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Run {
     /// Name of the scenario.
     pub scenario: String,
@@ -124,7 +125,7 @@ pub struct Machines {
     pub boots: u64,
     /// Boots that failed and were begun again, as the firmware does.
     pub retried_boots: u64,
-    /// Seconds from the first power-on until the last machine was up; `None` unless all came up.
+    /// Seconds from the end of the first power-on self test until the last machine was up; `None` unless all came up.
     pub all_up_seconds: Option<f64>,
 }
 

@@ -13,7 +13,7 @@ const TIMED: [(&str, &str); 7] = [
     ("dora", "DISCOVER to ACK"),
     ("transfer", "TFTP transfer"),
     ("http", "HTTP transfer"),
-    ("boot", "power-on to up"),
+    ("boot", "self test to up"),
 ];
 
 /// The kinds of time that were measured, in the order of a boot, each with what it times.

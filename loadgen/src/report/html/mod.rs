@@ -148,7 +148,7 @@ fn tiles(page: &mut String, report: &Report) {
             "",
             "Boot, median",
             boot.map_or_else(|| NOTHING.to_owned(), |boot| millis(boot.p50)),
-            "power-on to up".to_owned(),
+            "self test to up".to_owned(),
         ),
         (
             "",

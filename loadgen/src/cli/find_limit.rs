@@ -1,0 +1,71 @@
+//! `find-limit`: the search for the highest load that still meets the limits.
+
+use super::args::FindLimitArgs;
+use super::play::{job, make, stoppable, storm_scenario};
+use super::{Failure, INVALID, MET, MISSED};
+use crate::report::{Report, Verdict, headline};
+use crate::run::Job;
+use crate::scenario::{Asker, Scenario, Stage};
+use crate::search::{Outcome, Search, Step};
+
+pub(super) fn run(args: &FindLimitArgs, command: &str) -> Result<u8, Failure> {
+    let board = stoppable()?;
+    let unit = if args.scenario.is_some() { "machines at once" } else { "exchanges/s" };
+    let mut search = Search::new(args.start, args.most, args.within.0, args.confirm);
+    let mut last: Option<Report> = None;
+    loop {
+        let (load, purpose) = match search.next() {
+            Step::Try(load) => (load, "search"),
+            Step::Confirm(load) => (load, "confirm"),
+            Step::Found(limit) => {
+                println!("limit: {limit} {unit}, confirmed in {} runs", args.confirm);
+                return finish(args, last, MET);
+            }
+            Step::None => {
+                println!("no load of {} {unit} or less meets the limits", args.start);
+                return finish(args, last, MISSED);
+            }
+            Step::Unclear => {
+                println!("the generator was at fault again and again: no limit found");
+                return finish(args, last, INVALID);
+            }
+        };
+        let report = make(&trial(args, load, command)?, true, &board)?;
+        println!("{purpose:8} {load:8} {unit}: {}", headline(&report));
+        if board.is_stopped() {
+            return Err("interrupted: the search is not over".into());
+        }
+        search.tell(match report.verdict {
+            Verdict::Met => Outcome::Met,
+            Verdict::Missed => Outcome::Missed,
+            Verdict::Invalid => Outcome::Invalid,
+        });
+        last = Some(report);
+    }
+}
+
+fn finish(args: &FindLimitArgs, last: Option<Report>, status: u8) -> Result<u8, Failure> {
+    if let (Some(json), Some(report)) = (&args.common.json, &last) {
+        crate::report::json::write(json, report)?;
+    }
+    Ok(status)
+}
+
+/// A run with this load.
+fn trial(args: &FindLimitArgs, load: u32, command: &str) -> Result<Job, Failure> {
+    let scenario = match &args.scenario {
+        Some(name) => storm_scenario(name, Some(load), &args.common)?,
+        None => {
+            let mut set = vec![format!("arrival.for={}ms", (args.seconds * 1000.0).round() as u64)];
+            set.extend(args.common.set.iter().cloned());
+            let mut scenario = Scenario::load("dora", &set)?;
+            scenario.arrival.in_flight = None;
+            scenario.arrival.rate = Some(load.into());
+            if args.discover_only {
+                scenario.stages = vec![Stage::Discover(Asker::Plain)];
+            }
+            scenario
+        }
+    };
+    job(&args.common, scenario, command)
+}

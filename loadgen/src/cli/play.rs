@@ -1,0 +1,190 @@
+//! `dora`, `tftp` and `storm`: one run each, shown while it lasts, reported when it is over.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use bootstorm_protocols::tftp::{MAX_BLKSIZE, MIN_BLKSIZE, Negotiated};
+
+use super::args::{Common, DoraArgs, StormArgs, TftpArgs};
+use super::{Failure, status};
+use crate::board::Board;
+use crate::guard::{self, Permission};
+use crate::judge::LocalCopies;
+use crate::live::Live;
+use crate::report::{self, Report};
+use crate::run::{self, Job};
+use crate::scenario::{Asker, Scenario, Stage};
+
+pub(super) fn dora(args: &DoraArgs, command: &str) -> Result<u8, Failure> {
+    let scenario = dora_scenario(&args.common, args)?;
+    play(&args.common, scenario, None, command)
+}
+
+/// The scenario `dora` with what the command line says.
+fn dora_scenario(common: &Common, args: &DoraArgs) -> Result<Scenario, Failure> {
+    if !(args.seconds > 0.0 && args.seconds <= 86_400.0) {
+        return Err("--seconds: more than 0, at most 86400".into());
+    }
+    let mut set = vec![format!("arrival.for={}ms", (args.seconds * 1000.0).round())];
+    set.extend(args.machines.map(|machines| format!("machines={machines}")));
+    set.extend(common.set.iter().cloned());
+    let mut scenario = Scenario::load("dora", &set)?;
+    if let Some(rate) = args.rate {
+        if !(rate > 0.0 && rate <= 1e7) {
+            return Err("--rate: more than 0, at most 10000000".into());
+        }
+        scenario.arrival.rate = Some(rate);
+        scenario.arrival.in_flight = None;
+    } else if let Some(in_flight) = args.in_flight {
+        if in_flight == 0 {
+            return Err("--in-flight: at least 1".into());
+        }
+        scenario.arrival.in_flight = Some(in_flight);
+    }
+    if args.discover_only {
+        scenario.stages = vec![Stage::Discover(Asker::Plain)];
+    }
+    Ok(scenario)
+}
+
+pub(super) fn tftp(args: &TftpArgs, command: &str) -> Result<u8, Failure> {
+    if args.blksize != 0 && !(MIN_BLKSIZE..=MAX_BLKSIZE).contains(&args.blksize) {
+        return Err(format!("--blksize: {MIN_BLKSIZE} to {MAX_BLKSIZE}, or 0").into());
+    }
+    if args.windowsize == 0 {
+        return Err("--windowsize: 1 to 65535".into());
+    }
+    let mut set = vec![format!("machines={}", args.clients)];
+    set.extend(args.common.set.iter().cloned());
+    let mut scenario = Scenario::load("tftp", &set)?;
+    scenario.stages = vec![Stage::Tftp(args.file.clone())];
+    if !args.over.0.is_zero() {
+        scenario.arrival.rate = Some(f64::from(args.clients) / args.over.0.as_secs_f64());
+    }
+    let asked = Negotiated {
+        blksize: (args.blksize != 0).then_some(args.blksize),
+        windowsize: (args.windowsize != 1).then_some(args.windowsize),
+        tsize: Some(0),
+        ..Negotiated::default()
+    };
+    play(&args.common, scenario, Some(asked), command)
+}
+
+pub(super) fn storm(args: &StormArgs, command: &str) -> Result<u8, Failure> {
+    let scenario = storm_scenario(&args.scenario, args.machines, &args.common)?;
+    play(&args.common, scenario, None, command)
+}
+
+/// A scenario with what the command line says.
+pub(super) fn storm_scenario(
+    name: &str,
+    machines: Option<u32>,
+    common: &Common,
+) -> Result<Scenario, Failure> {
+    let mut set: Vec<String> =
+        machines.map(|machines| format!("machines={machines}")).into_iter().collect();
+    set.extend(common.set.iter().cloned());
+    Ok(Scenario::load(name, &set)?)
+}
+
+fn play(
+    common: &Common,
+    scenario: Scenario,
+    asked: Option<Negotiated>,
+    command: &str,
+) -> Result<u8, Failure> {
+    let mut job = job(common, scenario, command)?;
+    job.asked = asked;
+    let report = make(&job, common.quiet, &stoppable()?)?;
+    write(&report, common)?;
+    Ok(status(report.verdict))
+}
+
+/// A board that Ctrl-C stops. The second Ctrl-C ends the program at once.
+pub(super) fn stoppable() -> Result<Arc<Board>, Failure> {
+    let board = Arc::new(Board::default());
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, board.stop_flag())?;
+        signal_hook::flag::register(signal, board.stop_flag())?;
+    }
+    Ok(board)
+}
+
+/// From the command line to a run that may be made.
+pub(super) fn job(common: &Common, scenario: Scenario, command: &str) -> Result<Job, Failure> {
+    let harmful = scenario.is_attack().then_some(scenario.name.as_str());
+    let permission = Permission { owns_network: common.i_own_this_network, attack: common.attack };
+    guard::check(common.server, common.direct, harmful, permission)?;
+    for other in common.tftp_server.into_iter().chain(common.http.map(|http| *http.ip())) {
+        guard::check(other, false, None, permission)?;
+    }
+    let slo = match &common.slo {
+        Some(slo) => slo.clone(),
+        None => scenario.slo.parse()?,
+    };
+    if let Some(root) = common.root.as_deref().filter(|root| !root.is_dir()) {
+        return Err(format!("--root {}: no such folder", root.display()).into());
+    }
+    let seed = common.seed.unwrap_or_else(|| bootstorm_net::now().as_nanos() % 1_000_000_007);
+    let beside = |json: &Path| json.with_file_name("bootstorm-load.pcapng");
+    let json = common.json.as_deref().filter(|json| *json != Path::new("-"));
+    Ok(Job {
+        scenario,
+        seed,
+        server: common.server,
+        interface: common.interface.clone(),
+        relays: common.relay.clone(),
+        direct: common.direct,
+        clients: common.client_net,
+        ports: common.ports,
+        asked: None,
+        patience: None,
+        tftp_server: common.tftp_server,
+        http_server: common.http,
+        copies: LocalCopies(common.root.clone()),
+        capture: common.capture.clone().or_else(|| json.map(beside)),
+        engine: common.engine.into(),
+        slo,
+        command: command.to_owned(),
+    })
+}
+
+/// Makes the run, with a live view unless it is to be quiet.
+pub(super) fn make(job: &Job, quiet: bool, board: &Arc<Board>) -> Result<Report, Failure> {
+    let live = (!quiet).then(|| {
+        eprintln!(
+            "{}: {} machines against {}, seed {}",
+            job.scenario.name, job.scenario.machines, job.server, job.seed
+        );
+        Live::begin(board.clone())
+    });
+    let report = run::run(job, board.clone());
+    drop(live);
+    Ok(report?)
+}
+
+/// Prints the summary and writes what was asked for.
+fn write(report: &Report, common: &Common) -> Result<(), Failure> {
+    let to_stdout = common.json.as_deref() == Some(Path::new("-"));
+    if let Some(json) = &common.json {
+        if to_stdout {
+            report::json::write_to(&mut std::io::stdout().lock(), report)?;
+        } else {
+            report::json::write(json, report)?;
+        }
+    }
+    if let Some(html) = &common.html {
+        std::fs::write(html, report::html::render(report))
+            .map_err(|error| format!("--html {}: {error}", html.display()))?;
+    }
+    if !to_stdout {
+        let colours = std::io::stdout().is_terminal();
+        print!("{}", report::text::render(report, colours));
+        if let Some(html) = &common.html {
+            println!("The whole story: {}", html.display());
+        }
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}

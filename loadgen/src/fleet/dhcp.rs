@@ -1,0 +1,500 @@
+//! The DHCP half of a machine: what it asks, when it asks again, what it makes of the answers.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use bootstorm_net::{Target, Transmit};
+use bootstorm_protocols::dhcpv4::pxe::PXE_CLIENT;
+use bootstorm_protocols::dhcpv4::{
+    BOOTREPLY, CLIENT_PORT, Message, MessageType, SERVER_PORT, options,
+};
+use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
+use bootstorm_protocols::time::Moment;
+
+use super::letter::Letter;
+use super::machine::{Machine, Phase};
+use super::wires::Way;
+use super::{Fleet, Parting};
+use crate::firmware::DhcpHabits;
+use crate::judge::{Asked, Kind, boot_file};
+use crate::routes::Block;
+use crate::scenario::Stage;
+use crate::seed::Purpose;
+use crate::tally::{Standing, Timed};
+
+/// How long a client waits after a DECLINE (RFC 2131 section 3.1, 5).
+const AFTER_DECLINE: Duration = Duration::from_secs(10);
+/// A lease is to be renewed at these parts of its time: at a half, and each time at half of what is left (RFC 2131
+/// section 4.4.5), then it is over.
+const RENEW_AT: [f64; 5] = [0.5, 0.75, 0.875, 0.9375, 1.0];
+
+impl Fleet {
+    /// Begins an exchange with a DISCOVER that is meant to leave at `at`.
+    pub(super) fn discover<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
+        let machine = &mut self.machines[index as usize];
+        machine.phase = Phase::Selecting;
+        machine.tries = 0;
+        machine.serial = machine.serial.wrapping_add(1);
+        machine.bound = false;
+        machine.discovered = at;
+        machine.asked = at;
+        self.stand(index, Standing::Discovering);
+        if !self.is_attacker(index) {
+            self.tally.exchange_begun(at);
+        }
+        self.send_message(index, MessageType::Discover, tx);
+        let wait = self.wait(index, |habits| habits.discover_waits);
+        self.arm(index, at + wait.unwrap_or_default());
+    }
+
+    /// Takes the offer with a REQUEST.
+    pub(super) fn request<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
+        let machine = &mut self.machines[index as usize];
+        machine.phase = Phase::Requesting;
+        machine.tries = 0;
+        machine.asked = at;
+        self.stand(index, Standing::Requesting);
+        self.send_message(index, MessageType::Request, tx);
+        let wait = self.wait(index, |habits| habits.request_waits);
+        self.arm(index, at + wait.unwrap_or_default());
+    }
+
+    /// A wait after a DISCOVER is over, and there is an offer: takes it, or waits for better ones still.
+    pub(super) fn collected<T: Transmit>(&mut self, index: u32, tx: &mut T) {
+        let due = self.machines[index as usize].due;
+        let machine = &mut self.machines[index as usize];
+        machine.tries = machine.tries.saturating_add(1);
+        let enough = machine.tries >= machine.program.dhcp().collect;
+        match self.wait(index, |habits| habits.discover_waits).filter(|_| !enough) {
+            Some(wait) => {
+                self.send_message(index, MessageType::Discover, tx);
+                self.arm(index, due + wait);
+            }
+            None => self.request(index, due, tx),
+        }
+    }
+
+    /// A message was not answered in time.
+    pub(super) fn unanswered<T: Transmit>(&mut self, index: u32, tx: &mut T) {
+        let due = self.machines[index as usize].due;
+        let machine = &mut self.machines[index as usize];
+        machine.tries = machine.tries.saturating_add(1);
+        let requesting = machine.phase == Phase::Requesting;
+        let wait =
+            self.wait(
+                index,
+                |habits| {
+                    if requesting { habits.request_waits } else { habits.discover_waits }
+                },
+            );
+        if let Some(wait) = wait {
+            let kind = if requesting { MessageType::Request } else { MessageType::Discover };
+            self.send_message(index, kind, tx);
+            self.count_again(index);
+            self.arm(index, due + wait);
+            return;
+        }
+        let reason = if requesting { "no ACK" } else { "no OFFER" };
+        self.begin_again(index, due, reason, tx);
+    }
+
+    /// Goes through it all once more, or fails.
+    fn begin_again<T: Transmit>(&mut self, index: u32, at: Moment, reason: &str, tx: &mut T) {
+        let machine = &mut self.machines[index as usize];
+        machine.rounds = machine.rounds.saturating_add(1);
+        if !self.is_attacker(index) {
+            self.tally.dhcp.unanswered += 1;
+        }
+        let machine = &self.machines[index as usize];
+        if machine.rounds < machine.program.dhcp().rounds {
+            self.discover(index, at, tx);
+        } else {
+            self.fail_boot(index, reason, at);
+        }
+    }
+
+    /// The wait after the message that was just sent; `None` after the last.
+    fn wait(
+        &self,
+        index: u32,
+        of: impl Fn(&DhcpHabits) -> &'static [Duration],
+    ) -> Option<Duration> {
+        let machine = &self.machines[index as usize];
+        let habits = machine.program.dhcp();
+        let wait = *of(habits).get(usize::from(machine.tries))?;
+        let nth = machine.datagrams[0];
+        let early = wait.saturating_sub(habits.jitter);
+        Some(self.seed.between(Purpose::Wait, index, nth, [early, wait + habits.jitter]))
+    }
+
+    /// An answer to `index`, whose transaction id and hardware address fit.
+    pub(super) fn answer<T: Transmit>(
+        &mut self,
+        index: u32,
+        message: &Message<'_>,
+        source: Ipv4Addr,
+        tx: &mut T,
+    ) {
+        let now = tx.now();
+        let phase = self.machines[index as usize].phase;
+        match (message.message_type(), phase) {
+            (Some(MessageType::Offer), Phase::Selecting | Phase::Collecting) => {
+                self.offered(index, message, source, tx);
+            }
+            (Some(MessageType::Ack), Phase::Requesting | Phase::Renewing) => {
+                self.acknowledged(index, message, source, tx);
+            }
+            (Some(MessageType::Nak), Phase::Requesting | Phase::Renewing) => {
+                self.count(index, |dhcp| &mut dhcp.naks);
+                self.begin_again(index, now, "NAK", tx);
+            }
+            // An answer to what was asked before: a repeated message was answered twice, or too late.
+            _ => self.count(index, |dhcp| &mut dhcp.late),
+        }
+    }
+
+    fn offered<T: Transmit>(
+        &mut self,
+        index: u32,
+        offer: &Message<'_>,
+        source: Ipv4Addr,
+        tx: &mut T,
+    ) {
+        let now = tx.now();
+        self.learn_network(index, offer);
+        let usable = self.judged(index, |judge, asked| judge.offer(asked, offer, source, now));
+        let attacker = self.is_attacker(index);
+        let machine = &mut self.machines[index as usize];
+        if machine.phase == Phase::Collecting || !usable {
+            // It has one already, or cannot use this one.
+            return;
+        }
+        machine.address = offer.yiaddr();
+        machine.server_id = offer.server_identifier().unwrap_or(source);
+        machine.next_server = match offer.siaddr() {
+            none if none.is_unspecified() => machine.server_id,
+            some => some,
+        };
+        let (asked, program) = (machine.asked, machine.program);
+        if !attacker {
+            self.tally.dhcp.offers += 1;
+            self.tally.answered(Timed::Offer, asked, now);
+        }
+        if matches!(self.stage(index), Some(Stage::Discover(_))) {
+            self.finish_exchange(index, now, tx);
+            return;
+        }
+        let habits = program.dhcp();
+        let pxe = habits.pxe_offer_ends_collecting
+            && offer.vendor_class().is_some_and(|class| class.starts_with(PXE_CLIENT));
+        let machine = &mut self.machines[index as usize];
+        if machine.tries >= habits.collect || pxe {
+            self.request(index, now, tx);
+        } else {
+            // The timer of the DISCOVER goes on.
+            machine.phase = Phase::Collecting;
+        }
+    }
+
+    fn acknowledged<T: Transmit>(
+        &mut self,
+        index: u32,
+        ack: &Message<'_>,
+        source: Ipv4Addr,
+        tx: &mut T,
+    ) {
+        let now = tx.now();
+        let lease = self.judged(index, |judge, asked| judge.ack(asked, ack, source, now));
+        let attacker = self.is_attacker(index);
+        let machine = &mut self.machines[index as usize];
+        let renewing = machine.phase == Phase::Renewing;
+        let (asked, discovered) = (machine.asked, machine.discovered);
+        machine.address = ack.yiaddr();
+        machine.bound = true;
+        machine.lease = lease;
+        machine.leased = machine.sent;
+        if !attacker {
+            self.tally.dhcp.acks += 1;
+            self.tally.answered(Timed::Ack, asked, now);
+            if renewing {
+                self.tally.dhcp.renewals += 1;
+            } else {
+                self.tally.dhcp.exchanges += 1;
+                self.tally.took(Timed::Dora, discovered, now);
+            }
+        }
+        if renewing {
+            self.rest_until_renewal(index);
+            return;
+        }
+        let machine = &mut self.machines[index as usize];
+        if machine.declines > 0 {
+            machine.declines -= 1;
+            self.decline(index, now, tx);
+            return;
+        }
+        let file = boot_file(ack);
+        self.machines[index as usize].boot_file =
+            if file.is_empty() { None } else { self.files.named(&file) };
+        self.route(index);
+        self.finish_stage(index, self.machines[index as usize].program.dhcp().settle, tx);
+    }
+
+    /// An exchange without REQUEST is over.
+    fn finish_exchange<T: Transmit>(&mut self, index: u32, now: Moment, tx: &mut T) {
+        if !self.is_attacker(index) {
+            let discovered = self.machines[index as usize].discovered;
+            self.tally.dhcp.exchanges += 1;
+            self.tally.took(Timed::Dora, discovered, now);
+        }
+        self.finish_stage(index, Duration::ZERO, tx);
+    }
+
+    /// Tells the server that the address is in use by somebody else, and begins again after a pause.
+    fn decline<T: Transmit>(&mut self, index: u32, now: Moment, tx: &mut T) {
+        self.send_message(index, MessageType::Decline, tx);
+        let machine = &mut self.machines[index as usize];
+        let address = machine.address;
+        machine.bound = false;
+        machine.phase = Phase::Pausing;
+        self.judge.declined(address, index, now);
+        self.arm(index, now + AFTER_DECLINE);
+    }
+
+    /// Sets the timer for the next renewal of a machine that is up.
+    pub(super) fn rest_until_renewal(&mut self, index: u32) {
+        let machine = &mut self.machines[index as usize];
+        machine.phase = Phase::Up;
+        machine.tries = 0;
+        let due = machine.leased + part_of_lease(machine, 0);
+        self.arm(index, due);
+    }
+
+    /// Asks for more time, again and again until the lease is over.
+    pub(super) fn renew<T: Transmit>(&mut self, index: u32, tx: &mut T) {
+        let due = self.machines[index as usize].due;
+        let machine = &mut self.machines[index as usize];
+        if machine.phase == Phase::Up {
+            machine.phase = Phase::Renewing;
+            machine.serial = machine.serial.wrapping_add(1);
+            machine.asked = due;
+        } else {
+            machine.tries = machine.tries.saturating_add(1);
+        }
+        let next = usize::from(machine.tries) + 1;
+        if next >= RENEW_AT.len() {
+            self.tally.dhcp.expired += 1;
+            self.discover(index, due, tx);
+            return;
+        }
+        let due = self.machines[index as usize].leased
+            + part_of_lease(&self.machines[index as usize], next);
+        let again = self.machines[index as usize].tries > 0;
+        // The lease that this may bring counts from here.
+        self.send_message(index, MessageType::Request, tx);
+        if again {
+            self.count_again(index);
+        }
+        self.arm(index, due);
+    }
+
+    /// Learns from the first offer which network the machines of a relay agent are on.
+    fn learn_network(&mut self, index: u32, offer: &Message<'_>) {
+        let relay = self.machines[index as usize].relay;
+        if self.wires.network(relay).is_some() {
+            return;
+        }
+        let Some(mask) = offer.option(options::SUBNET_MASK).and_then(|mask| mask.ipv4()) else {
+            return;
+        };
+        let prefix = u32::from(mask).leading_ones() as u8;
+        // The relay agent's own address tells the network; a direct client has only the offer's word.
+        let inside = self.wires.relay(relay).map_or(offer.yiaddr(), |relay| relay.giaddr);
+        self.wires.learn_network(relay, Block::around(inside, prefix));
+    }
+
+    /// Asks the judge, who wants to know what was asked.
+    fn judged<R>(
+        &mut self,
+        index: u32,
+        question: impl FnOnce(&mut crate::judge::Judge, &Asked<'_>) -> R,
+    ) -> R {
+        let machine = &self.machines[index as usize];
+        let relayed = !self.is_unicast(machine);
+        let relay = self.wires.relay(machine.relay).filter(|_| relayed);
+        let network = self.wires.network(machine.relay);
+        let waits_for_ack = matches!(machine.phase, Phase::Requesting | Phase::Renewing);
+        let asked = Asked {
+            machine: index,
+            mac: self.ids.mac(index),
+            program: machine.program,
+            giaddr: relay.map_or(Ipv4Addr::UNSPECIFIED, |relay| relay.giaddr),
+            relay_option: relay.map_or(&[][..], |relay| &relay.option),
+            network,
+            requested: waits_for_ack.then_some(machine.address),
+            server_id: waits_for_ack.then_some(machine.server_id),
+            sent: machine.sent,
+        };
+        question(&mut self.judge, &asked)
+    }
+
+    /// Renewals go straight to the server.
+    fn is_unicast(&self, machine: &Machine) -> bool {
+        machine.phase == Phase::Renewing
+            && self.wires.renewal(machine.address, machine.server_id).is_some()
+    }
+
+    fn count(&mut self, index: u32, which: impl Fn(&mut crate::report::Dhcp) -> &mut u64) {
+        if !self.is_attacker(index) {
+            *which(&mut self.tally.dhcp) += 1;
+        }
+    }
+
+    fn count_again(&mut self, index: u32) {
+        if !self.is_attacker(index) {
+            self.tally.dhcp.retransmissions += 1;
+            self.tally.sent_again();
+        }
+    }
+
+    /// Writes a message and sends it the way that the machine has now.
+    fn send_message<T: Transmit>(&mut self, index: u32, kind: MessageType, tx: &mut T) {
+        let now = tx.now();
+        if self.is_attacker(index) {
+            self.tally.dhcp.attack_messages += 1;
+        } else {
+            let dhcp = &mut self.tally.dhcp;
+            match kind {
+                MessageType::Discover => dhcp.discovers += 1,
+                MessageType::Decline => dhcp.declines += 1,
+                _ => dhcp.requests += 1,
+            }
+            self.tally.sent();
+        }
+        let machine = &mut self.machines[index as usize];
+        machine.sent = now;
+        let machine = &self.machines[index as usize];
+        let unicast = self.is_unicast(machine);
+        let relay = self.wires.relay(machine.relay).filter(|_| !unicast);
+        let mac = self.ids.mac(index);
+        let mut letter = Letter {
+            kind,
+            mac,
+            xid: self.ids.xid(index, machine.serial),
+            secs: now.since(machine.discovered).as_secs().min(u16::MAX.into()) as u16,
+            giaddr: relay.map_or(Ipv4Addr::UNSPECIFIED, |relay| relay.giaddr),
+            relay_option: relay.map_or(&[][..], |relay| &relay.option),
+            address: machine.address,
+            server_id: machine.server_id,
+            renewing: machine.phase == Phase::Renewing,
+            habits: machine.program.dhcp(),
+            client_id: [0; 32],
+            client_id_len: 0,
+            uuid: [0; 16],
+            lease_time: self.lease_time,
+        };
+        letter.client_id_len =
+            self.ids.client_id(index, letter.habits.client_id, &mut letter.client_id);
+        if letter.habits.architecture.is_some() {
+            letter.uuid = self.ids.uuid(index);
+        }
+        let parting = match &self.wires.way {
+            _ if unicast => {
+                self.wires.renewal(machine.address, machine.server_id).map(Parting::from)
+            }
+            Way::Relayed(_) => relay
+                .map(|relay| Parting { socket: relay.socket, target: self.wires.to_server(relay) }),
+            Way::Direct { link, ifindex, .. } => {
+                let target = Target::Link { ifindex: *ifindex, mac: [0xff; 6] };
+                Some(Parting { socket: *link, target })
+            }
+            Way::None => None,
+        };
+        let Some(parting) = parting else { return };
+        let framed = matches!(parting.target, Target::Link { .. });
+        let mut scratch = [0; 1024];
+        let len = letter.write(&mut scratch[HEADROOM..]);
+        if framed {
+            let frame = UdpFrame {
+                src_mac: mac,
+                dst_mac: [0xff; 6],
+                src: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT),
+                dst: SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT),
+            };
+            // A message of these few options fits any frame.
+            if let Ok(len) = frame.seal(&mut scratch, len) {
+                self.depart(index, parting, &scratch[..len], tx);
+            }
+        } else {
+            self.depart(index, parting, &scratch[HEADROOM..HEADROOM + len], tx);
+        }
+    }
+
+    /// Finds the machine that a DHCP answer is for, and whether it is waiting for it.
+    pub(super) fn dhcp_arrived<T: Transmit>(
+        &mut self,
+        payload: &[u8],
+        source: Ipv4Addr,
+        tx: &mut T,
+    ) {
+        let now = tx.now();
+        let message = match Message::parse(payload) {
+            Ok(message) if message.op() == BOOTREPLY => message,
+            Ok(_) => {
+                self.strays += 1;
+                return;
+            }
+            Err(error) => {
+                self.judge.violation(Kind::Malformed, u32::MAX, [0; 6], now, || {
+                    format!("{} bytes from {source}: {error}", payload.len())
+                });
+                return;
+            }
+        };
+        let (index, serial) = self.ids.of_xid(message.xid());
+        let known = self
+            .machines
+            .get(index as usize)
+            .is_some_and(|_| message.chaddr() == self.ids.mac(index));
+        if !known {
+            self.misdirected(&message, now);
+            return;
+        }
+        if self.machines[index as usize].serial != serial {
+            self.count(index, |dhcp| &mut dhcp.late);
+            return;
+        }
+        self.answer(index, &message, source, tx);
+    }
+
+    /// Transaction id and hardware address do not belong together: one of them is wrong.
+    fn misdirected(&mut self, message: &Message<'_>, now: Moment) {
+        let (index, serial) = self.ids.of_xid(message.xid());
+        let by_xid = self.machines.get(index as usize).filter(|m| m.serial == serial);
+        if by_xid.is_some_and(Machine::awaits_answer) {
+            let mac = self.ids.mac(index);
+            let got = <[u8; 6]>::try_from(message.chaddr()).unwrap_or_default();
+            self.judge.violation(Kind::Chaddr, index, mac, now, || {
+                format!("chaddr {} in the answer", crate::judge::Mac(got))
+            });
+            return;
+        }
+        let machine = self.ids.of_mac(message.chaddr());
+        match machine.filter(|machine| (*machine as usize) < self.machines.len()) {
+            Some(machine) if self.machines[machine as usize].awaits_answer() => {
+                let expected = self.ids.xid(machine, self.machines[machine as usize].serial);
+                let mac = self.ids.mac(machine);
+                self.judge.violation(Kind::Xid, machine, mac, now, || {
+                    format!("xid {:#010x} in the answer, {expected:#010x} asked", message.xid())
+                });
+            }
+            _ => self.strays += 1,
+        }
+    }
+}
+
+/// That part of the lease time, counted from the lease's beginning.
+fn part_of_lease(machine: &Machine, which: usize) -> Duration {
+    let part = RENEW_AT.get(which).copied().unwrap_or(1.0);
+    Duration::from_secs(machine.lease.into()).mul_f64(part)
+}

@@ -1,0 +1,96 @@
+//! The HTTP half of a machine: one path after the other, by the fetcher.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use bootstorm_net::Transmit;
+use bootstorm_protocols::time::Moment;
+
+use super::Fleet;
+use super::machine::Phase;
+use super::wires::Own;
+use crate::http::{Fetch, Fetched};
+use crate::judge::{BlockOutcome, Kind};
+use crate::scenario::Stage;
+use crate::tally::{Standing, Timed};
+
+impl Fleet {
+    /// Begins with the path that the machine stands at in its list.
+    pub(super) fn fetch<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
+        let machine = &mut self.machines[index as usize];
+        let Some(Stage::Http(paths)) = self.stages.get(usize::from(machine.stage)) else { return };
+        let Some(path) = paths.get(usize::from(machine.item)).cloned() else {
+            self.finish_stage(index, Duration::ZERO, tx);
+            return;
+        };
+        machine.phase = Phase::Fetching;
+        machine.transfers = machine.transfers.wrapping_add(1);
+        machine.asked = at;
+        let own = matches!(self.wires.own, Own::Addresses { .. }) && machine.bound;
+        let fetch = Fetch {
+            machine: index,
+            serial: machine.transfers,
+            source: own.then_some(machine.address),
+            server: self.http_server.unwrap_or(SocketAddrV4::new(self.wires.server, 80)),
+            path,
+        };
+        self.stand(index, Standing::Loading);
+        self.disarm(index);
+        self.tally.http.begin(at);
+        match &self.fetcher {
+            Some(fetcher) => fetcher.fetch(fetch),
+            None => {
+                self.tally.http.end(false, at);
+                self.fail_boot(index, "HTTP is not played here", at);
+            }
+        }
+    }
+
+    /// Takes what the fetcher has.
+    pub(super) fn take_fetched<T: Transmit>(&mut self, tx: &mut T) {
+        while let Some(fetched) = self.fetcher.as_ref().and_then(|fetcher| fetcher.came()) {
+            self.fetched(fetched, tx);
+        }
+    }
+
+    fn fetched<T: Transmit>(&mut self, fetched: Fetched, tx: &mut T) {
+        let now = tx.now();
+        let Fetched { machine: index, serial, result } = fetched;
+        let Some(machine) = self.machines.get(index as usize) else { return };
+        if machine.phase != Phase::Fetching || machine.transfers != serial {
+            // Its machine has lost power meanwhile.
+            self.tally.http.end_probe();
+            return;
+        }
+        let (asked, place) = (machine.asked, usize::from(machine.item));
+        let name = match self.stages.get(usize::from(machine.stage)) {
+            Some(Stage::Http(paths)) => paths.get(place).cloned().unwrap_or_default(),
+            _ => String::new(),
+        };
+        self.tally.http.end(result.is_ok(), now);
+        match result {
+            Ok((bytes, digest)) => {
+                self.tally.fetched(bytes);
+                self.tally.took(Timed::Http, asked, now);
+                self.judge_body(index, &name, bytes, digest, now);
+                self.machines[index as usize].item += 1;
+                self.fetch(index, now, tx);
+            }
+            Err(reason) => self.fail_boot(index, &format!("{reason}: {name}"), now),
+        }
+    }
+
+    fn judge_body(&mut self, index: u32, path: &str, bytes: u64, digest: u64, now: Moment) {
+        let Some(file) = self.files.named(format!("http:{path}").as_bytes()) else { return };
+        let mac = self.ids.mac(index);
+        if let Some(expected) = self.files.complete(file, index, bytes) {
+            self.judge.violation(Kind::FileSize, index, mac, now, || {
+                format!("`{path}` has {bytes} bytes, it should have {expected}")
+            });
+        } else if self.files.whole(file, digest) == BlockOutcome::Wrong {
+            self.judge.violation(Kind::Content, index, mac, now, || {
+                format!("`{path}` has other bytes than another machine was sent")
+            });
+        }
+    }
+}

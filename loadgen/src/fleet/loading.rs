@@ -1,0 +1,350 @@
+//! The TFTP half of a machine. The rules of a transfer are the receiver's in `protocols::tftp`; here are the firmware's
+//! habits around it, and the judge's look at every block.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use bootstorm_net::Transmit;
+use bootstorm_protocols::tftp::{
+    Arrived, ErrorCode, Mode, Packet, Receiver, ReceiverSend, ack, write_error, write_request,
+};
+use bootstorm_protocols::time::Moment;
+
+use super::machine::{Phase, Transfer};
+use super::{Fleet, Parting};
+use crate::judge::{BlockOutcome, FileId, Kind};
+use crate::scenario::{BOOT_FILE, Stage};
+use crate::tally::{Standing, Timed};
+
+/// What came of a packet of a transfer.
+enum Outcome {
+    GoesOn,
+    /// The size is known: the request proper may follow.
+    Probed,
+    Complete,
+    Failed(String),
+}
+
+impl Fleet {
+    /// Begins with the file that the machine stands at in its list.
+    pub(super) fn load<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
+        let machine = &self.machines[index as usize];
+        let Some(Stage::Tftp(names)) = self.stages.get(usize::from(machine.stage)) else { return };
+        let Some(name) = names.get(usize::from(machine.item)) else {
+            self.finish_stage(index, Duration::ZERO, tx);
+            return;
+        };
+        let file = match machine.boot_file {
+            boot_file if name == BOOT_FILE => boot_file,
+            _ => self.files.named(name.as_bytes()),
+        };
+        let Some(file) = file else {
+            self.fail_boot(index, "no boot file named", at);
+            return;
+        };
+        self.stand(index, Standing::Loading);
+        let probe = self.machines[index as usize].program.tftp().size_probe.is_some();
+        self.begin_transfer(index, file, probe, at, tx);
+    }
+
+    fn begin_transfer<T: Transmit>(
+        &mut self,
+        index: u32,
+        file: FileId,
+        probe: bool,
+        at: Moment,
+        tx: &mut T,
+    ) {
+        let machine = &mut self.machines[index as usize];
+        let habits = machine.program.tftp();
+        machine.transfers = machine.transfers.wrapping_add(1);
+        let Some(socket) = self.wires.transfer_socket(index, machine.transfers) else { return };
+        let mut patience = habits.patience;
+        let mut asked = self.asked.unwrap_or(habits.asked);
+        if let Some(override_patience) = self.patience {
+            patience = override_patience;
+        }
+        if probe {
+            asked.tsize = Some(0);
+        }
+        let server = match self.tftp_server {
+            Some(server) => server,
+            None if machine.next_server.is_unspecified() => self.wires.server,
+            None => machine.next_server,
+        };
+        machine.phase = Phase::Loading;
+        machine.transfer = Some(Box::new(Transfer {
+            receiver: Receiver::asking(&asked, &patience, at),
+            file,
+            socket,
+            server,
+            peer: None,
+            probe,
+            bytes: 0,
+            began: at,
+            repeated: 0,
+        }));
+        self.tally.tftp.begin(at);
+        if !probe {
+            self.files.begin(file, index);
+        }
+        self.speak(index, tx);
+    }
+
+    /// Sends what the transfer has to say, and sets its timer.
+    fn speak<T: Transmit>(&mut self, index: u32, tx: &mut T) {
+        let now = tx.now();
+        let machine = &mut self.machines[index as usize];
+        let Some(transfer) = machine.transfer.as_deref_mut() else { return };
+        if let Some(send) = transfer.receiver.pending() {
+            let target =
+                self.wires.transfer_target(machine.address, transfer.server, transfer.peer);
+            let parting = Parting { socket: transfer.socket, target };
+            let mut request = [0; 600];
+            let packet: &[u8] = match send {
+                ReceiverSend::Request => {
+                    let name = self.files.raw_name(transfer.file);
+                    let asked = transfer.receiver.negotiated();
+                    let written = write_request(&mut request, false, name, Mode::Octet).and_then(
+                        |mut writer| {
+                            asked.write_options(&mut writer)?;
+                            Ok(writer.finish())
+                        },
+                    );
+                    match written {
+                        Ok(len) => &request[..len],
+                        // Names come from replies and scenarios; this one is longer than any packet.
+                        Err(_) => {
+                            self.end_transfer(index, Outcome::Failed("name too long".into()), tx);
+                            return;
+                        }
+                    }
+                }
+                ReceiverSend::Ack(block) => {
+                    request[..4]
+                        .copy_from_slice(&ack(block, transfer.receiver.negotiated().rollover()));
+                    &request[..4]
+                }
+                // A receiver that asked never says this.
+                ReceiverSend::OptionAck => &[],
+            };
+            transfer.receiver.sent(now);
+            let len = packet.len();
+            self.depart(index, parting, &request[..len], tx);
+        }
+        let machine = &self.machines[index as usize];
+        let due = machine.transfer.as_ref().and_then(|transfer| transfer.receiver.deadline());
+        if let Some(due) = due {
+            self.arm(index, due);
+        }
+    }
+
+    /// Nothing came in time.
+    pub(super) fn load_again<T: Transmit>(&mut self, index: u32, tx: &mut T) {
+        let now = tx.now();
+        let Some(transfer) = self.machines[index as usize].transfer.as_deref_mut() else { return };
+        transfer.repeated += 1;
+        if transfer.receiver.on_deadline(now).is_err() {
+            self.end_transfer(index, Outcome::Failed("TFTP silent".into()), tx);
+            return;
+        }
+        self.tally.tftp.figures.retransmissions += 1;
+        self.tally.sent_again();
+        self.speak(index, tx);
+    }
+
+    /// A packet for one of a machine's ports.
+    pub(super) fn tftp_arrived<T: Transmit>(
+        &mut self,
+        index: u32,
+        socket: bootstorm_net::SocketId,
+        source: SocketAddrV4,
+        payload: &[u8],
+        tx: &mut T,
+    ) {
+        let machine = &mut self.machines[index as usize];
+        let Some(transfer) = machine.transfer.as_deref_mut().filter(|t| t.socket == socket) else {
+            // Late packets of a transfer that is over.
+            return;
+        };
+        let stranger = match transfer.peer {
+            Some(peer) => peer != source,
+            None => *source.ip() != transfer.server,
+        };
+        if stranger {
+            self.refuse(index, socket, source, tx);
+            return;
+        }
+        transfer.peer = Some(source);
+        match self.take(index, payload, tx.now()) {
+            Outcome::GoesOn => self.speak(index, tx),
+            outcome => self.end_transfer(index, outcome, tx),
+        }
+    }
+
+    /// What a packet of the transfer means.
+    fn take(&mut self, index: u32, payload: &[u8], now: Moment) -> Outcome {
+        let mac = self.ids.mac(index);
+        let machine = &mut self.machines[index as usize];
+        let Some(transfer) = machine.transfer.as_deref_mut() else { return Outcome::GoesOn };
+        let file = transfer.file;
+        match Packet::parse(payload) {
+            Ok(Packet::Data { block, data }) => {
+                let arrived = transfer.receiver.on_data(block, data.len(), now);
+                let whole = match arrived {
+                    Arrived::Take => false,
+                    Arrived::Complete => true,
+                    Arrived::Ignored => return Outcome::GoesOn,
+                    Arrived::TooLong => {
+                        let len = data.len();
+                        self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
+                            format!("block {block} has {len} bytes, more than agreed on")
+                        });
+                        return Outcome::Failed("TFTP block too long".into());
+                    }
+                };
+                transfer.bytes += data.len() as u64;
+                let number = transfer.receiver.blocks();
+                let block_len = transfer.receiver.negotiated().block_len();
+                let outcome = self.files.block(file, index, number, block_len, data);
+                self.tally.loaded(data.len() as u64);
+                if outcome == BlockOutcome::Wrong {
+                    let name = self.files.name(file);
+                    self.judge.violation(Kind::Content, index, mac, now, || {
+                        format!("block {number} of `{name}` ({} bytes) has wrong bytes", data.len())
+                    });
+                }
+                if whole { Outcome::Complete } else { Outcome::GoesOn }
+            }
+            Ok(Packet::OptionAck(options)) => {
+                match transfer.receiver.on_option_ack(&options, now) {
+                    Ok(_) if transfer.probe => Outcome::Probed,
+                    Ok(_) => Outcome::GoesOn,
+                    Err(refused) => {
+                        self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
+                            format!("OACK: {refused}")
+                        });
+                        Outcome::Failed("TFTP options unusable".into())
+                    }
+                }
+            }
+            Ok(Packet::Error { code, message }) => {
+                let text = String::from_utf8_lossy(message);
+                let text: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
+                Outcome::Failed(format!("TFTP error {} ({text})", code.code()))
+            }
+            Ok(Packet::Read(_) | Packet::Write(_) | Packet::Ack { .. }) | Err(_) => {
+                let len = payload.len();
+                self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
+                    format!("{len} bytes that are no DATA, OACK or ERROR")
+                });
+                Outcome::GoesOn
+            }
+        }
+    }
+
+    fn end_transfer<T: Transmit>(&mut self, index: u32, outcome: Outcome, tx: &mut T) {
+        let now = tx.now();
+        // Before the transfer goes, its last ACK leaves, or the ERROR that ends a probe.
+        match &outcome {
+            Outcome::Complete => self.speak(index, tx),
+            Outcome::Probed => self.hang_up(index, tx),
+            Outcome::GoesOn | Outcome::Failed(_) => {}
+        }
+        let machine = &mut self.machines[index as usize];
+        let Some(transfer) = machine.transfer.take() else { return };
+        let (file, bytes) = (transfer.file, transfer.bytes);
+        match outcome {
+            Outcome::GoesOn => {}
+            Outcome::Probed => {
+                self.tally.tftp.end_probe();
+                self.begin_transfer(index, file, false, now, tx);
+            }
+            Outcome::Complete if transfer.probe => {
+                // A server without options has sent a file of one block.
+                self.tally.tftp.end_probe();
+                self.begin_transfer(index, file, false, now, tx);
+            }
+            Outcome::Complete => {
+                self.tally.tftp.end(true, now);
+                self.tally.took(Timed::Transfer, transfer.began, now);
+                self.judge_length(index, file, bytes, transfer.receiver.negotiated().tsize, now);
+                let machine = &mut self.machines[index as usize];
+                machine.item += 1;
+                machine.file_tries = 0;
+                self.load(index, now, tx);
+            }
+            Outcome::Failed(reason) => {
+                self.tally.tftp.end(false, now);
+                self.files.abandon(file, index);
+                let machine = &mut self.machines[index as usize];
+                machine.file_tries += 1;
+                if machine.file_tries < machine.program.tftp().attempts {
+                    self.load(index, now, tx);
+                    return;
+                }
+                let reason = format!("{reason}: {}", self.files.name(file));
+                self.fail_boot(index, &reason, now);
+            }
+        }
+    }
+
+    fn judge_length(
+        &mut self,
+        index: u32,
+        file: FileId,
+        bytes: u64,
+        announced: Option<u64>,
+        now: Moment,
+    ) {
+        let expected = self.files.complete(file, index, bytes);
+        let announced = announced.filter(|announced| *announced != bytes);
+        let (mac, name) = (self.ids.mac(index), self.files.name(file));
+        if let Some(announced) = announced {
+            self.judge.violation(Kind::FileSize, index, mac, now, || {
+                format!("`{name}` has {bytes} bytes, {announced} were announced")
+            });
+        } else if let Some(expected) = expected {
+            self.judge.violation(Kind::FileSize, index, mac, now, || {
+                format!("`{name}` has {bytes} bytes, it should have {expected}")
+            });
+        }
+    }
+
+    /// Ends a probe as firmware does.
+    fn hang_up<T: Transmit>(&mut self, index: u32, tx: &mut T) {
+        let code = self.machines[index as usize].program.tftp().size_probe;
+        let code = code.unwrap_or(ErrorCode::NotDefined);
+        self.say_error(index, code, "User aborted the transfer", tx);
+    }
+
+    fn say_error<T: Transmit>(&mut self, index: u32, code: ErrorCode, text: &str, tx: &mut T) {
+        let machine = &self.machines[index as usize];
+        let Some(transfer) = &machine.transfer else { return };
+        let target = self.wires.transfer_target(machine.address, transfer.server, transfer.peer);
+        let parting = Parting { socket: transfer.socket, target };
+        let mut buf = [0; 64];
+        // The buffer holds every text of ours.
+        let Ok(len) = write_error(&mut buf, code, text) else { return };
+        self.depart(index, parting, &buf[..len], tx);
+    }
+
+    /// Answers somebody who is not the machine's server (RFC 1350 section 4).
+    fn refuse<T: Transmit>(
+        &mut self,
+        index: u32,
+        socket: bootstorm_net::SocketId,
+        source: SocketAddrV4,
+        tx: &mut T,
+    ) {
+        self.strays += 1;
+        let address = self.machines[index as usize].address;
+        let target = self.wires.transfer_target(address, Ipv4Addr::UNSPECIFIED, Some(source));
+        let mut buf = [0; 64];
+        let Ok(len) = write_error(&mut buf, ErrorCode::UnknownTransfer, "Unknown transfer ID")
+        else {
+            return;
+        };
+        self.depart(index, Parting { socket, target }, &buf[..len], tx);
+    }
+}

@@ -1,0 +1,501 @@
+//! The fleet: all simulated machines of a run, on one ring and one timer wheel.
+//!
+//! ```text
+//!   arrivals ──power on──> machine ──stage by stage──> up, or given up
+//!                            │  ▲
+//!            depart ─────────┘  └──────── arrive
+//!              │                             ▲
+//!           weather (loss, delay, …)      weather
+//!              │                             │
+//!            socket ───── the server ────> socket ──> judge
+//! ```
+//! Like a shard of the server it is a [`Handler`] of the packet engine: generic over the backend, and told the time, so that
+//! the same fleet runs against sockets and in simulation.
+
+mod arrivals;
+mod dhcp;
+mod fetching;
+mod letter;
+mod life;
+mod loading;
+mod machine;
+mod post;
+mod weather;
+mod wires;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bootstorm_net::{Datagram, Handler, SocketId, Target, TimerWheel, Transmit};
+use bootstorm_protocols::dhcpv4::CLIENT_PORT;
+use bootstorm_protocols::frame::UdpFrame;
+use bootstorm_protocols::tftp::{Negotiated, Patience};
+use bootstorm_protocols::time::Moment;
+
+use self::arrivals::Arrivals;
+use self::machine::{Machine, Phase};
+use self::weather::Weather;
+use self::wires::Role;
+pub use self::wires::{Own, Relay, Way, Wires};
+use crate::board::Board;
+use crate::firmware::Program;
+use crate::health::Health;
+use crate::http::Fetcher;
+use crate::identity::Identities;
+use crate::judge::{Files, Judge};
+use crate::routes::{Block, Routes};
+use crate::scenario::{Asker, Scenario, Stage};
+use crate::seed::{Purpose, Seed, mix};
+use crate::tally::{Standing, Tally};
+
+/// How often the time line, the live view and the end of the run are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Things done in one batch at most, so that datagrams never wait long and transmit slots suffice.
+const BURST: usize = 1024;
+
+/// What a timer is for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Alarm {
+    Machine(u32),
+    Parcel(u32),
+    PowerCut(u32),
+}
+
+impl Alarm {
+    fn pack(self) -> u64 {
+        let (kind, number) = match self {
+            Alarm::Machine(number) => (0, number),
+            Alarm::Parcel(number) => (1, number),
+            Alarm::PowerCut(number) => (2, number),
+        };
+        kind << 32 | u64::from(number)
+    }
+
+    fn unpack(token: u64) -> Alarm {
+        let number = token as u32;
+        match token >> 32 {
+            0 => Alarm::Machine(number),
+            1 => Alarm::Parcel(number),
+            _ => Alarm::PowerCut(number),
+        }
+    }
+}
+
+/// How a datagram leaves.
+#[derive(Copy, Clone, Debug)]
+struct Parting {
+    socket: SocketId,
+    target: Target,
+}
+
+impl From<(SocketId, Target)> for Parting {
+    fn from((socket, target): (SocketId, Target)) -> Parting {
+        Parting { socket, target }
+    }
+}
+
+/// What a fleet is made from.
+pub struct Orders {
+    /// What is played.
+    pub scenario: Scenario,
+    /// The seed.
+    pub seed: Seed,
+    /// The sockets.
+    pub wires: Wires,
+    /// Addresses of machines that ask for none.
+    pub clients: Option<Block>,
+    /// Files and what they are compared with.
+    pub files: Files,
+    /// The judge.
+    pub judge: Judge,
+    /// Where the live view looks.
+    pub board: Arc<Board>,
+    /// Options of TFTP requests in place of the firmware's.
+    pub asked: Option<Negotiated>,
+    /// Patience of transfers in place of the firmware's.
+    pub patience: Option<Patience>,
+    /// The TFTP server, where it is not the one that DHCP names.
+    pub tftp_server: Option<Ipv4Addr>,
+    /// Routes to machines' addresses.
+    pub routes: Routes,
+    /// Fetches by HTTP, where the scenario asks for it.
+    pub fetcher: Option<Fetcher>,
+    /// The HTTP server, where it is not port 80 of the server.
+    pub http_server: Option<SocketAddrV4>,
+}
+
+/// All machines of a run.
+pub struct Fleet {
+    start: Moment,
+    limit: Moment,
+    seed: Seed,
+    stages: Vec<Stage>,
+    boot_attempts: u8,
+    boot_pause: Duration,
+    renew: bool,
+    /// Machines take turns instead of coming up for good.
+    in_turns: bool,
+    in_flight: u64,
+    lease_time: Option<u32>,
+    power_cuts: Option<crate::scenario::PowerCuts>,
+    cuts_left: u64,
+    post: [Duration; 2],
+    rack: u32,
+    attack: Option<Attackers>,
+    asked: Option<Negotiated>,
+    patience: Option<Patience>,
+    tftp_server: Option<Ipv4Addr>,
+    clients: Option<Block>,
+    ids: Identities,
+    machines: Vec<Machine>,
+    /// Machines of the scenario; those behind them in the list are attackers.
+    real: u32,
+    busy: u64,
+    arrivals: Arrivals,
+    wires: Wires,
+    roles: Vec<Option<Role>>,
+    routes: Routes,
+    route_error: Option<String>,
+    fetcher: Option<Fetcher>,
+    http_server: Option<SocketAddrV4>,
+    wheel: TimerWheel,
+    weather: Option<Weather>,
+    board: Arc<Board>,
+    next_tick: Moment,
+    strays: u64,
+    over: bool,
+    interrupted: bool,
+    /// What was counted.
+    pub tally: Tally,
+    /// What was right and wrong.
+    pub judge: Judge,
+    /// What was loaded.
+    pub files: Files,
+    /// How the generator fares.
+    pub health: Health,
+}
+
+/// Made-up clients, one after the other.
+#[derive(Debug)]
+struct Attackers {
+    per_second: f64,
+    end: Moment,
+    take: bool,
+    begun: u64,
+}
+
+impl Fleet {
+    /// A fleet that begins at `start`.
+    ///
+    /// # Errors
+    /// No memory for the histograms.
+    pub fn new(orders: Orders, start: Moment) -> Result<Fleet, hdrhistogram::CreationError> {
+        let Orders { scenario, seed, wires, .. } = orders;
+        let real = scenario.machines;
+        let rack = if scenario.arrival.rack == 0 { real } else { scenario.arrival.rack };
+        let relays = wires.relays().max(1) as u32;
+        let machines = (0..real)
+            .map(|index| {
+                let relay = (index / rack % relays) as u16;
+                let mut machine = Machine::new(firmware(&scenario, seed, index), relay);
+                if let Some(decline) = &scenario.decline
+                    && seed.fraction(Purpose::Decline, index, 0) < decline.share.0
+                {
+                    machine.declines = decline.times;
+                }
+                machine
+            })
+            .collect();
+        let attack = scenario.attack.as_ref().map(|attack| Attackers {
+            per_second: attack.rate,
+            end: attack.lasts.map_or(Moment::NEVER, |span| start + span.0),
+            take: attack.take,
+            begun: 0,
+        });
+        let racks = u64::from(real.div_ceil(rack));
+        let cuts = scenario.power_cuts.as_ref().map_or(0, |cuts| u64::from(cuts.times) * racks);
+        let mut fleet = Fleet {
+            start,
+            limit: start + scenario.limit.0,
+            seed,
+            boot_attempts: scenario.boot_attempts,
+            boot_pause: scenario.boot_pause.0,
+            renew: scenario.renew,
+            in_turns: scenario.arrival.lasts.is_some(),
+            in_flight: scenario.arrival.in_flight.unwrap_or(0).into(),
+            lease_time: scenario.lease_time.map(|span| span.0.as_secs() as u32),
+            post: scenario.arrival.post.map(|span| span.0),
+            rack,
+            attack,
+            asked: orders.asked,
+            patience: orders.patience,
+            tftp_server: orders.tftp_server,
+            clients: orders.clients,
+            ids: Identities::new(seed, real),
+            machines,
+            real,
+            busy: 0,
+            arrivals: Arrivals::new(&scenario, seed, start),
+            roles: wires.roles(),
+            wires,
+            routes: orders.routes,
+            route_error: None,
+            fetcher: orders.fetcher,
+            http_server: orders.http_server,
+            wheel: TimerWheel::new(start, real as usize),
+            weather: (!scenario.network.is_perfect()).then(|| Weather::new(scenario.network, seed)),
+            board: orders.board,
+            next_tick: start + TICK,
+            strays: 0,
+            over: false,
+            interrupted: false,
+            tally: Tally::new(start, real)?,
+            judge: orders.judge,
+            files: orders.files,
+            health: Health::new(start)?,
+            stages: scenario.stages,
+            cuts_left: cuts,
+            power_cuts: scenario.power_cuts,
+        };
+        fleet.plan_power_cuts(racks);
+        Ok(fleet)
+    }
+
+    /// Whether the run is over.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether somebody ended it before its time.
+    pub fn was_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    /// Machines that have not been powered on.
+    pub fn not_started(&self) -> u64 {
+        if self.in_turns { 0 } else { self.arrivals.waiting() }
+    }
+
+    /// Machines of the scenario.
+    pub fn total(&self) -> u64 {
+        self.real.into()
+    }
+
+    /// Datagrams that belonged to no machine.
+    pub fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// Why an address could not be made this host's, the first time.
+    pub fn route_error(&self) -> Option<&str> {
+        self.route_error.as_deref()
+    }
+
+    /// A number made of the whole schedule: who boots when, as which machine, under which weather.
+    pub fn schedule(&self) -> u64 {
+        let machines = self.machines.iter().take(self.real as usize).enumerate();
+        let identities = machines.fold(self.seed.0, |sum, (index, machine)| {
+            let index = index as u32;
+            let first = self.ids.xid(index, machine.serial);
+            mix(sum
+                ^ u64::from(first)
+                ^ (machine.firmware as u64) << 40
+                ^ u64::from(machine.relay) << 48)
+        });
+        mix(identities ^ self.arrivals.fingerprint())
+    }
+
+    fn is_attacker(&self, index: u32) -> bool {
+        index >= self.real
+    }
+
+    /// The stage that a machine stands at. Attackers have one.
+    fn stage(&self, index: u32) -> Option<&Stage> {
+        const TAKES: Stage = Stage::Dhcp(Asker::Plain);
+        const LOOKS: Stage = Stage::Discover(Asker::Plain);
+        let stage = self.machines[index as usize].stage;
+        match &self.attack {
+            Some(attack) if self.is_attacker(index) => match stage {
+                0 if attack.take => Some(&TAKES),
+                0 => Some(&LOOKS),
+                _ => None,
+            },
+            _ => self.stages.get(usize::from(stage)),
+        }
+    }
+
+    /// Changes where a machine stands for the count.
+    fn stand(&mut self, index: u32, standing: Standing) {
+        if self.is_attacker(index) {
+            return;
+        }
+        let machine = &mut self.machines[index as usize];
+        let finished =
+            |standing| matches!(standing, Standing::Up | Standing::GivenUp | Standing::Off);
+        let (was, is) = (!finished(machine.standing), !finished(standing));
+        self.tally.moved(machine.standing, standing);
+        machine.standing = standing;
+        match (was, is) {
+            (false, true) => self.busy += 1,
+            (true, false) => self.busy = self.busy.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    /// Sets a machine's timer. One that runs and fires earlier is left alone: it looks again then.
+    fn arm(&mut self, index: u32, due: Moment) {
+        let machine = &mut self.machines[index as usize];
+        machine.due = due;
+        match machine.timer {
+            Some(_) if machine.timer_at <= due => {}
+            running => {
+                if let Some(key) = running {
+                    self.wheel.cancel(key);
+                }
+                machine.timer = Some(self.wheel.insert(due, Alarm::Machine(index).pack()));
+                machine.timer_at = due;
+            }
+        }
+    }
+
+    fn disarm(&mut self, index: u32) {
+        if let Some(key) = self.machines[index as usize].timer.take() {
+            self.wheel.cancel(key);
+        }
+    }
+
+    /// A timer fired.
+    fn alarm<T: Transmit>(&mut self, token: u64, tx: &mut T) {
+        let now = tx.now();
+        let index = match Alarm::unpack(token) {
+            Alarm::Machine(index) => index,
+            Alarm::Parcel(number) => {
+                let parcel = self.weather.as_mut().and_then(|weather| weather.arrived(number));
+                if let Some(parcel) = parcel {
+                    self.deliver(&parcel, tx);
+                }
+                return;
+            }
+            Alarm::PowerCut(number) => {
+                self.cut_power(number, now);
+                return;
+            }
+        };
+        let machine = &mut self.machines[index as usize];
+        machine.timer = None;
+        let due = machine.due;
+        if due > now {
+            self.arm(index, due);
+            return;
+        }
+        self.health.acted(due, now);
+        match machine.phase {
+            Phase::Off => self.power_on(index, due, tx),
+            Phase::Starting => self.discover(index, due, tx),
+            Phase::Pausing => self.begin_stage(index, due, tx),
+            Phase::Selecting | Phase::Requesting => self.unanswered(index, tx),
+            Phase::Collecting => self.collected(index, tx),
+            Phase::Loading => self.load_again(index, tx),
+            Phase::Up | Phase::Renewing => self.renew(index, tx),
+            Phase::Fetching | Phase::GivenUp => {}
+        }
+    }
+
+    /// Ten times a second: the time line, the live view, and whether it is over.
+    fn tick(&mut self, now: Moment) {
+        self.health.acted(self.next_tick, now);
+        self.next_tick = now + TICK;
+        self.tally.tick(now);
+        self.interrupted |= self.board.is_stopped();
+        let all_done = self.busy == 0
+            && self.arrivals.are_over(self.start, now)
+            && self.cuts_left == 0
+            && !self.renew
+            && self
+                .attack
+                .as_ref()
+                .is_none_or(|attack| attack.end != Moment::NEVER || self.real > 0);
+        let powering_on = self.power_cuts.is_some() && self.tally.standing(Standing::Off) > 0;
+        self.over |= self.interrupted || now >= self.limit || (all_done && !powering_on);
+        self.board.show(self, now);
+    }
+
+    /// Counts exchanges that the end of the run cut off.
+    pub fn close(&mut self) {
+        let cut_off = self.machines[..self.real as usize]
+            .iter()
+            .filter(|machine| matches!(machine.phase, Phase::Selecting | Phase::Requesting))
+            .count();
+        self.tally.dhcp.unanswered += cut_off as u64;
+    }
+}
+
+/// The firmware of a machine, by the weights of the scenario.
+fn firmware(scenario: &Scenario, seed: Seed, index: u32) -> Program {
+    let total: u32 = scenario.firmware.values().sum();
+    if total == 0 {
+        return Program::Plain;
+    }
+    let mut place = (seed.draw(Purpose::Firmware, index, 0) % u64::from(total)) as u32;
+    for (&program, &weight) in &scenario.firmware {
+        if place < weight {
+            return program;
+        }
+        place -= weight;
+    }
+    Program::Plain
+}
+
+fn v4(ip: Option<IpAddr>) -> Ipv4Addr {
+    match ip {
+        Some(IpAddr::V4(ip)) => ip,
+        _ => Ipv4Addr::UNSPECIFIED,
+    }
+}
+
+impl<T: Transmit> Handler<T> for Fleet {
+    fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut T) {
+        let link = self.roles.get(datagram.socket.index()).copied().flatten() == Some(Role::Link);
+        if link {
+            match UdpFrame::parse(datagram.payload) {
+                Some((frame, payload)) if frame.dst.port() == CLIENT_PORT => {
+                    self.receive(datagram.socket, [frame.src, frame.dst], payload, tx);
+                }
+                _ => self.strays += 1,
+            }
+            return;
+        }
+        let SocketAddr::V4(source) = datagram.source else { return };
+        let destination = SocketAddrV4::new(v4(datagram.destination), 0);
+        for payload in datagram.segments() {
+            self.receive(datagram.socket, [source, destination], payload, tx);
+        }
+    }
+
+    fn woken(&mut self, tx: &mut T) {
+        self.take_fetched(tx);
+    }
+
+    fn sent(&mut self, _token: u64, _result: io::Result<()>, _tx: &mut T) {}
+
+    fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
+        let now = tx.now();
+        self.health.batch(dry, now);
+        for _ in 0..BURST {
+            let Some(token) = self.wheel.expired(now) else { break };
+            self.alarm(token, tx);
+        }
+        if now < self.limit {
+            self.begin_due(tx);
+        }
+        if now >= self.next_tick {
+            self.tick(now);
+        }
+        let wheel = self.wheel.next();
+        let begin = self.next_begin();
+        wheel.into_iter().chain(begin).chain([self.next_tick]).min()
+    }
+}

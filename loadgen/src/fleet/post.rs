@@ -1,0 +1,158 @@
+//! How datagrams leave and arrive: through the weather, past the recorder, to the machine they are for.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use bootstorm_net::{SocketId, Target, Transmit};
+use bootstorm_protocols::frame::UdpFrame;
+
+use super::weather::{Bound, Copies, Parcel};
+use super::wires::{Own, Role};
+use super::{Alarm, Fleet, Parting};
+use crate::seed::Purpose;
+
+impl Fleet {
+    /// Sends a datagram, as far as the network lets it through.
+    pub(super) fn depart<T: Transmit>(
+        &mut self,
+        index: u32,
+        parting: Parting,
+        bytes: &[u8],
+        tx: &mut T,
+    ) {
+        let machine = &mut self.machines[index as usize];
+        machine.datagrams[0] = machine.datagrams[0].wrapping_add(1);
+        let (nth, address) = (machine.datagrams[0], machine.address);
+        let payload = match parting.target {
+            Target::Link { .. } => UdpFrame::parse(bytes).map_or(bytes, |(_, payload)| payload),
+            Target::Udp { .. } => bytes,
+        };
+        let ends = self.wires.ends(&parting.target, address);
+        self.judge.recorder.saw(tx.now(), index, ends, payload);
+        let Some(weather) = &self.weather else {
+            self.send(parting, bytes, tx);
+            return;
+        };
+        let fate = weather.fate(Purpose::ToServer, index, nth);
+        let to = Bound::Server { socket: parting.socket, target: parting.target };
+        self.carry(fate, Parcel { machine: index, to, bytes: bytes.to_vec() }, tx);
+    }
+
+    pub(super) fn send<T: Transmit>(&mut self, parting: Parting, bytes: &[u8], tx: &mut T) {
+        let sent = tx.send(parting.socket, &parting.target, |slot| {
+            let len = bytes.len().min(slot.len());
+            slot[..len].copy_from_slice(&bytes[..len]);
+            len
+        });
+        if sent.is_err() {
+            self.health.send_refused();
+        }
+    }
+
+    /// Puts the copies of a datagram on their way.
+    pub(super) fn carry<T: Transmit>(&mut self, copies: Copies, parcel: Parcel, tx: &mut T) {
+        let now = tx.now();
+        for after in copies.into_iter().flatten() {
+            let held = if after.is_zero() {
+                None
+            } else {
+                self.weather.as_mut().and_then(|weather| weather.carry(parcel.clone()))
+            };
+            match held {
+                Some(number) => {
+                    self.wheel.insert(now + after, Alarm::Parcel(number).pack());
+                }
+                None => self.deliver(&parcel, tx),
+            }
+        }
+    }
+
+    pub(super) fn deliver<T: Transmit>(&mut self, parcel: &Parcel, tx: &mut T) {
+        match parcel.to {
+            Bound::Server { socket, target } => {
+                self.send(Parting { socket, target }, &parcel.bytes, tx);
+            }
+            Bound::Machine { socket, source, destination } => {
+                self.arrive(
+                    parcel.machine,
+                    socket,
+                    [source, SocketAddrV4::new(destination, 0)],
+                    &parcel.bytes,
+                    tx,
+                );
+            }
+        }
+    }
+
+    /// A datagram came out of a socket.
+    pub(super) fn receive<T: Transmit>(
+        &mut self,
+        socket: SocketId,
+        [source, destination]: [SocketAddrV4; 2],
+        payload: &[u8],
+        tx: &mut T,
+    ) {
+        let Some(index) = self.addressee(socket, *destination.ip(), payload) else {
+            // The judge looks at what seems to be nobody's, too.
+            self.arrive(u32::MAX, socket, [source, destination], payload, tx);
+            return;
+        };
+        let machine = &mut self.machines[index as usize];
+        machine.datagrams[1] = machine.datagrams[1].wrapping_add(1);
+        let nth = machine.datagrams[1];
+        self.judge.recorder.saw(tx.now(), index, [source, destination], payload);
+        let Some(weather) = &self.weather else {
+            self.arrive(index, socket, [source, destination], payload, tx);
+            return;
+        };
+        let fate = weather.fate(Purpose::ToMachine, index, nth);
+        let to = Bound::Machine { socket, source, destination: *destination.ip() };
+        self.carry(fate, Parcel { machine: index, to, bytes: payload.to_vec() }, tx);
+    }
+
+    /// The machine that a datagram is for, as far as can be told.
+    pub(super) fn addressee(
+        &self,
+        socket: SocketId,
+        destination: Ipv4Addr,
+        payload: &[u8],
+    ) -> Option<u32> {
+        let known = |index: &u32| (*index as usize) < self.machines.len();
+        match self.roles.get(socket.index()).copied().flatten()? {
+            Role::Relay(_) | Role::Link | Role::Client => {
+                let xid = payload.get(4..8)?.try_into().ok()?;
+                Some(self.ids.of_xid(u32::from_be_bytes(xid)).0).filter(known)
+            }
+            Role::Transfers => self.judge.holder(destination).filter(known),
+            Role::Port(first) => self.on_port(first),
+            Role::Deaf => None,
+        }
+    }
+
+    /// The machine that uses a port now. Where there are fewer ports than machines, one of those that share it.
+    pub(super) fn on_port(&self, first: u32) -> Option<u32> {
+        let Own::Ports { sockets, .. } = &self.wires.own else { return None };
+        let sharing = (first..self.machines.len() as u32).step_by(sockets.len().max(1));
+        sharing.into_iter().find(|index| self.machines[*index as usize].transfer.is_some())
+    }
+
+    /// A datagram reached its machine, or nobody.
+    pub(super) fn arrive<T: Transmit>(
+        &mut self,
+        index: u32,
+        socket: SocketId,
+        [source, _]: [SocketAddrV4; 2],
+        payload: &[u8],
+        tx: &mut T,
+    ) {
+        match self.roles.get(socket.index()).copied().flatten() {
+            Some(Role::Relay(_) | Role::Link | Role::Client) => {
+                self.dhcp_arrived(payload, *source.ip(), tx);
+            }
+            Some(Role::Transfers | Role::Port(_)) if (index as usize) < self.machines.len() => {
+                self.tftp_arrived(index, socket, source, payload, tx);
+            }
+            Some(Role::Deaf) => {}
+            _ => self.strays += 1,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The HTTP half of installers, on a thread of its own with an asynchronous runtime: TCP is not what the packet engine does.
+//! The fleet hands over what is to be fetched and is woken when something has come.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use bootstorm_net::Waker;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Body, Bytes};
+use hyper::client::conn::http1;
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpSocket;
+use tokio::sync::{Semaphore, mpsc as channel};
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// How long an installer waits for anything to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Connections at one time; more wait for their turn, as behind a switch.
+const MOST_CONNECTIONS: usize = 4096;
+
+/// Something to fetch.
+#[derive(Clone, Debug)]
+pub struct Fetch {
+    /// Who wants it.
+    pub machine: u32,
+    /// Which of the machine's fetches it is: an answer to an earlier one is stale.
+    pub serial: u8,
+    /// The machine's own address, where it has one on this host.
+    pub source: Option<Ipv4Addr>,
+    /// Host and port.
+    pub server: SocketAddrV4,
+    /// Path and query.
+    pub path: String,
+}
+
+/// What came.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Who wanted it.
+    pub machine: u32,
+    /// From [`Fetch::serial`].
+    pub serial: u8,
+    /// Length and digest of the body, or what went wrong.
+    pub result: Result<(u64, u64), String>,
+}
+
+/// Fetches for the whole fleet.
+#[derive(Debug)]
+pub struct Fetcher {
+    wanted: channel::UnboundedSender<Fetch>,
+    came: mpsc::Receiver<Fetched>,
+}
+
+impl Fetcher {
+    /// Starts the thread; it ends with the fetcher.
+    ///
+    /// # Errors
+    /// No thread, or no runtime.
+    pub fn start(waker: Waker) -> std::io::Result<Fetcher> {
+        let (wanted, mut wishes) = channel::unbounded_channel::<Fetch>();
+        let (results, came) = mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("http".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+                while let Some(fetch) = wishes.recv().await {
+                    let (permits, results, waker) =
+                        (permits.clone(), results.clone(), waker.clone());
+                    tokio::spawn(async move {
+                        // The semaphore is never closed.
+                        let _permit = permits.acquire().await;
+                        let result = get(&fetch).await.map_err(|error| error.to_string());
+                        let (machine, serial) = (fetch.machine, fetch.serial);
+                        // The fleet may have ended meanwhile.
+                        let _ = results.send(Fetched { machine, serial, result });
+                        waker.wake();
+                    });
+                }
+            });
+        })?;
+        Ok(Fetcher { wanted, came })
+    }
+
+    /// Wants something fetched.
+    pub fn fetch(&self, fetch: Fetch) {
+        // The thread ends only with us.
+        let _ = self.wanted.send(fetch);
+    }
+
+    /// Something that came, if anything did.
+    pub fn came(&self) -> Option<Fetched> {
+        self.came.try_recv().ok()
+    }
+}
+
+/// Why a fetch failed.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("HTTP: cannot connect: {0}")]
+    Connect(std::io::Error),
+    #[error("HTTP: {0}")]
+    Protocol(hyper::Error),
+    #[error("HTTP: no URL path: {0}")]
+    Path(hyper::http::Error),
+    #[error("HTTP status {0}")]
+    Status(u16),
+    #[error("HTTP silent")]
+    Silent,
+}
+
+/// One GET over a connection of its own, as wget and the kernel's loaders do. Returns length and digest of the body.
+async fn get(fetch: &Fetch) -> Result<(u64, u64), Failed> {
+    let socket = TcpSocket::new_v4().map_err(Failed::Connect)?;
+    if let Some(source) = fetch.source {
+        socket.set_reuseaddr(true).map_err(Failed::Connect)?;
+        socket.bind(SocketAddr::from((source, 0))).map_err(Failed::Connect)?;
+    }
+    let stream = patiently(socket.connect(fetch.server.into())).await?.map_err(Failed::Connect)?;
+    let (mut sender, connection) =
+        patiently(http1::handshake(TokioIo::new(stream))).await?.map_err(Failed::Protocol)?;
+    // It carries the exchange; what goes wrong with it shows in the answer.
+    tokio::spawn(connection);
+    let request = Request::get(&fetch.path)
+        .header(header::HOST, fetch.server.to_string())
+        .header(header::USER_AGENT, concat!("bootstorm-load/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::<Bytes>::new())
+        .map_err(Failed::Path)?;
+    let answer = patiently(sender.send_request(request)).await?.map_err(Failed::Protocol)?;
+    if !answer.status().is_success() {
+        return Err(Failed::Status(answer.status().as_u16()));
+    }
+    let mut body = answer.into_body();
+    let (mut len, mut digest) = (0, Xxh3Default::new());
+    while !body.is_end_stream() {
+        match patiently(body.frame()).await? {
+            None => break,
+            Some(frame) => {
+                if let Some(data) = frame.map_err(Failed::Protocol)?.data_ref() {
+                    len += data.len() as u64;
+                    digest.update(data);
+                }
+            }
+        }
+    }
+    Ok((len, digest.digest()))
+}
+
+async fn patiently<T>(what: impl Future<Output = T>) -> Result<T, Failed> {
+    tokio::time::timeout(PATIENCE, what).await.map_err(|_| Failed::Silent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use bootstorm_net::{Backend, Limits, Mmsg};
+
+    use super::*;
+
+    fn fetch_from(answer: &'static [u8]) -> Result<(u64, u64), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(server) = listener.local_addr().unwrap() else { panic!() };
+        let serving = thread::spawn(move || {
+            let (mut stream, from) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let len = stream.read(&mut request).unwrap();
+            assert!(request[..len].starts_with(b"GET /a?b=c HTTP/1.1\r\n"));
+            stream.write_all(answer).unwrap();
+            from
+        });
+        let backend = Mmsg::new(&Limits::default()).unwrap();
+        let fetcher = Fetcher::start(backend.waker()).unwrap();
+        let source = Some(Ipv4Addr::new(127, 0, 0, 9));
+        fetcher.fetch(Fetch { machine: 7, serial: 3, source, server, path: "/a?b=c".to_owned() });
+        let begin = Instant::now();
+        let came = loop {
+            match fetcher.came() {
+                Some(came) => break came,
+                None if begin.elapsed() > PATIENCE => panic!("nothing came"),
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        assert_eq!((came.machine, came.serial), (7, 3));
+        assert_eq!(serving.join().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 9));
+        came.result
+    }
+
+    #[test]
+    fn a_body_is_counted_and_digested() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        assert_eq!(fetch_from(answer), Ok((5, xxhash_rust::xxh3::xxh3_64(b"hello"))));
+    }
+
+    #[test]
+    fn what_goes_wrong_is_named() {
+        let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(fetch_from(answer), Err("HTTP status 404".to_owned()));
+        let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello";
+        assert!(fetch_from(cut).unwrap_err().starts_with("HTTP: "));
+    }
+}

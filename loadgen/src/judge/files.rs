@@ -1,0 +1,259 @@
+//! Are the bytes of every transfer right? Each block is compared as it comes: with a local copy of the file where there is
+//! one, else with what the first machine to get that far was sent, by a 64-bit digest of the block. The first
+//! whole transfer of a file is hashed with SHA-256, for people to compare.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::report::{FileRow, Reference};
+
+/// A file, by a number of its own.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct FileId(u16);
+
+/// Where local copies of the server's files are.
+#[derive(Clone, Debug, Default)]
+pub struct LocalCopies(pub Option<PathBuf>);
+
+/// What became of a block.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum BlockOutcome {
+    /// As it should be.
+    Right,
+    /// Other bytes than the local copy has, or than another machine was sent.
+    Wrong,
+}
+
+#[derive(Debug)]
+struct File {
+    name: Vec<u8>,
+    local: Option<Vec<u8>>,
+    size: Option<u64>,
+    complete: u64,
+    /// Digests of blocks in order, by block length.
+    blocks: HashMap<u16, Vec<u64>>,
+    hash: Hashing,
+}
+
+#[derive(Debug)]
+enum Hashing {
+    Idle,
+    /// This machine's transfer is being hashed.
+    Running(u32, Box<Sha256>),
+    Done(String),
+}
+
+/// All files that machines ask for.
+#[derive(Debug, Default)]
+pub struct Files {
+    files: Vec<File>,
+    by_name: HashMap<Vec<u8>, FileId>,
+    copies: LocalCopies,
+}
+
+impl Files {
+    /// With local copies to compare with, where there are some.
+    pub fn new(copies: LocalCopies) -> Files {
+        Files { copies, ..Files::default() }
+    }
+
+    /// The file of this name; `None` when more than 65,535 names are asked for.
+    pub fn named(&mut self, name: &[u8]) -> Option<FileId> {
+        if let Some(&id) = self.by_name.get(name) {
+            return Some(id);
+        }
+        let id = FileId(u16::try_from(self.files.len()).ok()?);
+        let local = self.copies.read(name).ok();
+        let size = local.as_ref().map(|bytes| bytes.len() as u64);
+        let hash = match &local {
+            Some(bytes) => Hashing::Done(hex(&Sha256::digest(bytes))),
+            None => Hashing::Idle,
+        };
+        let (name, blocks) = (name.to_vec(), HashMap::new());
+        self.files.push(File { name: name.clone(), local, size, complete: 0, blocks, hash });
+        self.by_name.insert(name, id);
+        Some(id)
+    }
+
+    /// The name, for people.
+    pub fn name(&self, id: FileId) -> String {
+        self.file(id).map_or_else(String::new, |file| file.name.escape_ascii().to_string())
+    }
+
+    /// The name, as asked for.
+    pub fn raw_name(&self, id: FileId) -> &[u8] {
+        self.file(id).map_or(&[], |file| &file.name)
+    }
+
+    /// A machine begins a transfer.
+    pub fn begin(&mut self, id: FileId, machine: u32) {
+        if let Some(file) = self.files.get_mut(usize::from(id.0))
+            && matches!(file.hash, Hashing::Idle)
+        {
+            file.hash = Hashing::Running(machine, Box::new(Sha256::new()));
+        }
+    }
+
+    /// A machine got the `block`th block (from 1) of a transfer in blocks of `block_len` bytes.
+    pub fn block(
+        &mut self,
+        id: FileId,
+        machine: u32,
+        block: u64,
+        block_len: u16,
+        data: &[u8],
+    ) -> BlockOutcome {
+        let Some(file) = self.files.get_mut(usize::from(id.0)) else { return BlockOutcome::Wrong };
+        if let Hashing::Running(hashed, hash) = &mut file.hash
+            && *hashed == machine
+        {
+            hash.update(data);
+        }
+        let index = block.saturating_sub(1) as usize;
+        let right = match &file.local {
+            Some(bytes) => {
+                let begin = (index * usize::from(block_len)).min(bytes.len());
+                let end = (begin + usize::from(block_len)).min(bytes.len());
+                bytes[begin..end] == *data
+            }
+            None => {
+                let digest = xxh3_64(data);
+                let known = file.blocks.entry(block_len).or_default();
+                match known.get(index) {
+                    Some(first) => *first == digest,
+                    None => {
+                        // Blocks come in order, so the first machine ahead is one block ahead.
+                        known.push(digest);
+                        true
+                    }
+                }
+            }
+        };
+        if right { BlockOutcome::Right } else { BlockOutcome::Wrong }
+    }
+
+    /// A whole file came at once, and this is its digest.
+    pub fn whole(&mut self, id: FileId, digest: u64) -> BlockOutcome {
+        let Some(file) = self.files.get_mut(usize::from(id.0)) else { return BlockOutcome::Wrong };
+        // No transfer has blocks of no bytes, so this is the place of the whole.
+        let known = file.blocks.entry(0).or_default();
+        match known.first() {
+            Some(first) if *first != digest => BlockOutcome::Wrong,
+            Some(_) => BlockOutcome::Right,
+            None => {
+                known.push(digest);
+                BlockOutcome::Right
+            }
+        }
+    }
+
+    /// A transfer is complete with so many bytes. Returns the length that the file should have, if it is another.
+    pub fn complete(&mut self, id: FileId, machine: u32, bytes: u64) -> Option<u64> {
+        let file = self.files.get_mut(usize::from(id.0))?;
+        file.complete += 1;
+        let size = *file.size.get_or_insert(bytes);
+        if let Hashing::Running(hashed, _) = &file.hash
+            && *hashed == machine
+            && let Hashing::Running(_, hash) = std::mem::replace(&mut file.hash, Hashing::Idle)
+        {
+            file.hash = Hashing::Done(hex(&hash.finalize()));
+        }
+        (size != bytes).then_some(size)
+    }
+
+    /// A transfer ended before its time.
+    pub fn abandon(&mut self, id: FileId, machine: u32) {
+        if let Some(file) = self.files.get_mut(usize::from(id.0))
+            && matches!(file.hash, Hashing::Running(hashed, _) if hashed == machine)
+        {
+            file.hash = Hashing::Idle;
+        }
+    }
+
+    /// All files, for the report.
+    pub fn rows(&self) -> Vec<FileRow> {
+        let row = |file: &File| FileRow {
+            name: file.name.escape_ascii().to_string(),
+            size: file.size,
+            transfers: file.complete,
+            sha256: match &file.hash {
+                Hashing::Done(hash) => Some(hash.clone()),
+                Hashing::Idle | Hashing::Running(..) => None,
+            },
+            compared_with: match file.local {
+                Some(_) => Reference::LocalCopy,
+                None => Reference::EachOther,
+            },
+        };
+        self.files.iter().map(row).collect()
+    }
+
+    fn file(&self, id: FileId) -> Option<&File> {
+        self.files.get(usize::from(id.0))
+    }
+}
+
+impl LocalCopies {
+    /// The bytes of the copy. Names come from the server: nothing outside of the folder is read.
+    fn read(&self, name: &[u8]) -> io::Result<Vec<u8>> {
+        let absent = || io::Error::from(io::ErrorKind::NotFound);
+        let folder = self.0.as_ref().ok_or_else(absent)?;
+        let name = std::str::from_utf8(name).map_err(|_| absent())?;
+        let relative = Path::new(name.trim_start_matches('/'));
+        let plain = |part| matches!(part, std::path::Component::Normal(_));
+        if !relative.components().all(plain) {
+            return Err(absent());
+        }
+        std::fs::read(folder.join(relative))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_are_compared_with_each_other() {
+        let mut files = Files::default();
+        let id = files.named(b"a").unwrap();
+        files.begin(id, 1);
+        assert_eq!(files.block(id, 1, 1, 4, b"abcd"), BlockOutcome::Right);
+        assert_eq!(files.block(id, 2, 1, 4, b"abcd"), BlockOutcome::Right);
+        assert_eq!(files.block(id, 3, 1, 4, b"abXd"), BlockOutcome::Wrong);
+        // Another block length cuts the file elsewhere.
+        assert_eq!(files.block(id, 4, 1, 8, b"abcdef"), BlockOutcome::Right);
+        assert_eq!(files.block(id, 1, 2, 4, b"ef"), BlockOutcome::Right);
+        assert_eq!(files.complete(id, 1, 6), None);
+        assert_eq!(files.complete(id, 2, 4), Some(6));
+        let row = &files.rows()[0];
+        assert_eq!((row.size, row.transfers), (Some(6), 2));
+        assert_eq!(row.sha256.as_deref(), Some(&*hex(&Sha256::digest(b"abcdef"))));
+    }
+
+    #[test]
+    fn a_local_copy_is_the_truth_and_stays_in_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), b"abcdef").unwrap();
+        std::fs::write(folder.path().parent().unwrap().join("outside"), b"x").ok();
+        let mut files = Files::new(LocalCopies(Some(folder.path().to_owned())));
+        let id = files.named(b"/a").unwrap();
+        assert_eq!(files.block(id, 1, 2, 4, b"ef"), BlockOutcome::Right);
+        assert_eq!(files.block(id, 1, 2, 4, b"eF"), BlockOutcome::Wrong);
+        assert_eq!(files.block(id, 1, 2, 4, b"e"), BlockOutcome::Wrong);
+        assert_eq!(files.block(id, 1, 9, 4, b"x"), BlockOutcome::Wrong);
+        assert_eq!(files.rows()[0].compared_with, Reference::LocalCopy);
+        for name in [&b"../outside"[..], b"no\xffne", b"", b"absent"] {
+            let id = files.named(name).unwrap();
+            assert_eq!(files.block(id, 1, 1, 4, b"x"), BlockOutcome::Right);
+        }
+        assert_eq!(files.rows()[1].compared_with, Reference::EachOther);
+    }
+}

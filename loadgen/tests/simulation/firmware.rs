@@ -1,0 +1,137 @@
+//! Firmware waits, repeats and gives up as its specification says, and the same seed makes the same storm.
+
+use bootstorm_protocols::dhcpv4::MessageType;
+
+use crate::server::Lie;
+use crate::world::{Ended, play};
+
+fn one(program: &str) -> String {
+    format!(
+        "name = \"one\"\nsummary = \"One machine.\"\nmachines = 1\nlimit = \"10m\"\n\
+         [firmware]\n{program} = 1\n[[stage]]\ndhcp = \"firmware\"\n"
+    )
+}
+
+/// When the messages of a kind came, in whole seconds.
+fn seconds(ended: &Ended, kind: MessageType) -> Vec<u64> {
+    let of_kind = |(at, found): (f64, MessageType)| (found == kind).then_some(at.round() as u64);
+    ended.server.messages().into_iter().filter_map(of_kind).collect()
+}
+
+fn giveups(ended: &Ended) -> Vec<(String, u64)> {
+    ended.fleet.tally.giveups().into_iter().map(|row| (row.reason, row.count)).collect()
+}
+
+#[test]
+fn pxe_asks_four_times_and_gives_up() {
+    for program in ["pxe-bios", "edk2"] {
+        let ended = play(&one(program), 1, Lie::Silent);
+        assert_eq!(seconds(&ended, MessageType::Discover), [0, 4, 12, 28], "{program}");
+        assert_eq!(giveups(&ended), [("no OFFER".to_owned(), 1)]);
+    }
+}
+
+#[test]
+fn each_firmware_repeats_its_request_in_its_own_way() {
+    let requests = |program| {
+        let ended = play(&one(program), 1, Lie::OffersOnly);
+        assert_eq!(giveups(&ended), [("no ACK".to_owned(), 1)], "{program}");
+        seconds(&ended, MessageType::Request)
+    };
+    assert_eq!(requests("pxe-bios"), [0, 1, 3, 6]);
+    // EDK2 collects offers for its first four seconds.
+    assert_eq!(requests("edk2"), [4, 8, 16, 32]);
+}
+
+#[test]
+fn ipxe_waits_for_a_proxy_unless_a_pxe_server_answers() {
+    let text = one("plain").replace("dhcp = \"firmware\"", "dhcp = \"ipxe\"");
+    let ended = play(&text, 1, Lie::Nothing);
+    // Its banner takes two seconds; then it asks again after one, and takes the offer after three.
+    assert_eq!(seconds(&ended, MessageType::Discover), [2, 3]);
+    assert_eq!(seconds(&ended, MessageType::Request), [5]);
+}
+
+#[test]
+fn a_lease_is_renewed_at_a_half_and_a_machine_that_hears_nothing_begins_again() {
+    let text = one("plain").replace("limit = \"10m\"", "limit = \"130s\"\nrenew = true");
+    let ended = play(&text, 1, Lie::Nothing);
+    // The lease is 100 s long; each answer begins a new one.
+    assert_eq!(seconds(&ended, MessageType::Request), [0, 50, 100]);
+    assert_eq!(ended.fleet.tally.dhcp.renewals, 2);
+    assert_eq!(ended.violations(), [""; 0]);
+}
+
+const ROW: &str = r#"
+name = "row"
+summary = "Thirty machines, everything they do."
+machines = 30
+limit = "5m"
+expect-boot-file = { pxe-bios = "boot.img", edk2 = "boot.img" }
+[arrival]
+rack = 10
+every = "500ms"
+post = ["1s", "4s"]
+[firmware]
+edk2 = 1
+pxe-bios = 1
+[network]
+loss = "3%"
+duplicate = "2%"
+reorder = "2%"
+jitter = "3ms"
+[[stage]]
+dhcp = "firmware"
+[[stage]]
+tftp = ["@boot-file"]
+[[stage]]
+dhcp = "ipxe"
+[[stage]]
+dhcp = "installer"
+"#;
+
+#[test]
+fn the_same_seed_is_the_same_storm_packet_for_packet() {
+    let storm = |seed| {
+        let ended = play(ROW, seed, Lie::Nothing);
+        assert_eq!(ended.fleet.tally.machines(30, 0).up, 30, "{:?}", giveups(&ended));
+        assert_eq!(ended.violations(), [""; 0]);
+        (ended.fleet.schedule(), ended.server.heard)
+    };
+    let (first, second) = (storm(5), storm(5));
+    assert_eq!(first, second);
+    let (other, _) = storm(6);
+    assert_ne!(first.0, other);
+}
+
+#[test]
+fn loss_duplicates_and_reordering_cost_time_and_nothing_else() {
+    let ended = play(ROW, 11, Lie::Nothing);
+    let tally = &ended.fleet.tally;
+    assert!(tally.dhcp.retransmissions + tally.tftp.figures.retransmissions > 0);
+    assert!(tally.dhcp.late > 0, "{:?}", tally.dhcp);
+    assert_eq!(tally.machines(30, 0).up, 30);
+}
+
+#[test]
+fn racks_that_lose_power_come_back() {
+    let cuts = "[power-cuts]\ntimes = 3\nafter = [\"2s\", \"9s\"]\noff = \"1s\"\n[[stage]]";
+    let ended = play(&ROW.replacen("[[stage]]", cuts, 1), 3, Lie::Nothing);
+    let machines = ended.fleet.tally.machines(30, 0);
+    assert_eq!(machines.up, 30);
+    assert!(machines.boots > 60, "{machines:?}");
+    assert_eq!(ended.violations(), [""; 0]);
+}
+
+#[test]
+fn machines_that_decline_come_up_with_another_exchange() {
+    let text = one("plain").replace("machines = 1", "machines = 40");
+    let text = text.replace("[firmware]", "[decline]\nshare = \"50%\"\ntimes = 1\n[firmware]");
+    let ended = play(&text, 3, Lie::Nothing);
+    let dhcp = ended.fleet.tally.dhcp();
+    assert_eq!(ended.fleet.tally.machines(40, 0).up, 40);
+    assert_eq!(dhcp.exchanges, 40 + dhcp.declines);
+    assert!((10..30).contains(&dhcp.declines), "{dhcp:?}");
+    // This server does not set a declined address aside, and the judge says so.
+    assert_eq!(ended.violations(), ["declined-address"]);
+}

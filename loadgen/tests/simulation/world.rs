@@ -1,0 +1,103 @@
+//! A fleet and a server in one simulated network.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bootstorm_loadgen::board::Board;
+use bootstorm_loadgen::fleet::{Fleet, Orders, Own, Relay, Way, Wires};
+use bootstorm_loadgen::judge::{Files, Judge, LocalCopies, Recorder};
+use bootstorm_loadgen::routes::{Block, Routes};
+use bootstorm_loadgen::scenario::Scenario;
+use bootstorm_loadgen::seed::Seed;
+use bootstorm_net::sim::{Faults, SimInterface, SimNetwork, SimSocket};
+use bootstorm_net::{Address, Backend, Limits};
+use bootstorm_protocols::time::Moment;
+
+use crate::server::{ADDRESS, Lie, Server};
+
+const GIADDR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+
+/// A run that has ended.
+pub(crate) struct Ended {
+    pub(crate) fleet: Fleet,
+    pub(crate) server: Server,
+}
+
+impl Ended {
+    /// Kinds of violations, sorted.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.fleet.judge.rows().into_iter().map(|row| row.kind).collect()
+    }
+}
+
+/// Plays a scenario against a server to its end, in no time.
+pub(crate) fn play(text: &str, seed: u64, lie: Lie) -> Ended {
+    let scenario = Scenario::parse("test", text, &[]).unwrap();
+    let limits = Limits { slots: 4096, shared: 0, ..Limits::default() };
+    let network = SimNetwork::new(seed, Faults::default());
+    let machines = (0..=400).map(|place| u32::from_be_bytes([10, 9, 1, 0]) + place);
+    let fleet_side = network.attach(interface(1, std::iter::once(GIADDR.into()).chain(machines)));
+    let server_side = network.attach(interface(2, std::iter::once(ADDRESS.into())));
+
+    let mut backend = network.backend(&limits);
+    let mut udp = |address: &str| {
+        let address: SocketAddr = address.parse().unwrap();
+        backend.add_socket(SimSocket::udp(fleet_side, address)).unwrap()
+    };
+    let relay = Relay {
+        giaddr: GIADDR,
+        network: Some(Block::around(GIADDR, 16)),
+        option: b"\x01\x04rack".to_vec(),
+        socket: udp("10.9.0.1:67"),
+        routed: true,
+    };
+    let tftp = (20_100..20_104).map(|port| udp(&format!("0.0.0.0:{port}"))).collect();
+    let own = Own::Addresses { client: Some(udp("0.0.0.0:68")), tftp };
+    let wires = Wires { server: ADDRESS, way: Way::Relayed(vec![relay]), own };
+
+    let mut server_backend = network.backend(&limits);
+    let mut udp = |port| {
+        let address = SocketAddr::from((ADDRESS, port));
+        server_backend.add_socket(SimSocket::udp(server_side, address)).unwrap()
+    };
+    let mut server = Server::new(lie, udp(67), udp(69));
+
+    let start = network.now();
+    let recorder = Recorder::new(false);
+    let reserved = vec![GIADDR, ADDRESS];
+    let judge = Judge::new(start, scenario.expect_boot_file.clone(), reserved, recorder);
+    let orders = Orders {
+        scenario,
+        seed: Seed(seed),
+        wires,
+        clients: None,
+        files: Files::new(LocalCopies::default()),
+        judge,
+        board: Arc::new(Board::default()),
+        asked: None,
+        patience: None,
+        tftp_server: None,
+        routes: Routes::default(),
+        fetcher: None,
+        http_server: None,
+    };
+    let mut fleet = Fleet::new(orders, start).unwrap();
+    let mut next: Option<Moment> = Some(start);
+    while !fleet.is_over() {
+        next = backend.turn(next, &mut fleet).unwrap();
+        server_backend.turn(None, &mut server).unwrap();
+        network.advance();
+    }
+    fleet.close();
+    Ended { fleet, server }
+}
+
+fn interface(ifindex: u32, addresses: impl Iterator<Item = u32>) -> SimInterface {
+    let address = |ip: u32| Address { ip: IpAddr::V4(ip.into()), prefix: 16 };
+    SimInterface {
+        ifindex,
+        mac: [2, 0, 0, 0, 0, ifindex as u8],
+        addresses: addresses.map(address).collect(),
+        segment: ifindex,
+    }
+}
