@@ -1,0 +1,465 @@
+#!/usr/bin/env python3
+"""A small DHCPv4 and TFTP server that is honest until it is told to lie, to judge judges by.
+
+    liar.py --listen 10.77.0.1 --subnet 10.100.0.0/16 --pool 10.100.1.0-10.100.9.255 \\
+            --root DIR [--boot-file loader.img] [--lie duplicate]
+
+It tells one lie and is honest in all else, so whatever a judge finds besides is the judge's
+mistake. Each lie goes to standard error, the first ones in words and at the end their number.
+"""
+
+import argparse
+import collections
+import contextlib
+import heapq
+import ipaddress
+import itertools
+import os
+import random
+import resource
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+
+import wire
+
+# A lie is told at every so manieth chance: a judge has to notice the rare ones, too.
+LIES = {
+    "duplicate": (7, "gives a new client an address that another one holds"),
+    "flip": (5, "one byte of one block of a transfer is another"),
+    "late": (1, "answers DHCP after a second and a half"),
+    "server-id": (1, "another server identifier in each reply"),
+    "relay-option": (3, "does not send option 82 back"),
+    "xid": (5, "a reply with the transaction id of nobody"),
+    "chaddr": (5, "a reply with the hardware address of nobody"),
+    "giaddr": (5, "a reply that names another relay agent"),
+    "subnet": (5, "gives a new client an address of another network"),
+    "reserved": (5, "gives a new client the broadcast address of its network"),
+    "lease-zero": (5, "a lease of no time"),
+    "t1-after-t2": (5, "times of renewal in the wrong order"),
+    "wrong-file": (5, "names another boot file"),
+    "short-file": (5, "a transfer ends early and looks complete"),
+    "ack-other": (5, "acknowledges another address than the one asked for"),
+    "declined": (1, "gives an address again that was declined"),
+    "malformed": (5, "a reply that breaks off before its options"),
+    "silent": (1, "answers nobody"),
+}
+_LATE = 1.5  # seconds
+_OFFERED = 60  # an offer that nobody takes is kept for so many seconds
+_PADDED = 300  # the smallest BOOTP message that every relay agent passes on
+_LARGEST_BLOCK, _LARGEST_WINDOW = 1468, 64
+_RESEND = 1.0  # seconds, unless the client asks for another time
+_TRIES = 6
+_WORDS = 20  # so many lies are told in words
+_IP_PKTINFO, _SO_RCVBUFFORCE = 8, 33
+
+
+class Binding:
+    """The address of a client: offered, and held once it was acknowledged."""
+
+    def __init__(self, address):
+        self.address, self.held, self.until = address, False, 0.0
+
+
+class Leases:
+    """Addresses by hardware address. What was declined is never given again."""
+
+    def __init__(self, pool):
+        self.free = collections.deque(pool)
+        self.bindings = {}
+
+    def take(self, now):
+        """A free address, or None."""
+        if not self.free:
+            for mac, binding in list(self.bindings.items()):
+                if binding.until <= now:
+                    self.forget(mac)
+        return self.free.popleft() if self.free else None
+
+    def forget(self, mac, bad=False):
+        address = self.bindings.pop(mac).address
+        if not bad and all(other.address != address for other in self.bindings.values()):
+            self.free.append(address)
+
+
+class Transfer:
+    """One file on its way to one client, from a port of its own (RFC 1350, 2347, 7440)."""
+
+    def __init__(self, sock, data, options, spoil):
+        self.sock, self.data, self._spoil = sock, data, spoil
+        self.block = options.get("blksize", 512)
+        self._window = options.get("windowsize", 1)
+        self.resend_after = options.get("timeout", _RESEND)
+        self.oack = b"".join(b"%s\0%d\0" % (name.encode(), value)
+                             for name, value in options.items())
+        # The acknowledgement of options is block 0.
+        self.acked = -1 if self.oack else 0
+        self.sent = 0
+        self.tries, self.when = 0, 0.0
+        if not self.oack:
+            self._begin()
+
+    def _begin(self):
+        self.data = self._spoil(self.data)
+        self.last = len(self.data) // self.block + 1
+
+    def send(self, now):
+        """What comes after the last acknowledgement, a window of it."""
+        self.when = now
+        with contextlib.suppress(BlockingIOError):
+            if self.acked < 0:
+                self.sock.send(b"\0\6" + self.oack)
+                return
+            for number in range(self.acked + 1, min(self.acked + self._window, self.last) + 1):
+                data = self.data[(number - 1) * self.block:number * self.block]
+                self.sock.send(b"\0\3" + (number & 0xffff).to_bytes(2, "big") + data)
+                self.sent = number
+
+    def acknowledged(self, number, now):
+        """Whether the transfer is over by this ACK. An old one changes nothing: answering it
+        would send everything twice from here on."""
+        number = self.acked + ((number - self.acked) & 0xffff)
+        if not self.acked < number <= self.sent:
+            return False
+        if self.acked < 0:
+            self._begin()
+        self.acked, self.tries = number, 0
+        if number == self.last:
+            return True
+        self.send(now)
+        return False
+
+
+class Liar:
+    """Both servers in one loop that never sleeps."""
+
+    def __init__(self, options):
+        self.listen, self.lie = options.listen, options.lie
+        self._subnet = ipaddress.IPv4Network(options.subnet)
+        first, last = (int(ipaddress.IPv4Address(end)) for end in options.pool.split("-"))
+        taken = {self.listen, str(self._subnet[0]), str(self._subnet[-1])}
+        pool = (str(ipaddress.IPv4Address(number)) for number in range(first, last + 1))
+        self._leases = Leases(address for address in pool if address not in taken)
+        self._lease = options.lease
+        self._root = os.path.realpath(options.root)
+        self._boot_file, self._ipxe_file = options.boot_file, options.ipxe_file
+        self._dice = random.Random(options.seed)
+        here = ipaddress.IPv4Address(self.listen)
+        self._ids = [str(here + step) for step in range(3 if self.lie == "server-id" else 1)]
+        self._chances = self._told = 0
+        self._files = {}  # path: (mtime, bytes)
+        self._transfers = {}  # peer: Transfer
+        self._later, self._order = [], itertools.count()
+        self._selector = selectors.DefaultSelector()
+        if options.server_only != "tftp":
+            self._dhcp = self._open("", 67, self._read_dhcp)
+        if options.server_only != "dhcp":
+            self._tftp = self._open(self.listen, 69, self._read_requests)
+
+    def _open(self, address, port, reader):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 4 << 20)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.bind((address, port))
+        sock.setblocking(False)
+        self._selector.register(sock, selectors.EVENT_READ, reader)
+        return sock
+
+    def serve(self):
+        sweep = 0.0
+        while True:
+            now = time.monotonic()
+            wait = 0.1 if self._transfers else 1.0
+            if self._later:
+                wait = min(wait, max(self._later[0][0] - now, 0))
+            for key, _ in self._selector.select(wait):
+                key.data()
+            now = time.monotonic()
+            while self._later and self._later[0][0] <= now:
+                self._transmit(*heapq.heappop(self._later)[2:])
+            if now - sweep > 0.1:
+                sweep = now
+                self._resend(now)
+
+    # Lying.
+
+    def _lies(self, name, *words):
+        """Whether to tell the truth no longer, at this chance of telling this lie."""
+        if self.lie != name:
+            return False
+        self._chances += 1
+        if self._chances % LIES[name][0]:
+            return False
+        self._told += 1
+        if self._told <= _WORDS:
+            print(f"lie {name}:", *words, file=sys.stderr, flush=True)
+        return True
+
+    def confess(self):
+        print(f"{self._told} lies at {self._chances} chances", file=sys.stderr, flush=True)
+
+    def _address(self, mac, now):
+        """An address for a new client."""
+        if self._leases.bindings and self._lies("duplicate", "for", mac):
+            others = [b for b in reversed(self._leases.bindings.values()) if b.until > now]
+            # When all are powered on at once nobody holds one yet; what was offered to
+            # somebody will be held in a moment.
+            return next((b for b in others if b.held), others[0]).address
+        address = self._leases.take(now)
+        if address and self._lies("subnet", "for", mac):
+            return str(ipaddress.IPv4Address(address) + self._subnet.num_addresses)
+        if address and self._lies("reserved", "for", mac):
+            return str(self._subnet[-1])
+        return address
+
+    def _spoil(self, data):
+        """The bytes of a transfer, when its first block is about to be sent."""
+        if data and self._lies("flip", len(data), "bytes"):
+            at = self._dice.randrange(len(data))
+            return b"%b%c%b" % (data[:at], data[at] ^ 0x20, data[at + 1:])
+        return data
+
+    # DHCP.
+
+    def _read_dhcp(self):
+        for _ in range(100):
+            try:
+                request = wire.Message(self._dhcp.recv(4096))
+            except BlockingIOError:
+                return
+            except (ValueError, IndexError):
+                continue
+            if request.op == 1 and not self._lies("silent", "to", request.chaddr):
+                self._answer(request, time.monotonic())
+
+    def _answer(self, request, now):
+        mac, leases = request.chaddr, self._leases
+        binding = leases.bindings.get(mac)
+        if request.kind == "DISCOVER":
+            if binding is None:
+                address = self._address(mac, now)
+                if address is None:
+                    return
+                binding = leases.bindings[mac] = Binding(address)
+            binding.until = max(binding.until, now + _OFFERED)
+            self._reply("OFFER", request, binding.address, now)
+        elif request.kind == "REQUEST":
+            self._requested(request, binding, now)
+        elif request.kind == "DECLINE" and binding and request.address(50) == binding.address:
+            if not self._lies("declined", binding.address, "to", mac):
+                leases.forget(mac, bad=True)
+        elif request.kind == "RELEASE" and binding and request.ciaddr == binding.address:
+            leases.forget(mac)
+
+    def _requested(self, request, binding, now):
+        """RFC 2131 section 4.3.2."""
+        wanted, chosen = request.address(50) or request.ciaddr, request.address(54)
+        if chosen and chosen not in self._ids:
+            # It took another server's offer.
+            if binding and not binding.held:
+                self._leases.forget(request.chaddr)
+        elif binding and binding.address == wanted:
+            if self._leases.free and self._lies("ack-other", "instead of", wanted):
+                self._leases.free.append(binding.address)
+                binding.address = self._leases.take(now)
+            binding.held, binding.until = True, now + self._lease
+            self._reply("ACK", request, binding.address, now)
+        elif binding or chosen or ipaddress.IPv4Address(wanted) not in self._subnet:
+            self._reply("NAK", request, "0.0.0.0", now)
+        # Else it may have this address from a server that remembers it.
+
+    def _reply(self, kind, request, address, now):
+        xid, chaddr, giaddr = request.xid, wire.mac_bytes(request.chaddr), request.giaddr
+        if self._lies("xid", "to", request.chaddr):
+            xid = self._dice.getrandbits(32)
+        if self._lies("chaddr", "to", request.chaddr):
+            chaddr = chaddr[:5] + bytes([chaddr[5] ^ 0xff])
+        if self._lies("giaddr", "to", giaddr):
+            giaddr = str(ipaddress.IPv4Address(giaddr) + 7)
+        file, options = b"", self._options(kind, request)
+        if kind != "NAK" and request.options.get(60, b"").startswith(b"PXEClient"):
+            file = self._file_for(request).encode()
+            # Option 43: no boot server discovery, take the file from here.
+            options += [(60, b"PXEClient"), (43, b"\x06\x01\x08\xff")]
+        relay = request.options.get(82)
+        if relay is not None and not self._lies("relay-option", "to", giaddr):
+            options.append((82, relay))
+        broadcast = 0x8000 if kind == "NAK" else 0  # RFC 2131 section 4.3.2, for the relay agent
+        ciaddr = request.ciaddr if kind == "ACK" else "0.0.0.0"
+        payload = struct.pack("!BBBBIHH", 2, 1, 6, 0, xid, 0, request.flags | broadcast)
+        payload += b"".join(map(socket.inet_aton, (ciaddr, address, self.listen, giaddr)))
+        payload += chaddr.ljust(16, b"\0") + bytes(64) + file.ljust(128, b"\0") + wire.MAGIC
+        payload += b"".join(bytes([code, len(value)]) + value for code, value in options)
+        payload = (payload + b"\xff").ljust(_PADDED, b"\0")
+        if self._lies("malformed", "to", request.chaddr):
+            payload = payload[:200]
+        if request.giaddr != "0.0.0.0":
+            to = request.giaddr, 67
+        elif request.ciaddr != "0.0.0.0" and kind != "NAK":
+            to = request.ciaddr, 68
+        else:
+            to = "255.255.255.255", 68
+        if self._lies("late", "to", request.chaddr):
+            heapq.heappush(self._later, (now + _LATE, next(self._order), payload, to))
+        else:
+            self._transmit(payload, to)
+
+    def _options(self, kind, request):
+        self._lies("server-id", "to", request.chaddr)
+        server = self._ids[self._told % len(self._ids)]
+        options = [(53, bytes([wire.NUMBERS[kind]])), (54, socket.inet_aton(server))]
+        if kind == "NAK":
+            return options
+        lease = 0 if self._lies("lease-zero", "to", request.chaddr) else self._lease
+        t1, t2 = lease // 2, lease * 7 // 8
+        if self._lies("t1-after-t2", "to", request.chaddr):
+            t1, t2 = t2, t1
+        options += [(code, struct.pack("!I", value))
+                    for code, value in ((51, lease), (58, t1), (59, t2))]
+        router = self.listen if request.giaddr == "0.0.0.0" else request.giaddr
+        return [*options, (1, self._subnet.netmask.packed), (3, socket.inet_aton(router))]
+
+    def _file_for(self, request):
+        file = self._boot_file
+        if b"iPXE" in request.options.get(77, b"") and self._ipxe_file:
+            file = self._ipxe_file
+        if file and self._lies("wrong-file", "to", request.chaddr):
+            # One that is there: only the name gives it away.
+            return next((name for name in sorted(os.listdir(self._root)) if name != file),
+                        f"{file}.old")
+        return file
+
+    def _transmit(self, payload, to):
+        # The address also tells the interface of a broadcast.
+        source = struct.pack("i4s4s", 0, socket.inet_aton(self.listen), bytes(4))
+        with contextlib.suppress(OSError):  # full or no way: lost, like any datagram
+            self._dhcp.sendmsg([payload], [(socket.IPPROTO_IP, _IP_PKTINFO, source)], 0, to)
+
+    # TFTP.
+
+    def _read_requests(self):
+        for _ in range(100):
+            try:
+                packet, peer = self._tftp.recvfrom(2048)
+            except BlockingIOError:
+                return
+            if packet[:2] == b"\0\1" and not self._lies("silent", "to", peer[0]):
+                self._read_request(packet[2:].split(b"\0"), peer)
+
+    def _read_request(self, words, peer):
+        old = self._transfers.get(peer)
+        if old and old.acked <= 0:
+            return  # it was repeated, and the answer will be, too
+        if old:
+            self._end(peer)
+        if len(words) < 3 or words[1].lower() != b"octet":
+            return self._refuse(peer, 4, b"only octet mode")
+        data = self._read_file(words[0].decode(errors="replace"))
+        if data is None:
+            return self._refuse(peer, 1, b"no such file")
+        if data and self._lies("short-file", words[0], "to", peer[0]):
+            # With the announced size as short as the file: only who knows it can tell.
+            data = data[:len(data) * 2 // 3]
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((self.listen, 0))
+        sock.connect(peer)
+        sock.setblocking(False)
+        transfer = Transfer(sock, data, _agreed(words[2:-1], len(data)), self._spoil)
+        self._transfers[peer] = transfer
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._read_ack(peer))
+        self._attempt(peer, transfer, time.monotonic())
+
+    def _refuse(self, peer, code, words):
+        with contextlib.suppress(OSError):
+            self._tftp.sendto(b"\0\5\0" + bytes([code]) + words + b"\0", peer)
+
+    def _read_file(self, name):
+        path = os.path.realpath(os.path.join(self._root, name.lstrip("/")))
+        if not path.startswith(self._root + "/") or not os.path.isfile(path):
+            return None
+        changed = os.stat(path).st_mtime_ns
+        if self._files.get(path, (None,))[0] != changed:
+            with open(path, "rb") as file:
+                self._files[path] = changed, file.read()
+        return self._files[path][1]
+
+    def _read_ack(self, peer):
+        transfer = self._transfers.get(peer)
+        while transfer:
+            try:
+                packet = transfer.sock.recv(2048)
+                over = packet[:2] == b"\0\5" or (packet[:2] == b"\0\4" and len(packet) >= 4 and
+                    transfer.acknowledged(int.from_bytes(packet[2:4], "big"), time.monotonic()))
+            except BlockingIOError:
+                return
+            except OSError:  # nobody listens there any more
+                over = True
+            if over:
+                return self._end(peer)
+
+    def _resend(self, now):
+        for peer, transfer in list(self._transfers.items()):
+            if now - transfer.when >= transfer.resend_after:
+                transfer.tries += 1
+                if transfer.tries > _TRIES:
+                    self._end(peer)
+                else:
+                    self._attempt(peer, transfer, now)
+
+    def _attempt(self, peer, transfer, now):
+        try:
+            transfer.send(now)
+        except OSError:
+            self._end(peer)
+
+    def _end(self, peer):
+        sock = self._transfers.pop(peer).sock
+        self._selector.unregister(sock)
+        sock.close()
+
+
+def _agreed(words, size):
+    """The options of a request that are granted, with the values that are (RFC 2347)."""
+    limits = {"blksize": (8, 65464, _LARGEST_BLOCK), "timeout": (1, 255, 255),
+              "windowsize": (1, 65535, _LARGEST_WINDOW), "tsize": (0, 1 << 40, None)}
+    agreed = {}
+    for name, value in zip(words[::2], words[1::2]):
+        name = name.decode(errors="replace").lower()
+        if name in limits and value.isdigit():
+            least, most, granted = limits[name]
+            if least <= int(value) <= most:
+                agreed[name] = size if granted is None else min(int(value), granted)
+    return agreed
+
+
+def main():
+    lies = "\n".join(f"  {name:14}{what}" for name, (_, what) in LIES.items())
+    parser = argparse.ArgumentParser(description=f"{__doc__}\nLies:\n{lies}",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--listen", required=True)
+    parser.add_argument("--subnet", required=True)
+    parser.add_argument("--pool", required=True)
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--lie", choices=LIES)
+    parser.add_argument("--lease", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--server-only", choices=("dhcp", "tftp"))
+    parser.add_argument("--boot-file", default="")
+    parser.add_argument("--ipxe-file", default="")
+    liar = Liar(parser.parse_args())
+    # A socket for each transfer.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print("serving", flush=True)
+    try:
+        liar.serve()
+    finally:
+        liar.confess()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""bootstorm-load and the liar in the laboratory: what they are told, and what comes of it."""
+
+import json
+import os
+import random
+import re
+import signal
+import sys
+
+import lab as laboratory
+
+BINARY = os.path.abspath(
+    os.environ.get("BOOTSTORM_LOAD", os.path.join(laboratory.ROOT, "target/debug/bootstorm-load")))
+LIAR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "liar.py")
+
+SERVER = "10.77.0.1"
+ROOM = "10.77.9.9"  # where the machines are played
+RELAY = "10.100.0.1"  # the relay agent that is played there, and its machines' network
+MET, MISSED, FAILED, INVALID = range(4)  # exit statuses
+VERDICTS = {MET: "met", MISSED: "missed", INVALID: "invalid"}
+
+FILES = {"loader.img": 40_000, "kernel.img": 300_000, "other.img": 40_000}
+_SCENARIO = """
+name = "{name}"
+summary = "A handful of machines, for a test of the generator itself."
+machines = 40
+limit = "{limit}"
+{head}
+[arrival]
+{arrival}
+
+[firmware]
+pxe-bios = 1
+
+{tables}
+"""
+_BOOT = """
+[[stage]]
+dhcp = "firmware"
+[[stage]]
+tftp = ["@boot-file"]
+[[stage]]
+dhcp = "installer"
+[[stage]]
+tftp = ["kernel.img"]
+"""
+_NAMED = 'expect-boot-file = { pxe-bios = "loader.img" }'
+
+
+def scenario(name, limit="30s", head=_NAMED, arrival="", tables=_BOOT):
+    """TOML: machines that ask twice as two programs, and load by two habits."""
+    return _SCENARIO.format(name=name, limit=limit, head=head, arrival=arrival, tables=tables)
+
+
+# A BIOS waits four seconds for a first answer and gives up after a minute. Bare exchanges do
+# neither, for a server that never answers.
+PLAIN = {"head": "", "tables": '[[stage]]\ndhcp = "plain"\n'}
+DECLINE = {"head": "", "limit": "60s", "tables": '[[stage]]\ndhcp = "installer"\n'
+           '[decline]\nshare = "50%"\ntimes = 1\n'}
+
+
+def room(lab):
+    """Where the machines are: routed to it are the relay agent and all behind it."""
+    name = lab.namespace("load")
+    lab.plug(name, 0)
+    laboratory.sh(f"ip -n {name} addr add {ROOM}/16 dev eth0")
+    laboratory.sh(f"ip -n {lab.srv} route add 10.100.0.0/16 via {ROOM}")
+    return name
+
+
+def files(lab):
+    """The liar's files, and what is in them."""
+    contents = {}
+    for seed, (name, size) in enumerate(FILES.items()):
+        contents[name] = random.Random(seed).randbytes(size)
+        lab.write(f"tftp/{name}", contents[name])
+    return contents
+
+
+class Liar:
+    """liar.py in the server's room."""
+
+    def __init__(self, lab, lie=None, network="10.100", pool="{}.1.0-{}.9.255", wrapper=(),
+                 options=()):
+        self.lie = lie
+        pool = pool.replace("{}", network)
+        command = [*wrapper, sys.executable, "-B", LIAR, "--listen", SERVER,
+                   "--subnet", f"{network}.0.0/16", "--pool", pool, "--root", lab.path("tftp"),
+                   "--boot-file", "loader.img", *options]
+        name = f"liar-{lie or 'honest'}-{len(os.listdir(lab.directory))}"
+        self.process = lab.start(lab.srv, command + (["--lie", lie] if lie else []), name)
+        if not laboratory.wait_until(lambda: "serving" in self.log(), 10, every=0.01):
+            raise RuntimeError(f"the liar does not serve:\n{self.log()}")
+
+    def log(self):
+        return self.process.output()
+
+    def stop(self):
+        return self.process.stop()
+
+    @property
+    def told(self):
+        """How many lies it told, once it has ended."""
+        closing = re.search(r"^(\d+) lies at", self.log(), flags=re.M)
+        return int(closing[1]) if closing else None
+
+
+class Storm:
+    """One run of bootstorm-load: its process, its exit status, its report."""
+
+    _count = 0
+
+    def __init__(self, lab, where, text, slo, seed=1, relay=f"{RELAY}/16,rack1", machines=40,
+                 wrapper=(), options=()):
+        Storm._count += 1
+        name = f"storm{Storm._count}"
+        self._json, self._html = lab.path(f"{name}.json"), lab.path(f"{name}.html")
+        command = [*wrapper, BINARY, "storm", "--scenario", lab.write(f"{name}.toml", text),
+                   "--server", SERVER, "--interface", "eth0", "--machines", machines, "--seed",
+                   seed, "--slo", slo, "--json", self._json, "--html", self._html, *options]
+        if relay:
+            command += ["--relay", relay]
+        if not os.access(BINARY, os.X_OK):
+            raise RuntimeError(f"{BINARY} is not there: cargo build -p bootstorm-loadgen, or "
+                               "name another in BOOTSTORM_LOAD")
+        self.process = lab.start(where, list(map(str, command)), name)
+        self.status, self.report = None, {}
+
+    def end(self, seconds=90):
+        """Waits for the end, and reads the report."""
+        self.status = self.process.wait(seconds)
+        if self.status is None:
+            self.process.signal(signal.SIGKILL)
+        self.process.stop()
+        if os.path.exists(self._json):
+            with open(self._json) as report:
+                self.report = json.load(report)
+        return self
+
+    # What of the report the tests read; all that knows its form is here.
+
+    @property
+    def verdict(self):
+        return self.report.get("verdict")
+
+    @property
+    def violations(self):
+        """How often each kind was found."""
+        return {row["kind"]: row["count"] for row in self.report.get("violations", [])}
+
+    @property
+    def missed(self):
+        """Names of limits that did not hold, without that of violations, which is implied."""
+        return {row["name"] for row in self.report.get("slo", []) if not row["met"]} - {
+            "violations"}
+
+    @property
+    def reasons(self):
+        """Why the run is not valid."""
+        return self.report.get("invalid_because", [])
+
+    @property
+    def machines(self):
+        return self.report.get("machines", {})
+
+    def story(self):
+        """What to show beside a check that failed."""
+        short = {key: self.report.get(key) for key in (
+            "verdict", "slo", "invalid_because", "machines", "giveups", "violations",
+            "generator")}
+        end = "\n".join(self.process.output().splitlines()[-15:])
+        return f"exit {self.status}\n{json.dumps(short, indent=1)}\n{end}"
+
+    @property
+    def has_page(self):
+        """Whether it wrote the page for people as well."""
+        return os.path.exists(self._html) and os.path.getsize(self._html) > 0

@@ -1,0 +1,353 @@
+#!/usr/bin/env python3
+"""The liar that judges are tried on: honest, it serves clients nobody here wrote; lying, it
+lies. A liar that cannot lie would make a blind judge look good."""
+
+import os
+import random
+import socket
+
+import lab as laboratory
+import storm
+import wire
+from clients import Dhclient, Udhcpc
+from lab import Lab
+from liar import LIES
+from load import Load
+from storm import RELAY, SERVER, Liar
+from suite import Suite
+from test_tftp_clients import digest, getters
+
+RELAYED = (82, b"\x01\x05rack1")  # circuit id
+BOOT = (60, b"PXEClient:Arch:00000:UNDI:002001")
+FETCHERS = ("tftp-hpa", "atftp", "atftp, blksize 1468, windowsize 64", "curl, no options",
+            "curl, blksize 1428", "busybox")
+
+
+class Machines:
+    """Machines behind one relay agent, one after the other: each question, its one answer."""
+
+    def __init__(self, room):
+        with laboratory.inside(room):
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._socket.bind((RELAY, 67))
+        self._next = 0
+
+    def send(self, kind, mac, xid, *options):
+        payload = wire.message(kind, mac, xid, [*options, BOOT, RELAYED], giaddr=RELAY, hops=1)
+        self._socket.sendto(payload, (SERVER, 67))
+
+    def receive(self, seconds=5):
+        """The next answer; None when there is none in time, False when it is no message."""
+        self._socket.settimeout(seconds)
+        try:
+            return wire.Message(self._socket.recv(4096))
+        except (BlockingIOError, TimeoutError):
+            return None
+        except ValueError:
+            return False
+
+    def begin(self):
+        """A new machine's first question: its hardware address and transaction id."""
+        self._next += 1
+        mac, xid = f"02:b0:00:00:00:{self._next:02x}", 0xabc000 + self._next
+        self.send("DISCOVER", mac, xid)
+        return mac, xid
+
+    def boot(self, seconds=5):
+        """A new machine: (hardware address, transaction id, OFFER, ACK)."""
+        mac, xid = self.begin()
+        offer = self.receive(seconds)
+        return mac, xid, offer, offer and self.request(mac, xid, offer)
+
+    def request(self, mac, xid, offer):
+        self.send("REQUEST", mac, xid, (50, socket.inet_aton(offer.yiaddr)),
+                  (54, offer.options[54]))
+        return self.receive()
+
+    def close(self):
+        self._socket.close()
+
+
+def fetch(room, name, options=()):
+    """A file by TFTP in windows of four, as fast as it comes: (bytes, announced size)."""
+    asked = {"blksize": 1400, "windowsize": 4, "tsize": 0, **dict(options)}
+    with laboratory.inside(room):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(5)
+    words = b"".join(b"%s\0%d\0" % (key.encode(), value) for key, value in asked.items())
+    sock.sendto(b"\0\1%s\0octet\0" % name.encode() + words, (SERVER, 69))
+    packet, peer = sock.recvfrom(65536)
+    fields = packet[2:].decode().split("\0")
+    agreed = dict(zip(fields[::2], map(int, fields[1::2])))
+    sock.sendto(b"\0\4\0\0", peer)
+    data, number, size = b"", 0, agreed["blksize"]
+    while True:
+        packet = sock.recv(65536)
+        if packet[:4] != b"\0\3" + ((number + 1) & 0xffff).to_bytes(2, "big"):
+            raise RuntimeError(f"{packet[:4]} after block {number}")
+        data, number = data + packet[4:], number + 1
+        last = len(packet) < 4 + size
+        if last or number % agreed["windowsize"] == 0:
+            sock.sendto(b"\0\4" + packet[2:4], peer)
+        if last:
+            sock.close()
+            return data, agreed["tsize"]
+
+
+def repeats(room):
+    """The blocks that come to a client that forgets one ACK and sends another one twice."""
+    with laboratory.inside(room):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(5)
+    sock.sendto(b"\0\1image\0octet\0", (SERVER, 69))
+    blocks = []
+    for acks in ((), (1,), (2, 2), ()):
+        packet, peer = sock.recvfrom(1024)
+        blocks.append(packet[3])
+        for number in acks:
+            sock.sendto(b"\0\4\0" + bytes([number]), peer)
+    # Were the second ACK of block 2 answered, block 3 would be here again at once.
+    sock.settimeout(0.2)
+    try:
+        blocks.append(sock.recv(1024)[3])
+    except TimeoutError:
+        pass
+    sock.sendto(b"\0\5\0\0over\0", peer)
+    sock.close()
+    return blocks == [1, 1, 2, 3]
+
+
+# Honest.
+
+
+def serves_clients(suite, lab):
+    """Without a relay agent: broadcasts, renewals by unicast, coming back, release."""
+    liar = Liar(lab, network="10.77", pool="{}.4.0-{}.4.250", options=("--lease", "8"))
+    suite.explain_with(liar.log)
+    sniffer = lab.sniff()
+    pair = Dhclient(lab), Udhcpc(lab)
+    for client in pair:
+        client.start()
+    for client in pair:
+        event = client.wait(("bound",))
+        if not suite.check(f"{client.name} gets a lease", event, client.process.output()):
+            continue
+        told = (event.get("new_subnet_mask", "subnet"), event.get("new_routers", "router"),
+                event.get("new_dhcp_lease_time", "lease"))
+        suite.equal(f"{client.name} is told mask, router and time", told,
+                    ("255.255.0.0", SERVER, "8"))
+        if client.name == "udhcpc":
+            client.renew()
+        suite.check(f"{client.name} renews by unicast", client.wait(("renew",)) and any(
+            datagram.destination != "255.255.255.255" and ack.ciaddr == event.address
+            for datagram, ack in sniffer.dhcp("ACK", client.mac)))
+        client.crash()
+        mark = client.mark()
+        client.start()
+        again = client.wait(("bound",), since=mark)
+        suite.equal(f"{client.name} comes back to its address", again and again.address,
+                    event.address)
+        client.release()
+    suite.check("replies are padded for old relay agents",
+                all(ack.length >= 300 for _, ack in sniffer.dhcp("ACK")))
+    suite.equal("no two clients have one address",
+                len({m.yiaddr for _, m in sniffer.dhcp("ACK")}), len(pair))
+    suite.equal("SIGTERM, exit status", liar.stop(), 0)
+
+
+def serves_files(suite, lab, room):
+    dice = random.Random(69)
+    files = {"one": b"x", "exact": dice.randbytes(4 * 512), "image": dice.randbytes(1_000_000),
+             "deep/file": dice.randbytes(10_000), "empty": b""}
+    for name, data in files.items():
+        lab.write(f"tftp/{name}", data)
+    liar = Liar(lab, options=("--server-only", "tftp"))
+    for getter in getters():
+        if getter.name not in FETCHERS:
+            continue
+        for name in files:
+            if name == "empty" and getter.name.startswith("curl"):
+                continue  # curl makes no file of no bytes
+            status, output, data = getter.get(lab, room, name)
+            suite.check(f"{getter.name} gets {name}, {len(files[name])} bytes",
+                        status == 0 and digest(data) == digest(files[name]),
+                        f"exit {status}: {output}")
+    status, output = lab.run(room, ["atftp", "--option", "windowsize 16", "--get", "-r", "image",
+                                    "-l", lab.path("window"), SERVER])
+    with open(lab.path("window"), "rb") as got:
+        suite.equal("atftp in windows of 16", digest(got.read()), digest(files["image"]))
+    data, size = fetch(room, "image", {"blksize": 9, "windowsize": 64})
+    suite.check("the block number wraps, in windows of 64", data == files["image"] and
+                size == len(data))
+    suite.check("what is not acknowledged is sent again, what is acknowledged twice is not",
+                repeats(room))
+    lab.write("secret", b"this lies outside the root")
+    for name in ("nowhere", "../secret", "deep"):
+        status, output, data = getters()[0].get(lab, room, name)
+        suite.check(f"{name}: ERROR 1", "Error code 1" in output, output)
+    suite.equal("SIGTERM, exit status", liar.stop(), 0)
+    for name in files:
+        os.unlink(lab.path(f"tftp/{name}"))
+
+
+def serves_relayed(suite, room):
+    """Hundreds of machines at once, and one of them in detail."""
+    machines = Machines(room)
+    mac, xid, offer, ack = machines.boot()
+    for what, answer in (("OFFER", offer), ("ACK", ack)):
+        suite.equal(f"{what}: all as it should be", problems(mac, xid, answer), [])
+    suite.equal("PXE clients are told a file, and to take it without a boot server",
+                (ack.file, ack.siaddr, ack.options[60], ack.options[43]),
+                (b"loader.img", SERVER, b"PXEClient", b"\x06\x01\x08\xff"))
+    suite.equal("asked again it gives the same", machines.request(mac, xid, offer).yiaddr,
+                ack.yiaddr)
+    machines.send("REQUEST", mac, xid, (50, socket.inet_aton("10.9.9.9")))
+    suite.equal("an address of elsewhere: NAK", machines.receive().kind, "NAK")
+    machines.send("DECLINE", mac, xid, (50, socket.inet_aton(ack.yiaddr)), (54, ack.options[54]))
+    machines.send("DISCOVER", mac, xid)
+    suite.check("a declined address is not given again",
+                machines.receive().yiaddr != ack.yiaddr)
+    machines.close()
+    load = Load(room, RELAY, SERVER, in_flight=300)
+    load.start()
+    laboratory.wait_until(lambda: load.acks > 600, 10)
+    load.settle().close()
+    suite.check("300 at once are all served", load.acks > 600, load.acks)
+    suite.equal("addresses given twice", load.given_twice[:5], [])
+
+
+def problems(mac, xid, answer):
+    """What is wrong with an answer in itself."""
+    lease, t1, t2 = (answer.seconds(code) for code in (51, 58, 59))
+    found = {
+        "xid": answer.xid != xid, "chaddr": answer.chaddr != mac,
+        "giaddr": answer.giaddr != RELAY, "relay-option": answer.options.get(82) != RELAYED[1],
+        "subnet": not answer.yiaddr.startswith("10.100."),
+        "reserved": answer.yiaddr == "10.100.255.255", "lease-zero": not lease,
+        "t1-after-t2": not t1 <= t2 <= lease, "server-id": answer.address(54) != SERVER,
+        "wrong-file": answer.file != b"loader.img"}
+    return [what for what, wrong in found.items() if wrong]
+
+
+# Lying: each function says what was seen of the lies of a few machines.
+
+
+def in_answers(machines, lie, liar, room):
+    """A lie that one answer betrays: which ones were seen, and nothing but them."""
+    seen = []
+    for _ in range(8):
+        mac, xid, offer, ack = machines.boot()
+        seen += [what for answer in (offer, ack) for what in problems(mac, xid, answer)]
+    rare = LIES[lie][0] > 1
+    return set(seen) == {lie} and (not rare or len(seen) < 8)
+
+
+def duplicate(machines, lie, liar, room):
+    acks = [machines.boot()[3] for _ in range(10)]
+    together = len(acks) - len({ack.yiaddr for ack in acks})
+    # The same of machines that are powered on together, when nobody holds anything yet.
+    begun = {xid: mac for mac, xid in (machines.begin() for _ in range(20))}
+    offers = [machines.receive() for _ in begun]
+    acks = [machines.request(begun[offer.xid], offer.xid, offer) for offer in offers]
+    return together == 1 and len({ack.yiaddr for ack in acks}) < len(acks)
+
+
+def flip(machines, lie, liar, room):
+    true = storm_files["kernel.img"]
+    copies = [fetch(room, "kernel.img")[0] for _ in range(10)]
+    apart = [sum(a != b for a, b in zip(copy, true)) for copy in copies]
+    return sorted(apart) == [0] * 8 + [1, 1] and {len(copy) for copy in copies} == {len(true)}
+
+
+def short_file(machines, lie, liar, room):
+    true = storm_files["kernel.img"]
+    copies = [fetch(room, "kernel.img") for _ in range(10)]
+    short = [(data, size) for data, size in copies if data != true]
+    return len(short) == 2 and all(
+        true.startswith(data) and size == len(data) < len(true) for data, size in short)
+
+
+def late(machines, lie, liar, room):
+    """Late, yet not asleep: a transfer that is asked for afterwards is over before."""
+    begun = [machines.begin() for _ in range(3)]
+    data, _ = fetch(room, "kernel.img")
+    early = machines.receive(seconds=0)
+    offers = [machines.receive() for _ in begun]
+    return (data == storm_files["kernel.img"] and early is None
+            and [offer.xid for offer in offers] == [xid for _, xid in begun])
+
+
+def ack_other(machines, lie, liar, room):
+    boots = [machines.boot()[2:] for _ in range(10)]
+    return (sum(offer.yiaddr != ack.yiaddr for offer, ack in boots) == 2
+            and len({ack.yiaddr for _, ack in boots}) == 10)
+
+
+def declined(machines, lie, liar, room):
+    mac, xid, _, ack = machines.boot()
+    machines.send("DECLINE", mac, xid, (50, socket.inet_aton(ack.yiaddr)), (54, ack.options[54]))
+    machines.send("DISCOVER", mac, xid)
+    return machines.receive().yiaddr == ack.yiaddr
+
+
+def malformed(machines, lie, liar, room):
+    answers = []
+    for _ in range(10):
+        machines.begin()
+        answers.append(machines.receive())
+    return answers.count(False) == 2
+
+
+def silent(machines, lie, liar, room):
+    with laboratory.inside(room):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.sendto(b"\0\1kernel.img\0octet\0", (SERVER, 69))
+    answer = machines.boot(seconds=0.5)[2]
+    sock.setblocking(False)
+    try:
+        sock.recv(100)
+        return False
+    except BlockingIOError:
+        return answer is None
+    finally:
+        sock.close()
+
+
+SEEN = {"duplicate": duplicate, "flip": flip, "short-file": short_file, "late": late,
+        "ack-other": ack_other, "declined": declined, "malformed": malformed, "silent": silent}
+storm_files = {}
+
+
+def lies(suite, lab, room):
+    for lie in LIES:
+        with suite.step(f"lie: {lie}"):
+            liar, machines = Liar(lab, lie), Machines(room)
+            held = SEEN.get(lie, in_answers)(machines, lie, liar, room)
+            machines.close()
+            suite.equal("exit status", liar.stop(), 0)
+            suite.check(LIES[lie][1], held, liar.log())
+            suite.check("and says so", liar.told, liar.log())
+
+
+def main():
+    suite = Suite("Liar")
+    lab = Lab()
+    os.chmod(lab.directory, 0o755)
+    storm_files.update(storm.files(lab))
+    with suite.step("honest, to clients on its own network"):
+        serves_clients(suite, lab)
+    room = storm.room(lab)
+    laboratory.sh(f"ip -n {room} addr add {RELAY}/32 dev eth0")
+    with suite.step("honest, to TFTP clients"):
+        serves_files(suite, lab, room)
+    with suite.step("honest, to machines behind a relay agent"):
+        liar = Liar(lab)
+        serves_relayed(suite, room)
+        suite.equal("SIGTERM, exit status", liar.stop(), 0)
+        suite.equal("lies that it told", liar.told, 0)
+    lies(suite, lab, room)
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()
