@@ -37,7 +37,7 @@ LIES = {
     "chaddr": (5, "a reply with the hardware address of nobody"),
     "giaddr": (5, "a reply that names another relay agent"),
     "subnet": (5, "gives a new client an address of another network"),
-    "reserved": (5, "gives a new client the broadcast address of its network"),
+    "reserved": (5, "gives a new client its network's first or last address"),
     "lease-zero": (5, "a lease of no time"),
     "t1-after-t2": (5, "times of renewal in the wrong order"),
     "wrong-file": (5, "names another boot file"),
@@ -70,10 +70,12 @@ class Leases:
     def __init__(self, pool):
         self.free = collections.deque(pool)
         self.bindings = {}
+        self._swept = 0.0
 
     def take(self, now):
         """A free address, or None."""
-        if not self.free:
+        if not self.free and now - self._swept > 1:
+            self._swept = now  # not for each of the hundreds that find nothing
             for mac, binding in list(self.bindings.items()):
                 if binding.until <= now:
                     self.forget(mac)
@@ -140,7 +142,8 @@ class Liar:
         self.listen, self.lie = options.listen, options.lie
         self._subnet = ipaddress.IPv4Network(options.subnet)
         first, last = (int(ipaddress.IPv4Address(end)) for end in options.pool.split("-"))
-        taken = {self.listen, str(self._subnet[0]), str(self._subnet[-1])}
+        self._reserved = [str(self._subnet[0]), str(self._subnet[-1])]
+        taken = {self.listen, *self._reserved}
         pool = (str(ipaddress.IPv4Address(number)) for number in range(first, last + 1))
         self._leases = Leases(address for address in pool if address not in taken)
         self._lease = options.lease
@@ -211,8 +214,9 @@ class Liar:
         address = self._leases.take(now)
         if address and self._lies("subnet", "for", mac):
             return str(ipaddress.IPv4Address(address) + self._subnet.num_addresses)
-        if address and self._lies("reserved", "for", mac):
-            return str(self._subnet[-1])
+        # Each only once: given twice, it would be another lie as well.
+        if address and self._reserved and self._lies("reserved", "for", mac):
+            return self._reserved.pop()
         return address
 
     def _spoil(self, data):

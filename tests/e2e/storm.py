@@ -52,11 +52,20 @@ def scenario(name, limit="30s", head=_NAMED, arrival="", tables=_BOOT):
     return _SCENARIO.format(name=name, limit=limit, head=head, arrival=arrival, tables=tables)
 
 
+# For lies whose victims cannot load: two machines of one address, or one of no reachable one.
+LEASES = {"tables": '[[stage]]\ndhcp = "firmware"\n[[stage]]\ndhcp = "installer"\n'}
 # A BIOS waits four seconds for a first answer and gives up after a minute. Bare exchanges do
 # neither, for a server that never answers.
 PLAIN = {"head": "", "tables": '[[stage]]\ndhcp = "plain"\n'}
 DECLINE = {"head": "", "limit": "60s", "tables": '[[stage]]\ndhcp = "installer"\n'
            '[decline]\nshare = "50%"\ntimes = 1\n'}
+
+
+def built(suite):
+    """Whether there is a generator to be tested. That there is none is a failure, no excuse."""
+    return suite.check("bootstorm-load is built", os.access(BINARY, os.X_OK),
+                       f"no program {BINARY}: cargo build -p bootstorm-loadgen, or name one "
+                       "in BOOTSTORM_LOAD")
 
 
 def room(lab):
@@ -80,7 +89,7 @@ def files(lab):
 class Liar:
     """liar.py in the server's room."""
 
-    def __init__(self, lab, lie=None, network="10.100", pool="{}.1.0-{}.9.255", wrapper=(),
+    def __init__(self, lab, lie=None, network="10.100", pool="{}.1.0-{}.8.255", wrapper=(),
                  options=()):
         self.lie = lie
         pool = pool.replace("{}", network)
@@ -92,10 +101,17 @@ class Liar:
         if not laboratory.wait_until(lambda: "serving" in self.log(), 10, every=0.01):
             raise RuntimeError(f"the liar does not serve:\n{self.log()}")
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
     def log(self):
         return self.process.output()
 
     def stop(self):
+        """SIGTERM; returns the exit status."""
         return self.process.stop()
 
     @property
@@ -120,9 +136,6 @@ class Storm:
                    seed, "--slo", slo, "--json", self._json, "--html", self._html, *options]
         if relay:
             command += ["--relay", relay]
-        if not os.access(BINARY, os.X_OK):
-            raise RuntimeError(f"{BINARY} is not there: cargo build -p bootstorm-loadgen, or "
-                               "name another in BOOTSTORM_LOAD")
         self.process = lab.start(where, list(map(str, command)), name)
         self.status, self.report = None, {}
 

@@ -223,7 +223,7 @@ def problems(mac, xid, answer):
         "xid": answer.xid != xid, "chaddr": answer.chaddr != mac,
         "giaddr": answer.giaddr != RELAY, "relay-option": answer.options.get(82) != RELAYED[1],
         "subnet": not answer.yiaddr.startswith("10.100."),
-        "reserved": answer.yiaddr == "10.100.255.255", "lease-zero": not lease,
+        "reserved": answer.yiaddr in ("10.100.0.0", "10.100.255.255"), "lease-zero": not lease,
         "t1-after-t2": not t1 <= t2 <= lease, "server-id": answer.address(54) != SERVER,
         "wrong-file": answer.file != b"loader.img"}
     return [what for what, wrong in found.items() if wrong]

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""A generator that was not able to tell says so, and does not blame the server: one that was
+stopped in the middle of a storm, and one that hardly gets a share of a processor."""
+
+import os
+import re
+import signal
+import time
+
+import lab as laboratory
+import storm
+from lab import Lab
+from storm import INVALID, MISSED, VERDICTS, Liar, Storm, scenario
+from suite import Suite
+
+SLO = "giveups=0,duplicates=0,p99=500ms"
+# Machines begin all the time, so that whenever the generator is not there it is missed.
+STEADY = {"arrival": "rate = 30.0", "limit": "60s"}
+MACHINES = 150
+HOGS = 6
+# In its own excuses the server has no part.
+BLAME = re.compile(r"\bserver\b", re.IGNORECASE)
+
+# All in one session: with a scheduler that shares out by session first (autogroup), being nice
+# would count for nothing against hogs of another one. The hogs end with the session.
+STARVE = (f"for hog in $(seq {HOGS}); do timeout --foreground 120 sh -c 'while :; do :; done' & "
+          'done; exec nice -n 19 "$@"')
+
+
+def acks(sniffer, run, more_than):
+    """Waits until so many ACKs have gone by."""
+    return laboratory.wait_until(
+        lambda: len(sniffer.dhcp("ACK")) > more_than or not run.process.running(), 20
+    ) and run.process.running()
+
+
+def stopped(suite, lab, room):
+    sniffer = lab.sniff()
+    with Liar(lab):
+        run = Storm(lab, room, scenario("stopped", **STEADY), SLO, machines=MACHINES)
+        suite.check("the storm is under way", acks(sniffer, run, 20), run.process.output())
+        run.process.signal(signal.SIGSTOP)
+        time.sleep(2)
+        run.process.signal(signal.SIGCONT)
+        before = len(sniffer.dhcp("ACK"))
+        suite.check("it goes on afterwards", acks(sniffer, run, before), run.process.output())
+        run.end()
+    good = [suite.equal("exit status", run.status, INVALID),
+            suite.equal("verdict", run.verdict, VERDICTS[INVALID])]
+    if not all([*good, *excuses(suite, run)]):
+        suite.say(run.story())
+
+
+def starved(suite, lab, room):
+    # The server gets a processor of its own, where there are two.
+    usable = sorted(os.sched_getaffinity(0))
+    with Liar(lab, wrapper=["taskset", "-c", str(usable[-1])]):
+        run = Storm(lab, room, scenario("starved", **STEADY), SLO, machines=MACHINES, wrapper=[
+            "taskset", "-c", str(usable[0]), "sh", "-c", STARVE, "starved"]).end(seconds=110)
+    suite.say(f"   exit {run.status}, verdict {run.verdict}: {'; '.join(run.reasons)}")
+    # Whether it is starved is the scheduler's to say; but it may not be the server's fault.
+    good = [suite.check("it ends by itself", run.status is not None),
+            suite.check("there is a verdict", run.verdict in VERDICTS.values()),
+            suite.check("the server did not miss anything", run.status != MISSED
+                        and run.verdict != VERDICTS[MISSED])]
+    if run.status == INVALID:
+        good += excuses(suite, run)
+    if not all(good):
+        suite.say(run.story())
+
+
+def excuses(suite, run):
+    """What the report gives as its reasons."""
+    return [suite.check("the report says why", run.reasons),
+            suite.equal("reasons that blame the server",
+                        [reason for reason in run.reasons if BLAME.search(reason)], []),
+            suite.equal("violations", run.violations, {})]
+
+
+def main():
+    suite = Suite("Load invalid")
+    if not storm.built(suite):
+        suite.finish()
+    lab = Lab()
+    storm.files(lab)
+    room = storm.room(lab)
+    with suite.step("stopped for two seconds in the middle of a storm"):
+        stopped(suite, lab, room)
+    with suite.step(f"at nice 19 beside {HOGS} that take all they get"):
+        starved(suite, lab, room)
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()

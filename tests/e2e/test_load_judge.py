@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""bootstorm-load against an honest server, and against one that tells one lie at a time: each
+must be found and named, and nothing else be found. test_liar.py has seen that the lies are told.
+
+    tests/e2e/test_load_judge.py             all of them
+    tests/e2e/test_load_judge.py flip late   these lies only
+"""
+
+import sys
+
+import storm
+from lab import Lab
+from liar import LIES
+from storm import DECLINE, LEASES, MET, MISSED, PLAIN, RELAY, VERDICTS, Liar, Storm, scenario
+from suite import Suite
+
+SLO = "giveups=0,duplicates=0"
+
+# Names of violations: one of the first must be found, and none but these may be.
+KINDS = {
+    "duplicate": {"duplicate-address", "held-address-offered"},
+    "flip": {"content"},
+    "server-id": {"server-identifier"},
+    "relay-option": {"relay-option"},
+    "xid": {"xid"},
+    "chaddr": {"chaddr"},
+    "giaddr": {"giaddr"},
+    "subnet": {"subnet"},
+    "reserved": {"reserved-address"},
+    "lease-zero": {"lease-time"},
+    "t1-after-t2": {"lease-time"},
+    "wrong-file": {"boot-file"},
+    "short-file": {"file-size", "content"},
+    "ack-other": {"address-changed"},
+    "declined": {"declined-address"},
+    "malformed": {"malformed"},
+}
+# Lies that make one answer wrong, and nothing after it.
+SINGLE = {"relay-option", "xid", "chaddr", "giaddr", "lease-zero", "t1-after-t2", "wrong-file",
+          "ack-other", "malformed"}
+# Lies that are no single wrong answer: the limit, and that limit alone, that is missed.
+MISSES = {"late": "p99", "silent": "giveups"}
+
+# How a lie is looked for, where not in the same way as the others.
+SCENARIOS = {"silent": PLAIN, "declined": DECLINE, "duplicate": LEASES, "subnet": LEASES,
+             "reserved": LEASES, "ack-other": LEASES}
+SLOS = {"late": f"{SLO},p99=500ms"}
+OPTIONS = {"declined": ("--attack",)}
+
+
+def honest(suite, lab, room):
+    # Behind a relay agent, whose network it is told or has to learn; and by broadcast.
+    for what, relay, network in (
+            ("behind a relay agent", f"{RELAY}/16,rack1", "10.100"),
+            ("behind one that adds nothing", RELAY, "10.100"),
+            ("on the server's own network", None, "10.77")):
+        with suite.step(f"honest, machines {what}"):
+            with Liar(lab, network=network) as liar:
+                run = Storm(lab, room, scenario("honest"), f"{SLO},unfinished=0",
+                            relay=relay).end()
+            suite.equal("lies told", liar.told, 0)
+            good = [suite.equal("exit status", run.status, MET),
+                    suite.equal("verdict", run.verdict, VERDICTS[MET]),
+                    suite.equal("violations", run.violations, {}),
+                    suite.equal("machines that came up", run.machines.get("up"), 40),
+                    suite.check("a page for people", run.has_page)]
+            if not all(good):
+                suite.say(f"{run.story()}\n{liar.log()}")
+
+
+def lying(suite, lab, room, lie):
+    text = scenario(lie, **SCENARIOS.get(lie, {}))
+    with Liar(lab, lie) as liar:
+        run = Storm(lab, room, text, SLOS.get(lie, SLO), options=OPTIONS.get(lie, ())).end()
+    good = [suite.check("the lie was told", liar.told),
+            suite.equal("exit status", run.status, MISSED),
+            suite.equal("verdict", run.verdict, VERDICTS[MISSED])]
+    found = set(run.violations)
+    if lie in MISSES:
+        good += [suite.equal("limits that were missed", run.missed, {MISSES[lie]}),
+                 suite.equal("violations", run.violations, {})]
+    else:
+        good += [suite.check(f"found: {' or '.join(sorted(KINDS[lie]))}", found & KINDS[lie],
+                             run.violations),
+                 suite.equal("found besides", found - KINDS[lie], set())]
+        if lie in SINGLE:
+            good += [suite.check("no more often than it was told",
+                                 sum(run.violations.values()) <= liar.told,
+                                 f"{run.violations}, told {liar.told}")]
+    if not all(good):
+        suite.say(f"{run.story()}\n{liar.log()}")
+
+
+def main():
+    suite = Suite("Load judge")
+    suite.equal("every lie has a name in the report", set(KINDS) | set(MISSES), set(LIES))
+    if not storm.built(suite):
+        suite.finish()
+    lab = Lab()
+    storm.files(lab)
+    room = storm.room(lab)
+    lies = sys.argv[1:] or LIES
+    if lies is LIES:
+        honest(suite, lab, room)
+    for lie in lies:
+        with suite.step(f"{lie}: {LIES[lie][1]}"):
+            lying(suite, lab, room, lie)
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()
