@@ -16,6 +16,7 @@ LIAR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "liar.py")
 SERVER = "10.77.0.1"
 ROOM = "10.77.9.9"  # where the machines are played
 RELAY = "10.100.0.1"  # the relay agent that is played there, and its machines' network
+RELAY_TOLD = f"{RELAY}/16,rack1"  # and how it is said with its network and a circuit
 MET, MISSED, FAILED, INVALID = range(4)  # exit statuses
 VERDICTS = {MET: "met", MISSED: "missed", INVALID: "invalid"}
 
@@ -126,7 +127,7 @@ class Storm:
 
     _count = 0
 
-    def __init__(self, lab, where, text, slo, seed=1, relay=f"{RELAY}/16,rack1", machines=40,
+    def __init__(self, lab, where, text, slo, seed=1, relay=RELAY_TOLD, machines=40,
                  wrapper=(), options=()):
         Storm._count += 1
         name = f"storm{Storm._count}"

@@ -11,12 +11,13 @@ import sys
 import storm
 from lab import Lab
 from liar import LIES
-from storm import DECLINE, LEASES, MET, MISSED, PLAIN, RELAY, VERDICTS, Liar, Storm, scenario
+from storm import (
+    DECLINE, LEASES, MET, MISSED, PLAIN, RELAY, RELAY_TOLD, VERDICTS, Liar, Storm, scenario)
 from suite import Suite
 
 SLO = "giveups=0,duplicates=0"
 
-# Names of violations: one of the first must be found, and none but these may be.
+# What a lie is called in a report: one of these must be found, and nothing else.
 KINDS = {
     "duplicate": {"duplicate-address", "held-address-offered"},
     "flip": {"content"},
@@ -46,18 +47,21 @@ SCENARIOS = {"silent": PLAIN, "declined": DECLINE, "duplicate": LEASES, "subnet"
              "reserved": LEASES, "ack-other": LEASES}
 SLOS = {"late": f"{SLO},p99=500ms"}
 OPTIONS = {"declined": ("--attack",)}
+# Looked for a second time: without copies, machines' files are compared with each other's.
+WITH_COPIES = {"flip", "short-file"}
 
 
 def honest(suite, lab, room):
-    # Behind a relay agent, whose network it is told or has to learn; and by broadcast.
-    for what, relay, network in (
-            ("behind a relay agent", f"{RELAY}/16,rack1", "10.100"),
-            ("behind one that adds nothing", RELAY, "10.100"),
-            ("on the server's own network", None, "10.77")):
+    for what, network, relay, options in (
+            ("behind a relay agent", "10.100", RELAY_TOLD, ()),
+            ("behind one that adds nothing, in a network to be learned", "10.100", RELAY, ()),
+            ("behind this host's own address as relay agent", "10.77", None, ()),
+            ("that broadcast", "10.77", None, ("--direct",)),
+            ("whose files are compared with copies", "10.100", RELAY_TOLD, known(lab))):
         with suite.step(f"honest, machines {what}"):
             with Liar(lab, network=network) as liar:
                 run = Storm(lab, room, scenario("honest"), f"{SLO},unfinished=0",
-                            relay=relay).end()
+                            relay=relay, options=options).end()
             suite.equal("lies told", liar.told, 0)
             good = [suite.equal("exit status", run.status, MET),
                     suite.equal("verdict", run.verdict, VERDICTS[MET]),
@@ -68,10 +72,16 @@ def honest(suite, lab, room):
                 suite.say(f"{run.story()}\n{liar.log()}")
 
 
-def lying(suite, lab, room, lie):
+def known(lab):
+    """Lets the judge know what is in the files."""
+    return "--root", lab.path("tftp")
+
+
+def lying(suite, lab, room, lie, options=()):
     text = scenario(lie, **SCENARIOS.get(lie, {}))
     with Liar(lab, lie) as liar:
-        run = Storm(lab, room, text, SLOS.get(lie, SLO), options=OPTIONS.get(lie, ())).end()
+        run = Storm(lab, room, text, SLOS.get(lie, SLO),
+                    options=(*OPTIONS.get(lie, ()), *options)).end()
     good = [suite.check("the lie was told", liar.told),
             suite.equal("exit status", run.status, MISSED),
             suite.equal("verdict", run.verdict, VERDICTS[MISSED])]
@@ -105,6 +115,9 @@ def main():
     for lie in lies:
         with suite.step(f"{lie}: {LIES[lie][1]}"):
             lying(suite, lab, room, lie)
+        if lie in WITH_COPIES:
+            with suite.step(f"{lie}, compared with copies"):
+                lying(suite, lab, room, lie, known(lab))
     suite.finish()
 
 
