@@ -15,7 +15,7 @@ from suite import Suite
 
 SLO = "giveups=0,duplicates=0,p99=500ms"
 # Machines begin all the time, so that whenever the generator is not there it is missed.
-STEADY = {"arrival": "rate = 30.0", "limit": "60s"}
+STEADY = {"arrival": "rate = 30.0", "limit": "30s"}
 MACHINES = 150
 HOGS = 6
 # The server may be named, as where there is no route to it; it may not be what did something.
