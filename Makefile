@@ -39,7 +39,7 @@ unit: ## unit and property tests
 
 e2e: ## real firmware and real clients in network namespaces
 	$(NEEDS) rust boot clients browser
-	$(CARGO) build --locked -p bootstorm -p bootstorm-loadgen
+	$(CARGO) build --locked -p bootstorm -p bootstorm-loadgen --bins --example report-pages
 	tests/e2e/run
 
 deny: $(CARGO_DENY) ## licences, sources and bans of the dependencies

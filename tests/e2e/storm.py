@@ -132,10 +132,10 @@ class Storm:
                  wrapper=(), options=()):
         Storm._count += 1
         name = f"storm{Storm._count}"
-        self._json, self._html = lab.path(f"{name}.json"), lab.path(f"{name}.html")
+        self.json, self.page = lab.path(f"{name}.json"), lab.path(f"{name}.html")
         command = [*wrapper, BINARY, "storm", "--scenario", lab.write(f"{name}.toml", text),
                    "--server", SERVER, "--interface", "eth0", "--machines", machines, "--seed",
-                   seed, "--slo", slo, "--json", self._json, "--html", self._html, *options]
+                   seed, "--slo", slo, "--json", self.json, "--html", self.page, *options]
         if relay:
             command += ["--relay", relay]
         self.process = lab.start(where, list(map(str, command)), name)
@@ -147,8 +147,8 @@ class Storm:
         if self.status is None:
             self.process.signal(signal.SIGKILL)
         self.process.stop()
-        if os.path.exists(self._json):
-            with open(self._json) as report:
+        if os.path.exists(self.json):
+            with open(self.json) as report:
                 self.report = json.load(report)
         return self
 
@@ -189,4 +189,4 @@ class Storm:
     @property
     def has_page(self):
         """Whether it wrote the page for people as well."""
-        return os.path.exists(self._html) and os.path.getsize(self._html) > 0
+        return os.path.exists(self.page) and os.path.getsize(self.page) > 0

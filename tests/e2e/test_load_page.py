@@ -4,7 +4,7 @@
     test_load_page.py              pages of made-up runs
     test_load_page.py PAGE...      these pages
 
-Needs Debian's chromium. With BOOTSTORM_LOAD_PICTURES=DIR it leaves pictures there.
+Needs Debian's chromium and the example `report-pages` of loadgen/, built. With BOOTSTORM_LOAD_PICTURES=DIR it leaves pictures there.
 """
 
 import html
@@ -84,8 +84,8 @@ def _picture(name, width, dark):
 
 
 def _made_up(directory):
-    subprocess.run(["cargo", "run", "--quiet", "-p", "bootstorm-loadgen", "--example", "report-pages", "--",
-                    directory], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([f"{ROOT}/target/debug/examples/report-pages", directory], check=True,
+                   stdout=subprocess.DEVNULL)
     return [f"{directory}/{name}.html" for name in ("good", "bad", "invalid", "tiny", "empty", "hostile")]
 
 

@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Simulated machines against bootstorm itself, and the generator's command line as its users meet it.
+
+A rack of every firmware boots through a relay agent and directly, renews, declines, loses power; its
+page is looked at by a browser.
+"""
+
+import re
+import signal
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import lab as laboratory
+import storm
+from lab import Lab
+from server import Server, subnet
+from storm import FAILED, INVALID, MET, RELAY_TOLD, SERVER, Storm, scenario
+from suite import Suite
+from test_load_page import check_page
+
+TRIES = 3
+MACHINES = 40
+BOOT = 'boot = [ { user-class = "iPXE", file = "boot.ipxe" }, { file = "loader.img" } ]'
+HEAD = 'expect-boot-file = { edk2 = "loader.img", pxe-bios = "loader.img", ipxe = "boot.ipxe" }'
+RACK = """
+[[stage]]
+dhcp = "firmware"
+[[stage]]
+tftp = ["@boot-file"]
+[[stage]]
+dhcp = "ipxe"
+[[stage]]
+tftp = ["@boot-file", "kernel.img"]
+[[stage]]
+dhcp = "installer"
+"""
+
+
+def rack(tables=RACK, **settings):
+    """The usual rack, with the other firmware as well."""
+    text = scenario("rack", limit="60s", head=settings.pop("head", HEAD), tables=tables, **settings)
+    return text.replace("pxe-bios = 1", "pxe-bios = 1\nedk2 = 1")
+
+
+def play(lab, room, text, slo="giveups=0,duplicates=0", **options):
+    """A run that says something: on a busy host the generator may find itself at fault."""
+    for _ in range(TRIES):
+        run = Storm(lab, room, text, slo, **options).end()
+        if run.status != INVALID:
+            break
+    return run
+
+
+def came_up(suite, run, machines=MACHINES):
+    suite.equal("exit status", run.status, MET) or suite.say(run.story())
+    suite.equal("machines that came up", run.machines.get("up"), machines)
+    suite.equal("violations", run.violations, {})
+
+
+def local_routes(room):
+    """Routes that a run has added and not taken back."""
+    return [line for line in laboratory.sh(f"ip -n {room} route show table local").splitlines()
+            if "proto static" in line]
+
+
+class Preseed(BaseHTTPRequestHandler):
+    """What an installer asks for."""
+
+    def do_GET(self):
+        body = b"d-i preseed/early_command string true\n" * 50
+        self.send_response(200 if self.path == "/preseed.cfg" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        Preseed.clients.add(self.client_address[0])
+
+    def log_message(self, *_):
+        pass
+
+    clients = set()
+
+
+def commands(suite, lab, room):
+    """What a person types, rightly and wrongly."""
+    def load(*words):
+        return lab.run(room, [storm.BINARY, *words])
+
+    status, output = load("scenarios")
+    suite.check("scenarios are listed", status == MET and "hall-10k" in output, output)
+    status, output = load("scenarios", "hall-10k")
+    suite.check("one is printed", status == MET and "machines = 10_000" in output, output)
+    wrong = {
+        ("dora", "--server", "nowhere"): "invalid value 'nowhere'",
+        ("dora", "--server", SERVER, "--slo", "p98=1s"): "no limit is called `p98`",
+        ("dora", "--server", SERVER, "--interface", "eth9"): "no interface is called `eth9`",
+        ("storm", "--server", SERVER, "--scenario", "hall-11k"): "no scenario is called `hall-11k`",
+        ("storm", "--server", SERVER, "--scenario", "flap", "--set", "machines=many"): "machines",
+        ("storm", "--server", SERVER, "--scenario", "decline"): "--attack",
+        ("tftp", "--server", SERVER, "--file", "x", "--blksize", "7"): "--blksize: 8 to",
+        ("compare", "/nowhere.json", "/nowhere.json"): "/nowhere.json",
+    }
+    for words, told in wrong.items():
+        status, output = load(*words)
+        suite.check(" ".join(words[:1] + words[-2:]),
+                    status == FAILED and told in output and "panicked" not in output, output)
+    outside = subprocess.run([storm.BINARY, "dora", "--server", "192.0.2.1", "--seconds", "1"],
+                             capture_output=True, text=True, timeout=30, check=False)
+    suite.check("the host's own network is refused",
+                outside.returncode == FAILED and "--i-own-this-network" in outside.stderr,
+                outside.stderr)
+
+
+def interrupted(suite, lab, room):
+    """Ctrl-C ends a run early, and it still reports."""
+    run = Storm(lab, room, rack(head=HEAD + "\nrenew = true"), "giveups=0")
+    time.sleep(6)
+    run.process.signal(signal.SIGINT)
+    run.end(20)
+    suite.check("it reports", run.report.get("interrupted") is True, run.story())
+    suite.equal("its routes are gone", local_routes(room), [])
+
+
+def main():
+    suite = Suite("Storm")
+    if not storm.built(suite):
+        suite.finish()
+    lab = Lab()
+    room = storm.room(lab)
+    storm.files(lab)
+    lab.write("tftp/boot.ipxe", "#!ipxe\n")
+    relayed = f'[[dhcp.subnet]]\nsubnet = "10.100.0.0/16"\npools = ["10.100.4.0-10.100.9.250"]\n{BOOT}'
+    server = Server(lab, server="shards = 2", dhcp='min-lease-time = "2s"', tftp=lab.path("tftp"),
+                    subnets=[subnet(extra=BOOT), relayed])
+    server.start()
+    suite.explain_with(server.log)
+
+    with suite.step("the command line"):
+        commands(suite, lab, room)
+    with suite.step("a rack behind a relay agent"):
+        run = play(lab, room, rack(), options=("--root", lab.path("tftp")))
+        came_up(suite, run)
+        files = {row["name"]: row for row in run.report.get("files", [])}
+        suite.equal("compared with copies",
+                    {row["compared_with"] for row in files.values()}, {"local-copy"})
+        suite.equal("its routes are gone", local_routes(room), [])
+        check_page(suite, run.page)
+        again = play(lab, room, rack())
+        suite.equal("the same seed is the same schedule",
+                    again.report["run"]["schedule"], run.report["run"]["schedule"])
+        other = play(lab, room, rack(), seed=2)
+        suite.check("another seed is another", other.report["run"]["schedule"]
+                    != run.report["run"]["schedule"])
+        status, output = lab.run(room, [storm.BINARY, "compare", run.json, again.json])
+        suite.check("two reports are compared", status == MET and "boot longest" in output, output)
+    with suite.step("the same rack on the server's own network, by broadcast"):
+        came_up(suite, play(lab, room, rack(), relay=None, options=("--direct",)))
+        suite.equal("its routes are gone", local_routes(room), [])
+    with suite.step("through recvmmsg, over a bad network"):
+        bad = '[network]\nloss = "2%"\nduplicate = "2%"\njitter = "3ms"\n' + RACK
+        came_up(suite, play(lab, room, rack(tables=bad), options=("--engine", "mmsg")))
+    with suite.step("power cuts"):
+        cuts = '[power-cuts]\ntimes = 2\nafter = ["1s", "8s"]\noff = "500ms"\n' + RACK
+        run = play(lab, room, rack(tables=cuts))
+        came_up(suite, run)
+        suite.check("machines booted again", run.machines.get("boots", 0) >= 2 * MACHINES,
+                    run.machines)
+    with suite.step("leases are renewed"):
+        plain = 'renew = true\nlease-time = "3s"\n'
+        text = rack(head=plain, tables='[[stage]]\ndhcp = "plain"\n').replace('"60s"', '"9s"')
+        run = play(lab, room, text, slo="expired=0")
+        came_up(suite, run)
+        suite.check("each at half of its time", run.report["dhcp"]["renewals"] >= 3 * MACHINES,
+                    run.report["dhcp"])
+    with suite.step("addresses in use"):
+        declined = '[decline]\nshare = "50%"\ntimes = 1\n[[stage]]\ndhcp = "plain"\n'
+        run = play(lab, room, rack(head="", tables=declined), options=("--attack",))
+        came_up(suite, run)
+        suite.check("machines declined", run.report["dhcp"]["declines"] > 0, run.report["dhcp"])
+    with suite.step("somebody asks in many names"):
+        attack = '[attack]\nrate = 200\nlasts = "5s"\n[[stage]]\ndhcp = "firmware"\n'
+        run = play(lab, room, rack(head="", tables=attack), options=("--attack",))
+        came_up(suite, run)
+        suite.check("it was asked", run.report["dhcp"]["attack_messages"] > 1000,
+                    run.report["dhcp"])
+    with suite.step("an installer that fetches by HTTP"):
+        with laboratory.inside(lab.srv):
+            web = ThreadingHTTPServer((SERVER, 8080), Preseed)
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        fetch = '[[stage]]\ndhcp = "installer"\n[[stage]]\nhttp = ["/preseed.cfg"]\n'
+        run = play(lab, room, rack(head="", tables=fetch), options=("--http", f"{SERVER}:8080"))
+        came_up(suite, run)
+        suite.check("each from its own address", len(Preseed.clients) == MACHINES
+                    and all(ip.startswith("10.100.") for ip in Preseed.clients), Preseed.clients)
+        web.shutdown()
+    with suite.step("a limit is searched"):
+        status, output = lab.run(room, [
+            storm.BINARY, "find-limit", "--server", SERVER, "--interface", "eth0", "--start", "50",
+            "--most", "200", "--seconds", "1", "--confirm", "1", "--relay", RELAY_TOLD,
+            "--slo", "loss=1%"], 60)
+        suite.check("it is found and confirmed",
+                    (status == MET and re.search(r"limit: \d+ exchanges/s", output))
+                    or status == INVALID, output)
+    with suite.step("Ctrl-C"):
+        interrupted(suite, lab, room)
+    suite.equal("the server ends", server.stop(), 0)
+    lab.close()
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()
