@@ -33,12 +33,14 @@ def perfdhcp(lab):
 
 def ours(lab, *arguments):
     """Exchanges a second, and whether the run was valid with nothing lost."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as report:
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "report.json")
         status = subprocess.run(
             ["ip", "netns", "exec", lab.client, "taskset", "-c", "1", f"{RELEASE}/bootstorm-load", "dora", "--server",
              SERVER_IP, "--interface", "vc", "--seconds", str(SECONDS), "--discover-only", "--quiet", "--slo", "loss=0%",
-             "--json", report.name, *arguments], stdout=subprocess.DEVNULL, check=False).returncode
-        return json.load(report)["dhcp"]["exchanges_per_second"], status == 0
+             "--json", path, *arguments], stdout=subprocess.DEVNULL, check=False).returncode
+        with open(path) as report:
+            return json.load(report)["dhcp"]["exchanges_per_second"], status == 0
 
 
 def main():

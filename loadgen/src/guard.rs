@@ -65,7 +65,7 @@ pub fn check(
 
 /// Whether this thread is in the network namespace of process 1: the host's, or a container's only one. Where process 1 cannot be
 /// looked at, a namespace that has a name (`ip netns add`) is another one.
-fn in_first_namespace() -> io::Result<bool> {
+pub(crate) fn in_first_namespace() -> io::Result<bool> {
     let ours = fs::metadata("/proc/thread-self/ns/net")?;
     let same = |other: fs::Metadata| (ours.dev(), ours.ino()) == (other.dev(), other.ino());
     match fs::metadata("/proc/1/ns/net") {

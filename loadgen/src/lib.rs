@@ -18,6 +18,7 @@ pub mod http;
 pub mod identity;
 pub mod judge;
 pub mod live;
+mod opening;
 pub mod report;
 pub mod routes;
 pub mod run;

@@ -1,5 +1,6 @@
 //! From what was counted to the report, and to what it all comes to.
 
+use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
 use bootstorm_net::Drops;
@@ -22,7 +23,7 @@ pub(crate) struct Ended {
     /// Fingerprint of the schedule.
     pub(crate) schedule: u64,
     /// Relay agents.
-    pub(crate) relays: Vec<String>,
+    pub(crate) relays: Vec<Ipv4Addr>,
 }
 
 /// Writes the report.
@@ -54,7 +55,7 @@ pub(crate) fn report(job: &Job, fleet: &mut Fleet, ended: Ended, mut notes: Vec<
             schedule: format!("{schedule:016x}"),
             server: job.server.to_string(),
             interface: job.interface.clone(),
-            relays,
+            relays: relays.iter().map(Ipv4Addr::to_string).collect(),
             engine: engine.to_owned(),
             started,
             seconds: end.since(fleet.tally.start()).as_secs_f64(),

@@ -146,15 +146,14 @@ impl Fleet {
         }
     }
 
-    /// Gives a machine that asks for no address one of those set aside.
+    /// A machine that asks for no address is at home.
     pub(super) fn settle_address(&mut self, index: u32) {
         let machine = &mut self.machines[index as usize];
-        if let Some(clients) = self.clients
+        if let Some(homes) = self.wires.homes
             && !machine.bound
         {
-            machine.address = (u32::from(clients.first) + 1 + index).into();
+            machine.address = homes.of(index);
             machine.bound = true;
-            self.judge.settle(machine.address, index);
         }
     }
 

@@ -38,14 +38,14 @@ use self::arrivals::Arrivals;
 use self::machine::{Machine, Phase};
 use self::weather::Weather;
 use self::wires::Role;
-pub use self::wires::{Own, Relay, Way, Wires};
+pub use self::wires::{Homes, Own, Relay, Way, Wires};
 use crate::board::Board;
 use crate::firmware::Program;
 use crate::health::Health;
 use crate::http::Fetcher;
 use crate::identity::Identities;
 use crate::judge::{Files, Judge};
-use crate::routes::{Block, Routes};
+use crate::routes::Routes;
 use crate::scenario::{Asker, Scenario, Stage};
 use crate::seed::{Purpose, Seed, mix};
 use crate::tally::{Standing, Tally};
@@ -105,8 +105,6 @@ pub struct Orders {
     pub seed: Seed,
     /// The sockets.
     pub wires: Wires,
-    /// Addresses of machines that ask for none.
-    pub clients: Option<Block>,
     /// Files and what they are compared with.
     pub files: Files,
     /// The judge.
@@ -148,7 +146,6 @@ pub struct Fleet {
     asked: Option<Negotiated>,
     patience: Option<Patience>,
     tftp_server: Option<Ipv4Addr>,
-    clients: Option<Block>,
     ids: Identities,
     machines: Vec<Machine>,
     /// Machines of the scenario; those behind them in the list are attackers.
@@ -233,7 +230,6 @@ impl Fleet {
             asked: orders.asked,
             patience: orders.patience,
             tftp_server: orders.tftp_server,
-            clients: orders.clients,
             ids: Identities::new(seed, real),
             machines,
             real,

@@ -122,7 +122,10 @@ impl Fleet {
                 let xid = payload.get(4..8)?.try_into().ok()?;
                 Some(self.ids.of_xid(u32::from_be_bytes(xid)).0).filter(known)
             }
-            Role::Transfers => self.judge.holder(destination).filter(known),
+            Role::Transfers(share) => {
+                let at_home = self.wires.at_home(destination, share);
+                at_home.or_else(|| self.judge.holder(destination)).filter(known)
+            }
             Role::Port(first) => self.on_port(first),
             Role::Deaf => None,
         }
@@ -148,7 +151,7 @@ impl Fleet {
             Some(Role::Relay(_) | Role::Link | Role::Client) => {
                 self.dhcp_arrived(payload, *source.ip(), tx);
             }
-            Some(Role::Transfers | Role::Port(_)) if (index as usize) < self.machines.len() => {
+            Some(Role::Transfers(_) | Role::Port(_)) if (index as usize) < self.machines.len() => {
                 self.tftp_arrived(index, socket, source, payload, tx);
             }
             Some(Role::Deaf) => {}

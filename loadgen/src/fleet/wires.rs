@@ -43,6 +43,39 @@ pub enum Way {
     None,
 }
 
+/// Addresses for machines that ask for none. Where there are fewer than machines, several machines share one, each
+/// with ports of its own.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Homes {
+    /// The first address.
+    pub first: Ipv4Addr,
+    /// How many there are, at least 1.
+    pub count: u32,
+}
+
+impl Homes {
+    /// Where a machine lives.
+    pub fn of(self, machine: u32) -> Ipv4Addr {
+        (u32::from(self.first) + machine % self.count).into()
+    }
+
+    /// Which of those who share an address a machine is, from 0.
+    fn share(self, machine: u32) -> u32 {
+        machine / self.count
+    }
+
+    /// The machine of this share at an address.
+    fn machine(self, address: Ipv4Addr, share: u32) -> Option<u32> {
+        let place = u32::from(address).checked_sub(self.first.into())?;
+        (place < self.count).then(|| place + share * self.count)
+    }
+
+    /// Into how many shares so many machines fall.
+    pub fn shares(self, machines: u32) -> u32 {
+        machines.div_ceil(self.count)
+    }
+}
+
 /// How machines speak once they have an address.
 #[derive(Clone, Debug)]
 pub enum Own {
@@ -50,7 +83,7 @@ pub enum Own {
     Addresses {
         /// Port 68, for renewals.
         client: Option<SocketId>,
-        /// For transfers; a machine's next one uses the next.
+        /// For transfers, the same number for each share of [`Wires::homes`]; a machine's next one uses the next.
         tftp: Vec<SocketId>,
     },
     /// From this host's address, a port each.
@@ -73,8 +106,8 @@ pub(super) enum Role {
     Client,
     /// The same for direct clients: the packet socket hears all of it already.
     Deaf,
-    /// A shared port for transfers.
-    Transfers,
+    /// A port for transfers of all machines of this share of the homes.
+    Transfers(u32),
     /// The port of machines with this remainder.
     Port(u32),
 }
@@ -88,6 +121,10 @@ pub struct Wires {
     pub way: Way,
     /// After.
     pub own: Own,
+    /// Of machines that ask for no address.
+    pub homes: Option<Homes>,
+    /// How many machines there are.
+    pub machines: u32,
 }
 
 impl Wires {
@@ -108,7 +145,11 @@ impl Wires {
                 let heard = matches!(self.way, Way::Direct { .. });
                 let role = if heard { Role::Deaf } else { Role::Client };
                 named.extend(client.map(|socket| (socket, role)));
-                named.extend(tftp.iter().map(|socket| (*socket, Role::Transfers)));
+                let each = self.ports_a_share(tftp);
+                let tftp = tftp.iter().enumerate();
+                named.extend(
+                    tftp.map(|(place, socket)| (*socket, Role::Transfers((place / each) as u32))),
+                );
             }
             Own::Ports { sockets, .. } => {
                 let sockets = sockets.iter().enumerate();
@@ -188,17 +229,29 @@ impl Wires {
         Some((*socket, Target::Udp { to, from: Some(address.into()), ifindex: 0 }))
     }
 
+    /// How many ports each share of the homes has.
+    fn ports_a_share(&self, tftp: &[SocketId]) -> usize {
+        let shares = self.homes.map_or(1, |homes| homes.shares(self.machines)) as usize;
+        (tftp.len() / shares.max(1)).max(1)
+    }
+
     /// The socket of a machine's `nth` transfer.
     pub(super) fn transfer_socket(&self, machine: u32, nth: u8) -> Option<SocketId> {
-        let sockets = match &self.own {
-            Own::Addresses { tftp, .. } => tftp,
-            Own::Ports { sockets, .. } => sockets,
-        };
-        let place = match &self.own {
-            Own::Addresses { .. } => usize::from(nth),
-            Own::Ports { .. } => machine as usize,
-        };
-        sockets.get(place % sockets.len().max(1)).copied()
+        match &self.own {
+            Own::Addresses { tftp, .. } => {
+                let each = self.ports_a_share(tftp);
+                let share = self.homes.map_or(0, |homes| homes.share(machine)) as usize;
+                tftp.get(share * each + usize::from(nth) % each).copied()
+            }
+            Own::Ports { sockets, .. } => {
+                sockets.get(machine as usize % sockets.len().max(1)).copied()
+            }
+        }
+    }
+
+    /// The machine that lives at an address and uses the ports of this share.
+    pub(super) fn at_home(&self, address: Ipv4Addr, share: u32) -> Option<u32> {
+        self.homes?.machine(address, share)
     }
 
     /// How a packet of a transfer leaves.
@@ -230,5 +283,22 @@ impl Wires {
             }
             _ => [nowhere, SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT)],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_that_share_an_address_are_told_apart_by_their_share() {
+        let homes = Homes { first: Ipv4Addr::new(10, 0, 0, 250), count: 10 };
+        assert_eq!(homes.shares(25), 3);
+        assert_eq!(homes.of(7), Ipv4Addr::new(10, 0, 1, 1));
+        for machine in 0..25 {
+            assert_eq!(homes.machine(homes.of(machine), homes.share(machine)), Some(machine));
+        }
+        assert_eq!(homes.machine(Ipv4Addr::new(10, 0, 1, 4), 0), None);
+        assert_eq!(homes.machine(Ipv4Addr::new(9, 0, 0, 0), 0), None);
     }
 }

@@ -282,11 +282,6 @@ impl Judge {
         self.holders.holder(address)
     }
 
-    /// Gives an address to a machine that asks for none.
-    pub fn settle(&mut self, address: Ipv4Addr, machine: u32) {
-        self.holders.give(address, machine, Moment::NEVER, Moment::default());
-    }
-
     /// What holds for OFFERs and ACKs alike.
     fn common(&mut self, asked: &Asked<'_>, message: &Message<'_>, source: Ipv4Addr, now: Moment) {
         let (machine, mac) = (asked.machine, asked.mac);

@@ -312,7 +312,7 @@ pub struct Example {
 /// How the generator fared.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Generator {
-    /// Things done later than 50 ms after their time.
+    /// Things done later than 100 ms after their time.
     pub late_actions: u64,
     /// Things done at a time of their own.
     pub timed_actions: u64,

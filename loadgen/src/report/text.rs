@@ -320,7 +320,7 @@ fn generator(out: &mut Out, report: &Report) {
     out.field(
         "generator",
         &format!(
-            "{} of {} more than 50 ms late; 99.9 % within {}, the worst {}",
+            "{} of {} more than 100 ms late; 99.9 % within {}, the worst {}",
             count(own.late_actions),
             counted(own.timed_actions, "timed action", "timed actions"),
             millis(own.p999_delay),

@@ -53,7 +53,9 @@ pub(crate) fn play(text: &str, seed: u64, lie: Lie) -> Ended {
     };
     let tftp = (20_100..20_104).map(|port| udp(&format!("0.0.0.0:{port}"))).collect();
     let own = Own::Addresses { client: Some(udp("0.0.0.0:68")), tftp };
-    let wires = Wires { server: ADDRESS, way: Way::Relayed(vec![relay]), own };
+    let machines = scenario.machines;
+    let way = Way::Relayed(vec![relay]);
+    let wires = Wires { server: ADDRESS, way, own, homes: None, machines };
 
     let mut server_backend = network.backend(&limits);
     let mut udp = |port| {
@@ -70,7 +72,6 @@ pub(crate) fn play(text: &str, seed: u64, lie: Lie) -> Ended {
         scenario,
         seed: Seed(seed),
         wires,
-        clients: None,
         files: Files::new(LocalCopies::default()),
         judge,
         board: Arc::new(Board::default()),

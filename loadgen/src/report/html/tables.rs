@@ -248,7 +248,7 @@ pub(super) fn generator(page: &mut String, report: &Report) {
         &[
             ("engine", report.run.engine.clone()),
             ("timed actions", count(own.timed_actions)),
-            ("of these more than 50 ms late", count(own.late_actions)),
+            ("of these more than 100 ms late", count(own.late_actions)),
             ("999 of 1,000 not later than", millis(own.p999_delay)),
             ("the latest by", millis(own.worst_delay)),
             ("busy", words::percent(own.busy, 1.0)),

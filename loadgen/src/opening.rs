@@ -1,0 +1,304 @@
+//! Sockets, routes and addresses of a run, opened before the first packet.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use bootstorm_net::{
+    Address, Backend, Interface, PacketSocketSpec, ReceiveFrames, Socket, SocketId, UdpSocketSpec,
+    interfaces,
+};
+use bootstorm_protocols::dhcpv4::{CLIENT_PORT, SERVER_PORT};
+
+use crate::fleet::{Homes, Own, Relay, Way, Wires};
+use crate::guard;
+use crate::routes::{Block, Routes};
+use crate::run::{Job, RelaySpec, RunError, asks_for_addresses, fetches, transfers};
+
+/// Receive buffer of every socket: answers wait here while the generator is busy. A limit, not an allocation.
+const RECEIVE_BUFFER: usize = 128 << 20;
+/// Ports for transfers when machines have addresses of their own.
+const TRANSFER_PORTS: u16 = 16;
+/// The first of them.
+const FIRST_TRANSFER_PORT: u16 = 20_100;
+/// Sockets at most when machines have a port each.
+const MOST_PORTS: u32 = 20_000;
+/// Addresses at most that are taken without being asked for: fewer than entries in the server's neighbour table.
+const MOST_BORROWED: u32 = 800;
+
+/// Opens what a run needs.
+pub(crate) struct Opening<'a, B> {
+    backend: &'a mut B,
+    job: &'a Job,
+    routes: &'a mut Routes,
+    notes: &'a mut Vec<String>,
+}
+
+impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
+    pub(crate) fn new(
+        backend: &'a mut B,
+        job: &'a Job,
+        routes: &'a mut Routes,
+        notes: &'a mut Vec<String>,
+    ) -> Self {
+        Opening { backend, job, routes, notes }
+    }
+
+    pub(crate) fn wires(mut self) -> Result<Wires, RunError> {
+        // A socket for each relay agent, perhaps one for each machine, and connections.
+        raise_descriptor_limit(u64::from(MOST_PORTS) + 8192);
+        let interface = self.job.interface.as_deref().map(find_interface).transpose()?;
+        let way = if !asks_for_addresses(&self.job.scenario) {
+            Way::None
+        } else if self.job.direct {
+            self.direct(interface.as_ref())?
+        } else {
+            self.relayed(interface.as_ref())?
+        };
+        let homes = match way {
+            Way::None => self.homes(interface.as_ref())?,
+            Way::Relayed(_) | Way::Direct { .. } => None,
+        };
+        let own = self.own(&way, homes, interface.as_ref())?;
+        let homes = homes.filter(|_| matches!(own, Own::Addresses { .. }));
+        let machines = self.job.scenario.machines;
+        Ok(Wires { server: self.job.server, way, own, homes, machines })
+    }
+
+    fn direct(&mut self, interface: Option<&Interface>) -> Result<Way, RunError> {
+        let interface = interface.ok_or(RunError::NoInterface)?;
+        let receive = ReceiveFrames {
+            ifindex: interface.ifindex,
+            port: CLIENT_PORT,
+            receive_buffer: Some(RECEIVE_BUFFER),
+        };
+        let spec = PacketSocketSpec { receive: Some(receive), ..PacketSocketSpec::default() };
+        let socket = spec.open().map_err(RunError::Socket)?;
+        let link = self.backend.add_socket(socket).map_err(RunError::Engine)?;
+        Ok(Way::Direct { link, ifindex: interface.ifindex, network: None })
+    }
+
+    fn relayed(&mut self, interface: Option<&Interface>) -> Result<Way, RunError> {
+        let mut specs = self.job.relays.clone();
+        if specs.is_empty() {
+            let address = match interface {
+                Some(interface) => first_ipv4(interface)
+                    .ok_or_else(|| RunError::NoAddress(interface.name.clone()))?,
+                None => source_towards(self.job.server)?,
+            };
+            specs.push(RelaySpec { giaddr: address, prefix: None, circuit: None });
+        }
+        let ours = interfaces().map_err(RunError::Engine)?;
+        let mut relays = Vec::with_capacity(specs.len());
+        for spec in specs {
+            relays.push(self.relay(&spec, &ours)?);
+        }
+        Ok(Way::Relayed(relays))
+    }
+
+    fn relay(&mut self, spec: &RelaySpec, ours: &[Interface]) -> Result<Relay, RunError> {
+        let mut addresses = ours.iter().flat_map(|interface| &interface.addresses);
+        let own = addresses.clone().find(|address| address.ip == IpAddr::V4(spec.giaddr));
+        let prefix = spec.prefix.or(own.map(|address| address.prefix));
+        let network = prefix.map(|prefix| Block::around(spec.giaddr, prefix));
+        // A network that others live in as well cannot be this host's as a whole: its machines get routes one by one.
+        let shared = network.is_none_or(|network| {
+            network.contains(self.job.server)
+                || addresses.any(|a| matches!(a.ip, IpAddr::V4(ip) if network.contains(ip)))
+        });
+        let whole = network.filter(|_| !shared);
+        match whole {
+            Some(network) => self.routes.add(network).map_err(RunError::Route)?,
+            None if own.is_none() && !spec.giaddr.is_loopback() => {
+                let alone = Block { first: spec.giaddr, prefix: 32 };
+                self.routes.add(alone).map_err(RunError::Route)?;
+            }
+            None => {}
+        }
+        let socket = self.udp(SocketAddr::from((spec.giaddr, SERVER_PORT)))?;
+        let option = spec.circuit.as_ref().map_or_else(Vec::new, |circuit| {
+            let circuit = &circuit[..circuit.len().min(253)];
+            [&[1, circuit.len() as u8], circuit].concat()
+        });
+        Ok(Relay { giaddr: spec.giaddr, network, option, socket, routed: whole.is_some() })
+    }
+
+    /// Addresses for machines that ask for none: those that were set aside, on loopback any, else some at the end of the network
+    /// that the server is on, if that is no network of this host's own.
+    fn homes(&mut self, interface: Option<&Interface>) -> Result<Option<Homes>, RunError> {
+        let machines = self.job.scenario.machines;
+        if self.job.ports {
+            return Ok(None);
+        }
+        if let Some(block) = self.job.clients {
+            // Neither the network's own address nor its broadcast.
+            let count = (u64::from(u32::from(block.last()) - u32::from(block.first)) + 1)
+                .saturating_sub(2)
+                .clamp(1, machines.into()) as u32;
+            self.routes.add(block).map_err(RunError::Route)?;
+            return Ok(Some(Homes { first: (u32::from(block.first) + 1).into(), count }));
+        }
+        if self.job.server.is_loopback() {
+            return Ok(Some(Homes {
+                first: Ipv4Addr::new(127, 64, 0, 1),
+                count: machines.min(1 << 22),
+            }));
+        }
+        let network = match interface {
+            Some(interface) => network_of(interface, self.job.server),
+            None => {
+                let all = interfaces().map_err(RunError::Engine)?;
+                all.iter().find_map(|interface| network_of(interface, self.job.server))
+            }
+        };
+        let Some(network) = network.filter(|_| guard::in_first_namespace().is_ok_and(|it| !it))
+        else {
+            return Ok(None);
+        };
+        Ok(self.borrow(network, machines))
+    }
+
+    /// Takes addresses at the end of a network, as long as nobody forbids it.
+    fn borrow(&mut self, network: Block, machines: u32) -> Option<Homes> {
+        let hosts = u32::from(network.last()) - u32::from(network.first);
+        let count = machines.min(MOST_BORROWED).min(hosts / 4);
+        let first = u32::from(network.last()) - count;
+        if count == 0 || (first..=first + count).contains(&self.job.server.into()) {
+            return None;
+        }
+        for address in first..first + count {
+            if self.routes.add(Block { first: address.into(), prefix: 32 }).is_err() {
+                return None;
+            }
+        }
+        let first = Ipv4Addr::from(first);
+        self.notes.push(format!(
+            "Machines load from {count} addresses from {first} on, at the end of the server's network; --client-net names others."
+        ));
+        Some(Homes { first, count })
+    }
+
+    /// How machines speak once they have an address.
+    fn own(
+        &mut self,
+        way: &Way,
+        homes: Option<Homes>,
+        interface: Option<&Interface>,
+    ) -> Result<Own, RunError> {
+        let scenario = &self.job.scenario;
+        let speaks = transfers(scenario) || fetches(scenario) || scenario.renew;
+        let asks = !matches!(way, Way::None);
+        if speaks && !self.job.ports && (homes.is_some() || (asks && self.may_route()?)) {
+            let client = if scenario.renew || matches!(way, Way::Direct { .. }) {
+                Some(self.udp(SocketAddr::from(([0, 0, 0, 0], CLIENT_PORT)))?)
+            } else {
+                None
+            };
+            let shares = homes.map_or(1, |homes| homes.shares(scenario.machines));
+            let ports = if transfers(scenario) { u32::from(TRANSFER_PORTS) * shares } else { 0 };
+            let mut tftp = Vec::new();
+            for place in 0..ports.min(MOST_PORTS) {
+                // At most 20,000, so it is a port.
+                let port = FIRST_TRANSFER_PORT + place as u16;
+                tftp.push(self.udp(SocketAddr::from(([0, 0, 0, 0], port)))?);
+            }
+            return Ok(Own::Addresses { client, tftp });
+        }
+        let address = match interface.and_then(first_ipv4) {
+            Some(address) => address,
+            None => source_towards(self.job.server)?,
+        };
+        let count = if transfers(scenario) { scenario.machines.min(MOST_PORTS) } else { 0 };
+        if count > 0 {
+            self.notes.push(format!(
+                "Machines load from {address}, a port each, not from addresses of their own{}.",
+                if count < scenario.machines {
+                    format!("; {count} ports serve all")
+                } else {
+                    String::new()
+                }
+            ));
+        }
+        let mut sockets = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            sockets.push(self.udp(SocketAddr::from((address, 0)))?);
+        }
+        Ok(Own::Ports { address, sockets })
+    }
+
+    /// Whether addresses can be made this host's. Tried with the address of this very host, which is local anyway: refused without
+    /// the privilege, harmless with it.
+    fn may_route(&mut self) -> Result<bool, RunError> {
+        match self.routes.add(Block { first: Ipv4Addr::LOCALHOST, prefix: 32 }) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.notes.push(format!("{error}: without CAP_NET_ADMIN"));
+                Ok(false)
+            }
+            Err(error) => Err(RunError::Route(error)),
+        }
+    }
+
+    fn udp(&mut self, bind: SocketAddr) -> Result<SocketId, RunError> {
+        let spec = UdpSocketSpec {
+            bind,
+            // Blocks of a window come together where the device or the peer's kernel has not cut them apart.
+            gro: bind.port() != SERVER_PORT && bind.port() != CLIENT_PORT,
+            receive_buffer: Some(RECEIVE_BUFFER),
+            ..UdpSocketSpec::default()
+        };
+        let socket = spec.open().map_err(RunError::Socket)?;
+        self.backend.add_socket(socket).map_err(RunError::Engine)
+    }
+}
+
+fn find_interface(name: &str) -> Result<Interface, RunError> {
+    let all = interfaces().map_err(RunError::Engine)?;
+    let there: Vec<&str> = all.iter().map(|interface| interface.name.as_str()).collect();
+    let there = there.join(", ");
+    all.into_iter()
+        .find(|interface| interface.name == name)
+        .ok_or_else(|| RunError::Interface { name: name.to_owned(), there })
+}
+
+/// The network of an interface that an address is in.
+fn network_of(interface: &Interface, server: Ipv4Addr) -> Option<Block> {
+    interface.addresses.iter().find_map(|&Address { ip, prefix }| match ip {
+        IpAddr::V4(ip) => Some(Block::around(ip, prefix)).filter(|block| block.contains(server)),
+        IpAddr::V6(_) => None,
+    })
+}
+
+fn first_ipv4(interface: &Interface) -> Option<Ipv4Addr> {
+    interface.addresses.iter().find_map(|address| match address.ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    })
+}
+
+/// The address that this host uses towards a server; nothing is sent.
+fn source_towards(server: Ipv4Addr) -> Result<Ipv4Addr, RunError> {
+    let find = || {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((server, SERVER_PORT))?;
+        socket.local_addr()
+    };
+    match find() {
+        Ok(SocketAddr::V4(address)) => Ok(*address.ip()),
+        Ok(SocketAddr::V6(_)) => Ok(Ipv4Addr::UNSPECIFIED),
+        Err(error) => Err(RunError::NoRoute { server, error }),
+    }
+}
+
+/// Many sockets need many descriptors; what cannot be had shows when they are opened.
+fn raise_descriptor_limit(wanted: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
+        let raised = Rlimit { current: Some(wanted), maximum };
+        let fallback = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if setrlimit(Resource::Nofile, raised).is_err() {
+            let _ = setrlimit(Resource::Nofile, fallback);
+        }
+    }
+}
