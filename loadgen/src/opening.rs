@@ -130,12 +130,12 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
             return Ok(None);
         }
         if let Some(block) = self.job.clients {
-            // Neither the network's own address nor its broadcast.
-            let count = (u64::from(u32::from(block.last()) - u32::from(block.first)) + 1)
-                .saturating_sub(2)
-                .clamp(1, machines.into()) as u32;
             self.routes.add(block).map_err(RunError::Route)?;
-            return Ok(Some(Homes { first: (u32::from(block.first) + 1).into(), count }));
+            // Neither the network's own address nor its broadcast, unless there is nothing else.
+            let between = u32::from(block.last()) - u32::from(block.first);
+            let (skipped, count) = if between > 1 { (1, between - 1) } else { (0, between + 1) };
+            let first = Ipv4Addr::from(u32::from(block.first) + skipped);
+            return Ok(Some(Homes { first, count: count.min(machines) }));
         }
         if self.job.server.is_loopback() {
             return Ok(Some(Homes {

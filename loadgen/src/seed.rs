@@ -58,7 +58,7 @@ impl Seed {
         if span.is_zero() {
             return shortest;
         }
-        shortest + span.mul_f64(self.fraction(purpose, who, nth))
+        shortest.saturating_add(span.mul_f64(self.fraction(purpose, who, nth)))
     }
 }
 

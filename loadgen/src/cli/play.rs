@@ -14,7 +14,7 @@ use crate::judge::LocalCopies;
 use crate::live::Live;
 use crate::report::{self, Report};
 use crate::run::{self, Job};
-use crate::scenario::{Asker, Scenario, Stage};
+use crate::scenario::{Asker, Scenario, Stage, is_rate};
 
 pub(super) fn dora(args: &DoraArgs, command: &str) -> Result<u8, Failure> {
     let scenario = dora_scenario(&args.common, args)?;
@@ -31,8 +31,8 @@ fn dora_scenario(common: &Common, args: &DoraArgs) -> Result<Scenario, Failure> 
     set.extend(common.set.iter().cloned());
     let mut scenario = Scenario::load("dora", &set)?;
     if let Some(rate) = args.rate {
-        if !(rate > 0.0 && rate <= 1e7) {
-            return Err("--rate: more than 0, at most 10000000".into());
+        if !is_rate(rate) {
+            return Err("--rate: 0.001 to 10000000".into());
         }
         scenario.arrival.rate = Some(rate);
         scenario.arrival.in_flight = None;
@@ -60,7 +60,11 @@ pub(super) fn tftp(args: &TftpArgs, command: &str) -> Result<u8, Failure> {
     let mut scenario = Scenario::load("tftp", &set)?;
     scenario.stages = vec![Stage::Tftp(args.file.clone())];
     if !args.over.0.is_zero() {
-        scenario.arrival.rate = Some(f64::from(args.clients) / args.over.0.as_secs_f64());
+        let rate = f64::from(args.clients) / args.over.0.as_secs_f64();
+        if !is_rate(rate) {
+            return Err(format!("--over: {rate} clients a second are not 0.001 to 10000000").into());
+        }
+        scenario.arrival.rate = Some(rate);
     }
     let asked = Negotiated {
         blksize: (args.blksize != 0).then_some(args.blksize),

@@ -48,8 +48,9 @@ impl Arrivals {
         let post = arrival.post.map(|span| span.0);
         let mut order: Vec<(Duration, u32)> = (0..machines)
             .map(|machine| {
-                let switched = arrival.every.0 * (machine / rack);
-                (switched + seed.between(Purpose::PostTime, machine, 0, post), machine)
+                let switched = arrival.every.0.saturating_mul(machine / rack);
+                let post = seed.between(Purpose::PostTime, machine, 0, post);
+                (switched.saturating_add(post), machine)
             })
             .collect();
         order.sort_unstable();

@@ -22,11 +22,8 @@ use crate::scenario::Stage;
 use crate::seed::Purpose;
 use crate::tally::{Standing, Timed};
 
-/// How long a client waits after a DECLINE (RFC 2131 section 3.1, 5).
-const AFTER_DECLINE: Duration = Duration::from_secs(10);
-/// A lease is to be renewed at these parts of its time: at a half, and each time at half of what is left (RFC 2131
-/// section 4.4.5), then it is over.
-const RENEW_AT: [f64; 5] = [0.5, 0.75, 0.875, 0.9375, 1.0];
+/// A boot has failed with so many NAKs in a row.
+const MOST_NAKS: u8 = 3;
 
 impl Fleet {
     /// Begins an exchange with a DISCOVER that is meant to leave at `at`.
@@ -145,11 +142,25 @@ impl Fleet {
                 self.acknowledged(index, message, source, tx);
             }
             (Some(MessageType::Nak), Phase::Requesting | Phase::Renewing) => {
-                self.count(index, |dhcp| &mut dhcp.naks);
-                self.begin_again(index, now, "NAK", tx);
+                self.refused(index, now, tx);
             }
             // An answer to what was asked before: a repeated message was answered twice, or too late.
             _ => self.count(index, |dhcp| &mut dhcp.late),
+        }
+    }
+
+    /// A NAK: the client begins anew (RFC 2131 section 3.1, 4), but not for ever.
+    fn refused<T: Transmit>(&mut self, index: u32, now: Moment, tx: &mut T) {
+        self.count(index, |dhcp| &mut dhcp.naks);
+        let machine = &mut self.machines[index as usize];
+        if machine.phase == Phase::Renewing {
+            machine.rounds = 0;
+        }
+        machine.rounds = machine.rounds.saturating_add(1);
+        if machine.rounds < MOST_NAKS {
+            self.discover(index, now, tx);
+        } else {
+            self.fail_boot(index, "NAK", now);
         }
     }
 
@@ -250,54 +261,6 @@ impl Fleet {
         self.finish_stage(index, Duration::ZERO, tx);
     }
 
-    /// Tells the server that the address is in use by somebody else, and begins again after a pause.
-    fn decline<T: Transmit>(&mut self, index: u32, now: Moment, tx: &mut T) {
-        self.send_message(index, MessageType::Decline, tx);
-        let machine = &mut self.machines[index as usize];
-        let address = machine.address;
-        machine.bound = false;
-        machine.phase = Phase::Pausing;
-        self.judge.declined(address, index, now);
-        self.arm(index, now + AFTER_DECLINE);
-    }
-
-    /// Sets the timer for the next renewal of a machine that is up.
-    pub(super) fn rest_until_renewal(&mut self, index: u32) {
-        let machine = &mut self.machines[index as usize];
-        machine.phase = Phase::Up;
-        machine.tries = 0;
-        let due = machine.leased + part_of_lease(machine, 0);
-        self.arm(index, due);
-    }
-
-    /// Asks for more time, again and again until the lease is over.
-    pub(super) fn renew<T: Transmit>(&mut self, index: u32, tx: &mut T) {
-        let due = self.machines[index as usize].due;
-        let machine = &mut self.machines[index as usize];
-        if machine.phase == Phase::Up {
-            machine.phase = Phase::Renewing;
-            machine.serial = machine.serial.wrapping_add(1);
-            machine.asked = due;
-        } else {
-            machine.tries = machine.tries.saturating_add(1);
-        }
-        let next = usize::from(machine.tries) + 1;
-        if next >= RENEW_AT.len() {
-            self.tally.dhcp.expired += 1;
-            self.discover(index, due, tx);
-            return;
-        }
-        let due = self.machines[index as usize].leased
-            + part_of_lease(&self.machines[index as usize], next);
-        let again = self.machines[index as usize].tries > 0;
-        // The lease that this may bring counts from here.
-        self.send_message(index, MessageType::Request, tx);
-        if again {
-            self.count_again(index);
-        }
-        self.arm(index, due);
-    }
-
     /// Learns from the first offer which network the machines of a relay agent are on.
     fn learn_network(&mut self, index: u32, offer: &Message<'_>) {
         let relay = self.machines[index as usize].relay;
@@ -350,7 +313,7 @@ impl Fleet {
         }
     }
 
-    fn count_again(&mut self, index: u32) {
+    pub(super) fn count_again(&mut self, index: u32) {
         if !self.is_attacker(index) {
             self.tally.dhcp.retransmissions += 1;
             self.tally.sent_again();
@@ -358,7 +321,7 @@ impl Fleet {
     }
 
     /// Writes a message and sends it the way that the machine has now.
-    fn send_message<T: Transmit>(&mut self, index: u32, kind: MessageType, tx: &mut T) {
+    pub(super) fn send_message<T: Transmit>(&mut self, index: u32, kind: MessageType, tx: &mut T) {
         let now = tx.now();
         if self.is_attacker(index) {
             self.tally.dhcp.attack_messages += 1;
@@ -491,10 +454,4 @@ impl Fleet {
             _ => self.strays += 1,
         }
     }
-}
-
-/// That part of the lease time, counted from the lease's beginning.
-fn part_of_lease(machine: &Machine, which: usize) -> Duration {
-    let part = RENEW_AT.get(which).copied().unwrap_or(1.0);
-    Duration::from_secs(machine.lease.into()).mul_f64(part)
 }

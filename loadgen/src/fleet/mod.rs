@@ -15,6 +15,7 @@
 mod arrivals;
 mod dhcp;
 mod fetching;
+mod leasing;
 mod letter;
 mod life;
 mod loading;
@@ -409,11 +410,7 @@ impl Fleet {
         let all_done = self.busy == 0
             && self.arrivals.are_over(self.start, now)
             && self.cuts_left == 0
-            && !self.renew
-            && self
-                .attack
-                .as_ref()
-                .is_none_or(|attack| attack.end != Moment::NEVER || self.real > 0);
+            && !self.renew;
         let powering_on = self.power_cuts.is_some() && self.tally.standing(Standing::Off) > 0;
         self.over |= self.interrupted || now >= self.limit || (all_done && !powering_on);
         self.board.show(self, now);

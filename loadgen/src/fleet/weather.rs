@@ -60,8 +60,12 @@ impl Weather {
             return [None, None];
         }
         let mut late = || {
-            let overtaken = if next() < reorder.0 { OVERTAKEN + jitter.0 } else { Duration::ZERO };
-            delay.0 + jitter.0.mul_f64(next()) + overtaken
+            let overtaken = if next() < reorder.0 {
+                OVERTAKEN.saturating_add(jitter.0)
+            } else {
+                Duration::ZERO
+            };
+            delay.0.saturating_add(jitter.0.mul_f64(next())).saturating_add(overtaken)
         };
         let (first, second) = (late(), late());
         [Some(first), (next() < duplicate.0).then_some(second)]

@@ -4,7 +4,6 @@ mod library;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -279,9 +278,9 @@ impl Scenario {
             return Some("arrival.post: the shortest time comes first".to_owned());
         }
         if let Some(rate) = self.arrival.rate
-            && !(rate > 0.0 && rate <= 1e7)
+            && !is_rate(rate)
         {
-            return Some(format!("arrival.rate = {rate}: more than 0, at most 10,000,000"));
+            return Some(format!("arrival.rate = {rate}: 0.001 to 10,000,000"));
         }
         if self.arrival.in_flight == Some(0) {
             return Some("arrival.in-flight = 0: at least one machine must be at it".to_owned());
@@ -304,9 +303,14 @@ impl Scenario {
             return Some(format!("`{BOOT_FILE}` before any dhcp stage: nobody has named it yet"));
         }
         if let Some(attack) = &self.attack
-            && !(attack.rate > 0.0 && attack.rate <= 1e6)
+            && !is_rate(attack.rate)
         {
-            return Some(format!("attack.rate = {}: more than 0, at most 1,000,000", attack.rate));
+            return Some(format!("attack.rate = {}: 0.001 to 10,000,000", attack.rate));
+        }
+        if let Some(cuts) = &self.power_cuts
+            && cuts.times > 200
+        {
+            return Some(format!("power-cuts.times = {}: at most 200", cuts.times));
         }
         None
     }
@@ -332,19 +336,11 @@ impl Scenario {
         }
         programs
     }
+}
 
-    /// How long the last machine's power-on may take from the start: for progress, and for choosing a limit.
-    pub fn last_power_on(&self) -> Duration {
-        let racks = match self.arrival.rack {
-            0 => 1,
-            rack => self.machines.div_ceil(rack),
-        };
-        let by_rate = self.arrival.rate.map(|rate| f64::from(self.machines) / rate);
-        match by_rate {
-            Some(seconds) => Duration::from_secs_f64(seconds),
-            None => self.arrival.every.0 * racks.saturating_sub(1) + self.arrival.post[1].0,
-        }
-    }
+/// Whether so many things a second can be played.
+pub fn is_rate(rate: f64) -> bool {
+    (0.001..=1e7).contains(&rate)
 }
 
 impl Asker {
@@ -381,6 +377,8 @@ fn set(table: &mut toml::Table, assignment: &str) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const SMALL: &str = r#"
@@ -420,7 +418,7 @@ tftp = ["@boot-file", "initrd"]
         assert!(fault(SMALL, &["machines"]).contains("KEY=VALUE"));
         assert!(fault(SMALL, &["machines=0"]).contains("1 to"));
         assert!(fault(SMALL, &["limit=soon"]).contains("not a time such as"));
-        assert!(fault(SMALL, &["arrival.rate=-1"]).contains("more than 0"));
+        assert!(fault(SMALL, &["arrival.rate=-1"]).contains("0.001 to"));
         assert!(fault(SMALL, &["firmware.edk2=0"]).contains("[firmware] is empty"));
         assert!(fault(SMALL, &["arrival.speed=3"]).contains("speed"));
         let unasked = SMALL.replace("dhcp = \"firmware\"", "http = [\"/\"]");

@@ -44,6 +44,14 @@ fn each_firmware_repeats_its_request_in_its_own_way() {
 }
 
 #[test]
+fn who_is_refused_begins_anew_but_not_for_ever() {
+    let ended = play(&one("plain"), 1, Lie::Naks);
+    assert_eq!(giveups(&ended), [("NAK".to_owned(), 1)]);
+    let dhcp = ended.fleet.tally.dhcp();
+    assert_eq!((dhcp.discovers, dhcp.naks, dhcp.unanswered), (3, 3, 0));
+}
+
+#[test]
 fn ipxe_waits_for_a_proxy_unless_a_pxe_server_answers() {
     let text = one("plain").replace("dhcp = \"firmware\"", "dhcp = \"ipxe\"");
     let ended = play(&text, 1, Lie::Nothing);

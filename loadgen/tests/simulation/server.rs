@@ -21,6 +21,8 @@ pub(crate) enum Lie {
     Silent,
     /// Offers, and never acknowledges.
     OffersOnly,
+    /// Refuses what it has offered.
+    Naks,
     /// Gives every fourth client another one's address.
     Duplicate,
     /// One byte of a block, for every third transfer.
@@ -79,6 +81,7 @@ impl Server {
         let Ok(request) = Message::parse(datagram.payload) else { return };
         let kind = match request.message_type() {
             Some(MessageType::Discover) => MessageType::Offer,
+            Some(MessageType::Request) if self.lie == Lie::Naks => MessageType::Nak,
             Some(MessageType::Request) if self.lie != Lie::OffersOnly => MessageType::Ack,
             _ => return,
         };
