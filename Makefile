@@ -68,9 +68,12 @@ bench: ## criterion benches
 	$(NEEDS) rust
 	$(CARGO) bench --locked
 
-versus: build ## bootstorm, Kea and ISC dhcpd under perfdhcp, side by side
+versus: build ## bootstorm beside its peers: under perfdhcp, and in the same storms
 	$(NEEDS) peers
+	$(CARGO) build --release --locked -p bootstorm-bench
 	bench/versus/dhcp.py
+	bench/versus/generator.py
+	bench/versus/storms.py --all
 
 clean: ## removes what was built
 	$(CARGO) clean

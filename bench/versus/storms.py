@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""The same storm against bootstorm and its peers, one after the other.
+
+Two network namespaces joined by a veth pair; the server (both programs of it, where DHCP and TFTP are two) is pinned to
+CPU 0, the machines to CPU 1. Machines stand behind a relay agent, 10.100.0.1/16; every server has the same pool there, the
+same files, names `loader.img` to firmware and `boot.ipxe` to iPXE, and starts from an empty lease store. Ping checks are
+off. Runs as root; sends only inside the namespaces it makes.
+
+  bench/versus/storms.py --server dhcpd --tftp tftpd-hpa --scenario hall-10k [-- ARGUMENT OF BOOTSTORM-LOAD...]
+  bench/versus/storms.py --all --json DIR       what docs/LOAD-FINDINGS.md tells of
+"""
+
+import argparse
+import contextlib
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from dhcp import CLIENT_IP, ROOT, SERVER_IP, Lab, sh
+
+sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
+
+from debian import unpack  # noqa: E402 - the path above comes first
+
+BINARIES = os.environ.get("BOOTSTORM_BINARIES", os.path.join(ROOT, "target", "release"))
+RELAY, NETWORK, FIRST, LAST = "10.100.0.1", "10.100.0.0", "10.100.4.0", "10.100.255.250"
+
+
+def bootstorm(directory, files, tftp=True):
+    text = f"""
+[server]
+interfaces = ["vs"]
+state-dir = "{directory}/state"
+shards = 1
+allow-other-servers = true
+[dhcp]
+authoritative = true
+lease-time = "1h"
+boot = [ {{ user-class = "iPXE", file = "boot.ipxe" }}, {{ file = "loader.img" }} ]
+[[dhcp.subnet]]
+subnet = "10.77.0.0/16"
+pools = ["10.77.4.0-10.77.255.250"]
+[[dhcp.subnet]]
+subnet = "{NETWORK}/16"
+pools = ["{FIRST}-{LAST}"]
+[log]
+level = "warn"
+"""
+    return [f"{BINARIES}/bootstorm", "serve", "--config",
+            write(directory, "bootstorm.toml", text + (f'[tftp]\nroot = "{files}"\n' if tftp else ""))]
+
+
+def dhcpd(directory, _files):
+    path = write(directory, "dhcpd.conf", f"""
+authoritative; ping-check false; default-lease-time 3600; max-lease-time 3600; ignore-client-uids true;
+next-server {SERVER_IP};
+if option user-class = "iPXE" {{ filename "boot.ipxe"; }} else {{ filename "loader.img"; }}
+subnet 10.77.0.0 netmask 255.255.0.0 {{ }}
+subnet {NETWORK} netmask 255.255.0.0 {{ range {FIRST} {LAST}; }}
+""")
+    return [shutil.which("dhcpd"), "-4", "-f", "-q", "--no-pid", "-cf", path, "-lf", write(directory, "dhcpd.leases", ""), "vs"]
+
+
+def kea(directory, _files):
+    config = {"Dhcp4": {
+        "interfaces-config": {"interfaces": ["vs"], "dhcp-socket-type": "udp"},
+        "lease-database": {"type": "memfile", "persist": True, "name": f"{directory}/kea.csv", "lfc-interval": 0},
+        "multi-threading": {"enable-multi-threading": False}, "match-client-id": False,
+        "valid-lifetime": 3600, "authoritative": True, "next-server": SERVER_IP,
+        "client-classes": [
+            {"name": "ipxe", "test": "option[77].hex == 'iPXE'", "boot-file-name": "boot.ipxe"},
+            {"name": "firmware", "test": "not member('ipxe')", "boot-file-name": "loader.img"}],
+        "subnet4": [{"id": 1, "subnet": f"{NETWORK}/16", "pools": [{"pool": f"{FIRST} - {LAST}"}]}],
+        "loggers": [{"name": "kea-dhcp4", "severity": "ERROR"}]}}
+    path = write(directory, "kea.json", json.dumps(config))
+    return ["env", f"KEA_PIDFILE_DIR={directory}", f"KEA_LOCKFILE_DIR={directory}", shutil.which("kea-dhcp4"), "-c", path]
+
+
+def dnsmasq(directory, files, *more):
+    return ["dnsmasq", "--no-daemon", "--port=0", "--user=root", "--log-facility=-", "--quiet-dhcp", f"--pid-file={directory}/pid",
+            "--interface=vs", "--bind-interfaces", f"--dhcp-leasefile={directory}/dnsmasq.leases", "--dhcp-authoritative",
+            "--no-ping", "--dhcp-ignore-clid", f"--dhcp-range={FIRST},{LAST},255.255.0.0,1h", "--dhcp-userclass=set:ipxe,iPXE",
+            f"--dhcp-boot=tag:ipxe,boot.ipxe,,{SERVER_IP}", f"--dhcp-boot=tag:!ipxe,loader.img,,{SERVER_IP}", "--enable-tftp",
+            f"--tftp-root={files}", *more]
+
+
+DHCP = {
+    "bootstorm": bootstorm,
+    "bootstorm-dhcp": lambda directory, files: bootstorm(directory, files, tftp=False),
+    "dhcpd": dhcpd,
+    "kea": kea,
+    "dnsmasq": lambda directory, files: dnsmasq(directory, files, "--dhcp-lease-max=100000", "--tftp-max=20000"),
+    "dnsmasq-defaults": dnsmasq,
+}
+TFTP = {
+    "tftpd-hpa": lambda files: [f"{unpack('tftpd-hpa')}/usr/sbin/in.tftpd", "-L", "--address", f"{SERVER_IP}:69", "-s", files],
+    "atftpd": lambda files: [f"{unpack('atftpd')}/usr/sbin/atftpd", "--daemon", "--no-fork", "--user", "root.root", "--maxthread",
+                             "20000", "--bind-address", SERVER_IP, files],
+}
+
+# What docs/LOAD-FINDINGS.md tells of: servers, scenario, arguments.
+STORMS = [
+    *[(server, tftp, "hall-10k", ["--set", "limit=3m"]) for server, tftp in (
+        ("bootstorm", None), ("dhcpd", "tftpd-hpa"), ("dnsmasq", None), ("bootstorm-dhcp", "tftpd-hpa"))],
+    *[(server, tftp, "row-500", ["--set", "limit=2m"]) for server, tftp in (
+        ("bootstorm", None), ("dhcpd", "tftpd-hpa"), ("kea", "tftpd-hpa"), ("kea", "atftpd"), ("dnsmasq", None),
+        ("dnsmasq-defaults", None))],
+]
+
+
+def write(directory, name, text):
+    path = os.path.join(directory, name)
+    with open(path, "w") as out:
+        out.write(text)
+    return path
+
+
+@contextlib.contextmanager
+def running(lab, argv, log):
+    """A program in the server's namespace, on its core, until the block ends."""
+    with open(log, "w") as out:
+        process = subprocess.Popen(["ip", "netns", "exec", lab.server, "taskset", "-c", "0", *argv], stdout=out, stderr=out)
+    try:
+        time.sleep(2)
+        if process.poll() is not None:
+            sys.exit(f"{argv[0]} did not start:\n" + open(log).read())
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def storm(lab, server, tftp, scenario, arguments, report):
+    """One storm against fresh servers; the exit status of bootstorm-load."""
+    load = f"{BINARIES}/bootstorm-load"
+    with tempfile.TemporaryDirectory(prefix="storms-", dir=os.path.join(ROOT, "target")) as directory, contextlib.ExitStack() as stack:
+        files = os.path.join(directory, "tftp")
+        os.makedirs(os.path.join(directory, "state"))
+        sh(load, "files", "--scenario", scenario, "--into", files)
+        for path in (directory, files, *glob.glob(f"{files}/*")):
+            os.chmod(path, 0o755)
+        stack.enter_context(running(lab, DHCP[server](directory, files), os.path.join(directory, "dhcp.log")))
+        if tftp:
+            stack.enter_context(running(lab, TFTP[tftp](files), os.path.join(directory, "tftp.log")))
+        return subprocess.run(
+            ["ip", "netns", "exec", lab.client, "taskset", "-c", "1", load, "storm", "--scenario", scenario, "--server", SERVER_IP,
+             "--interface", "vc", "--relay", f"{RELAY}/16", "--seed", "1", "--root", files, "--json", report, *arguments],
+            check=False).returncode
+
+
+def row(server, tftp, path, status):
+    """A line of the table in docs/LOAD-FINDINGS.md."""
+    with open(path) as text:
+        report = json.load(text)
+
+    def time_of(key, quantile, unit):
+        times = report["latency"].get(key)
+        return "-" if not times else f"{times[quantile] / unit:.1f}"
+    machines, kinds = report["machines"], {v["kind"]: v["count"] for v in report["violations"]}
+    why = ", ".join(f"{g['count']} {g['reason']}" for g in report["giveups"][:3])
+    return (f"| {server}{' + ' + tftp if tftp else ''} | {machines['up']} | {machines['given_up']} | {machines['unfinished']} | "
+            f"{time_of('answer', 'p50', 1)} | {time_of('answer', 'p99', 1)} | {time_of('boot', 'p50', 1000)} | "
+            f"{time_of('boot', 'p99', 1000)} | {report['tftp']['megabytes_per_second']:.0f} | {report['tftp']['failed']} | "
+            f"{kinds or 'none'} | {report['verdict']} ({status}) | {why} | {'; '.join(report['invalid_because'])}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", choices=sorted(DHCP), default="bootstorm")
+    parser.add_argument("--tftp", choices=sorted(TFTP))
+    parser.add_argument("--scenario", default="hall-10k")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--json", default=os.path.join(ROOT, "target", "storms"), help="where the reports go")
+    parser.add_argument("arguments", nargs="*")
+    args = parser.parse_args()
+    os.makedirs(args.json, exist_ok=True)
+    storms = STORMS if args.all else [(args.server, args.tftp, args.scenario, args.arguments)]
+    rows = []
+    for server, tftp, scenario, arguments in storms:
+        path = os.path.join(args.json, f"{scenario}-{server}{'-' + tftp if tftp else ''}.json")
+        with Lab() as lab:
+            sh("ip", "-n", lab.server, "route", "add", f"{NETWORK}/16", "via", CLIENT_IP)
+            status = storm(lab, server, tftp, scenario, arguments, path)
+        rows.append((scenario, row(server, tftp, path, status)))
+        print(*rows[-1], flush=True)
+    print("\nserver | up | given up | unfinished | answer p50 ms | p99 ms | boot p50 s | p99 s | MB/s | failed | violations | verdict")
+    for line in rows:
+        print(*line)
+
+
+if __name__ == "__main__":
+    main()
