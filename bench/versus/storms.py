@@ -6,8 +6,9 @@ CPU 0, the machines to CPU 1. Machines stand behind a relay agent, 10.100.0.1/16
 same files, names `loader.img` to firmware and `boot.ipxe` to iPXE, and starts from an empty lease store. Ping checks are
 off. Runs as root; sends only inside the namespaces it makes.
 
-  bench/versus/storms.py --server dhcpd --tftp tftpd-hpa --scenario hall-10k [-- ARGUMENT OF BOOTSTORM-LOAD...]
+  bench/versus/storms.py --server dhcpd --tftp tftpd-hpa -- storm --scenario hall-10k     # any run of bootstorm-load
   bench/versus/storms.py --all --json DIR       what docs/LOAD-FINDINGS.md tells of
+  bench/versus/storms.py --all --only dora      the part of it whose runs begin with this word
 """
 
 import argparse
@@ -104,13 +105,18 @@ TFTP = {
                              "20000", "--bind-address", SERVER_IP, files],
 }
 
-# What docs/LOAD-FINDINGS.md tells of: servers, scenario, arguments.
-STORMS = [
-    *[(server, tftp, "hall-10k", ["--set", "limit=3m"]) for server, tftp in (
+# What docs/LOAD-FINDINGS.md tells of: servers, and the run.
+RUNS = [
+    *[(server, tftp, ["storm", "--scenario", "hall-10k", "--set", "limit=3m"]) for server, tftp in (
         ("bootstorm", None), ("dhcpd", "tftpd-hpa"), ("dnsmasq", None), ("bootstorm-dhcp", "tftpd-hpa"))],
-    *[(server, tftp, "row-500", ["--set", "limit=2m"]) for server, tftp in (
+    *[(server, tftp, ["storm", "--scenario", "row-500", "--set", "limit=2m"]) for server, tftp in (
         ("bootstorm", None), ("dhcpd", "tftpd-hpa"), ("kea", "tftpd-hpa"), ("kea", "atftpd"), ("dnsmasq", None),
         ("dnsmasq-defaults", None))],
+    *[(server, None, ["dora", "--seconds", "8", "--in-flight", "128"]) for server in ("bootstorm", "kea", "dhcpd", "dnsmasq")],
+    *[(server, tftp, ["tftp", "--file", "initrd.img", "--clients", clients, "--windowsize", windowsize, "--set", "limit=60s",
+                      "--client-net", "10.100.128.0/17"])
+      for clients, windowsize in (("64", "1"), ("64", "16"), ("512", "1"))
+      for server, tftp in (("bootstorm", None), ("dnsmasq", None), ("bootstorm-dhcp", "tftpd-hpa"), ("bootstorm-dhcp", "atftpd"))],
 ]
 
 
@@ -140,12 +146,13 @@ def running(lab, argv, log):
             process.wait()
 
 
-def storm(lab, server, tftp, scenario, arguments, report):
-    """One storm against fresh servers; the exit status of bootstorm-load."""
+def play(lab, server, tftp, words, report):
+    """One run against fresh servers; the exit status of bootstorm-load."""
     load = f"{BINARIES}/bootstorm-load"
     with tempfile.TemporaryDirectory(prefix="storms-", dir=os.path.join(ROOT, "target")) as directory, contextlib.ExitStack() as stack:
         files = os.path.join(directory, "tftp")
         os.makedirs(os.path.join(directory, "state"))
+        scenario = words[words.index("--scenario") + 1] if "--scenario" in words else "hall-10k"
         sh(load, "files", "--scenario", scenario, "--into", files)
         for path in (directory, files, *glob.glob(f"{files}/*")):
             os.chmod(path, 0o755)
@@ -153,49 +160,45 @@ def storm(lab, server, tftp, scenario, arguments, report):
         if tftp:
             stack.enter_context(running(lab, TFTP[tftp](files), os.path.join(directory, "tftp.log")))
         return subprocess.run(
-            ["ip", "netns", "exec", lab.client, "taskset", "-c", "1", load, "storm", "--scenario", scenario, "--server", SERVER_IP,
-             "--interface", "vc", "--relay", f"{RELAY}/16", "--seed", "1", "--root", files, "--json", report, *arguments],
-            check=False).returncode
+            ["ip", "netns", "exec", lab.client, "taskset", "-c", "1", load, *words, "--server", SERVER_IP, "--interface", "vc",
+             "--relay", f"{RELAY}/16", "--seed", "1", "--root", files, "--json", report], check=False).returncode
 
 
-def row(server, tftp, path, status):
-    """A line of the table in docs/LOAD-FINDINGS.md."""
-    with open(path) as text:
-        report = json.load(text)
-
+def row(report, status):
+    """What of a report stands in docs/LOAD-FINDINGS.md."""
     def time_of(key, quantile, unit):
         times = report["latency"].get(key)
         return "-" if not times else f"{times[quantile] / unit:.1f}"
     machines, kinds = report["machines"], {v["kind"]: v["count"] for v in report["violations"]}
-    why = ", ".join(f"{g['count']} {g['reason']}" for g in report["giveups"][:3])
-    return (f"| {server}{' + ' + tftp if tftp else ''} | {machines['up']} | {machines['given_up']} | {machines['unfinished']} | "
-            f"{time_of('answer', 'p50', 1)} | {time_of('answer', 'p99', 1)} | {time_of('boot', 'p50', 1000)} | "
-            f"{time_of('boot', 'p99', 1000)} | {report['tftp']['megabytes_per_second']:.0f} | {report['tftp']['failed']} | "
-            f"{kinds or 'none'} | {report['verdict']} ({status}) | {why} | {'; '.join(report['invalid_because'])}")
+    tftp, dhcp, why = report["tftp"], report["dhcp"], ", ".join(f"{g['count']} {g['reason']}" for g in report["giveups"][:3])
+    return [f"up {machines['up']}, given up {machines['given_up']}, unfinished {machines['unfinished']} ({why})",
+            f"DHCP {dhcp['exchanges_per_second']:.0f}/s, p50 {time_of('answer', 'p50', 1)} ms, p99 {time_of('answer', 'p99', 1)} ms, "
+            f"{dhcp['unanswered']} unanswered, {dhcp['naks']} NAK",
+            f"boot p50 {time_of('boot', 'p50', 1000)} s, p99 {time_of('boot', 'p99', 1000)} s, all up {machines['all_up_seconds']}",
+            f"TFTP {tftp['megabytes_per_second']:.0f} MB/s, {tftp['failed']} failed, {tftp['retransmissions']} sent again",
+            f"violations {kinds or 'none'}; {report['verdict']} ({status}) {'; '.join(report['invalid_because'])}"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", choices=sorted(DHCP), default="bootstorm")
     parser.add_argument("--tftp", choices=sorted(TFTP))
-    parser.add_argument("--scenario", default="hall-10k")
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--only", help="with --all: runs that begin with this word")
     parser.add_argument("--json", default=os.path.join(ROOT, "target", "storms"), help="where the reports go")
-    parser.add_argument("arguments", nargs="*")
+    parser.add_argument("words", nargs="*", default=["storm", "--scenario", "hall-10k"], help="a run of bootstorm-load")
     args = parser.parse_args()
     os.makedirs(args.json, exist_ok=True)
-    storms = STORMS if args.all else [(args.server, args.tftp, args.scenario, args.arguments)]
-    rows = []
-    for server, tftp, scenario, arguments in storms:
-        path = os.path.join(args.json, f"{scenario}-{server}{'-' + tftp if tftp else ''}.json")
+    runs = RUNS if args.all else [(args.server, args.tftp, args.words)]
+    for number, (server, tftp, words) in enumerate(run for run in runs if args.only in (None, run[2][0])):
+        path = os.path.join(args.json, f"{words[0]}-{number:02}-{server}{'-' + tftp if tftp else ''}.json")
         with Lab() as lab:
             sh("ip", "-n", lab.server, "route", "add", f"{NETWORK}/16", "via", CLIENT_IP)
-            status = storm(lab, server, tftp, scenario, arguments, path)
-        rows.append((scenario, row(server, tftp, path, status)))
-        print(*rows[-1], flush=True)
-    print("\nserver | up | given up | unfinished | answer p50 ms | p99 ms | boot p50 s | p99 s | MB/s | failed | violations | verdict")
-    for line in rows:
-        print(*line)
+            status = play(lab, server, tftp, words, path)
+        print(f"=== {server}{' + ' + tftp if tftp else ''}: {' '.join(words)}", flush=True)
+        if os.path.exists(path):
+            with open(path) as text:
+                print("   ", "\n    ".join(row(json.load(text), status)), flush=True)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ pub(super) fn run(args: &FindLimitArgs, command: &str) -> Result<u8, Failure> {
             }
         };
         let report = make(&trial(args, load, command)?, true, &board)?;
-        println!("{purpose:8} {load:8} {unit}: {}", headline(&report));
+        println!("{purpose:8} {load:8} {unit}: {}", outcome(&report));
         if board.is_stopped() {
             return Err("interrupted: the search is not over".into());
         }
@@ -42,6 +42,22 @@ pub(super) fn run(args: &FindLimitArgs, command: &str) -> Result<u8, Failure> {
         });
         last = Some(report);
     }
+}
+
+/// A trial in a line.
+fn outcome(report: &Report) -> String {
+    if report.machines.boots == 0 {
+        return headline(report);
+    }
+    let limits = report.slo.iter().map(|row| format!("{} {}", row.name, row.found));
+    let verdict = match report.verdict {
+        Verdict::Met => "met",
+        Verdict::Missed => "missed",
+        Verdict::Invalid => "invalid",
+    };
+    let why: Vec<&str> = report.invalid_because.iter().map(String::as_str).collect();
+    let figures = limits.collect::<Vec<_>>().join(", ");
+    [&[verdict, &figures], &why[..]].concat().join("; ")
 }
 
 fn finish(args: &FindLimitArgs, last: Option<Report>, status: u8) -> Result<u8, Failure> {

@@ -276,9 +276,10 @@ impl Fleet {
         if self.in_turns { 0 } else { self.arrivals.waiting() }
     }
 
-    /// Machines of the scenario.
+    /// Machines of the scenario; where they take turns, those that have had one.
     pub fn total(&self) -> u64 {
-        self.real.into()
+        let idle = if self.in_turns { self.arrivals.waiting() } else { 0 };
+        u64::from(self.real) - idle
     }
 
     /// Datagrams that belonged to no machine.
