@@ -119,6 +119,17 @@ class Dhcpd:
 SERVERS = {"bootstorm": Bootstorm, "bootstorm-mmsg": lambda: Bootstorm("mmsg"), "kea": Kea, "dhcpd": Dhcpd}
 
 
+def stop(process):
+    """Asks a program to end, and ends it when it does not."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def perfdhcp(lab, rate, seconds, clients):
     """One run: (exchanges that lost least, worst loss share, finished DORA a second)."""
     out = sh("ip", "netns", "exec", lab.client, "taskset", "-c", "1", "perfdhcp", "-4", "-r", str(rate), "-R", str(clients),
@@ -153,13 +164,8 @@ def trial(lab, kind, rate, args):
         perfdhcp(lab, 50, 1, args.clients)  # the first packets pay for ARP
         return perfdhcp(lab, rate, args.seconds, args.clients)
     finally:
-        if process and process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        if process:
+            stop(process)
         if args.keep:
             print(f"  kept {directory}", file=sys.stderr)
         else:

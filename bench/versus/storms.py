@@ -17,13 +17,12 @@ import glob
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 
-from dhcp import CLIENT_IP, ROOT, SERVER_IP, Lab, sh
+from dhcp import CLIENT_IP, ROOT, SERVER_IP, Lab, sh, stop
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 
@@ -138,12 +137,7 @@ def running(lab, argv, log):
             sys.exit(f"{argv[0]} did not start:\n" + open(log).read())
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
 def play(lab, server, tftp, words, report):

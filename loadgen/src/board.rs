@@ -3,11 +3,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bootstorm_protocols::time::Moment;
-
-use crate::fleet::Fleet;
-use crate::tally::{Standing, Timed};
-
 /// A moment of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -60,28 +55,8 @@ impl Board {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Shows how the fleet stands.
-    pub(crate) fn show(&self, fleet: &Fleet, now: Moment) {
-        let tally = &fleet.tally;
-        let snapshot = Snapshot {
-            seconds: now.since(tally.start()).as_secs_f64(),
-            total: fleet.total(),
-            off: tally.standing(Standing::Off),
-            discovering: tally.standing(Standing::Discovering),
-            requesting: tally.standing(Standing::Requesting),
-            loading: tally.standing(Standing::Loading),
-            up: tally.standing(Standing::Up),
-            given_up: tally.standing(Standing::GivenUp),
-            exchanges: tally.dhcp.exchanges,
-            bytes: tally.tftp.figures.bytes + tally.http.figures.bytes,
-            quantiles: [
-                tally.quantile(Timed::Offer, 0.5),
-                tally.quantile(Timed::Offer, 0.99),
-                tally.quantile(Timed::Ack, 0.5),
-                tally.quantile(Timed::Ack, 0.99),
-            ],
-            violations: fleet.judge.violations(),
-        };
+    /// Shows a moment.
+    pub(crate) fn show(&self, snapshot: Snapshot) {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 }

@@ -16,6 +16,7 @@ pub mod guard;
 pub mod health;
 pub mod http;
 pub mod identity;
+pub mod job;
 pub mod judge;
 pub mod live;
 mod opening;

@@ -11,8 +11,8 @@ use bootstorm_protocols::dhcpv4::{CLIENT_PORT, SERVER_PORT};
 
 use crate::fleet::{Homes, Own, Relay, Way, Wires};
 use crate::guard;
+use crate::job::{Job, RelaySpec, RunError};
 use crate::routes::{Block, Routes};
-use crate::run::{Job, RelaySpec, RunError, asks_for_addresses, fetches, transfers};
 
 /// Receive buffer of every socket: answers wait here while the generator is busy. A limit, not an allocation.
 const RECEIVE_BUFFER: usize = 128 << 20;
@@ -47,7 +47,7 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         // A socket for each relay agent, perhaps one for each machine, and connections.
         raise_descriptor_limit(u64::from(MOST_PORTS) + 8192);
         let interface = self.job.interface.as_deref().map(find_interface).transpose()?;
-        let way = if !asks_for_addresses(&self.job.scenario) {
+        let way = if !self.job.scenario.asks_for_addresses() {
             Way::None
         } else if self.job.direct {
             self.direct(interface.as_ref())?
@@ -185,7 +185,7 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         interface: Option<&Interface>,
     ) -> Result<Own, RunError> {
         let scenario = &self.job.scenario;
-        let speaks = transfers(scenario) || fetches(scenario) || scenario.renew;
+        let speaks = scenario.loads() || scenario.fetches() || scenario.renew;
         let asks = !matches!(way, Way::None);
         if speaks && !self.job.ports && (homes.is_some() || (asks && self.may_route()?)) {
             let client = if scenario.renew || matches!(way, Way::Direct { .. }) {
@@ -194,7 +194,7 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
                 None
             };
             let shares = homes.map_or(1, |homes| homes.shares(scenario.machines));
-            let ports = if transfers(scenario) { u32::from(TRANSFER_PORTS) * shares } else { 0 };
+            let ports = if scenario.loads() { u32::from(TRANSFER_PORTS) * shares } else { 0 };
             let mut tftp = Vec::new();
             for place in 0..ports.min(MOST_PORTS) {
                 // At most 20,000, so it is a port.
@@ -207,7 +207,7 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
             Some(address) => address,
             None => source_towards(self.job.server)?,
         };
-        let count = if transfers(scenario) { scenario.machines.min(MOST_PORTS) } else { 0 };
+        let count = if scenario.loads() { scenario.machines.min(MOST_PORTS) } else { 0 };
         if count > 0 {
             self.notes.push(format!(
                 "Machines load from {address}, a port each, not from addresses of their own{}.",

@@ -7,8 +7,8 @@ use bootstorm_net::Drops;
 use bootstorm_protocols::time::Moment;
 
 use crate::fleet::Fleet;
+use crate::job::Job;
 use crate::report::{Report, Run, SCHEMA, Verdict};
-use crate::run::Job;
 
 /// A run that has ended.
 pub(crate) struct Ended {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use bootstorm_net::EngineChoice;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::job::RelaySpec;
 use crate::routes::Block;
-use crate::run::RelaySpec;
 use crate::slo::Slo;
 use crate::units::Span;
 

@@ -3,8 +3,8 @@
 use super::args::FindLimitArgs;
 use super::play::{job, make, stoppable, storm_scenario};
 use super::{Failure, INVALID, MET, MISSED};
+use crate::job::Job;
 use crate::report::{Report, Verdict, headline};
-use crate::run::Job;
 use crate::scenario::{Asker, Scenario, Stage};
 use crate::search::{Outcome, Search, Step};
 

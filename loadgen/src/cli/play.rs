@@ -10,10 +10,11 @@ use super::args::{Common, DoraArgs, StormArgs, TftpArgs};
 use super::{Failure, status};
 use crate::board::Board;
 use crate::guard::{self, Permission};
+use crate::job::Job;
 use crate::judge::LocalCopies;
 use crate::live::Live;
 use crate::report::{self, Report};
-use crate::run::{self, Job};
+use crate::run;
 use crate::scenario::{Asker, Scenario, Stage, is_rate};
 
 pub(super) fn dora(args: &DoraArgs, command: &str) -> Result<u8, Failure> {
@@ -143,7 +144,6 @@ pub(super) fn job(common: &Common, scenario: Scenario, command: &str) -> Result<
         clients: common.client_net,
         ports: common.ports,
         asked: None,
-        patience: None,
         tftp_server: common.tftp_server,
         http_server: common.http,
         copies: LocalCopies(common.root.clone()),

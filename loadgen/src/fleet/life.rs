@@ -7,7 +7,8 @@ use bootstorm_protocols::time::Moment;
 
 use super::arrivals::Arrivals;
 use super::machine::{Machine, Phase};
-use super::{Alarm, BURST, Fleet};
+use super::timers::Alarm;
+use super::{BURST, Fleet};
 use crate::firmware::Program;
 use crate::routes::Block;
 use crate::scenario::Stage;

@@ -59,11 +59,7 @@ impl Fleet {
         let habits = machine.program.tftp();
         machine.transfers = machine.transfers.wrapping_add(1);
         let Some(socket) = self.wires.transfer_socket(index, machine.transfers) else { return };
-        let mut patience = habits.patience;
         let mut asked = self.asked.unwrap_or(habits.asked);
-        if let Some(override_patience) = self.patience {
-            patience = override_patience;
-        }
         if probe {
             asked.tsize = Some(0);
         }
@@ -74,7 +70,7 @@ impl Fleet {
         };
         machine.phase = Phase::Loading;
         machine.transfer = Some(Box::new(Transfer {
-            receiver: Receiver::asking(&asked, &patience, at),
+            receiver: Receiver::asking(&asked, &habits.patience, at),
             file,
             socket,
             server,

@@ -21,6 +21,7 @@ mod life;
 mod loading;
 mod machine;
 mod post;
+mod timers;
 mod weather;
 mod wires;
 
@@ -32,11 +33,12 @@ use std::time::Duration;
 use bootstorm_net::{Datagram, Handler, SocketId, Target, TimerWheel, Transmit};
 use bootstorm_protocols::dhcpv4::CLIENT_PORT;
 use bootstorm_protocols::frame::UdpFrame;
-use bootstorm_protocols::tftp::{Negotiated, Patience};
+use bootstorm_protocols::tftp::Negotiated;
 use bootstorm_protocols::time::Moment;
 
 use self::arrivals::Arrivals;
 use self::machine::{Machine, Phase};
+use self::timers::TICK;
 use self::weather::Weather;
 use self::wires::Role;
 pub use self::wires::{Homes, Own, Relay, Way, Wires};
@@ -51,39 +53,8 @@ use crate::scenario::{Asker, Scenario, Stage};
 use crate::seed::{Purpose, Seed, mix};
 use crate::tally::{Standing, Tally};
 
-/// How often the time line, the live view and the end of the run are looked at.
-const TICK: Duration = Duration::from_millis(100);
-
 /// Things done in one batch at most, so that datagrams never wait long and transmit slots suffice.
 const BURST: usize = 1024;
-
-/// What a timer is for.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Alarm {
-    Machine(u32),
-    Parcel(u32),
-    PowerCut(u32),
-}
-
-impl Alarm {
-    fn pack(self) -> u64 {
-        let (kind, number) = match self {
-            Alarm::Machine(number) => (0, number),
-            Alarm::Parcel(number) => (1, number),
-            Alarm::PowerCut(number) => (2, number),
-        };
-        kind << 32 | u64::from(number)
-    }
-
-    fn unpack(token: u64) -> Alarm {
-        let number = token as u32;
-        match token >> 32 {
-            0 => Alarm::Machine(number),
-            1 => Alarm::Parcel(number),
-            _ => Alarm::PowerCut(number),
-        }
-    }
-}
 
 /// How a datagram leaves.
 #[derive(Copy, Clone, Debug)]
@@ -114,8 +85,6 @@ pub struct Orders {
     pub board: Arc<Board>,
     /// Options of TFTP requests in place of the firmware's.
     pub asked: Option<Negotiated>,
-    /// Patience of transfers in place of the firmware's.
-    pub patience: Option<Patience>,
     /// The TFTP server, where it is not the one that DHCP names.
     pub tftp_server: Option<Ipv4Addr>,
     /// Routes to machines' addresses.
@@ -145,7 +114,6 @@ pub struct Fleet {
     rack: u32,
     attack: Option<Attackers>,
     asked: Option<Negotiated>,
-    patience: Option<Patience>,
     tftp_server: Option<Ipv4Addr>,
     ids: Identities,
     machines: Vec<Machine>,
@@ -229,7 +197,6 @@ impl Fleet {
             rack,
             attack,
             asked: orders.asked,
-            patience: orders.patience,
             tftp_server: orders.tftp_server,
             ids: Identities::new(seed, real),
             machines,
@@ -341,80 +308,6 @@ impl Fleet {
             (true, false) => self.busy = self.busy.saturating_sub(1),
             _ => {}
         }
-    }
-
-    /// Sets a machine's timer. One that runs and fires earlier is left alone: it looks again then.
-    fn arm(&mut self, index: u32, due: Moment) {
-        let machine = &mut self.machines[index as usize];
-        machine.due = due;
-        match machine.timer {
-            Some(_) if machine.timer_at <= due => {}
-            running => {
-                if let Some(key) = running {
-                    self.wheel.cancel(key);
-                }
-                machine.timer = Some(self.wheel.insert(due, Alarm::Machine(index).pack()));
-                machine.timer_at = due;
-            }
-        }
-    }
-
-    fn disarm(&mut self, index: u32) {
-        if let Some(key) = self.machines[index as usize].timer.take() {
-            self.wheel.cancel(key);
-        }
-    }
-
-    /// A timer fired.
-    fn alarm<T: Transmit>(&mut self, token: u64, tx: &mut T) {
-        let now = tx.now();
-        let index = match Alarm::unpack(token) {
-            Alarm::Machine(index) => index,
-            Alarm::Parcel(number) => {
-                let parcel = self.weather.as_mut().and_then(|weather| weather.arrived(number));
-                if let Some(parcel) = parcel {
-                    self.deliver(&parcel, tx);
-                }
-                return;
-            }
-            Alarm::PowerCut(number) => {
-                self.cut_power(number, now);
-                return;
-            }
-        };
-        let machine = &mut self.machines[index as usize];
-        machine.timer = None;
-        let due = machine.due;
-        if due > now {
-            self.arm(index, due);
-            return;
-        }
-        self.health.acted(due, now);
-        match machine.phase {
-            Phase::Off => self.power_on(index, due, tx),
-            Phase::Starting => self.discover(index, due, tx),
-            Phase::Pausing => self.begin_stage(index, due, tx),
-            Phase::Selecting | Phase::Requesting => self.unanswered(index, tx),
-            Phase::Collecting => self.collected(index, tx),
-            Phase::Loading => self.load_again(index, tx),
-            Phase::Up | Phase::Renewing => self.renew(index, tx),
-            Phase::Fetching | Phase::GivenUp => {}
-        }
-    }
-
-    /// Ten times a second: the time line, the live view, and whether it is over.
-    fn tick(&mut self, now: Moment) {
-        self.health.acted(self.next_tick, now);
-        self.next_tick = now + TICK;
-        self.tally.tick(now);
-        self.interrupted |= self.board.is_stopped();
-        let all_done = self.busy == 0
-            && self.arrivals.are_over(self.start, now)
-            && self.cuts_left == 0
-            && !self.renew;
-        let powering_on = self.power_cuts.is_some() && self.tally.standing(Standing::Off) > 0;
-        self.over |= self.interrupted || now >= self.limit || (all_done && !powering_on);
-        self.board.show(self, now);
     }
 
     /// Counts exchanges that the end of the run cut off.

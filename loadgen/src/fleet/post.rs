@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use bootstorm_net::{SocketId, Target, Transmit};
 use bootstorm_protocols::frame::UdpFrame;
 
+use super::timers::Alarm;
 use super::weather::{Bound, Copies, Parcel};
 use super::wires::{Own, Role};
-use super::{Alarm, Fleet, Parting};
+use super::{Fleet, Parting};
 use crate::seed::Purpose;
 
 impl Fleet {

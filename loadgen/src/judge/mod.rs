@@ -13,7 +13,7 @@ use bootstorm_protocols::time::Moment;
 
 pub use self::files::{BlockOutcome, FileId, Files, LocalCopies};
 use self::leases::Holders;
-pub use self::recorder::{Recorder, Way};
+pub use self::recorder::Recorder;
 use crate::firmware::Program;
 use crate::report::{Example, ViolationRow};
 use crate::routes::Block;
@@ -265,11 +265,6 @@ impl Judge {
             });
         }
         lease
-    }
-
-    /// The machine has given its address back.
-    pub fn released(&mut self, address: Ipv4Addr, machine: u32) {
-        self.holders.release(address, machine);
     }
 
     /// The machine has found the address in use.

@@ -18,15 +18,6 @@ const AFTER: u8 = 8;
 /// Packets in the file at most.
 const MOST_KEPT: usize = 2000;
 
-/// Which way a packet went.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Way {
-    /// To the server.
-    Out,
-    /// From the server.
-    In,
-}
-
 #[derive(Clone, Debug)]
 struct Packet {
     at: Moment,

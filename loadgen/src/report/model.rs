@@ -153,8 +153,6 @@ pub struct Dhcp {
     pub naks: u64,
     /// DECLINEs sent.
     pub declines: u64,
-    /// RELEASEs sent.
-    pub releases: u64,
     /// Leases renewed.
     pub renewals: u64,
     /// Leases that ran out because no renewal was answered.

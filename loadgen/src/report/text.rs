@@ -197,7 +197,6 @@ fn dhcp(out: &mut Out, dhcp: &Dhcp) {
         (dhcp.discovers, "DISCOVER"),
         (dhcp.requests, "REQUEST"),
         (dhcp.declines, "DECLINE"),
-        (dhcp.releases, "RELEASE"),
     ]);
     out.field(
         "",

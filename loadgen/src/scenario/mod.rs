@@ -2,7 +2,7 @@
 
 mod library;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -320,21 +320,20 @@ impl Scenario {
         self.attack.is_some() || self.decline.is_some()
     }
 
-    /// Programs that ask for something in the course of a boot.
-    pub fn programs(&self) -> BTreeSet<Program> {
-        let mut programs = BTreeSet::new();
-        for stage in &self.stages {
-            match stage {
-                Stage::Dhcp(Asker::Firmware) | Stage::Discover(Asker::Firmware) => {
-                    programs.extend(self.firmware.keys());
-                }
-                Stage::Dhcp(asker) | Stage::Discover(asker) => {
-                    programs.extend(asker.program());
-                }
-                Stage::Tftp(_) | Stage::Http(_) => {}
-            }
-        }
-        programs
+    /// Whether anybody asks for an address.
+    pub fn asks_for_addresses(&self) -> bool {
+        let asks = |stage: &Stage| matches!(stage, Stage::Dhcp(_) | Stage::Discover(_));
+        self.stages.iter().any(asks) || self.attack.is_some()
+    }
+
+    /// Whether anybody loads by TFTP.
+    pub fn loads(&self) -> bool {
+        self.stages.iter().any(|stage| matches!(stage, Stage::Tftp(_)))
+    }
+
+    /// Whether anybody fetches by HTTP.
+    pub fn fetches(&self) -> bool {
+        self.stages.iter().any(|stage| matches!(stage, Stage::Http(_)))
     }
 }
 

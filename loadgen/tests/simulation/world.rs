@@ -76,7 +76,6 @@ pub(crate) fn play(text: &str, seed: u64, lie: Lie) -> Ended {
         judge,
         board: Arc::new(Board::default()),
         asked: None,
-        patience: None,
         tftp_server: None,
         routes: Routes::default(),
         fetcher: None,

@@ -136,7 +136,7 @@ pub(super) fn giveups(page: &mut String, report: &Report) {
 
 pub(super) fn messages(page: &mut String, report: &Report) {
     page.push_str("<section><h2>Machines, messages and transfers</h2>\n<div class=\"flow\">\n");
-    let Dhcp { discovers, offers, requests, acks, naks, declines, releases, .. } = report.dhcp;
+    let Dhcp { discovers, offers, requests, acks, naks, declines, .. } = report.dhcp;
     let dhcp = &report.dhcp;
     pairs(
         page,
@@ -148,7 +148,6 @@ pub(super) fn messages(page: &mut String, report: &Report) {
             ("ACK received", count(acks)),
             ("NAK received", count(naks)),
             ("DECLINE sent", count(declines)),
-            ("RELEASE sent", count(releases)),
             ("leases renewed", count(dhcp.renewals)),
             ("leases that ran out unrenewed", count(dhcp.expired)),
             ("messages sent again", count(dhcp.retransmissions)),
