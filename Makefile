@@ -23,7 +23,8 @@ demo: build ## a machine in QEMU boots from bootstorm, line by line (FIRMWARE=bi
 
 storm: build ## 10,000 simulated machines boot from bootstorm (SCENARIO=row-500, ... for others)
 	$(NEEDS) lab
-	demo/storm $(or $(SCENARIO),hall-10k)
+	BOOTSTORM=target/release/bootstorm BOOTSTORM_LOAD=target/release/bootstorm-load \
+	    demo/storm $(or $(SCENARIO),hall-10k)
 
 # The end-to-end tests come last: their sum is the last line.
 test: check unit deny e2e ## everything that must hold at every commit

@@ -150,25 +150,25 @@ fn faults(figures: &Generator, seconds: f64) -> Vec<String> {
     let mut faults = Vec::new();
     if figures.kernel_drops > 0 {
         faults.push(format!(
-            "the kernel dropped {} datagrams because the generator had not read those before them; raise net.core.rmem_max or give it a core of its own",
+            "the generator left {} datagrams to be dropped by the kernel (give it a core of its own, raise net.core.rmem_max)",
             figures.kernel_drops
         ));
     }
     if figures.send_errors > 0 {
         faults.push(format!(
-            "{} datagrams could not be sent; is there a route to the server, and room in the device's queue?",
+            "the generator could not send {} datagrams (is there a route to the server?)",
             figures.send_errors
         ));
     }
     let late = figures.late_actions as f64 / (figures.timed_actions as f64).max(1.0);
     if figures.worst_delay > MUCH_TOO_LATE.as_secs_f64() * 1000.0 {
         faults.push(format!(
-            "the generator did something {:.0} ms after its time: it was stopped, or had no core",
+            "the generator acted {:.0} ms after its time (it was stopped, or had no core)",
             figures.worst_delay
         ));
     } else if late > MOST_LATE {
         faults.push(format!(
-            "{} of {} actions came more than {} ms after their time: the generator needs a faster or a quieter core",
+            "the generator did {} of {} things more than {} ms after their time",
             figures.late_actions,
             figures.timed_actions,
             LATE.as_millis()
@@ -177,7 +177,7 @@ fn faults(figures: &Generator, seconds: f64) -> Vec<String> {
     let waited = figures.waited_for_cpu_seconds / seconds;
     if waited > MOST_WITHOUT_CPU {
         faults.push(format!(
-            "other programs used the generator's core for {:.0} % of the run while it had work to do",
+            "the generator had no core for {:.0} % of the run, while others used it",
             waited * 100.0
         ));
     }
@@ -189,7 +189,7 @@ fn handicaps(backlog: f64) -> Vec<String> {
         return Vec::new();
     }
     vec![format!(
-        "for {:.0} % of the run answers waited in the generator's own sockets for more than {} ms: it was the bottleneck",
+        "the generator was the bottleneck for {:.0} % of the run (answers waited more than {} ms for it)",
         backlog * 100.0,
         BACKLOG.as_millis()
     )]
@@ -226,16 +226,16 @@ mod tests {
     #[test]
     fn each_loss_of_its_own_is_named() {
         let drops = Drops { kernel: 3, ..Drops::default() };
-        assert!(faults_of(&healthy(), &drops)[0].contains("dropped 3 datagrams"));
+        assert!(faults_of(&healthy(), &drops)[0].contains("left 3 datagrams"));
         let mut stopped = healthy();
         stopped.acted(at(2000), at(2600));
-        assert!(faults_of(&stopped, &Drops::default())[0].contains("600 ms after its time"));
+        assert!(faults_of(&stopped, &Drops::default())[0].contains("acted 600 ms"));
         let mut slow = healthy();
         (0..10).for_each(|_| slow.acted(at(2000), at(2110)));
-        assert!(faults_of(&slow, &Drops::default())[0].contains("10 of 2010 actions"));
+        assert!(faults_of(&slow, &Drops::default())[0].contains("10 of 2010 things"));
         let mut full = healthy();
         full.send_refused();
-        assert!(faults_of(&full, &Drops::default())[0].contains("could not be sent"));
+        assert!(faults_of(&full, &Drops::default())[0].contains("could not send 1 "));
     }
 
     #[test]

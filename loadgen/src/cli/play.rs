@@ -183,12 +183,14 @@ fn write(report: &Report, common: &Common) -> Result<(), Failure> {
             .map_err(|error| format!("--html {}: {error}", html.display()))?;
     }
     if !to_stdout {
-        let colours = std::io::stdout().is_terminal();
-        print!("{}", report::text::render(report, colours));
-        if let Some(html) = &common.html {
-            println!("The whole story: {}", html.display());
-        }
-        std::io::stdout().flush()?;
+        let mut out = std::io::stdout().lock();
+        let summary = report::text::render(report, out.is_terminal());
+        let page =
+            common.html.as_ref().map(|html| format!("The whole story: {}\n", html.display()));
+        // Whoever reads it may have seen enough; the files are written, and the verdict stands.
+        let _ = out.write_all(summary.as_bytes());
+        let _ = out.write_all(page.unwrap_or_default().as_bytes());
+        let _ = out.flush();
     }
     Ok(())
 }

@@ -354,24 +354,25 @@ impl Asker {
     }
 }
 
-/// Puts `a.b=value` into a table. A value that is no TOML of its own is a text.
+/// Puts `a.b=value` into a table; a name with a dot in it stands in quotes, as in TOML. A value that is no TOML of its own is a text.
 fn set(table: &mut toml::Table, assignment: &str) -> Option<()> {
     let (key, text) = assignment.split_once('=')?;
-    let value = toml::from_str::<toml::Table>(&format!("value = {}", text.trim()))
-        .ok()
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(text.trim().to_owned()));
-    let mut steps: Vec<&str> = key.split('.').map(str::trim).collect();
-    let last = steps.pop().filter(|last| !last.is_empty())?;
-    let mut place = table;
-    for step in steps {
-        place = place
-            .entry(step)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()?;
-    }
-    place.insert(last.to_owned(), value);
+    let read = |value: &str| toml::from_str::<toml::Table>(&format!("{key} = {value}")).ok();
+    let quoted = toml::Value::String(text.trim().to_owned()).to_string();
+    merge(table, read(text.trim()).or_else(|| read(&quoted))?);
     Some(())
+}
+
+/// Puts what is in `from` into `table`, tables into tables.
+fn merge(table: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (table.get_mut(&key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(value)) => merge(inner, value),
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -400,9 +401,12 @@ tftp = ["@boot-file", "initrd"]
 
     #[test]
     fn every_number_can_be_overridden() {
-        let overrides = ["machines=7", "arrival.every=250ms", "network.loss=5%", "renew=true"];
+        let size = "files.\"boot.img\"=4MiB";
+        let overrides =
+            ["machines=7", "arrival.every=250ms", "network.loss=5%", "renew=true", size];
         let overrides = overrides.map(str::to_owned);
         let scenario = Scenario::parse("small", SMALL, &overrides).unwrap();
+        assert_eq!(scenario.files["boot.img"], Size(4 << 20));
         assert_eq!(scenario.machines, 7);
         assert_eq!(scenario.arrival.every.0, Duration::from_millis(250));
         assert_eq!(scenario.network.loss, Share(0.05));
