@@ -185,9 +185,11 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         interface: Option<&Interface>,
     ) -> Result<Own, RunError> {
         let scenario = &self.job.scenario;
-        let speaks = scenario.loads() || scenario.fetches() || scenario.renew;
         let asks = !matches!(way, Way::None);
-        if speaks && !self.job.ports && (homes.is_some() || (asks && self.may_route()?)) {
+        if scenario.speaks()
+            && !self.job.ports
+            && (homes.is_some() || (asks && self.may_route()?))
+        {
             let client = if scenario.renew || matches!(way, Way::Direct { .. }) {
                 Some(self.udp(SocketAddr::from(([0, 0, 0, 0], CLIENT_PORT)))?)
             } else {

@@ -123,8 +123,8 @@ impl Loads {
         }
     }
 
-    /// A transfer is over that was begun only to learn the size.
-    pub fn end_probe(&mut self) {
+    /// A transfer is over that is neither complete nor failed: it was to tell the size, or its machine lost power.
+    pub fn set_aside(&mut self) {
         self.at_once = self.at_once.saturating_sub(1);
     }
 

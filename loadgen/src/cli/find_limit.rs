@@ -1,11 +1,10 @@
 //! `find-limit`: the search for the highest load that still meets the limits.
 
 use super::args::FindLimitArgs;
-use super::play::{job, make, stoppable, storm_scenario};
+use super::play::{Pace, dora_scenario, job, make, stoppable, storm_scenario};
 use super::{Failure, INVALID, MET, MISSED};
 use crate::job::Job;
 use crate::report::{Report, Verdict, headline};
-use crate::scenario::{Asker, Scenario, Stage};
 use crate::search::{Outcome, Search, Step};
 
 pub(super) fn run(args: &FindLimitArgs, command: &str) -> Result<u8, Failure> {
@@ -72,15 +71,8 @@ fn trial(args: &FindLimitArgs, load: u32, command: &str) -> Result<Job, Failure>
     let scenario = match &args.scenario {
         Some(name) => storm_scenario(name, Some(load), &args.common)?,
         None => {
-            let mut set = vec![format!("arrival.for={}ms", (args.seconds * 1000.0).round() as u64)];
-            set.extend(args.common.set.iter().cloned());
-            let mut scenario = Scenario::load("dora", &set)?;
-            scenario.arrival.in_flight = None;
-            scenario.arrival.rate = Some(load.into());
-            if args.discover_only {
-                scenario.stages = vec![Stage::Discover(Asker::Plain)];
-            }
-            scenario
+            let pace = Pace { rate: Some(load.into()), in_flight: None };
+            dora_scenario(&args.common, args.seconds, None, pace, args.discover_only)?
         }
     };
     job(&args.common, scenario, command)

@@ -18,32 +18,49 @@ use crate::run;
 use crate::scenario::{Asker, Scenario, Stage, is_rate};
 
 pub(super) fn dora(args: &DoraArgs, command: &str) -> Result<u8, Failure> {
-    let scenario = dora_scenario(&args.common, args)?;
+    let pace = Pace { rate: args.rate, in_flight: args.in_flight };
+    let scenario =
+        dora_scenario(&args.common, args.seconds, args.machines, pace, args.discover_only)?;
     play(&args.common, scenario, None, command)
 }
 
+/// How exchanges follow each other; the scenario's way where nothing is said.
+#[derive(Copy, Clone, Default)]
+pub(super) struct Pace {
+    /// So many a second.
+    pub(super) rate: Option<f64>,
+    /// So many at a time, where there is no rate.
+    pub(super) in_flight: Option<u32>,
+}
+
 /// The scenario `dora` with what the command line says.
-fn dora_scenario(common: &Common, args: &DoraArgs) -> Result<Scenario, Failure> {
-    if !(args.seconds > 0.0 && args.seconds <= 86_400.0) {
+pub(super) fn dora_scenario(
+    common: &Common,
+    seconds: f64,
+    machines: Option<u32>,
+    pace: Pace,
+    discover_only: bool,
+) -> Result<Scenario, Failure> {
+    if !(seconds > 0.0 && seconds <= 86_400.0) {
         return Err("--seconds: more than 0, at most 86400".into());
     }
-    let mut set = vec![format!("arrival.for={}ms", (args.seconds * 1000.0).round())];
-    set.extend(args.machines.map(|machines| format!("machines={machines}")));
+    let mut set = vec![format!("arrival.for={}ms", (seconds * 1000.0).round())];
+    set.extend(machines.map(|machines| format!("machines={machines}")));
     set.extend(common.set.iter().cloned());
     let mut scenario = Scenario::load("dora", &set)?;
-    if let Some(rate) = args.rate {
+    if let Some(rate) = pace.rate {
         if !is_rate(rate) {
             return Err("--rate: 0.001 to 10000000".into());
         }
         scenario.arrival.rate = Some(rate);
         scenario.arrival.in_flight = None;
-    } else if let Some(in_flight) = args.in_flight {
+    } else if let Some(in_flight) = pace.in_flight {
         if in_flight == 0 {
             return Err("--in-flight: at least 1".into());
         }
         scenario.arrival.in_flight = Some(in_flight);
     }
-    if args.discover_only {
+    if discover_only {
         scenario.stages = vec![Stage::Discover(Asker::Plain)];
     }
     Ok(scenario)

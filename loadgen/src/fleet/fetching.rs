@@ -59,7 +59,7 @@ impl Fleet {
         let Some(machine) = self.machines.get(index as usize) else { return };
         if machine.phase != Phase::Fetching || machine.transfers != serial {
             // Its machine has lost power meanwhile.
-            self.tally.http.end_probe();
+            self.tally.http.set_aside();
             return;
         }
         let (asked, place) = (machine.asked, usize::from(machine.item));

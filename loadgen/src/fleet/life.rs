@@ -29,11 +29,10 @@ impl Fleet {
 
     /// Begins the stage that a machine stands at.
     pub(super) fn begin_stage<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
-        let stage = self.stage(index).cloned();
-        let machine = &mut self.machines[index as usize];
-        machine.rounds = 0;
-        match stage {
-            Some(Stage::Dhcp(asker) | Stage::Discover(asker)) => {
+        self.machines[index as usize].rounds = 0;
+        match self.stage(index) {
+            Some(&(Stage::Dhcp(asker) | Stage::Discover(asker))) => {
+                let machine = &mut self.machines[index as usize];
                 machine.program = match asker.program() {
                     None => machine.firmware,
                     Some(Program::Ipxe) => machine.firmware.its_ipxe(),
@@ -42,13 +41,14 @@ impl Fleet {
                 self.start_program(index, at, tx);
             }
             Some(Stage::Tftp(_)) => {
+                let machine = &mut self.machines[index as usize];
                 machine.item = 0;
                 machine.file_tries = 0;
                 self.settle_address(index);
                 self.load(index, at, tx);
             }
             Some(Stage::Http(_)) => {
-                machine.item = 0;
+                self.machines[index as usize].item = 0;
                 self.settle_address(index);
                 self.fetch(index, at, tx);
             }
@@ -137,9 +137,7 @@ impl Fleet {
         if !self.wires.needs_route(relay) || self.is_attacker(index) {
             return;
         }
-        let speaks = self.renew
-            || self.stages.iter().any(|stage| matches!(stage, Stage::Tftp(_) | Stage::Http(_)));
-        if speaks && !self.routes.cover(address) {
+        if self.speaks && !self.routes.cover(address) {
             let added = self.routes.add(Block { first: address, prefix: 32 });
             if let Err(error) = added {
                 self.route_error.get_or_insert(error.to_string());
@@ -190,7 +188,7 @@ impl Fleet {
                 continue;
             }
             if let Some(transfer) = machine.transfer.take() {
-                self.tally.tftp.end_probe();
+                self.tally.tftp.set_aside();
                 self.files.abandon(transfer.file, index);
             }
             self.machines[index as usize].lose_power();
@@ -222,11 +220,8 @@ impl Fleet {
     pub(super) fn attack_due<T: Transmit>(&mut self, now: Moment, tx: &mut T) {
         for _ in 0..BURST {
             let Some(attack) = &mut self.attack else { return };
-            let at = self.start + Duration::from_secs_f64(attack.begun as f64 / attack.per_second);
             let room = self.machines.len() < crate::identity::MOST_MACHINES as usize;
-            if at > now || at >= attack.end || !room {
-                return;
-            }
+            let Some(at) = attack.next(self.start).filter(|at| *at <= now && room) else { return };
             attack.begun += 1;
             let index = self.machines.len() as u32;
             let relay = (attack.begun % self.wires.relays().max(1) as u64) as u16;
@@ -242,11 +237,7 @@ impl Fleet {
             Arrivals::Window { .. } => None,
             _ => self.arrivals.peek(self.start),
         };
-        let attack = self.attack.as_ref().and_then(|attack| {
-            let after = Duration::from_secs_f64(attack.begun as f64 / attack.per_second);
-            let at = self.start + after;
-            (at < attack.end).then_some(at)
-        });
+        let attack = self.attack.as_ref().and_then(|attack| attack.next(self.start));
         arrival.into_iter().chain(attack).min()
     }
 }

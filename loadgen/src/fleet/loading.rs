@@ -253,12 +253,12 @@ impl Fleet {
         match outcome {
             Outcome::GoesOn => {}
             Outcome::Probed => {
-                self.tally.tftp.end_probe();
+                self.tally.tftp.set_aside();
                 self.begin_transfer(index, file, false, now, tx);
             }
             Outcome::Complete if transfer.probe => {
                 // A server without options has sent a file of one block.
-                self.tally.tftp.end_probe();
+                self.tally.tftp.set_aside();
                 self.begin_transfer(index, file, false, now, tx);
             }
             Outcome::Complete => {

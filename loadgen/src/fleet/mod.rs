@@ -104,6 +104,8 @@ pub struct Fleet {
     boot_attempts: u8,
     boot_pause: Duration,
     renew: bool,
+    /// Machines have anything to say from their own addresses.
+    speaks: bool,
     /// Machines take turns instead of coming up for good.
     in_turns: bool,
     in_flight: u64,
@@ -153,6 +155,14 @@ struct Attackers {
     begun: u64,
 }
 
+impl Attackers {
+    /// When the next one begins; `None` when there is none any more.
+    fn next(&self, start: Moment) -> Option<Moment> {
+        let at = start + Duration::from_secs_f64(self.begun as f64 / self.per_second);
+        (at < self.end).then_some(at)
+    }
+}
+
 impl Fleet {
     /// A fleet that begins at `start`.
     ///
@@ -190,6 +200,7 @@ impl Fleet {
             boot_attempts: scenario.boot_attempts,
             boot_pause: scenario.boot_pause.0,
             renew: scenario.renew,
+            speaks: scenario.speaks(),
             in_turns: scenario.arrival.lasts.is_some(),
             in_flight: scenario.arrival.in_flight.unwrap_or(0).into(),
             lease_time: scenario.lease_time.map(|span| span.0.as_secs() as u32),

@@ -331,6 +331,11 @@ impl Scenario {
         self.stages.iter().any(|stage| matches!(stage, Stage::Tftp(_)))
     }
 
+    /// Whether machines have anything to say from their own addresses.
+    pub fn speaks(&self) -> bool {
+        self.loads() || self.fetches() || self.renew
+    }
+
     /// Whether anybody fetches by HTTP.
     pub fn fetches(&self) -> bool {
         self.stages.iter().any(|stage| matches!(stage, Stage::Http(_)))
