@@ -357,9 +357,9 @@ impl<T: Transmit> Handler<T> for Shard {
         }
     }
 
-    fn sent(&mut self, token: u64, result: io::Result<()>, tx: &mut T) {
+    fn sent(&mut self, token: u64, result: io::Result<()>, _: &mut T) {
         if let Some(tftp) = &mut self.parts.tftp {
-            tftp.sent(token, &result, tx);
+            tftp.sent(token, &result);
         }
     }
 
@@ -368,7 +368,7 @@ impl<T: Transmit> Handler<T> for Shard {
         let Parts { leases, events, tftp, .. } = &mut self.parts;
         let mut next = self.probes.next();
         if let Some(tftp) = tftp {
-            let timer = tftp.batch_end(tx);
+            let timer = tftp.batch_end(dry, tx);
             next = next.into_iter().chain(timer).min();
             tftp.take_events().for_each(|event| events.emit(event));
         }

@@ -85,6 +85,7 @@ fn transfer(shard: &mut TftpShard, listen: SocketId, client: SocketAddr, request
     shard.datagram(&datagram(listen, client, request), &mut sink);
     for _ in 0..5000 {
         shard.woken(&mut sink);
+        shard.batch_end(true, &mut sink);
         if sink.socket.is_some() {
             break;
         }
@@ -99,11 +100,11 @@ fn transfer(shard: &mut TftpShard, listen: SocketId, client: SocketAddr, request
         let [high, low] = (sink.blocks as u16).to_be_bytes();
         let info = allocation_counter::measure(|| {
             while let Some(token) = sink.tokens.pop() {
-                shard.sent(token, &Ok(()), &mut sink);
+                shard.sent(token, &Ok(()));
             }
             shard.woken(&mut sink);
             shard.datagram(&datagram(socket, client, &[0, 4, high, low]), &mut sink);
-            shard.batch_end(&mut sink);
+            shard.batch_end(true, &mut sink);
         });
         // The first ACKs grow the timers and the list of those that wait.
         if step > 2 {

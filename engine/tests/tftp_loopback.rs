@@ -32,12 +32,12 @@ impl<T: Transmit> Handler<T> for Shard {
         self.0.woken(tx);
     }
 
-    fn sent(&mut self, token: u64, result: io::Result<()>, tx: &mut T) {
-        self.0.sent(token, &result, tx);
+    fn sent(&mut self, token: u64, result: io::Result<()>, _: &mut T) {
+        self.0.sent(token, &result);
     }
 
-    fn batch_end(&mut self, _: bool, tx: &mut T) -> Option<Moment> {
-        let next = self.0.batch_end(tx);
+    fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
+        let next = self.0.batch_end(dry, tx);
         self.0.take_events().for_each(drop);
         // So that the loop sees that the test is over.
         let soon = tx.now() + Duration::from_millis(20);

@@ -31,6 +31,8 @@ pub struct Job {
     pub clients: Option<Block>,
     /// Machines speak from this host's address, a port each, even where they could have their own.
     pub ports: bool,
+    /// Take the blocks of a window together (UDP_GRO), as machines whose network cards put them together do.
+    pub gro: bool,
     /// Options of TFTP requests in place of the firmware's.
     pub asked: Option<Negotiated>,
     /// The TFTP server, where it is not the one that DHCP names.

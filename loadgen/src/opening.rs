@@ -244,7 +244,7 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         let spec = UdpSocketSpec {
             bind,
             // Blocks of a window come together where the device or the peer's kernel has not cut them apart.
-            gro: bind.port() != SERVER_PORT && bind.port() != CLIENT_PORT,
+            gro: self.job.gro && bind.port() != SERVER_PORT && bind.port() != CLIENT_PORT,
             receive_buffer: Some(RECEIVE_BUFFER),
             ..UdpSocketSpec::default()
         };

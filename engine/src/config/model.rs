@@ -288,6 +288,10 @@ pub struct Tftp {
     pub case_insensitive: bool,
     /// Bytes of memory for framed images, over all shards.
     pub image_budget: u64,
+    /// Bytes a second of one transfer at most.
+    pub client_rate: Option<u64>,
+    /// Bytes a second that all transfers of an interface may take, headers included: of the one named, or of each that is not.
+    pub interface_rates: Vec<(Option<String>, u64)>,
     /// How long to wait for an ACK before anything is known of the round trip.
     pub timeout: Duration,
     /// Retransmissions of one window before a transfer is given up.
@@ -415,6 +419,15 @@ impl Default for Dhcp {
 }
 
 impl Tftp {
+    /// Bytes a second that the transfers of an interface may take.
+    pub fn rate_of(&self, interface: &str) -> Option<u64> {
+        let of = |wanted: Option<&str>| {
+            let mut rates = self.interface_rates.iter().rev();
+            rates.find(|(name, _)| name.as_deref() == wanted).map(|(_, rate)| *rate)
+        };
+        of(Some(interface)).or_else(|| of(None))
+    }
+
     /// The service of `root` with every other key at its default.
     pub fn new(root: PathBuf) -> Self {
         Self {
@@ -429,6 +442,8 @@ impl Tftp {
             map: Vec::new(),
             case_insensitive: false,
             image_budget: 512 << 20,
+            client_rate: None,
+            interface_rates: Vec::new(),
             timeout: Duration::from_secs(1),
             retries: 6,
         }

@@ -147,6 +147,8 @@ pub(super) const TFTP: Schema = Schema::new(
         "map-file",
         "case-insensitive",
         "image-budget",
+        "client-rate",
+        "interface-rate",
         "timeout",
         "retries",
     ],

@@ -121,6 +121,12 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
         image_budget: fields
             .get("image-budget", problems, units::size)
             .unwrap_or(usual.image_budget),
+        client_rate: fields.get("client-rate", problems, units::client_rate),
+        interface_rates: fields
+            .list("interface-rate", problems, units::interface_rate)
+            .into_iter()
+            .map(|(rate, _)| rate)
+            .collect(),
         // RFC 2349 gives clients 1 to 255 seconds; a server may begin faster.
         timeout: fields
             .get("timeout", problems, |node| {

@@ -279,6 +279,44 @@ pub(super) fn size(node: &Node) -> Result<u64, Fault> {
     number.checked_mul(scale).ok_or_else(wrong)
 }
 
+/// A rate, in bytes a second: network equipment counts bits, so this is how it is written.
+pub(super) fn rate(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let scale: u64 = match text[digits..].trim_start() {
+        "kbit" => 1_000,
+        "Mbit" => 1_000_000,
+        "Gbit" => 1_000_000_000,
+        _ => return None,
+    };
+    // A transfer that takes years is no transfer.
+    Some(number.checked_mul(scale)? / 8).filter(|&bytes| bytes >= 1000)
+}
+
+/// The rate of one client.
+pub(super) fn client_rate(node: &Node) -> Result<u64, Fault> {
+    let wrong = || {
+        must_be("a rate", node, "write a number and kbit, Mbit or Gbit, 8kbit or more: \"900Mbit\"")
+    };
+    text(node).ok().and_then(rate).ok_or_else(wrong)
+}
+
+/// The rate of an interface, or of all that are not named: `eth0 900Mbit`, `9Gbit`.
+pub(super) fn interface_rate(node: &Node) -> Result<(Option<String>, u64), Fault> {
+    let wrong = || {
+        let help = "write \"9Gbit\" for every interface, or \"eth0 900Mbit\" for one; kbit, Mbit or Gbit, 8kbit or more";
+        must_be("a rate, or an interface and its rate", node, help)
+    };
+    let text = text(node).map_err(|_| wrong())?;
+    let (name, text) = match text.split_once(' ') {
+        Some((name, rest)) if !name.starts_with(|c: char| c.is_ascii_digit()) => {
+            (Some(name.to_owned()), rest.trim_start())
+        }
+        _ => (None, text),
+    };
+    rate(text).map(|rate| (name, rate)).ok_or_else(wrong)
+}
+
 /// A hardware address or the beginning of one, 1 to 16 bytes: `52:54:00:12:34:56`, with `-` or `.`
 /// or nothing between the digits as well.
 pub(super) fn hardware(node: &Node) -> Result<Box<[u8]>, Fault> {

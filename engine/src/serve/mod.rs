@@ -220,7 +220,7 @@ impl Server {
             .spawn(now)
             .map_err(system("start the committer"))?;
         let tftp = config.tftp.as_ref().map(TftpServer::new).transpose()?;
-        tell_mtus(tftp.as_deref(), &interfaces);
+        tell_tftp(tftp.as_deref(), &config, &interfaces);
         let world = World::new(Snapshot { config: config.clone(), interfaces });
         let mut running = Vec::new();
         for (index, (sockets, events)) in sockets.into_iter().zip(sinks).enumerate() {
@@ -317,7 +317,7 @@ impl Server {
         }
         let old = self.config.load_full();
         self.change_devices(&old, &new, &interfaces)?;
-        tell_mtus(self.tftp.as_deref(), &interfaces);
+        tell_tftp(self.tftp.as_deref(), &new, &interfaces);
         self.world.change(|snapshot| {
             self.leases.reconfigure(&new.dhcp);
             snapshot.config = new.clone();
@@ -383,7 +383,7 @@ impl Server {
         match Interfaces::read(wanted.server.interfaces.as_deref()) {
             Ok(interfaces) if interfaces != self.world.hold().interfaces => {
                 tracing::info!("the interfaces of this host have changed");
-                tell_mtus(self.tftp.as_deref(), &interfaces);
+                tell_tftp(self.tftp.as_deref(), &self.config.load(), &interfaces);
                 self.world.change(|snapshot| snapshot.interfaces = interfaces);
             }
             Ok(_) => {}
@@ -445,8 +445,14 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     keys
 }
 
-fn tell_mtus(tftp: Option<&TftpServer>, interfaces: &Interfaces) {
+/// What TFTP must know of interfaces: what they carry, and what they may.
+fn tell_tftp(tftp: Option<&TftpServer>, config: &Config, interfaces: &Interfaces) {
     if let Some(tftp) = tftp {
         tftp.set_mtus(interfaces.mtus());
+        let rates = interfaces.all().filter_map(|interface| {
+            let rate = config.tftp.as_ref()?.rate_of(&interface.name)?;
+            Some((interface.index, rate))
+        });
+        tftp.set_rates(rates);
     }
 }

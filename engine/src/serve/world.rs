@@ -106,6 +106,11 @@ impl Interfaces {
         self.by_index.values().map(|each| (each.index, u32::from(each.mtu))).collect()
     }
 
+    /// All of them, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Interface> {
+        self.by_index.values()
+    }
+
     /// Those whose direct clients are answered, by name.
     pub fn served(&self) -> Vec<&Interface> {
         let mut served: Vec<_> = self.by_index.values().filter(|each| each.served).collect();

@@ -15,6 +15,7 @@ mod loader;
 mod map;
 mod outcomes;
 mod paths;
+mod rate;
 mod reason;
 mod receiving;
 mod requests;
@@ -24,6 +25,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod transfers;
+mod turns;
 mod upload;
 
 pub use map::{Map, MapError};

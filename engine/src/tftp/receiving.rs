@@ -118,7 +118,7 @@ impl Transfer {
         match out.tx.send(self.socket, &target, write) {
             Ok(()) => {
                 upload.receiver.sent(out.tx.now());
-                Progress::Done
+                Progress::Sent(0)
             }
             Err(Refused::NoSocket) => Progress::Failed(Reason::SocketClosed),
             Err(_) => Progress::Refused,

@@ -133,7 +133,7 @@ impl TftpShard {
             in_flight: 0,
             timer: Moment::NEVER,
             starved: false,
-            refused: false,
+            queued: false,
             sent: 0,
             resent: 0,
         });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bootstorm_net::{Refused, Transmit};
 use bootstorm_protocols::tftp::SenderSend;
+use bootstorm_protocols::time::Moment;
 use rustix::io::Errno;
 
 use crate::metrics::TftpMetrics;
@@ -14,20 +15,30 @@ use super::loader::Door;
 use super::reason::Reason;
 use super::service::TftpServer;
 use super::transfers::{Transfer, Work};
+use super::turns::RETRY;
 
 /// Segments of one send, as the kernel limits them (UDP_MAX_SEGMENTS).
 const MAX_SEGMENTS: u64 = 64;
 /// Bytes of one send: the longest UDP payload.
 const MAX_SEND: u64 = 65_507;
 
+/// Bytes that a transfer sends in one turn, where each block has to be sent by itself.
+const MAX_TURN: u64 = 65_536;
+
 /// How far a transfer got.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Progress {
-    /// All that is due is queued.
+    /// Nothing is due, or not before the engine is done with what it has.
     Done,
+    /// So many bytes are queued. When they are sent, there may be more.
+    Sent(u64),
     /// It waits for a chunk, and will be woken.
     Starved,
-    /// There was no room in the engine or the pool: try again soon.
+    /// Its pace lets nothing go before this moment, or something else was not ready: try again then.
+    Later(Moment),
+    /// Its interface may send nothing at the moment.
+    Capped,
+    /// There was no room in the engine: try again soon.
     Refused,
     /// It cannot go on.
     Failed(Reason),
@@ -44,71 +55,110 @@ pub(super) struct Outlet<'s, T> {
 }
 
 impl Transfer {
-    /// Queues what is due of a transfer to a client.
+    /// Queues what is due of a transfer to a client, one send's worth.
     pub(super) fn send<T: Transmit>(&mut self, number: u64, out: &mut Outlet<'_, T>) -> Progress {
-        let target = self.target();
-        let Work::Sending { image, sender } = &mut self.work else { return Progress::Done };
         if self.in_flight > 0 {
             return Progress::Done;
         }
+        let mut sent = 0;
         loop {
-            if let Some(last) = image.last() {
-                sender.content(last, Some(last));
+            match self.send_some(number, MAX_TURN - sent, out) {
+                Progress::Sent(bytes) => sent += bytes,
+                _ if sent > 0 => return Progress::Sent(sent),
+                other => return other,
             }
-            let (first, count) = match sender.pending() {
-                None => return Progress::Done,
-                Some(SenderSend::Blocks { first, count }) => (first, count),
-                Some(SenderSend::OptionAck) => {
-                    let negotiated = &self.negotiated;
-                    // 128 bytes hold every OACK, a slot has 2048.
-                    let write = |slot: &mut [u8]| negotiated.write_option_ack(slot).unwrap_or(0);
-                    match out.tx.send(self.socket, &target, write) {
-                        Ok(()) => sender.sent_option_ack(out.tx.now()),
-                        Err(refused) => return refusal(refused),
+        }
+    }
+
+    /// Queues one send of at most `room` bytes.
+    fn send_some<T: Transmit>(
+        &mut self,
+        number: u64,
+        room: u64,
+        out: &mut Outlet<'_, T>,
+    ) -> Progress {
+        let (target, now) = (self.target(), out.tx.now());
+        let Work::Sending { image, sender } = &mut self.work else { return Progress::Done };
+        if let Some(last) = image.last() {
+            sender.content(last, Some(last));
+        }
+        let (first, count) = match sender.pending() {
+            None => return Progress::Done,
+            Some(SenderSend::Blocks { first, count }) => (first, count),
+            Some(SenderSend::OptionAck) => {
+                let negotiated = &self.negotiated;
+                // 128 bytes hold every OACK, a slot has 2048.
+                let write = |slot: &mut [u8]| negotiated.write_option_ack(slot).unwrap_or(0);
+                return match out.tx.send(self.socket, &target, write) {
+                    Ok(()) => {
+                        sender.sent_option_ack(now);
+                        Progress::Sent(128)
                     }
-                    continue;
-                }
-            };
-            let frame_len = image.shape().frame_len();
-            let most = match self.segmented {
-                true => (MAX_SEND / frame_len).clamp(1, MAX_SEGMENTS),
-                false => 1,
-            };
-            let (bytes, blocks) = match image.window(first, count.min(most), out.tick) {
-                Window::Found { bytes, blocks } => (bytes, blocks),
-                Window::Missing(chunk) => {
-                    if let Some(failure) = image.failure() {
-                        return Progress::Failed(failure.into());
-                    }
-                    return match out.server.loader.want(image, chunk, Some(out.door)) {
-                        true => Progress::Starved,
-                        false => Progress::Refused,
-                    };
-                }
-            };
-            let data = bytes.len() as u64 - blocks * 4;
-            // At most a block and its header: 65,468.
-            let segment = if blocks > 1 { frame_len as u16 } else { 0 };
-            match out.tx.send_shared(self.socket, &target, bytes, segment, number) {
-                Ok(()) => {}
-                Err(Refused::NoSegmentation) => {
-                    self.segmented = false;
-                    continue;
-                }
-                Err(refused) => return refusal(refused),
+                    Err(refused) => refusal(refused),
+                };
             }
-            self.in_flight += 1;
-            let again = (sender.sent_until() + 1).saturating_sub(first).min(blocks);
-            sender.sent(blocks, out.tx.now());
-            // Those sent before come first, and all but the last of the file are full.
-            self.sent += data.saturating_sub(again * u64::from(image.shape().blksize));
-            self.resent = self.resent.saturating_add(u32::try_from(again).unwrap_or(u32::MAX));
-            out.metrics.bytes.add(data);
-            out.metrics.retransmits.add(again);
-            if let Some(next) = image.lacks_next(first) {
-                // Ahead of need; when the pool is busy, the need will ask again.
-                out.server.loader.want(image, next, None);
+        };
+        let paced = match sender.burst(now) {
+            Ok(blocks) => blocks,
+            Err(at) => return Progress::Later(at),
+        };
+        if out.server.line(self.ifindex, now).is_err() {
+            return Progress::Capped;
+        }
+        let frame_len = image.shape().frame_len();
+        let most = match self.segmented {
+            true => (MAX_SEND / frame_len).clamp(1, MAX_SEGMENTS),
+            false => 1,
+        };
+        let most = most.min(room / frame_len);
+        if most == 0 {
+            return Progress::Done;
+        }
+        let (bytes, blocks) = match image.window(first, count.min(most).min(paced), out.tick) {
+            Window::Found { bytes, blocks } => (bytes, blocks),
+            Window::Missing(chunk) => {
+                if let Some(failure) = image.failure() {
+                    return Progress::Failed(failure.into());
+                }
+                return match out.server.loader.want(image, chunk, Some(out.door)) {
+                    true => Progress::Starved,
+                    false => Progress::Later(now + RETRY),
+                };
             }
+        };
+        let len = bytes.len() as u64;
+        // At most a block and its header: 65,468.
+        let segment = if blocks > 1 { frame_len as u16 } else { 0 };
+        match out.tx.send_shared(self.socket, &target, bytes, segment, number) {
+            Ok(()) => {}
+            Err(Refused::NoSegmentation) => {
+                self.segmented = false;
+                return Progress::Later(now);
+            }
+            Err(refused) => return refusal(refused),
+        }
+        self.in_flight += 1;
+        out.server.spend(self.ifindex, len, blocks, now);
+        let data = len - blocks * 4;
+        let again = (sender.sent_until() + 1).saturating_sub(first).min(blocks);
+        sender.sent(blocks, now);
+        // Those sent before come first, and all but the last of the file are full.
+        self.sent += data.saturating_sub(again * u64::from(image.shape().blksize));
+        self.resent = self.resent.saturating_add(u32::try_from(again).unwrap_or(u32::MAX));
+        out.metrics.bytes.add(data);
+        out.metrics.retransmits.add(again);
+        if let Some(next) = image.lacks_next(first) {
+            // Ahead of need; when the pool is busy, the need will ask again.
+            out.server.loader.want(image, next, None);
+        }
+        Progress::Sent(len)
+    }
+
+    /// Whether there is more to send, if the engine is done with what it has.
+    pub(super) fn is_due(&self) -> bool {
+        match &self.work {
+            Work::Sending { sender, .. } => sender.pending().is_some(),
+            Work::Opening | Work::Receiving(_) => false,
         }
     }
 

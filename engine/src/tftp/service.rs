@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bootstorm_protocols::tftp::{Limits, Patience, blksize_for_mtu};
+use bootstorm_protocols::time::Moment;
 use thiserror::Error;
 
 use crate::config;
@@ -16,6 +17,7 @@ use super::images::Images;
 use super::loader::Loader;
 use super::map::{Map, MapError};
 use super::paths::Root;
+use super::rate::RateCap;
 
 /// Threads that touch the disk: a few, so that one that hangs in a dead mount does not stop the others.
 const THREADS: usize = 4;
@@ -23,6 +25,9 @@ const THREADS: usize = 4;
 const DEFAULT_MTU: u32 = 1500;
 /// Bytes of chunks at least, whatever is configured: each transfer needs its own to stay while it is sent.
 const MIN_BUDGET: u64 = 4 << 20;
+/// The shortest time until an unanswered window is sent again. A machine room's round trips take less than a millisecond and
+/// none of its clients delays an ACK on purpose, but some write to a slow disk or draw on a screen.
+const MIN_RETRY: Duration = Duration::from_millis(50);
 /// Bytes of an upload at most: a crash dump of a large machine fits, a full disk takes longer.
 pub(super) const MAX_UPLOAD: u64 = 64 << 30;
 /// Bytes of an upload's block at most: with its header it fits a receive buffer.
@@ -55,6 +60,8 @@ pub(super) struct Service {
     pub(super) root: Root,
     pub(super) map: Map,
     pub(super) patience: Patience,
+    /// Bytes a second of one transfer at most.
+    client_rate: Option<u64>,
     pub(super) upload: bool,
     pub(super) max_transfers: u32,
     pub(super) max_transfers_per_client: u32,
@@ -72,11 +79,12 @@ impl Service {
             map: Map::new(&config.map)?,
             patience: Patience {
                 initial: config.timeout,
-                min: usual.min.min(config.timeout),
+                min: MIN_RETRY.min(config.timeout),
                 max: usual.max.max(config.timeout),
                 tries: config.retries,
                 total: usual.total.max(config.timeout.saturating_mul(4)),
             },
+            client_rate: config.client_rate,
             upload: config.upload,
             max_transfers: config.max_transfers,
             max_transfers_per_client: config.max_transfers_per_client,
@@ -86,6 +94,12 @@ impl Service {
             },
             clamp_to_mtu: config.clamp_to_mtu,
         })
+    }
+
+    /// How long a block of `len` bytes takes at least, at the rate that a client is granted.
+    pub(super) fn least_gap(&self, len: u16) -> Duration {
+        let nanos = |rate| u64::from(len) * 1_000_000_000 / rate;
+        self.client_rate.map_or(Duration::ZERO, |rate| Duration::from_nanos(nanos(rate)))
     }
 
     /// What a client reached by a path of this MTU may negotiate.
@@ -112,6 +126,8 @@ pub struct TftpServer {
     pub(super) active: AtomicU32,
     /// Interface and MTU.
     mtus: ArcSwap<Vec<(u32, u32)>>,
+    /// Interface and what it may send.
+    caps: ArcSwap<Vec<(u32, RateCap)>>,
 }
 
 impl TftpServer {
@@ -137,6 +153,7 @@ impl TftpServer {
             loader,
             active: AtomicU32::new(0),
             mtus: ArcSwap::default(),
+            caps: ArcSwap::default(),
         }))
     }
 
@@ -155,6 +172,27 @@ impl TftpServer {
         self.mtus.store(Arc::new(mtus.into_iter().collect()));
     }
 
+    /// Says which interface (by index) may send how many bytes a second, headers included; those not named are not limited.
+    pub fn set_rates(&self, rates: impl IntoIterator<Item = (u32, u64)>) {
+        let caps = rates.into_iter().map(|(ifindex, rate)| (ifindex, RateCap::new(rate)));
+        self.caps.store(Arc::new(caps.collect()));
+    }
+
+    /// Whether an interface may send something at `now`, or when.
+    pub(super) fn line(&self, ifindex: u32, now: Moment) -> Result<(), Moment> {
+        let caps = self.caps.load();
+        let cap = caps.iter().find(|(index, _)| *index == ifindex);
+        cap.map_or(Ok(()), |(_, cap)| cap.ready(now))
+    }
+
+    /// An interface sends `bytes` of payload in so many datagrams.
+    pub(super) fn spend(&self, ifindex: u32, bytes: u64, datagrams: u64, now: Moment) {
+        let caps = self.caps.load();
+        if let Some((_, cap)) = caps.iter().find(|(index, _)| *index == ifindex) {
+            cap.spend(bytes, datagrams, now);
+        }
+    }
+
     /// Transfers under way, over all shards.
     pub fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)
@@ -165,6 +203,3 @@ impl TftpServer {
         mtus.iter().find(|(index, _)| *index == ifindex).map_or(DEFAULT_MTU, |(_, mtu)| *mtu)
     }
 }
-
-/// How soon something that was refused for want of room is tried again.
-pub(super) const RETRY: Duration = Duration::from_millis(5);

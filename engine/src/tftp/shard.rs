@@ -1,7 +1,7 @@
 //! The TFTP of one shard: requests, their transfers, timers. Files come from the loader's threads.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::hash::RandomState;
 use std::io;
 use std::net::SocketAddr;
@@ -20,8 +20,9 @@ use super::loader::{Door, News};
 use super::reason::Reason;
 use super::requests::send_error;
 use super::sending::{Outlet, Progress};
-use super::service::{RETRY, TftpServer};
+use super::service::TftpServer;
 use super::transfers::{Transfers, Upload, Work};
+use super::turns::{RETRY, Turns};
 use super::upload::Incoming;
 
 /// Buckets of what is remembered of clients between their transfers; clients whose addresses hash alike share one.
@@ -29,6 +30,8 @@ pub(super) const BUCKETS: usize = 4096;
 /// A request that is repeated while its transfer gets on was late on its way; after a silence of the client it means that it
 /// begins anew.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
+/// For so long timers wait for sockets to become empty.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How soon a timer looks again at a transfer whose delay is this host's own.
 const OWN_DELAY: Duration = Duration::from_millis(50);
 
@@ -70,8 +73,10 @@ pub struct TftpShard {
     /// Transfers that wait for a chunk, and the list that is worked off meanwhile.
     starved: Vec<u64>,
     awake: Vec<u64>,
-    /// Transfers that wait for room in the engine or the pool.
-    refused: VecDeque<u64>,
+    pub(super) turns: Turns,
+    /// When nothing waited in the sockets last, and since when something has.
+    dry: Moment,
+    wet: Moment,
     pub(super) events: Vec<BootEvent>,
     tick: u64,
 }
@@ -103,7 +108,9 @@ impl TftpShard {
             timers: BinaryHeap::new(),
             starved: Vec::new(),
             awake: Vec::new(),
-            refused: VecDeque::new(),
+            turns: Turns::default(),
+            dry: Moment::default(),
+            wet: Moment::NEVER,
             events: Vec::new(),
             tick: 0,
         };
@@ -169,26 +176,35 @@ impl TftpShard {
         while let Some(number) = self.awake.pop() {
             if let Some(transfer) = self.transfers.get(number) {
                 transfer.starved = false;
-                self.advance(number, tx);
+                self.enqueue(number);
             }
         }
     }
 
     /// The engine is done with a shared send; every token it reports comes from here.
-    pub fn sent<T: Transmit>(&mut self, token: u64, result: &io::Result<()>, tx: &mut T) {
+    pub fn sent(&mut self, token: u64, result: &io::Result<()>) {
         let Some(transfer) = self.transfers.get(token) else { return };
         transfer.accepted(result);
-        if transfer.in_flight == 0 {
-            self.advance(token, tx);
+        if transfer.in_flight == 0 && transfer.is_due() {
+            self.enqueue(token);
         }
     }
 
-    /// The end of a batch: timers that are due, transfers that found no room. Returns when to be called again.
-    pub fn batch_end<T: Transmit>(&mut self, tx: &mut T) -> Option<Moment> {
+    /// The end of a batch: timers that are due, and what is to be sent. `dry` says that nothing more waits in the sockets.
+    /// Returns when to be called again.
+    pub fn batch_end<T: Transmit>(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
         let now = tx.now();
         self.tick = self.server.images.tick();
+        if dry {
+            (self.dry, self.wet) = (now, Moment::NEVER);
+        } else {
+            self.wet = self.wet.min(now);
+        }
+        // After a stall, of this process or of a burst, the answers wait in the sockets, and whoever looks at the clock first repeats
+        // everything for nothing. So no timer is due before the sockets were empty after its time, or for very long were not.
+        let due = if now.since(self.wet) > PATIENCE { now - PATIENCE } else { self.dry };
         while let Some(&Reverse((at, number))) = self.timers.peek()
-            && at <= now
+            && at <= due
         {
             self.timers.pop();
             match self.transfers.get(number) {
@@ -198,21 +214,11 @@ impl TftpShard {
             }
             self.expire(number, now, tx);
         }
-        for _ in 0..self.refused.len() {
-            let Some(number) = self.refused.pop_front() else { break };
-            let Some(transfer) = self.transfers.get(number) else { continue };
-            transfer.refused = false;
-            self.advance(number, tx);
-            // Still no room: the others would find none either, and keep their place.
-            if self.refused.back() == Some(&number) {
-                self.refused.rotate_right(1);
-                break;
-            }
-        }
+        let turns = self.take_turns(tx);
         self.metrics().active.set(self.transfers.len() as u64);
-        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        let retry = (!self.refused.is_empty()).then(|| now + RETRY);
-        [timer, retry].into_iter().flatten().min()
+        // Those that are due and wait for the sockets are looked at when these are empty.
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at).filter(|&at| dry || at > now);
+        [timer, turns].into_iter().flatten().min()
     }
 
     /// What happened since the last call, for the log.
@@ -265,7 +271,7 @@ impl TftpShard {
             Acked::Progress | Acked::Repeat => {}
         }
         transfer.heard = tx.now();
-        self.advance(number, tx);
+        self.enqueue(number);
     }
 
     fn data<T: Transmit>(&mut self, datagram: &Datagram<'_>, block: u16, data: &[u8], tx: &mut T) {
@@ -274,7 +280,7 @@ impl TftpShard {
         transfer.heard = tx.now();
         let Work::Receiving(upload) = &mut transfer.work else { return };
         match upload.data(block, data, tx.now()) {
-            Ok(()) => self.advance(number, tx),
+            Ok(()) => self.enqueue(number),
             Err(reason) => self.fail(number, reason, tx),
         }
     }
@@ -293,9 +299,10 @@ impl TftpShard {
 
     fn opened<T: Transmit>(&mut self, number: u64, result: Result<Arc<Image>, Reason>, tx: &mut T) {
         let service = self.server.service.load();
-        let patience = service.patience;
-        drop(service);
         let Some(transfer) = self.transfers.get(number) else { return };
+        let patience = service.patience;
+        let least_gap = service.least_gap(transfer.negotiated.block_len());
+        drop(service);
         let image = match result {
             Ok(image) => image,
             Err(reason) => return self.fail(number, reason, tx),
@@ -306,8 +313,9 @@ impl TftpShard {
         let mut sender = Sender::new(&transfer.negotiated, &patience, tx.now());
         // Until a netascii file's end is known, every block may be asked for.
         sender.content(u64::MAX >> 1, None);
+        sender.limit_pace(least_gap);
         transfer.work = Work::Sending { image, sender };
-        self.advance(number, tx);
+        self.enqueue(number);
     }
 
     fn created<T: Transmit>(
@@ -330,7 +338,7 @@ impl TftpShard {
                 let receiver = Receiver::serving(&transfer.negotiated, &patience, tx.now());
                 let upload = Upload::new(receiver, file, transfer.netascii);
                 transfer.work = Work::Receiving(Box::new(upload));
-                self.advance(number, tx);
+                self.enqueue(number);
             }
             Err(reason) => self.fail(number, reason, tx),
         }
@@ -351,14 +359,14 @@ impl TftpShard {
             self.settle(number, tx.now());
         }
         match result {
-            Ok(()) => self.advance(number, tx),
+            Ok(()) => self.enqueue(number),
             Err(reason) => self.fail(number, reason, tx),
         }
     }
 
-    /// Queues what a transfer has to send, and sets its timer.
-    pub(super) fn advance<T: Transmit>(&mut self, number: u64, tx: &mut T) {
-        let Some(transfer) = self.transfers.get(number) else { return };
+    /// Gives the engine what a transfer has to send, as far as its turn allows, and sets its timer.
+    pub(super) fn advance<T: Transmit>(&mut self, number: u64, tx: &mut T) -> Progress {
+        let Some(transfer) = self.transfers.get(number) else { return Progress::Done };
         // As in `metrics`, which would borrow all of self.
         let metrics = &self.metrics.shard(self.shard).expect("the shard has counters").tftp;
         let (server, door) = (&*self.server, &self.door);
@@ -368,24 +376,22 @@ impl TftpShard {
             Work::Sending { .. } => transfer.send(number, &mut out),
             Work::Receiving(upload) => {
                 match (upload.flush(number, &server.loader, door), transfer.answer(&mut out)) {
-                    (false, Progress::Done) => Progress::Refused,
+                    (false, Progress::Done | Progress::Sent(_)) => {
+                        Progress::Later(out.tx.now() + RETRY)
+                    }
                     (_, progress) => progress,
                 }
             }
         };
         match progress {
-            Progress::Done => {}
-            Progress::Starved if transfer.starved => {}
-            Progress::Starved => {
-                transfer.starved = true;
+            Progress::Starved if !std::mem::replace(&mut transfer.starved, true) => {
                 self.starved.push(number);
             }
-            Progress::Refused if transfer.refused => {}
-            Progress::Refused => {
-                transfer.refused = true;
-                self.refused.push_back(number);
+            Progress::Failed(reason) => {
+                self.fail(number, reason, tx);
+                return progress;
             }
-            Progress::Failed(reason) => return self.fail(number, reason, tx),
+            _ => {}
         }
         let deadline = match &transfer.work {
             Work::Opening => None,
@@ -403,6 +409,7 @@ impl TftpShard {
         if let Some(deadline) = deadline {
             self.arm(number, deadline);
         }
+        progress
     }
 
     /// Sees to it that the transfer is looked at when `deadline` comes, or before. A deadline that moves on, as each ACK
@@ -439,7 +446,7 @@ impl TftpShard {
         };
         match gave_up {
             true => self.fail(number, Reason::TimedOut, tx),
-            false => self.advance(number, tx),
+            false => self.enqueue(number),
         }
     }
 }

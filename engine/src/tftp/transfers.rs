@@ -43,9 +43,10 @@ pub(super) struct Transfer {
     pub(super) in_flight: u32,
     /// The earliest entry for it among the timers.
     pub(super) timer: Moment,
-    /// It stands in the list of those that wait for a chunk, for room.
+    /// It stands in the list of those that wait for a chunk.
     pub(super) starved: bool,
-    pub(super) refused: bool,
+    /// It stands in a queue of those that want to send: [`super::turns`].
+    pub(super) queued: bool,
     /// Bytes of file data sent, each counted once.
     pub(super) sent: u64,
     /// Blocks sent more than once.

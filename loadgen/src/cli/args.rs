@@ -66,6 +66,9 @@ pub(super) struct Common {
     /// Load from this host's address, a port for each machine, instead of from machines' own addresses
     #[arg(long)]
     pub(super) ports: bool,
+    /// Take every block of a window by itself, not together (UDP_GRO): no network card of the machines helps
+    #[arg(long)]
+    pub(super) no_gro: bool,
     /// The TFTP server, where it is not the one that DHCP names
     #[arg(long, value_name = "IP")]
     pub(super) tftp_server: Option<Ipv4Addr>,

@@ -160,6 +160,7 @@ pub(super) fn job(common: &Common, scenario: Scenario, command: &str) -> Result<
         direct: common.direct,
         clients: common.client_net,
         ports: common.ports,
+        gro: !common.no_gro,
         asked: None,
         tftp_server: common.tftp_server,
         http_server: common.http,

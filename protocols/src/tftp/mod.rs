@@ -11,6 +11,7 @@
 mod block;
 mod negotiate;
 pub mod netascii;
+mod pace;
 mod packet;
 mod receiver;
 mod rtt;

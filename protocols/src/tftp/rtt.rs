@@ -50,6 +50,8 @@ pub(super) struct Retry {
     agreed: Option<Duration>,
     /// Smoothed round trip and its variation.
     smoothed: Option<(Duration, Duration)>,
+    /// The shortest round trip.
+    least: Option<Duration>,
     interval: Duration,
     tries: u32,
     /// Last sign of life.
@@ -62,6 +64,7 @@ impl Retry {
             patience: *patience,
             agreed,
             smoothed: None,
+            least: None,
             interval: patience.initial,
             tries: 0,
             heard: now,
@@ -82,6 +85,11 @@ impl Retry {
         self.smoothed.map(|(smoothed, _)| smoothed)
     }
 
+    /// The shortest round trip so far: that of packets which waited for nothing.
+    pub(super) fn least_round_trip(&self) -> Option<Duration> {
+        self.least
+    }
+
     /// Feeds one measured round trip; only of packets sent once (Karn).
     pub(super) fn sample(&mut self, round_trip: Duration) {
         // RFC 6298 section 2.2 and 2.3: alpha 1/8, beta 1/4, K 4.
@@ -93,7 +101,10 @@ impl Retry {
             ),
         };
         self.smoothed = Some((smoothed, variation));
-        let interval = smoothed.saturating_add(variation.saturating_mul(4));
+        self.least = Some(self.least.map_or(round_trip, |least| least.min(round_trip)));
+        // Where round trips hardly vary, because thousands of transfers wait for each other, one that begins would else make
+        // all others repeat themselves: at least twice the round trip.
+        let interval = smoothed.saturating_add(variation.saturating_mul(4).max(smoothed));
         self.interval = interval.max(self.patience.min).min(self.patience.max);
     }
 

@@ -1,9 +1,12 @@
 //! The end that has the file.
 
+use std::time::Duration;
+
 use crate::time::Moment;
 
 use super::block::Rollover;
 use super::negotiate::Negotiated;
+use super::pace::Pace;
 use super::rtt::{GaveUp, Patience, Retry};
 
 /// One transfer to a client: which blocks are due, and when they are due again.
@@ -18,6 +21,9 @@ use super::rtt::{GaveUp, Patience, Retry};
 /// ignored (RFC 1123 section 4.2.3.1, the Sorcerer's Apprentice), with windows it repeats a
 /// window at most once, and never one whose predecessor had been repeated, for then the ACK may
 /// be the answer to that repetition.
+///
+/// Blocks that were lost slow the sender down to what the path carries: ask [`burst`](Self::burst) how many of the
+/// pending blocks may leave.
 #[derive(Clone, Debug)]
 pub struct Sender {
     rollover: Rollover,
@@ -42,6 +48,9 @@ pub struct Sender {
     /// When the first, and when the latest block of the current window went out.
     window_started: Moment,
     latest_sent: Moment,
+    /// An answer to the current window may be one to an earlier sending of it.
+    doubtful: bool,
+    pace: Pace,
     retry: Retry,
     deadline: Option<Moment>,
 }
@@ -89,6 +98,8 @@ impl Sender {
             last: None,
             window_started: now,
             latest_sent: now,
+            doubtful: false,
+            pace: Pace::default(),
             retry: Retry::new(patience, negotiated.timeout(), now),
             deadline: None,
         }
@@ -118,6 +129,19 @@ impl Sender {
         (count > 0).then_some(SenderSend::Blocks { first: self.next, count })
     }
 
+    /// A block takes at least so long from now on: its length divided by the rate that the client is granted.
+    pub fn limit_pace(&mut self, least: Duration) {
+        self.pace.limit(least);
+    }
+
+    /// How many of the pending blocks may leave at `now`, or when the next may.
+    ///
+    /// # Errors
+    /// The moment to ask again.
+    pub fn burst(&self, now: Moment) -> Result<u64, Moment> {
+        self.pace.burst(now)
+    }
+
     /// The OACK has been handed to the network.
     pub fn sent_option_ack(&mut self, now: Moment) {
         self.option_ack_due = false;
@@ -131,6 +155,7 @@ impl Sender {
             self.window_started = now;
         }
         self.latest_sent = now;
+        self.pace.sent(count, now);
         self.next += count;
         self.sent_until = self.sent_until.max(self.next - 1);
         self.deadline = Some(now + self.retry.interval());
@@ -150,11 +175,13 @@ impl Sender {
         }
         match self.rollover.distance(self.acked, block) {
             Some(0) if self.reports_loss(now) => {
+                self.doubtful = true;
                 self.go_back();
                 Acked::Repeat
             }
             Some(ahead @ 1..) if self.acked + ahead <= self.sent_until => {
                 self.measure(self.acked + ahead, now);
+                self.follow(ahead, now);
                 self.advance(self.acked + ahead, now)
             }
             _ => Acked::Ignored,
@@ -182,6 +209,8 @@ impl Sender {
             self.option_ack_due = true;
             self.unrepeated = 1;
         } else {
+            self.doubtful = true;
+            self.pace.unanswered(self.next - 1 - self.acked);
             self.go_back();
         }
         Ok(())
@@ -220,6 +249,7 @@ impl Sender {
     fn advance(&mut self, acked: u64, now: Moment) -> Acked {
         self.retry.progress(now);
         self.acked = acked;
+        self.doubtful = false;
         self.deadline = None;
         self.go_back();
         if self.last == Some(acked) { Acked::Finished } else { Acked::Progress }
@@ -243,6 +273,15 @@ impl Sender {
             .round_trip()
             .is_some_and(|round_trip| now.since(self.window_started) >= round_trip / 2);
         self.window > 1 && outstanding && unrepeated && answer
+    }
+
+    /// Lets the pace learn from the answer to a window: `arrived` of its blocks have arrived.
+    fn follow(&mut self, arrived: u64, now: Moment) {
+        let lost = self.acked + arrived < self.next - 1;
+        if let Some(round_trip) = self.retry.least_round_trip().filter(|_| !self.doubtful) {
+            let took = now.since(self.window_started).saturating_sub(round_trip);
+            self.pace.answered(arrived, took, lost);
+        }
     }
 
     /// Takes the round trip of the window that `acked` answers.

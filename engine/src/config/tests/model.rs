@@ -46,9 +46,16 @@ fn settings_of_the_server() {
             map: vec![rule("ri", "^old/", "new/"), rule("a", "secret", "")],
             case_insensitive: true,
             image_budget: 256 << 20,
+            client_rate: Some(50_000_000),
+            interface_rates: vec![(None, 1_125_000_000), (Some("eth1".to_owned()), 112_500_000)],
             timeout: Duration::from_millis(500),
             retries: 4,
         })
+    );
+    let tftp = config.tftp.as_ref().unwrap();
+    assert_eq!(
+        (tftp.rate_of("eth0"), tftp.rate_of("eth1")),
+        (Some(1_125_000_000), Some(112_500_000))
     );
     assert_eq!(config.control.metrics, Some("0.0.0.0:9548".parse().unwrap()));
     assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });

@@ -1,131 +1,163 @@
-//! What a shard does while the engine has not sent what it was given.
+//! What a shard does while the engine has not sent what it was given, and whose turn it is when it has.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::time::Duration;
 
-use bootstorm_net::sim::{Faults, SimInterface, SimNetwork, SimSocket};
-use bootstorm_net::{
-    Address, Backend, Datagram, Held, Limits, Refused, SharedBytes, SocketId, Target, Transmit,
-};
-use bootstorm_protocols::time::Moment;
+use super::alone::{Alone, Send};
+use crate::tftp::turns::RETRY;
 
-use super::fleet::{SERVER, content};
-use crate::config;
-use crate::metrics::Metrics;
-use crate::tftp::{TftpPorts, TftpServer, TftpShard};
-
-/// An engine that takes `room` shared sends and reports none.
-struct Stuck {
-    room: usize,
-    /// Bytes and segment of each send.
-    shared: Vec<(usize, u16)>,
-    token: u64,
-}
-
-impl Transmit for Stuck {
-    fn send(
-        &mut self,
-        _: SocketId,
-        _: &Target,
-        write: impl FnOnce(&mut [u8]) -> usize,
-    ) -> Result<(), Refused> {
-        write(&mut [0; 2048]);
-        Ok(())
-    }
-
-    fn hold(
-        &mut self,
-        _: SocketId,
-        _: &Target,
-        _: impl FnOnce(&mut [u8]) -> usize,
-    ) -> Result<Held, Refused> {
-        Err(Refused::Full)
-    }
-
-    fn submit(&mut self, _: Held) {}
-
-    fn discard(&mut self, _: Held) {}
-
-    fn send_shared(
-        &mut self,
-        _: SocketId,
-        _: &Target,
-        bytes: SharedBytes,
-        segment: u16,
-        token: u64,
-    ) -> Result<(), Refused> {
-        if self.shared.len() >= self.room {
-            return Err(Refused::Full);
-        }
-        self.shared.push((bytes.len(), segment));
-        self.token = token;
-        Ok(())
-    }
-
-    fn now(&self) -> Moment {
-        Moment::from_nanos(1)
-    }
+fn shapes(sends: &[Send]) -> Vec<(usize, u16)> {
+    sends.iter().map(|send| (send.len, send.segment)).collect()
 }
 
 #[test]
-fn a_window_goes_in_two_sends_and_the_next_waits_until_both_are_accepted() {
-    let root = tempfile::tempdir().unwrap();
-    std::fs::write(root.path().join("kernel"), content(500_000, 1)).unwrap();
-    let config = config::Tftp::new(root.path().to_owned());
-    let server = TftpServer::with_threads(&config, 0).unwrap();
-    let network = SimNetwork::new(1, Faults::default());
-    let addresses = vec![Address { ip: IpAddr::V4(SERVER), prefix: 24 }];
-    let interface = SimInterface { ifindex: 1, mac: [2; 6], addresses, segment: 0 };
-    let link = network.attach(interface);
-    let mut sim = network.backend(&Limits::default());
-    let listen = sim.add_socket(SimSocket::udp(link, (SERVER, 69))).unwrap();
-    let data = sim.add_socket(SimSocket::udp(link, (SERVER, 1069))).unwrap();
-    let ports = vec![TftpPorts { listen, data: vec![data] }];
-    let metrics = Arc::new(Metrics::new(1));
-    let mut shard = TftpShard::new(server, ports, sim.waker(), metrics, 0);
-    let mut tx = Stuck { room: 2, shared: Vec::new(), token: 0 };
-    let source = SocketAddr::from(([10, 0, 0, 9], 4000));
-    let datagram = |socket, payload: &'static [u8]| Datagram {
-        socket,
-        source,
-        destination: Some(IpAddr::V4(SERVER)),
-        ifindex: 1,
-        payload,
-        segment: 0,
-        truncated: false,
-    };
-    let request = b"\0\x01kernel\0octet\0blksize\x001468\0windowsize\x0064\0";
-    shard.datagram(&datagram(listen, request), &mut tx);
-    shard.woken(&mut tx);
-    shard.datagram(&datagram(data, b"\0\x04\0\0"), &mut tx);
-    // 44 blocks of 1472 bytes are what one send of 65,507 bytes holds.
-    assert_eq!(tx.shared, [(44 * 1472, 1472), (20 * 1472, 1472)]);
+fn a_window_goes_in_two_sends_and_each_waits_until_the_one_before_is_accepted() {
+    let mut alone = Alone::new(|_| {});
+    alone.ask(4000, 64);
+    alone.ack(4000, 0);
+    let next = alone.batch_end(true);
+    assert_eq!(next, Some(alone.tx.now), "what is left may go as soon as this is accepted");
+    // 44 blocks of 1472 bytes are what one send of 65,507 bytes holds, and one send is a turn.
+    let first = alone.taken();
+    assert_eq!(shapes(&first), [(44 * 1472, 1472)]);
+    alone.batch_end(true);
+    assert_eq!(alone.taken(), [], "the first is not accepted yet, and must not be overtaken");
+    alone.sent(first[0], None);
+    alone.batch_end(true);
+    assert_eq!(shapes(&alone.taken()), [(20 * 1472, 1472)]);
 
     // An ACK inside the window: what is behind it is due again, but not before the engine is done.
-    tx.room = 100;
-    shard.datagram(&datagram(data, b"\0\x04\0\x0a"), &mut tx);
-    assert_eq!(tx.shared.len(), 2);
-    let token = tx.token;
-    shard.sent(token, &Ok(()), &mut tx);
-    assert_eq!(tx.shared.len(), 2, "one of two is accepted");
-    shard.sent(token, &Ok(()), &mut tx);
-    assert_eq!(tx.shared[2..], [(44 * 1472, 1472), (20 * 1472, 1472)]);
+    alone.ack(4000, 40);
+    alone.batch_end(true);
+    assert_eq!(alone.taken(), []);
+    alone.sent(first[0], None);
+    alone.batch_end(true);
+    assert_eq!(shapes(&alone.taken()), [(44 * 1472, 1472)]);
 
     // No room for more: what is left comes as soon as there is some, and nobody need say so.
-    shard.sent(token, &Ok(()), &mut tx);
-    shard.sent(token, &Ok(()), &mut tx);
-    tx.room = tx.shared.len() + 1;
-    shard.datagram(&datagram(data, b"\0\x04\0\x4a"), &mut tx);
-    assert_eq!(tx.shared.len(), 5);
-    shard.sent(token, &Ok(()), &mut tx);
-    let retry = shard.batch_end(&mut tx).expect("the shard wants to be called again");
-    assert!(retry <= tx.now() + crate::tftp::service::RETRY);
-    tx.room = 100;
-    shard.batch_end(&mut tx);
-    assert_eq!(tx.shared[4..], [(44 * 1472, 1472), (20 * 1472, 1472)]);
+    alone.tx.room = 0;
+    alone.sent(first[0], None);
+    let retry = alone.batch_end(true).expect("the shard wants to be called again");
+    assert!(retry <= alone.tx.now + RETRY);
+    alone.tx.room = usize::MAX;
+    alone.batch_end(true);
+    assert_eq!(shapes(&alone.taken()), [(20 * 1472, 1472)]);
 
     // A path that takes no segments gets datagrams one by one.
-    let broken = Err(std::io::Error::from_raw_os_error(5));
-    shard.sent(token, &broken, &mut tx);
-    assert_eq!(tx.shared[6..].iter().filter(|send| **send == (1472, 0)).count(), 64);
+    alone.sent(first[0], Some(5));
+    alone.batch_end(true);
+    let single = alone.taken();
+    assert_eq!(shapes(&single), [(1472, 0); 44]);
+    for send in single {
+        alone.sent(send, None);
+    }
+    alone.batch_end(true);
+    assert_eq!(shapes(&alone.taken()), [(1472, 0); 20]);
+}
+
+#[test]
+fn everybody_sends_once_before_anybody_sends_twice() {
+    let mut alone = Alone::new(|_| {});
+    (1..=30).for_each(|client| alone.ask(client, if client % 3 == 0 { 1 } else { 64 }));
+    (1..=30).for_each(|client| alone.ack(client, 0));
+    let mut order = Vec::new();
+    while order.len() < 50 {
+        let before = order.len();
+        alone.batch_end(true);
+        let sends = alone.taken();
+        let bytes: usize = sends.iter().map(|send| send.len).sum();
+        assert!(bytes <= (512 << 10) + 65_536, "{bytes} in one turn");
+        for send in sends {
+            alone.sent(send, None);
+            order.push(send.to);
+        }
+        assert!(order.len() > before);
+    }
+    // Then those with a second send of their window; the others wait for their ACK.
+    let windowed: Vec<u16> = (1..=30).filter(|client| client % 3 != 0).collect();
+    assert_eq!(order, [(1..=30).collect(), windowed].concat());
+}
+
+#[test]
+fn after_a_stall_answers_are_read_before_clocks() {
+    let mut alone = Alone::new(|_| {});
+    (1..=200).for_each(|client| alone.ask(client, 1));
+    (1..=200).for_each(|client| alone.ack(client, 0));
+    while alone.metrics().bytes.get() < 200 * 1468 {
+        alone.batch_end(true);
+        for send in alone.taken() {
+            alone.sent(send, None);
+        }
+    }
+    // Nobody ran for three seconds. All have answered meanwhile, and wait in the socket.
+    alone.tx.now = alone.tx.now + Duration::from_secs(3);
+    for clients in [1..=100, 101..=200] {
+        assert_eq!(alone.metrics().retransmits.get(), 0);
+        clients.for_each(|client| alone.ack(client, 1));
+        alone.batch_end(false);
+    }
+    while alone.metrics().bytes.get() < 2 * 200 * 1468 {
+        alone.batch_end(true);
+        for send in alone.taken() {
+            alone.sent(send, None);
+        }
+    }
+    assert_eq!(alone.metrics().retransmits.get(), 0);
+    // Those who really say nothing are asked again, even by a shard whose sockets are never empty.
+    for _ in 0..100 {
+        alone.tx.now = alone.tx.now + Duration::from_millis(100);
+        alone.batch_end(false);
+        for send in alone.taken() {
+            alone.sent(send, None);
+        }
+    }
+    assert!(alone.metrics().retransmits.get() >= 200);
+}
+
+#[test]
+fn an_interface_sends_no_more_than_it_may_and_everybody_gets_a_share() {
+    let mut alone = Alone::new(|_| {});
+    // 125 MB/s.
+    alone.server.set_rates([(1, 125_000_000)]);
+    (1..=20).for_each(|client| alone.ask(client, 64));
+    (1..=20).for_each(|client| alone.ack(client, 0));
+    let start = alone.tx.now;
+    let (mut bytes, mut order) = (0, Vec::new());
+    for _ in 0..10_000 {
+        let Some(next) = alone.batch_end(true) else { break };
+        for send in alone.taken() {
+            alone.sent(send, None);
+            bytes += send.len as u64 + 46 * (send.len as u64).div_ceil(1472);
+            order.push(send.to);
+        }
+        if order.len() >= 40 {
+            break;
+        }
+        alone.tx.now = alone.tx.now.max(next);
+    }
+    assert_eq!(order[..20], (1..=20).collect::<Vec<u16>>());
+    assert_eq!(order[20..], (1..=20).collect::<Vec<u16>>());
+    let allowed = alone.tx.now.since(start).as_secs_f64() * 125e6 + 2.0 * 125e3 + 65_536.0;
+    assert!(bytes as f64 <= allowed, "{bytes} of {allowed}");
+}
+
+#[test]
+fn a_client_gets_the_rate_it_is_granted() {
+    // 1468 bytes take 146.8 us.
+    let mut alone = Alone::new(|config| config.client_rate = Some(10_000_000));
+    alone.ask(4000, 64);
+    alone.ack(4000, 0);
+    let (start, mut blocks) = (alone.tx.now, 0);
+    loop {
+        let next = alone.batch_end(true).expect("more is due");
+        for send in alone.taken() {
+            alone.sent(send, None);
+            blocks += send.len / 1472;
+        }
+        if blocks == 64 {
+            break;
+        }
+        alone.tx.now = alone.tx.now.max(next);
+    }
+    let took = alone.tx.now.since(start).as_micros();
+    assert!((9000..9500).contains(&took), "{took} us for a window of 9395");
 }

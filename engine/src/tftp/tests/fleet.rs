@@ -309,12 +309,12 @@ impl Handler<Outbox> for Shard {
         self.tftp.woken(tx);
     }
 
-    fn sent(&mut self, token: u64, result: io::Result<()>, tx: &mut Outbox) {
-        self.tftp.sent(token, &result, tx);
+    fn sent(&mut self, token: u64, result: io::Result<()>, _: &mut Outbox) {
+        self.tftp.sent(token, &result);
     }
 
-    fn batch_end(&mut self, _: bool, tx: &mut Outbox) -> Option<Moment> {
-        let next = self.tftp.batch_end(tx);
+    fn batch_end(&mut self, dry: bool, tx: &mut Outbox) -> Option<Moment> {
+        let next = self.tftp.batch_end(dry, tx);
         self.events.extend(self.tftp.take_events());
         next
     }

@@ -1,5 +1,6 @@
 //! The TFTP of a shard against clients on a simulated network, in virtual time.
 
+mod alone;
 mod backpressure;
 mod fleet;
 mod refusals;

@@ -15,6 +15,10 @@ fn micros(micros: u64) -> Duration {
     Duration::from_micros(micros)
 }
 
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
 #[test]
 fn a_thousand_clients_on_a_bad_network_get_every_byte() {
     let faults = Faults {
@@ -52,6 +56,32 @@ fn a_thousand_clients_on_a_bad_network_get_every_byte() {
     // A repeated request that comes when all is over begins with an OACK, and with that it ends.
     let begun = fleet.events(Kind::TransferStarted);
     assert!((1000..1010).contains(&begun), "{begun}");
+}
+
+#[test]
+fn every_byte_arrives_over_paths_near_and_far_that_lose_repeat_and_reorder() {
+    let delays = [micros(20)..micros(40), millis(1)..millis(3), millis(50)..millis(200)];
+    for loss in [0.01, 0.05, 0.1] {
+        for delay in delays.clone() {
+            let faults = Faults {
+                loss,
+                duplicate: 0.05,
+                reorder: 0.05,
+                delay: delay.clone(),
+                ..Faults::default()
+            };
+            let mut fleet = Fleet::new(1, faults, |_| {});
+            fleet.file("kernel", &content(300_000, 3));
+            for client in 0..40_usize {
+                fleet.add(Plan::get("kernel").options(1468, [1, 4, 16, 64][client % 4]));
+            }
+            fleet.run();
+            for client in 0..40 {
+                assert!(fleet.bytes(client) == content(300_000, 3), "{client}: {loss} {delay:?}");
+            }
+            fleet.drain();
+        }
+    }
 }
 
 #[test]

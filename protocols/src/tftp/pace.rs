@@ -1,0 +1,162 @@
+//! How fast the blocks of a window leave: at once, until blocks are lost; then as fast as the path carries them.
+//!
+//! A window that is sent at once arrives at a switch faster than the client's port takes it, and what the port cannot hold is lost,
+//! with everything behind it. TFTP cannot shrink a window once it is agreed on (RFC 7440), but it can spread it: the time
+//! between the answer to a window and its beginning, without the round trip, says how long the path takes for a block.
+
+use std::time::Duration;
+
+use crate::time::Moment;
+
+/// Blocks leave together for so long a time: shorter and a host's timers are too coarse for it, longer and a port has to
+/// hold more of them (1 Gbit/s: 31 kB).
+const BURST: Duration = Duration::from_micros(250);
+/// Over so long a time a window is spread whose end was lost, when nothing is known of the path.
+const CAREFUL: Duration = Duration::from_millis(10);
+/// The longest time for a block.
+const SLOWEST: Duration = Duration::from_millis(2);
+/// A shorter time for a block is none.
+const NOTHING: Duration = Duration::from_nanos(500);
+
+/// The pace of one transfer.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Pace {
+    /// Time for a block; zero: as many as there are at once.
+    gap: Duration,
+    /// It never gets shorter than this.
+    least: Duration,
+    /// When the next block may leave.
+    next: Moment,
+}
+
+impl Pace {
+    /// From now on a block takes at least so long.
+    pub(super) fn limit(&mut self, least: Duration) {
+        self.least = least;
+        self.gap = self.gap.max(least);
+    }
+
+    /// How many blocks may leave now, at least 1, or when.
+    pub(super) fn burst(&self, now: Moment) -> Result<u64, Moment> {
+        if self.gap.is_zero() {
+            return Ok(u64::MAX);
+        }
+        if now < self.next {
+            return Err(self.next);
+        }
+        let blocks = BURST.as_nanos() / self.gap.as_nanos();
+        Ok(u64::try_from(blocks).unwrap_or(u64::MAX).max(1))
+    }
+
+    /// So many left.
+    pub(super) fn sent(&mut self, blocks: u64, now: Moment) {
+        if !self.gap.is_zero() {
+            let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+            self.next = self.next.max(now) + self.gap.saturating_mul(blocks);
+        }
+    }
+
+    /// A window was answered: of its blocks the first `arrived` did arrive, which took `took` from the first on without the
+    /// round trip, and where `lost` holds the next one did not.
+    pub(super) fn answered(&mut self, arrived: u64, took: Duration, lost: bool) {
+        if self.gap.is_zero() && !lost {
+            return;
+        }
+        // The answer to a loss was caused by the block behind it.
+        let blocks = arrived.saturating_add(u64::from(lost)).max(1);
+        let took = took / u32::try_from(blocks).unwrap_or(u32::MAX);
+        if self.gap.is_zero() {
+            self.set(took);
+        } else if took > self.gap + self.gap / 8 {
+            self.set(took.min(self.gap * 2));
+        } else {
+            // The path keeps up: what is lost is lost by chance.
+            self.set(self.gap - self.gap / 8);
+        }
+    }
+
+    /// Nobody answered a window of so many blocks.
+    pub(super) fn unanswered(&mut self, window: u64) {
+        if window > 1 {
+            let careful = CAREFUL / u32::try_from(window).unwrap_or(u32::MAX);
+            self.set(careful.max(self.gap * 2));
+        }
+    }
+
+    fn set(&mut self, gap: Duration) {
+        let gap = if gap < NOTHING { Duration::ZERO } else { gap.min(SLOWEST) };
+        self.gap = gap.max(self.least);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn us(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn without_loss_everything_leaves_at_once() {
+        let mut pace = Pace::default();
+        let now = Moment::from_nanos(1);
+        pace.sent(64, now);
+        pace.answered(64, us(900), false);
+        assert_eq!(pace.burst(now), Ok(u64::MAX));
+        pace.unanswered(1);
+        assert_eq!(pace.burst(now), Ok(u64::MAX), "one block cannot be spread");
+    }
+
+    #[test]
+    fn after_a_loss_blocks_leave_as_fast_as_they_arrived_then_faster_by_and_by() {
+        let mut pace = Pace::default();
+        pace.answered(39, us(400), true);
+        let now = Moment::from_nanos(1_000);
+        assert_eq!(pace.burst(now), Ok(25), "10 us a block");
+        pace.sent(25, now);
+        assert_eq!(pace.burst(now), Err(now + us(250)));
+        assert_eq!(pace.burst(now + us(250)), Ok(25));
+        // The path takes 14 us: the pace follows at once, and never more than by half.
+        pace.answered(64, us(64 * 14), false);
+        assert_eq!(pace.gap, us(14));
+        pace.answered(64, us(64 * 90), false);
+        assert_eq!(pace.gap, us(28));
+        // Losses by chance at this pace do not slow it down.
+        for _ in 0..10 {
+            pace.answered(9, pace.gap * 10, true);
+        }
+        assert!(pace.gap < us(9), "{:?}", pace.gap);
+        for _ in 0..40 {
+            pace.answered(64, Duration::ZERO, false);
+        }
+        assert_eq!(pace.burst(now), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn silence_slows_down_within_limits() {
+        let mut pace = Pace::default();
+        pace.unanswered(50);
+        assert_eq!(pace.gap, us(200));
+        pace.unanswered(50);
+        assert_eq!(pace.gap, us(400));
+        for _ in 0..9 {
+            pace.unanswered(50);
+        }
+        assert_eq!(pace.gap, SLOWEST);
+        assert_eq!(pace.burst(Moment::default()), Ok(1));
+    }
+
+    #[test]
+    fn a_limit_holds_in_lockstep_too() {
+        let mut pace = Pace::default();
+        pace.limit(us(125));
+        let now = Moment::default();
+        for _ in 0..50 {
+            pace.answered(1, Duration::ZERO, false);
+        }
+        assert_eq!(pace.burst(now), Ok(2));
+        pace.sent(2, now);
+        assert_eq!(pace.burst(now), Err(now + us(250)));
+    }
+}
