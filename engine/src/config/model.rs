@@ -445,7 +445,7 @@ impl Tftp {
             client_rate: None,
             interface_rates: Vec::new(),
             timeout: Duration::from_secs(1),
-            retries: 6,
+            retries: 10,
         }
     }
 }

@@ -284,9 +284,10 @@ impl Sender {
         }
     }
 
-    /// Takes the round trip of the window that `acked` answers.
+    /// Takes the round trip of the window that `acked` answers, unless the answer may be one to an earlier sending (Karn). Blocks
+    /// behind a gap are not kept by a client, so when it reports one, what it acknowledges next is what was sent since.
     fn measure(&mut self, acked: u64, now: Moment) {
-        if acked < self.unrepeated {
+        if self.doubtful && acked < self.unrepeated {
             return;
         }
         // An ACK inside a window answers some block of it, at the earliest the first.
