@@ -102,10 +102,25 @@ impl Retry {
         };
         self.smoothed = Some((smoothed, variation));
         self.least = Some(self.least.map_or(round_trip, |least| least.min(round_trip)));
+        self.interval = self.estimate().unwrap_or(self.interval);
+    }
+
+    /// The interval that the round trips so far ask for.
+    fn estimate(&self) -> Option<Duration> {
+        let (smoothed, variation) = self.smoothed?;
         // Where round trips hardly vary, because thousands of transfers wait for each other, one that begins would else make
         // all others repeat themselves: at least twice the round trip.
         let interval = smoothed.saturating_add(variation.saturating_mul(4).max(smoothed));
-        self.interval = interval.max(self.patience.min).min(self.patience.max);
+        Some(interval.max(self.patience.min).min(self.patience.max))
+    }
+
+    /// An answer came so long after the last packet, which may have been a repetition. When that is as soon as ever, the packets
+    /// before were lost and not late, and the interval need not stay backed off until the next sample: where
+    /// every tenth packet is lost, that may take long.
+    pub(super) fn prompt(&mut self, took: Duration) {
+        if let Some(estimate) = self.estimate().filter(|&estimate| took <= estimate) {
+            self.interval = self.interval.min(estimate);
+        }
     }
 
     /// The other end got on. The interval stays backed off until the next sample (RFC 6298
@@ -169,6 +184,24 @@ mod tests {
         };
         assert_eq!(waited, [1, 2, 4, 5, 5]);
         assert_eq!(gave_up, GaveUp { tries: 4 });
+    }
+
+    #[test]
+    fn a_prompt_answer_ends_the_back_off_and_a_late_one_does_not() {
+        let mut retry = Retry::new(&Patience::default(), None, Moment::default());
+        retry.prompt(ms(1));
+        assert_eq!(retry.interval(), ms(1000), "nothing is known yet");
+        for _ in 0..100 {
+            retry.sample(ms(100));
+        }
+        let now = Moment::default();
+        retry.expired(now).unwrap();
+        retry.expired(now).unwrap();
+        assert_eq!(retry.interval(), ms(800));
+        retry.prompt(ms(300));
+        assert_eq!(retry.interval(), ms(800));
+        retry.prompt(ms(120));
+        assert_eq!(retry.interval(), ms(200));
     }
 
     #[test]

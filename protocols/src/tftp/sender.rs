@@ -248,6 +248,7 @@ impl Sender {
 
     fn advance(&mut self, acked: u64, now: Moment) -> Acked {
         self.retry.progress(now);
+        self.retry.prompt(now.since(self.latest_sent));
         self.acked = acked;
         self.doubtful = false;
         self.deadline = None;
