@@ -9,6 +9,7 @@ use bootstorm_net::EngineChoice;
 use super::lookup::Index;
 use super::problem::At;
 use super::{ClientMatch, LeaseTime, Prefix, Problem, Scope};
+use crate::quirks::Quirks;
 
 /// A whole configuration. Immutable: a reload makes another.
 #[derive(Debug)]
@@ -296,6 +297,8 @@ pub struct Tftp {
     pub timeout: Duration,
     /// Retransmissions of one window before a transfer is given up.
     pub retries: u32,
+    /// Known faults of firmware, and what machines that have them are granted.
+    pub quirks: Quirks,
 }
 
 /// One line of a map file: an operation, a pattern, a replacement. What they mean is told by the
@@ -446,6 +449,7 @@ impl Tftp {
             interface_rates: Vec::new(),
             timeout: Duration::from_secs(1),
             retries: 10,
+            quirks: Quirks::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod loader;
 mod map;
 mod outcomes;
 mod paths;
+mod quirks;
 mod rate;
 mod reason;
 mod receiving;

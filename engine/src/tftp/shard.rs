@@ -58,7 +58,7 @@ pub(super) enum Role {
 pub struct TftpShard {
     pub(super) server: Arc<TftpServer>,
     pub(super) door: Arc<Door>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     shard: usize,
     pub(super) ports: Vec<TftpPorts>,
     roles: Vec<Role>,
