@@ -337,6 +337,8 @@ pub struct TftpMetrics {
     pub retransmits: Counter,
     /// Transfers under way.
     pub active: Gauge,
+    /// Requests that were granted a smaller window because the client's last transfers lost much.
+    pub windows_narrowed: Counter,
     /// Why requests and transfers did not end with a file, by reason.
     pub reasons: Counters<REASONS>,
 }

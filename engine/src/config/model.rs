@@ -275,6 +275,8 @@ pub struct Tftp {
     pub max_blksize: u16,
     /// The largest windowsize to agree to (RFC 7440), 1 to 65535.
     pub max_windowsize: u16,
+    /// Whether a client that lost much of its last transfer is granted a smaller window.
+    pub adaptive_windowsize: bool,
     /// Whether a blksize is cut to the path's MTU.
     pub clamp_to_mtu: bool,
     /// Transfers at one time, over all shards.
@@ -438,6 +440,7 @@ impl Tftp {
             upload: false,
             max_blksize: 65464,
             max_windowsize: 64,
+            adaptive_windowsize: true,
             clamp_to_mtu: true,
             max_transfers: 16_384,
             max_transfers_per_client: 16,

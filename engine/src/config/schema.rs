@@ -139,6 +139,7 @@ pub(super) const TFTP: Schema = Schema::new(
         "upload",
         "max-blksize",
         "max-windowsize",
+        "adaptive-windowsize",
         "clamp-to-mtu",
         "max-transfers",
         "max-transfers-per-client",

@@ -137,6 +137,9 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
         retries: fields
             .get("retries", problems, |node| units::integer(node, 1..=100))
             .unwrap_or(usual.retries),
+        adaptive_windowsize: fields
+            .get("adaptive-windowsize", problems, units::boolean)
+            .unwrap_or(usual.adaptive_windowsize),
         map,
         quirks,
         ..usual

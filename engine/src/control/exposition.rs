@@ -173,6 +173,10 @@ fn tftp(page: &mut Page, running: &Running) {
     for (name, count) in running.metrics.quirks.values(names) {
         page.sample(&[("quirk", &name)], count);
     }
+    let narrowed = "TFTP requests granted a smaller window after transfers that lost much.";
+    page.each(running, "bootstorm_tftp_windows_narrowed_total", narrowed, |s| {
+        s.tftp.windows_narrowed.get()
+    });
     page.gauge("bootstorm_tftp_active_transfers", "TFTP transfers under way.");
     for (shard, metrics) in shards(running) {
         page.sample(&[("shard", &shard)], metrics.tftp.active.get());

@@ -28,6 +28,7 @@ mod tests;
 mod transfers;
 mod turns;
 mod upload;
+mod windows;
 
 pub use map::{Map, MapError};
 pub use reason::REASONS;

@@ -68,6 +68,7 @@ impl TftpShard {
     pub(super) fn remove(&mut self, number: u64) {
         let Some(transfer) = self.transfers.remove(number) else { return };
         self.server.active.fetch_sub(1, Ordering::Relaxed);
+        self.learn_window(&transfer);
         if let Work::Receiving(upload) = transfer.work {
             self.discard(upload.file);
         }

@@ -106,6 +106,9 @@ impl TftpShard {
             return Err(Reason::UploadTooLarge);
         }
         let quirks = self.apply_quirks(&service, client.ip(), &mut negotiated);
+        if !writes {
+            self.narrow_window(&service, client.ip(), &mut negotiated);
+        }
         let headers = if client.is_ipv6() { 40 + 8 + 4 } else { 20 + 8 + 4 };
         let shape = Shape {
             blksize: negotiated.block_len(),

@@ -67,6 +67,7 @@ pub(super) struct Service {
     pub(super) max_transfers: u32,
     pub(super) max_transfers_per_client: u32,
     pub(super) quirks: Quirks,
+    pub(super) adaptive_windowsize: bool,
     limits: Limits,
     clamp_to_mtu: bool,
 }
@@ -91,6 +92,7 @@ impl Service {
             max_transfers: config.max_transfers,
             max_transfers_per_client: config.max_transfers_per_client,
             quirks: config.quirks.clone(),
+            adaptive_windowsize: config.adaptive_windowsize,
             limits: Limits {
                 max_blksize: config.max_blksize,
                 max_windowsize: config.max_windowsize,

@@ -40,6 +40,7 @@ fn settings_of_the_server() {
             upload: true,
             max_blksize: 1468,
             max_windowsize: 16,
+            adaptive_windowsize: false,
             clamp_to_mtu: false,
             max_transfers: 1000,
             max_transfers_per_client: 2,

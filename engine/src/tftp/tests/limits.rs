@@ -1,6 +1,7 @@
-//! Less is granted than is asked: quirks.
+//! Less is granted than is asked: quirks, and windows that lost much.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bootstorm_net::sim::Faults;
 
@@ -103,4 +104,46 @@ fn a_reload_switches_quirks_off_at_once_and_on_for_addresses_given_later() {
     fleet.server.reconfigure(&config).unwrap();
     give_address(&fleet, &config.quirks, UEFI);
     assert_eq!(granted(&mut fleet), (1468, 4), "bios-fragments is not UEFI's");
+}
+
+/// The windows granted to one client after another of the same address, of 16 asked.
+fn windows(fleet: &mut Fleet, count: usize) -> Vec<u16> {
+    let mut windows = Vec::new();
+    for _ in 0..count {
+        let client = fleet.add(Plan::get("loader").options(512, 16));
+        fleet.run();
+        fleet.drain();
+        assert!(fleet.bytes(client) == content(100_000, 1));
+        windows.push(fleet.clients.list[client].granted.windowsize.unwrap());
+    }
+    windows
+}
+
+#[test]
+fn windows_shrink_where_much_is_lost_and_grow_where_nothing_is() {
+    let lossy = Faults {
+        loss: 0.1,
+        delay: Duration::from_micros(100)..Duration::from_micros(200),
+        ..Faults::default()
+    };
+    let mut fleet = fleet(lossy, &Quirks::default());
+    assert_eq!(windows(&mut fleet, 6), [16, 8, 4, 2, 1, 1]);
+    fleet.network.set_faults(Faults::default());
+    assert_eq!(windows(&mut fleet, 6)[1..], [2, 4, 8, 16, 16]);
+    assert!(fleet.metrics(0).windows_narrowed.get() >= 9);
+}
+
+#[test]
+fn a_loss_now_and_then_narrows_nothing() {
+    let mut fleet = fleet(Faults { loss: 0.01, ..Faults::default() }, &Quirks::default());
+    assert_eq!(windows(&mut fleet, 8), [16; 8]);
+    assert!(fleet.metrics(0).retransmits.get() > 0);
+}
+
+#[test]
+fn windows_stay_where_they_are_told_to() {
+    let lossy = Faults { loss: 0.1, ..Faults::default() };
+    let mut fleet = Fleet::new(1, lossy, |config| config.adaptive_windowsize = false);
+    fleet.file("loader", &content(100_000, 1));
+    assert_eq!(windows(&mut fleet, 4), [16; 4]);
 }
