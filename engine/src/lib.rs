@@ -10,6 +10,7 @@ pub mod log;
 pub mod metrics;
 pub mod privileges;
 pub mod probe;
+pub mod quirks;
 pub mod serve;
 pub mod shard;
 pub mod signals;

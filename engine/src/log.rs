@@ -371,6 +371,7 @@ fn line(level: tracing::Level, row: &Row) {
                 arch = row.arch.as_ref().map(tracing::field::display),
                 stage = row.stage.as_ref().map(tracing::field::display),
                 file = row.file.as_ref().map(tracing::field::display),
+                quirk = row.quirk.as_ref().map(tracing::field::display),
                 lease = row.lease_seconds,
                 bytes = row.bytes,
                 rate = row.rate(),

@@ -4,6 +4,7 @@
 //! store, no locked instruction. Readers (the metrics page, `bootstorm status`) see each number a moment late and
 //! never torn. What the numbers are called on the metrics page stands in `control/exposition.rs`.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use bootstorm_net::Drops;
 use bootstorm_protocols::dhcpv4::{MessageType, ParseError};
 use crossbeam::utils::CachePadded;
+use parking_lot::Mutex;
 
 /// A number that only grows. One writer, any number of readers.
 #[derive(Debug, Default)]
@@ -110,6 +112,31 @@ pub const BATCH_BOUNDS: [u64; 14] = {
     }
     bounds
 };
+
+/// Counters told apart by names that the configuration makes, kept over reloads. For what is counted once a transfer at most: they
+/// are shared by all shards, behind a lock.
+#[derive(Debug, Default)]
+pub struct NamedCounters(Mutex<BTreeMap<Box<str>, u64>>);
+
+impl NamedCounters {
+    /// Adds one.
+    pub fn count(&self, name: &str) {
+        let mut counts = self.0.lock();
+        match counts.get_mut(name) {
+            Some(count) => *count = count.wrapping_add(1),
+            None => drop(counts.insert(name.into(), 1)),
+        }
+    }
+
+    /// All counts, by name; those of `expected` that were never counted are 0.
+    pub fn values<'n>(&self, expected: impl Iterator<Item = &'n str>) -> BTreeMap<Box<str>, u64> {
+        let mut counts = self.0.lock().clone();
+        for name in expected {
+            counts.entry(name.into()).or_default();
+        }
+        counts
+    }
+}
 
 /// How often a value fell between two bounds. One writer, any number of readers.
 #[derive(Debug)]
@@ -310,6 +337,8 @@ pub struct TftpMetrics {
     pub retransmits: Counter,
     /// Transfers under way.
     pub active: Gauge,
+    /// Requests that were granted a smaller window because the client's last transfers lost much.
+    pub windows_narrowed: Counter,
     /// Why requests and transfers did not end with a file, by reason.
     pub reasons: Counters<REASONS>,
 }
@@ -360,6 +389,8 @@ pub struct Metrics {
     shards: Box<[CachePadded<ShardMetrics>]>,
     /// The committer's.
     pub commits: CachePadded<CommitMetrics>,
+    /// TFTP transfers that a quirk of the client's firmware changed, by its name.
+    pub quirks: NamedCounters,
 }
 
 impl Metrics {
@@ -368,6 +399,7 @@ impl Metrics {
         Self {
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
             commits: CachePadded::default(),
+            quirks: NamedCounters::default(),
         }
     }
 
@@ -418,6 +450,17 @@ mod tests {
         metrics.record_drops(&Drops { truncated: 3, receive: 4, steered: 5, ..Drops::default() });
         assert_eq!(metrics.drops.values().collect::<Vec<_>>(), [3, 0, 0, 0, 0, 0, 0, 0, 0, 4]);
         assert_eq!(metrics.kernel_drops(), Drops { steered: 5, ..Drops::default() });
+    }
+
+    #[test]
+    fn names_are_counted_and_expected_ones_begin_at_zero() {
+        let counters = NamedCounters::default();
+        counters.count("gone");
+        counters.count("gone");
+        let values = counters.values(["here", "gone"].into_iter());
+        let values: Vec<(&str, u64)> =
+            values.iter().map(|(name, &count)| (&**name, count)).collect();
+        assert_eq!(values, [("gone", 2), ("here", 0)]);
     }
 
     #[test]

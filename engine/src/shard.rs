@@ -1,7 +1,10 @@
 //! One core's loop: what arrives goes to `dhcp/` or `tftp/`, what they decide goes out. Composition only, no rules.
 
 mod probes;
+mod quirks;
 mod sockets;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -186,7 +189,7 @@ impl Shard {
 
     fn dhcp<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) {
         let Self { parts, guard, arena, pending, probes, .. } = self;
-        let Parts { world, leases, metrics, events, dry_run, .. } = parts;
+        let Parts { world, leases, metrics, events, tftp, dry_run, .. } = parts;
         let world = guard.get_or_insert_with(|| world.hold());
         let message = match Message::parse(datagram.payload) {
             Ok(message) => message,
@@ -209,6 +212,9 @@ impl Shard {
         let now = tx.now();
         events.emit(dhcp::received(&message, &arrival));
         let decision = dhcp::answer(&message, &arrival, &world.config.dhcp, leases, now, arena);
+        if let Some(tftp) = tftp {
+            quirks::note(tftp.notes(), &world.config, &message, &decision.action);
+        }
         let event = decision.event;
         let mut sent = Sent { metrics, events };
         match decision.action {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bootstorm::dhcp::{Action, Arrival, answer, received};
 use bootstorm::leases::{Clock, Leases, MemoryStore, ShardLeases};
+use bootstorm::quirks::{BUILT_IN, BuiltIn, Notes, Quirks};
 use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageType, MessageWriter};
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
@@ -76,6 +77,8 @@ struct Shard {
     leases: ShardLeases,
     arena: Bump,
     buf: [u8; 2048],
+    quirks: Quirks,
+    notes: Notes,
 }
 
 impl Shard {
@@ -107,6 +110,9 @@ impl Shard {
             }
             _ => None,
         };
+        if let Some(address) = address {
+            self.notes.note(address, &self.quirks, self.quirks.of(&message));
+        }
         self.arena.reset();
         address
     }
@@ -119,7 +125,9 @@ fn the_steady_path_allocates_nothing() {
     let leases = Leases::open(Arc::new(MemoryStore::default()), &config.dhcp, 1, clock).unwrap();
     let mut committer = leases.committer();
     let shard = leases.shard(0, || ());
-    let mut shard = Shard { config, leases: shard, arena: Bump::new(), buf: [0; 2048] };
+    let quirks = Quirks::new(BUILT_IN.iter().map(BuiltIn::quirk).collect());
+    let (arena, notes) = (Bump::new(), Notes::default());
+    let mut shard = Shard { config, leases: shard, arena, buf: [0; 2048], quirks, notes };
     let none = Ipv4Addr::UNSPECIFIED;
 
     let mut counted = 0;
@@ -162,6 +170,9 @@ fn the_steady_path_allocates_nothing() {
         }
     }
     assert_eq!(counted, 0, "heap allocations on the steady path");
+    let noted = (4..=255)
+        .filter(|&host| !shard.notes.of(Ipv4Addr::new(10, 1, 4, host), &shard.quirks).is_empty());
+    assert!(noted.count() > 0, "machines with quirks are among them");
 }
 
 // The counter counts: a test that cannot fail proves nothing.

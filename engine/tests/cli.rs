@@ -108,6 +108,19 @@ fn a_good_configuration_is_said_to_be_good() {
 }
 
 #[test]
+fn quirks_in_force_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tftp.toml");
+    let text = "[tftp]\nroot = \"/\"\nquirks-on = [\"ovmf-blksize\"]\n[[tftp.quirk]]\nname = \"mine\"\n\
+                mac-prefix = \"02\"\nmax-blksize = 1024\n";
+    std::fs::write(&path, text).unwrap();
+    bootstorm(&["check", "--config", path.to_str().unwrap()])
+        .says(&["TFTP quirks in force: bios-fragments, ovmf-blksize, mine"]);
+    std::fs::write(&path, "[tftp]\nroot = \"/\"\nquirks-off = \"bios-fragments\"\n").unwrap();
+    bootstorm(&["check", "--config", path.to_str().unwrap()]).says(&["quirks in force: none"]);
+}
+
+#[test]
 fn without_a_server_every_question_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let config = configuration(directory.path());

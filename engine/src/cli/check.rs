@@ -52,6 +52,11 @@ impl Check {
             },
             count(config.warnings.len() as u64, "warning"),
         )?;
+        if let Some(tftp) = &config.tftp {
+            let names: Vec<&str> = tftp.quirks.iter().map(|quirk| &*quirk.name).collect();
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            writeln!(out, "TFTP quirks in force: {names}")?;
+        }
         Ok(Answer::Yes)
     }
 }

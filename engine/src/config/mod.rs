@@ -21,6 +21,7 @@ mod option_set;
 mod option_types;
 mod prefix;
 mod problem;
+mod quirk_reader;
 mod schema;
 mod scope;
 mod scope_reader;

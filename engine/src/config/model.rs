@@ -9,6 +9,7 @@ use bootstorm_net::EngineChoice;
 use super::lookup::Index;
 use super::problem::At;
 use super::{ClientMatch, LeaseTime, Prefix, Problem, Scope};
+use crate::quirks::Quirks;
 
 /// A whole configuration. Immutable: a reload makes another.
 #[derive(Debug)]
@@ -274,6 +275,8 @@ pub struct Tftp {
     pub max_blksize: u16,
     /// The largest windowsize to agree to (RFC 7440), 1 to 65535.
     pub max_windowsize: u16,
+    /// Whether a client that lost much of its last transfer is granted a smaller window.
+    pub adaptive_windowsize: bool,
     /// Whether a blksize is cut to the path's MTU.
     pub clamp_to_mtu: bool,
     /// Transfers at one time, over all shards.
@@ -296,6 +299,8 @@ pub struct Tftp {
     pub timeout: Duration,
     /// Retransmissions of one window before a transfer is given up.
     pub retries: u32,
+    /// Known faults of firmware, and what machines that have them are granted.
+    pub quirks: Quirks,
 }
 
 /// One line of a map file: an operation, a pattern, a replacement. What they mean is told by the
@@ -435,6 +440,7 @@ impl Tftp {
             upload: false,
             max_blksize: 65464,
             max_windowsize: 64,
+            adaptive_windowsize: true,
             clamp_to_mtu: true,
             max_transfers: 16_384,
             max_transfers_per_client: 16,
@@ -446,6 +452,7 @@ impl Tftp {
             interface_rates: Vec::new(),
             timeout: Duration::from_secs(1),
             retries: 10,
+            quirks: Quirks::default(),
         }
     }
 }

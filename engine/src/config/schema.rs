@@ -139,6 +139,7 @@ pub(super) const TFTP: Schema = Schema::new(
         "upload",
         "max-blksize",
         "max-windowsize",
+        "adaptive-windowsize",
         "clamp-to-mtu",
         "max-transfers",
         "max-transfers-per-client",
@@ -151,11 +152,19 @@ pub(super) const TFTP: Schema = Schema::new(
         "interface-rate",
         "timeout",
         "retries",
+        "quirks-on",
+        "quirks-off",
+        "quirk",
     ],
 );
 
 pub(super) const MAP_RULE: Schema =
     Schema::new("a map rule", &["operation", "pattern", "replacement"]);
+
+pub(super) const QUIRK: Schema = Schema::new(
+    "[[tftp.quirk]]",
+    &["name", "vendor-class", "mac-prefix", "max-blksize", "max-windowsize", "ignore-options"],
+);
 
 pub(super) const CONTROL: Schema = Schema::new("[control]", &["metrics"]);
 
@@ -176,6 +185,7 @@ pub(super) const ALL: &[&Schema] = &[
     &BOOT_RULE,
     &TFTP,
     &MAP_RULE,
+    &QUIRK,
     &CONTROL,
     &LOG,
 ];

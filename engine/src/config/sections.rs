@@ -8,7 +8,7 @@ use super::problem::{At, Fault, Problems};
 use super::source::{Files, Place};
 use super::tree::{Node, Value};
 use super::{Control, EngineChoice, Log, LogFormat, LogLevel, MapRule, OtherServers, Server, Tftp};
-use super::{disk, schema, units};
+use super::{disk, quirk_reader, schema, units};
 
 /// The kernel's IFNAMSIZ, without the closing NUL.
 const INTERFACE_NAME: usize = 15;
@@ -96,6 +96,7 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
     let root = path(&mut fields, "root", files, problems).unwrap_or_default();
     let usual = Tftp::new(root);
     let map = map(&mut fields, files, problems);
+    let quirks = quirk_reader::quirks(&mut fields, problems);
     let tftp = Tftp {
         upload: fields.get("upload", problems, units::boolean).unwrap_or(usual.upload),
         // RFC 2348: 8 to 65464.
@@ -136,7 +137,11 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
         retries: fields
             .get("retries", problems, |node| units::integer(node, 1..=100))
             .unwrap_or(usual.retries),
+        adaptive_windowsize: fields
+            .get("adaptive-windowsize", problems, units::boolean)
+            .unwrap_or(usual.adaptive_windowsize),
         map,
+        quirks,
         ..usual
     };
     Some(tftp)

@@ -164,6 +164,19 @@ fn tftp(page: &mut Page, running: &Running) {
     page.each(running, "bootstorm_tftp_sent_bytes_total", bytes, |s| s.tftp.bytes.get());
     let again = "TFTP blocks sent again.";
     page.each(running, "bootstorm_tftp_retransmits_total", again, |s| s.tftp.retransmits.get());
+    page.counter(
+        "bootstorm_tftp_quirks_total",
+        "TFTP transfers that a quirk of the machine's firmware changed, by quirk.",
+    );
+    let config = running.config.load();
+    let names = config.tftp.iter().flat_map(|tftp| tftp.quirks.iter()).map(|quirk| &*quirk.name);
+    for (name, count) in running.metrics.quirks.values(names) {
+        page.sample(&[("quirk", &name)], count);
+    }
+    let narrowed = "TFTP requests granted a smaller window after transfers that lost much.";
+    page.each(running, "bootstorm_tftp_windows_narrowed_total", narrowed, |s| {
+        s.tftp.windows_narrowed.get()
+    });
     page.gauge("bootstorm_tftp_active_transfers", "TFTP transfers under way.");
     for (shard, metrics) in shards(running) {
         page.sample(&[("shard", &shard)], metrics.tftp.active.get());

@@ -130,6 +130,9 @@ impl Kind {
 /// A boot file or TFTP file name as far as it fits into a log line.
 pub type FileName = Short<64>;
 
+/// The names of quirks, as far as they fit into a log line.
+pub type QuirkNames = Short<{ crate::quirks::MAX_NAME }>;
+
 /// What else is known, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Detail {
@@ -169,6 +172,8 @@ pub enum Detail {
         windowsize: u16,
         /// Blocks sent more than once.
         retransmits: u32,
+        /// The quirks that changed what was agreed, with commas between; empty where none did.
+        quirks: QuirkNames,
         /// Why it failed; empty when it did not.
         reason: &'static str,
     },

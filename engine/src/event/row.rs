@@ -54,6 +54,9 @@ pub struct Row {
     /// TFTP blocks sent more than once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retransmits: Option<u32>,
+    /// Quirks of the machine's firmware that changed what TFTP agreed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quirk: Option<String>,
     /// Why a request was refused or not answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -83,7 +86,16 @@ impl Row {
                 row.reason = given(reason);
             }
             Detail::Reason(reason) => row.reason = given(reason),
-            Detail::Transfer { file, bytes, took, blksize, windowsize, retransmits, reason } => {
+            Detail::Transfer {
+                file,
+                bytes,
+                took,
+                blksize,
+                windowsize,
+                retransmits,
+                quirks,
+                reason,
+            } => {
                 row.file = (!file.is_empty()).then(|| format!("{file:?}"));
                 row.bytes = (bytes > 0).then_some(bytes);
                 // Half a transfer has no rate worth comparing.
@@ -92,6 +104,7 @@ impl Row {
                 row.blksize = (blksize > 0).then_some(blksize);
                 row.windowsize = (windowsize > 0).then_some(windowsize);
                 row.retransmits = (retransmits > 0).then_some(retransmits);
+                row.quirk = (!quirks.is_empty()).then(|| format!("{quirks:?}"));
                 row.reason = given(reason);
             }
         }
@@ -122,6 +135,7 @@ impl fmt::Display for Row {
             ("arch", &self.arch),
             ("stage", &self.stage),
             ("file", &self.file),
+            ("quirk", &self.quirk),
             ("reason", &self.reason),
         ];
         for (key, value) in texts {
@@ -156,7 +170,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    use super::super::FileName;
+    use super::super::{FileName, QuirkNames};
     use super::*;
     use crate::leases::Hardware;
 
@@ -186,6 +200,7 @@ mod tests {
                 blksize: 1468,
                 windowsize: 16,
                 retransmits: 2,
+                quirks: QuirkNames::new(b"old-blades"),
                 reason: "",
             },
             ..BootEvent::new(kind, Hardware::default(), Ipv4Addr::new(10, 1, 4, 7))
@@ -195,7 +210,7 @@ mod tests {
         let row = row(Kind::TransferFinished);
         assert_eq!(
             row.to_string(),
-            "T TFTP done 10.1.4.7 via=eth1 file=ipxe.efi bytes=3000000 blksize=1468 windowsize=16 \
+            "T TFTP done 10.1.4.7 via=eth1 file=ipxe.efi quirk=old-blades bytes=3000000 blksize=1468 windowsize=16 \
              retransmits=2 (6.0 MB/s)"
         );
     }

@@ -15,6 +15,7 @@ mod loader;
 mod map;
 mod outcomes;
 mod paths;
+mod quirks;
 mod rate;
 mod reason;
 mod receiving;
@@ -27,6 +28,7 @@ mod tests;
 mod transfers;
 mod turns;
 mod upload;
+mod windows;
 
 pub use map::{Map, MapError};
 pub use reason::REASONS;

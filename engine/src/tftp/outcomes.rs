@@ -9,7 +9,7 @@ use bootstorm_net::Transmit;
 use bootstorm_protocols::tftp::write_error;
 use bootstorm_protocols::time::Moment;
 
-use crate::event::{BootEvent, Detail, FileName, Kind};
+use crate::event::{BootEvent, Detail, FileName, Kind, QuirkNames};
 use crate::leases::Hardware;
 
 use super::loader::Job;
@@ -68,6 +68,7 @@ impl TftpShard {
     pub(super) fn remove(&mut self, number: u64) {
         let Some(transfer) = self.transfers.remove(number) else { return };
         self.server.active.fetch_sub(1, Ordering::Relaxed);
+        self.learn_window(&transfer);
         if let Work::Receiving(upload) = transfer.work {
             self.discard(upload.file);
         }
@@ -89,6 +90,7 @@ impl TftpShard {
             blksize: transfer.negotiated.block_len(),
             windowsize: transfer.negotiated.window_len(),
             retransmits: transfer.resent,
+            quirks: transfer.quirks,
             reason,
         };
         let (client, ifindex) = (transfer.client, transfer.ifindex);
@@ -123,12 +125,13 @@ pub(super) struct Summary {
     pub(super) blksize: u16,
     pub(super) windowsize: u16,
     pub(super) retransmits: u32,
+    pub(super) quirks: QuirkNames,
     pub(super) reason: &'static str,
 }
 
 impl Summary {
     fn detail(self) -> Detail {
-        let Self { file, bytes, took, blksize, windowsize, retransmits, reason } = self;
-        Detail::Transfer { file, bytes, took, blksize, windowsize, retransmits, reason }
+        let Self { file, bytes, took, blksize, windowsize, retransmits, quirks, reason } = self;
+        Detail::Transfer { file, bytes, took, blksize, windowsize, retransmits, quirks, reason }
     }
 }

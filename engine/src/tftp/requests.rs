@@ -100,10 +100,14 @@ impl TftpShard {
         // The size is put in when the file is open.
         let size = (request.mode == Mode::Octet).then_some(0);
         let direction = if writes { Direction::Write } else { Direction::Read { size } };
-        let negotiated =
+        let mut negotiated =
             negotiate(&request.options, &limits, direction).map_err(|_| Reason::BadOption)?;
         if writes && negotiated.tsize.is_some_and(|size| size > MAX_UPLOAD) {
             return Err(Reason::UploadTooLarge);
+        }
+        let quirks = self.apply_quirks(&service, client.ip(), &mut negotiated);
+        if !writes {
+            self.narrow_window(&service, client.ip(), &mut negotiated);
         }
         let headers = if client.is_ipv6() { 40 + 8 + 4 } else { 20 + 8 + 4 };
         let shape = Shape {
@@ -122,6 +126,7 @@ impl TftpShard {
             socket,
             digest,
             negotiated,
+            quirks,
             netascii: request.mode == Mode::Netascii,
             started: now,
             heard: now,

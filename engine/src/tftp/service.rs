@@ -12,6 +12,7 @@ use bootstorm_protocols::time::Moment;
 use thiserror::Error;
 
 use crate::config;
+use crate::quirks::{Notes, Quirks};
 
 use super::images::Images;
 use super::loader::Loader;
@@ -65,6 +66,8 @@ pub(super) struct Service {
     pub(super) upload: bool,
     pub(super) max_transfers: u32,
     pub(super) max_transfers_per_client: u32,
+    pub(super) quirks: Quirks,
+    pub(super) adaptive_windowsize: bool,
     limits: Limits,
     clamp_to_mtu: bool,
 }
@@ -88,6 +91,8 @@ impl Service {
             upload: config.upload,
             max_transfers: config.max_transfers,
             max_transfers_per_client: config.max_transfers_per_client,
+            quirks: config.quirks.clone(),
+            adaptive_windowsize: config.adaptive_windowsize,
             limits: Limits {
                 max_blksize: config.max_blksize,
                 max_windowsize: config.max_windowsize,
@@ -122,6 +127,8 @@ pub struct TftpServer {
     pub(super) service: ArcSwap<Service>,
     pub(super) images: Arc<Images>,
     pub(super) loader: Loader,
+    /// The quirks of the clients, by address.
+    pub(super) notes: Notes,
     /// Transfers of all shards.
     pub(super) active: AtomicU32,
     /// Interface and MTU.
@@ -140,7 +147,7 @@ impl TftpServer {
         Self::with_threads(config, THREADS)
     }
 
-    pub(super) fn with_threads(
+    pub(crate) fn with_threads(
         config: &config::Tftp,
         threads: usize,
     ) -> Result<Arc<Self>, TftpError> {
@@ -151,6 +158,7 @@ impl TftpServer {
             service,
             images,
             loader,
+            notes: Notes::default(),
             active: AtomicU32::new(0),
             mtus: ArcSwap::default(),
             caps: ArcSwap::default(),

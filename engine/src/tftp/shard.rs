@@ -24,6 +24,7 @@ use super::service::TftpServer;
 use super::transfers::{Transfers, Upload, Work};
 use super::turns::{RETRY, Turns};
 use super::upload::Incoming;
+use super::windows::Windows;
 
 /// Buckets of what is remembered of clients between their transfers; clients whose addresses hash alike share one.
 pub(super) const BUCKETS: usize = 4096;
@@ -58,7 +59,7 @@ pub(super) enum Role {
 pub struct TftpShard {
     pub(super) server: Arc<TftpServer>,
     pub(super) door: Arc<Door>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     shard: usize,
     pub(super) ports: Vec<TftpPorts>,
     roles: Vec<Role>,
@@ -69,6 +70,8 @@ pub struct TftpShard {
     /// Who has just been served where: a last ACK that comes twice is no unknown transfer. Clients whose addresses hash alike
     /// push each other out.
     pub(super) served: Box<[Option<(SocketAddr, SocketId)>]>,
+    /// The windows that clients are granted whose last transfers lost much.
+    pub(super) windows: Windows,
     timers: BinaryHeap<Reverse<(Moment, u64)>>,
     /// Transfers that wait for a chunk, and the list that is worked off meanwhile.
     starved: Vec<u64>,
@@ -105,6 +108,7 @@ impl TftpShard {
             hasher: RandomState::new(),
             transfers: Transfers::default(),
             served: vec![None; BUCKETS].into_boxed_slice(),
+            windows: Windows::new(BUCKETS),
             timers: BinaryHeap::new(),
             starved: Vec::new(),
             awake: Vec::new(),

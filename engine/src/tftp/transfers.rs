@@ -9,7 +9,7 @@ use bootstorm_protocols::tftp::netascii::Decoder;
 use bootstorm_protocols::tftp::{Negotiated, Receiver, Sender};
 use bootstorm_protocols::time::Moment;
 
-use crate::event::FileName;
+use crate::event::{FileName, QuirkNames};
 
 use super::images::Image;
 use super::upload::Incoming;
@@ -26,6 +26,8 @@ pub(super) struct Transfer {
     /// Tells a repeated request from a new one.
     pub(super) digest: u64,
     pub(super) negotiated: Negotiated,
+    /// What of it a quirk changed, for the log.
+    pub(super) quirks: QuirkNames,
     pub(super) netascii: bool,
     pub(super) started: Moment,
     /// Last sign that the client gets on.

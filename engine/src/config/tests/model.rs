@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::good;
+use crate::quirks::{BUILT_IN, Quirk, Quirks, TftpOption};
 
 /// Every key, as the manual and migrations from other servers write them.
 pub(super) const FULL: &str = include_str!("full.toml");
@@ -39,6 +40,7 @@ fn settings_of_the_server() {
             upload: true,
             max_blksize: 1468,
             max_windowsize: 16,
+            adaptive_windowsize: false,
             clamp_to_mtu: false,
             max_transfers: 1000,
             max_transfers_per_client: 2,
@@ -50,6 +52,7 @@ fn settings_of_the_server() {
             interface_rates: vec![(None, 1_125_000_000), (Some("eth1".to_owned()), 112_500_000)],
             timeout: Duration::from_millis(500),
             retries: 4,
+            quirks: quirks(),
         })
     );
     let tftp = config.tftp.as_ref().unwrap();
@@ -66,6 +69,29 @@ fn settings_of_the_server() {
     assert_eq!(dhcp.offer_time, Duration::from_secs(30));
     assert_eq!(dhcp.decline_time, Duration::from_secs(600));
     assert_eq!(dhcp.ping_check, Some(Duration::from_millis(500)));
+}
+
+/// Those of [`FULL`]: the built-in ones in the order of their table, then the file's.
+fn quirks() -> Quirks {
+    let built_in = |name| BUILT_IN.iter().find(|quirk| quirk.name == name).unwrap().quirk();
+    let bytes = |bytes: &[u8]| Box::<[u8]>::from(bytes);
+    let old_blades = Quirk {
+        name: "old-blades".into(),
+        vendor_class: vec![bytes(b"PXEClient:Arch:00000"), bytes(b"PXEClient:Arch:00007")],
+        mac_prefix: vec![bytes(&[0x00, 0x1a, 0x64])],
+        max_blksize: Some(1024),
+        max_windowsize: Some(2),
+        ignore_options: vec![TftpOption::Tsize, TftpOption::Timeout],
+    };
+    let rfc1350 = Quirk {
+        name: "rfc1350".into(),
+        vendor_class: Vec::new(),
+        mac_prefix: vec![bytes(&[2])],
+        max_blksize: None,
+        max_windowsize: None,
+        ignore_options: TftpOption::ALL.into_iter().map(|(_, option)| option).collect(),
+    };
+    Quirks::new(vec![built_in("edk2-windowsize"), built_in("ovmf-blksize"), old_blades, rfc1350])
 }
 
 #[test]

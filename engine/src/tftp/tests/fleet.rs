@@ -506,6 +506,10 @@ impl Fleet {
         &self.metrics.shard(shard).unwrap().tftp
     }
 
+    pub(super) fn all_metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     pub(super) fn events(&self, kind: Kind) -> usize {
         let events = self.shards.iter().flat_map(|(_, shard)| &shard.events);
         events.filter(|event| event.kind == kind).count()

@@ -3,6 +3,7 @@
 mod alone;
 mod backpressure;
 mod fleet;
+mod limits;
 mod refusals;
 mod transfers;
 mod uploads;

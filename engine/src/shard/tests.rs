@@ -1,0 +1,170 @@
+//! A whole shard on a simulated network: what a machine says to DHCP decides what TFTP grants it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bootstorm_net::sim::{Faults, Sim, SimInterface, SimNetwork, SimSocket};
+use bootstorm_net::{
+    Address, Backend, Datagram, Handler, Limits, Outbox, SocketId, Target, Transmit,
+};
+use bootstorm_protocols::time::Moment;
+
+use super::{Parts, Role, Shard, Sockets};
+use crate::config;
+use crate::event::bus::EventBus;
+use crate::leases::{Clock, Leases, MemoryStore};
+use crate::log::EventLog;
+use crate::metrics::Metrics;
+use crate::quirks::tests::discover;
+use crate::serve::world::{Interfaces, Snapshot, World};
+use crate::tftp::{TftpServer, TftpShard};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const RELAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+/// The only address of the pool.
+const MACHINE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+/// What came to the machine and its relay agent.
+#[derive(Default)]
+struct Inbox(Vec<Vec<u8>>);
+
+impl Handler<Outbox> for Inbox {
+    fn datagram(&mut self, datagram: Datagram<'_>, _: &mut Outbox) {
+        self.0.push(datagram.payload.to_vec());
+    }
+
+    fn woken(&mut self, _: &mut Outbox) {}
+
+    fn sent(&mut self, _: u64, _: io::Result<()>, _: &mut Outbox) {}
+
+    fn batch_end(&mut self, _: bool, _: &mut Outbox) -> Option<Moment> {
+        None
+    }
+}
+
+struct Laboratory {
+    network: SimNetwork,
+    server: (Sim, Shard),
+    client: (Sim, Inbox),
+    relay: SocketId,
+    machine: SocketId,
+    log: EventLog,
+}
+
+impl Laboratory {
+    fn new(text: &str) -> Self {
+        let config = config::parse(Path::new("a.toml"), text.as_bytes()).unwrap();
+        let network = SimNetwork::new(1, Faults::default());
+        let attach = |mac: u8, addresses: &[Ipv4Addr]| {
+            let address = |&ip: &Ipv4Addr| Address { ip: IpAddr::V4(ip), prefix: 24 };
+            network.attach(SimInterface {
+                ifindex: 1,
+                mac: [2, 0, 0, 0, 0, mac],
+                addresses: addresses.iter().map(address).collect(),
+                segment: 0,
+            })
+        };
+        let (here, there) = (attach(1, &[SERVER]), attach(2, &[RELAY, MACHINE]));
+        let mut sim = network.backend(&Limits::default());
+        let mut sockets = Sockets::default();
+        for (role, port) in [(Role::Dhcp, 67), (Role::TftpRequests, 69), (Role::TftpData, 1069)] {
+            let id = sim.add_socket(SimSocket::udp(here, (SERVER, port))).unwrap();
+            sockets.add(id, role, None);
+        }
+        let clock = Clock { now: Moment::default(), wall: 0, boot: Default::default() };
+        let store = Arc::new(MemoryStore::default());
+        let leases = Leases::open(store, &config.dhcp, 1, clock).unwrap();
+        let metrics = Arc::new(Metrics::new(1));
+        let (log, mut sinks) = EventLog::start(1, EventBus::default()).unwrap();
+        // No threads: files are opened at once.
+        let tftp = TftpServer::with_threads(config.tftp.as_ref().unwrap(), 0).unwrap();
+        let ports = sockets.tftp_ports();
+        let snapshot = Snapshot { config: Arc::new(config), interfaces: Interfaces::default() };
+        let parts = Parts {
+            world: World::new(snapshot),
+            leases: leases.shard(0, || {}),
+            metrics: metrics.own(0).unwrap(),
+            events: sinks.pop().unwrap(),
+            tftp: Some(TftpShard::new(tftp, ports, sim.waker(), metrics, 0)),
+            dry_run: false,
+            draining: Arc::new(AtomicBool::new(false)),
+        };
+        let mut client = network.backend(&Limits::default());
+        let relay = client.add_socket(SimSocket::udp(there, (RELAY, 67))).unwrap();
+        let machine = client.add_socket(SimSocket::udp(there, (MACHINE, 2000))).unwrap();
+        let server = (sim, Shard::new(parts, sockets));
+        Self { network, server, client: (client, Inbox::default()), relay, machine, log }
+    }
+
+    /// The first answer to a datagram of the machine, or of its relay agent.
+    fn ask(&mut self, socket: SocketId, from: Ipv4Addr, port: u16, payload: &[u8]) -> Vec<u8> {
+        self.client.1.0.clear();
+        let to = SocketAddr::from((SERVER, port));
+        let target = Target::Udp { to, from: Some(IpAddr::V4(from)), ifindex: 0 };
+        let write = |slot: &mut [u8]| {
+            slot[..payload.len()].copy_from_slice(payload);
+            payload.len()
+        };
+        self.client.0.tx().send(socket, &target, write).unwrap();
+        for _ in 0..100 {
+            self.client.0.turn(None, &mut self.client.1).unwrap();
+            self.server.0.turn(None, &mut self.server.1).unwrap();
+            if let Some(answer) = self.client.1.0.first() {
+                return answer.clone();
+            }
+            self.network.advance();
+        }
+        panic!("no answer to {}", payload.escape_ascii());
+    }
+
+    /// What the OACK of a read request says to a machine of this class, that got its address a moment ago.
+    fn granted(&mut self, class: &[u8]) -> String {
+        let mut message = discover([0x52, 0x54, 0, 0, 0, 1], Some(class));
+        message[24..28].copy_from_slice(&RELAY.octets());
+        let offer = self.ask(self.relay, RELAY, 67, &message);
+        assert_eq!(offer[16..20], MACHINE.octets());
+        let request = b"\0\x01loader\0octet\0blksize\x001468\0windowsize\x004\0";
+        let answer = self.ask(self.machine, MACHINE, 69, request);
+        // The transfer ends, so that the next request is a new one.
+        let socket = SocketAddr::from((SERVER, 1069));
+        let target = Target::Udp { to: socket, from: Some(IpAddr::V4(MACHINE)), ifindex: 0 };
+        let error = |slot: &mut [u8]| {
+            slot[..5].copy_from_slice(b"\0\x05\0\0\0");
+            5
+        };
+        self.client.0.tx().send(self.machine, &target, error).unwrap();
+        answer.escape_ascii().to_string()
+    }
+}
+
+#[test]
+fn what_a_machine_says_to_dhcp_decides_what_tftp_grants() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("loader"), vec![7; 10_000]).unwrap();
+    let mut laboratory = Laboratory::new(&format!(
+        r#"
+[[dhcp.subnet]]
+subnet = "10.0.0.0/24"
+pools = ["10.0.0.2"]
+[tftp]
+root = "{}"
+quirks-on = ["edk2-windowsize"]
+[[tftp.quirk]]
+name = "qemu"
+vendor-class = "PXEClient:Arch:00000"
+mac-prefix = "52:54:00"
+max-blksize = 600
+"#,
+        root.path().display()
+    ));
+    let uefi = laboratory.granted(b"PXEClient:Arch:00007:UNDI:003016");
+    assert_eq!(uefi, r"\x00\x06blksize\x001468\x00windowsize\x001\x00");
+    let bios = laboratory.granted(b"PXEClient:Arch:00000:UNDI:002001");
+    assert_eq!(bios, r"\x00\x06blksize\x00600\x00windowsize\x004\x00");
+    let system = laboratory.granted(b"an operating system");
+    assert_eq!(system, r"\x00\x06blksize\x001468\x00windowsize\x004\x00");
+    laboratory.log.stop();
+}

@@ -1,0 +1,41 @@
+//! The quirks of a client, as DHCP noted them with its address. The rules are in `crate::quirks`.
+
+use std::net::IpAddr;
+
+use bootstorm_protocols::tftp::Negotiated;
+
+use crate::event::QuirkNames;
+use crate::quirks::{MAX_NAME, Notes};
+
+use super::service::Service;
+use super::shard::TftpShard;
+
+impl TftpShard {
+    /// Where the quirks are noted of clients that are given an address.
+    pub fn notes(&self) -> &Notes {
+        &self.server.notes
+    }
+
+    /// Takes back what a quirk of the client forbids, counts it, and says which it was.
+    pub(super) fn apply_quirks(
+        &self,
+        service: &Service,
+        client: IpAddr,
+        negotiated: &mut Negotiated,
+    ) -> QuirkNames {
+        // Addresses are IPv4's where this server gives them.
+        let IpAddr::V4(address) = client else { return QuirkNames::default() };
+        let set = self.server.notes.of(address, &service.quirks);
+        let (mut text, mut len) = ([0; MAX_NAME], 0);
+        service.quirks.apply(set, negotiated, |quirk| {
+            self.metrics.quirks.count(&quirk.name);
+            let comma: &[u8] = if len > 0 { b"," } else { b"" };
+            for (to, from) in text[len..].iter_mut().zip(comma.iter().chain(quirk.name.as_bytes()))
+            {
+                *to = *from;
+                len += 1;
+            }
+        });
+        QuirkNames::new(&text[..len])
+    }
+}
