@@ -29,6 +29,21 @@ pub(super) struct Pace {
     next: Moment,
 }
 
+/// The answer to a window, as far as it tells of the path. Times are without the round trip of an idle path.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Answer {
+    /// So many blocks arrived, the first ones of the window.
+    pub(super) arrived: u64,
+    /// Time between two blocks that left, on average.
+    pub(super) left: Duration,
+    /// From the first block to the answer.
+    pub(super) took: Duration,
+    /// From the last block to the answer: what lay before it in queues.
+    pub(super) waited: Duration,
+    /// The block behind those that arrived was sent as well, and was lost.
+    pub(super) lost: bool,
+}
+
 impl Pace {
     /// From now on a block takes at least so long.
     pub(super) fn limit(&mut self, least: Duration) {
@@ -44,7 +59,8 @@ impl Pace {
         if now < self.next {
             return Err(self.next);
         }
-        let blocks = BURST.as_nanos() / self.gap.as_nanos();
+        let late = now.since(self.next).min(BURST);
+        let blocks = (BURST + late).as_nanos() / self.gap.as_nanos();
         Ok(u64::try_from(blocks).unwrap_or(u64::MAX).max(1))
     }
 
@@ -52,26 +68,31 @@ impl Pace {
     pub(super) fn sent(&mut self, blocks: u64, now: Moment) {
         if !self.gap.is_zero() {
             let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
-            self.next = self.next.max(now) + self.gap.saturating_mul(blocks);
+            // Who looks a little late catches up.
+            self.next = self.next.max(now - BURST) + self.gap.saturating_mul(blocks);
         }
     }
 
-    /// A window was answered: of its blocks the first `arrived` did arrive, which took `took` from the first on without the
-    /// round trip, and where `lost` holds the next one did not.
-    pub(super) fn answered(&mut self, arrived: u64, took: Duration, lost: bool) {
+    /// A window was answered.
+    pub(super) fn answered(&mut self, answer: Answer) {
+        let Answer { arrived, left, took, waited, lost } = answer;
         if self.gap.is_zero() && !lost {
             return;
         }
         // The answer to a loss was caused by the block behind it.
         let blocks = arrived.saturating_add(u64::from(lost)).max(1);
         let took = took / u32::try_from(blocks).unwrap_or(u32::MAX);
+        // A busy host sends later than it meant to, which is not the path's fault.
+        let left = left.max(self.gap);
         if self.gap.is_zero() {
             self.set(took);
-        } else if took > self.gap + self.gap / 8 {
+        } else if took > left + left / 8 {
             self.set(took.min(self.gap * 2));
+        } else if waited < BURST.max(self.gap * 4) {
+            // The path has room, for one as slow as this at least: what is lost is lost by chance.
+            self.set(self.gap - self.gap / 4);
         } else {
-            // The path keeps up: what is lost is lost by chance.
-            self.set(self.gap - self.gap / 8);
+            self.set(self.gap - self.gap / 16);
         }
     }
 
@@ -79,7 +100,7 @@ impl Pace {
     pub(super) fn unanswered(&mut self, window: u64) {
         if window > 1 {
             let careful = CAREFUL / u32::try_from(window).unwrap_or(u32::MAX);
-            self.set(careful.max(self.gap * 2));
+            self.set((self.gap * 2).clamp(careful, careful * 4).max(self.gap));
         }
     }
 
@@ -97,12 +118,16 @@ mod tests {
         Duration::from_micros(micros)
     }
 
+    fn answer(arrived: u64, took: Duration, lost: bool) -> Answer {
+        Answer { arrived, left: Duration::ZERO, took, waited: Duration::ZERO, lost }
+    }
+
     #[test]
     fn without_loss_everything_leaves_at_once() {
         let mut pace = Pace::default();
         let now = Moment::from_nanos(1);
         pace.sent(64, now);
-        pace.answered(64, us(900), false);
+        pace.answered(answer(64, us(900), false));
         assert_eq!(pace.burst(now), Ok(u64::MAX));
         pace.unanswered(1);
         assert_eq!(pace.burst(now), Ok(u64::MAX), "one block cannot be spread");
@@ -111,24 +136,35 @@ mod tests {
     #[test]
     fn after_a_loss_blocks_leave_as_fast_as_they_arrived_then_faster_by_and_by() {
         let mut pace = Pace::default();
-        pace.answered(39, us(400), true);
-        let now = Moment::from_nanos(1_000);
+        pace.answered(answer(39, us(400), true));
+        let now = Moment::default();
         assert_eq!(pace.burst(now), Ok(25), "10 us a block");
         pace.sent(25, now);
         assert_eq!(pace.burst(now), Err(now + us(250)));
         assert_eq!(pace.burst(now + us(250)), Ok(25));
+        // Who looks late catches up, with one burst at most.
+        assert_eq!(pace.burst(now + us(300)), Ok(30));
+        assert_eq!(pace.burst(now + us(3000)), Ok(50));
         // The path takes 14 us: the pace follows at once, and never more than by half.
-        pace.answered(64, us(64 * 14), false);
+        pace.answered(answer(64, us(64 * 14), false));
         assert_eq!(pace.gap, us(14));
-        pace.answered(64, us(64 * 90), false);
+        pace.answered(answer(64, us(64 * 90), false));
         assert_eq!(pace.gap, us(28));
         // Losses by chance at this pace do not slow it down.
         for _ in 0..10 {
-            pace.answered(9, pace.gap * 10, true);
+            pace.answered(answer(9, pace.gap * 10, true));
         }
         assert!(pace.gap < us(9), "{:?}", pace.gap);
+        // A host that sent later than it meant to learns nothing of the path by it.
+        let before = pace.gap;
+        pace.answered(Answer { left: us(40), ..answer(64, us(64 * 41), false) });
+        assert_eq!(pace.gap, before - before / 4);
+        // Where blocks wait in queues it gets faster with more care.
+        let (gap, waited) = (pace.gap, us(400));
+        pace.answered(Answer { waited, ..answer(64, Duration::ZERO, false) });
+        assert_eq!(pace.gap, gap - gap / 16);
         for _ in 0..40 {
-            pace.answered(64, Duration::ZERO, false);
+            pace.answered(answer(64, Duration::ZERO, false));
         }
         assert_eq!(pace.burst(now), Ok(u64::MAX));
     }
@@ -143,6 +179,12 @@ mod tests {
         for _ in 0..9 {
             pace.unanswered(50);
         }
+        assert_eq!(pace.gap, us(800));
+        for _ in 0..9 {
+            pace.answered(answer(1, us(100_000), true));
+        }
+        assert_eq!(pace.gap, SLOWEST);
+        pace.unanswered(50);
         assert_eq!(pace.gap, SLOWEST);
         assert_eq!(pace.burst(Moment::default()), Ok(1));
     }
@@ -153,7 +195,7 @@ mod tests {
         pace.limit(us(125));
         let now = Moment::default();
         for _ in 0..50 {
-            pace.answered(1, Duration::ZERO, false);
+            pace.answered(answer(1, Duration::ZERO, false));
         }
         assert_eq!(pace.burst(now), Ok(2));
         pace.sent(2, now);

@@ -6,7 +6,7 @@ use crate::time::Moment;
 
 use super::block::Rollover;
 use super::negotiate::Negotiated;
-use super::pace::Pace;
+use super::pace::{Answer, Pace};
 use super::rtt::{GaveUp, Patience, Retry};
 
 /// One transfer to a client: which blocks are due, and when they are due again.
@@ -280,8 +280,12 @@ impl Sender {
     fn follow(&mut self, arrived: u64, now: Moment) {
         let lost = self.acked + arrived < self.next - 1;
         if let Some(round_trip) = self.retry.least_round_trip().filter(|_| !self.doubtful) {
-            let took = now.since(self.window_started).saturating_sub(round_trip);
-            self.pace.answered(arrived, took, lost);
+            let since = |sent| now.since(sent).saturating_sub(round_trip);
+            let (took, waited) = (since(self.window_started), since(self.latest_sent));
+            let between =
+                u32::try_from(self.next.saturating_sub(self.acked + 2)).unwrap_or(u32::MAX).max(1);
+            let left = self.latest_sent.since(self.window_started) / between;
+            self.pace.answered(Answer { arrived, left, took, waited, lost });
         }
     }
 
