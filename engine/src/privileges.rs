@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// What can go wrong on the way to less privilege.
@@ -197,7 +197,16 @@ pub fn drop_to(account: &Account) -> Result<(), PrivilegeError> {
     if threads > 1 {
         return Err(PrivilegeError::Threads(threads));
     }
+    allow_urgency();
     drop_thread(account)
+}
+
+/// Lets threads of this process go down to nice -10 later, when the right to do so is gone.
+fn allow_urgency() {
+    // 20 less the nice value: setrlimit(2).
+    let nice = Rlimit { current: Some(30), maximum: Some(30) };
+    // Where it may not be raised everything works as well, only slower beside a busy shard.
+    let _ = setrlimit(Resource::Nice, nice);
 }
 
 fn drop_thread(account: &Account) -> Result<(), PrivilegeError> {

@@ -6,11 +6,12 @@
 //!            when the pace or the line allows it ------+  +--> paced (by time), capped (by interface, in order)
 //! ```
 //! Everybody who has something to send stands in one queue and sends at most one send's worth when its turn comes; a turn of the
-//! shard ends after a fixed amount of bytes. So a slow client, or one with large windows, takes no more than its share, and what
-//! else the shard has to do, DHCP first of all, never waits longer than for that amount.
+//! shard ends after a fifth of a millisecond. So a slow client, or one with large windows, takes no more than its share, and what
+//! else the shard has to do, DHCP first of all, never waits longer than that.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bootstorm_net::Transmit;
@@ -19,8 +20,11 @@ use bootstorm_protocols::time::Moment;
 use super::sending::Progress;
 use super::shard::TftpShard;
 
-/// Bytes that are sent in one turn of the shard, about: eight of the largest sends, a quarter of a millisecond of work.
-const TURN: u64 = 512 << 10;
+/// So long a turn of the shard takes, about. What a send costs differs tenfold: a network card may cut it into datagrams, or the
+/// kernel has to.
+const TURN: Duration = Duration::from_micros(200);
+/// Bytes of a turn at least, one of the largest sends, and at most.
+const BYTES: RangeInclusive<u64> = 64 << 10..=1 << 20;
 /// What a send costs at least, in bytes of a large one.
 const LEAST: u64 = 4 << 10;
 /// How soon something that was refused for want of room is tried again.
@@ -36,6 +40,41 @@ pub(super) struct Turns {
     capped: Vec<(u32, VecDeque<u64>)>,
     /// Somebody has more to send as soon as the engine is done with what it has.
     more: bool,
+    bytes: Allowance,
+}
+
+/// How many bytes a turn may send, so that it takes as long as it should.
+#[derive(Debug)]
+struct Allowance {
+    bytes: u64,
+    /// When the last turn sent all it might, and the shard went on without a wait.
+    since: Option<Moment>,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { bytes: *BYTES.end() / 2, since: None }
+    }
+}
+
+impl Allowance {
+    /// What may be sent in the turn that begins at `now`.
+    fn begin(&mut self, now: Moment) -> u64 {
+        if let Some(since) = self.since.take() {
+            let took = now.since(since);
+            if took > TURN + TURN / 4 {
+                self.bytes = (self.bytes / 2).max(*BYTES.start());
+            } else if took < TURN {
+                self.bytes = (self.bytes + self.bytes / 4).min(*BYTES.end());
+            }
+        }
+        self.bytes
+    }
+
+    /// Nothing is left of what might be sent in the turn that began at `now`.
+    fn used_up(&mut self, now: Moment) {
+        self.since = Some(now);
+    }
 }
 
 impl Turns {
@@ -72,7 +111,7 @@ impl TftpShard {
             self.turns.paced.pop();
             self.turns.ready.push_back(number);
         }
-        let mut left = TURN;
+        let mut left = self.turns.bytes.begin(now);
         for at in 0..self.turns.capped.len() {
             let ifindex = self.turns.capped[at].0;
             while left > 0
@@ -93,6 +132,9 @@ impl TftpShard {
             } else if !self.turn(number, &mut left, tx) {
                 return Some(now + RETRY);
             }
+        }
+        if left == 0 {
+            self.turns.bytes.used_up(now);
         }
         if std::mem::take(&mut self.turns.more) || !self.turns.ready.is_empty() {
             return Some(now);
@@ -133,5 +175,32 @@ impl TftpShard {
             transfer.queued = true;
         }
         room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_sends_as_much_as_its_time_allows() {
+        let mut allowance = Allowance::default();
+        let mut now = Moment::default();
+        // A path that takes 100 MB/s, then one of 100 GB/s, then one in between.
+        for (nanos, least, most) in
+            [(10.0, 0, 65_536), (0.01, 1 << 20, 1 << 20), (1.0, 120_000, 260_000)]
+        {
+            let mut bytes = 0;
+            for _ in 0..50 {
+                bytes = allowance.begin(now);
+                allowance.used_up(now);
+                now = now + Duration::from_nanos((bytes as f64 * nanos) as u64);
+            }
+            assert!((least..=most).contains(&bytes), "{bytes} at {nanos} ns a byte");
+        }
+        allowance.begin(now);
+        // A turn after a wait says nothing.
+        let bytes = allowance.begin(now);
+        assert_eq!(allowance.begin(now + Duration::from_secs(1)), bytes);
     }
 }

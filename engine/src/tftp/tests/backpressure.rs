@@ -65,7 +65,7 @@ fn everybody_sends_once_before_anybody_sends_twice() {
         alone.batch_end(true);
         let sends = alone.taken();
         let bytes: usize = sends.iter().map(|send| send.len).sum();
-        assert!(bytes <= (512 << 10) + 65_536, "{bytes} in one turn");
+        assert!(bytes <= (1 << 20) + 65_536, "{bytes} in one turn");
         for send in sends {
             alone.sent(send, None);
             order.push(send.to);
@@ -159,5 +159,5 @@ fn a_client_gets_the_rate_it_is_granted() {
         alone.tx.now = alone.tx.now.max(next);
     }
     let took = alone.tx.now.since(start).as_micros();
-    assert!((9000..9500).contains(&took), "{took} us for a window of 9395");
+    assert!((8900..9500).contains(&took), "{took} us for a window of 9395");
 }
