@@ -343,14 +343,14 @@ impl Shard {
 impl<T: Transmit> Handler<T> for Shard {
     fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut T) {
         let Some(role) = self.sockets.role(datagram.socket) else { return };
-        let begins = matches!(role, Role::Dhcp | Role::TftpRequests);
+        let begins = matches!(role, Role::Dhcp | Role::TftpRequests(_));
         if begins && self.draining() {
             return;
         }
         match (role, &mut self.parts.tftp) {
             // A cut datagram is counted by the packet engine; half a message is no message.
             (Role::Dhcp, _) if !datagram.truncated => self.dhcp(&datagram, tx),
-            (Role::TftpRequests | Role::TftpData, Some(tftp)) => tftp.datagram(&datagram, tx),
+            (Role::TftpRequests(_) | Role::TftpData(_), Some(tftp)) => tftp.datagram(&datagram, tx),
             (Role::Icmp, _) => self.echo(datagram.payload, tx),
             _ => {}
         }

@@ -134,7 +134,7 @@ fn the_way_from_an_ack_to_its_window_allocates_nothing() -> io::Result<()> {
     let listen = sim.add_socket(SimSocket::udp(link, (SERVER, 69)))?;
     let data = vec![sim.add_socket(SimSocket::udp(link, (SERVER, 1069)))?];
     let metrics = Arc::new(Metrics::new(1));
-    let ports = vec![TftpPorts { listen, data }];
+    let ports = vec![TftpPorts { listen, data, bound: Vec::new() }];
     let mut shard = TftpShard::new(server, ports, sim.waker(), metrics, 0);
     let requests = [
         &b"\0\x01kernel\0octet\0"[..],

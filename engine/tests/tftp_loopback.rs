@@ -55,7 +55,7 @@ fn serve<B>(
     B: Backend<Tx = Outbox, Socket = Socket>,
 {
     let mut ids = sockets.into_iter().map(|socket| backend.add_socket(socket).unwrap());
-    let ports = TftpPorts { listen: ids.next().unwrap(), data: ids.collect() };
+    let ports = TftpPorts { listen: ids.next().unwrap(), data: ids.collect(), bound: Vec::new() };
     let mut shard = Shard(TftpShard::new(server, vec![ports], backend.waker(), metrics, 0));
     let mut next = None;
     while !stop.load(Ordering::Relaxed) {

@@ -105,6 +105,27 @@ def netascii(suite, lab, room, files):
                 digest(raw_get(lab, room, b"\0\1lines\0netascii\0")), digest(wire_form))
 
 
+def ipv6(suite, lab, room, server, files):
+    """The same files over IPv6, from a global and from a link-local address."""
+    laboratory.sh(f"ip -n {lab.srv} addr add fd77::1/64 dev eth0 nodad")
+    laboratory.sh(f"ip -n {room} addr add fd77::9/64 dev eth0 nodad")
+    for namespace, local in ((lab.srv, "fe80::77"), (room, "fe80::79")):
+        laboratory.sh(f"ip -n {namespace} addr add {local}/64 dev eth0 nodad")
+    got = lab.path("got6")
+    for name, command in (
+            ("curl", ["curl", "-sS", "-o", got, "tftp://[fd77::1]//image"]),
+            ("curl, link-local", ["curl", "-sS", "-o", got, "tftp://[fe80::77%25eth0]//image"]),
+            ("atftp, windowsize 16", ["atftp", "--option", "windowsize 16", "--option", "blksize 1428", "--get",
+                                      "-r", "image", "-l", got, "fd77::1"])):
+        if os.path.exists(got):
+            os.unlink(got)
+        status, output = lab.run(room, command, 60)
+        data = open(got, "rb").read() if os.path.exists(got) else None
+        suite.check(name, digest(data) == digest(files["image"]) and status == 0, f"exit {status}: {output}")
+    named = laboratory.wait_until(lambda: "ip=fd77::9" in server.log(200), 5)
+    suite.check("the log names the client", named, server.log())
+
+
 def raw_get(lab, room, request):
     """A lockstep client: the data as it stood on the wire, or the ERROR packet."""
     with laboratory.inside(room):
@@ -214,6 +235,8 @@ def main():
     fetches(suite, lab, room, files)
     with suite.step("netascii"):
         netascii(suite, lab, room, files)
+    with suite.step("IPv6"):
+        ipv6(suite, lab, room, server, files)
     with suite.step("many at once"):
         parallel(suite, lab, room, files)
     with suite.step("what is refused"):

@@ -7,7 +7,7 @@ pub mod bus;
 pub mod row;
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::leases::Hardware;
@@ -160,6 +160,8 @@ pub enum Detail {
     Reason(&'static str),
     /// Of a TFTP transfer.
     Transfer {
+        /// The client, where it speaks IPv6.
+        ipv6: Option<Ipv6Addr>,
         /// The file.
         file: FileName,
         /// Bytes of file data that were (or are to be) sent.

@@ -87,6 +87,7 @@ impl Row {
             }
             Detail::Reason(reason) => row.reason = given(reason),
             Detail::Transfer {
+                ipv6,
                 file,
                 bytes,
                 took,
@@ -96,6 +97,7 @@ impl Row {
                 quirks,
                 reason,
             } => {
+                row.ip = ipv6.map(|ip| ip.to_string()).or(row.ip);
                 row.file = (!file.is_empty()).then(|| format!("{file:?}"));
                 row.bytes = (bytes > 0).then_some(bytes);
                 // Half a transfer has no rate worth comparing.
@@ -194,6 +196,7 @@ mod tests {
     fn a_whole_transfer_tells_its_rate() {
         let event = |kind| BootEvent {
             detail: Detail::Transfer {
+                ipv6: None,
                 file: FileName::new(b"ipxe.efi"),
                 bytes: 3_000_000,
                 took: Duration::from_millis(500),

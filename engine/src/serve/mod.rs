@@ -143,7 +143,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     for (capability, purpose) in privileges::missing() {
         tracing::warn!("{capability} is missing, it is for {purpose}");
     }
-    let sockets = sockets::open(&config, shards)?;
+    let sockets = sockets::open(&config, &interfaces, shards)?;
     if let Some(account) = &account {
         privileges::drop_to(account)?;
     }

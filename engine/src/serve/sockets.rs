@@ -1,7 +1,7 @@
 //! The sockets of every shard, opened while the process still may.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
 use bootstorm_net::{MtuDiscovery, PacketSocketSpec, Socket, Steering, UdpSocketSpec, icmp_socket};
@@ -10,6 +10,8 @@ use bootstorm_protocols::dhcpv4::SERVER_PORT;
 use crate::config::{Config, Tftp};
 use crate::shard::Role;
 
+use super::world::Interfaces;
+
 /// Where the last four bytes of an Ethernet chaddr stand in a DHCP message: what tells shards apart.
 const CHADDR_TAIL: u16 = 30;
 /// UDP port of TFTP requests (RFC 1350 section 4).
@@ -17,6 +19,9 @@ const TFTP_PORT: u16 = 69;
 /// Ports that a shard's transfers are spread over: a client's next transfer uses another, so that late packets of its
 /// last one cannot enter it (RFC 1350 section 4).
 const DATA_SOCKETS: usize = 16;
+/// Addresses of this host with data sockets of their own. Others are served as well, by sockets of any address, for a little more
+/// of the kernel's time.
+const BOUND_ADDRESSES: usize = 8;
 /// Room for a hall that switches on at once, while a shard sleeps a moment: 8 MiB hold some 6,000 requests.
 const REQUEST_BUFFER: usize = 8 << 20;
 /// Several windows of 64 KiB for many clients.
@@ -65,7 +70,11 @@ pub(super) struct Opened {
 ///
 /// # Errors
 /// The kernel's, with what would help.
-pub(super) fn open(config: &Config, shards: usize) -> Result<Vec<Vec<Opened>>, SocketError> {
+pub(super) fn open(
+    config: &Config,
+    interfaces: &Interfaces,
+    shards: usize,
+) -> Result<Vec<Vec<Opened>>, SocketError> {
     let mut all: Vec<Vec<Opened>> = (0..shards).map(|_| Vec::new()).collect();
     let has_tftp = config.tftp.is_some();
     match &config.server.interfaces {
@@ -85,8 +94,10 @@ pub(super) fn open(config: &Config, shards: usize) -> Result<Vec<Vec<Opened>>, S
             push(Role::Icmp, icmp_socket()?);
         }
         if let Some(ports) = &mut ports {
-            for _ in 0..DATA_SOCKETS {
-                push(Role::TftpData, ports.next()?);
+            for &address in &data_addresses(interfaces, ports) {
+                for _ in 0..DATA_SOCKETS {
+                    push(Role::TftpData(address), ports.next(address)?);
+                }
             }
         }
     }
@@ -108,9 +119,12 @@ pub(super) fn open_device(
         let owned = || device.map(str::to_owned);
         let socket = dhcp_socket(owned(), shards, shard)?;
         own.push(Opened { role: Role::Dhcp, device: owned(), socket });
-        if has_tftp {
-            let socket = tftp_request_socket(owned())?;
-            own.push(Opened { role: Role::TftpRequests, device: owned(), socket });
+        if !has_tftp {
+            continue;
+        }
+        for family in families() {
+            let socket = tftp_request_socket(family, owned())?;
+            own.push(Opened { role: Role::TftpRequests(family), device: owned(), socket });
         }
     }
     Ok(())
@@ -129,9 +143,25 @@ fn dhcp_socket(device: Option<String>, shards: u16, shard: u16) -> io::Result<So
     .open()
 }
 
-fn tftp_request_socket(device: Option<String>) -> io::Result<Socket> {
+/// The addresses that are none, of the families that this host knows: IPv6 may be switched off.
+fn families() -> impl Iterator<Item = IpAddr> {
+    let ipv6 = || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+    let ipv6 = ipv6().then_some(Ipv6Addr::UNSPECIFIED.into());
+    [Ipv4Addr::UNSPECIFIED.into()].into_iter().chain(ipv6)
+}
+
+/// What transfers are sent from: any address, and the first ones of the interfaces that are served. With a range of ports
+/// only the former, for it may be just large enough.
+fn data_addresses(interfaces: &Interfaces, ports: &Ports<'_>) -> Vec<IpAddr> {
+    let served = interfaces.served();
+    let own = served.iter().flat_map(|interface| &interface.addresses).map(|&own| own.into());
+    let most = if ports.range.is_some() { 0 } else { BOUND_ADDRESSES };
+    families().chain(own.take(most)).collect()
+}
+
+fn tftp_request_socket(family: IpAddr, device: Option<String>) -> io::Result<Socket> {
     UdpSocketSpec {
-        bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, TFTP_PORT)),
+        bind: SocketAddr::from((family, TFTP_PORT)),
         device,
         // Requests are unicast: the kernel's own choice by the client's address and port keeps a repeated one on its shard.
         reuseport: true,
@@ -144,18 +174,19 @@ fn tftp_request_socket(device: Option<String>) -> io::Result<Socket> {
 /// Ports for transfers: the kernel's choice, or one after another from the configured range.
 struct Ports<'c> {
     tftp: &'c Tftp,
-    range: Option<RangeInclusive<u16>>,
+    /// What is left of it, for each family.
+    range: Option<[RangeInclusive<u16>; 2]>,
 }
 
 impl<'c> Ports<'c> {
     fn new(tftp: &'c Tftp) -> Self {
-        Self { tftp, range: tftp.port_range.map(|(first, last)| first..=last) }
+        Self { tftp, range: tftp.port_range.map(|(first, last)| [first..=last, first..=last]) }
     }
 
-    fn next(&mut self) -> io::Result<Socket> {
-        let Some(range) = &mut self.range else { return data_socket(0, self.tftp) };
-        for port in range {
-            match data_socket(port, self.tftp) {
+    fn next(&mut self, address: IpAddr) -> io::Result<Socket> {
+        let Some(ranges) = &mut self.range else { return data_socket(address, 0, self.tftp) };
+        for port in &mut ranges[usize::from(address.is_ipv6())] {
+            match data_socket(address, port, self.tftp) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 other => return other,
             }
@@ -166,9 +197,9 @@ impl<'c> Ports<'c> {
     }
 }
 
-fn data_socket(port: u16, tftp: &Tftp) -> io::Result<Socket> {
+fn data_socket(address: IpAddr, port: u16, tftp: &Tftp) -> io::Result<Socket> {
     UdpSocketSpec {
-        bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        bind: SocketAddr::from((address, port)),
         receive_buffer: Some(DATA_BUFFER),
         send_buffer: Some(DATA_BUFFER),
         // A blksize that was not cut to the path's MTU has to be fragmented.

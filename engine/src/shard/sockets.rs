@@ -1,5 +1,7 @@
 //! What each socket of a shard is for.
 
+use std::net::IpAddr;
+
 use bootstorm_net::SocketId;
 
 use crate::tftp::TftpPorts;
@@ -13,10 +15,10 @@ pub enum Role {
     Link,
     /// ICMP, for the ping before an offer.
     Icmp,
-    /// UDP 69.
-    TftpRequests,
-    /// What TFTP transfers are sent from.
-    TftpData,
+    /// UDP 69, of IPv4 or IPv6, as this address that is none tells.
+    TftpRequests(IpAddr),
+    /// What TFTP transfers are sent from, bound to this address; one that is none stands for all of its family.
+    TftpData(IpAddr),
 }
 
 #[derive(Clone, Debug)]
@@ -64,7 +66,22 @@ impl Sockets {
 
     /// Every socket of port 69, and the data sockets that they share.
     pub fn tftp_ports(&self) -> Vec<TftpPorts> {
-        let data: Vec<_> = self.of(Role::TftpData).collect();
-        self.of(Role::TftpRequests).map(|listen| TftpPorts { listen, data: data.clone() }).collect()
+        let entries = || self.entries.iter().flatten();
+        let ports = |listen, family: IpAddr| {
+            let data = entries().filter_map(|entry| match entry.role {
+                Role::TftpData(address) => Some((address, entry.id)),
+                _ => None,
+            });
+            let of_family = data.filter(|(address, _)| address.is_ipv4() == family.is_ipv4());
+            let (any, bound) = of_family.partition(|(address, _)| address.is_unspecified());
+            let any: Vec<_> = any;
+            TftpPorts { listen, data: any.into_iter().map(|(_, id)| id).collect(), bound }
+        };
+        entries()
+            .filter_map(|entry| match entry.role {
+                Role::TftpRequests(family) => Some(ports(entry.id, family)),
+                _ => None,
+            })
+            .collect()
     }
 }

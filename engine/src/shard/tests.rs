@@ -70,7 +70,10 @@ impl Laboratory {
         let (here, there) = (attach(1, &[SERVER]), attach(2, &[RELAY, MACHINE]));
         let mut sim = network.backend(&Limits::default());
         let mut sockets = Sockets::default();
-        for (role, port) in [(Role::Dhcp, 67), (Role::TftpRequests, 69), (Role::TftpData, 1069)] {
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        for (role, port) in
+            [(Role::Dhcp, 67), (Role::TftpRequests(any), 69), (Role::TftpData(any), 1069)]
+        {
             let id = sim.add_socket(SimSocket::udp(here, (SERVER, port))).unwrap();
             sockets.add(id, role, None);
         }

@@ -1,6 +1,6 @@
 //! How transfers end, and what the log and the counters hear of it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -101,12 +101,12 @@ impl TftpShard {
         if self.events.len() >= MAX_EVENTS {
             return;
         }
-        let address = match client.ip() {
-            IpAddr::V4(address) => address,
-            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+        let (address, ipv6) = match client.ip() {
+            IpAddr::V4(address) => (address, None),
+            IpAddr::V6(address) => (Ipv4Addr::UNSPECIFIED, Some(address)),
         };
         let event = BootEvent::new(kind, Hardware::default(), address);
-        self.events.push(BootEvent { ifindex, detail: summary.detail(), ..event });
+        self.events.push(BootEvent { ifindex, detail: summary.detail(ipv6), ..event });
     }
 
     /// Lets go of an upload's file where that may take long.
@@ -130,8 +130,18 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    fn detail(self) -> Detail {
+    fn detail(self, ipv6: Option<Ipv6Addr>) -> Detail {
         let Self { file, bytes, took, blksize, windowsize, retransmits, quirks, reason } = self;
-        Detail::Transfer { file, bytes, took, blksize, windowsize, retransmits, quirks, reason }
+        Detail::Transfer {
+            ipv6,
+            file,
+            bytes,
+            took,
+            blksize,
+            windowsize,
+            retransmits,
+            quirks,
+            reason,
+        }
     }
 }

@@ -19,7 +19,7 @@ use super::map::Asker;
 use super::outcomes::Summary;
 use super::reason::Reason;
 use super::service::MAX_UPLOAD;
-use super::shard::{BUCKETS, Role, SILENCE, TftpShard};
+use super::shard::{BUCKETS, Role, SILENCE, TftpPorts, TftpShard};
 use super::transfers::{Transfer, Work, scope};
 
 impl TftpShard {
@@ -62,7 +62,7 @@ impl TftpShard {
             }
             self.supersede(number, tx);
         }
-        let Some(socket) = self.data_socket(ports, datagram.source.ip()) else {
+        let Some(socket) = self.data_socket(ports, datagram) else {
             return self.count(Reason::SocketClosed);
         };
         if let Err(reason) = self.begin(datagram, socket, request, writes, digest, tx.now()) {
@@ -157,12 +157,17 @@ impl TftpShard {
     }
 
     /// The next socket in turn for this client.
-    fn data_socket(&mut self, ports: usize, client: IpAddr) -> Option<SocketId> {
-        let sockets = &self.ports.get(ports)?.data;
-        let bucket = self.bucket(&client);
+    fn data_socket(&mut self, ports: usize, datagram: &Datagram<'_>) -> Option<SocketId> {
+        let TftpPorts { data, bound, .. } = self.ports.get(ports)?;
+        let bucket = self.bucket(&datagram.source.ip());
         let turn = self.rotation.get_mut(bucket)?;
         *turn = turn.wrapping_add(1);
-        sockets.get(usize::from(*turn).checked_rem(sockets.len())?).copied()
+        let turn = usize::from(*turn);
+        let own = bound.iter().filter(|(address, _)| Some(*address) == datagram.destination);
+        match turn.checked_rem(own.clone().count()) {
+            Some(turn) => own.clone().nth(turn).map(|(_, socket)| *socket),
+            None => data.get(turn.checked_rem(data.len())?).copied(),
+        }
     }
 
     pub(super) fn bucket(&self, client: &impl Hash) -> usize {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::RandomState;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,14 +36,17 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How soon a timer looks again at a transfer whose delay is this host's own.
 const OWN_DELAY: Duration = Duration::from_millis(50);
 
-/// One address that is served: the socket of port 69, and the sockets that its transfers use in turn. RFC 1350 section 4 wants
-/// another port for each transfer; 16 are enough to keep late packets of a client's last transfer out of its next.
+/// A socket of port 69, and the sockets that its transfers use in turn. RFC 1350 section 4 wants another port for each
+/// transfer; 16 are enough to keep late packets of a client's last transfer out of its next.
 #[derive(Clone, Debug)]
 pub struct TftpPorts {
     /// Bound to port 69.
     pub listen: SocketId,
-    /// Bound to ports of their own, of the same address; not shared with other shards. At least one.
+    /// Bound to ports of their own, for requests to any address; not shared with other shards. At least one.
     pub data: Vec<SocketId>,
+    /// The same, each bound to an address of this host, for requests to this address: the kernel has less to find out for every
+    /// block and every ACK.
+    pub bound: Vec<(IpAddr, SocketId)>,
 }
 
 /// What a socket is for.
@@ -133,7 +136,8 @@ impl TftpShard {
         };
         for (index, port) in ports.iter().enumerate() {
             set(port.listen, Role::Listen(index));
-            port.data.iter().for_each(|&socket| set(socket, Role::Data));
+            let bound = port.bound.iter().map(|(_, socket)| socket);
+            port.data.iter().chain(bound).for_each(|&socket| set(socket, Role::Data));
         }
         self.ports = ports;
     }

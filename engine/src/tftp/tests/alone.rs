@@ -102,7 +102,10 @@ impl Alone {
         let mut sim = network.backend(&Limits::default());
         let listen = sim.add_socket(SimSocket::udp(link, (SERVER, 69))).unwrap();
         let data = sim.add_socket(SimSocket::udp(link, (SERVER, 1069))).unwrap();
-        let ports = vec![TftpPorts { listen, data: vec![data] }];
+        // Requests to the address of `data` never get the other one.
+        let any = sim.add_socket(SimSocket::udp(link, (SERVER, 1070))).unwrap();
+        let bound = vec![(IpAddr::V4(SERVER), data)];
+        let ports = vec![TftpPorts { listen, data: vec![any], bound }];
         let metrics = Arc::new(Metrics::new(1));
         let shard = TftpShard::new(server.clone(), ports, sim.waker(), metrics.clone(), 0);
         let now = Moment::from_nanos(1_000_000_000);

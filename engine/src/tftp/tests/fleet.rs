@@ -373,7 +373,8 @@ impl Fleet {
             let port = 69 + index as u16 * 1000;
             let listen = sim.add_socket(SimSocket::udp(here, (SERVER, port))).unwrap();
             let mut data = || sim.add_socket(SimSocket::udp(here, (SERVER, 0))).unwrap();
-            let ports = TftpPorts { listen, data: (0..16).map(|_| data()).collect() };
+            let data = (0..16).map(|_| data()).collect();
+            let ports = TftpPorts { listen, data, bound: Vec::new() };
             let tftp = TftpShard::new(
                 Arc::clone(&server),
                 vec![ports],
