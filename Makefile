@@ -74,6 +74,8 @@ versus: build ## bootstorm beside its peers: under perfdhcp, and in the same sto
 	$(CARGO) build --release --locked -p bootstorm-bench
 	bench/versus/dhcp.py
 	bench/versus/generator.py
+	bench/versus/tftp.py
+	bench/versus/tftp.py --dhcp
 	bench/versus/storms.py --all
 
 clean: ## removes what was built

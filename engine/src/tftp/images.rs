@@ -3,6 +3,7 @@
 //! An image is one version of one file in one [`Shape`]. Its chunks are framed when the first transfer comes to them and stay until the
 //! budget needs their place, longest unused first; a file larger than the budget streams through it. A transfer that finds its
 //! chunk gone asks for it again. Whether the file is still the same is checked around every read, so an image never mixes two versions.
+//! The image of a file that changed leaves the cache with its last transfer.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,6 +18,7 @@ use rustix::fs::{Stat, fstat};
 
 use super::frame::{Shape, Start, frame};
 use super::loader::Door;
+use super::watch::Watch;
 
 /// Images kept open; each has a file descriptor.
 const MAX_IMAGES: usize = 512;
@@ -260,6 +262,9 @@ struct Cache {
     /// Chunks in memory.
     resident: Vec<(Key, usize)>,
     bytes: u64,
+    watch: Watch<Key>,
+    /// Of files that have changed: nobody asks for them any more, but some are being sent.
+    stale: Vec<Key>,
 }
 
 #[derive(Debug)]
@@ -299,6 +304,7 @@ impl Images {
         let key = (Identity::new(stat), shape);
         let opened = self.tick();
         let mut cache = self.cache.lock();
+        cache.forget_changed();
         if let Some(entry) = cache.images.get_mut(&key) {
             entry.opened = opened;
             return Arc::clone(&entry.image);
@@ -307,6 +313,7 @@ impl Images {
             cache.forget_idle();
         }
         let image = Arc::new(Image::new(file, key));
+        cache.watch.add(&image.file, key);
         cache.images.insert(key, Entry { image: Arc::clone(&image), opened });
         image
     }
@@ -330,6 +337,7 @@ impl Images {
         let tick = self.tick();
         let mut cache = self.cache.lock();
         let budget = self.budget.load(Ordering::Relaxed);
+        cache.forget_changed();
         while cache.bytes + len > budget && cache.evict() {}
         let Some(slot) = image.slots.get(index) else { return };
         slot.used.store(tick, Ordering::Relaxed);
@@ -363,6 +371,17 @@ impl Cache {
         }
     }
 
+    /// Takes the images of files that have changed out of the cache, when their transfers are over.
+    fn forget_changed(&mut self) {
+        self.stale.extend(self.watch.changed());
+        for key in std::mem::take(&mut self.stale) {
+            match self.images.get(&key) {
+                Some(entry) if Arc::strong_count(&entry.image) > 1 => self.stale.push(key),
+                _ => self.forget(&key),
+            }
+        }
+    }
+
     /// Closes the image that nobody uses and that was asked for longest ago.
     fn forget_idle(&mut self) {
         let idle = self.images.iter().filter(|(_, entry)| Arc::strong_count(&entry.image) == 1);
@@ -374,6 +393,7 @@ impl Cache {
     /// Takes an image out of the cache; transfers that have it keep it and its chunks.
     fn forget(&mut self, key: &Key) {
         let Some(entry) = self.images.remove(key) else { return };
+        self.watch.remove(key);
         let (mut kept, mut freed) = (Vec::with_capacity(self.resident.len()), 0);
         for (owner, index) in self.resident.drain(..) {
             if owner == *key {

@@ -28,6 +28,7 @@ mod tests;
 mod transfers;
 mod turns;
 mod upload;
+mod watch;
 mod windows;
 
 pub use map::{Map, MapError};

@@ -2,8 +2,11 @@
 //! segmented ones, through two network namespaces joined by a veth pair, one core each.
 //!
 //! ```text
-//! packet-engine cost|echo|echo1472|pingpong|blast [ROUNDS] [ENGINE[:BATCH[:BUFFERS]]]...
+//! packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro] [ROUNDS] [ENGINE[:BATCH[:BUFFERS]]]...
 //! ```
+//! `pingpong` has one datagram on its way, echoes have 256. `blast` sends 44 segments at once, `blast16` 16; with `gro` the sink
+//! takes UDP_GRO, so that the veth pair passes the whole send on as a network card with segmentation offload does.
+//!
 //! ENGINE is `uring`, `mmsg` or `recvfrom` (a plain loop). `cost` is the one to compare with on a busy machine: a single thread
 //! lets a burst pile up in the socket of each engine in turn and takes the processor time of answering it, so neither
 //! the scheduler nor the speed of the other side has a part in it, and whatever else happens meets all engines alike.
@@ -27,8 +30,7 @@ use crate::pair::{Pair, enter};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str =
-    "packet-engine cost|echo|echo1472|pingpong|blast [ROUNDS] [ENGINE[:BATCH[:BUFFERS]]]...";
+const USAGE: &str = "packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro] [ROUNDS] [ENGINE[:BATCH[:BUFFERS]]]...";
 const SERVER_IP: [u8; 4] = [10, 99, 7, 1];
 const SERVER_PORT: u16 = 6900;
 const CLIENT: ([u8; 4], u16) = ([10, 99, 7, 2], 6800);
@@ -45,7 +47,8 @@ fn main() -> Result<(), Error> {
     if subjects.is_empty() {
         subjects = ["mmsg", "uring", "recvfrom"].into_iter().flat_map(Subject::parse).collect();
     }
-    if what == "blast" {
+    let blast_of = Blasting::parse(&what);
+    if blast_of.is_some() {
         // By hand it would be another program.
         subjects.retain(|subject| subject.kind.is_some());
     }
@@ -60,8 +63,11 @@ fn main() -> Result<(), Error> {
             "echo" => each(&|subject| echo(&pair, subject, 300, 256))?,
             "echo1472" => each(&|subject| echo(&pair, subject, 1472, 256))?,
             "pingpong" => each(&|subject| echo(&pair, subject, 300, 1))?,
-            "blast" => each(&|subject| blast(&pair, subject))?,
-            _ => return Err(USAGE.into()),
+            "pingpong1472" => each(&|subject| echo(&pair, subject, 1472, 1))?,
+            _ => {
+                let how = blast_of.ok_or(USAGE)?;
+                each(&|subject| blast(&pair, subject, how))?
+            }
         };
         for (subject, score) in subjects.iter().zip(&results) {
             println!("{what} round {round} {subject}: {score}");
@@ -176,8 +182,13 @@ impl Control {
 }
 
 fn open(address: impl Into<SocketAddr>) -> Result<Socket, Error> {
+    open_with(address, false)
+}
+
+fn open_with(address: impl Into<SocketAddr>, gro: bool) -> Result<Socket, Error> {
     let spec = UdpSocketSpec {
         bind: address.into(),
+        gro,
         receive_buffer: Some(8 << 20),
         send_buffer: Some(8 << 20),
         ..Default::default()
@@ -398,15 +409,36 @@ fn burst(
 }
 
 const BLOCK: usize = 1472;
-const SEGMENTS: usize = 44;
+
+/// What a blast is made of.
+#[derive(Copy, Clone, Debug)]
+struct Blasting {
+    /// Segments of a send, 1 to 44.
+    segments: usize,
+    gro: bool,
+}
+
+impl Blasting {
+    /// `blast`, `blast16`, `blastgro`, `blast16gro`.
+    fn parse(what: &str) -> Option<Blasting> {
+        let what = what.strip_prefix("blast")?;
+        let (segments, gro) = match what.strip_suffix("gro") {
+            Some(segments) => (segments, true),
+            None => (what, false),
+        };
+        let segments = if segments.is_empty() { 44 } else { segments.parse().ok()? };
+        (1..=44).contains(&segments).then_some(Blasting { segments, gro })
+    }
+}
 
 /// One thread sends a framed image over and over, the other only reads.
-fn blast(pair: &Pair, subject: &Subject) -> Result<Score, Error> {
+fn blast(pair: &Pair, subject: &Subject, how: Blasting) -> Result<Score, Error> {
     let control = Arc::new(Control::default());
     let shared = control.clone();
     let sink = pair.spawn(1, move || {
-        let mut backend = Mmsg::new(&Limits::default())?;
-        backend.add_socket(open(CLIENT)?)?;
+        let payload_len = if how.gro { 65_535 } else { 2048 };
+        let mut backend = Mmsg::new(&Limits { payload_len, ..Limits::default() })?;
+        backend.add_socket(open_with(CLIENT, how.gro)?)?;
         while !shared.stopped() {
             let soon = bootstorm_net::now() + Duration::from_millis(100);
             backend.turn(Some(soon), &mut Sink::default())?;
@@ -416,8 +448,8 @@ fn blast(pair: &Pair, subject: &Subject) -> Result<Score, Error> {
     let (shared, limits) = (control.clone(), subject.limits);
     let kind = subject.kind.unwrap_or(EngineKind::Mmsg);
     let server = pair.spawn(0, move || match kind.open(&limits)? {
-        Engine::Uring(backend) => blast_with(backend, &shared),
-        Engine::Mmsg(backend) => blast_with(backend, &shared),
+        Engine::Uring(backend) => blast_with(backend, &shared, how.segments),
+        Engine::Mmsg(backend) => blast_with(backend, &shared, how.segments),
     });
     let score = control.measure();
     server.join().map_err(|_| "the server panicked")??;
@@ -425,10 +457,15 @@ fn blast(pair: &Pair, subject: &Subject) -> Result<Score, Error> {
     Ok(score)
 }
 
-fn blast_with(mut backend: impl Backend<Socket = Socket>, control: &Control) -> Result<(), Error> {
+fn blast_with(
+    mut backend: impl Backend<Socket = Socket>,
+    control: &Control,
+    segments: usize,
+) -> Result<(), Error> {
     let socket = backend.add_socket(open((SERVER_IP, SERVER_PORT))?)?;
-    let image = SharedBytes::from(vec![0x5a; BLOCK * SEGMENTS]);
-    let mut blast = Blast { control, socket, image, to: CLIENT.into(), in_flight: 0, token: 0 };
+    let image = SharedBytes::from(vec![0x5a; BLOCK * segments]);
+    let to = CLIENT.into();
+    let mut blast = Blast { control, socket, image, segments, to, in_flight: 0, token: 0 };
     let mut next = Some(Moment::default());
     while !control.stopped() {
         next = backend.turn(next, &mut blast)?;
@@ -440,6 +477,7 @@ struct Blast<'a> {
     control: &'a Control,
     socket: SocketId,
     image: SharedBytes,
+    segments: usize,
     to: SocketAddr,
     in_flight: usize,
     token: u64,
@@ -453,7 +491,7 @@ impl<T: Transmit> Handler<T> for Blast<'_> {
     fn sent(&mut self, _: u64, result: io::Result<()>, _: &mut T) {
         self.in_flight -= 1;
         if result.is_ok() {
-            self.control.count.fetch_add(SEGMENTS as u64, Ordering::Relaxed);
+            self.control.count.fetch_add(self.segments as u64, Ordering::Relaxed);
         }
     }
 

@@ -154,3 +154,38 @@ fn netascii_learns_its_length_as_it_goes() {
     load(&images, &image, 2);
     assert_eq!(image.last(), Some(400_000 * 6 / 1024 + 1));
 }
+
+#[test]
+fn a_file_that_changes_leaves_memory_when_nobody_is_sent_it_any_more() {
+    let (dir, path) = written(5000);
+    let images = Images::new(1 << 30);
+    let other = dir.path().join("other");
+    std::fs::write(&other, [7; 100]).unwrap();
+    type Change = fn(&Path, &Path);
+    let changes: [Change; 3] = [
+        |path, other| std::fs::rename(other, path).unwrap(),
+        |path, _| std::fs::remove_file(path).unwrap(),
+        |path, _| File::options().append(true).open(path).unwrap().write_all(b"more").unwrap(),
+    ];
+    for change in changes {
+        std::fs::write(&path, [1; 5000]).unwrap();
+        std::fs::write(&other, [2; 100]).unwrap();
+        let mine = open(&images, &path, SHAPE);
+        load(&images, &mine, 0);
+        assert_eq!(images.resident(), 5020);
+        change(&path, &other);
+        std::fs::write(&other, [3; 100]).unwrap();
+        let next = open(&images, &other, SHAPE);
+        load(&images, &next, 0);
+        assert_eq!(images.resident(), 5020 + 104, "it is still being sent");
+        assert_eq!(block(&mine, &images, 2).unwrap(), [1; 1024]);
+        drop(mine);
+        open(&images, &other, SHAPE);
+        assert_eq!(images.resident(), 104, "only the other file is kept");
+        std::fs::write(&other, b"").unwrap();
+        drop(next);
+        let empty = open(&images, &other, SHAPE);
+        load(&images, &empty, 0);
+        assert_eq!(images.resident(), 4);
+    }
+}

@@ -199,6 +199,16 @@ fn files_beyond_the_budget_stream_through_it() {
 }
 
 /// Runs until the first client has that many bytes.
+#[test]
+fn two_gigabytes_begin_at_once() {
+    let mut fleet = Fleet::new(1, Faults::default(), |_| {});
+    fs::File::create(fleet.path("image")).unwrap().set_len(2 << 30).unwrap();
+    let client = fleet.add(Plan::get("image").options(1468, 16));
+    until_bytes(&mut fleet, 64 * 1468);
+    assert!(fleet.server.images.resident() < 4 << 20, "{}", fleet.server.images.resident());
+    assert_eq!(fleet.clients.list[client].granted.tsize, Some(2 << 30));
+}
+
 fn until_bytes(fleet: &mut Fleet, bytes: usize) {
     while fleet.clients.list[0].bytes.len() < bytes {
         assert!(fleet.step());
