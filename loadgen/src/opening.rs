@@ -4,8 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bootstorm_net::{
-    Address, Backend, Interface, PacketSocketSpec, ReceiveFrames, Socket, SocketId, UdpSocketSpec,
-    interfaces,
+    Address, Backend, Interface, MtuDiscovery, PacketSocketSpec, ReceiveFrames, Socket, SocketId,
+    UdpSocketSpec, interfaces,
 };
 use bootstorm_protocols::dhcpv4::{CLIENT_PORT, SERVER_PORT};
 
@@ -241,10 +241,14 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
     }
 
     fn udp(&mut self, bind: SocketAddr) -> Result<SocketId, RunError> {
+        let transfers = bind.port() != SERVER_PORT && bind.port() != CLIENT_PORT;
         let spec = UdpSocketSpec {
             bind,
             // Blocks of a window come together where the device or the peer's kernel has not cut them apart.
-            gro: self.job.gro && bind.port() != SERVER_PORT && bind.port() != CLIENT_PORT,
+            gro: self.job.gro && transfers,
+            // What machines send in a transfer fits everywhere; what may not be cut needs no number to be put together by,
+            // which the kernel would look up for each address.
+            mtu_discovery: if transfers { MtuDiscovery::Probe } else { MtuDiscovery::System },
             receive_buffer: Some(RECEIVE_BUFFER),
             ..UdpSocketSpec::default()
         };
