@@ -339,6 +339,10 @@ pub struct TftpMetrics {
     pub active: Gauge,
     /// Requests that were granted a smaller window because the client's last transfers lost much.
     pub windows_narrowed: Counter,
+    /// Requests that were given a place among those who listen to a stream.
+    pub listeners: Counter,
+    /// Streams under way.
+    pub streams: Gauge,
     /// Why requests and transfers did not end with a file, by reason.
     pub reasons: Counters<REASONS>,
 }

@@ -167,6 +167,7 @@ const fn asks(blksize: u16, windowsize: Option<u16>, tsize: bool) -> Negotiated 
         timeout: None,
         tsize: if tsize { Some(0) } else { None },
         rollover: None,
+        multicast: None,
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Job {
     pub gro: bool,
     /// Options of TFTP requests in place of the firmware's.
     pub asked: Option<Negotiated>,
+    /// The port of multicast groups, where machines ask for streams.
+    pub multicast_port: Option<u16>,
     /// The TFTP server, where it is not the one that DHCP names.
     pub tftp_server: Option<Ipv4Addr>,
     /// The HTTP server, where it is not port 80 of the server.

@@ -19,6 +19,7 @@ pub mod identity;
 pub mod job;
 pub mod judge;
 pub mod live;
+pub mod memberships;
 mod opening;
 pub mod report;
 pub mod routes;

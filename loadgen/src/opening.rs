@@ -12,6 +12,7 @@ use bootstorm_protocols::dhcpv4::{CLIENT_PORT, SERVER_PORT};
 use crate::fleet::{Homes, Own, Relay, Way, Wires};
 use crate::guard;
 use crate::job::{Job, RelaySpec, RunError};
+use crate::memberships::Memberships;
 use crate::routes::{Block, Routes};
 
 /// Receive buffer of every socket: answers wait here while the generator is busy. A limit, not an allocation.
@@ -61,7 +62,11 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         let own = self.own(&way, homes, interface.as_ref())?;
         let homes = homes.filter(|_| matches!(own, Own::Addresses { .. }));
         let machines = self.job.scenario.machines;
-        Ok(Wires { server: self.job.server, way, own, homes, machines })
+        let groups = match self.job.multicast_port {
+            Some(port) => Some(self.udp(SocketAddr::from(([0, 0, 0, 0], port)))?),
+            None => None,
+        };
+        Ok(Wires { server: self.job.server, way, own, groups, homes, machines })
     }
 
     fn direct(&mut self, interface: Option<&Interface>) -> Result<Way, RunError> {
@@ -255,6 +260,15 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         let socket = spec.open().map_err(RunError::Socket)?;
         self.backend.add_socket(socket).map_err(RunError::Engine)
     }
+}
+
+/// Memberships of multicast groups on the interface towards the server.
+pub(crate) fn memberships(job: &Job) -> Result<Memberships, RunError> {
+    let interface = job.interface.as_deref().map(find_interface).transpose()?;
+    Ok(Memberships::on(match interface.as_ref().and_then(first_ipv4) {
+        Some(address) => address,
+        None => source_towards(job.server)?,
+    }))
 }
 
 fn find_interface(name: &str) -> Result<Interface, RunError> {

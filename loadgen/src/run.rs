@@ -11,7 +11,8 @@ use crate::fleet::{Fleet, Orders, Way, Wires};
 use crate::http::Fetcher;
 use crate::job::{Job, RunError};
 use crate::judge::{Files, Judge, Recorder};
-use crate::opening::Opening;
+use crate::memberships::Memberships;
+use crate::opening::{Opening, memberships};
 use crate::report::Report;
 use crate::routes::Routes;
 use crate::seed::Seed;
@@ -59,6 +60,11 @@ fn run_on<B: Backend<Socket = Socket>>(
         asked: job.asked,
         tftp_server: job.tftp_server,
         routes,
+        memberships: match job.multicast_port {
+            Some(_) => memberships(job)?,
+            None => Memberships::default(),
+        },
+        multicast_port: job.multicast_port,
         fetcher: job
             .scenario
             .fetches()

@@ -83,7 +83,7 @@ impl SharedImage {
 impl Responder {
     fn request<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) {
         let Ok(Packet::Read(request)) = Packet::parse(datagram.payload) else { return };
-        let limits = Agreed { max_blksize: BLKSIZE, max_windowsize: 64 };
+        let limits = Agreed { max_blksize: BLKSIZE, max_windowsize: 64, multicast: false };
         let direction = Direction::Read { size: Some(self.image.size) };
         let Ok(negotiated) = negotiate(&request.options, &limits, direction) else { return };
         self.clients.insert(datagram.source, Transfer { negotiated, acked: 0, sent: 0 });

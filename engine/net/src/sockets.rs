@@ -104,6 +104,8 @@ pub struct UdpSocketSpec {
     pub steering: Option<Steering>,
     /// May send to broadcast addresses.
     pub broadcast: bool,
+    /// IP_MULTICAST_TTL: routers that a datagram for an IPv4 group may pass, and one more; 1 unless it is set.
+    pub multicast_ttl: Option<u8>,
     /// Receive buffer in bytes (the kernel doubles it); SO_RCVBUFFORCE where privileged, else as much as rmem_max allows.
     pub receive_buffer: Option<usize>,
     /// Send buffer, in the same way.
@@ -124,6 +126,7 @@ impl Default for UdpSocketSpec {
             reuseport: false,
             steering: None,
             broadcast: false,
+            multicast_ttl: None,
             receive_buffer: None,
             send_buffer: None,
             mtu_discovery: MtuDiscovery::System,
@@ -152,6 +155,11 @@ impl UdpSocketSpec {
         }
         if self.broadcast {
             socket.set_broadcast(true).map_err(|e| self.error("SO_BROADCAST", e))?;
+        }
+        if let Some(ttl) = self.multicast_ttl.filter(|_| self.bind.is_ipv4()) {
+            socket
+                .set_multicast_ttl_v4(ttl.into())
+                .map_err(|e| self.error("IP_MULTICAST_TTL", e))?;
         }
         if let Some(bytes) = self.receive_buffer {
             set_buffer(&socket, bytes, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)

@@ -264,6 +264,17 @@ pub enum HostKey {
     },
 }
 
+/// `multicast` of `[tftp]`
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Multicast {
+    /// Each stream has a group of these.
+    pub groups: Prefix,
+    /// The port that blocks are sent to.
+    pub port: u16,
+    /// Routers that a block may pass, and one more.
+    pub ttl: u8,
+}
+
 /// `[tftp]`
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tftp {
@@ -277,6 +288,8 @@ pub struct Tftp {
     pub max_windowsize: u16,
     /// Whether a client that lost much of its last transfer is granted a smaller window.
     pub adaptive_windowsize: bool,
+    /// Streams that many clients share (RFC 2090); `None` sends to each client by itself.
+    pub multicast: Option<Multicast>,
     /// Whether a blksize is cut to the path's MTU.
     pub clamp_to_mtu: bool,
     /// Transfers at one time, over all shards.
@@ -441,6 +454,7 @@ impl Tftp {
             max_blksize: 65464,
             max_windowsize: 64,
             adaptive_windowsize: true,
+            multicast: None,
             clamp_to_mtu: true,
             max_transfers: 16_384,
             max_transfers_per_client: 16,

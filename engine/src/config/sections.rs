@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bootstorm_protocols::tftp::MULTICAST_PORT;
+
 use super::fields::Fields;
 use super::problem::{At, Fault, Problems};
 use super::source::{Files, Place};
 use super::tree::{Node, Value};
-use super::{Control, EngineChoice, Log, LogFormat, LogLevel, MapRule, OtherServers, Server, Tftp};
+use super::{
+    Control, EngineChoice, Log, LogFormat, LogLevel, MapRule, Multicast, OtherServers, Server, Tftp,
+};
 use super::{disk, quirk_reader, schema, units};
 
 /// The kernel's IFNAMSIZ, without the closing NUL.
@@ -137,6 +141,7 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
         retries: fields
             .get("retries", problems, |node| units::integer(node, 1..=100))
             .unwrap_or(usual.retries),
+        multicast: multicast(&mut fields, problems),
         adaptive_windowsize: fields
             .get("adaptive-windowsize", problems, units::boolean)
             .unwrap_or(usual.adaptive_windowsize),
@@ -145,6 +150,23 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
         ..usual
     };
     Some(tftp)
+}
+
+/// `multicast` and what goes with it.
+fn multicast(fields: &mut Fields, problems: &mut Problems) -> Option<Multicast> {
+    let place = fields.place_of("multicast-port").or_else(|| fields.place_of("multicast-ttl"));
+    if let (None, Some(place)) = (fields.peek("multicast"), place) {
+        let help = "add multicast = \"239.255.1.0/24\", the groups that streams are sent to";
+        problems.error(place, Fault::new("there is no multicast without groups", help));
+    }
+    let groups = fields.get("multicast", problems, units::multicast_groups);
+    let port = fields
+        .get("multicast-port", problems, |node| units::integer(node, 1..=u16::MAX))
+        .unwrap_or(MULTICAST_PORT);
+    let ttl = fields
+        .get("multicast-ttl", problems, |node| units::integer(node, 1..=u8::MAX))
+        .unwrap_or(1);
+    groups.map(|groups| Multicast { groups, port, ttl })
 }
 
 /// The rules of `map-file`, then those of `map`.

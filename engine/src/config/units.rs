@@ -154,6 +154,19 @@ pub(super) fn prefix(node: &Node) -> Result<Prefix, Fault> {
     ))
 }
 
+/// Multicast groups that a site may use as it likes.
+pub(super) fn multicast_groups(node: &Node) -> Result<Prefix, Fault> {
+    let prefix = prefix(node)?;
+    let (first, last) = (prefix.network(), prefix.broadcast());
+    // RFC 5771: 224.0.0.0/24 and 224.0.1.0/24 are the network's own, switches let nobody choose among the first.
+    if !first.is_multicast() || !last.is_multicast() || first.octets()[..2] == [224, 0] {
+        let help =
+            "write some of 239.255.0.0/16, which are yours to use (RFC 2365): \"239.255.1.0/24\"";
+        return Err(must_be("a prefix of multicast groups", node, help));
+    }
+    Ok(prefix)
+}
+
 /// The addresses of a pool, as written.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Range {

@@ -177,6 +177,12 @@ fn tftp(page: &mut Page, running: &Running) {
     page.each(running, "bootstorm_tftp_windows_narrowed_total", narrowed, |s| {
         s.tftp.windows_narrowed.get()
     });
+    let listeners = "TFTP requests given a place among those who listen to a multicast stream.";
+    page.each(running, "bootstorm_tftp_listeners_total", listeners, |s| s.tftp.listeners.get());
+    page.gauge("bootstorm_tftp_streams", "Multicast TFTP streams under way.");
+    for (shard, metrics) in shards(running) {
+        page.sample(&[("shard", &shard)], metrics.tftp.streams.get());
+    }
     page.gauge("bootstorm_tftp_active_transfers", "TFTP transfers under way.");
     for (shard, metrics) in shards(running) {
         page.sample(&[("shard", &shard)], metrics.tftp.active.get());

@@ -68,6 +68,7 @@ const ASKED: Negotiated = Negotiated {
     timeout: None,
     tsize: Some(0),
     rollover: None,
+    multicast: None,
 };
 
 #[test]

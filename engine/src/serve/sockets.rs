@@ -202,6 +202,7 @@ fn data_socket(address: IpAddr, port: u16, tftp: &Tftp) -> io::Result<Socket> {
         bind: SocketAddr::from((address, port)),
         receive_buffer: Some(DATA_BUFFER),
         send_buffer: Some(DATA_BUFFER),
+        multicast_ttl: tftp.multicast.map(|multicast| multicast.ttl),
         // A blksize that was not cut to the path's MTU has to be fragmented.
         mtu_discovery: if tftp.clamp_to_mtu { MtuDiscovery::System } else { MtuDiscovery::Off },
         ..UdpSocketSpec::default()

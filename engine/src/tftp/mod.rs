@@ -10,6 +10,7 @@
 //! kernel's segmentation allows, straight from the image; the rules of the protocol are in `bootstorm_protocols::tftp`.
 
 mod frame;
+mod groups;
 mod images;
 mod loader;
 mod map;
@@ -23,6 +24,7 @@ mod requests;
 mod sending;
 mod service;
 mod shard;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod transfers;

@@ -69,6 +69,9 @@ impl TftpShard {
         let Some(transfer) = self.transfers.remove(number) else { return };
         self.server.active.fetch_sub(1, Ordering::Relaxed);
         self.learn_window(&transfer);
+        if let Some(stream) = transfer.stream {
+            self.leave_stream(stream, number);
+        }
         if let Work::Receiving(upload) = transfer.work {
             self.discard(upload.file);
         }

@@ -57,6 +57,10 @@ impl TftpShard {
         }
         if let Some(number) = self.transfers.of_client(&datagram.source) {
             let known = self.transfers.get(number).filter(|known| known.digest == digest);
+            if known.as_ref().is_some_and(|known| matches!(known.work, Work::Listening { .. })) {
+                self.count(Reason::Repeated);
+                return self.tell_listener(number, tx);
+            }
             if known.is_some_and(|known| !known.begun() || tx.now() < known.heard + SILENCE) {
                 return self.count(Reason::Repeated);
             }
@@ -102,6 +106,9 @@ impl TftpShard {
         let direction = if writes { Direction::Write } else { Direction::Read { size } };
         let mut negotiated =
             negotiate(&request.options, &limits, direction).map_err(|_| Reason::BadOption)?;
+        if request.mode != Mode::Octet || datagram.ifindex == 0 {
+            negotiated.multicast = None;
+        }
         if writes && negotiated.tsize.is_some_and(|size| size > MAX_UPLOAD) {
             return Err(Reason::UploadTooLarge);
         }
@@ -138,6 +145,7 @@ impl TftpShard {
             in_flight: 0,
             timer: Moment::NEVER,
             starved: false,
+            stream: None,
             queued: false,
             sent: 0,
             resent: 0,
@@ -180,6 +188,7 @@ impl TftpShard {
         let (begun, complete) = match &transfer.work {
             Work::Sending { sender, .. } => (transfer.begun(), sender.sent_last()),
             Work::Receiving(upload) => (transfer.begun(), upload.stored),
+            Work::Listening { .. } => (true, false),
             Work::Opening => (false, false),
         };
         match (begun, complete) {

@@ -77,7 +77,7 @@ impl Transfer {
         room: u64,
         out: &mut Outlet<'_, T>,
     ) -> Progress {
-        let (target, now) = (self.target(), out.tx.now());
+        let (target, data_target, now) = (self.target(), self.data_target(), out.tx.now());
         let Work::Sending { image, sender } = &mut self.work else { return Progress::Done };
         if let Some(last) = image.last() {
             sender.content(last, Some(last));
@@ -129,7 +129,7 @@ impl Transfer {
         let len = bytes.len() as u64;
         // At most a block and its header: 65,468.
         let segment = if blocks > 1 { frame_len as u16 } else { 0 };
-        match out.tx.send_shared(self.socket, &target, bytes, segment, number) {
+        match out.tx.send_shared(self.socket, &data_target, bytes, segment, number) {
             Ok(()) => {}
             Err(Refused::NoSegmentation) => {
                 self.segmented = false;
@@ -158,7 +158,7 @@ impl Transfer {
     pub(super) fn is_due(&self) -> bool {
         match &self.work {
             Work::Sending { sender, .. } => sender.pending().is_some(),
-            Work::Opening | Work::Receiving(_) => false,
+            Work::Opening | Work::Listening { .. } | Work::Receiving(_) => false,
         }
     }
 

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::config;
 use crate::quirks::{Notes, Quirks};
 
+use super::groups::Groups;
 use super::images::Images;
 use super::loader::Loader;
 use super::map::{Map, MapError};
@@ -68,6 +69,7 @@ pub(super) struct Service {
     pub(super) max_transfers_per_client: u32,
     pub(super) quirks: Quirks,
     pub(super) adaptive_windowsize: bool,
+    pub(super) multicast: Option<config::Multicast>,
     limits: Limits,
     clamp_to_mtu: bool,
 }
@@ -96,7 +98,9 @@ impl Service {
             limits: Limits {
                 max_blksize: config.max_blksize,
                 max_windowsize: config.max_windowsize,
+                multicast: config.multicast.is_some(),
             },
+            multicast: config.multicast,
             clamp_to_mtu: config.clamp_to_mtu,
         })
     }
@@ -113,6 +117,8 @@ impl Service {
         if self.clamp_to_mtu {
             limits.max_blksize = limits.max_blksize.min(blksize_for_mtu(mtu, is_ipv6));
         }
+        // A group has an IPv4 address.
+        limits.multicast &= !is_ipv6;
         if writes {
             limits.max_blksize = limits.max_blksize.min(MAX_UPLOAD_BLKSIZE);
             limits.max_windowsize = limits.max_windowsize.min(MAX_UPLOAD_WINDOW);
@@ -129,6 +135,8 @@ pub struct TftpServer {
     pub(super) loader: Loader,
     /// The quirks of the clients, by address.
     pub(super) notes: Notes,
+    /// The groups of streams.
+    pub(super) groups: Groups,
     /// Transfers of all shards.
     pub(super) active: AtomicU32,
     /// Interface and MTU.
@@ -159,6 +167,7 @@ impl TftpServer {
             images,
             loader,
             notes: Notes::default(),
+            groups: Groups::default(),
             active: AtomicU32::new(0),
             mtus: ArcSwap::default(),
             caps: ArcSwap::default(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bootstorm_net::{Datagram, SocketId, Transmit, Waker};
-use bootstorm_protocols::tftp::{Acked, ErrorCode, Packet, Receiver, Sender};
+use bootstorm_protocols::tftp::{Acked, ErrorCode, Packet, Receiver};
 use bootstorm_protocols::time::Moment;
 
 use crate::event::{BootEvent, Kind};
@@ -21,6 +21,7 @@ use super::reason::Reason;
 use super::requests::send_error;
 use super::sending::{Outlet, Progress};
 use super::service::TftpServer;
+use super::streams::Streams;
 use super::transfers::{Transfers, Upload, Work};
 use super::turns::{RETRY, Turns};
 use super::upload::Incoming;
@@ -75,6 +76,7 @@ pub struct TftpShard {
     pub(super) served: Box<[Option<(SocketAddr, SocketId)>]>,
     /// The windows that clients are granted whose last transfers lost much.
     pub(super) windows: Windows,
+    pub(super) streams: Streams,
     timers: BinaryHeap<Reverse<(Moment, u64)>>,
     /// Transfers that wait for a chunk, and the list that is worked off meanwhile.
     starved: Vec<u64>,
@@ -112,6 +114,7 @@ impl TftpShard {
             transfers: Transfers::default(),
             served: vec![None; BUCKETS].into_boxed_slice(),
             windows: Windows::new(BUCKETS),
+            streams: Streams::default(),
             timers: BinaryHeap::new(),
             starved: Vec::new(),
             awake: Vec::new(),
@@ -222,11 +225,17 @@ impl TftpShard {
             }
             self.expire(number, now, tx);
         }
+        // When a master has everything, most of the others have it too, and say so.
+        if dry || now.since(self.wet) > PATIENCE {
+            self.appoint_masters(now);
+        }
         let turns = self.take_turns(tx);
         self.metrics().active.set(self.transfers.len() as u64);
-        // Those that are due and wait for the sockets are looked at when these are empty.
-        let timer = self.timers.peek().map(|Reverse((at, _))| *at).filter(|&at| dry || at > now);
-        [timer, turns].into_iter().flatten().min()
+        self.metrics().streams.set(self.streams.len() as u64);
+        // Those that are due and wait for the sockets to be empty are looked at in the next batch, which comes at once.
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        let headless = self.streams.is_headless().then_some(now);
+        [timer, turns, headless].into_iter().flatten().min()
     }
 
     /// What happened since the last call, for the log.
@@ -272,7 +281,11 @@ impl TftpShard {
     fn ack<T: Transmit>(&mut self, datagram: &Datagram<'_>, block: u16, tx: &mut T) {
         let Some(number) = self.known(datagram, tx) else { return };
         let Some(transfer) = self.transfers.get(number) else { return };
-        let Work::Sending { sender, .. } = &mut transfer.work else { return };
+        let sender = match &mut transfer.work {
+            Work::Sending { sender, .. } => sender,
+            Work::Listening { .. } => return self.listener_ack(number, block, tx.now()),
+            Work::Opening | Work::Receiving(_) => return,
+        };
         match sender.on_ack(block, tx.now()) {
             Acked::Ignored => return,
             Acked::Finished => return self.finish(number, tx.now()),
@@ -306,11 +319,7 @@ impl TftpShard {
     }
 
     fn opened<T: Transmit>(&mut self, number: u64, result: Result<Arc<Image>, Reason>, tx: &mut T) {
-        let service = self.server.service.load();
         let Some(transfer) = self.transfers.get(number) else { return };
-        let patience = service.patience;
-        let least_gap = service.least_gap(transfer.negotiated.block_len());
-        drop(service);
         let image = match result {
             Ok(image) => image,
             Err(reason) => return self.fail(number, reason, tx),
@@ -318,10 +327,15 @@ impl TftpShard {
         if transfer.negotiated.tsize.is_some() {
             transfer.negotiated.tsize = image.size();
         }
-        let mut sender = Sender::new(&transfer.negotiated, &patience, tx.now());
-        // Until a netascii file's end is known, every block may be asked for.
-        sender.content(u64::MAX >> 1, None);
-        sender.limit_pace(least_gap);
+        let service = self.server.service.load_full();
+        if transfer.negotiated.multicast.is_some() {
+            self.join_stream(number, &image, &service);
+        }
+        let Some(transfer) = self.transfers.get(number) else { return };
+        if transfer.negotiated.multicast.is_some_and(|multicast| !multicast.master) {
+            return self.listen(number, image, tx);
+        }
+        let sender = service.sender(&transfer.negotiated, tx.now());
         transfer.work = Work::Sending { image, sender };
         self.enqueue(number);
     }
@@ -380,7 +394,7 @@ impl TftpShard {
         let (server, door) = (&*self.server, &self.door);
         let mut out = Outlet { server, door, metrics, tick: self.tick, tx };
         let progress = match &mut transfer.work {
-            Work::Opening => Progress::Done,
+            Work::Opening | Work::Listening { .. } => Progress::Done,
             Work::Sending { .. } => transfer.send(number, &mut out),
             Work::Receiving(upload) => {
                 match (upload.flush(number, &server.loader, door), transfer.answer(&mut out)) {
@@ -402,12 +416,12 @@ impl TftpShard {
             _ => {}
         }
         let deadline = match &transfer.work {
-            Work::Opening => None,
+            Work::Opening | Work::Listening { .. } => None,
             Work::Sending { sender, .. } => sender.deadline(),
             Work::Receiving(upload) => upload.receiver.deadline(),
         };
         let begins = match &transfer.work {
-            Work::Opening => false,
+            Work::Opening | Work::Listening { .. } => false,
             Work::Sending { sender, .. } => sender.sent_until() > 0,
             Work::Receiving(_) => true,
         };
@@ -433,7 +447,7 @@ impl TftpShard {
     fn expire<T: Transmit>(&mut self, number: u64, now: Moment, tx: &mut T) {
         let Some(transfer) = self.transfers.get(number) else { return };
         let (deadline, held_up) = match &transfer.work {
-            Work::Opening => return,
+            Work::Opening | Work::Listening { .. } => return,
             Work::Sending { sender, .. } => (sender.deadline(), transfer.in_flight > 0),
             Work::Receiving(upload) => (upload.receiver.deadline(), upload.holds_back()),
         };
@@ -442,7 +456,7 @@ impl TftpShard {
             return self.arm(number, deadline.max(now + OWN_DELAY));
         }
         let gave_up = match &mut transfer.work {
-            Work::Opening => return,
+            Work::Opening | Work::Listening { .. } => return,
             Work::Sending { sender, .. } => sender.on_deadline(now).is_err(),
             Work::Receiving(upload) => {
                 let gave_up = upload.receiver.on_deadline(now).is_err();

@@ -47,6 +47,8 @@ pub(super) struct Transfer {
     pub(super) timer: Moment,
     /// It stands in the list of those that wait for a chunk.
     pub(super) starved: bool,
+    /// The stream that it is a member of: [`super::streams`].
+    pub(super) stream: Option<u32>,
     /// It stands in a queue of those that want to send: [`super::turns`].
     pub(super) queued: bool,
     /// Bytes of file data sent, each counted once.
@@ -63,6 +65,8 @@ pub(super) enum Work {
     Opening,
     /// To the client.
     Sending { image: Arc<Image>, sender: Sender },
+    /// To a group that the client listens to, while another acknowledges the blocks.
+    Listening { image: Arc<Image>, complete: bool },
     /// From the client.
     Receiving(Box<Upload>),
 }
@@ -94,11 +98,22 @@ impl Transfer {
         }
     }
 
+    /// Where blocks of the file go: to the client, or to the group of its stream.
+    pub(super) fn data_target(&self) -> Target {
+        match self.negotiated.multicast.and_then(|multicast| multicast.group) {
+            Some(group) => {
+                Target::Udp { to: group.into(), from: self.local, ifindex: self.ifindex }
+            }
+            None => self.target(),
+        }
+    }
+
     /// Whether the client has shown that the transfer is under way.
     pub(super) fn begun(&self) -> bool {
         match &self.work {
             Work::Opening => false,
             Work::Sending { sender, .. } => sender.acked() > 0,
+            Work::Listening { .. } => true,
             Work::Receiving(upload) => upload.receiver.blocks() > 0,
         }
     }
@@ -108,7 +123,13 @@ impl Transfer {
         let block_len = u64::from(self.negotiated.block_len());
         match &self.work {
             Work::Opening => 0,
-            Work::Sending { sender, .. } => sender.acked().saturating_mul(block_len).min(self.sent),
+            Work::Sending { image, sender } => {
+                // A member of a stream has some of it from others.
+                let most = self.stream.and(image.size()).unwrap_or(self.sent);
+                sender.acked().saturating_mul(block_len).min(most)
+            }
+            Work::Listening { image, complete: true } => image.size().unwrap_or(0),
+            Work::Listening { complete: false, .. } => 0,
             Work::Receiving(upload) => upload.offset + upload.buffer.len() as u64,
         }
     }

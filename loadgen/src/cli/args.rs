@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use bootstorm_net::EngineChoice;
+use bootstorm_protocols::tftp::MULTICAST_PORT;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::job::RelaySpec;
@@ -150,6 +151,12 @@ pub(super) struct TftpArgs {
     /// Time over which clients begin, evenly
     #[arg(long, value_name = "TIME", default_value = "0s")]
     pub(super) over: Span,
+    /// Ask for a place in a multicast stream (RFC 2090)
+    #[arg(long)]
+    pub(super) multicast: bool,
+    /// The port that the server sends streams to
+    #[arg(long, value_name = "PORT", default_value_t = MULTICAST_PORT, requires = "multicast")]
+    pub(super) multicast_port: u16,
 }
 
 #[derive(ClapArgs)]

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use bootstorm_protocols::tftp::{MAX_BLKSIZE, MIN_BLKSIZE, Negotiated};
+use bootstorm_protocols::tftp::{MAX_BLKSIZE, MIN_BLKSIZE, Multicast, Negotiated};
 
 use super::args::{Common, DoraArgs, StormArgs, TftpArgs};
 use super::{Failure, status};
@@ -21,7 +21,7 @@ pub(super) fn dora(args: &DoraArgs, command: &str) -> Result<u8, Failure> {
     let pace = Pace { rate: args.rate, in_flight: args.in_flight };
     let scenario =
         dora_scenario(&args.common, args.seconds, args.machines, pace, args.discover_only)?;
-    play(&args.common, scenario, None, command)
+    play(&args.common, &job(&args.common, scenario, command)?)
 }
 
 /// How exchanges follow each other; the scenario's way where nothing is said.
@@ -88,14 +88,18 @@ pub(super) fn tftp(args: &TftpArgs, command: &str) -> Result<u8, Failure> {
         blksize: (args.blksize != 0).then_some(args.blksize),
         windowsize: (args.windowsize != 1).then_some(args.windowsize),
         tsize: Some(0),
+        multicast: args.multicast.then(Multicast::default),
         ..Negotiated::default()
     };
-    play(&args.common, scenario, Some(asked), command)
+    let mut job = job(&args.common, scenario, command)?;
+    job.multicast_port = args.multicast.then_some(args.multicast_port);
+    job.asked = Some(asked);
+    play(&args.common, &job)
 }
 
 pub(super) fn storm(args: &StormArgs, command: &str) -> Result<u8, Failure> {
     let scenario = storm_scenario(&args.scenario, args.machines, &args.common)?;
-    play(&args.common, scenario, None, command)
+    play(&args.common, &job(&args.common, scenario, command)?)
 }
 
 /// A scenario with what the command line says.
@@ -110,15 +114,8 @@ pub(super) fn storm_scenario(
     Ok(Scenario::load(name, &set)?)
 }
 
-fn play(
-    common: &Common,
-    scenario: Scenario,
-    asked: Option<Negotiated>,
-    command: &str,
-) -> Result<u8, Failure> {
-    let mut job = job(common, scenario, command)?;
-    job.asked = asked;
-    let report = make(&job, common.quiet, &stoppable()?)?;
+fn play(common: &Common, job: &Job) -> Result<u8, Failure> {
+    let report = make(job, common.quiet, &stoppable()?)?;
     write(&report, common)?;
     Ok(status(report.verdict))
 }
@@ -162,6 +159,7 @@ pub(super) fn job(common: &Common, scenario: Scenario, command: &str) -> Result<
         ports: common.ports,
         gro: !common.no_gro,
         asked: None,
+        multicast_port: None,
         tftp_server: common.tftp_server,
         http_server: common.http,
         copies: LocalCopies(common.root.clone()),

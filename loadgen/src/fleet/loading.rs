@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bootstorm_net::Transmit;
 use bootstorm_protocols::tftp::{
-    Arrived, ErrorCode, Mode, Packet, Receiver, ReceiverSend, ack, write_error, write_request,
+    Arrived, ErrorCode, ListenerSend, Mode, Packet, Receiver, ReceiverSend, ack, write_error,
+    write_request,
 };
 use bootstorm_protocols::time::Moment;
 
@@ -16,8 +17,33 @@ use crate::judge::{BlockOutcome, FileId, Kind};
 use crate::scenario::{BOOT_FILE, Stage};
 use crate::tally::{Standing, Timed};
 
+impl Transfer {
+    /// What it has to say. A listener speaks as a receiver does.
+    fn pending(&self) -> Option<ReceiverSend> {
+        let Some((_, listener)) = &self.listener else { return self.receiver.pending() };
+        listener.pending().map(|send| match send {
+            ListenerSend::Request => ReceiverSend::Request,
+            ListenerSend::Ack(block) => ReceiverSend::Ack(block),
+        })
+    }
+
+    fn sent(&mut self, now: Moment) {
+        match &mut self.listener {
+            Some((_, listener)) => listener.sent(now),
+            None => self.receiver.sent(now),
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        match &self.listener {
+            Some((_, listener)) => listener.deadline(),
+            None => self.receiver.deadline(),
+        }
+    }
+}
+
 /// What came of a packet of a transfer.
-enum Outcome {
+pub(super) enum Outcome {
     GoesOn,
     /// The size is known: the request proper may follow.
     Probed,
@@ -71,6 +97,8 @@ impl Fleet {
         machine.phase = Phase::Loading;
         machine.transfer = Some(Box::new(Transfer {
             receiver: Receiver::asking(&asked, &habits.patience, at),
+            listener: None,
+            asked,
             file,
             socket,
             server,
@@ -88,19 +116,20 @@ impl Fleet {
     }
 
     /// Sends what the transfer has to say, and sets its timer.
-    fn speak<T: Transmit>(&mut self, index: u32, tx: &mut T) {
+    pub(super) fn speak<T: Transmit>(&mut self, index: u32, tx: &mut T) {
         let now = tx.now();
         let machine = &mut self.machines[index as usize];
         let Some(transfer) = machine.transfer.as_deref_mut() else { return };
-        if let Some(send) = transfer.receiver.pending() {
-            let target =
-                self.wires.transfer_target(machine.address, transfer.server, transfer.peer);
+        if let Some(send) = transfer.pending() {
+            // A request goes to the port that everybody asks at, even if it is made once more.
+            let peer = transfer.peer.filter(|_| send != ReceiverSend::Request);
+            let target = self.wires.transfer_target(machine.address, transfer.server, peer);
             let parting = Parting { socket: transfer.socket, target };
             let mut request = [0; 600];
             let packet: &[u8] = match send {
                 ReceiverSend::Request => {
                     let name = self.files.raw_name(transfer.file);
-                    let asked = transfer.receiver.negotiated();
+                    let asked = &transfer.asked;
                     let written = write_request(&mut request, false, name, Mode::Octet).and_then(
                         |mut writer| {
                             asked.write_options(&mut writer)?;
@@ -124,12 +153,12 @@ impl Fleet {
                 // A receiver that asked never says this.
                 ReceiverSend::OptionAck => &[],
             };
-            transfer.receiver.sent(now);
+            transfer.sent(now);
             let len = packet.len();
             self.depart(index, parting, &request[..len], tx);
         }
         let machine = &self.machines[index as usize];
-        let due = machine.transfer.as_ref().and_then(|transfer| transfer.receiver.deadline());
+        let due = machine.transfer.as_ref().and_then(|transfer| transfer.deadline());
         if let Some(due) = due {
             self.arm(index, due);
         }
@@ -140,7 +169,11 @@ impl Fleet {
         let now = tx.now();
         let Some(transfer) = self.machines[index as usize].transfer.as_deref_mut() else { return };
         transfer.repeated += 1;
-        if transfer.receiver.on_deadline(now).is_err() {
+        let gave_up = match &mut transfer.listener {
+            Some((_, listener)) => listener.on_deadline(now),
+            None => transfer.receiver.on_deadline(now),
+        };
+        if gave_up.is_err() {
             self.end_transfer(index, Outcome::Failed("TFTP silent".into()), tx);
             return;
         }
@@ -160,7 +193,12 @@ impl Fleet {
     ) {
         let machine = &mut self.machines[index as usize];
         let Some(transfer) = machine.transfer.as_deref_mut().filter(|t| t.socket == socket) else {
-            // Late packets of a transfer that is over.
+            // Late packets of a transfer that is over. A server that makes such a machine the master of a stream waits for its answer.
+            if self.multicast_port.is_some()
+                && let Ok(Packet::OptionAck(_)) = Packet::parse(payload)
+            {
+                self.refuse(index, socket, source, tx);
+            }
             return;
         };
         let stranger = match transfer.peer {
@@ -191,31 +229,27 @@ impl Fleet {
                     Arrived::Take => false,
                     Arrived::Complete => true,
                     Arrived::Ignored => return Outcome::GoesOn,
-                    Arrived::TooLong => {
-                        let len = data.len();
-                        self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
-                            format!("block {block} has {len} bytes, more than agreed on")
-                        });
-                        return Outcome::Failed("TFTP block too long".into());
-                    }
+                    Arrived::TooLong => return self.too_long(index, block, data.len(), now),
                 };
                 transfer.bytes += data.len() as u64;
                 let number = transfer.receiver.blocks();
                 let block_len = transfer.receiver.negotiated().block_len();
                 let outcome = self.files.block(file, index, number, block_len, data);
-                self.tally.loaded(data.len() as u64);
-                if outcome == BlockOutcome::Wrong {
-                    let name = self.files.name(file);
-                    self.judge.violation(Kind::Content, index, mac, now, || {
-                        format!("block {number} of `{name}` ({} bytes) has wrong bytes", data.len())
-                    });
-                }
+                self.judge_block(index, file, number, data.len(), outcome, now);
                 if whole { Outcome::Complete } else { Outcome::GoesOn }
             }
             Ok(Packet::OptionAck(options)) => {
-                match transfer.receiver.on_option_ack(&options, now) {
+                let understood = match &mut transfer.listener {
+                    Some((_, listener)) => listener.on_option_ack(&options, now).map(|()| None),
+                    None => transfer
+                        .receiver
+                        .on_option_ack(&options, now)
+                        .map(|granted| granted.multicast),
+                };
+                match understood {
                     Ok(_) if transfer.probe => Outcome::Probed,
-                    Ok(_) => Outcome::GoesOn,
+                    Ok(Some(granted)) => self.begin_to_listen(index, granted, now),
+                    Ok(None) => Outcome::GoesOn,
                     Err(refused) => {
                         self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
                             format!("OACK: {refused}")
@@ -239,7 +273,34 @@ impl Fleet {
         }
     }
 
-    fn end_transfer<T: Transmit>(&mut self, index: u32, outcome: Outcome, tx: &mut T) {
+    /// Counts a block, and says so when its bytes are wrong.
+    pub(super) fn judge_block(
+        &mut self,
+        index: u32,
+        file: FileId,
+        number: u64,
+        len: usize,
+        outcome: BlockOutcome,
+        now: Moment,
+    ) {
+        self.tally.loaded(len as u64);
+        if outcome == BlockOutcome::Wrong {
+            let (mac, name) = (self.ids.mac(index), self.files.name(file));
+            self.judge.violation(Kind::Content, index, mac, now, || {
+                format!("block {number} of `{name}` ({len} bytes) has wrong bytes")
+            });
+        }
+    }
+
+    pub(super) fn too_long(&mut self, index: u32, block: u16, len: usize, now: Moment) -> Outcome {
+        let mac = self.ids.mac(index);
+        self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
+            format!("block {block} has {len} bytes, more than agreed on")
+        });
+        Outcome::Failed("TFTP block too long".into())
+    }
+
+    pub(super) fn end_transfer<T: Transmit>(&mut self, index: u32, outcome: Outcome, tx: &mut T) {
         let now = tx.now();
         // Before the transfer goes, its last ACK leaves, or the ERROR that ends a probe.
         match &outcome {

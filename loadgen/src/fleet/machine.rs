@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use bootstorm_net::{SocketId, TimerKey};
-use bootstorm_protocols::tftp::Receiver;
+use bootstorm_protocols::tftp::{Listener, Negotiated, Receiver};
 use bootstorm_protocols::time::Moment;
 
 use crate::firmware::Program;
@@ -101,6 +101,10 @@ pub(super) struct Machine {
 #[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) receiver: Receiver,
+    /// In place of the receiver once the server has granted a place in a stream, with its group.
+    pub(super) listener: Option<(SocketAddrV4, Listener)>,
+    /// What was asked for, for another request.
+    pub(super) asked: Negotiated,
     pub(super) file: FileId,
     pub(super) socket: SocketId,
     pub(super) server: Ipv4Addr,

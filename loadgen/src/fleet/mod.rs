@@ -18,6 +18,7 @@ mod fetching;
 mod leasing;
 mod letter;
 mod life;
+mod listening;
 mod loading;
 mod machine;
 mod post;
@@ -37,6 +38,7 @@ use bootstorm_protocols::tftp::Negotiated;
 use bootstorm_protocols::time::Moment;
 
 use self::arrivals::Arrivals;
+use self::listening::Audience;
 use self::machine::{Machine, Phase};
 use self::timers::TICK;
 use self::weather::Weather;
@@ -48,6 +50,7 @@ use crate::health::Health;
 use crate::http::Fetcher;
 use crate::identity::Identities;
 use crate::judge::{Files, Judge};
+use crate::memberships::Memberships;
 use crate::routes::Routes;
 use crate::scenario::{Asker, Scenario, Stage};
 use crate::seed::{Purpose, Seed, mix};
@@ -89,6 +92,10 @@ pub struct Orders {
     pub tftp_server: Option<Ipv4Addr>,
     /// Routes to machines' addresses.
     pub routes: Routes,
+    /// Multicast groups.
+    pub memberships: Memberships,
+    /// The port of multicast groups, where machines ask for streams.
+    pub multicast_port: Option<u16>,
     /// Fetches by HTTP, where the scenario asks for it.
     pub fetcher: Option<Fetcher>,
     /// The HTTP server, where it is not port 80 of the server.
@@ -127,6 +134,9 @@ pub struct Fleet {
     roles: Vec<Option<Role>>,
     routes: Routes,
     route_error: Option<String>,
+    memberships: Memberships,
+    multicast_port: Option<u16>,
+    audiences: Vec<Audience>,
     fetcher: Option<Fetcher>,
     http_server: Option<SocketAddrV4>,
     wheel: TimerWheel,
@@ -218,6 +228,9 @@ impl Fleet {
             wires,
             routes: orders.routes,
             route_error: None,
+            memberships: orders.memberships,
+            multicast_port: orders.multicast_port,
+            audiences: Vec::new(),
             fetcher: orders.fetcher,
             http_server: orders.http_server,
             wheel: TimerWheel::new(start, real as usize),

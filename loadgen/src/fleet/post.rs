@@ -92,6 +92,9 @@ impl Fleet {
         payload: &[u8],
         tx: &mut T,
     ) {
+        if self.roles.get(socket.index()) == Some(&Some(Role::Groups)) {
+            return self.group_arrived(socket, [source, destination], payload, tx);
+        }
         let Some(index) = self.addressee(socket, *destination.ip(), payload) else {
             // The judge looks at what seems to be nobody's, too.
             self.arrive(u32::MAX, socket, [source, destination], payload, tx);
@@ -128,7 +131,8 @@ impl Fleet {
                 at_home.or_else(|| self.judge.holder(destination)).filter(known)
             }
             Role::Port(first) => self.on_port(first),
-            Role::Deaf => None,
+            // A group is no machine's.
+            Role::Deaf | Role::Groups => None,
         }
     }
 
@@ -144,7 +148,7 @@ impl Fleet {
         &mut self,
         index: u32,
         socket: SocketId,
-        [source, _]: [SocketAddrV4; 2],
+        [source, destination]: [SocketAddrV4; 2],
         payload: &[u8],
         tx: &mut T,
     ) {
@@ -155,7 +159,10 @@ impl Fleet {
             Some(Role::Transfers(_) | Role::Port(_)) if (index as usize) < self.machines.len() => {
                 self.tftp_arrived(index, socket, source, payload, tx);
             }
-            Some(Role::Deaf) => {}
+            Some(Role::Groups) if self.listens(index, *destination.ip()) => {
+                self.hear(index, source, payload, &mut None, tx);
+            }
+            Some(Role::Deaf | Role::Groups) => {}
             _ => self.strays += 1,
         }
     }

@@ -110,6 +110,8 @@ pub(super) enum Role {
     Transfers(u32),
     /// The port of machines with this remainder.
     Port(u32),
+    /// The port of multicast groups.
+    Groups,
 }
 
 /// All sockets of the fleet.
@@ -121,6 +123,8 @@ pub struct Wires {
     pub way: Way,
     /// After.
     pub own: Own,
+    /// Where blocks for multicast groups come to.
+    pub groups: Option<SocketId>,
     /// Of machines that ask for no address.
     pub homes: Option<Homes>,
     /// How many machines there are.
@@ -156,6 +160,7 @@ impl Wires {
                 named.extend(sockets.map(|(index, socket)| (*socket, Role::Port(index as u32))));
             }
         }
+        named.extend(self.groups.map(|socket| (socket, Role::Groups)));
         let len = named.iter().map(|(socket, _)| socket.index() + 1).max().unwrap_or(0);
         let mut roles = vec![None; len];
         for (socket, role) in named {

@@ -34,8 +34,8 @@ struct File {
     local: Option<Vec<u8>>,
     size: Option<u64>,
     complete: u64,
-    /// Digests of blocks in order, by block length.
-    blocks: HashMap<u16, Vec<u64>>,
+    /// Digests of the blocks that have come, by block length.
+    blocks: HashMap<u16, Vec<Option<u64>>>,
     hash: Hashing,
 }
 
@@ -123,14 +123,11 @@ impl Files {
             None => {
                 let digest = xxh3_64(data);
                 let known = file.blocks.entry(block_len).or_default();
-                match known.get(index) {
-                    Some(first) => *first == digest,
-                    None => {
-                        // Blocks come in order, so the first machine ahead is one block ahead.
-                        known.push(digest);
-                        true
-                    }
+                // In order, but for those of a multicast stream.
+                if known.len() <= index {
+                    known.resize(index + 1, None);
                 }
+                *known[index].get_or_insert(digest) == digest
             }
         };
         if right { BlockOutcome::Right } else { BlockOutcome::Wrong }
@@ -141,14 +138,10 @@ impl Files {
         let Some(file) = self.files.get_mut(usize::from(id.0)) else { return BlockOutcome::Wrong };
         // No transfer has blocks of no bytes, so this is the place of the whole.
         let known = file.blocks.entry(0).or_default();
-        match known.first() {
-            Some(first) if *first != digest => BlockOutcome::Wrong,
-            Some(_) => BlockOutcome::Right,
-            None => {
-                known.push(digest);
-                BlockOutcome::Right
-            }
+        if known.is_empty() {
+            known.push(Some(digest));
         }
+        if known[0] == Some(digest) { BlockOutcome::Right } else { BlockOutcome::Wrong }
     }
 
     /// A transfer is complete with so many bytes. Returns the length that the file should have, if it is another.

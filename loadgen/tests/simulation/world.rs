@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bootstorm_loadgen::board::Board;
 use bootstorm_loadgen::fleet::{Fleet, Orders, Own, Relay, Way, Wires};
 use bootstorm_loadgen::judge::{Files, Judge, LocalCopies, Recorder};
+use bootstorm_loadgen::memberships::Memberships;
 use bootstorm_loadgen::routes::{Block, Routes};
 use bootstorm_loadgen::scenario::Scenario;
 use bootstorm_loadgen::seed::Seed;
@@ -55,7 +56,7 @@ pub(crate) fn play(text: &str, seed: u64, lie: Lie) -> Ended {
     let own = Own::Addresses { client: Some(udp("0.0.0.0:68")), tftp };
     let machines = scenario.machines;
     let way = Way::Relayed(vec![relay]);
-    let wires = Wires { server: ADDRESS, way, own, homes: None, machines };
+    let wires = Wires { server: ADDRESS, way, own, groups: None, homes: None, machines };
 
     let mut server_backend = network.backend(&limits);
     let mut udp = |port| {
@@ -78,6 +79,8 @@ pub(crate) fn play(text: &str, seed: u64, lie: Lie) -> Ended {
         asked: None,
         tftp_server: None,
         routes: Routes::default(),
+        memberships: Memberships::default(),
+        multicast_port: None,
         fetcher: None,
         http_server: None,
     };

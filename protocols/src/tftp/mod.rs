@@ -1,6 +1,6 @@
 //! TFTP: packets, option negotiation, and the two ends of one transfer as plain state machines.
 //!
-//! Sources: RFC 1350 (protocol), RFC 2347 (option extension), RFC 2348 (blksize), RFC 2349 (timeout
+//! Sources: RFC 1350 (protocol), RFC 2090 (multicast), RFC 2347 (option extension), RFC 2348 (blksize), RFC 2349 (timeout
 //! and tsize), RFC 7440 (windowsize), and the `rollover` option that tftp-hpa and atftp know.
 //!
 //! The state machines count blocks; they never see a byte of the file, read no clock and send
@@ -9,6 +9,7 @@
 //! only [`Rollover`] knows the 16 bits on the wire.
 
 mod block;
+mod multicast;
 mod negotiate;
 pub mod netascii;
 mod pace;
@@ -18,6 +19,7 @@ mod rtt;
 mod sender;
 
 pub use block::Rollover;
+pub use multicast::{Listener, ListenerSend, MAX_MULTICAST_BLOCKS, MULTICAST_PORT, Multicast};
 pub use negotiate::{
     DEFAULT_BLKSIZE, Direction, Limits, MAX_BLKSIZE, MIN_BLKSIZE, Negotiated, Refused, accept,
     blksize_for_mtu, negotiate,

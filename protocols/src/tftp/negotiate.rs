@@ -1,4 +1,4 @@
-//! Which options hold for a transfer (RFC 2347 to 2349, 7440), decided in one place for both ends.
+//! Which options hold for a transfer (RFC 2090, 2347 to 2349, 7440), decided in one place for both ends.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::wire::Full;
 
 use super::block::Rollover;
+use super::multicast::{MULTICAST, Multicast};
 use super::packet::{OptionWriter, Options};
 
 /// Bytes of a block without the blksize option (RFC 1350).
@@ -37,6 +38,8 @@ pub struct Limits {
     pub max_blksize: u16,
     /// Largest windowsize granted, in blocks; a client that asks for more gets this.
     pub max_windowsize: u16,
+    /// Whether a client that asks for it may share a stream with others.
+    pub multicast: bool,
 }
 
 /// Which way the file goes, seen from the server.
@@ -74,6 +77,9 @@ pub struct Negotiated {
     pub tsize: Option<u64>,
     /// What follows block 65535.
     pub rollover: Option<Rollover>,
+    /// A place among those who share a stream. [`negotiate`] only says that it is wished for: what the group is and who its
+    /// master, the server puts in when it knows the file.
+    pub multicast: Option<Multicast>,
 }
 
 impl Negotiated {
@@ -133,7 +139,7 @@ impl Negotiated {
                 writer.number(name, value)?;
             }
         }
-        Ok(())
+        self.multicast.map_or(Ok(()), |multicast| multicast.write(writer))
     }
 }
 
@@ -156,6 +162,12 @@ pub fn negotiate(
         .map(|asked| at_least(1, asked, WINDOWSIZE))
         .transpose()?
         .map(|asked| asked.min(limits.max_windowsize.max(1)));
+    let multicast = match direction {
+        Direction::Read { .. } if limits.multicast && options.names(MULTICAST) => {
+            Some(Multicast::default())
+        }
+        Direction::Read { .. } | Direction::Write => None,
+    };
     let tsize = match direction {
         // The value of the request is 0 by RFC 2349 and says nothing.
         Direction::Read { size } => options.get(TSIZE).and(size),
@@ -167,6 +179,7 @@ pub fn negotiate(
         timeout: timeout(options)?,
         tsize,
         rollover: rollover(options)?,
+        multicast,
     })
 }
 
@@ -174,7 +187,7 @@ pub fn negotiate(
 ///
 /// # Errors
 /// [`Refused`] for an option that was not asked for, or whose value the server may not answer
-/// with: a larger blksize or windowsize, another timeout.
+/// with: a larger blksize or windowsize, another timeout, no multicast group.
 pub fn accept(asked: &Negotiated, options: &Options<'_>) -> Result<Negotiated, Refused> {
     let granted = |option: &'static str, asked: Option<u64>, least: u64| {
         let Some(value) = number(options, option)? else { return Ok(None) };
@@ -196,12 +209,17 @@ pub fn accept(asked: &Negotiated, options: &Options<'_>) -> Result<Negotiated, R
     if rollover.is_some() && asked.rollover.is_none() {
         return Err(Refused { option: ROLLOVER });
     }
+    let multicast = options.get(MULTICAST).map(Multicast::parse).transpose()?;
+    if multicast.is_some_and(|granted| asked.multicast.is_none() || granted.group.is_none()) {
+        return Err(Refused { option: MULTICAST });
+    }
     Ok(Negotiated {
         blksize: narrow(BLKSIZE, asked.blksize, MIN_BLKSIZE)?,
         windowsize: narrow(WINDOWSIZE, asked.windowsize, 1)?,
         timeout,
         tsize: granted(TSIZE, asked.tsize.map(|_| u64::MAX), 0)?,
         rollover,
+        multicast,
     })
 }
 
@@ -249,7 +267,7 @@ mod tests {
     use crate::tftp::packet::Packet;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { max_blksize: 1468, max_windowsize: 64 };
+    const LIMITS: Limits = Limits { max_blksize: 1468, max_windowsize: 64, multicast: false };
 
     fn options(pairs: &str) -> Vec<u8> {
         let text = pairs.split_whitespace().flat_map(|word| word.bytes().chain([0]));
@@ -327,6 +345,7 @@ mod tests {
             timeout: Some(2),
             tsize: Some(0),
             rollover: None,
+            multicast: None,
         };
         let check = |pairs: &str| {
             let bytes = options(pairs);
@@ -355,15 +374,20 @@ mod tests {
             max_blksize: u16,
             max_windowsize: u16,
             size: u64,
+            multicast: bool,
         ) {
             let rollover = to_one.map(|one| if one { Rollover::ToOne } else { Rollover::ToZero });
-            let asked = Negotiated { blksize, windowsize, timeout, tsize, rollover };
+            let multicast = multicast.then(Multicast::default);
+            let asked = Negotiated { blksize, windowsize, timeout, tsize, rollover, multicast };
             let mut buf = [0; 128];
             let len = asked.write_option_ack(&mut buf).unwrap();
             let Ok(Packet::OptionAck(question)) = Packet::parse(&buf[..len]) else { panic!() };
-            let limits = Limits { max_blksize, max_windowsize };
+            let limits = Limits { max_blksize, max_windowsize, multicast: true };
             let answer = negotiate(&question, &limits, Direction::Read { size: Some(size) });
-            let answer = answer.unwrap();
+            let mut answer = answer.unwrap();
+            prop_assert_eq!(answer.multicast, multicast);
+            let group = Some("239.255.1.2:1758".parse().unwrap());
+            answer.multicast = multicast.map(|_| Multicast { group, master: size % 2 == 0 });
             let mut buf = [0; 128];
             let len = answer.write_option_ack(&mut buf).unwrap();
             let Ok(Packet::OptionAck(reply)) = Packet::parse(&buf[..len]) else { panic!() };

@@ -217,9 +217,17 @@ impl<'a> Options<'a> {
     /// Names and values in their order. Pairs with an empty half, which are padding, and a last
     /// name without a value are left out.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        self.pairs().filter(|(name, value)| !name.is_empty() && !value.is_empty())
+    }
+
+    /// Whether the option `name` is there, be its value empty, as that of RFC 2090's request is.
+    pub fn names(&self, name: &str) -> bool {
+        self.pairs().any(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let mut reader = Reader::new(self.bytes);
         std::iter::from_fn(move || Some((text(&mut reader)?, text(&mut reader)?)))
-            .filter(|(name, value)| !name.is_empty() && !value.is_empty())
     }
 
     /// The value of the option `name`, whose case does not matter. RFC 2347 allows an option
@@ -319,27 +327,42 @@ impl<'b> OptionWriter<'b> {
     /// # Errors
     /// [`Full`] when it does not fit.
     pub fn number(&mut self, name: &str, value: u64) -> Result<&mut Self, Full> {
-        write_text(&mut self.out, name.as_bytes())?;
-        // A u64 has at most 20 decimal digits.
-        let mut digits = [0u8; 20];
-        let (mut at, mut left) = (digits.len(), value);
-        loop {
-            at -= 1;
-            // A remainder of 10 fits one byte; 20 digits hold every u64, so `at` stays in range.
-            digits[at] = b'0' + (left % 10) as u8;
-            left /= 10;
-            if left == 0 {
-                break;
-            }
-        }
-        write_text(&mut self.out, digits.get(at..).unwrap_or_default())?;
+        self.text(name, |out| write_decimal(out, value))?;
         Ok(self)
+    }
+
+    /// Adds one option whose value `write` writes, without its NUL.
+    pub(super) fn text(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<(), Full>,
+    ) -> Result<(), Full> {
+        write_text(&mut self.out, name.as_bytes())?;
+        write(&mut self.out)?;
+        self.out.u8(0)
     }
 
     /// The packet's length.
     pub fn finish(self) -> usize {
         self.out.position()
     }
+}
+
+/// Writes a number in decimal digits.
+pub(super) fn write_decimal(out: &mut Writer<'_>, value: u64) -> Result<(), Full> {
+    // A u64 has at most 20 decimal digits.
+    let mut digits = [0u8; 20];
+    let (mut at, mut left) = (digits.len(), value);
+    loop {
+        at -= 1;
+        // A remainder of 10 fits one byte; 20 digits hold every u64, so `at` stays in range.
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    out.bytes(digits.get(at..).unwrap_or_default())
 }
 
 fn write_text(out: &mut Writer<'_>, text: &[u8]) -> Result<(), Full> {

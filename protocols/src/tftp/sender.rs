@@ -22,11 +22,16 @@ use super::rtt::{GaveUp, Patience, Retry};
 /// window at most once, and never one whose predecessor had been repeated, for then the ACK may
 /// be the answer to that repetition.
 ///
+/// To a client that shares a stream with others, what comes behind an ACK is what it asks for (RFC 2090), wherever it is in the
+/// file.
+///
 /// Blocks that were lost slow the sender down to what the path carries: ask [`burst`](Self::burst) how many of the
 /// pending blocks may leave.
 #[derive(Clone, Debug)]
 pub struct Sender {
     rollover: Rollover,
+    /// The client shares a stream with others and may ask for any block (RFC 2090).
+    multicast: bool,
     /// Blocks a window holds.
     window: u64,
     /// The OACK has not been answered yet.
@@ -87,6 +92,7 @@ impl Sender {
     pub fn new(negotiated: &Negotiated, patience: &Patience, now: Moment) -> Self {
         Self {
             rollover: negotiated.rollover(),
+            multicast: negotiated.multicast.is_some(),
             window: negotiated.window_len().into(),
             opening: negotiated.needs_option_ack(),
             option_ack_due: negotiated.needs_option_ack(),
@@ -165,13 +171,14 @@ impl Sender {
     pub fn on_ack(&mut self, block: u16, now: Moment) -> Acked {
         if self.opening {
             let sent_before = !self.option_ack_due || self.unrepeated > 0;
-            if block != 0 || !sent_before {
+            let block = u64::from(block);
+            if !(block == 0 || self.may_ask_behind(block)) || !sent_before {
                 return Acked::Ignored;
             }
             self.opening = false;
             self.option_ack_due = false;
             self.measure(0, now);
-            return self.advance(0, now);
+            return self.advance(block, now);
         }
         match self.rollover.distance(self.acked, block) {
             Some(0) if self.reports_loss(now) => {
@@ -179,13 +186,22 @@ impl Sender {
                 self.go_back();
                 Acked::Repeat
             }
-            Some(ahead @ 1..) if self.acked + ahead <= self.sent_until => {
+            Some(ahead @ 1..)
+                if self.acked + ahead <= self.sent_until
+                    || self.may_ask_behind(self.acked + ahead) =>
+            {
                 self.measure(self.acked + ahead, now);
-                self.follow(ahead, now);
+                self.follow(ahead.min(self.next - 1 - self.acked), now);
                 self.advance(self.acked + ahead, now)
             }
             _ => Acked::Ignored,
         }
+    }
+
+    /// Whether the client may say that it has a block which this sender never sent: others were sent it. A file of a stream has so few
+    /// blocks that no ACK from before is taken for one ahead.
+    fn may_ask_behind(&self, block: u64) -> bool {
+        self.multicast && self.last.is_some_and(|last| block <= last)
     }
 
     /// When [`on_deadline`](Self::on_deadline) is to be called.
@@ -250,6 +266,7 @@ impl Sender {
         self.retry.progress(now);
         self.retry.prompt(now.since(self.latest_sent));
         self.acked = acked;
+        self.sent_until = self.sent_until.max(acked);
         self.doubtful = false;
         self.deadline = None;
         self.go_back();

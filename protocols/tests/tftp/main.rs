@@ -1,4 +1,5 @@
 //! A sender and a receiver over a channel that loses, repeats and reorders, in virtual time.
 
 mod pair;
+mod streams;
 mod transfers;

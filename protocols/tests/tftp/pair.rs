@@ -92,7 +92,7 @@ impl Pair {
         // Patience beyond any loss the channel makes: what is tested is that it gets through.
         let patience =
             Patience { tries: 60, total: Duration::from_secs(3600), ..Patience::default() };
-        let limits = Limits { max_blksize: u16::MAX, max_windowsize: u16::MAX };
+        let limits = Limits { max_blksize: u16::MAX, max_windowsize: u16::MAX, multicast: false };
         Self { file, asked, limits, channel, patience, seed, disk: None, upload: false }
     }
 

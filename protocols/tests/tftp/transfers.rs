@@ -61,7 +61,7 @@ fn a_clean_network_carries_each_block_once_and_one_ack_a_window() {
 #[test]
 fn limits_of_the_server_hold() {
     let mut pair = Pair::new(file(50_000), options(Some(65_464), Some(65_535)), CLEAN, 1);
-    pair.limits = Limits { max_blksize: 1468, max_windowsize: 8 };
+    pair.limits = Limits { max_blksize: 1468, max_windowsize: 8, multicast: false };
     let report = pair.run();
     assert!(report.received == pair.file);
     assert_eq!((report.granted.blksize, report.granted.windowsize), (Some(1468), Some(8)));
@@ -260,7 +260,7 @@ proptest! {
         disk in prop::option::weighted(0.2, 1u64..100),
         upload: bool,
     ) {
-        let asked = Negotiated { blksize, windowsize, timeout, tsize, rollover };
+        let asked = Negotiated { blksize, windowsize, timeout, tsize, rollover, multicast: None };
         let channel = Channel { loss, duplication, reordering, delay };
         let pair = Pair { disk, upload, ..Pair::new(file(len), asked, channel, seed) };
         let report = pair.run();

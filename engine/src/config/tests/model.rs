@@ -41,6 +41,11 @@ fn settings_of_the_server() {
             max_blksize: 1468,
             max_windowsize: 16,
             adaptive_windowsize: false,
+            multicast: Some(Multicast {
+                groups: Prefix::containing(ip("239.255.9.0"), 28).unwrap(),
+                port: 1759,
+                ttl: 4,
+            }),
             clamp_to_mtu: false,
             max_transfers: 1000,
             max_transfers_per_client: 2,

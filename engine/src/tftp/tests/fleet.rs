@@ -13,8 +13,9 @@ use bootstorm_net::{
 };
 use bootstorm_protocols::tftp::netascii::Decoder;
 use bootstorm_protocols::tftp::{
-    Acked, Arrived, ErrorCode, Mode, Negotiated, Packet, Patience, Receiver, ReceiverSend, Sender,
-    SenderSend, ack, data_header, write_error, write_request,
+    Acked, Arrived, ErrorCode, Listener, MULTICAST_PORT, Mode, Multicast, Negotiated, Packet,
+    Patience, Receiver, ReceiverSend, Sender, SenderSend, ack, data_header, write_error,
+    write_request,
 };
 use bootstorm_protocols::time::Moment;
 
@@ -87,15 +88,17 @@ pub(super) enum Outcome {
 }
 
 pub(super) struct Client {
-    socket: SocketId,
-    address: IpAddr,
-    plan: Plan,
+    pub(super) socket: SocketId,
+    pub(super) address: IpAddr,
+    pub(super) plan: Plan,
     receiver: Receiver,
+    /// In place of the receiver, when the server has granted a place in a stream.
+    pub(super) listener: Option<Listener>,
     sender: Option<Sender>,
     decoder: Decoder,
     /// Where it asks; 69, and 1069 for the second shard.
-    port: u16,
-    peer: SocketAddr,
+    pub(super) port: u16,
+    pub(super) peer: SocketAddr,
     pub(super) bytes: Vec<u8>,
     pub(super) granted: Negotiated,
     pub(super) outcome: Option<Outcome>,
@@ -139,9 +142,10 @@ impl Client {
         if self.outcome.is_some() {
             return None;
         }
-        match &self.sender {
-            Some(sender) => sender.deadline(),
-            None => {
+        match (&self.sender, &self.listener) {
+            (Some(sender), _) => sender.deadline(),
+            (None, Some(listener)) => listener.deadline(),
+            (None, None) => {
                 let start = Some(self.plan.start).filter(|&start| start != Moment::NEVER);
                 self.receiver.deadline().or(start)
             }
@@ -162,6 +166,9 @@ impl Client {
                 sender.sent(1, tx.now());
             }
             return;
+        }
+        if self.listener.is_some() {
+            return self.say_as_listener(tx);
         }
         while let Some(pending) = self.receiver.pending() {
             let to = match pending {
@@ -206,7 +213,11 @@ impl Client {
                 if self.plan.upload.is_some() && self.sender.is_some() {
                     return;
                 }
+                if let Some(listener) = &mut self.listener {
+                    return listener.on_option_ack(&options, tx.now()).unwrap();
+                }
                 self.granted = self.receiver.on_option_ack(&options, tx.now()).unwrap();
+                self.begin_to_listen(tx.now());
                 if self.plan.probe {
                     let target =
                         Target::Udp { to: self.peer, from: Some(self.address), ifindex: 0 };
@@ -254,10 +265,11 @@ impl Client {
     }
 
     fn expire(&mut self, now: Moment) {
-        let result = match &mut self.sender {
-            Some(sender) => sender.on_deadline(now),
-            None if self.receiver.deadline().is_none() => Ok(()),
-            None => self.receiver.on_deadline(now),
+        let result = match (&mut self.sender, &mut self.listener) {
+            (Some(sender), _) => sender.on_deadline(now),
+            (None, Some(listener)) => listener.on_deadline(now),
+            (None, None) if self.receiver.deadline().is_none() => Ok(()),
+            (None, None) => self.receiver.on_deadline(now),
         };
         if result.is_err() {
             self.outcome = Some(Outcome::GaveUp);
@@ -271,6 +283,13 @@ impl Client {
 impl Handler<Outbox> for Clients {
     fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut Outbox) {
         let Some(IpAddr::V4(to)) = datagram.destination else { panic!("{datagram:?}") };
+        if to.is_multicast() {
+            for index in 0..self.list.len() {
+                self.list[index].hear(to, &datagram, tx.now());
+                self.act(index, tx);
+            }
+            return;
+        }
         let index = usize::from(to.octets()[3] - 2) * PORTS + datagram.socket.index();
         self.list[index].packet(&datagram, tx);
         self.act(index, tx);
@@ -320,11 +339,11 @@ impl Handler<Outbox> for Shard {
     }
 }
 
-fn patience() -> Patience {
+pub(super) fn patience() -> Patience {
     Patience { tries: 40, total: std::time::Duration::from_secs(3600), ..Patience::default() }
 }
 
-fn copy(slot: &mut [u8], packet: &[u8]) -> usize {
+pub(super) fn copy(slot: &mut [u8], packet: &[u8]) -> usize {
     slot[..packet.len()].copy_from_slice(packet);
     packet.len()
 }
@@ -395,6 +414,7 @@ impl Fleet {
             backend.add_socket(SimSocket::udp(there, (Ipv4Addr::UNSPECIFIED, port))).unwrap()
         };
         let sockets = (0..PORTS as u16).map(|index| socket(10_000 + index)).collect();
+        socket(MULTICAST_PORT);
         let clients = Clients::default();
         Self { dir, network, server, shards: made, clients, backend, sockets, metrics }
     }
@@ -417,6 +437,7 @@ impl Fleet {
             address: address(index),
             receiver: Receiver::asking(&plan.asked, &patience(), start),
             plan: Plan { start, ..plan },
+            listener: None,
             sender: None,
             decoder: Decoder::default(),
             port: 69,
@@ -447,6 +468,7 @@ impl Fleet {
         client.receiver = Receiver::asking(&plan.asked, &patience(), now);
         client.plan = Plan { start: now, ..plan };
         client.sender = None;
+        client.listener = None;
         client.peer = (SERVER, 69).into();
         client.bytes.clear();
         client.outcome = None;
@@ -523,4 +545,9 @@ impl Fleet {
         let socket = client.socket;
         self.backend.tx().send(socket, &target, |slot| copy(slot, packet)).unwrap();
     }
+}
+
+/// The same options, and a place in a stream.
+pub(super) fn asks_for_a_place(asked: Negotiated) -> Negotiated {
+    Negotiated { multicast: Some(Multicast::default()), ..asked }
 }

@@ -1,0 +1,301 @@
+//! The multicast option: one stream of blocks for many clients (RFC 2090).
+//!
+//! A stream belongs to a file, a block length and a window. One client at a time, the master, acknowledges blocks; what is sent in
+//! answer goes to a group that all listen to. An ACK of block n asks for what follows n, so a master asks for what it lacks and leaves out
+//! what it has. When it has everything, the next client becomes master and does the same, until nobody lacks anything.
+//! Block numbers have 16 bits and say by themselves which part of the file a block is: a longer file has no stream.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use crate::time::Moment;
+use crate::wire::Full;
+
+use super::negotiate::Refused;
+use super::packet::{OptionWriter, Options, write_decimal};
+use super::receiver::Arrived;
+use super::rtt::{GaveUp, Patience, Retry};
+
+/// The option's name.
+pub(super) const MULTICAST: &str = "multicast";
+/// The port that RFC 2090 recommends for groups.
+pub const MULTICAST_PORT: u16 = 1758;
+/// The longest file of a stream, in blocks.
+pub const MAX_MULTICAST_BLOCKS: u64 = 0xffff;
+/// For so long a client that is not the master hears nothing before it asks again: the master may have died, and the server may
+/// need some time to find out.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What the option says.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Multicast {
+    /// The group that the blocks are sent to; `None` in a request, and where an OACK leaves it as it was.
+    pub group: Option<SocketAddrV4>,
+    /// Whether the client that is told so acknowledges blocks from now on.
+    pub master: bool,
+}
+
+impl Multicast {
+    /// Reads the value of an OACK: `address,port,master`.
+    ///
+    /// # Errors
+    /// [`Refused`] when it is anything else, or its address is no multicast group's.
+    pub fn parse(value: &[u8]) -> Result<Self, Refused> {
+        Self::read(value).ok_or(Refused { option: MULTICAST })
+    }
+
+    fn read(value: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(value).ok()?.split(',').map(str::trim);
+        let (address, port, master) = (parts.next()?, parts.next()?, parts.next()?);
+        let master = match (master, parts.next()) {
+            ("0", None) => false,
+            ("1", None) => true,
+            _ => return None,
+        };
+        let group = match (address, port) {
+            ("", "") => None,
+            _ => {
+                let (address, port): (Ipv4Addr, u16) = (address.parse().ok()?, port.parse().ok()?);
+                if !address.is_multicast() || port == 0 {
+                    return None;
+                }
+                Some(SocketAddrV4::new(address, port))
+            }
+        };
+        Some(Self { group, master })
+    }
+
+    /// Writes the option: empty as a request has it, or the group and who is master.
+    pub(super) fn write(&self, writer: &mut OptionWriter<'_>) -> Result<(), Full> {
+        writer.text(MULTICAST, |out| {
+            let Some(group) = self.group else { return Ok(()) };
+            for (nth, octet) in group.ip().octets().into_iter().enumerate() {
+                if nth > 0 {
+                    out.u8(b'.')?;
+                }
+                write_decimal(out, octet.into())?;
+            }
+            out.u8(b',')?;
+            write_decimal(out, group.port().into())?;
+            out.bytes(if self.master { b",1" } else { b",0" })
+        })
+    }
+}
+
+/// What a [`Listener`] wants to have sent.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum ListenerSend {
+    /// The request once more, as it was: the server answers with how things stand.
+    Request,
+    /// ACK of this block.
+    Ack(u64),
+}
+
+/// A client of a stream: which blocks it has, and what it says when.
+///
+/// It begins when an OACK has granted the option. Drive it like a [`super::Receiver`], and hand in the blocks of the group, in
+/// whatever order they come; a block that is taken has its own place in the file.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    block_len: u16,
+    window: u64,
+    master: bool,
+    /// A bit for each block from 1 on.
+    have: Vec<u64>,
+    /// Blocks that are here.
+    count: u64,
+    /// The first block that is missing.
+    missing: u64,
+    /// The last block, once it has come.
+    last: Option<u64>,
+    /// What the last ACK said, and the block that caused it.
+    acked: u64,
+    cause: u64,
+    /// Blocks taken since then.
+    unacked: u64,
+    /// The block whose arrival showed a gap.
+    gap: Option<u64>,
+    pending: Option<ListenerSend>,
+    /// When the ACK whose answer will measure the round trip went out; `None` after a repetition (Karn).
+    asked_at: Option<Moment>,
+    retry: Retry,
+    deadline: Option<Moment>,
+}
+
+impl Listener {
+    /// A client that has been granted a place at `now`, as master or not. Blocks have `block_len` bytes, a window has
+    /// `window` blocks; `agreed` is the negotiated timeout.
+    pub fn new(
+        block_len: u16,
+        window: u16,
+        agreed: Option<Duration>,
+        master: bool,
+        patience: &Patience,
+        now: Moment,
+    ) -> Self {
+        let mut listener = Self {
+            block_len,
+            window: window.max(1).into(),
+            master: false,
+            have: Vec::new(),
+            count: 0,
+            missing: 1,
+            last: None,
+            acked: 0,
+            cause: 0,
+            unacked: 0,
+            gap: None,
+            pending: None,
+            asked_at: None,
+            retry: Retry::new(patience, agreed, now),
+            deadline: Some(now + SILENCE),
+        };
+        listener.appoint(master, now);
+        listener
+    }
+
+    /// A later OACK says who is master.
+    ///
+    /// # Errors
+    /// [`Refused`] when its multicast option makes no sense.
+    pub fn on_option_ack(&mut self, options: &Options<'_>, now: Moment) -> Result<(), Refused> {
+        if let Some(value) = options.get(MULTICAST) {
+            self.appoint(Multicast::parse(value)?.master, now);
+        }
+        Ok(())
+    }
+
+    fn appoint(&mut self, master: bool, now: Moment) {
+        self.retry.progress(now);
+        self.master = master;
+        if master {
+            // Once more if it was said already: it was lost then.
+            self.acknowledge(0);
+            self.asked_at = None;
+        } else {
+            self.deadline = Some(now + SILENCE);
+        }
+    }
+
+    /// A DATA packet for the group, of the wire's `block` with `len` bytes of data.
+    pub fn on_data(&mut self, block: u16, len: usize, now: Moment) -> Arrived {
+        let block = u64::from(block);
+        if len > usize::from(self.block_len) {
+            return Arrived::TooLong;
+        }
+        if block == 0 || self.last.is_some_and(|last| block > last) {
+            return Arrived::Ignored;
+        }
+        if let Some(asked_at) = self.asked_at.take() {
+            self.retry.sample(now.since(asked_at));
+        }
+        self.retry.progress(now);
+        self.deadline = Some(now + if self.master { self.retry.interval() } else { SILENCE });
+        if !self.insert(block) {
+            // What the last ACK answered is repeated: the ACK was lost.
+            if self.master && block == self.cause && self.unacked == 0 {
+                self.acknowledge(block);
+                self.asked_at = None;
+            }
+            return Arrived::Ignored;
+        }
+        if len < usize::from(self.block_len) {
+            self.last = Some(block);
+        }
+        if self.is_complete() {
+            // Who has everything says so, master or not.
+            self.acknowledge(block);
+            return Arrived::Complete;
+        }
+        if !self.master {
+            return Arrived::Take;
+        }
+        let reached = self.missing - 1;
+        if reached >= self.acked + self.window || self.last.is_some_and(|last| block == last) {
+            self.acknowledge(block);
+        } else if block > self.missing {
+            // Once for each gap; again only when the server has gone back and it was lost again.
+            if self.gap.is_none_or(|seen| block <= seen) {
+                self.acknowledge(block);
+                self.asked_at = None;
+            }
+            self.gap = Some(block);
+        } else {
+            self.gap = None;
+        }
+        Arrived::Take
+    }
+
+    /// Notes a block; false when it is here already.
+    fn insert(&mut self, block: u64) -> bool {
+        let (word, bit) = ((block / 64) as usize, 1 << (block % 64));
+        if self.have.len() <= word {
+            self.have.resize(word + 1, 0);
+        }
+        if self.have[word] & bit != 0 {
+            return false;
+        }
+        self.have[word] |= bit;
+        self.count += 1;
+        self.unacked += 1;
+        while self.has(self.missing) {
+            self.missing += 1;
+        }
+        true
+    }
+
+    fn has(&self, block: u64) -> bool {
+        self.have.get((block / 64) as usize).is_some_and(|word| word & 1 << (block % 64) != 0)
+    }
+
+    fn acknowledge(&mut self, cause: u64) {
+        self.acked = self.missing - 1;
+        self.cause = cause;
+        self.unacked = 0;
+        self.pending = Some(ListenerSend::Ack(self.acked));
+    }
+
+    /// What is to be sent now.
+    pub fn pending(&self) -> Option<ListenerSend> {
+        self.pending
+    }
+
+    /// The pending packet has been handed to the network.
+    pub fn sent(&mut self, now: Moment) {
+        self.pending = None;
+        self.asked_at = Some(now);
+        self.deadline = Some(now + self.retry.interval());
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) is to be called.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.deadline
+    }
+
+    /// Nothing came in time: a master repeats its ACK, the others ask anew.
+    ///
+    /// # Errors
+    /// [`GaveUp`] when patience is over; the transfer has failed.
+    pub fn on_deadline(&mut self, now: Moment) -> Result<(), GaveUp> {
+        self.retry.expired(now)?;
+        self.asked_at = None;
+        self.pending = Some(match self.master {
+            true => ListenerSend::Ack(self.missing - 1),
+            false => ListenerSend::Request,
+        });
+        Ok(())
+    }
+
+    /// Whether every block is here.
+    pub fn is_complete(&self) -> bool {
+        self.last.is_some_and(|last| self.count == last)
+    }
+
+    /// Whether this client acknowledges blocks.
+    pub fn is_master(&self) -> bool {
+        self.master
+    }
+}
+
+#[cfg(test)]
+mod tests;
