@@ -38,16 +38,19 @@ pub enum TftpOption {
     Timeout,
     /// What follows block 65535.
     Rollover,
+    /// RFC 2090.
+    Multicast,
 }
 
 impl TftpOption {
     /// Every option with its name on the wire. Without them all there is no OACK: the transfer is one of RFC 1350.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("blksize", Self::Blksize),
         ("windowsize", Self::Windowsize),
         ("tsize", Self::Tsize),
         ("timeout", Self::Timeout),
         ("rollover", Self::Rollover),
+        ("multicast", Self::Multicast),
     ];
 }
 
@@ -89,6 +92,7 @@ impl Quirk {
                 TftpOption::Tsize => negotiated.tsize = None,
                 TftpOption::Timeout => negotiated.timeout = None,
                 TftpOption::Rollover => negotiated.rollover = None,
+                TftpOption::Multicast => negotiated.multicast = None,
             }
         }
         *negotiated != before

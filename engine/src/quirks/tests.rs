@@ -107,7 +107,12 @@ fn an_ignored_option_is_not_answered() {
     assert!(tsize.apply(&mut granted));
     assert_eq!(granted, Negotiated { tsize: None, ..ASKED });
     let all = TftpOption::ALL.into_iter().map(|(_, option)| option).collect();
-    let mut granted = Negotiated { timeout: Some(3), rollover: Some(Default::default()), ..ASKED };
+    let mut granted = Negotiated {
+        timeout: Some(3),
+        rollover: Some(Default::default()),
+        multicast: Some(Default::default()),
+        ..ASKED
+    };
     assert!(Quirk { ignore_options: all, ..custom("all") }.apply(&mut granted));
     assert!(!granted.needs_option_ack());
 }

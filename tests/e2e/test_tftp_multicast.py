@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""One stream for many machines (RFC 2090): atftp in rooms of its own, all at once; the generator's
+machines, on a good network and on a bad one; a machine that knows no multicast beside them."""
+
+import hashlib
+import os
+import re
+
+import lab as laboratory
+import storm
+from lab import Lab
+from server import Server, configuration
+from suite import Suite
+
+HOST = "10.77.0.1"
+ROOMS = 4
+SIZE = 3_000_000
+STREAMS = 'multicast = "239.255.7.0/24"\n'
+
+
+def count(lab, name):
+    """The value of a counter of the server's only shard."""
+    _, page = lab.run(lab.srv, ["curl", "-sS", "http://127.0.0.1:9547/metrics"])
+    found = re.search(rf'^{name}{{shard="0"}} (\d+)$', page, re.MULTILINE)
+    return int(found[1]) if found else -1
+
+
+def rooms_of(lab):
+    """Rooms with an address each, and a route to groups, which atftp needs to join one."""
+    rooms = []
+    for number in range(ROOMS):
+        room = lab.namespace(f"room{number}")
+        lab.plug(room, 0)
+        laboratory.sh(f"ip -n {room} addr add 10.77.1.{number + 1}/16 dev eth0")
+        laboratory.sh(f"ip -n {room} route add 224.0.0.0/4 dev eth0")
+        rooms.append(room)
+    return rooms
+
+
+def fetch_together(lab, rooms):
+    """atftp in every room at once: (status, whether the copy is whole) of each."""
+    fetches = []
+    for number, room in enumerate(rooms):
+        copy = lab.path(f"copy{number}")
+        arguments = ["atftp", "--option", "multicast", "--option", "blksize 1428", "--get",
+                     "-r", "image", "-l", copy, HOST]
+        fetches.append((lab.start(room, arguments, f"atftp{number}"), copy))
+    return [(process.wait(30), digest(copy)) for process, copy in fetches]
+
+
+def digest(path):
+    if not os.path.exists(path):
+        return None
+    with open(path, "rb") as copy:
+        return hashlib.sha256(copy.read()).hexdigest()
+
+
+def load(lab, room, *arguments):
+    """A run of the generator's machines in a room."""
+    return lab.run(room, [storm.BINARY, "tftp", "--server", HOST, "--interface", "eth0",
+                          "--client-net", "10.100.0.0/16", "--file", "image", "--multicast",
+                          "--root", lab.path("tftp"), "-q", *arguments], seconds=90)
+
+
+def main():
+    suite = Suite("TFTP multicast")
+    lab = Lab()
+    content = os.urandom(SIZE)
+    lab.write("tftp/image", content)
+    whole = hashlib.sha256(content).hexdigest()
+    rooms = rooms_of(lab)
+    server = Server(lab)
+
+    def configure(streams):
+        server.configure(configuration(server.state, server="shards = 1\n",
+                                       tftp=lab.path("tftp"), after=streams))
+
+    configure(STREAMS)
+    suite.explain_with(server.log)
+    server.start()
+    laboratory.sh(f"ip -n {lab.srv} route add 10.100.0.0/16 via 10.77.1.1")
+    with suite.step("atftp, four at once"):
+        suite.equal("every copy is whole", fetch_together(lab, rooms), [(0, whole)] * ROOMS)
+        suite.check("they shared a stream", count(lab, "bootstorm_tftp_listeners_total") >= 1,
+                    server.log())
+        sent = count(lab, "bootstorm_tftp_sent_bytes_total")
+        suite.check("the file went out less often than it was asked for",
+                    SIZE <= sent < ROOMS * SIZE, f"{sent} bytes of {SIZE}")
+        suite.equal("no stream is left", laboratory.wait_until(
+            lambda: count(lab, "bootstorm_tftp_streams") == 0, 5), True)
+    with suite.step("without multicast"):
+        status, output = lab.run(rooms[1], ["atftp", "--option", "blksize 1428", "--get", "-r",
+                                            "image", "-l", lab.path("alone"), HOST])
+        suite.check("a client that does not ask gets the file by itself",
+                    status == 0 and digest(lab.path("alone")) == whole, output)
+    with suite.step("a hundred machines"):
+        before = count(lab, "bootstorm_tftp_sent_bytes_total")
+        status, output = load(lab, rooms[0], "--clients", "100", "--windowsize", "4",
+                              "--over", "200ms")
+        suite.check("every machine has every byte", status == 0 and
+                    "100 of 100 transfers complete" in output, output)
+        sent = count(lab, "bootstorm_tftp_sent_bytes_total") - before
+        suite.check("for a few times the file", SIZE <= sent < 10 * SIZE, f"{sent} bytes")
+    with suite.step("a bad network"):
+        status, output = load(lab, rooms[0], "--clients", "20", "--windowsize", "4",
+                              "--set", "network.loss=2%", "--set", "network.reorder=1%",
+                              "--set", "network.duplicate=1%", "--set", "limit=80s")
+        suite.check("every machine has every byte", status == 0 and
+                    "20 of 20 transfers complete" in output, output)
+    with suite.step("settings"):
+        configure("")
+        suite.equal("a reload without groups", server.tool("reload")[0], 0)
+        status, output = load(lab, rooms[0], "--clients", "10")
+        suite.check("machines that ask for a stream get the file by themselves",
+                    status == 0 and "10 of 10 transfers complete" in output, output)
+        suite.equal("and no stream", count(lab, "bootstorm_tftp_streams"), 0)
+        configure('multicast = "10.77.0.0/24"\n')
+        status, output = server.tool("check")
+        suite.check("groups that are none are refused, with some that are", status != 0 and
+                    "239.255.1.0/24" in output, output)
+    with suite.step("the server ends"):
+        suite.equal("SIGTERM, exit status", server.stop(), 0)
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()
