@@ -19,7 +19,7 @@ use crate::seed::Seed;
 use crate::verdict;
 
 const LIMITS: Limits =
-    Limits { buffers: 256, payload_len: 65_535, slots: 8192, shared: 0, batch: 64 };
+    Limits { buffers: 256, urgent: 0, payload_len: 65_535, slots: 8192, shared: 0, batch: 64 };
 
 /// Makes a run, from the first packet to the report.
 ///

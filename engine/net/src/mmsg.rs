@@ -144,6 +144,11 @@ impl Backend for Mmsg {
         self.tx.now = crate::now();
         self.tx.report(handler);
         let mut dry = self.events.len() < self.events.capacity();
+        let sockets = &self.sockets;
+        self.events.sort_unstable_by_key(|&epoll::Event { data, .. }| {
+            let socket = sockets.get(data.u64() as usize).and_then(Option::as_ref);
+            !socket.is_none_or(Socket::is_urgent)
+        });
         for event in 0..self.events.len() {
             let epoll::Event { data, flags } = self.events[event];
             if data.u64() == WAKER {

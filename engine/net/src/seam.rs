@@ -224,6 +224,8 @@ pub trait Backend {
 pub struct Limits {
     /// Receive buffers of a ring; rounded up to a power of two, at most 32,768.
     pub buffers: u16,
+    /// Receive buffers of a ring for sockets that are [`crate::Socket::urgent`], in the same way; 0: these use the others.
+    pub urgent: u16,
     /// Longest payload received whole, in bytes. 65,535 for a backend that has a socket with
     /// [`crate::UdpSocketSpec::gro`], or datagrams that came together are cut off; each of [`Limits::buffers`] is so long.
     pub payload_len: usize,
@@ -240,7 +242,7 @@ impl Default for Limits {
     /// round in a ring, so there are few of them: 1024 instead of 128 cost 4 to 9 % more time per datagram in cache misses,
     /// and what finds no buffer waits in its socket.
     fn default() -> Self {
-        Limits { buffers: 128, payload_len: 2048, slots: 2048, shared: 1024, batch: 32 }
+        Limits { buffers: 128, urgent: 64, payload_len: 2048, slots: 2048, shared: 1024, batch: 32 }
     }
 }
 

@@ -15,9 +15,21 @@ pub struct Socket {
     bound: Option<IpAddr>,
     receives: bool,
     steered: bool,
+    urgent: bool,
 }
 
 impl Socket {
+    /// Its datagrams come before those of other sockets, in order and in receive buffers: few of them, that somebody waits for, beside
+    /// sockets that are never empty.
+    #[must_use]
+    pub fn urgent(self) -> Socket {
+        Socket { urgent: true, ..self }
+    }
+
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
     /// The address it is bound to; tells the port that the kernel chose for port 0.
     ///
     /// # Errors
@@ -199,7 +211,13 @@ impl UdpSocketSpec {
         }
         socket.bind(&SockAddr::from(self.bind)).map_err(|e| self.error("bind", e))?;
         let steered = self.steering.is_some_and(|steering| steering.shards > 1);
-        Ok(Socket { fd: socket.into(), bound: Some(self.bind.ip()), receives: true, steered })
+        Ok(Socket {
+            fd: socket.into(),
+            bound: Some(self.bind.ip()),
+            receives: true,
+            steered,
+            urgent: false,
+        })
     }
 
     fn discover_mtu(&self, socket: &socket2::Socket) -> io::Result<()> {
@@ -294,7 +312,7 @@ impl PacketSocketSpec {
             })?;
         }
         let receives = self.receive.is_some();
-        Ok(Socket { fd: socket.into(), bound: None, receives, steered: false })
+        Ok(Socket { fd: socket.into(), bound: None, receives, steered: false, urgent: false })
     }
 }
 
@@ -312,7 +330,7 @@ pub fn icmp_socket() -> io::Result<Socket> {
     let all_but_echo_reply = !1_u32;
     set_option(&socket, libc::SOL_RAW, ICMP_FILTER, &all_but_echo_reply)
         .map_err(|e| named("ICMP_FILTER", e))?;
-    Ok(Socket { fd: socket.into(), bound: None, receives: true, steered: false })
+    Ok(Socket { fd: socket.into(), bound: None, receives: true, steered: false, urgent: false })
 }
 
 /// Beyond the system's limit where we may, up to it where not.

@@ -16,7 +16,7 @@ use crate::control::Command;
 use crate::leases::Leases;
 use crate::log::EventSink;
 use crate::metrics::{Metrics, OwnMetrics};
-use crate::shard::{Parts, Shard, Sockets};
+use crate::shard::{Parts, Role, Shard, Sockets};
 use crate::tftp::{TftpServer, TftpShard};
 
 /// ACKs wait in their slots for the disk: these hold half a second of a storm, for a disk that stalls so long.
@@ -174,6 +174,11 @@ fn add<B: Backend<Socket = Socket>>(
     opened: Vec<Opened>,
 ) -> io::Result<()> {
     for Opened { role, device, socket } in opened {
+        // Thousands of transfers may be under way: who asks for an address does not stand in line behind their ACKs.
+        let socket = match role {
+            Role::Dhcp | Role::Icmp => socket.urgent(),
+            Role::Link | Role::TftpRequests(_) | Role::TftpData(_) => socket,
+        };
         sockets.add(backend.add_socket(socket)?, role, device);
     }
     Ok(())

@@ -6,7 +6,7 @@
 //!            when the pace or the line allows it ------+  +--> paced (by time), capped (by interface, in order)
 //! ```
 //! Everybody who has something to send stands in one queue and sends at most one send's worth when its turn comes; a turn of the
-//! shard ends after a fifth of a millisecond. So a slow client, or one with large windows, takes no more than its share, and what
+//! shard ends after a twentieth of a millisecond. So a slow client, or one with large windows, takes no more than its share, and what
 //! else the shard has to do, DHCP first of all, never waits longer than that.
 
 use std::cmp::Reverse;
@@ -22,7 +22,7 @@ use super::shard::TftpShard;
 
 /// So long a turn of the shard takes, about. What a send costs differs tenfold: a network card may cut it into datagrams, or the
 /// kernel has to.
-const TURN: Duration = Duration::from_micros(200);
+const TURN: Duration = Duration::from_micros(50);
 /// Bytes of a turn at least, one of the largest sends, and at most.
 const BYTES: RangeInclusive<u64> = 64 << 10..=1 << 20;
 /// What a send costs at least, in bytes of a large one.
@@ -188,7 +188,7 @@ mod tests {
         let mut now = Moment::default();
         // A path that takes 100 MB/s, then one of 100 GB/s, then one in between.
         for (nanos, least, most) in
-            [(10.0, 0, 65_536), (0.01, 1 << 20, 1 << 20), (1.0, 120_000, 260_000)]
+            [(10.0, 0, 65_536), (0.01, 1 << 20, 1 << 20), (0.25, 120_000, 260_000)]
         {
             let mut bytes = 0;
             for _ in 0..50 {

@@ -1,6 +1,7 @@
 //! The io_uring backend: one ring, made and used by one thread.
 //!
-//! Receiving is one multishot recvmsg per socket, which takes buffers from a ring that we refill. Sending is one send or
+//! Receiving is one multishot recvmsg per socket, which takes buffers from a ring that we refill; urgent sockets have a ring of their
+//! own, and what they received is handled first. Sending is one send or
 //! sendmsg a datagram, all of a batch in the system call that also waits. They carry MSG_DONTWAIT, so each is over when the
 //! call returns, and IOSQE_CQE_SKIP_SUCCESS, so only failures produce a completion: the wait is not cut short by our own
 //! sends, and the kernel holds no pointer into a slot outside of the call.
@@ -69,7 +70,8 @@ pub struct Uring {
     tx: Outbox,
     sockets: Vec<Entry>,
     batch: usize,
-    /// Completions that have been taken out of the ring and not been handled.
+    /// Completions that have been taken out of the ring and not been handled: those that do not wait for others, and the others.
+    urgent: VecDeque<cqueue::Entry>,
     ready: VecDeque<cqueue::Entry>,
     chores: VecDeque<Chore>,
     flight: Flight,
@@ -83,10 +85,14 @@ impl Uring {
     /// The kernel's: `PermissionDenied` when io_uring is switched off, `InvalidInput` before Linux 6.1.
     pub fn new(limits: &Limits) -> io::Result<Uring> {
         let count = limits.buffers.clamp(1, 1 << 15).next_power_of_two();
-        let completions = u32::from(count) + SUBMISSIONS + 2 * SOCKETS;
+        let urgent = match limits.urgent.min(1 << 15) {
+            0 => 0,
+            some => some.next_power_of_two(),
+        };
+        let completions = u32::from(count) + u32::from(urgent) + SUBMISSIONS + 2 * SOCKETS;
         let ring = open_ring(completions)?;
         let waker = Waker::new(Bell::Ring(RingBell::new(&ring)?));
-        let buffers = Buffers::register(&ring, count, limits.payload_len)?;
+        let buffers = Buffers::register(&ring, count, urgent, limits.payload_len)?;
         // SAFETY: msghdr is a C struct of integers and pointers; all zero is the empty message.
         let mut shape: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         shape.msg_namelen = NAME_LEN as libc::socklen_t;
@@ -99,6 +105,7 @@ impl Uring {
             tx: Outbox::new(limits, crate::now()),
             sockets: Vec::new(),
             batch: usize::from(limits.batch.max(1)),
+            urgent: VecDeque::with_capacity(completions.next_power_of_two() as usize),
             ready: VecDeque::with_capacity(completions.next_power_of_two() as usize),
             chores: VecDeque::from([Chore::AwaitEvent]),
             flight: Flight::new(SUBMISSIONS, limits.shared),
@@ -117,7 +124,7 @@ impl Uring {
                     self.sockets.get(id.index()).and_then(|entry| entry.socket.as_ref())
                 })
             };
-            let wait = !more && self.ready.is_empty() && !self.tx.has_news();
+            let wait = !more && !self.has_ready() && !self.tx.has_news();
             self.enter(wait, deadline)?;
             self.collect();
             let chores = &mut self.chores;
@@ -168,11 +175,9 @@ impl Uring {
 
     fn receive_entry(&self, id: SocketId) -> Option<squeue::Entry> {
         let (socket, generation) = self.open(id)?;
-        let receive = opcode::RecvMsgMulti::new(
-            Fd(socket.as_raw_fd()),
-            &raw const *self.shape,
-            buffers::GROUP,
-        );
+        let group = self.buffers.group(socket.is_urgent());
+        let shape = &raw const *self.shape;
+        let receive = opcode::RecvMsgMulti::new(Fd(socket.as_raw_fd()), shape, group.id());
         Some(receive.build().user_data(Tag::Receive(id, generation).pack()))
     }
 
@@ -225,16 +230,35 @@ impl Uring {
         for completion in self.ring.completion() {
             match Tag::unpack(completion.user_data()) {
                 Some(Tag::Send(position)) => self.flight.completed(position, completion.result()),
-                Some(_) => self.ready.push_back(completion),
+                Some(Tag::Receive(id, _)) => {
+                    let socket =
+                        self.sockets.get(id.index()).and_then(|entry| entry.socket.as_ref());
+                    match socket.is_some_and(Socket::is_urgent) {
+                        true => self.urgent.push_back(completion),
+                        false => self.ready.push_back(completion),
+                    }
+                }
+                Some(Tag::Wake | Tag::Event | Tag::Writable(..)) => {
+                    self.urgent.push_back(completion);
+                }
                 None => {}
             }
         }
     }
 
+    fn has_ready(&self) -> bool {
+        !self.urgent.is_empty() || !self.ready.is_empty()
+    }
+
     fn dispatch(&mut self, handler: &mut impl Handler<Outbox>) {
         let mut datagrams = 0;
+        // Whatever is urgent, others get a quarter of each batch.
+        let urgent_until = self.batch - self.batch.min(self.ready.len()) / 4;
         while datagrams < self.batch
-            && let Some(completion) = self.ready.pop_front()
+            && let Some(completion) = match datagrams < urgent_until {
+                true => self.urgent.pop_front().or_else(|| self.ready.pop_front()),
+                false => self.ready.pop_front().or_else(|| self.urgent.pop_front()),
+            }
         {
             match Tag::unpack(completion.user_data()) {
                 Some(Tag::Receive(id, generation)) => {
@@ -293,7 +317,7 @@ impl Uring {
     /// Whether the kernel has nothing more for us at this moment. A receive that has to be armed again (it ran out of
     /// buffers) may have left something behind.
     fn is_dry(&mut self) -> bool {
-        self.ready.is_empty()
+        !self.has_ready()
             && !self.chores.iter().any(|chore| matches!(chore, Chore::Receive { .. }))
             && !self.ring.submission().taskrun()
             && self.ring.completion().is_empty()

@@ -35,6 +35,7 @@ both! {
     a_blast_arrives_together_and_in_order,
     what_comes_alone_is_one_datagram,
     a_blast_longer_than_the_buffer_is_marked,
+    what_is_urgent_overtakes_a_queue_that_fills_every_buffer,
     frames_for_hardware_that_no_interface_has_are_received,
     a_missing_interface_is_named
 }
@@ -42,6 +43,42 @@ both! {
 /// A buffer for everything that the kernel may hand over at once.
 fn wide() -> Limits {
     Limits { payload_len: 65_535, ..Limits::default() }
+}
+
+fn what_is_urgent_overtakes_a_queue_that_fills_every_buffer<B: Kernel>() {
+    let limits = Limits { buffers: 16, urgent: 4, batch: 8, ..Limits::default() };
+    let mut backend = B::make(&limits).unwrap();
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let (_, bulk) = open(&mut backend, loopback, false);
+    let spec = UdpSocketSpec { bind: (loopback, 0).into(), ..Default::default() };
+    let socket = spec.open().unwrap().urgent();
+    let urgent = socket.local_addr().unwrap();
+    backend.add_socket(socket).unwrap();
+    let client = UdpSocket::bind((loopback, 0)).unwrap();
+    let mut recorder = Recorder::default();
+    turn(&mut backend, &mut recorder);
+    for _ in 0..200 {
+        client.send_to(b"bulk", bulk).unwrap();
+    }
+    let mut waited = 0;
+    for number in 0..3 {
+        for _ in 0..3 {
+            turn(&mut backend, &mut recorder);
+        }
+        client.send_to(&[number], urgent).unwrap();
+        let before = recorder.received.len();
+        while recorder.received.iter().all(|received| received.payload != [number]) {
+            turn(&mut backend, &mut recorder);
+        }
+        waited = waited.max(recorder.received.len() - before);
+    }
+    // What was in hand when it came goes first, a batch at most, and the batch that brings it.
+    assert!(waited <= 2 * 8, "{waited} datagrams before an urgent one");
+    let bulk = recorder.received.iter().filter(|received| received.payload == b"bulk").count();
+    assert!(bulk < 150, "nothing waited any more");
+    while recorder.received.len() < 203 {
+        turn(&mut backend, &mut recorder);
+    }
 }
 
 fn open<B: Kernel>(backend: &mut B, ip: IpAddr, gro: bool) -> (SocketId, SocketAddr) {
