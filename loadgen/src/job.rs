@@ -33,6 +33,8 @@ pub struct Job {
     pub ports: bool,
     /// Take the blocks of a window together (UDP_GRO), as machines whose network cards put them together do.
     pub gro: bool,
+    /// Keep the core while an answer is near, as firmware does that polls its network card.
+    pub busy_poll: bool,
     /// Options of TFTP requests in place of the firmware's.
     pub asked: Option<Negotiated>,
     /// The port of multicast groups, where machines ask for streams.

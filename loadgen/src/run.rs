@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use bootstorm_net::{Backend, Drops, Engine, Limits, Socket, now};
+use bootstorm_net::{BUSY_POLL, Backend, Drops, Engine, Limits, Socket, now};
 
 use crate::board::Board;
 use crate::fleet::{Fleet, Orders, Way, Wires};
@@ -18,8 +18,15 @@ use crate::routes::Routes;
 use crate::seed::Seed;
 use crate::verdict;
 
-const LIMITS: Limits =
-    Limits { buffers: 256, urgent: 0, payload_len: 65_535, slots: 8192, shared: 0, batch: 64 };
+const LIMITS: Limits = Limits {
+    buffers: 256,
+    urgent: 0,
+    payload_len: 65_535,
+    slots: 8192,
+    shared: 0,
+    batch: 64,
+    busy_poll: Duration::ZERO,
+};
 
 /// Makes a run, from the first packet to the report.
 ///
@@ -29,7 +36,8 @@ pub fn run(job: &Job, board: Arc<Board>) -> Result<Report, RunError> {
     let (kind, denied) = job.engine.resolve()?;
     let mut notes: Vec<String> =
         denied.iter().map(|denied| format!("{denied}; recvmmsg is used instead")).collect();
-    match kind.open(&LIMITS).map_err(RunError::Engine)? {
+    let busy_poll = if job.busy_poll { BUSY_POLL } else { Duration::ZERO };
+    match kind.open(&Limits { busy_poll, ..LIMITS }).map_err(RunError::Engine)? {
         Engine::Uring(backend) => run_on(backend, job, board, &mut notes),
         Engine::Mmsg(backend) => run_on(backend, job, board, &mut notes),
     }

@@ -44,7 +44,8 @@ pub use link::LinkSocket;
 pub use mmsg::Mmsg;
 pub use outbox::Outbox;
 pub use seam::{
-    Backend, Datagram, Handler, Held, Limits, Refused, SLOT_LEN, SocketId, Target, Transmit,
+    BUSY_POLL, Backend, Datagram, Handler, Held, Limits, Refused, SLOT_LEN, SocketId, Target,
+    Transmit,
 };
 pub use sockets::{
     MtuDiscovery, PacketSocketSpec, ReceiveFrames, Socket, UdpSocketSpec, icmp_socket,

@@ -41,6 +41,8 @@ pub struct Server {
     pub shards: Option<usize>,
     /// Which packet engine.
     pub engine: EngineChoice,
+    /// Whether a shard keeps its core for a moment when a machine is about to answer.
+    pub busy_poll: bool,
     /// The user to become once the sockets are open; `None` stays.
     pub user: Option<String>,
     /// The group to become; `None` is the user's own.
@@ -406,6 +408,7 @@ impl Default for Server {
             state_dir: PathBuf::from("/var/lib/bootstorm"),
             shards: None,
             engine: EngineChoice::default(),
+            busy_poll: true,
             user: None,
             group: None,
             allow_other_servers: OtherServers::default(),

@@ -82,7 +82,16 @@ pub(super) const ROOT: Schema =
 
 pub(super) const SERVER: Schema = Schema::new(
     "[server]",
-    &["interfaces", "state-dir", "shards", "engine", "user", "group", "allow-other-servers"],
+    &[
+        "interfaces",
+        "state-dir",
+        "shards",
+        "engine",
+        "busy-poll",
+        "user",
+        "group",
+        "allow-other-servers",
+    ],
 );
 
 pub(super) const DHCP: Schema = Schema::scope(

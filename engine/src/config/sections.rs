@@ -49,6 +49,7 @@ pub(super) fn server(
             .get("shards", problems, |node| units::integer(node, 1..=SHARDS))
             .map(usize::from),
         engine: fields.get("engine", problems, engine).unwrap_or_default(),
+        busy_poll: fields.get("busy-poll", problems, units::boolean).unwrap_or(usual.busy_poll),
         user,
         group: fields.get("group", problems, |node| units::text(node).map(str::to_owned)),
         allow_other_servers: other_servers(&mut fields, problems),

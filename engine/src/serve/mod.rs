@@ -229,6 +229,7 @@ impl Server {
             let seed = Seed {
                 index,
                 kind,
+                busy_poll: config.server.busy_poll,
                 sockets,
                 world: world.clone(),
                 leases: leases.clone(),
@@ -437,9 +438,15 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     differ("[server] state-dir", was.state_dir != is.state_dir);
     differ("[server] shards", was.shards != is.shards);
     differ("[server] engine", was.engine != is.engine);
+    differ("[server] busy-poll", was.busy_poll != is.busy_poll);
     differ("[server] user and group", (&was.user, &was.group) != (&is.user, &is.group));
     differ("[dhcp] ping-check", old.dhcp.ping_check.is_some() != new.dhcp.ping_check.is_some());
     differ("[tftp]", old.tftp.is_some() != new.tftp.is_some());
+    let ttl = |config: &Config| {
+        let multicast = config.tftp.as_ref().and_then(|tftp| tftp.multicast);
+        multicast.map(|multicast| multicast.ttl)
+    };
+    differ("[tftp] multicast-ttl", ttl(old).unwrap_or(1) != ttl(new).unwrap_or(1));
     differ("[control] metrics", old.control != new.control);
     differ("[log]", old.log != new.log);
     keys

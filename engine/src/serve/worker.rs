@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use bootstorm_net::{Backend, Engine, EngineKind, Limits, Socket, Waker, now};
+use bootstorm_net::{BUSY_POLL, Backend, Engine, EngineKind, Limits, Socket, Waker, now};
 use bootstorm_protocols::time::Moment;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 
@@ -65,6 +66,7 @@ fn ended(shard: usize, thread: JoinHandle<io::Result<()>>) -> Result<(), ServeEr
 pub(super) struct Seed {
     pub(super) index: usize,
     pub(super) kind: EngineKind,
+    pub(super) busy_poll: bool,
     pub(super) sockets: Vec<Opened>,
     pub(super) world: World,
     pub(super) leases: Arc<Leases>,
@@ -108,7 +110,8 @@ impl Seed {
 
     fn run(self, ready: &Sender<Waker>, inbox: &Receiver<SocketChange>) -> io::Result<()> {
         // The ring belongs to the thread that makes it.
-        match self.kind.open(&Limits { slots: SLOTS, ..Limits::default() })? {
+        let busy_poll = if self.busy_poll { BUSY_POLL } else { Duration::ZERO };
+        match self.kind.open(&Limits { slots: SLOTS, busy_poll, ..Limits::default() })? {
             Engine::Uring(backend) => self.drive(backend, ready, inbox),
             Engine::Mmsg(backend) => self.drive(backend, ready, inbox),
         }

@@ -70,6 +70,9 @@ pub(super) struct Common {
     /// Take every block of a window by itself, not together (UDP_GRO): no network card of the machines helps
     #[arg(long)]
     pub(super) no_gro: bool,
+    /// Keep the core while an answer is near, as firmware does that polls its network card
+    #[arg(long)]
+    pub(super) busy_poll: bool,
     /// The TFTP server, where it is not the one that DHCP names
     #[arg(long, value_name = "IP")]
     pub(super) tftp_server: Option<Ipv4Addr>,

@@ -158,6 +158,7 @@ pub(super) fn job(common: &Common, scenario: Scenario, command: &str) -> Result<
         clients: common.client_net,
         ports: common.ports,
         gro: !common.no_gro,
+        busy_poll: common.busy_poll,
         asked: None,
         multicast_port: None,
         tftp_server: common.tftp_server,

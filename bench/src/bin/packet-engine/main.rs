@@ -2,7 +2,7 @@
 //! segmented ones, through two network namespaces joined by a veth pair, one core each.
 //!
 //! ```text
-//! packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro] [ROUNDS] [ENGINE[:BATCH[:BUFFERS]]]...
+//! packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro] [ROUNDS] [ENGINE[:BATCH[:BUFFERS[:BUSY_POLL_US]]]]...
 //! ```
 //! `pingpong` has one datagram on its way, echoes have 256. `blast` sends 44 segments at once, `blast16` 16; with `gro` the sink
 //! takes UDP_GRO, so that the veth pair passes the whole send on as a network card with segmentation offload does.
@@ -108,6 +108,9 @@ impl Subject {
         }
         if let Some(buffers) = parts.next() {
             limits.buffers = buffers.parse()?;
+        }
+        if let Some(micros) = parts.next() {
+            limits.busy_poll = Duration::from_micros(micros.parse()?);
         }
         Ok(Subject { name: arg.to_owned(), kind, limits })
     }

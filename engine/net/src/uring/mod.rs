@@ -76,6 +76,9 @@ pub struct Uring {
     chores: VecDeque<Chore>,
     flight: Flight,
     past: Drops,
+    busy_poll: Duration,
+    /// The last wait was short enough for the next to keep the core.
+    brief: bool,
 }
 
 impl Uring {
@@ -110,6 +113,8 @@ impl Uring {
             chores: VecDeque::from([Chore::AwaitEvent]),
             flight: Flight::new(SUBMISSIONS, limits.shared),
             past: Drops::default(),
+            busy_poll: limits.busy_poll,
+            brief: false,
         })
     }
 
@@ -190,6 +195,10 @@ impl Uring {
     fn enter(&mut self, wait: bool, deadline: Option<Moment>) -> io::Result<()> {
         let left = deadline.map(|d| d.since(crate::now()).min(Duration::from_secs(3600)));
         let wait = wait && left != Some(Duration::ZERO);
+        let began = if wait { crate::now() } else { Moment::default() };
+        if wait && self.brief {
+            self.poll(began + self.busy_poll.min(left.unwrap_or(Duration::MAX)))?;
+        }
         let result = match (wait, left) {
             (false, _) => {
                 let submission = self.ring.submission();
@@ -217,10 +226,27 @@ impl Uring {
             self.ring.submit().or_else(harmless)?;
         }
         result.or_else(harmless)?;
+        if wait {
+            self.brief = crate::now().since(began) < 2 * self.busy_poll;
+        }
         if !self.ring.submission().is_empty() {
             return Err(io::Error::other(
                 "io_uring takes no submissions: the kernel is out of memory",
             ));
+        }
+        Ok(())
+    }
+
+    /// Submits everything queued, and looks for completions without a system call until some can be had or it is `late`.
+    fn poll(&mut self, late: Moment) -> io::Result<()> {
+        if !self.ring.submission().is_empty() {
+            self.ring.submitter().submit().or_else(harmless)?;
+        }
+        while !self.ring.submission().taskrun()
+            && self.ring.completion().is_empty()
+            && crate::now() < late
+        {
+            std::hint::spin_loop();
         }
         Ok(())
     }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use bootstorm_net::sim::{Faults, InterfaceId, Sim, SimInterface, SimNetwork, SimSocket};
 use bootstorm_net::{
-    Address, Backend, Datagram, Handler, Limits, Mmsg, SocketId, Transmit, UdpSocketSpec, Uring,
+    Address, BUSY_POLL, Backend, Datagram, Handler, Limits, Mmsg, SocketId, Transmit,
+    UdpSocketSpec, Uring,
 };
 use bootstorm_protocols::time::Moment;
 
@@ -130,13 +131,15 @@ impl<T: Transmit> Handler<T> for Recorder {
 }
 
 /// A kernel backend on the loopback interface, and a plain socket.
-pub(crate) struct KernelBed<B> {
+pub(crate) struct KernelBed<B, const BUSY: bool> {
     backend: B,
     client: UdpSocket,
 }
 
-pub(crate) type UringBed = KernelBed<Uring>;
-pub(crate) type MmsgBed = KernelBed<Mmsg>;
+pub(crate) type UringBed = KernelBed<Uring, false>;
+/// One that keeps its core for a while.
+pub(crate) type BusyBed = KernelBed<Uring, true>;
+pub(crate) type MmsgBed = KernelBed<Mmsg, false>;
 
 pub(crate) trait Kernel: Backend<Socket = bootstorm_net::Socket> + Sized {
     fn make(limits: &Limits) -> io::Result<Self>;
@@ -154,12 +157,13 @@ impl Kernel for Mmsg {
     }
 }
 
-impl<B: Kernel> Bed for KernelBed<B> {
+impl<B: Kernel, const BUSY: bool> Bed for KernelBed<B, BUSY> {
     type Backend = B;
 
     fn new(limits: Limits) -> Self {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        KernelBed { backend: B::make(&limits).unwrap(), client }
+        let busy_poll = if BUSY { BUSY_POLL } else { Duration::ZERO };
+        KernelBed { backend: B::make(&Limits { busy_poll, ..limits }).unwrap(), client }
     }
 
     fn backend(&mut self) -> &mut B {

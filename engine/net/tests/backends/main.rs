@@ -8,7 +8,7 @@ mod receiving;
 mod suite;
 mod system;
 
-use bed::{MmsgBed, SimBed, UringBed};
+use bed::{BusyBed, MmsgBed, SimBed, UringBed};
 
 /// Instantiates every test of the suite for one backend.
 macro_rules! suite {
@@ -27,6 +27,7 @@ macro_rules! suite {
 macro_rules! suites {
     ($($tests:tt)*) => {
         suite!(uring, crate::UringBed, [$($tests)*]);
+        suite!(busy, crate::BusyBed, [$($tests)*]);
         suite!(mmsg, crate::MmsgBed, [$($tests)*]);
         suite!(sim, crate::SimBed, [$($tests)*]);
     };

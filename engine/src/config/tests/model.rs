@@ -25,6 +25,7 @@ fn settings_of_the_server() {
             state_dir: PathBuf::from("/var/lib/bootstorm"),
             shards: Some(2),
             engine: EngineChoice::Uring,
+            busy_poll: false,
             user: Some("bootstorm".to_owned()),
             group: Some("netboot".to_owned()),
             allow_other_servers: OtherServers::List(vec![ip("10.1.0.250")]),
