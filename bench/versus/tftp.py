@@ -35,7 +35,9 @@ KIB, MIB = 1 << 10, 1 << 20
 # What is measured: clients, windowsize, more words for the generator. The size of a file makes a run last a few seconds.
 LOADS = {
     "1 client, window 1": (1, 1, []),
+    "1 client, window 1, polls": (1, 1, ["--busy-poll"]),
     "1 client, window 64": (1, 64, []),
+    "1 client, window 64, polls": (1, 64, ["--busy-poll"]),
     "64 clients, window 1": (64, 1, []),
     "1000 clients, window 1": (1000, 1, []),
     "10000 clients, window 1": (10000, 1, []),
@@ -43,21 +45,30 @@ LOADS = {
     "64 clients, window 64, GRO": (64, 64, []),
     "64 clients, window 16": (64, 16, ["--no-gro"]),
     "64 clients, window 64": (64, 64, ["--no-gro"]),
+    "64 clients, one stream": (64, 1, ["--multicast"]),
+    "10000 clients, one stream": (10000, 16, ["--multicast"]),
 }
-SIZES = {"1 client, window 1": 24 * MIB, "1 client, window 64": 256 * MIB, "64 clients, window 1": 8 * MIB,
+SIZES = {"1 client, window 1": 24 * MIB, "1 client, window 1, polls": 24 * MIB, "1 client, window 64": 8 * MIB,
+         "1 client, window 64, polls": 8 * MIB, "64 clients, window 1": 8 * MIB, "64 clients, one stream": 24 * MIB,
+         "10000 clients, one stream": 8 * MIB,
          "1000 clients, window 1": 512 * KIB, "10000 clients, window 1": 512 * KIB, "64 clients, window 64, GRO": 96 * MIB}
+# How often a client fetches the file: one of a size that the processors' caches hold, so that a single client's memory is not what is
+# measured.
+TIMES = {("1 client, window 64", "atftpd"): 8, ("1 client, window 64, polls", "atftpd"): 8,
+         ("1 client, window 64", None): 32, ("1 client, window 64, polls", None): 32}
 # The generator's own limit is shown for these.
-ALONE = ("1 client, window 64", "64 clients, window 1", "64 clients, window 64, GRO")
+ALONE = ("1 client, window 64", "1 client, window 64, polls", "64 clients, window 1", "64 clients, window 64, GRO")
 BARE = {
-    "1 client, window 1": "pingpong1472", "64 clients, window 1": "echo1472", "1000 clients, window 1": "echo1472",
+    "1 client, window 1": "pingpong1472 uring:32:128:50", "64 clients, window 1": "echo1472", "1000 clients, window 1": "echo1472",
     "64 clients, window 16, GRO": "blast16gro", "64 clients, window 64, GRO": "blast44gro",
     "64 clients, window 16": "blast16", "64 clients, window 64": "blast44",
 }
 PEERS = {
-    "atftpd": {"1 client, window 1": 24 * MIB, "1 client, window 64": 64 * MIB, "64 clients, window 1": 2 * MIB,
+    "atftpd": {"1 client, window 1": 24 * MIB, "1 client, window 1, polls": 24 * MIB, "1 client, window 64": 8 * MIB,
+               "1 client, window 64, polls": 8 * MIB, "64 clients, window 1": 2 * MIB, "64 clients, one stream": 24 * MIB,
                "64 clients, window 16, GRO": 4 * MIB, "64 clients, window 64, GRO": 4 * MIB,
                "64 clients, window 16": 4 * MIB, "64 clients, window 64": 4 * MIB},
-    "dnsmasq": {"1 client, window 1": 24 * MIB, "64 clients, window 1": 8 * MIB, "1000 clients, window 1": 512 * KIB},
+    "dnsmasq": {"1 client, window 1": 24 * MIB, "1 client, window 1, polls": 24 * MIB, "64 clients, window 1": 8 * MIB, "1000 clients, window 1": 512 * KIB},
 }
 
 
@@ -67,8 +78,9 @@ def size_of(load):
 
 def bare(what):
     """MB/s of file data, if every datagram of the bare loop carried a block."""
-    text = sh(f"{BINARIES}/packet-engine", what, "1", "uring").stdout
-    return float(re.search(r"median uring: ([0-9.]+)/s", text)[1]) * BLKSIZE / 1e6
+    what, engine = (what.split() + ["uring"])[:2]
+    text = sh(f"{BINARIES}/packet-engine", what, "1", engine).stdout
+    return float(re.search(rf"median {engine}: ([0-9.]+)/s", text)[1]) * BLKSIZE / 1e6
 
 
 def config(directory, files):
@@ -89,6 +101,7 @@ pools = ["10.100.4.0-10.100.127.250"]
 [tftp]
 root = "{files}"
 image-budget = "1GiB"
+multicast = "239.255.1.0/24"
 [log]
 level = "warn"
 """
@@ -142,11 +155,12 @@ def generator(lab, *words, nice=()):
             return json.load(text)
 
 
-def play(lab, process, load, name, *more):
+def play(lab, process, load, name, *more, server=None):
     """What one run of the generator measured."""
     clients, window, own = LOADS[load]
+    times = TIMES.get((load, server), TIMES.get((load, None), 1))
     before = cpu(process)
-    report = generator(lab, "tftp", "--file", name, "--clients", str(clients), "--windowsize", str(window), "--client-net", NET,
+    report = generator(lab, "tftp", *(["--file", name] * times), "--clients", str(clients), "--windowsize", str(window), "--client-net", NET,
                        "--set", "limit=120s", *own, *more)
     tftp, transfer = report["tftp"], report["latency"].get("transfer", {"p50": 0, "max": 0})
     wrong = sum(violation["count"] for violation in report["violations"])
@@ -196,7 +210,7 @@ def rounds(args, lab, directory):
                     if name == "bootstorm" and load in BARE:
                         note("bare", load, {"mb": bare(BARE[load])})
                     # With a copy at hand the generator compares bytes; else it would hash the first client's.
-                    note(name, load, play(lab, process, load, str(sizes[load]), "--root", files))
+                    note(name, load, play(lab, process, load, str(sizes[load]), "--root", files, server=name))
     return wanted, figures
 
 
