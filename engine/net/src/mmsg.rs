@@ -331,6 +331,9 @@ impl Send {
             if errno == libc::EINTR {
                 continue;
             }
+            if errno == libc::EMSGSIZE {
+                socket.too_long();
+            }
             let blocked = tx.failed(self.run[done], errno);
             done += 1;
             if errno == libc::EAGAIN {

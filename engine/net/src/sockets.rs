@@ -16,6 +16,8 @@ pub struct Socket {
     receives: bool,
     steered: bool,
     urgent: bool,
+    /// [`MtuDiscovery::UntilTooLong`].
+    until_too_long: bool,
 }
 
 impl Socket {
@@ -28,6 +30,14 @@ impl Socket {
 
     pub(crate) fn is_urgent(&self) -> bool {
         self.urgent
+    }
+
+    /// A datagram was too long for its path (EMSGSIZE): from now on such ones may go in fragments, if that is how the socket was opened.
+    pub(crate) fn too_long(&self) {
+        if let (true, Some(bound)) = (self.until_too_long, self.bound) {
+            // Where it is refused datagrams go on being refused, each counted.
+            let _ = set_mtu_discovery(&self.fd, bound, libc::IP_PMTUDISC_WANT);
+        }
     }
 
     /// The address it is bound to; tells the port that the kernel chose for port 0.
@@ -98,6 +108,10 @@ pub enum MtuDiscovery {
     Off,
     /// Always set DF, and fail with EMSGSIZE above the MTU that the kernel learned of.
     Always,
+    /// As [`MtuDiscovery::Always`], until a datagram is too long for its path; then as Linux is configured by default: fragments where they
+    /// are needed. A datagram that is never cut needs no number to be put together by, for which the kernel keeps a table by
+    /// destination.
+    UntilTooLong,
     /// Always set DF, believe nothing that was learned: only the device's MTU limits.
     Probe,
 }
@@ -217,23 +231,18 @@ impl UdpSocketSpec {
             receives: true,
             steered,
             urgent: false,
+            until_too_long: self.mtu_discovery == MtuDiscovery::UntilTooLong,
         })
     }
 
     fn discover_mtu(&self, socket: &socket2::Socket) -> io::Result<()> {
-        // The IPv6 values have the same numbers.
         let value = match self.mtu_discovery {
             MtuDiscovery::System => return Ok(()),
             MtuDiscovery::Off => libc::IP_PMTUDISC_DONT,
-            MtuDiscovery::Always => libc::IP_PMTUDISC_DO,
+            MtuDiscovery::Always | MtuDiscovery::UntilTooLong => libc::IP_PMTUDISC_DO,
             MtuDiscovery::Probe => libc::IP_PMTUDISC_PROBE,
         };
-        match self.bind.ip() {
-            IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &value),
-            IpAddr::V6(_) => {
-                set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, &value)
-            }
-        }
+        set_mtu_discovery(socket, self.bind.ip(), value)
     }
 
     fn error(&self, what: &str, error: io::Error) -> io::Error {
@@ -312,7 +321,14 @@ impl PacketSocketSpec {
             })?;
         }
         let receives = self.receive.is_some();
-        Ok(Socket { fd: socket.into(), bound: None, receives, steered: false, urgent: false })
+        Ok(Socket {
+            fd: socket.into(),
+            bound: None,
+            receives,
+            steered: false,
+            urgent: false,
+            until_too_long: false,
+        })
     }
 }
 
@@ -330,7 +346,14 @@ pub fn icmp_socket() -> io::Result<Socket> {
     let all_but_echo_reply = !1_u32;
     set_option(&socket, libc::SOL_RAW, ICMP_FILTER, &all_but_echo_reply)
         .map_err(|e| named("ICMP_FILTER", e))?;
-    Ok(Socket { fd: socket.into(), bound: None, receives: true, steered: false, urgent: false })
+    Ok(Socket {
+        fd: socket.into(),
+        bound: None,
+        receives: true,
+        steered: false,
+        urgent: false,
+        until_too_long: false,
+    })
 }
 
 /// Beyond the system's limit where we may, up to it where not.
@@ -351,7 +374,15 @@ fn attach(
     set_option(socket, libc::SOL_SOCKET, option, &program)
 }
 
-fn set_option<T>(socket: &socket2::Socket, level: i32, option: i32, value: &T) -> io::Result<()> {
+/// `value` is one of IP_PMTUDISC_*, whose numbers are those of IPv6 as well; `bound` tells the family.
+fn set_mtu_discovery(socket: &impl AsRawFd, bound: IpAddr, value: i32) -> io::Result<()> {
+    match bound {
+        IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &value),
+        IpAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, &value),
+    }
+}
+
+fn set_option<T>(socket: &impl AsRawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
     let value: *const T = value;
     // SAFETY: value is readable for len bytes during the call; a program that it points to lives as long.

@@ -203,8 +203,11 @@ fn data_socket(address: IpAddr, port: u16, tftp: &Tftp) -> io::Result<Socket> {
         receive_buffer: Some(DATA_BUFFER),
         send_buffer: Some(DATA_BUFFER),
         multicast_ttl: tftp.multicast.map(|multicast| multicast.ttl),
-        // A blksize that was not cut to the path's MTU has to be fragmented.
-        mtu_discovery: if tftp.clamp_to_mtu { MtuDiscovery::System } else { MtuDiscovery::Off },
+        // A blksize that was not cut to the MTU has to be fragmented; one that was fits, but for a path with a narrower network.
+        mtu_discovery: match tftp.clamp_to_mtu {
+            true => MtuDiscovery::UntilTooLong,
+            false => MtuDiscovery::Off,
+        },
         ..UdpSocketSpec::default()
     }
     .open()

@@ -107,13 +107,22 @@ impl Flight {
         }
     }
 
-    /// Closes the books: what reported no error was sent. Calls `blocked` with each socket whose buffer turned out to be full.
-    pub(super) fn settle(&mut self, tx: &mut Outbox, mut blocked: impl FnMut(SocketId)) {
+    /// Closes the books: what reported no error was sent. Calls `blocked` with each socket whose buffer turned out to be full, and
+    /// `too_long` with each that was given a datagram too long for its path.
+    pub(super) fn settle(
+        &mut self,
+        tx: &mut Outbox,
+        mut blocked: impl FnMut(SocketId),
+        mut too_long: impl FnMut(SocketId),
+    ) {
         for (index, error) in self.entries.drain(..).zip(&mut self.errors) {
             match std::mem::take(error) {
                 0 => tx.sent(index),
                 errno => {
                     let socket = tx.outgoing(index).socket;
+                    if errno == libc::EMSGSIZE {
+                        too_long(socket);
+                    }
                     if tx.failed(index, errno) {
                         blocked(socket);
                     }

@@ -132,9 +132,18 @@ impl Uring {
             let wait = !more && !self.has_ready() && !self.tx.has_news();
             self.enter(wait, deadline)?;
             self.collect();
-            let chores = &mut self.chores;
-            self.flight
-                .settle(&mut self.tx, |socket| chores.push_back(Chore::AwaitWritable(socket)));
+            let (chores, sockets) = (&mut self.chores, &self.sockets);
+            self.flight.settle(
+                &mut self.tx,
+                |id| chores.push_back(Chore::AwaitWritable(id)),
+                |id| {
+                    let entry = sockets.get(id.index());
+                    entry
+                        .and_then(|entry| entry.socket.as_ref())
+                        .into_iter()
+                        .for_each(Socket::too_long);
+                },
+            );
             if !more {
                 return Ok(());
             }

@@ -314,6 +314,39 @@ fn dont_fragment_with_mmsg() {
     isolated(datagrams_above_the_mtu_are_errors::<Mmsg>);
 }
 
+/// Datagrams go uncut until one turns out to be too long; after that they go in fragments.
+fn fragments_where_a_path_is_narrow<B: Kernel>() {
+    ip("link set lo mtu 1300");
+    let mut backend = B::make(&Limits::default()).unwrap();
+    let mtu_discovery = MtuDiscovery::UntilTooLong;
+    for loopback in ["127.0.0.1:0", "[::1]:0"] {
+        let sink = UdpSocket::bind(loopback).unwrap();
+        let bind = loopback.parse().unwrap();
+        let spec = UdpSocketSpec { bind, mtu_discovery, ..Default::default() };
+        let socket = backend.add_socket(spec.open().unwrap()).unwrap();
+        let target = Target::Udp { to: sink.local_addr().unwrap(), from: None, ifindex: 0 };
+        let refused = backend.drops().send.invalid;
+        for (len, arrives) in [(1000, true), (1400, false), (1400, true), (1000, true)] {
+            backend.tx().send(socket, &target, |_| len).unwrap();
+            turn(&mut backend, &mut Recorder::default());
+            if arrives {
+                assert_eq!(sink.recv(&mut [0; 2000]).unwrap(), len);
+            }
+        }
+        assert_eq!(backend.drops().send.invalid, refused + 1);
+    }
+}
+
+#[test]
+fn narrow_paths_with_uring() {
+    isolated(fragments_where_a_path_is_narrow::<Uring>);
+}
+
+#[test]
+fn narrow_paths_with_mmsg() {
+    isolated(fragments_where_a_path_is_narrow::<Mmsg>);
+}
+
 /// Makes io_uring_setup fail in this thread, as the profile of a container does.
 fn deny_io_uring() {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
