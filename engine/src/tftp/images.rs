@@ -5,7 +5,8 @@
 //! chunk gone asks for it again. Whether the file is still the same is checked around every read, so an image never mixes two versions.
 //! The image of a file that changed leaves the cache with its last transfer.
 
-use std::collections::HashMap;
+use std::cmp::Ordering as Order;
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -66,7 +67,7 @@ pub(super) enum Failure {
 pub(super) struct Image {
     file: File,
     key: Key,
-    slots: Box<[Slot]>,
+    slots: Arc<[Slot]>,
     /// The last block; 0 while it is unknown.
     last: AtomicU64,
     /// 0, or a [`Failure`].
@@ -259,13 +260,42 @@ pub(super) struct Images {
 #[derive(Debug, Default)]
 struct Cache {
     images: HashMap<Key, Entry>,
-    /// Chunks in memory.
-    resident: Vec<(Key, usize)>,
+    /// Chunks in memory, the one that may be longest unused on top.
+    resident: BinaryHeap<Resident>,
     bytes: u64,
     watch: Watch<Key>,
     /// Of files that have changed: nobody asks for them any more, but some are being sent.
     stale: Vec<Key>,
 }
+
+/// A chunk that is counted. The heap's greatest is the one with the lowest `used`.
+#[derive(Debug)]
+struct Resident {
+    /// [`Slot::used`] as it was when this was put into the heap, or before.
+    used: u64,
+    slots: Arc<[Slot]>,
+    index: usize,
+}
+
+impl Ord for Resident {
+    fn cmp(&self, other: &Self) -> Order {
+        other.used.cmp(&self.used)
+    }
+}
+
+impl PartialOrd for Resident {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Resident {
+    fn eq(&self, other: &Self) -> bool {
+        self.used == other.used
+    }
+}
+
+impl Eq for Resident {}
 
 #[derive(Debug)]
 struct Entry {
@@ -344,7 +374,7 @@ impl Images {
         slot.chunk.store(Some(Arc::new(bytes)));
         // One that was forgotten meanwhile serves those who have it, and is not counted.
         if cache.images.get(&image.key).is_some_and(|entry| Arc::ptr_eq(&entry.image, image)) {
-            cache.resident.push((image.key, index));
+            cache.resident.push(Resident { used: tick, slots: Arc::clone(&image.slots), index });
             cache.bytes += len;
         }
     }
@@ -353,22 +383,20 @@ impl Images {
 impl Cache {
     /// Drops the chunk that was unused for longest; false when there is none.
     fn evict(&mut self) -> bool {
-        let used = |(key, index): &(Key, usize)| {
-            let slot = self.images.get(key).and_then(|entry| entry.image.slots.get(*index));
-            slot.map_or(0, |slot| slot.used.load(Ordering::Relaxed))
-        };
-        let oldest = (0..self.resident.len()).min_by_key(|&at| used(&self.resident[at]));
-        let Some(oldest) = oldest else { return false };
-        let (key, index) = self.resident.swap_remove(oldest);
-        self.clear(&key, index);
-        true
-    }
-
-    fn clear(&mut self, key: &Key, index: usize) {
-        let Some(entry) = self.images.get(key) else { return };
-        if let Some(chunk) = entry.image.slots.get(index).and_then(|slot| slot.chunk.swap(None)) {
-            self.bytes -= chunk.len() as u64;
+        while let Some(mut oldest) = self.resident.pop() {
+            let Some(slot) = oldest.slots.get(oldest.index) else { continue };
+            let used = slot.used.load(Ordering::Relaxed);
+            if used > oldest.used {
+                // Used since it was put here. What comes up unused since is older than all, for none was used before it was put here.
+                oldest.used = used;
+                self.resident.push(oldest);
+                continue;
+            }
+            let chunk = slot.chunk.swap(None);
+            self.bytes -= chunk.map_or(0, |chunk| chunk.len() as u64);
+            return true;
         }
+        false
     }
 
     /// Takes the images of files that have changed out of the cache, when their transfers are over.
@@ -394,16 +422,16 @@ impl Cache {
     fn forget(&mut self, key: &Key) {
         let Some(entry) = self.images.remove(key) else { return };
         self.watch.remove(key);
-        let (mut kept, mut freed) = (Vec::with_capacity(self.resident.len()), 0);
-        for (owner, index) in self.resident.drain(..) {
-            if owner == *key {
-                let chunk = entry.image.slots.get(index).and_then(|slot| slot.chunk.load_full());
+        let mut freed = 0;
+        self.resident.retain(|resident| {
+            let own = Arc::ptr_eq(&resident.slots, &entry.image.slots);
+            if own {
+                let chunk =
+                    resident.slots.get(resident.index).and_then(|slot| slot.chunk.load_full());
                 freed += chunk.map_or(0, |chunk| chunk.len() as u64);
-            } else {
-                kept.push((owner, index));
             }
-        }
-        self.resident = kept;
+            !own
+        });
         self.bytes -= freed;
     }
 }
