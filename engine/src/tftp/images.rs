@@ -17,7 +17,7 @@ use bootstorm_protocols::tftp::Mode;
 use parking_lot::Mutex;
 use rustix::fs::{Stat, fstat};
 
-use super::frame::{Shape, Start, frame};
+use super::frame::{self, Framer, Shape, Start};
 use super::loader::Door;
 use super::watch::Watch;
 
@@ -159,12 +159,14 @@ impl Image {
         }
     }
 
-    /// Whether the chunk behind that of block `first` exists and is not in memory.
-    pub(super) fn lacks_next(&self, first: u64) -> Option<usize> {
-        let shape = self.shape();
-        let next = ((first - 1) / shape.chunk_blocks()) as usize + 1;
-        let exists = self.last().is_some_and(|last| next as u64 * shape.chunk_blocks() < last);
-        (exists && self.slots.get(next)?.chunk.load().is_none()).then_some(next)
+    /// The chunks behind that of block `first`, at most `count`, that exist and are not in memory.
+    pub(super) fn lacks_ahead(&self, first: u64, count: usize) -> impl Iterator<Item = usize> {
+        let blocks = self.shape().chunk_blocks();
+        let next = ((first - 1) / blocks) as usize + 1;
+        let chunks = self.last().map_or(0, |last| last.div_ceil(blocks) as usize);
+        let absent =
+            |&index: &usize| self.slots.get(index).is_some_and(|slot| slot.chunk.load().is_none());
+        (next..chunks.min(next + count)).filter(absent)
     }
 
     /// Notes that somebody wants a chunk. Returns whether it has to be loaded now: false when it is there or asked for.
@@ -209,15 +211,20 @@ impl Image {
         }
     }
 
-    /// Reads and frames a chunk. `None` when the chunk before it was never framed, so nobody knows where it begins.
-    fn frame(&self, index: usize) -> Result<Option<Vec<u8>>, Failure> {
+    /// What reads a chunk. `None` when the chunk before it was never framed, so nobody knows where it begins.
+    pub(super) fn framer(&self, index: usize) -> Result<Option<Framer>, Failure> {
         let Some(start) = self.start(index) else { return Ok(None) };
-        let shape = self.shape();
+        self.check()?;
+        let (identity, shape) = self.key;
         let first = index as u64 * shape.chunk_blocks() + 1;
+        Ok(Some(Framer::new(shape, first, start, identity.size)))
+    }
+
+    /// The chunk that was read, if the file is what it was all the time.
+    fn chunk(&self, index: usize, framer: Framer) -> Result<Vec<u8>, Failure> {
         self.check()?;
-        let chunk = frame(&self.file, shape, first, start).map_err(|_| Failure::Unreadable)?;
-        self.check()?;
-        let end = first + shape.chunk_blocks() - 1;
+        let chunk = framer.finish();
+        let end = (index as u64 + 1) * self.shape().chunk_blocks();
         match (self.last(), chunk.last) {
             (Some(known), Some(found)) if known != found => return Err(Failure::Changed),
             (Some(known), None) if known <= end => return Err(Failure::Changed),
@@ -228,7 +235,12 @@ impl Image {
         if loading.starts.len() == index + 1 {
             loading.starts.push(chunk.next);
         }
-        Ok(Some(chunk.bytes))
+        Ok(chunk.bytes)
+    }
+
+    /// The file, for whoever reads it for a [`Framer`].
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     fn fail(&self, failure: Failure) {
@@ -348,9 +360,26 @@ impl Images {
         image
     }
 
-    /// Loads a chunk that [`Image::ask`] said is to be loaded.
+    /// Loads a chunk that [`Image::ask`] said is to be loaded, in this thread.
     pub(super) fn load(&self, image: &Arc<Image>, index: usize) {
-        match image.frame(index) {
+        let read = image.framer(index).and_then(|framer| {
+            let Some(mut framer) = framer else { return Ok(None) };
+            frame::read(&image.file, &mut framer).map_err(|_| Failure::Unreadable)?;
+            Ok(Some(framer))
+        });
+        self.loaded(image, index, read);
+    }
+
+    /// A chunk that [`Image::ask`] said is to be loaded was read, or not.
+    pub(super) fn loaded(
+        &self,
+        image: &Arc<Image>,
+        index: usize,
+        read: Result<Option<Framer>, Failure>,
+    ) {
+        let chunk =
+            read.and_then(|framer| framer.map(|framer| image.chunk(index, framer)).transpose());
+        match chunk {
             Ok(Some(bytes)) => self.insert(image, index, bytes),
             Ok(None) => {}
             Err(failure) => {
