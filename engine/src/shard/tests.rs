@@ -83,7 +83,7 @@ impl Laboratory {
         let metrics = Arc::new(Metrics::new(1));
         let (log, mut sinks) = EventLog::start(1, EventBus::default()).unwrap();
         // No threads: files are opened at once.
-        let tftp = TftpServer::with_threads(config.tftp.as_ref().unwrap(), 0).unwrap();
+        let tftp = TftpServer::without_threads(config.tftp.as_ref().unwrap()).unwrap();
         let ports = sockets.tftp_ports();
         let snapshot = Snapshot { config: Arc::new(config), interfaces: Interfaces::default() };
         let parts = Parts {

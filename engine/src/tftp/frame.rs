@@ -6,7 +6,7 @@
 //! What is sent is the same for every client that asked for the same file in the same [`Shape`], so it is made once.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use bootstorm_protocols::tftp::netascii::Encoder;
@@ -17,7 +17,7 @@ const CHUNK_LEN: u64 = 1 << 20;
 /// Chunks begin where windows of a power of two up to this many blocks begin, so that a window is one range.
 const ALIGNMENT: u64 = 64;
 /// Bytes read from the file in one call.
-const READ_LEN: usize = 256 << 10;
+pub(super) const READ_LEN: usize = 256 << 10;
 
 /// What of a transfer changes the bytes that are sent.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -71,78 +71,99 @@ pub(super) struct Chunk {
     pub(super) next: Start,
 }
 
-/// Frames the chunk that begins with block `first`, at `start` in the file.
-pub(super) fn frame(file: &File, shape: Shape, first: u64, start: Start) -> io::Result<Chunk> {
-    let mut source = Source {
-        input: BufReader::with_capacity(READ_LEN, At { file, offset: start.offset }),
-        mode: shape.mode,
-        next: start,
-    };
-    let blocks = shape.chunk_blocks();
-    // A chunk is at most about CHUNK_LEN, or one block of 64 KiB.
-    let room = blocks.saturating_mul(shape.frame_len());
-    let left = shape.longest(file.metadata()?.len().saturating_sub(start.offset));
-    let mut bytes = Vec::with_capacity(room.min(left + left / 8 + shape.frame_len()) as usize);
-    let mut last = None;
-    for block in first..first + blocks {
-        bytes.extend_from_slice(&data_header(block, shape.rollover));
-        let data_at = bytes.len();
-        bytes.resize(data_at + usize::from(shape.blksize), 0);
-        let filled = source.fill(bytes.get_mut(data_at..).unwrap_or_default())?;
-        if filled < usize::from(shape.blksize) {
-            bytes.truncate(data_at + filled);
-            last = Some(block);
+/// Makes a chunk of what is read, however it is read: it says what it wants, is fed, and asked for the chunk.
+#[derive(Debug)]
+pub(super) struct Framer {
+    shape: Shape,
+    first: u64,
+    /// Bytes of a full chunk.
+    full: usize,
+    next: Start,
+    bytes: Vec<u8>,
+}
+
+impl Framer {
+    /// The chunk that begins with block `first`, at `start` in a file of `size` bytes.
+    pub(super) fn new(shape: Shape, first: u64, start: Start, size: u64) -> Self {
+        // A chunk is at most about CHUNK_LEN, or one block of 64 KiB.
+        let full = shape.chunk_blocks() * shape.frame_len();
+        let left = shape.longest(size.saturating_sub(start.offset));
+        let framed = shape.last_block(left).saturating_mul(shape.frame_len());
+        let bytes = Vec::with_capacity(full.min(framed) as usize);
+        Self { shape, first, full: full as usize, next: start, bytes }
+    }
+
+    /// Where to read, and how much is of use; `None` when the chunk is full.
+    pub(super) fn wants(&self) -> Option<(u64, usize)> {
+        (self.bytes.len() < self.full)
+            .then(|| (self.next.offset, (self.full - self.bytes.len()).min(READ_LEN)))
+    }
+
+    /// Takes what stands where it [wants](Self::wants) to read. What does not fit is left.
+    pub(super) fn feed(&mut self, mut input: &[u8]) {
+        while !input.is_empty() && self.bytes.len() < self.full {
+            let room = self.room();
+            let taken = match self.shape.mode {
+                Mode::Octet => {
+                    let (now, _) = input.split_at(room.min(input.len()));
+                    self.bytes.extend_from_slice(now);
+                    now.len()
+                }
+                Mode::Netascii => self.encode(input, room).0,
+            };
+            self.next.offset += taken as u64;
+            input = input.get(taken..).unwrap_or_default();
+        }
+    }
+
+    /// Begins a block where one is full, and says what this block still holds.
+    fn room(&mut self) -> usize {
+        let frame_len = self.shape.frame_len() as usize;
+        if self.bytes.len().is_multiple_of(frame_len) {
+            let block = self.first + (self.bytes.len() / frame_len) as u64;
+            self.bytes.extend_from_slice(&data_header(block, self.shape.rollover));
+        }
+        frame_len - self.bytes.len() % frame_len
+    }
+
+    fn encode(&mut self, input: &[u8], room: usize) -> (usize, usize) {
+        let from = self.bytes.len();
+        self.bytes.resize(from + room, 0);
+        let output = self.bytes.get_mut(from..).unwrap_or_default();
+        let (taken, written) = self.next.encoder.encode(input, output);
+        self.bytes.truncate(from + written);
+        (taken, written)
+    }
+
+    /// The chunk: it is full, or the file has no more.
+    pub(super) fn finish(mut self) -> Chunk {
+        while self.next.encoder.owes() && self.bytes.len() < self.full {
+            let room = self.room();
+            self.encode(&[], room);
+        }
+        let mut last = None;
+        if self.bytes.len() < self.full {
+            // One that ends with a full block has an empty one behind it.
+            self.room();
+            last = Some(self.first + self.bytes.len() as u64 / self.shape.frame_len());
+        }
+        self.bytes.shrink_to_fit();
+        Chunk { bytes: self.bytes, last, next: self.next }
+    }
+}
+
+/// Reads and frames in this thread.
+pub(super) fn read(file: &File, framer: &mut Framer) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    while let Some((offset, len)) = framer.wants() {
+        buffer.resize(len.max(buffer.len()), 0);
+        let len = file.read_at(&mut buffer[..len], offset)?;
+        if len == 0 {
             break;
         }
+        framer.feed(&buffer[..len]);
     }
-    bytes.shrink_to_fit();
-    Ok(Chunk { bytes, last, next: source.next })
-}
-
-/// The file's bytes as they are sent.
-struct Source<'f> {
-    input: BufReader<At<'f>>,
-    mode: Mode,
-    next: Start,
-}
-
-impl Source<'_> {
-    /// Fills `output`; less only at the end of the file.
-    fn fill(&mut self, mut output: &mut [u8]) -> io::Result<usize> {
-        let wanted = output.len();
-        while !output.is_empty() {
-            let input = io::BufRead::fill_buf(&mut self.input)?;
-            let (taken, written) = match self.mode {
-                Mode::Netascii => self.next.encoder.encode(input, output),
-                Mode::Octet => {
-                    let len = input.len().min(output.len());
-                    output[..len].copy_from_slice(&input[..len]);
-                    (len, len)
-                }
-            };
-            if written == 0 {
-                break;
-            }
-            io::BufRead::consume(&mut self.input, taken);
-            self.next.offset += taken as u64;
-            output = output.get_mut(written..).unwrap_or_default();
-        }
-        Ok(wanted - output.len())
-    }
-}
-
-/// Reads a file from an offset without moving anybody else's.
-struct At<'f> {
-    file: &'f File,
-    offset: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let len = self.file.read_at(buf, self.offset)?;
-        self.offset += len as u64;
-        Ok(len)
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -164,7 +185,9 @@ mod tests {
     fn blocks(file: &File, shape: Shape) -> Vec<(u16, Vec<u8>)> {
         let (mut first, mut start, mut all) = (1, Start::default(), Vec::new());
         loop {
-            let chunk = frame(file, shape, first, start).unwrap();
+            let mut framer = Framer::new(shape, first, start, file.metadata().unwrap().len());
+            read(file, &mut framer).unwrap();
+            let chunk = framer.finish();
             for block in chunk.bytes.chunks(shape.frame_len() as usize) {
                 assert_eq!(block[..2], [0, 3]);
                 all.push((u16::from_be_bytes([block[2], block[3]]), block[4..].to_vec()));

@@ -5,7 +5,8 @@
 //! chunk gone asks for it again. Whether the file is still the same is checked around every read, so an image never mixes two versions.
 //! The image of a file that changed leaves the cache with its last transfer.
 
-use std::collections::HashMap;
+use std::cmp::Ordering as Order;
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use bootstorm_protocols::tftp::Mode;
 use parking_lot::Mutex;
 use rustix::fs::{Stat, fstat};
 
-use super::frame::{Shape, Start, frame};
+use super::frame::{self, Framer, Shape, Start};
 use super::loader::Door;
 use super::watch::Watch;
 
@@ -66,7 +67,7 @@ pub(super) enum Failure {
 pub(super) struct Image {
     file: File,
     key: Key,
-    slots: Box<[Slot]>,
+    slots: Arc<[Slot]>,
     /// The last block; 0 while it is unknown.
     last: AtomicU64,
     /// 0, or a [`Failure`].
@@ -158,12 +159,14 @@ impl Image {
         }
     }
 
-    /// Whether the chunk behind that of block `first` exists and is not in memory.
-    pub(super) fn lacks_next(&self, first: u64) -> Option<usize> {
-        let shape = self.shape();
-        let next = ((first - 1) / shape.chunk_blocks()) as usize + 1;
-        let exists = self.last().is_some_and(|last| next as u64 * shape.chunk_blocks() < last);
-        (exists && self.slots.get(next)?.chunk.load().is_none()).then_some(next)
+    /// The chunks behind that of block `first`, at most `count`, that exist and are not in memory.
+    pub(super) fn lacks_ahead(&self, first: u64, count: usize) -> impl Iterator<Item = usize> {
+        let blocks = self.shape().chunk_blocks();
+        let next = ((first - 1) / blocks) as usize + 1;
+        let chunks = self.last().map_or(0, |last| last.div_ceil(blocks) as usize);
+        let absent =
+            |&index: &usize| self.slots.get(index).is_some_and(|slot| slot.chunk.load().is_none());
+        (next..chunks.min(next + count)).filter(absent)
     }
 
     /// Notes that somebody wants a chunk. Returns whether it has to be loaded now: false when it is there or asked for.
@@ -208,15 +211,20 @@ impl Image {
         }
     }
 
-    /// Reads and frames a chunk. `None` when the chunk before it was never framed, so nobody knows where it begins.
-    fn frame(&self, index: usize) -> Result<Option<Vec<u8>>, Failure> {
+    /// What reads a chunk. `None` when the chunk before it was never framed, so nobody knows where it begins.
+    pub(super) fn framer(&self, index: usize) -> Result<Option<Framer>, Failure> {
         let Some(start) = self.start(index) else { return Ok(None) };
-        let shape = self.shape();
+        self.check()?;
+        let (identity, shape) = self.key;
         let first = index as u64 * shape.chunk_blocks() + 1;
+        Ok(Some(Framer::new(shape, first, start, identity.size)))
+    }
+
+    /// The chunk that was read, if the file is what it was all the time.
+    fn chunk(&self, index: usize, framer: Framer) -> Result<Vec<u8>, Failure> {
         self.check()?;
-        let chunk = frame(&self.file, shape, first, start).map_err(|_| Failure::Unreadable)?;
-        self.check()?;
-        let end = first + shape.chunk_blocks() - 1;
+        let chunk = framer.finish();
+        let end = (index as u64 + 1) * self.shape().chunk_blocks();
         match (self.last(), chunk.last) {
             (Some(known), Some(found)) if known != found => return Err(Failure::Changed),
             (Some(known), None) if known <= end => return Err(Failure::Changed),
@@ -227,7 +235,12 @@ impl Image {
         if loading.starts.len() == index + 1 {
             loading.starts.push(chunk.next);
         }
-        Ok(Some(chunk.bytes))
+        Ok(chunk.bytes)
+    }
+
+    /// The file, for whoever reads it for a [`Framer`].
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     fn fail(&self, failure: Failure) {
@@ -259,13 +272,42 @@ pub(super) struct Images {
 #[derive(Debug, Default)]
 struct Cache {
     images: HashMap<Key, Entry>,
-    /// Chunks in memory.
-    resident: Vec<(Key, usize)>,
+    /// Chunks in memory, the one that may be longest unused on top.
+    resident: BinaryHeap<Resident>,
     bytes: u64,
     watch: Watch<Key>,
     /// Of files that have changed: nobody asks for them any more, but some are being sent.
     stale: Vec<Key>,
 }
+
+/// A chunk that is counted. The heap's greatest is the one with the lowest `used`.
+#[derive(Debug)]
+struct Resident {
+    /// [`Slot::used`] as it was when this was put into the heap, or before.
+    used: u64,
+    slots: Arc<[Slot]>,
+    index: usize,
+}
+
+impl Ord for Resident {
+    fn cmp(&self, other: &Self) -> Order {
+        other.used.cmp(&self.used)
+    }
+}
+
+impl PartialOrd for Resident {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Resident {
+    fn eq(&self, other: &Self) -> bool {
+        self.used == other.used
+    }
+}
+
+impl Eq for Resident {}
 
 #[derive(Debug)]
 struct Entry {
@@ -318,9 +360,26 @@ impl Images {
         image
     }
 
-    /// Loads a chunk that [`Image::ask`] said is to be loaded.
+    /// Loads a chunk that [`Image::ask`] said is to be loaded, in this thread.
     pub(super) fn load(&self, image: &Arc<Image>, index: usize) {
-        match image.frame(index) {
+        let read = image.framer(index).and_then(|framer| {
+            let Some(mut framer) = framer else { return Ok(None) };
+            frame::read(&image.file, &mut framer).map_err(|_| Failure::Unreadable)?;
+            Ok(Some(framer))
+        });
+        self.loaded(image, index, read);
+    }
+
+    /// A chunk that [`Image::ask`] said is to be loaded was read, or not.
+    pub(super) fn loaded(
+        &self,
+        image: &Arc<Image>,
+        index: usize,
+        read: Result<Option<Framer>, Failure>,
+    ) {
+        let chunk =
+            read.and_then(|framer| framer.map(|framer| image.chunk(index, framer)).transpose());
+        match chunk {
             Ok(Some(bytes)) => self.insert(image, index, bytes),
             Ok(None) => {}
             Err(failure) => {
@@ -344,7 +403,7 @@ impl Images {
         slot.chunk.store(Some(Arc::new(bytes)));
         // One that was forgotten meanwhile serves those who have it, and is not counted.
         if cache.images.get(&image.key).is_some_and(|entry| Arc::ptr_eq(&entry.image, image)) {
-            cache.resident.push((image.key, index));
+            cache.resident.push(Resident { used: tick, slots: Arc::clone(&image.slots), index });
             cache.bytes += len;
         }
     }
@@ -353,22 +412,20 @@ impl Images {
 impl Cache {
     /// Drops the chunk that was unused for longest; false when there is none.
     fn evict(&mut self) -> bool {
-        let used = |(key, index): &(Key, usize)| {
-            let slot = self.images.get(key).and_then(|entry| entry.image.slots.get(*index));
-            slot.map_or(0, |slot| slot.used.load(Ordering::Relaxed))
-        };
-        let oldest = (0..self.resident.len()).min_by_key(|&at| used(&self.resident[at]));
-        let Some(oldest) = oldest else { return false };
-        let (key, index) = self.resident.swap_remove(oldest);
-        self.clear(&key, index);
-        true
-    }
-
-    fn clear(&mut self, key: &Key, index: usize) {
-        let Some(entry) = self.images.get(key) else { return };
-        if let Some(chunk) = entry.image.slots.get(index).and_then(|slot| slot.chunk.swap(None)) {
-            self.bytes -= chunk.len() as u64;
+        while let Some(mut oldest) = self.resident.pop() {
+            let Some(slot) = oldest.slots.get(oldest.index) else { continue };
+            let used = slot.used.load(Ordering::Relaxed);
+            if used > oldest.used {
+                // Used since it was put here. What comes up unused since is older than all, for none was used before it was put here.
+                oldest.used = used;
+                self.resident.push(oldest);
+                continue;
+            }
+            let chunk = slot.chunk.swap(None);
+            self.bytes -= chunk.map_or(0, |chunk| chunk.len() as u64);
+            return true;
         }
+        false
     }
 
     /// Takes the images of files that have changed out of the cache, when their transfers are over.
@@ -394,16 +451,16 @@ impl Cache {
     fn forget(&mut self, key: &Key) {
         let Some(entry) = self.images.remove(key) else { return };
         self.watch.remove(key);
-        let (mut kept, mut freed) = (Vec::with_capacity(self.resident.len()), 0);
-        for (owner, index) in self.resident.drain(..) {
-            if owner == *key {
-                let chunk = entry.image.slots.get(index).and_then(|slot| slot.chunk.load_full());
+        let mut freed = 0;
+        self.resident.retain(|resident| {
+            let own = Arc::ptr_eq(&resident.slots, &entry.image.slots);
+            if own {
+                let chunk =
+                    resident.slots.get(resident.index).and_then(|slot| slot.chunk.load_full());
                 freed += chunk.map_or(0, |chunk| chunk.len() as u64);
-            } else {
-                kept.push((owner, index));
             }
-        }
-        self.resident = kept;
+            !own
+        });
         self.bytes -= freed;
     }
 }

@@ -1,4 +1,5 @@
-//! The threads that touch the disk, so that a slow one never stalls a shard.
+//! What touches the disk, so that a slow one never stalls a shard: one thread with a ring reads ([`super::reader`]), a few do what
+//! rings cannot. Where rings are denied these read as well.
 
 use std::io;
 use std::sync::Arc;
@@ -7,17 +8,36 @@ use std::thread::JoinHandle;
 use bootstorm_net::Waker;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use crossbeam::queue::SegQueue;
+use tokio::sync::mpsc;
 
-use super::frame::Shape;
-use super::images::{Image, Images};
+use super::frame::{Framer, Shape};
+use super::images::{Failure, Image, Images};
 use super::map::Asker;
 use super::paths::{PathError, relative};
+use super::reader;
 use super::reason::Reason;
 use super::service::Service;
 use super::upload::Incoming;
 
 /// Jobs that may wait; what comes on top is refused and asked for again.
 const QUEUE: usize = 32_768;
+/// Threads that open and write files, beside the one that reads. Two, so that one that hangs in a dead mount does not stop the other.
+const OPENERS: usize = 2;
+/// Threads for everything, where no ring reads: a few can hang before all do.
+const READERS: usize = 4;
+
+/// What a server has.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Threads {
+    /// A ring that reads, and threads for the rest; where rings are denied more of these.
+    Ring,
+    /// As where rings are denied.
+    #[cfg(test)]
+    Denied,
+    /// None: every job is done where it is asked for.
+    #[cfg(test)]
+    None,
+}
 
 /// What a shard wants to have done.
 #[derive(Debug)]
@@ -25,7 +45,7 @@ pub(super) enum Job {
     /// Open a file and frame its beginning.
     Open { door: Arc<Door>, transfer: u64, request: Named, shape: Shape },
     /// Frame a chunk.
-    Chunk { image: Arc<Image>, index: usize },
+    Chunk(Wanted),
     /// Begin an upload.
     Create { door: Arc<Door>, transfer: u64, request: Named },
     /// Write a piece of an upload; `last` puts it in its place.
@@ -39,6 +59,37 @@ pub(super) enum Job {
     },
     /// Forget an upload; the drop removes its file.
     Discard { file: Arc<Incoming> },
+}
+
+/// A chunk that is to be read.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) image: Arc<Image>,
+    pub(super) index: usize,
+    /// Whose transfer begins with it.
+    opening: Option<(Arc<Door>, u64)>,
+}
+
+impl Wanted {
+    /// It was read, or not: the images get it, and who asked is told.
+    pub(super) fn loaded(self, images: &Images, read: Result<Option<Framer>, Failure>) {
+        images.loaded(&self.image, self.index, read);
+        self.opened();
+    }
+
+    fn load(self, images: &Images) {
+        images.load(&self.image, self.index);
+        self.opened();
+    }
+
+    fn opened(self) {
+        let Some((door, transfer)) = self.opening else { return };
+        let result = match self.image.failure() {
+            Some(failure) => Err(failure.into()),
+            None => Ok(self.image),
+        };
+        door.post(News::Opened { transfer, result });
+    }
 }
 
 /// A name as it was asked for.
@@ -84,36 +135,70 @@ impl Door {
     }
 }
 
-/// The pool. Dropped, it finishes what waits and ends its threads.
+/// The threads. Dropped, it finishes what waits and ends them.
 #[derive(Debug)]
 pub(super) struct Loader {
-    /// `None` without threads: then every job is done where it is asked for, which tests need.
+    /// `None` without threads.
     queue: Option<Sender<Job>>,
+    disk: Disk,
     threads: Vec<JoinHandle<()>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// What a thread needs to do a job.
+#[derive(Clone, Debug)]
+struct Disk {
     images: Arc<Images>,
+    /// The ring's queue, if there is one.
+    ring: Option<mpsc::Sender<Wanted>>,
 }
 
 impl Loader {
-    pub(super) fn new(threads: usize, images: Arc<Images>) -> io::Result<Self> {
+    pub(super) fn new(threads: Threads, images: Arc<Images>) -> io::Result<Self> {
+        let ring = match threads {
+            Threads::Ring => match reader::start(Arc::clone(&images), QUEUE) {
+                Ok(ring) => Some(ring),
+                Err(error) => {
+                    tracing::debug!("TFTP files are read without io_uring: {error}");
+                    None
+                }
+            },
+            #[cfg(test)]
+            Threads::Denied | Threads::None => None,
+        };
+        let (ring, reader) = ring.unzip();
+        let count = match threads {
+            #[cfg(test)]
+            Threads::None => 0,
+            _ if ring.is_some() => OPENERS,
+            _ => READERS,
+        };
         let (sender, receiver) = bounded(QUEUE);
-        let mut loader = Self { queue: Some(sender), threads: Vec::new(), images };
-        for index in 0..threads {
-            let (jobs, images) = (receiver.clone(), Arc::clone(&loader.images));
+        let disk = Disk { images, ring };
+        let mut loader = Self { queue: None, disk, threads: Vec::new(), reader };
+        for index in 0..count {
+            let (jobs, disk) = (receiver.clone(), loader.disk.clone());
             let thread = std::thread::Builder::new().name(format!("tftp-disk-{index}"));
-            loader.threads.push(thread.spawn(move || work(&jobs, &images))?);
-        }
-        if threads == 0 {
-            loader.queue = None;
+            loader.threads.push(thread.spawn(move || work(&jobs, &disk))?);
+            loader.queue = Some(sender.clone());
         }
         Ok(loader)
     }
 
-    /// Gives a job to the pool, or the job back when too many wait.
+    #[cfg(test)]
+    pub(super) fn has_ring(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// Gives a job to the threads, or the job back when too many wait.
     pub(super) fn submit(&self, job: Job) -> Result<(), Job> {
-        match &self.queue {
-            Some(queue) => queue.try_send(job).map_err(TrySendError::into_inner),
-            None => {
-                run(job, &self.images);
+        match (job, &self.queue) {
+            (Job::Chunk(wanted), _) if self.disk.ring.is_some() => {
+                self.disk.pass(wanted).map_err(Job::Chunk)
+            }
+            (job, Some(queue)) => queue.try_send(job).map_err(TrySendError::into_inner),
+            (job, None) => {
+                self.disk.run(job);
                 Ok(())
             }
         }
@@ -124,7 +209,8 @@ impl Loader {
         if !image.ask(index, door) {
             return true;
         }
-        let taken = self.submit(Job::Chunk { image: Arc::clone(image), index }).is_ok();
+        let wanted = Wanted { image: Arc::clone(image), index, opening: None };
+        let taken = self.submit(Job::Chunk(wanted)).is_ok();
         if !taken {
             image.unask(index);
         }
@@ -134,43 +220,69 @@ impl Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
+        // The threads may have chunks read, so the ring's queue closes with the last of them.
         self.queue = None;
-        for thread in self.threads.drain(..) {
+        self.disk.ring = None;
+        for thread in self.threads.drain(..).chain(self.reader.take()) {
             // A thread that panicked has said so already.
             let _ = thread.join();
         }
     }
 }
 
-fn work(jobs: &Receiver<Job>, images: &Images) {
+fn work(jobs: &Receiver<Job>, disk: &Disk) {
     while let Ok(job) = jobs.recv() {
-        run(job, images);
+        disk.run(job);
     }
 }
 
-fn run(job: Job, images: &Images) {
-    match job {
-        Job::Open { door, transfer, request, shape } => {
-            let result = open(&request, shape, images);
-            door.post(News::Opened { transfer, result });
+impl Disk {
+    /// Gives a chunk to the ring, or back when there is none or too many wait.
+    fn pass(&self, wanted: Wanted) -> Result<(), Wanted> {
+        match &self.ring {
+            Some(ring) => ring.try_send(wanted).map_err(mpsc::error::TrySendError::into_inner),
+            None => Err(wanted),
         }
-        Job::Chunk { image, index } => images.load(&image, index),
-        Job::Create { door, transfer, request } => {
-            let result = create(&request).map(Arc::new);
-            door.post(News::Created { transfer, result });
+    }
+
+    fn run(&self, job: Job) {
+        match job {
+            Job::Open { door, transfer, request, shape } => {
+                match open(&request, shape, &self.images) {
+                    Ok(image) => self.begin(image, door, transfer),
+                    Err(reason) => door.post(News::Opened { transfer, result: Err(reason) }),
+                }
+            }
+            Job::Chunk(wanted) => wanted.load(&self.images),
+            Job::Create { door, transfer, request } => {
+                let result = create(&request).map(Arc::new);
+                door.post(News::Created { transfer, result });
+            }
+            Job::Write { door, transfer, file, offset, bytes, last } => {
+                let written = file.write(offset, &bytes).map_err(|_| Reason::UploadNotWritten);
+                let result = written.and_then(|()| match last {
+                    true => file.store().map_err(|error| match error {
+                        PathError::Failed => Reason::UploadNotWritten,
+                        error => error.into(),
+                    }),
+                    false => Ok(()),
+                });
+                door.post(News::Written { transfer, last, result });
+            }
+            Job::Discard { file } => drop(file),
         }
-        Job::Write { door, transfer, file, offset, bytes, last } => {
-            let written = file.write(offset, &bytes).map_err(|_| Reason::UploadNotWritten);
-            let result = written.and_then(|()| match last {
-                true => file.store().map_err(|error| match error {
-                    PathError::Failed => Reason::UploadNotWritten,
-                    error => error.into(),
-                }),
-                false => Ok(()),
-            });
-            door.post(News::Written { transfer, last, result });
+    }
+
+    /// A transfer begins when the first chunk is there, so that what cannot be read is refused and not broken off. Who finds that it is
+    /// being read for another waits for it as for any chunk.
+    fn begin(&self, image: Arc<Image>, door: Arc<Door>, transfer: u64) {
+        let load = image.ask(0, None);
+        let first = Wanted { image, index: 0, opening: Some((door, transfer)) };
+        if !load {
+            first.opened();
+        } else if let Err(first) = self.pass(first) {
+            first.load(&self.images);
         }
-        Job::Discard { file } => drop(file),
     }
 }
 
@@ -179,14 +291,7 @@ fn open(request: &Named, shape: Shape, images: &Images) -> Result<Arc<Image>, Re
     let exists = |name: &[u8]| relative(name).and_then(|path| service.root.read(&path)).is_ok();
     let name = service.map.apply(name, *asker, exists)?;
     let (file, stat) = service.root.read(&relative(&name)?)?;
-    let image = images.image(file, &stat, shape);
-    if image.ask(0, None) {
-        images.load(&image, 0);
-    }
-    match image.failure() {
-        Some(failure) => Err(failure.into()),
-        None => Ok(image),
-    }
+    Ok(images.image(file, &stat, shape))
 }
 
 fn create(request: &Named) -> Result<Incoming, Reason> {

@@ -18,6 +18,7 @@ mod outcomes;
 mod paths;
 mod quirks;
 mod rate;
+mod reader;
 mod reason;
 mod receiving;
 mod requests;

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use bootstorm_protocols::tftp::ErrorCode;
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fcntl_setfl, fstat, openat2};
 use rustix::io::Errno;
 
 /// The directory that no request leaves. The kernel enforces it (openat2, RESOLVE_BENEATH), so neither a symbolic link nor one that is
@@ -98,6 +98,8 @@ impl Root {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(PathError::NotAFile);
         }
+        // With it a ring would say "would block" of a file on NFS or FUSE, instead of waiting for the disk.
+        fcntl_setfl(&file, OFlags::empty())?;
         Ok((file.into(), stat))
     }
 
@@ -218,6 +220,13 @@ mod tests {
             assert_eq!(read(&root, name).as_deref(), Ok("loader"), "{name}");
         }
         assert_eq!(read(&root, "efi/boot/bootx64.EFI"), Err(PathError::NotFound));
+    }
+
+    #[test]
+    fn reading_a_file_waits_for_the_disk() {
+        let (_dir, root) = tree();
+        let (file, _) = root.read(b"EFI/Boot/BootX64.efi").unwrap();
+        assert!(!rustix::fs::fcntl_getfl(file).unwrap().contains(OFlags::NONBLOCK));
     }
 
     #[test]

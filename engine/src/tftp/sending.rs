@@ -22,6 +22,9 @@ const MAX_SEGMENTS: u64 = 64;
 /// Bytes of one send: the longest UDP payload.
 const MAX_SEND: u64 = 65_507;
 
+/// Chunks that are asked for before a transfer comes to them: the next alone may be late while others are read.
+const AHEAD: usize = 2;
+
 /// Bytes that a transfer sends in one turn, where each block has to be sent by itself.
 const MAX_TURN: u64 = 65_536;
 
@@ -147,7 +150,7 @@ impl Transfer {
         self.resent = self.resent.saturating_add(u32::try_from(again).unwrap_or(u32::MAX));
         out.metrics.bytes.add(data);
         out.metrics.retransmits.add(again);
-        if let Some(next) = image.lacks_next(first) {
+        for next in image.lacks_ahead(first, AHEAD) {
             // Ahead of need; when the pool is busy, the need will ask again.
             out.server.loader.want(image, next, None);
         }

@@ -16,13 +16,11 @@ use crate::quirks::{Notes, Quirks};
 
 use super::groups::Groups;
 use super::images::Images;
-use super::loader::Loader;
+use super::loader::{Loader, Threads};
 use super::map::{Map, MapError};
 use super::paths::Root;
 use super::rate::RateCap;
 
-/// Threads that touch the disk: a few, so that one that hangs in a dead mount does not stop the others.
-const THREADS: usize = 4;
 /// A path whose MTU is unknown is an Ethernet.
 const DEFAULT_MTU: u32 = 1500;
 /// Bytes of chunks at least, whatever is configured: each transfer needs its own to stay while it is sent.
@@ -152,12 +150,21 @@ impl TftpServer {
     /// # Errors
     /// [`TftpError`].
     pub fn new(config: &config::Tftp) -> Result<Arc<Self>, TftpError> {
-        Self::with_threads(config, THREADS)
+        Self::with_threads(config, Threads::Ring)
     }
 
-    pub(crate) fn with_threads(
+    /// Every job is done where it is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    #[cfg(test)]
+    pub(crate) fn without_threads(config: &config::Tftp) -> Result<Arc<Self>, TftpError> {
+        Self::with_threads(config, Threads::None)
+    }
+
+    pub(super) fn with_threads(
         config: &config::Tftp,
-        threads: usize,
+        threads: Threads,
     ) -> Result<Arc<Self>, TftpError> {
         let service = ArcSwap::from_pointee(Service::new(config)?);
         let images = Arc::new(Images::new(config.image_budget.max(MIN_BUDGET)));

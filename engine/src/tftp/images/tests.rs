@@ -87,9 +87,11 @@ fn the_budget_holds_and_the_longest_unused_goes_first() {
     // It comes back when it is asked for.
     load(&images, &image, 1);
     assert_eq!(block(&image, &images, chunk + 1), Some(vec![chunk as u8; 1024]));
-    assert_eq!(image.lacks_next(1), None, "chunk 1 is there");
-    assert_eq!(image.lacks_next(chunk * 2 + 1), Some(3));
-    assert_eq!(image.lacks_next(image.last().unwrap()), None);
+    let ahead = |first, count| image.lacks_ahead(first, count).collect::<Vec<_>>();
+    assert_eq!(ahead(1, 1), [0; 0], "chunk 1 is there");
+    assert_eq!(ahead(chunk * 2 + 1, 1), [3]);
+    assert_eq!(ahead(1, 3), [2, 3]);
+    assert_eq!(ahead(image.last().unwrap(), 3), [0; 0], "nothing lies behind the end");
 }
 
 #[test]

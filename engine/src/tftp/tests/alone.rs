@@ -94,7 +94,7 @@ impl Alone {
         let mut config = config::Tftp::new(root.path().to_owned());
         config.max_transfers_per_client = u32::MAX;
         change(&mut config);
-        let server = TftpServer::with_threads(&config, 0).unwrap();
+        let server = TftpServer::without_threads(&config).unwrap();
         let network = SimNetwork::new(1, Faults::default());
         let addresses = vec![Address { ip: IpAddr::V4(SERVER), prefix: 24 }];
         let interface = SimInterface { ifindex: 1, mac: [2; 6], addresses, segment: 0 };

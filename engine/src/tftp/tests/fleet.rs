@@ -375,7 +375,7 @@ impl Fleet {
         config.retries = 30;
         change(&mut config);
         // No threads: what is asked of the disk is done at once, so that a run can be repeated.
-        let server = TftpServer::with_threads(&config, 0).unwrap();
+        let server = TftpServer::without_threads(&config).unwrap();
         let network = SimNetwork::new(7, faults);
         let attach = |mac: u8, addresses: Vec<IpAddr>| {
             let addresses = addresses.into_iter().map(|ip| Address { ip, prefix: 24 }).collect();

@@ -4,6 +4,7 @@ mod alone;
 mod backpressure;
 mod fleet;
 mod limits;
+mod loading;
 mod multicast;
 mod refusals;
 mod transfers;
