@@ -178,6 +178,8 @@ def make_files(folder):
         with open(os.path.join(folder, str(size)), "wb") as out:
             for _ in range(0, size, MIB):
                 out.write(os.urandom(min(MIB, size)))
+    # Else their way to the disk is measured, too: leases wait for the same one.
+    os.sync()
     for path in (os.path.dirname(folder), folder, *(os.path.join(folder, name) for name in os.listdir(folder))):
         os.chmod(path, 0o755)
 

@@ -48,7 +48,7 @@ impl Fleet {
         let (block_len, window) = (agreed.block_len(), agreed.window_len());
         let listener =
             Listener::new(block_len, window, agreed.timeout(), granted.master, &patience, now);
-        transfer.listener = Some((group, listener));
+        transfer.listener = Some(Box::new((group, listener)));
         // Its blocks come in any order.
         self.files.abandon(transfer.file, index);
         match self.audiences.iter_mut().find(|audience| audience.group == group) {
@@ -102,7 +102,7 @@ impl Fleet {
         let transfer =
             self.machines.get(index as usize).and_then(|machine| machine.transfer.as_deref());
         let listener = transfer.and_then(|transfer| transfer.listener.as_ref());
-        listener.is_some_and(|(own, _)| *own.ip() == group)
+        listener.is_some_and(|listener| *listener.0.ip() == group)
     }
 
     /// A machine hears a block of its stream.
@@ -136,7 +136,7 @@ impl Fleet {
         let transfer = self.machines[index as usize].transfer.as_deref_mut();
         let Some(transfer) = transfer else { return Outcome::GoesOn };
         let block_len = transfer.receiver.negotiated().block_len();
-        let Some((_, listener)) = &mut transfer.listener else { return Outcome::GoesOn };
+        let Some(listener) = &mut transfer.listener else { return Outcome::GoesOn };
         let Ok(Packet::Data { block, data }) = Packet::parse(payload) else {
             let len = payload.len();
             self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
@@ -144,7 +144,7 @@ impl Fleet {
             });
             return Outcome::GoesOn;
         };
-        let whole = match listener.on_data(block, data.len(), now) {
+        let whole = match listener.1.on_data(block, data.len(), now) {
             Arrived::Take => false,
             Arrived::Complete => true,
             Arrived::Ignored => return Outcome::GoesOn,

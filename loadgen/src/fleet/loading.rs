@@ -20,8 +20,8 @@ use crate::tally::{Standing, Timed};
 impl Transfer {
     /// What it has to say. A listener speaks as a receiver does.
     fn pending(&self) -> Option<ReceiverSend> {
-        let Some((_, listener)) = &self.listener else { return self.receiver.pending() };
-        listener.pending().map(|send| match send {
+        let Some(listener) = &self.listener else { return self.receiver.pending() };
+        listener.1.pending().map(|send| match send {
             ListenerSend::Request => ReceiverSend::Request,
             ListenerSend::Ack(block) => ReceiverSend::Ack(block),
         })
@@ -29,14 +29,14 @@ impl Transfer {
 
     fn sent(&mut self, now: Moment) {
         match &mut self.listener {
-            Some((_, listener)) => listener.sent(now),
+            Some(listener) => listener.1.sent(now),
             None => self.receiver.sent(now),
         }
     }
 
     fn deadline(&self) -> Option<Moment> {
         match &self.listener {
-            Some((_, listener)) => listener.deadline(),
+            Some(listener) => listener.1.deadline(),
             None => self.receiver.deadline(),
         }
     }
@@ -170,7 +170,7 @@ impl Fleet {
         let Some(transfer) = self.machines[index as usize].transfer.as_deref_mut() else { return };
         transfer.repeated += 1;
         let gave_up = match &mut transfer.listener {
-            Some((_, listener)) => listener.on_deadline(now),
+            Some(listener) => listener.1.on_deadline(now),
             None => transfer.receiver.on_deadline(now),
         };
         if gave_up.is_err() {
@@ -240,7 +240,7 @@ impl Fleet {
             }
             Ok(Packet::OptionAck(options)) => {
                 let understood = match &mut transfer.listener {
-                    Some((_, listener)) => listener.on_option_ack(&options, now).map(|()| None),
+                    Some(listener) => listener.1.on_option_ack(&options, now).map(|()| None),
                     None => transfer
                         .receiver
                         .on_option_ack(&options, now)

@@ -101,8 +101,8 @@ pub(super) struct Machine {
 #[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) receiver: Receiver,
-    /// In place of the receiver once the server has granted a place in a stream, with its group.
-    pub(super) listener: Option<(SocketAddrV4, Listener)>,
+    /// In place of the receiver once the server has granted a place in a stream, with its group. By itself, for most machines have none.
+    pub(super) listener: Option<Box<(SocketAddrV4, Listener)>>,
     /// What was asked for, for another request.
     pub(super) asked: Negotiated,
     pub(super) file: FileId,
