@@ -178,6 +178,11 @@ impl Shard {
         self.pending.is_empty() && self.parts.tftp.as_ref().is_none_or(|tftp| tftp.active() == 0)
     }
 
+    /// Whether ACKs wait for the disk.
+    pub fn awaits_disk(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Its counters, for what is counted elsewhere.
     pub fn metrics(&self) -> &ShardMetrics {
         &self.parts.metrics

@@ -149,6 +149,11 @@ impl Seed {
         loop {
             let deadline = wanted.map_or(report, |wanted: Moment| wanted.min(report));
             wanted = backend.turn(Some(deadline), &mut shard)?;
+            if shard.awaits_disk() {
+                // A shard that is never idle keeps its core for some milliseconds from the kernel's threads that write, and an fsync
+                // takes several of them, one after the other.
+                thread::yield_now();
+            }
             let now = now();
             if now >= report {
                 report = now + HOUSEKEEPING;

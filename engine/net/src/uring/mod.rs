@@ -255,7 +255,8 @@ impl Uring {
             && self.ring.completion().is_empty()
             && crate::now() < late
         {
-            std::hint::spin_loop();
+            // Whoever else wants the core goes first: a disk's thread of the kernel, for one, that leases wait for.
+            std::thread::yield_now();
         }
         Ok(())
     }
