@@ -62,6 +62,12 @@ def load(lab, room, *arguments):
                           "--root", lab.path("tftp"), "-q", *arguments], seconds=90)
 
 
+def all_whole(clients, status, output):
+    """Whether every machine has every byte. A generator that a busy host held up says so, which is no matter here."""
+    return (status in (storm.MET, storm.INVALID) and f"{clients} of {clients} transfers complete, 0 failed" in output
+            and "violations  <= 0  found 0" in output)
+
+
 def main():
     suite = Suite("TFTP multicast")
     lab = Lab()
@@ -97,22 +103,20 @@ def main():
         before = count(lab, "bootstorm_tftp_sent_bytes_total")
         status, output = load(lab, rooms[0], "--clients", "100", "--windowsize", "4",
                               "--over", "200ms")
-        suite.check("every machine has every byte", status == 0 and
-                    "100 of 100 transfers complete" in output, output)
+        suite.check("every machine has every byte", all_whole(100, status, output), output)
         sent = count(lab, "bootstorm_tftp_sent_bytes_total") - before
         suite.check("for a few times the file", SIZE <= sent < 10 * SIZE, f"{sent} bytes")
     with suite.step("a bad network"):
         status, output = load(lab, rooms[0], "--clients", "20", "--windowsize", "4",
                               "--set", "network.loss=2%", "--set", "network.reorder=1%",
                               "--set", "network.duplicate=1%", "--set", "limit=80s")
-        suite.check("every machine has every byte", status == 0 and
-                    "20 of 20 transfers complete" in output, output)
+        suite.check("every machine has every byte", all_whole(20, status, output), output)
     with suite.step("settings"):
         configure("")
         suite.equal("a reload without groups", server.tool("reload")[0], 0)
         status, output = load(lab, rooms[0], "--clients", "10")
         suite.check("machines that ask for a stream get the file by themselves",
-                    status == 0 and "10 of 10 transfers complete" in output, output)
+                    all_whole(10, status, output), output)
         suite.equal("and no stream", count(lab, "bootstorm_tftp_streams"), 0)
         configure('multicast = "10.77.0.0/24"\n')
         status, output = server.tool("check")
