@@ -22,10 +22,11 @@ use slab::Slab;
 
 use crate::dhcp::{self, Action, Arrival, Delivery, Reply};
 use crate::event::{BootEvent, Detail, Kind};
+use crate::interfaces::Interface;
 use crate::leases::ShardLeases;
 use crate::log::EventSink;
 use crate::metrics::{OwnMetrics, ShardMetrics};
-use crate::serve::world::{Interface, World, WorldGuard};
+use crate::snapshot::{SharedSnapshot, SnapshotGuard};
 use crate::tftp::TftpShard;
 use probes::Probes;
 pub use sockets::{Role, Sockets};
@@ -117,7 +118,7 @@ fn ipv4(address: Option<IpAddr>) -> Option<Ipv4Addr> {
 /// What a shard is made of.
 pub struct Parts {
     /// Configuration and interfaces.
-    pub world: World,
+    pub snapshot: SharedSnapshot,
     /// Its hold on the leases.
     pub leases: ShardLeases,
     /// Its counters.
@@ -139,7 +140,7 @@ pub struct Shard {
     link: Option<SocketId>,
     icmp: Option<SocketId>,
     arena: Bump,
-    guard: Option<WorldGuard>,
+    guard: Option<SnapshotGuard>,
     pending: Slab<Pending>,
     probes: Probes<Probed>,
     echo_sequence: u16,
@@ -194,8 +195,8 @@ impl Shard {
 
     fn dhcp<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) {
         let Self { parts, guard, arena, pending, probes, .. } = self;
-        let Parts { world, leases, metrics, events, tftp, dry_run, .. } = parts;
-        let world = guard.get_or_insert_with(|| world.hold());
+        let Parts { snapshot, leases, metrics, events, tftp, dry_run, .. } = parts;
+        let current = guard.get_or_insert_with(|| snapshot.read());
         let message = match Message::parse(datagram.payload) {
             Ok(message) => message,
             Err(error) => return metrics.parse_errors.increment(error.index()),
@@ -204,21 +205,21 @@ impl Shard {
         // The sockets are IPv4's.
         let SocketAddr::V4(source) = datagram.source else { return };
         let nowhere = Interface::unknown(datagram.ifindex);
-        let interface = world.interfaces.get(datagram.ifindex).unwrap_or(&nowhere);
+        let interface = current.interfaces.get(datagram.ifindex).unwrap_or(&nowhere);
         let arrival = Arrival {
             ifindex: datagram.ifindex,
             // Where an interface is not served, direct clients find no subnet; relayed and unicast requests need none.
             interface: if interface.served { &interface.addresses } else { &[] },
-            server: world.interfaces.addresses(),
+            server: current.interfaces.addresses(),
             mtu: interface.mtu,
             destination: ipv4(datagram.destination),
             source,
         };
         let now = tx.now();
         events.emit(dhcp::received(&message, &arrival));
-        let decision = dhcp::answer(&message, &arrival, &world.config.dhcp, leases, now, arena);
+        let decision = dhcp::answer(&message, &arrival, &current.config.dhcp, leases, now, arena);
         if let Some(tftp) = tftp {
-            quirks::note(tftp.notes(), &world.config, &message, &decision.action);
+            quirks::note(tftp.notes(), &current.config, &message, &decision.action);
         }
         let event = decision.event;
         let mut sent = Sent { metrics, events };
@@ -282,7 +283,7 @@ impl Shard {
                     buf[..echo.len()].copy_from_slice(&echo);
                     echo.len()
                 });
-                let wait = world.config.dhcp.ping_check.unwrap_or_default();
+                let wait = current.config.dhcp.ping_check.unwrap_or_default();
                 let request = Request::keep(datagram);
                 probes.begin(
                     reply.yiaddr,
@@ -299,8 +300,8 @@ impl Shard {
         let Some(probed) = self.probes.answered(address) else { return };
         tx.discard(probed.held);
         let now = tx.now();
-        let Parts { world, leases, metrics, events, .. } = &mut self.parts;
-        let quarantine = self.guard.get_or_insert_with(|| world.hold()).config.dhcp.decline_time;
+        let Parts { snapshot, leases, metrics, events, .. } = &mut self.parts;
+        let quarantine = self.guard.get_or_insert_with(|| snapshot.read()).config.dhcp.decline_time;
         metrics.addresses_in_use.increment();
         events.emit(BootEvent {
             kind: Kind::Decline,

@@ -4,7 +4,6 @@ mod desk;
 mod neighbours;
 mod sockets;
 mod worker;
-pub mod world;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,18 +20,19 @@ use crate::clock;
 use crate::config::{self, Config};
 use crate::control::{self, Command, Control, Listeners};
 use crate::event::bus::EventBus;
+use crate::interfaces::Interfaces;
 use crate::leases::{CommitterThread, FjallStore, LeaseStore, Leases, MemoryStore, StoreError};
 use crate::log::EventLog;
 use crate::metrics::Metrics;
 use crate::privileges::{self, Account, PrivilegeError};
 use crate::probe::NotAlone;
 use crate::signals::Signals;
+use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::tftp::{TftpError, TftpServer};
 use desk::Desk;
 use sockets::Opened;
 pub use sockets::SocketError;
 use worker::{Seed, SocketChange, Worker};
-use world::{Interfaces, Snapshot, World};
 
 /// How long a server that is told to stop waits for ACKs under way and transfers.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -180,7 +180,7 @@ fn check_interfaces(config: &Config, interfaces: &Interfaces) -> Result<(), Serv
 
 struct Server {
     options: Options,
-    world: World,
+    snapshot: SharedSnapshot,
     config: Arc<ArcSwap<Config>>,
     leases: Arc<Leases>,
     tftp: Option<Arc<TftpServer>>,
@@ -221,7 +221,7 @@ impl Server {
             .map_err(system("start the committer"))?;
         let tftp = config.tftp.as_ref().map(TftpServer::new).transpose()?;
         tell_tftp(tftp.as_deref(), &config, &interfaces);
-        let world = World::new(Snapshot { config: config.clone(), interfaces });
+        let snapshot = SharedSnapshot::new(Snapshot { config: config.clone(), interfaces });
         let mut running = Vec::new();
         for (index, (sockets, events)) in sockets.into_iter().zip(sinks).enumerate() {
             // There is a block for each shard.
@@ -231,7 +231,7 @@ impl Server {
                 kind,
                 busy_poll: config.server.busy_poll,
                 sockets,
-                world: world.clone(),
+                snapshot: snapshot.clone(),
                 leases: leases.clone(),
                 // A dry run sends nothing, and a transfer is nothing but sending.
                 tftp: tftp.clone().filter(|_| !options.dry_run),
@@ -267,7 +267,7 @@ impl Server {
             Control::start(listeners, desk).map_err(system("start the control thread"))?;
         Ok(Self {
             options,
-            world,
+            snapshot,
             config,
             leases,
             tftp,
@@ -319,7 +319,7 @@ impl Server {
         let old = self.config.load_full();
         self.change_devices(&old, &new, &interfaces)?;
         tell_tftp(self.tftp.as_deref(), &new, &interfaces);
-        self.world.change(|snapshot| {
+        self.snapshot.change(|snapshot| {
             self.leases.reconfigure(&new.dhcp);
             snapshot.config = new.clone();
             snapshot.interfaces = interfaces;
@@ -382,10 +382,10 @@ impl Server {
         }
         let wanted = self.config.load();
         match Interfaces::read(wanted.server.interfaces.as_deref()) {
-            Ok(interfaces) if interfaces != self.world.hold().interfaces => {
+            Ok(interfaces) if interfaces != self.snapshot.read().interfaces => {
                 tracing::info!("the interfaces of this host have changed");
                 tell_tftp(self.tftp.as_deref(), &self.config.load(), &interfaces);
-                self.world.change(|snapshot| snapshot.interfaces = interfaces);
+                self.snapshot.change(|snapshot| snapshot.interfaces = interfaces);
             }
             Ok(_) => {}
             Err(error) => tracing::warn!("interfaces cannot be listed: {error}"),

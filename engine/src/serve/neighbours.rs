@@ -7,8 +7,8 @@ use std::thread;
 use bootstorm_net::Interface;
 
 use super::ServeError;
-use super::world::Interfaces;
 use crate::config::{Config, OtherServers};
+use crate::interfaces::Interfaces;
 use crate::probe::{self, Answers, NotAlone, START_PATIENCE};
 
 /// Before the first lease: a foreign OFFER ends the start, unless the configuration allows it. Takes a second at most.

@@ -10,7 +10,7 @@ use bootstorm_protocols::dhcpv4::SERVER_PORT;
 use crate::config::{Config, Tftp};
 use crate::shard::Role;
 
-use super::world::Interfaces;
+use crate::interfaces::Interfaces;
 
 /// Where the last four bytes of an Ethernet chaddr stand in a DHCP message: what tells shards apart.
 const CHADDR_TAIL: u16 = 30;

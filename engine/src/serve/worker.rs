@@ -11,13 +11,13 @@ use bootstorm_protocols::time::Moment;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 
 use super::sockets::Opened;
-use super::world::World;
 use super::{DRAIN, HOUSEKEEPING, ServeError, system};
 use crate::control::Command;
 use crate::leases::Leases;
 use crate::log::EventSink;
 use crate::metrics::{Metrics, OwnMetrics};
 use crate::shard::{Parts, Role, Shard, Sockets};
+use crate::snapshot::SharedSnapshot;
 use crate::tftp::{TftpServer, TftpShard};
 
 /// ACKs wait in their slots for the disk: these hold half a second of a storm, for a disk that stalls so long.
@@ -68,7 +68,7 @@ pub(super) struct Seed {
     pub(super) kind: EngineKind,
     pub(super) busy_poll: bool,
     pub(super) sockets: Vec<Opened>,
-    pub(super) world: World,
+    pub(super) snapshot: SharedSnapshot,
     pub(super) leases: Arc<Leases>,
     pub(super) tftp: Option<Arc<TftpServer>>,
     pub(super) all_metrics: Arc<Metrics>,
@@ -132,7 +132,7 @@ impl Seed {
             TftpShard::new(server, ports, waker.clone(), self.all_metrics, self.index)
         });
         let parts = Parts {
-            world: self.world,
+            snapshot: self.snapshot,
             leases: self.leases.shard(self.index, move || wake.wake()),
             metrics: self.metrics,
             events: self.events,

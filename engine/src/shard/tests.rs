@@ -15,11 +15,12 @@ use bootstorm_protocols::time::Moment;
 use super::{Parts, Role, Shard, Sockets};
 use crate::config;
 use crate::event::bus::EventBus;
+use crate::interfaces::Interfaces;
 use crate::leases::{Clock, Leases, MemoryStore};
 use crate::log::EventLog;
 use crate::metrics::Metrics;
 use crate::quirks::tests::discover;
-use crate::serve::world::{Interfaces, Snapshot, World};
+use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::tftp::{TftpServer, TftpShard};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -87,7 +88,7 @@ impl Laboratory {
         let ports = sockets.tftp_ports();
         let snapshot = Snapshot { config: Arc::new(config), interfaces: Interfaces::default() };
         let parts = Parts {
-            world: World::new(snapshot),
+            snapshot: SharedSnapshot::new(snapshot),
             leases: leases.shard(0, || {}),
             metrics: metrics.own(0).unwrap(),
             events: sinks.pop().unwrap(),

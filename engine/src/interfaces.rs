@@ -1,13 +1,8 @@
-//! What all shards see and a reload replaces: the configuration and this host's interfaces.
+//! This host's network interfaces, as the server uses them.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-
-use parking_lot::{ArcRwLockReadGuard, RawRwLock, RwLock};
-
-use crate::config::Config;
 
 /// One interface of this host, as the DHCP rules need it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -116,39 +111,5 @@ impl Interfaces {
         let mut served: Vec<_> = self.by_index.values().filter(|each| each.served).collect();
         served.sort_by(|a, b| a.name.cmp(&b.name));
         served
-    }
-}
-
-/// What holds while one batch of datagrams is decided.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// The interfaces.
-    pub interfaces: Interfaces,
-}
-
-/// The snapshot that holds now. A shard keeps a guard while it works on a batch, so that whoever replaces the snapshot
-/// (and the pools, whose ids it gives out) meets no shard in the middle of a decision.
-#[derive(Clone, Debug)]
-pub struct World(Arc<RwLock<Snapshot>>);
-
-/// Keeps the world still.
-pub type WorldGuard = ArcRwLockReadGuard<RawRwLock, Snapshot>;
-
-impl World {
-    /// A world that begins with `snapshot`.
-    pub fn new(snapshot: Snapshot) -> Self {
-        Self(Arc::new(RwLock::new(snapshot)))
-    }
-
-    /// Keeps the world as it is until the guard is dropped.
-    pub fn hold(&self) -> WorldGuard {
-        RwLock::read_arc(&self.0)
-    }
-
-    /// Replaces the world between two batches of every shard. Datagrams that come meanwhile wait in their sockets.
-    pub fn change<R>(&self, change: impl FnOnce(&mut Snapshot) -> R) -> R {
-        change(&mut self.0.write())
     }
 }
