@@ -1,4 +1,4 @@
-"""DHCP clients nobody here wrote, each in a room of its own: dhclient, udhcpc, dhcpcd.
+"""DHCP clients nobody here wrote, each in a network namespace of its own: dhclient, udhcpc, dhcpcd.
 
 All three run with a hook in place of their own scripts, so that none of them touches the
 host's resolv.conf or hostname: the hook sets the address and writes down what it was told.
@@ -55,7 +55,7 @@ class Event:
 
 
 class Client:
-    """A room with one interface and one DHCP client in it."""
+    """A namespace with one interface and one DHCP client in it."""
 
     name = ""
     _numbers = itertools.count(1)
@@ -65,8 +65,8 @@ class Client:
         number = next(self._numbers)
         self.mac = f"52:54:00:c1:1e:{number:02x}"
         self.tag = f"{self.name}{number}"
-        self.room = lab.namespace(f"c{number}")
-        self.port = lab.plug(self.room, bridge, mac=self.mac)
+        self.namespace = lab.namespace(f"c{number}")
+        self.port = lab.plug(self.namespace, bridge, mac=self.mac)
         self.process = None
         lab.write(f"{self.tag}.events", "")
         self.hook = lab.write(f"{self.tag}.hook",
@@ -89,7 +89,7 @@ class Client:
 
     def addresses(self):
         """The interface's IPv4 addresses, as the kernel has them."""
-        text = laboratory.sh(f"ip -n {self.room} -4 -o addr show dev eth0")
+        text = laboratory.sh(f"ip -n {self.namespace} -4 -o addr show dev eth0")
         return re.findall(r"inet ([0-9.]+)", text)
 
     def start(self):
@@ -102,7 +102,7 @@ class Client:
             mounts.append(f"mount --bind {own} {path}")
         script = " && ".join([*mounts, f"exec {self.command()}"])
         self.process = self.lab.start(
-            self.room, ["unshare", "-m", "sh", "-c", script], self.tag)
+            self.namespace, ["unshare", "-m", "sh", "-c", script], self.tag)
 
     def crash(self):
         """Ends the client as a crash would: the lease stays with the server."""
@@ -146,7 +146,7 @@ class Dhclient(Client):
     def release(self):
         self.crash()
         path = self.lab.path
-        return self.lab.run(self.room, [
+        return self.lab.run(self.namespace, [
             "dhclient", "-r", "-d", "-sf", self.hook, "-cf", path(f"{self.tag}.conf"), "-lf",
             path(f"{self.tag}.leases"), "-pf", path(f"{self.tag}.pid"), "eth0"])
 

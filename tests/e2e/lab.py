@@ -1,11 +1,11 @@
-"""A laboratory of network namespaces: a switch, a server's room, clients' rooms.
+"""A laboratory of network namespaces: a switch, a server's namespace, clients' namespaces.
 
 Nothing here touches the host's own network: every interface is born inside a namespace that
 the laboratory made, and the namespaces go when the script ends, however it ends.
 
     sw   the switch: bridges br0, br1, ...; QEMU's taps live here
     srv  the server under test, one veth to each bridge (eth0, eth1, ...)
-    cN   one room per client, one veth (eth0)
+    cN   one namespace per client, one veth (eth0)
 """
 
 import atexit
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 
 import wire
 
@@ -88,6 +89,8 @@ def own_mounts():
 class Process:
     """A child with its output in a file that can be read while it runs."""
 
+    _all = weakref.WeakSet()
+
     def __init__(self, arguments, log, echo=None, environment=None):
         self.log = log
         self._out = open(log, "ab")
@@ -96,6 +99,12 @@ class Process:
             start_new_session=True, preexec_fn=_die_with_parent,
             env={**os.environ, **(environment or {})})
         self.arguments = arguments
+        Process._all.add(self)
+
+    @classmethod
+    def running_now(cls):
+        """Those of this script that run at the moment."""
+        return {process for process in cls._all if process.running()}
 
     def output(self):
         with open(self.log, errors="replace") as text:

@@ -37,7 +37,7 @@ def configuration(state, subnets=None, server="", dhcp="", tftp=None, interfaces
 
 
 class Server:
-    """bootstorm in the laboratory's server room."""
+    """bootstorm in the laboratory's namespace for it."""
 
     def __init__(self, lab, text=None, name="server", **settings):
         self.lab, self.name = lab, name
@@ -80,7 +80,7 @@ class Server:
         return "\n".join(self.process.output().splitlines()[-last:]) if self.process else ""
 
     def tool(self, *arguments, seconds=10):
-        """One of its own commands, in its room: (status, output)."""
+        """One of its own commands, in its namespace: (status, output)."""
         return self.lab.run(self.lab.srv, [BINARY, *arguments, "--config", self.config], seconds)
 
     def leases(self):

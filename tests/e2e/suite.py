@@ -5,13 +5,15 @@ import sys
 import time
 import traceback
 
+import lab as laboratory
+
 
 class Suite:
-    """Counts checks; finish() prints `NAME: N passed, N failed` and ends the script."""
+    """Counts checks; finish() prints `NAME: N passed, N failed (S s)` and ends the script."""
 
     def __init__(self, name):
         self.name = name
-        self.passed = self.failed = 0
+        self.passed = self.failed = self.repeated = 0
         self._context = []
         self._start = time.monotonic()
         self.say(f"== {name}")
@@ -38,15 +40,25 @@ class Suite:
         """What to show beside a step that broke: the end of a log."""
         self._context.append(function)
 
+    def repeat(self, what, why):
+        """Something is done again, because it said nothing. It is counted in the closing line."""
+        self.repeated += 1
+        self.say(f"   again {what}: {why}")
+
     @contextlib.contextmanager
     def step(self, what):
-        """A part of the script: an exception in it is one failure, and the next part runs."""
+        """A part of the script: an exception in it is one failure, and the next part runs.
+
+        What such a part has started is stopped, or it would hold its ports against the next.
+        """
         self.say(f" - {what}")
-        before = self.failed
+        before, running = self.failed, laboratory.Process.running_now()
         try:
             yield
         except Exception:  # any defect of one step must not hide the following ones
             self.check(f"{what}: ran to its end", False, traceback.format_exc(limit=4))
+            for process in laboratory.Process.running_now() - running:
+                process.stop()
         if self.failed > before:
             for function in self._context:
                 with contextlib.suppress(Exception):
@@ -54,5 +66,7 @@ class Suite:
 
     def finish(self):
         seconds = time.monotonic() - self._start
-        self.say(f"{self.name}: {self.passed} passed, {self.failed} failed ({seconds:.0f} s)")
+        repeated = f", {self.repeated} repeated" if self.repeated else ""
+        self.say(f"{self.name}: {self.passed} passed, {self.failed} failed "
+                 f"({seconds:.0f} s{repeated})")
         sys.exit(1 if self.failed or not self.passed else 0)

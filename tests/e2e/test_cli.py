@@ -70,9 +70,9 @@ def tools(suite, server):
 class Traffic(threading.Thread):
     """A machine a time, each getting a lease; whoever is not served is counted."""
 
-    def __init__(self, room):
+    def __init__(self, namespace):
         super().__init__(daemon=True)
-        with laboratory.inside(room):
+        with laboratory.inside(namespace):
             self._raw = wire.Raw("eth0")
         self._going = True
         self.served, self.unserved = [], []
@@ -94,9 +94,9 @@ class Traffic(threading.Thread):
         self._raw.close()
 
 
-def lease(room, mac):
+def lease(namespace, mac):
     """One machine's four messages; the ACK, or None."""
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         raw = wire.Raw("eth0")
     offer = raw.ask("DISCOVER", mac, 0xbeef)
     ack = offer and raw.ask("REQUEST", mac, 0xbeef, [
@@ -105,8 +105,8 @@ def lease(room, mac):
     return ack
 
 
-def reloads(suite, lab, server, room):
-    traffic = Traffic(room)
+def reloads(suite, lab, server, namespace):
+    traffic = Traffic(namespace)
     traffic.start()
     laboratory.time.sleep(0.5)
     with open(server.config) as text:
@@ -114,7 +114,7 @@ def reloads(suite, lab, server, room):
     server.configure(good.replace('"rack.example"', '"changed.example"'))
     server.reload()
     changed = laboratory.wait_until(
-        lambda: (got := lease(room, "52:54:00:bb:00:01")) and
+        lambda: (got := lease(namespace, "52:54:00:bb:00:01")) and
         got.options.get(15, b"").rstrip(b"\0") == b"changed.example", 5)
     suite.check("SIGHUP takes up a changed file", changed)
     server.configure(good.replace("[dhcp]", "[dhpc]"))
@@ -122,7 +122,7 @@ def reloads(suite, lab, server, room):
     suite.check("SIGHUP with a broken file says what is wrong with it",
                 laboratory.wait_until(lambda: "dhpc" in server.process.output(), 5),
                 server.log(10))
-    ack = lease(room, "52:54:00:bb:00:02")
+    ack = lease(namespace, "52:54:00:bb:00:02")
     suite.equal("and goes on with the old one", ack and ack.options.get(15, b"").rstrip(b"\0"),
                 b"changed.example")
     status, output = server.tool("reload")
@@ -165,10 +165,10 @@ def restart(suite, server, rows):
 
 def foreign(suite, lab):
     """dnsmasq plays the server that was there before."""
-    room = lab.namespace("foreign")
-    lab.plug(room, 0)
-    laboratory.sh(f"ip -n {room} addr add {_FOREIGN}/16 dev eth0")
-    other = lab.start(room, [
+    namespace = lab.namespace("foreign")
+    lab.plug(namespace, 0)
+    laboratory.sh(f"ip -n {namespace} addr add {_FOREIGN}/16 dev eth0")
+    other = lab.start(namespace, [
         "dnsmasq", "-k", "-C", "/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces",
         "--dhcp-range=10.77.200.1,10.77.200.9,255.255.0.0", "--no-ping", "--user=root",
         f"--dhcp-leasefile={lab.path('foreign.leases')}", "--dhcp-authoritative",
@@ -193,12 +193,12 @@ def foreign(suite, lab):
     other.stop()
 
 
-def dry_run(suite, lab, room):
+def dry_run(suite, lab, namespace):
     quiet = Server(lab, name="quiet")
     quiet.launch("--dry-run")
     laboratory.time.sleep(2)
     sniffer = lab.sniff()
-    suite.equal("--dry-run answers nobody", lease(room, "52:54:00:cc:00:01"), None)
+    suite.equal("--dry-run answers nobody", lease(namespace, "52:54:00:cc:00:01"), None)
     suite.check("and says what it would have answered",
                 "52:54:00:cc:00:01" in quiet.process.output(), quiet.log())
     suite.equal("nothing was sent", [d.source for d in sniffer.packets
@@ -209,8 +209,8 @@ def dry_run(suite, lab, room):
 def main():
     suite = Suite("Command line")
     lab = Lab()
-    room = lab.namespace("machines")
-    lab.plug(room, 0)
+    namespace = lab.namespace("machines")
+    lab.plug(namespace, 0)
     with suite.step("mistakes"):
         mistakes(suite, lab)
     with suite.step("the examples"):
@@ -222,11 +222,11 @@ def main():
         tools(suite, server)
     rows = {}
     with suite.step("reloads under traffic"):
-        rows = reloads(suite, lab, server, room)
+        rows = reloads(suite, lab, server, namespace)
     with suite.step("end and start"):
         restart(suite, server, rows)
     with suite.step("dry run"):
-        dry_run(suite, lab, room)
+        dry_run(suite, lab, namespace)
     with suite.step("another server on the cable"):
         foreign(suite, lab)
     suite.finish()

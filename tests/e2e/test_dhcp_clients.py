@@ -134,7 +134,7 @@ def decline(suite, lab, server):
     """An address that somebody uses without a lease: DECLINE, and another one."""
     client = Udhcpc(lab)
     client.arguments = "-a1000"
-    with laboratory.inside(client.room):
+    with laboratory.inside(client.namespace):
         raw = wire.Raw("eth0")
     offer = raw.ask("DISCOVER", client.mac, 0x5eed)
     raw.close()

@@ -36,9 +36,9 @@ def main():
     laboratory.own_mounts()
     suite = Suite("Disk full")
     lab = Lab()
-    room = lab.namespace("relay")
-    lab.plug(room, 0)
-    sh(f"ip -n {room} addr add {RELAY}/16 dev eth0")
+    namespace = lab.namespace("relay")
+    lab.plug(namespace, 0)
+    sh(f"ip -n {namespace} addr add {RELAY}/16 dev eth0")
     small = lab.path("small")
     os.makedirs(small)
     sh(f"mount -t tmpfs -o size=96m none {small}")
@@ -47,7 +47,7 @@ def main():
     suite.explain_with(server.log)
     with suite.step("a disk with room"):
         server.start()
-        load = Load(room, RELAY, "10.77.0.1")
+        load = Load(namespace, RELAY, "10.77.0.1")
         load.start()
         suite.check("leases are acknowledged",
                     laboratory.wait_until(lambda: load.acks > 100, 10), load.acks)

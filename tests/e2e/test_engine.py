@@ -15,9 +15,9 @@ _DENY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "deny_uring.py"
 MACHINES = 20
 
 
-def offered(lab, room):
+def offered(lab, namespace):
     """How many of some machines get exactly one offer."""
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         raw = wire.Raw("eth0")
     for number in range(MACHINES):
         mac = f"52:54:00:e9:00:{number * 4:02x}"
@@ -29,12 +29,12 @@ def offered(lab, room):
     return sum(count == 1 for count in counts.values())
 
 
-def fetched(lab, room):
+def fetched(lab, namespace):
     """Whether a file comes through whole, by blocks and by windows."""
     with open(lab.path("tftp/image"), "rb") as image:
         wanted = image.read()
     for options in ([], ["--option", "blksize 1468", "--option", "windowsize 32"]):
-        status, output = lab.run(room, ["atftp", *options, "--get", "-r", "image", "-l",
+        status, output = lab.run(namespace, ["atftp", *options, "--get", "-r", "image", "-l",
                                         lab.path("got"), "10.77.0.1"])
         with open(lab.path("got"), "rb") as got:
             if status != 0 or got.read() != wanted:
@@ -45,9 +45,9 @@ def fetched(lab, room):
 def main():
     suite = Suite("Engine")
     lab = Lab()
-    room = lab.namespace("machines")
-    lab.plug(room, 0)
-    laboratory.sh(f"ip -n {room} addr add 10.77.9.1/16 dev eth0")
+    namespace = lab.namespace("machines")
+    lab.plug(namespace, 0)
+    laboratory.sh(f"ip -n {namespace} addr add 10.77.9.1/16 dev eth0")
     lab.write("tftp/image", os.urandom(2_000_000))
     for how, engine, wrapper in (("io_uring", 'engine = "uring"', []),
                                  ("recvmmsg", 'engine = "mmsg"', []),
@@ -57,8 +57,8 @@ def main():
                             subnets=[subnet()], tftp=lab.path("tftp"))
             server.wrapper = wrapper
             server.start()
-            suite.equal("one offer to each machine", offered(lab, room), MACHINES)
-            suite.check("files come whole", fetched(lab, room))
+            suite.equal("one offer to each machine", offered(lab, namespace), MACHINES)
+            suite.check("files come whole", fetched(lab, namespace))
             warned = [line for line in server.log(200).splitlines()
                       if "WARN" in line and "io_uring" in line]
             suite.equal("warnings about io_uring", len(warned), 1 if wrapper else 0)

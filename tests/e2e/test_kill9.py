@@ -27,16 +27,16 @@ def main():
     suite.say(f" - {rounds} rounds, seed {seed}")
     dice = random.Random(seed)
     lab = Lab()
-    room = lab.namespace("relay")
-    lab.plug(room, 0)
-    laboratory.sh(f"ip -n {room} addr add {RELAY}/16 dev eth0")
+    namespace = lab.namespace("relay")
+    lab.plug(namespace, 0)
+    laboratory.sh(f"ip -n {namespace} addr add {RELAY}/16 dev eth0")
     server = Server(lab, server="shards = 2", subnets=[subnet(pool="16.0-{net}.255.250")])
     suite.explain_with(server.log)
     told, machines, acks, lost, twice = {}, 0, 0, [], []
     with suite.step("load, kill, compare"):
         for number in range(rounds):
             server.start()
-            load = Load(room, RELAY, "10.77.0.1", first=machines)
+            load = Load(namespace, RELAY, "10.77.0.1", first=machines)
             load.start()
             time.sleep(dice.uniform(0.1, 1.2))
             server.kill()

@@ -39,9 +39,9 @@ def judge(suite, how, machines, found):
     return addresses
 
 
-def storm(suite, lab, room, salt):
+def storm(suite, lab, namespace, salt):
     machines = macs(salt)
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         raw = wire.Raw("eth0")
     first = None
     for flag, how in ((False, "broadcast"), (True, "broadcast, broadcast flag set")):
@@ -50,7 +50,8 @@ def storm(suite, lab, room, salt):
         addresses = judge(suite, how, machines, offers(raw))
         first = first or addresses
         suite.equal(f"{how}: a machine is offered one address", addresses, first)
-    mac_of_relay = laboratory.sh(f"ip netns exec {room} cat /sys/class/net/eth0/address").strip()
+    mac_of_relay = laboratory.sh(
+        f"ip netns exec {namespace} cat /sys/class/net/eth0/address").strip()
     server_mac = laboratory.sh(
         f"ip netns exec {lab.srv} cat /sys/class/net/eth0/address").strip()
     for number, mac in enumerate(machines):
@@ -75,15 +76,15 @@ def storm(suite, lab, room, salt):
 def main():
     suite = Suite("One offer")
     lab = Lab()
-    room = lab.namespace("machines")
-    lab.plug(room, 0)
-    laboratory.sh(f"ip -n {room} addr add {_RELAY}/16 dev eth0")
+    namespace = lab.namespace("machines")
+    lab.plug(namespace, 0)
+    laboratory.sh(f"ip -n {namespace} addr add {_RELAY}/16 dev eth0")
     for shards in (1, 2, 4):
         with suite.step(f"{shards} shards" if shards > 1 else "1 shard"):
             server = Server(lab, name=f"server{shards}", server=f"shards = {shards}",
                             subnets=[subnet()])
             server.start()
-            storm(suite, lab, room, shards)
+            storm(suite, lab, namespace, shards)
             suite.equal("SIGTERM, exit status", server.stop(), 0)
         if suite.failed:
             suite.say(server.log())

@@ -41,14 +41,14 @@ class Disk:
         sh(f"umount {self.place}")
 
 
-def cut(suite, lab, room, number, dice, machines):
+def cut(suite, lab, namespace, number, dice, machines):
     """One power cut; returns the number of ACKs before it and of machines so far."""
     disk = Disk(lab, f"disk{number}").make().mount()
     settings = {"server": "shards = 2", "subnets": [subnet(pool="16.0-{net}.255.250")]}
     server = Server(lab, configuration(f"{disk.place}/state", **settings), name=f"srv{number}")
     suite.explain_with(server.log)
     server.start()
-    load = Load(room, RELAY, "10.77.0.1", first=machines)
+    load = Load(namespace, RELAY, "10.77.0.1", first=machines)
     load.start()
     time.sleep(dice.uniform(0.3, 1.5))
     server.process.signal(laboratory.signal.SIGSTOP)
@@ -77,15 +77,15 @@ def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     suite = Suite("Power cut")
     lab = Lab()
-    room = lab.namespace("relay")
-    lab.plug(room, 0)
-    laboratory.sh(f"ip -n {room} addr add {RELAY}/16 dev eth0")
+    namespace = lab.namespace("relay")
+    lab.plug(namespace, 0)
+    laboratory.sh(f"ip -n {namespace} addr add {RELAY}/16 dev eth0")
     seed = time.time_ns() % 1_000_000
     suite.say(f" - {rounds} rounds, seed {seed}")
     dice, machines, total = random.Random(seed), 0, 0
     for number in range(1, rounds + 1):
         with suite.step(f"cut {number}"):
-            acks, machines = cut(suite, lab, room, number, dice, machines)
+            acks, machines = cut(suite, lab, namespace, number, dice, machines)
             total += acks
     suite.check("the cuts came under load", total > 50 * rounds, total)
     suite.finish()

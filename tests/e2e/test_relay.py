@@ -18,15 +18,15 @@ _RELAY_UP, _RELAY_DOWN = "10.77.0.9", "10.78.0.9"
 
 def relay(lab):
     """A router between br0, where the server is, and br1, where it is not."""
-    room = lab.namespace("relay")
-    lab.plug(room, 0, interface="up0")
-    below = lab.plug(room, 1, interface="down0")
-    laboratory.sh(f"ip -n {room} addr add {_RELAY_UP}/16 dev up0")
-    laboratory.sh(f"ip -n {room} addr add {_RELAY_DOWN}/16 dev down0")
-    laboratory.sh(f"ip netns exec {room} sysctl -qw net.ipv4.ip_forward=1")
+    namespace = lab.namespace("relay")
+    lab.plug(namespace, 0, interface="up0")
+    below = lab.plug(namespace, 1, interface="down0")
+    laboratory.sh(f"ip -n {namespace} addr add {_RELAY_UP}/16 dev up0")
+    laboratory.sh(f"ip -n {namespace} addr add {_RELAY_DOWN}/16 dev down0")
+    laboratory.sh(f"ip netns exec {namespace} sysctl -qw net.ipv4.ip_forward=1")
     laboratory.sh(f"ip -n {lab.srv} route add 10.78.0.0/16 via {_RELAY_UP}")
     dhcrelay = unpack("isc-dhcp-relay") + "/usr/sbin/dhcrelay"
-    agent = lab.start(room, [dhcrelay, "-4", "-d", "-a", "-m", "append", "-iu", "up0", "-id",
+    agent = lab.start(namespace, [dhcrelay, "-4", "-d", "-a", "-m", "append", "-iu", "up0", "-id",
                             "down0", "--no-pid", "10.77.0.1"], "dhcrelay")
     return agent, below
 
@@ -68,7 +68,7 @@ def main():
             suite.equal("the lease is in the list", row.get("hardware"), client.mac)
             if hasattr(client, "renew"):
                 mark = client.mark()
-                laboratory.sh(f"ip -n {client.room} route replace default via {_RELAY_DOWN}")
+                laboratory.sh(f"ip -n {client.namespace} route replace default via {_RELAY_DOWN}")
                 client.renew()
                 renewed = client.wait(("renew",), since=mark, seconds=10)
                 suite.equal("renews by unicast past the relay", renewed and renewed.address,

@@ -36,12 +36,12 @@ class Getter:
     def __init__(self, name, command):
         self.name, self._command = name, command
 
-    def get(self, lab, room, remote, seconds=60):
+    def get(self, lab, namespace, remote, seconds=60):
         """(status, output, bytes or None) of one get."""
         local = lab.path("got")
         if os.path.exists(local):
             os.unlink(local)
-        status, output = lab.run(room, self._command(remote, local), seconds)
+        status, output = lab.run(namespace, self._command(remote, local), seconds)
         data = None
         if os.path.exists(local):
             with open(local, "rb") as got:
@@ -76,41 +76,41 @@ def digest(data):
     return None if data is None else (len(data), hashlib.sha256(data).hexdigest()[:16])
 
 
-def fetches(suite, lab, room, files):
+def fetches(suite, lab, namespace, files):
     for getter in getters():
         with suite.step(getter.name):
             for name in ("empty", "one", "exact", "edge", "image", "deep/in/a/tree"):
                 if name == "empty" and getter.name.startswith("curl"):
                     continue  # curl makes no file of no bytes
-                status, output, data = getter.get(lab, room, name)
+                status, output, data = getter.get(lab, namespace, name)
                 suite.check(f"{name}, {len(files[name])} bytes", digest(data) ==
                             digest(files[name]) and status == 0, f"exit {status}: {output}")
     small = [g for g in getters() if g.name in (
         "tftp-hpa", "atftp, blksize 1468, windowsize 64", "curl, no options")]
     for getter in small:
         with suite.step(f"{getter.name}, a file of 40 MiB"):
-            status, output, data = getter.get(lab, room, "big", seconds=120)
+            status, output, data = getter.get(lab, namespace, "big", seconds=120)
             suite.equal("all of it, past the wrap of the block number where blocks are small",
                         digest(data), digest(files["big"]))
 
 
-def netascii(suite, lab, room, files):
+def netascii(suite, lab, namespace, files):
     got = lab.path("text")
-    status, output = lab.run(room, ["tftp", "-m", "netascii", HOST, "-c", "get", "lines", got])
+    status, output = lab.run(namespace, ["tftp", "-m", "netascii", HOST, "-c", "get", "lines", got])
     with open(got, "rb") as copy:
         suite.equal("tftp-hpa gets the text back as it was", digest(copy.read()),
                     digest(files["lines"]))
     wire_form = files["lines"].replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
     suite.equal("on the wire it has CR LF and CR NUL (RFC 764)",
-                digest(raw_get(lab, room, b"\0\1lines\0netascii\0")), digest(wire_form))
+                digest(raw_get(lab, namespace, b"\0\1lines\0netascii\0")), digest(wire_form))
 
 
-def ipv6(suite, lab, room, server, files):
+def ipv6(suite, lab, namespace, server, files):
     """The same files over IPv6, from a global and from a link-local address."""
     laboratory.sh(f"ip -n {lab.srv} addr add fd77::1/64 dev eth0 nodad")
-    laboratory.sh(f"ip -n {room} addr add fd77::9/64 dev eth0 nodad")
-    for namespace, local in ((lab.srv, "fe80::77"), (room, "fe80::79")):
-        laboratory.sh(f"ip -n {namespace} addr add {local}/64 dev eth0 nodad")
+    laboratory.sh(f"ip -n {namespace} addr add fd77::9/64 dev eth0 nodad")
+    for where, local in ((lab.srv, "fe80::77"), (namespace, "fe80::79")):
+        laboratory.sh(f"ip -n {where} addr add {local}/64 dev eth0 nodad")
     got = lab.path("got6")
     for name, command in (
             ("curl", ["curl", "-sS", "-o", got, "tftp://[fd77::1]//image"]),
@@ -119,16 +119,16 @@ def ipv6(suite, lab, room, server, files):
                                       "-r", "image", "-l", got, "fd77::1"])):
         if os.path.exists(got):
             os.unlink(got)
-        status, output = lab.run(room, command, 60)
+        status, output = lab.run(namespace, command, 60)
         data = open(got, "rb").read() if os.path.exists(got) else None
         suite.check(name, digest(data) == digest(files["image"]) and status == 0, f"exit {status}: {output}")
     named = laboratory.wait_until(lambda: "ip=fd77::9" in server.log(200), 5)
     suite.check("the log names the client", named, server.log())
 
 
-def raw_get(lab, room, request):
+def raw_get(lab, namespace, request):
     """A lockstep client: the data as it stood on the wire, or the ERROR packet."""
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(5)
     sock.sendto(request, (HOST, 69))
@@ -147,9 +147,9 @@ def raw_get(lab, room, request):
             return data
 
 
-def parallel(suite, lab, room, files):
+def parallel(suite, lab, namespace, files):
     copies = [lab.path(f"copy{number}") for number in range(24)]
-    running = [lab.start(room, ["curl", "-sS", "--tftp-blksize", "1428", "-o", copy,
+    running = [lab.start(namespace, ["curl", "-sS", "--tftp-blksize", "1428", "-o", copy,
                                 f"tftp://{HOST}//image"], f"curl{number}")
                for number, copy in enumerate(copies)]
     statuses = [process.wait(60) for process in running]
@@ -161,38 +161,38 @@ def parallel(suite, lab, room, files):
     suite.equal("and all have the same bytes", same, len(copies))
 
 
-def refusals(suite, lab, room):
+def refusals(suite, lab, namespace):
     secret = b"this lies outside the root\n"
     lab.write("secret", secret)
     os.symlink("../secret", lab.path("tftp/leaving"))
     os.symlink(lab.path("secret"), lab.path("tftp/absolute"))
     os.symlink("one", lab.path("tftp/staying"))
     hpa, curl = getters()[0], getters()[5]
-    status, output, data = hpa.get(lab, room, "nowhere")
+    status, output, data = hpa.get(lab, namespace, "nowhere")
     suite.check("tftp-hpa is told that a file is missing", "Error code 1" in output, output)
-    status, output, data = curl.get(lab, room, "nowhere")
+    status, output, data = curl.get(lab, namespace, "nowhere")
     suite.equal("curl: exit status for a missing file", status, 68)
     for name in ("../secret", "deep/../../secret", "leaving", "absolute", "/../secret",
                  "..\\secret", lab.path("secret"), "/etc/passwd", "deep", "."):
-        reply = raw_get(lab, room, b"\0\1" + name.encode() + b"\0octet\0")
+        reply = raw_get(lab, namespace, b"\0\1" + name.encode() + b"\0octet\0")
         suite.check(f"refused with an ERROR packet: {name.replace(lab.directory, 'LAB')}",
                     reply[:2] == b"\0\5", reply[:40])
-    reply = raw_get(lab, room, b"\0\1one\0octet\0")
+    reply = raw_get(lab, namespace, b"\0\1one\0octet\0")
     suite.equal("a plain name still works", reply, b"x")
-    reply = raw_get(lab, room, b"\0\1/staying\0octet\0")
+    reply = raw_get(lab, namespace, b"\0\1/staying\0octet\0")
     suite.equal("a link inside the root works, and a leading slash means the root", reply, b"x")
-    reply = raw_get(lab, room, b"\0\1one\0mail\0")
+    reply = raw_get(lab, namespace, b"\0\1one\0mail\0")
     suite.equal("mail mode is refused", reply[:2], b"\0\5")
     lab.write("mine", b"not welcome")
-    status, output = lab.run(room, ["tftp", "-m", "octet", HOST, "-c", "put", lab.path("mine"),
+    status, output = lab.run(namespace, ["tftp", "-m", "octet", HOST, "-c", "put", lab.path("mine"),
                                     "uploaded"])
     suite.check("writing is off", not os.path.exists(lab.path("tftp/uploaded")) and
                 "rror" in output, output)
 
 
-def strangers(suite, lab, room):
+def strangers(suite, lab, namespace):
     """Packets that fit no transfer."""
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(2)
     for junk in (b"", b"\0", b"\0\1", b"\0\1name", b"\0\1\0octet\0", b"\0\x09x\0octet\0",
@@ -205,7 +205,7 @@ def strangers(suite, lab, room):
         seen.append(sock.recvfrom(2048))
     packet, server = seen[-1]
     suite.check("after malformed requests a good one is answered", packet[:4] == b"\0\3\0\1")
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     other.settimeout(2)
     other.sendto(b"\0\4\0\1", server)
@@ -225,24 +225,24 @@ def main():
     files = contents()
     for name, data in files.items():
         lab.write(f"tftp/{name}", data)
-    room = lab.namespace("clients")
-    lab.plug(room, 0)
-    laboratory.sh(f"ip -n {room} addr add 10.77.9.1/16 dev eth0")
+    namespace = lab.namespace("clients")
+    lab.plug(namespace, 0)
+    laboratory.sh(f"ip -n {namespace} addr add 10.77.9.1/16 dev eth0")
     server = Server(lab, tftp=lab.path("tftp"))
     suite.explain_with(server.log)
     with suite.step("the server starts"):
         server.start()
-    fetches(suite, lab, room, files)
+    fetches(suite, lab, namespace, files)
     with suite.step("netascii"):
-        netascii(suite, lab, room, files)
+        netascii(suite, lab, namespace, files)
     with suite.step("IPv6"):
-        ipv6(suite, lab, room, server, files)
+        ipv6(suite, lab, namespace, server, files)
     with suite.step("many at once"):
-        parallel(suite, lab, room, files)
+        parallel(suite, lab, namespace, files)
     with suite.step("what is refused"):
-        refusals(suite, lab, room)
+        refusals(suite, lab, namespace)
     with suite.step("what fits no transfer"):
-        strangers(suite, lab, room)
+        strangers(suite, lab, namespace)
     with suite.step("the server ends"):
         suite.equal("SIGTERM, exit status", server.stop(), 0)
     suite.finish()

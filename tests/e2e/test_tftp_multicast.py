@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One stream for many machines (RFC 2090): atftp in rooms of its own, all at once; the generator's
+"""One stream for many machines (RFC 2090): atftp in a namespace each, all at once; the generator's
 machines, on a good network and on a bad one; a machine that knows no multicast beside them."""
 
 import hashlib
@@ -25,26 +25,26 @@ def count(lab, name):
     return int(found[1]) if found else -1
 
 
-def rooms_of(lab):
+def namespaces_of(lab):
     """Rooms with an address each, and a route to groups, which atftp needs to join one."""
-    rooms = []
+    namespaces = []
     for number in range(ROOMS):
-        room = lab.namespace(f"room{number}")
-        lab.plug(room, 0)
-        laboratory.sh(f"ip -n {room} addr add 10.77.1.{number + 1}/16 dev eth0")
-        laboratory.sh(f"ip -n {room} route add 224.0.0.0/4 dev eth0")
-        rooms.append(room)
-    return rooms
+        namespace = lab.namespace(f"namespace{number}")
+        lab.plug(namespace, 0)
+        laboratory.sh(f"ip -n {namespace} addr add 10.77.1.{number + 1}/16 dev eth0")
+        laboratory.sh(f"ip -n {namespace} route add 224.0.0.0/4 dev eth0")
+        namespaces.append(namespace)
+    return namespaces
 
 
-def fetch_together(lab, rooms):
-    """atftp in every room at once: (status, whether the copy is whole) of each."""
+def fetch_together(lab, namespaces):
+    """atftp in every namespace at once: (status, whether the copy is whole) of each."""
     fetches = []
-    for number, room in enumerate(rooms):
+    for number, namespace in enumerate(namespaces):
         copy = lab.path(f"copy{number}")
         arguments = ["atftp", "--option", "multicast", "--option", "blksize 1428", "--get",
                      "-r", "image", "-l", copy, HOST]
-        fetches.append((lab.start(room, arguments, f"atftp{number}"), copy))
+        fetches.append((lab.start(namespace, arguments, f"atftp{number}"), copy))
     return [(process.wait(30), digest(copy)) for process, copy in fetches]
 
 
@@ -55,9 +55,9 @@ def digest(path):
         return hashlib.sha256(copy.read()).hexdigest()
 
 
-def load(lab, room, *arguments):
-    """A run of the generator's machines in a room."""
-    return lab.run(room, [storm.BINARY, "tftp", "--server", HOST, "--interface", "eth0",
+def load(lab, namespace, *arguments):
+    """A run of the generator's machines in a namespace."""
+    return lab.run(namespace, [storm.BINARY, "tftp", "--server", HOST, "--interface", "eth0",
                           "--client-net", "10.100.0.0/16", "--file", "image", "--multicast",
                           "--root", lab.path("tftp"), "-q", *arguments], seconds=90)
 
@@ -74,7 +74,7 @@ def main():
     content = os.urandom(SIZE)
     lab.write("tftp/image", content)
     whole = hashlib.sha256(content).hexdigest()
-    rooms = rooms_of(lab)
+    namespaces = namespaces_of(lab)
     server = Server(lab)
 
     def configure(streams):
@@ -86,7 +86,7 @@ def main():
     server.start()
     laboratory.sh(f"ip -n {lab.srv} route add 10.100.0.0/16 via 10.77.1.1")
     with suite.step("atftp, four at once"):
-        suite.equal("every copy is whole", fetch_together(lab, rooms), [(0, whole)] * ROOMS)
+        suite.equal("every copy is whole", fetch_together(lab, namespaces), [(0, whole)] * ROOMS)
         suite.check("they shared a stream", count(lab, "bootstorm_tftp_listeners_total") >= 1,
                     server.log())
         sent = count(lab, "bootstorm_tftp_sent_bytes_total")
@@ -95,26 +95,26 @@ def main():
         suite.equal("no stream is left", laboratory.wait_until(
             lambda: count(lab, "bootstorm_tftp_streams") == 0, 5), True)
     with suite.step("without multicast"):
-        status, output = lab.run(rooms[1], ["atftp", "--option", "blksize 1428", "--get", "-r",
+        status, output = lab.run(namespaces[1], ["atftp", "--option", "blksize 1428", "--get", "-r",
                                             "image", "-l", lab.path("alone"), HOST])
         suite.check("a client that does not ask gets the file by itself",
                     status == 0 and digest(lab.path("alone")) == whole, output)
     with suite.step("a hundred machines"):
         before = count(lab, "bootstorm_tftp_sent_bytes_total")
-        status, output = load(lab, rooms[0], "--clients", "100", "--windowsize", "4",
+        status, output = load(lab, namespaces[0], "--clients", "100", "--windowsize", "4",
                               "--over", "200ms")
         suite.check("every machine has every byte", all_whole(100, status, output), output)
         sent = count(lab, "bootstorm_tftp_sent_bytes_total") - before
         suite.check("for a few times the file", SIZE <= sent < 10 * SIZE, f"{sent} bytes")
     with suite.step("a bad network"):
-        status, output = load(lab, rooms[0], "--clients", "20", "--windowsize", "4",
+        status, output = load(lab, namespaces[0], "--clients", "20", "--windowsize", "4",
                               "--set", "network.loss=2%", "--set", "network.reorder=1%",
                               "--set", "network.duplicate=1%", "--set", "limit=80s")
         suite.check("every machine has every byte", all_whole(20, status, output), output)
     with suite.step("settings"):
         configure("")
         suite.equal("a reload without groups", server.tool("reload")[0], 0)
-        status, output = load(lab, rooms[0], "--clients", "10")
+        status, output = load(lab, namespaces[0], "--clients", "10")
         suite.check("machines that ask for a stream get the file by themselves",
                     all_whole(10, status, output), output)
         suite.equal("and no stream", count(lab, "bootstorm_tftp_streams"), 0)

@@ -29,12 +29,12 @@ ignore-options = "tsize"
 class Machine:
     """A machine with a MAC, a vendor class, and one try after the other to boot."""
 
-    def __init__(self, lab, room, mac, vendor_class):
-        self.lab, self.room, self.mac, self.vendor_class = lab, room, mac, vendor_class
+    def __init__(self, lab, namespace, mac, vendor_class):
+        self.lab, self.namespace, self.mac, self.vendor_class = lab, namespace, mac, vendor_class
 
     def lease(self):
-        """DISCOVER to ACK; the address, which the room then has as well."""
-        with laboratory.inside(self.room):
+        """DISCOVER to ACK; the address, which the namespace then has as well."""
+        with laboratory.inside(self.namespace):
             raw = wire.Raw("eth0")
         said = [(60, self.vendor_class), (55, bytes((1, 3, 66, 67)))]
         offer = raw.ask("DISCOVER", self.mac, 7001, said, broadcast=True)
@@ -44,13 +44,13 @@ class Machine:
         if ack.kind != "ACK":
             raise RuntimeError(f"{ack.kind} instead of an ACK")
         # Its only one, so that every program asks from it.
-        laboratory.sh(f"ip -n {self.room} addr flush dev eth0")
-        laboratory.sh(f"ip -n {self.room} addr add {ack.yiaddr}/16 dev eth0")
+        laboratory.sh(f"ip -n {self.namespace} addr flush dev eth0")
+        laboratory.sh(f"ip -n {self.namespace} addr add {ack.yiaddr}/16 dev eth0")
         return ack.yiaddr
 
     def granted(self, address):
         """The options of the OACK to a request with blksize, windowsize and tsize."""
-        with laboratory.inside(self.room):
+        with laboratory.inside(self.namespace):
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.settimeout(5)
         sock.bind((address, 0))
@@ -68,9 +68,9 @@ class Machine:
         return self.granted(self.lease())
 
 
-def whole(lab, room):
+def whole(lab, namespace):
     """A copy of the file by another program: (status, output, bytes)."""
-    status, output = lab.run(room, ["atftp", "--option", "blksize 1468", "--option",
+    status, output = lab.run(namespace, ["atftp", "--option", "blksize 1468", "--option",
                                     "windowsize 4", "--get", "-r", "loader", "-l",
                                     lab.path("got"), HOST])
     with open(lab.path("got"), "rb") as copy:
@@ -82,8 +82,8 @@ def main():
     lab = Lab()
     content = bytes(range(256)) * 400
     lab.write("tftp/loader", content)
-    room = lab.namespace("machine")
-    lab.plug(room, 0)
+    namespace = lab.namespace("machine")
+    lab.plug(namespace, 0)
     server = Server(lab)
 
     def configure(quirks):
@@ -100,22 +100,22 @@ def main():
     with suite.step("what is granted"):
         faulty, healthy = MACS
         suite.equal("a built-in quirk, by vendor class",
-                    Machine(lab, room, healthy, UEFI).boot(), {**asked, "windowsize": "1"})
+                    Machine(lab, namespace, healthy, UEFI).boot(), {**asked, "windowsize": "1"})
         suite.equal("a quirk of the file, by vendor class and MAC",
-                    Machine(lab, room, faulty, BIOS).boot(),
+                    Machine(lab, namespace, faulty, BIOS).boot(),
                     {"blksize": "700", "windowsize": "4"})
         suite.equal("another MAC of that vendor class gets all it asks for",
-                    Machine(lab, room, healthy, BIOS).boot(), asked)
+                    Machine(lab, namespace, healthy, BIOS).boot(), asked)
         suite.equal("another vendor class of that MAC gets its own quirk only",
-                    Machine(lab, room, faulty, UEFI).boot(), {**asked, "windowsize": "1"})
-        system = Machine(lab, room, faulty, b"an operating system")
+                    Machine(lab, namespace, faulty, UEFI).boot(), {**asked, "windowsize": "1"})
+        system = Machine(lab, namespace, faulty, b"an operating system")
         suite.equal("the same machine by another name has none", system.boot(), asked)
     with suite.step("what is told of it"):
         system.lease()
-        status, output, data = whole(lab, room)
+        status, output, data = whole(lab, namespace)
         suite.check("atftp gets the file without quirks", status == 0 and data == content, output)
-        address = Machine(lab, room, faulty, BIOS).lease()
-        status, output, data = whole(lab, room)
+        address = Machine(lab, namespace, faulty, BIOS).lease()
+        status, output, data = whole(lab, namespace)
         suite.check("and with them", status == 0 and data == content, output)
         suite.check("the log names the quirk", laboratory.wait_until(lambda: any(
             "TFTP done" in line and "quirk=old-blades" in line and "blksize=700" in line
@@ -130,7 +130,7 @@ def main():
     with suite.step("a reload"):
         configure('quirks-off = ["bios-fragments"]\n')
         suite.equal("reload", server.tool("reload")[0], 0)
-        machine = Machine(lab, room, faulty, BIOS)
+        machine = Machine(lab, namespace, faulty, BIOS)
         suite.equal("without the quirk all is granted, to an address given before",
                     machine.granted(address), asked)
         configure(QUIRKS.replace("700", "800"))
