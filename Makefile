@@ -5,10 +5,12 @@ CARGO := packaging/build/cargo
 NEEDS := packaging/build/needs
 # A newer cargo-deny is a change to make on purpose: it brings new checks.
 CARGO_DENY_VERSION := 0.20.2
-CARGO_DENY := target/tools/bin/cargo-deny
+# It takes minutes to build: it is kept outside of this checkout, for the next one.
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bootstorm/cargo-deny-$(CARGO_DENY_VERSION)
+CARGO_DENY := $(TOOLS)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo storm test check unit e2e deny soak deb bench versus clean
+.PHONY: help build demo storm test check unit e2e deny fresh soak deb bench versus clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,7 +37,7 @@ check: ## format and lints
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 unit: ## unit and property tests
-	$(NEEDS) rust
+	$(NEEDS) rust lab
 	$(CARGO) test --workspace --locked
 
 e2e: ## real firmware and real clients in network namespaces
@@ -44,15 +46,18 @@ e2e: ## real firmware and real clients in network namespaces
 	tests/e2e/run
 
 deny: $(CARGO_DENY) ## licences, sources and bans of the dependencies
-	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny --locked check bans licenses sources
+	PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny --locked check bans licenses sources
 
 # Unoptimised it builds three times faster, and a check still takes only seconds.
 $(CARGO_DENY):
 	$(NEEDS) rust
 	CARGO_TARGET_DIR=target/tools/build CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 \
-	    $(CARGO) install --debug --locked --root target/tools \
+	    $(CARGO) install --debug --locked --root $(TOOLS) \
 	    --version $(CARGO_DENY_VERSION) cargo-deny
-	rm -rf target/tools/build
+	rm -rf target/tools
+
+fresh: ## slow: make demo and make test in a bare Debian, as README promises
+	tests/fresh
 
 soak: ## slow: 100 kills under load, power cuts, and mutants that these must catch
 	$(NEEDS) rust clients
