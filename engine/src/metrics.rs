@@ -1,8 +1,9 @@
 //! Counters of the running server.
 //!
-//! Every shard, and the committer, writes its own block and nobody else's: a count is a relaxed load and a relaxed
-//! store, no locked instruction. Readers (the metrics page, `bootstorm status`) see each number a moment late and
-//! never torn. What the numbers are called on the metrics page stands in `control/exposition.rs`.
+//! Every shard, and the committer, writes its own block and nobody else's: a count is a relaxed
+//! load and a relaxed store, no locked instruction. Readers (the metrics page, `bootstorm status`)
+//! see each number a moment late and never torn. What the numbers are called on the metrics page
+//! stands in `control/exposition.rs`.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -11,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bootstorm_net::Drops;
-use bootstorm_protocols::dhcpv4::{MessageType, ParseError};
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
@@ -68,7 +68,8 @@ impl<const N: usize> Default for Counters<N> {
 }
 
 impl<const N: usize> Counters<N> {
-    /// Adds one to the counter of `index`; what lies beyond the last counter is counted in the last.
+    /// Adds one to the counter of `index`; what lies beyond the last counter is counted in the
+    /// last.
     pub fn increment(&self, index: usize) {
         self.0[index.min(N - 1)].increment();
     }
@@ -89,8 +90,8 @@ impl<const N: usize> Counters<N> {
     }
 }
 
-/// Upper bounds of the latency buckets in nanoseconds: two an octave from 1 µs (1, 1.5, 2, 3, 4, 6 … µs) to 8.4 s, so
-/// a quantile read from them is off by a fifth at most.
+/// Upper bounds of the latency buckets in nanoseconds: two an octave from 1 µs (1, 1.5, 2, 3, 4, 6
+/// … µs) to 8.4 s, so a quantile read from them is off by a fifth at most.
 pub const LATENCY_BOUNDS: [u64; 47] = {
     let mut bounds = [0; 47];
     let mut i = 0;
@@ -113,8 +114,8 @@ pub const BATCH_BOUNDS: [u64; 14] = {
     bounds
 };
 
-/// Counters told apart by names that the configuration makes, kept over reloads. For what is counted once a transfer at most: they
-/// are shared by all shards, behind a lock.
+/// Counters told apart by names that the configuration makes, kept over reloads. For what is
+/// counted once a transfer at most: they are shared by all shards, behind a lock.
 #[derive(Debug, Default)]
 pub struct NamedCounters(Mutex<BTreeMap<Box<str>, u64>>);
 
@@ -243,8 +244,8 @@ pub struct ShardMetrics {
     pub parse_errors: Counters<{ PARSE_ERRORS.len() }>,
     /// Datagrams and replies lost or held up, by [`DROPS`]. Totals of the packet engine.
     pub drops: Counters<{ DROPS.len() }>,
-    /// What the kernel dropped at sockets of this shard: its exact count, and the count of steered sockets that
-    /// [`bootstorm_net::KernelLoss`] puts right. Totals of the packet engine.
+    /// What the kernel dropped at sockets of this shard: its exact count, and the count of steered
+    /// sockets that [`bootstorm_net::KernelLoss`] puts right. Totals of the packet engine.
     pub kernel: Counters<2>,
     /// Replies that were due and could not be sent: no free slot, or the kernel refused them.
     pub send_failures: Counter,
@@ -261,29 +262,6 @@ pub struct ShardMetrics {
 }
 
 impl ShardMetrics {
-    /// Counts a datagram that is no DHCP message.
-    pub fn count_parse_error(&self, error: &ParseError) {
-        self.parse_errors.increment(match error {
-            ParseError::TooShort(_) => 0,
-            ParseError::TooLong(_) => 1,
-            ParseError::Op(_) => 2,
-            ParseError::HardwareLength(_) => 3,
-            ParseError::Overrun { .. } => 4,
-            ParseError::Overload => 5,
-            ParseError::MessageType(_) => 6,
-        });
-    }
-
-    /// Counts a DHCP message received.
-    pub fn count_received(&self, kind: Option<MessageType>) {
-        self.received.increment(message_index(kind));
-    }
-
-    /// Counts a DHCP reply handed to the kernel.
-    pub fn count_reply(&self, kind: Option<MessageType>) {
-        self.replies.increment(message_index(kind));
-    }
-
     /// Takes over the totals that the shard's packet engine counts.
     pub fn record_drops(&self, drops: &Drops) {
         let totals = [
@@ -305,7 +283,8 @@ impl ShardMetrics {
         self.kernel.at(1).set(drops.steered);
     }
 
-    /// The kernel's drops as [`bootstorm_net::KernelLoss::total`] wants them; the other reasons are left at 0.
+    /// The kernel's drops as [`bootstorm_net::KernelLoss::total`] wants them; the other reasons are
+    /// left at 0.
     pub fn kernel_drops(&self) -> Drops {
         Drops {
             kernel: self.kernel.at(0).get(),
@@ -313,11 +292,6 @@ impl ShardMetrics {
             ..Drops::default()
         }
     }
-}
-
-/// Option 53's number; 0 is BOOTP.
-fn message_index(kind: Option<MessageType>) -> usize {
-    kind.map_or(0, |kind| usize::from(kind.code()))
 }
 
 /// What the TFTP transfers of one shard count.

@@ -1,8 +1,8 @@
-//! Least privilege: once its sockets are open the server becomes a user of its own and keeps only the capabilities
-//! that a reload needs to open a new interface.
+//! Least privilege: once its sockets are open the server becomes a user of its own and keeps only
+//! the capabilities that a reload needs to open a new interface.
 //!
-//! The kernel keeps users and capabilities per thread; a new thread takes over those of the thread that starts it. So
-//! this happens before the first thread is started.
+//! The kernel keeps users and capabilities per thread; a new thread takes over those of the thread
+//! that starts it. So this happens before the first thread is started.
 
 use std::fs;
 use std::io;
@@ -133,9 +133,9 @@ pub fn missing() -> Vec<(&'static str, &'static str)> {
         .collect()
 }
 
-/// Makes the state directory if it is not there (mode 0750). With an account, the directory and `contents`, those of
-/// its entries that are the server's own, are given to it; what else lies there is left alone, and no symbolic link
-/// is followed.
+/// Makes the state directory if it is not there (mode 0750). With an account, the directory and
+/// `contents`, those of its entries that are the server's own, are given to it; what else lies
+/// there is left alone, and no symbolic link is followed.
 pub fn prepare_state_dir(
     directory: &Path,
     contents: &[&str],
@@ -179,8 +179,8 @@ fn give_tree(path: &Path, account: &Account) -> io::Result<()> {
     Ok(())
 }
 
-/// Root becomes the owner of `path` (a file or directory), so that what it writes beside it belongs to that user, too;
-/// anybody else stays. For a subcommand, which ends soon and needs no way back.
+/// Root becomes the owner of `path` (a file or directory), so that what it writes beside it belongs
+/// to that user, too; anybody else stays. For a subcommand, which ends soon and needs no way back.
 pub fn become_owner_of(path: &Path) -> Result<(), PrivilegeError> {
     let failed = |cause| PrivilegeError::StateDir { path: path.to_owned(), cause };
     let owner = path.metadata().map_err(failed)?;
@@ -190,8 +190,9 @@ pub fn become_owner_of(path: &Path) -> Result<(), PrivilegeError> {
     drop_to(&Account { uid: owner.uid(), gid: owner.gid(), groups: Vec::new() })
 }
 
-/// Becomes `account` and keeps, of what it has, CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN, so that a reload
-/// can open sockets on a new interface. Call while the process has one thread.
+/// Becomes `account` and keeps, of what it has, CAP_NET_BIND_SERVICE, CAP_NET_RAW and
+/// CAP_NET_ADMIN, so that a reload can open sockets on a new interface. Call while the process has
+/// one thread.
 pub fn drop_to(account: &Account) -> Result<(), PrivilegeError> {
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {
@@ -231,8 +232,8 @@ fn drop_thread(account: &Account) -> Result<(), PrivilegeError> {
     rustix::thread::set_no_new_privs(true).map_err(refused("set no_new_privs"))
 }
 
-/// Gives up every capability of the calling thread, and of those it will start. For every thread but the one that
-/// opens sockets; one that cannot goes on, and says so.
+/// Gives up every capability of the calling thread, and of those it will start. For every thread
+/// but the one that opens sockets; one that cannot goes on, and says so.
 pub fn renounce_or_warn() {
     if let Err(error) = set_capabilities(CapabilitySet::empty()) {
         let name = std::thread::current().name().unwrap_or("a").to_owned();
@@ -277,7 +278,8 @@ mod tests {
         assert!(matches!(drop_to(&account), Err(PrivilegeError::Threads(2..))));
     }
 
-    /// Users and capabilities are per thread, so a thread can drop and the rest of the test process stays as it is.
+    /// Users and capabilities are per thread, so a thread can drop and the rest of the test process
+    /// stays as it is.
     #[test]
     fn dropping_keeps_only_what_a_reload_needs() {
         let privileged = rustix::process::geteuid().is_root() && missing().is_empty();

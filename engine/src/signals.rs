@@ -14,13 +14,14 @@ use crate::privileges;
 pub struct Signals(signal_hook::iterator::Signals);
 
 impl Signals {
-    /// Catches the signals from here on; nothing is lost until [`Signals::forward`]. Starts no thread.
+    /// Catches the signals from here on; nothing is lost until [`Signals::forward`]. Starts no
+    /// thread.
     pub fn catch() -> io::Result<Self> {
         signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).map(Self)
     }
 
-    /// Forwards them as commands, from a thread of its own. While a stop is under way a second SIGINT ends the process
-    /// at once with 130, a second SIGTERM with 143.
+    /// Forwards them as commands, from a thread of its own. While a stop is under way a second
+    /// SIGINT ends the process at once with 130, a second SIGTERM with 143.
     pub fn forward(mut self, commands: Sender<Command>) -> io::Result<()> {
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             privileges::renounce_or_warn();

@@ -9,9 +9,10 @@ use super::{Answer, ConfigArg, Failure, Outcome, rendered};
 
 /// Check a configuration without touching anything
 ///
-/// Reads the configuration as `serve` and `reload` would. What is wrong is shown with file, line and column, the line
-/// itself underlined, and what to write instead (exit 2). What is only suspicious, as a boot file that is missing under
-/// the TFTP root or an interface that this host has not, is shown as a warning (exit 0).
+/// Reads the configuration as `serve` and `reload` would. What is wrong is shown with file, line
+/// and column, the line itself underlined, and what to write instead (exit 2). What is only
+/// suspicious, as a boot file that is missing under the TFTP root or an interface that this host
+/// has not, is shown as a warning (exit 0).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     #[command(flatten)]

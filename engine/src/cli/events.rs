@@ -8,8 +8,9 @@ use super::{Answer, Outcome, ServerArg, complain, print_json, unexpected};
 
 /// Watch machines boot, as it happens
 ///
-/// One line for each thing that happens: DISCOVER, OFFER, REQUEST, ACK, every file fetched with its rate. Unlike the
-/// log this is never sampled; whoever reads too slowly is told how much was lost. Ends with the server, or with Ctrl-C.
+/// One line for each thing that happens: DISCOVER, OFFER, REQUEST, ACK, every file fetched with its
+/// rate. Unlike the log this is never sampled; whoever reads too slowly is told how much was lost.
+/// Ends with the server, or with Ctrl-C.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Events {
     #[command(flatten)]

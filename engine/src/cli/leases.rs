@@ -99,7 +99,8 @@ impl Leases {
     }
 }
 
-/// Hands over the leases that the request brings: from the server, or when it is down from its store.
+/// Hands over the leases that the request brings: from the server, or when it is down from its
+/// store.
 fn each(
     common: &Common,
     request: &Request,
@@ -123,8 +124,8 @@ fn each(
     }
 }
 
-/// The same from the store of a server that is down. Root does it as the owner of the store, so that the server can
-/// still open what this leaves behind.
+/// The same from the store of a server that is down. Root does it as the owner of the store, so
+/// that the server can still open what this leaves behind.
 fn stored(
     state_dir: &Path,
     request: &Request,

@@ -1,5 +1,5 @@
-//! The command line: one file a subcommand, and what they share. Exit codes: 0 done, 1 the answer is no, 2 could not
-//! run.
+//! The command line: one file a subcommand, and what they share. Exit codes: 0 done, 1 the answer
+//! is no, 2 could not run.
 
 mod check;
 mod completions;

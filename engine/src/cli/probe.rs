@@ -10,9 +10,9 @@ use super::{Answer, Failure, Outcome, complain, print_json};
 
 /// Ask who answers DHCP on a network
 ///
-/// Sends a DISCOVER as a machine without an address does, and lists every server that makes an OFFER (exit 0), or says
-/// that nobody does (exit 1). No address is taken. A server on this host is not heard: what a host broadcasts does not
-/// come back to it. Needs root or CAP_NET_RAW.
+/// Sends a DISCOVER as a machine without an address does, and lists every server that makes an
+/// OFFER (exit 0), or says that nobody does (exit 1). No address is taken. A server on this host is
+/// not heard: what a host broadcasts does not come back to it. Needs root or CAP_NET_RAW.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Probe {
     /// Network interface; may be given several times

@@ -9,8 +9,9 @@ use super::{Answer, Failure, Outcome, ServerArg, unexpected};
 
 /// Have the running server take over a changed configuration
 ///
-/// No packet and no lease is lost. When the new configuration is wrong the old one stays, and the error is shown here
-/// as `check` would show it (exit 2). SIGHUP does the same without telling how it went.
+/// No packet and no lease is lost. When the new configuration is wrong the old one stays, and the
+/// error is shown here as `check` would show it (exit 2). SIGHUP does the same without telling how
+/// it went.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Reload {
     #[command(flatten)]

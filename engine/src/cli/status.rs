@@ -9,7 +9,8 @@ use super::{Answer, Failure, Outcome, ServerArg, print_json, unexpected};
 
 /// Show how the running server is
 ///
-/// Its engine, interfaces, pools and counters, asked for through the control socket in the state directory.
+/// Its engine, interfaces, pools and counters, asked for through the control socket in the state
+/// directory.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
     #[command(flatten)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::SOCKET_NAME;
 use super::protocol::{LINE_LIMIT, Request, Response};
 
-/// How long the server may think; a reload of a large configuration takes its time.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the server may take to answer; a reload of a large configuration takes some seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What can go wrong between a subcommand and the server.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ impl Client {
         let path = state_dir.join(SOCKET_NAME);
         match UnixStream::connect(&path) {
             Ok(stream) => {
-                stream.set_read_timeout(Some(PATIENCE)).map_err(ClientError::Broken)?;
+                stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(ClientError::Broken)?;
                 Ok(Self::over(stream))
             }
             Err(cause) => Err(match cause.kind() {

@@ -1,4 +1,5 @@
-//! The metrics page. It is read by programs on a schedule, and must not suffer from whoever else connects.
+//! The metrics page. It is read by programs on a schedule, and must not suffer from whoever else
+//! connects.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -18,10 +19,11 @@ use tokio::task::JoinHandle;
 use super::status::Running;
 use super::{accept, exposition};
 
-/// Connections at one time; for one more the oldest is closed, so that a crowd that only sits there keeps nobody out.
+/// Connections at one time; for one more the oldest is closed, so that silent connections
+/// keep nobody out.
 const CONNECTIONS: usize = 32;
 /// From the first byte to the last of one request and its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
 const HEAD: usize = 8192;
 
@@ -39,7 +41,7 @@ pub(super) async fn serve(listener: TcpListener, running: Rc<Running>) {
         let running = running.clone();
         open.push_back(tokio::task::spawn_local(async move {
             // What is not done by then is not worth a place.
-            let _expired = tokio::time::timeout(PATIENCE, connection(stream, running)).await;
+            let _expired = tokio::time::timeout(REQUEST_TIMEOUT, connection(stream, running)).await;
         }));
     }
 }
@@ -49,7 +51,8 @@ async fn connection(stream: TcpStream, running: Rc<Running>) {
         let response = respond(&request, &running);
         async move { Ok::<_, Infallible>(response) }
     });
-    // The peer's mistakes are the peer's to see, in the status it got or the connection that closed.
+    // The peer's mistakes are the peer's to see, in the status it got or the connection that
+    // closed.
     let _result = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(HEAD)

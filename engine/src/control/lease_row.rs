@@ -1,4 +1,5 @@
-//! A lease as people and programs read it: a line of `leases list`, an object of `leases list --json`.
+//! A lease as people and programs read it: a line of `leases list`, an object of `leases list
+//! --json`.
 
 use std::net::Ipv4Addr;
 
@@ -24,8 +25,8 @@ impl Clocks {
         Self { now: bootstorm_net::now(), wall: Timestamp::now() }
     }
 
-    /// The time of day of a moment, in RFC 3339 and whole seconds; `never` for [`Moment::NEVER`] and for what no
-    /// calendar reaches.
+    /// The time of day of a moment, in RFC 3339 and whole seconds; `never` for [`Moment::NEVER`]
+    /// and for what no calendar reaches.
     pub fn text(&self, moment: Moment) -> String {
         if moment == Moment::NEVER {
             return "never".to_owned();
@@ -71,7 +72,8 @@ pub struct LeaseRow {
 }
 
 impl LeaseRow {
-    /// The row of a lease. A lease whose time is over is shown as expired, though no sweep has met it yet.
+    /// The row of a lease. A lease whose time is over is shown as expired, though no sweep has met
+    /// it yet.
     pub fn new(lease: &Lease, clocks: &Clocks) -> Self {
         let over = lease.state == LeaseState::Active && !lease.is_active(clocks.now);
         let state = if over { LeaseState::Expired } else { lease.state };

@@ -1,7 +1,8 @@
-//! How people and programs look into the running server and steer it: metrics over HTTP, and the control socket.
+//! How people and programs observe and control the running server: metrics over HTTP, and the
+//! control socket.
 //!
-//! Both run on one thread with a tokio-uring runtime. It holds no capability and owns no state: it reads counters and
-//! the lease index, and sends [`Command`]s to the thread that owns the server.
+//! Both run on one thread with a tokio-uring runtime. It holds no capability and owns no state: it
+//! reads counters and the lease index, and sends [`Command`]s to the thread that owns the server.
 
 pub mod client;
 pub mod exposition;
@@ -42,10 +43,11 @@ pub enum Command {
     Stop,
 }
 
-/// Takes the outcome of a reload: a line that says what changed, or the error as it is shown to people.
+/// Takes the outcome of a reload: a line that says what changed, or the error as it is shown to
+/// people.
 pub type ReloadReply = oneshot::Sender<Result<String, String>>;
 
-/// Why the control room cannot open.
+/// Why the control socket or the metrics page cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The address of the metrics page.
@@ -57,7 +59,10 @@ pub enum OpenError {
         cause: io::Error,
     },
     /// Another server answers on the socket.
-    #[error("{path}: another bootstorm is running on this state-dir; stop it first", path = path.display())]
+    #[error(
+        "{path}: another bootstorm is running on this state-dir; stop it first",
+        path = path.display()
+    )]
     Running {
         /// Its control socket.
         path: PathBuf,
@@ -72,7 +77,7 @@ pub enum OpenError {
     },
 }
 
-/// The sockets of the control room, listening.
+/// The control socket and the metrics port, listening.
 #[derive(Debug)]
 pub struct Listeners {
     metrics: Option<TcpListener>,
@@ -81,8 +86,8 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Opens the control socket in `state_dir`, for its owner and group only, and the metrics port. A socket that a
-    /// dead server left behind is replaced.
+    /// Opens the control socket in `state_dir`, for its owner and group only, and the metrics port.
+    /// A socket that a dead server left behind is replaced.
     pub fn open(state_dir: &Path, metrics: Option<SocketAddr>) -> Result<Self, OpenError> {
         let metrics = match metrics {
             None => None,
@@ -112,7 +117,7 @@ impl Listeners {
     }
 }
 
-/// The control room, open.
+/// The control thread, running.
 #[derive(Debug)]
 pub struct Control {
     stop: oneshot::Sender<()>,
@@ -146,10 +151,10 @@ impl Control {
     }
 }
 
-/// Drives the control room until it is stopped: on tokio-uring, or where io_uring is denied on plain tokio.
+/// Serves until it is stopped: on tokio-uring, or where io_uring is denied on plain tokio.
 fn run(listeners: Listeners, running: Running, stopped: oneshot::Receiver<()>) -> io::Result<()> {
     let running = Rc::new(running);
-    let rooms = async move {
+    let serving = async move {
         listeners.control.set_nonblocking(true)?;
         let control = tokio::net::UnixListener::from_std(listeners.control)?;
         tokio::task::spawn_local(socket::serve(control, running.clone()));
@@ -163,11 +168,11 @@ fn run(listeners: Listeners, running: Running, stopped: oneshot::Receiver<()>) -
         Ok(())
     };
     match tokio_uring::Runtime::new(&tokio_uring::builder()) {
-        Ok(runtime) => runtime.block_on(rooms),
+        Ok(runtime) => runtime.block_on(serving),
         Err(error) => {
-            tracing::debug!("control room without io_uring: {error}");
+            tracing::debug!("control thread without io_uring: {error}");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            tokio::task::LocalSet::new().block_on(&runtime, rooms)
+            tokio::task::LocalSet::new().block_on(&runtime, serving)
         }
     }
 }
@@ -180,7 +185,8 @@ where
     loop {
         match next().await {
             Ok((stream, _)) => return stream,
-            // Out of descriptors, or the peer gave up in the queue: not worth ending for, nor a busy loop.
+            // Out of descriptors, or the peer gave up in the queue: not worth ending for, nor a
+            // busy loop.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }

@@ -1,5 +1,5 @@
-//! The language of the control socket: one JSON object a line, requests one way, responses the other.
-//! `docs/OPERATIONS.md` describes it for those who write their own client.
+//! The protocol of the control socket: one JSON object a line, requests one way, responses the
+//! other. `docs/OPERATIONS.md` describes it for those who write their own client.
 
 use std::net::Ipv4Addr;
 
@@ -42,7 +42,8 @@ pub enum Request {
     },
 }
 
-/// What the server answers. Every answer but that to `events` ends with `end`, `status`, `reloaded` or `error`.
+/// What the server answers. Every answer but that to `events` ends with `end`, `status`, `reloaded`
+/// or `error`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
@@ -62,8 +63,8 @@ pub enum Response {
     Error(String),
 }
 
-/// A hardware address as people write it: `52:54:00:12:34:56`, `52-54-00-12-34-56`, `5254.0012.3456` or bare digits;
-/// 1 to 16 bytes.
+/// A hardware address as people write it: `52:54:00:12:34:56`, `52-54-00-12-34-56`,
+/// `5254.0012.3456` or bare digits; 1 to 16 bytes.
 pub fn parse_mac(text: &str) -> Result<Hardware, String> {
     let wrong = || format!("{text:?} is not a hardware address; write it as 52:54:00:12:34:56");
     let digits: Vec<u8> = text

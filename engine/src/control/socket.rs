@@ -1,5 +1,5 @@
-//! The control socket, the server's end: who may open it is the file system's word (mode 0660), what is said on it
-//! stands in `protocol.rs`.
+//! The control socket, the server's end: the file system decides who may open it (mode 0660),
+//! what is said on it stands in `protocol.rs`.
 
 use std::future::Future;
 use std::io;
@@ -174,7 +174,7 @@ async fn first<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
     .await
 }
 
-/// The client's ear.
+/// The way back to the client.
 struct Peer(OwnedWriteHalf);
 
 impl Peer {

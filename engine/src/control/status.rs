@@ -1,4 +1,4 @@
-//! What the control room sees of the running server, and how it tells it.
+//! What the control thread reads of the running server, and the answer to `status`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -18,14 +18,14 @@ use crate::leases::{Lease, NotDurable};
 use crate::log::LogCounts;
 use crate::metrics::{Metrics, ShardMetrics};
 
-/// The running server as the control room sees it. The thread that owns the server makes it.
+/// The running server as the control thread sees it. The thread that owns the server makes it.
 pub struct Running {
     /// The configuration file, as given on the command line.
     pub config_path: PathBuf,
     /// The configuration that holds; a reload swaps it.
     pub config: Arc<ArcSwap<Config>>,
     /// All leases.
-    pub leases: Arc<dyn LeaseDesk>,
+    pub leases: Arc<dyn LeaseAccess>,
     /// All counters.
     pub metrics: Arc<Metrics>,
     /// Where events can be followed.
@@ -40,13 +40,13 @@ pub struct Running {
     pub kernel_loss: Option<KernelLoss>,
 }
 
-/// What the control room does with leases.
-pub trait LeaseDesk: Send + Sync {
+/// What the control thread does with leases.
+pub trait LeaseAccess: Send + Sync {
     /// Up to `limit` leases by rising address, from `from` on.
     fn page(&self, from: Ipv4Addr, limit: usize, now: Moment) -> Vec<Lease>;
 
-    /// Gives an address back to its pool and waits until that is durable. Returns the lease as it is then; `None` when
-    /// nobody holds the address.
+    /// Gives an address back to its pool and waits until that is durable. Returns the lease as it
+    /// is then; `None` when nobody holds the address.
     ///
     /// # Errors
     /// [`NotDurable`] when it could not be written; the lease stands then.
@@ -231,7 +231,8 @@ impl Running {
         (pools, usage.counts)
     }
 
-    /// Datagrams that the kernel dropped before any shard read them, since the start; `None` when it cannot be told.
+    /// Datagrams that the kernel dropped before any shard read them, since the start; `None` when
+    /// it cannot be told.
     pub fn kernel_drops(&self) -> Option<u64> {
         let shards = self.metrics.shards().map(ShardMetrics::kernel_drops);
         self.kernel_loss.as_ref()?.total(shards).ok()

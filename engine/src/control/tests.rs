@@ -1,4 +1,4 @@
-//! The control room over real sockets, with a server made of counters and a few leases.
+//! The control thread over real sockets, with a server made of counters and a few leases.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::client::{Client, ClientError};
 use super::protocol::{Request, Response};
-use super::status::{Facts, LeaseCounts, LeaseDesk, Running, Usage};
+use super::status::{Facts, LeaseAccess, LeaseCounts, Running, Usage};
 use super::{Command, Control, Listeners, OpenError, exposition};
 use crate::config::{Config, Control as ControlConfig, Dhcp, Log, Server};
 use crate::event::bus::EventBus;
@@ -27,9 +27,9 @@ use crate::log::EventLog;
 use crate::metrics::Metrics;
 
 /// Leases in a map; the address that ends in 13 cannot be written.
-struct Desk(Mutex<BTreeMap<Ipv4Addr, Lease>>);
+struct FewLeases(Mutex<BTreeMap<Ipv4Addr, Lease>>);
 
-impl LeaseDesk for Desk {
+impl LeaseAccess for FewLeases {
     fn page(&self, from: Ipv4Addr, limit: usize, _now: Moment) -> Vec<Lease> {
         self.0.lock().range(from..).take(limit).map(|(_, lease)| lease.clone()).collect()
     }
@@ -141,7 +141,7 @@ fn running(leases: u32) -> (Running, Arc<Metrics>, Receiver<Command>, EventLog) 
     let running = Running {
         config_path: PathBuf::from("/etc/bootstorm/bootstorm.toml"),
         config: Arc::new(ArcSwap::from_pointee(config)),
-        leases: Arc::new(Desk(Mutex::new(
+        leases: Arc::new(FewLeases(Mutex::new(
             (0..leases).map(|number| (lease(number).ip, lease(number))).collect(),
         ))),
         metrics: metrics.clone(),
@@ -307,9 +307,9 @@ fn http_serves_the_metrics_and_nothing_else() {
 }
 
 #[test]
-fn a_crowd_that_only_sits_there_keeps_nobody_out() {
+fn silent_connections_keep_nobody_out() {
     let fixture = Fixture::with_leases(0);
-    let crowd: Vec<_> = (0..100)
+    let silent: Vec<_> = (0..100)
         .map(|index| {
             let mut stream = TcpStream::connect(fixture.address).unwrap();
             // Some say a little, and never the end of it.
@@ -321,7 +321,7 @@ fn a_crowd_that_only_sits_there_keeps_nobody_out() {
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
     let mut client = fixture.ask(&Request::Status {});
     assert!(matches!(client.response().unwrap(), Response::Status(_)));
-    drop(crowd);
+    drop(silent);
 }
 
 #[test]

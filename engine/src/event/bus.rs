@@ -14,10 +14,12 @@ use crate::leases::Hardware;
 
 /// Events that may wait for one follower before it loses some.
 const BACKLOG: usize = 4096;
-/// Addresses of its machine that a filtered follower remembers, to recognise the machine's TFTP transfers.
+/// Addresses of its machine that a filtered follower remembers, to recognise the machine's TFTP
+/// transfers.
 const ADDRESSES: usize = 64;
 
-/// Hands every event to every follower. The log thread publishes; a slow follower loses events, and is told how many.
+/// Hands every event to every follower. The log thread publishes; a slow follower loses events, and
+/// is told how many.
 #[derive(Clone, Debug, Default)]
 pub struct EventBus(Arc<Inner>);
 
@@ -94,7 +96,8 @@ impl EventBus {
         self.0.count.load(Relaxed) > 0
     }
 
-    /// Gives an event to those who want it; `row` is made once, and only if somebody does. Forgets who has gone.
+    /// Gives an event to those who want it; `row` is made once, and only if somebody does. Forgets
+    /// who has gone.
     pub fn publish(&self, event: &BootEvent, row: impl FnOnce() -> Arc<Row>) {
         if !self.is_followed() {
             return;

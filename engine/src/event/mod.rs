@@ -1,7 +1,9 @@
-//! What happens to a machine on its way to boot, as small values that a shard can hand over without waiting.
+//! What happens to a machine on its way to boot, as small values that a shard can hand over without
+//! waiting.
 //!
-//! The rules and the TFTP transfers make them, the shard passes them on, and the log thread (`log.rs`) turns them into
-//! lines and gives them to whoever follows (`bootstorm events --follow`).
+//! The rules and the TFTP transfers make them, the shard passes them on, and the log thread
+//! (`log.rs`) turns them into lines and gives them to whoever follows (`bootstorm events
+//! --follow`).
 
 pub mod bus;
 pub mod row;
@@ -12,7 +14,8 @@ use std::time::Duration;
 
 use crate::leases::Hardware;
 
-/// Up to `N` bytes kept in place, so that an event is `Copy` and costs no allocation. Longer input is cut.
+/// Up to `N` bytes kept in place, so that an event is `Copy` and costs no allocation. Longer input
+/// is cut.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Short<const N: usize> {
     len: u8,
@@ -90,7 +93,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word that stands in log lines and in `events`: the field's own name in capitals where it has one.
+    /// The word that stands in log lines and in `events`: the field's own name in capitals where it
+    /// has one.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Discover => "DISCOVER",
@@ -112,7 +116,7 @@ impl Kind {
         }
     }
 
-    /// How loud the event is in the log.
+    /// The level at which the event is logged.
     pub fn level(self) -> tracing::Level {
         match self {
             Kind::Silence => tracing::Level::DEBUG,
@@ -152,8 +156,8 @@ pub enum Detail {
         file: FileName,
         /// The lease time in seconds; `u32::MAX` is for ever.
         lease_seconds: u32,
-        /// Why a machine that wants to boot got no file, or not the first that its rules name; empty
-        /// where there is nothing to explain.
+        /// Why a machine that wants to boot got no file, or not the first that its rules name;
+        /// empty where there is nothing to explain.
         reason: &'static str,
     },
     /// Why a request was refused or not answered.

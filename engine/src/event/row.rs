@@ -1,4 +1,5 @@
-//! An event as people and programs read it: the fields of a log line and of a line of `bootstorm events --json`.
+//! An event as people and programs read it: the fields of a log line and of a line of `bootstorm
+//! events --json`.
 
 use std::fmt;
 

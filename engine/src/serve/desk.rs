@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use bootstorm_protocols::time::Moment;
 
 use crate::config::Config;
-use crate::control::status::{LeaseCounts, LeaseDesk, Usage};
+use crate::control::status::{LeaseAccess, LeaseCounts, Usage};
 use crate::leases::{Lease, Leases, NotDurable};
 
 /// The leases, and the pools of the configuration that holds.
@@ -16,7 +16,7 @@ pub(super) struct Desk {
     pub(super) config: Arc<ArcSwap<Config>>,
 }
 
-impl LeaseDesk for Desk {
+impl LeaseAccess for Desk {
     fn page(&self, from: Ipv4Addr, limit: usize, now: Moment) -> Vec<Lease> {
         self.leases.page(from, limit, now)
     }

@@ -17,8 +17,9 @@ use super::{Answer, Failure, Outcome, complain};
 
 /// Load a file by TFTP, as a machine would
 ///
-/// Shows how fast it came and what was agreed on. A file arrives under its name only when it is complete. Exit 1 when
-/// the server refuses, 2 when it does not answer or the file cannot be written.
+/// Shows how fast it came and what was agreed on. A file arrives under its name only when it is
+/// complete. Exit 1 when the server refuses, 2 when it does not answer or the file cannot be
+/// written.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fetch {
     /// tftp://HOST[:PORT]/FILE
@@ -78,7 +79,8 @@ impl Fetch {
         }
         target.finish()?;
         if !self.quiet {
-            // On standard error, for standard output may be the file; nobody may be there to read it.
+            // On standard error, for standard output may be the file; nobody may be there to read
+            // it.
             let _closed = writeln!(io::stderr(), "{}", summary(&self.url, &fetched));
         }
         Ok(Answer::Yes)

@@ -53,7 +53,8 @@ pub(super) struct Fetched {
     pub(super) negotiated: Negotiated,
 }
 
-/// Fetches `file` from `server` into `output`; `progress` is told bytes so far, and the size when the server says it.
+/// Fetches `file` from `server` into `output`; `progress` is told bytes so far, and the size when
+/// the server says it.
 pub(super) fn fetch(
     server: SocketAddr,
     file: &[u8],
@@ -68,7 +69,8 @@ pub(super) fn fetch(
     let mut bytes = 0;
     loop {
         transfer.speak()?;
-        // No dallying after the last ACK: should it be lost, the server waits in vain, and loses nothing by it.
+        // No dallying after the last ACK: should it be lost, the server waits in vain, and loses
+        // nothing by it.
         if transfer.receiver.is_complete() {
             let took = bootstorm_net::now().since(began);
             return Ok(Fetched { bytes, took, negotiated: *transfer.receiver.negotiated() });

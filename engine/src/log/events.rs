@@ -1,11 +1,9 @@
-//! The log: lines for operators or for machines, and the thread that writes the boot events of all shards.
+//! The boot events of all shards on their way into the log, and the thread that writes them.
 //!
-//! A shard never formats and never waits. It puts events into a bounded queue of its own; at full load it only counts
-//! them, and the log thread says once a second how many were not logged.
+//! A shard never formats and never waits. It puts events into a bounded queue of its own; at full
+//! load it only counts them, and the log thread says once a second how many were not logged.
 
-use std::fmt;
-use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, Ordering::Relaxed};
 use std::thread::{self, JoinHandle, Thread};
@@ -13,15 +11,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
-use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{LogFormat, LogLevel};
+use super::utc_now;
 use crate::event::BootEvent;
 use crate::event::bus::EventBus;
 use crate::event::row::Row;
@@ -31,87 +23,17 @@ use crate::metrics::Counter;
 const LINES_PER_SECOND: u32 = 50;
 /// Events that may wait between a shard and the log thread (about 1.5 MB a shard).
 const BACKLOG: usize = 8192;
-/// Events taken from one shard before the next has its turn.
+/// Events taken from one shard before those of the next.
 const TURN: usize = 1024;
 /// How long the log thread lets events gather before it looks again.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Sends all log lines of the process to standard error. Only the first call has an effect.
-pub fn init(format: LogFormat, level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // The journal puts its own time before each line.
-    let lines = lines(io::stderr, format, level, colours, !is_journal(io::stderr()));
-    // A second call finds the log set up already, and leaves it. Libraries that use the `log` crate are heard, too.
-    let _already = lines.try_init();
-}
-
-/// Whether `stream` leads to the journal. The variable alone does not tell: children inherit it, and their output may go
-/// elsewhere (systemd.exec(5), JOURNAL_STREAM).
-fn is_journal(stream: impl AsFd) -> bool {
-    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-    rustix::fs::fstat(stream)
-        .is_ok_and(|stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
-}
-
-fn lines<W>(
-    writer: W,
-    format: LogFormat,
-    level: LevelFilter,
-    colours: bool,
-    timed: bool,
-) -> Box<dyn Subscriber + Send + Sync>
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    // Of libraries only what goes wrong, unless everything is wanted.
-    let others = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
-    // A failing disk is said once, by the committer; the store would say it at every try.
-    let store = if level >= LevelFilter::DEBUG { others } else { LevelFilter::OFF };
-    let filter = format!("{others},fjall={store},lsm_tree={store},bootstorm={level}");
-    let lines = tracing_subscriber::fmt()
-        .with_writer(writer)
-        .with_env_filter(EnvFilter::new(filter))
-        .with_target(false)
-        .with_ansi(colours);
-    match format {
-        LogFormat::Json => Box::new(lines.json().flatten_event(true).with_timer(Utc).finish()),
-        LogFormat::Human if timed => Box::new(lines.with_timer(Local).finish()),
-        LogFormat::Human => Box::new(lines.without_time().finish()),
-    }
-}
-
-struct Local;
-
-impl FormatTime for Local {
-    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        write!(writer, "{}", jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S%.3f"))
-    }
-}
-
-struct Utc;
-
-impl FormatTime for Utc {
-    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        writer.write_str(&utc_now())
-    }
-}
-
-fn utc_now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
-}
-
-/// One shard's way to the log thread.
+/// The queue from one shard to the log thread.
 #[derive(Debug)]
-struct Lane {
-    queue: ArrayQueue<Entry>,
-    /// Lines the shard may still cause this second. The log thread refills it; a race costs or gains one line.
+struct LogQueue {
+    events: ArrayQueue<Entry>,
+    /// Lines the shard may still cause this second. The log thread refills it; a race costs or
+    /// gains one line.
     budget: AtomicU32,
     /// Events left out of the log because the budget was used up.
     suppressed: Counter,
@@ -128,7 +50,7 @@ struct Entry {
 
 #[derive(Debug)]
 struct Shared {
-    lanes: Box<[CachePadded<Lane>]>,
+    queues: Box<[CachePadded<LogQueue>]>,
     bus: EventBus,
     /// The log thread waits to be woken.
     sleeping: AtomicBool,
@@ -147,22 +69,22 @@ pub struct EventSink {
 impl EventSink {
     /// Notes an event. Never waits and never allocates.
     pub fn emit(&mut self, event: BootEvent) {
-        // `start` makes one sink for each lane.
-        let lane = &self.shared.lanes[self.shard];
+        // `start` makes one sink for each queue.
+        let own = &self.shared.queues[self.shard];
         let wanted = event.kind.level() <= LevelFilter::current();
-        let budget = if wanted { lane.budget.load(Relaxed) } else { 0 };
+        let budget = if wanted { own.budget.load(Relaxed) } else { 0 };
         let logged = budget > 0;
         if logged {
-            lane.budget.store(budget - 1, Relaxed);
+            own.budget.store(budget - 1, Relaxed);
         } else if wanted {
-            lane.suppressed.increment();
+            own.suppressed.increment();
         }
         if !logged && !self.shared.bus.is_followed() {
             return;
         }
-        match lane.queue.push(Entry { event, logged }) {
+        match own.events.push(Entry { event, logged }) {
             Ok(()) => self.pushed = true,
-            Err(_) => lane.dropped.increment(),
+            Err(_) => own.dropped.increment(),
         }
     }
 
@@ -208,14 +130,14 @@ impl LogCounts {
 
 impl Shared {
     fn new(shards: usize, bus: EventBus) -> Self {
-        let lane = || Lane {
-            queue: ArrayQueue::new(BACKLOG),
+        let queue = || LogQueue {
+            events: ArrayQueue::new(BACKLOG),
             budget: AtomicU32::new(LINES_PER_SECOND),
             suppressed: Counter::default(),
             dropped: Counter::default(),
         };
         Self {
-            lanes: (0..shards).map(|_| CachePadded::new(lane())).collect(),
+            queues: (0..shards).map(|_| CachePadded::new(queue())).collect(),
             bus,
             sleeping: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -223,18 +145,18 @@ impl Shared {
     }
 
     fn left_out(&self) -> LeftOut {
-        self.lanes.iter().fold(LeftOut::default(), |sum, lane| LeftOut {
-            suppressed: sum.suppressed.wrapping_add(lane.suppressed.get()),
-            dropped: sum.dropped.wrapping_add(lane.dropped.get()),
+        self.queues.iter().fold(LeftOut::default(), |sum, queue| LeftOut {
+            suppressed: sum.suppressed.wrapping_add(queue.suppressed.get()),
+            dropped: sum.dropped.wrapping_add(queue.dropped.get()),
         })
     }
 
     /// Takes what waits, a turn for each shard. True when there was anything.
     fn drain(&self, mut take: impl FnMut(Entry)) -> bool {
         let mut any = false;
-        for lane in &self.lanes {
+        for queue in &self.queues {
             for _ in 0..TURN {
-                let Some(entry) = lane.queue.pop() else { break };
+                let Some(entry) = queue.events.pop() else { break };
                 any = true;
                 take(entry);
             }
@@ -243,12 +165,12 @@ impl Shared {
     }
 
     fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.queue.is_empty())
+        self.queues.iter().all(|queue| queue.events.is_empty())
     }
 
     fn refill(&self) {
-        for lane in &self.lanes {
-            lane.budget.store(LINES_PER_SECOND, Relaxed);
+        for queue in &self.queues {
+            queue.budget.store(LINES_PER_SECOND, Relaxed);
         }
     }
 }
@@ -309,7 +231,8 @@ fn run(shared: &Shared) {
             return;
         } else {
             shared.sleeping.store(true, Ordering::SeqCst);
-            // A shard that pushed before it saw the flag is seen here; one that pushes later wakes us.
+            // A shard that pushed before it saw the flag is seen here; one that pushes later wakes
+            // us.
             if shared.is_empty() && !shared.stopping.load(Ordering::SeqCst) {
                 thread::park_timeout(second.saturating_duration_since(Instant::now()));
             }
@@ -359,7 +282,7 @@ fn write(entry: &Entry, bus: &EventBus, names: &InterfaceNames) {
 }
 
 /// The row as one log line.
-fn line(level: tracing::Level, row: &Row) {
+pub(super) fn line(level: tracing::Level, row: &Row) {
     macro_rules! at {
         ($level:ident) => {
             tracing::event!(
@@ -397,7 +320,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::event::{Detail, FileName, Kind};
+    use crate::event::Kind;
     use crate::leases::Hardware;
 
     fn sink(shared: &Arc<Shared>) -> EventSink {
@@ -488,68 +411,5 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, 200);
-    }
-
-    #[derive(Clone, Default)]
-    struct Page(Arc<parking_lot::Mutex<Vec<u8>>>);
-
-    impl io::Write for Page {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// What is written while `say` runs.
-    fn written(format: LogFormat, level: LevelFilter, say: impl FnOnce()) -> String {
-        let page = Page::default();
-        let writer = page.clone();
-        let lines = lines(move || writer.clone(), format, level, false, false);
-        tracing::subscriber::with_default(lines, say);
-        let text = page.0.lock().clone();
-        String::from_utf8(text).unwrap()
-    }
-
-    /// The log line of an ACK.
-    fn logged(format: LogFormat) -> String {
-        let detail =
-            Detail::Answer { file: FileName::new(b"ipxe.efi"), lease_seconds: 3600, reason: "" };
-        let row = Row::new(&BootEvent { detail, ..ack(7) }, String::new(), Some("eth1".to_owned()));
-        written(format, LevelFilter::INFO, || line(tracing::Level::INFO, &row))
-    }
-
-    #[test]
-    fn of_libraries_only_what_goes_wrong_is_heard() {
-        let text = written(LogFormat::Human, LevelFilter::DEBUG, || {
-            tracing::info!(target: "fjall", "compacted");
-            tracing::warn!(target: "fjall", "slow");
-            tracing::debug!(target: "bootstorm_net", "detail");
-        });
-        assert_eq!(text, " WARN slow\nDEBUG detail\n");
-    }
-
-    #[test]
-    fn the_store_is_not_heard_beside_the_committer() {
-        let text = written(LogFormat::Human, LevelFilter::INFO, || {
-            tracing::error!(target: "fjall::journal", "cannot flush");
-            tracing::error!(target: "lsm_tree", "cannot write");
-            tracing::error!(target: "hyper", "broken");
-        });
-        assert_eq!(text, "ERROR broken\n");
-    }
-
-    #[test]
-    fn one_line_says_who_got_what() {
-        assert_eq!(
-            logged(LogFormat::Human),
-            " INFO ACK mac=02:00:00:00:00:01 ip=10.1.0.7 via=eth1 file=ipxe.efi lease=3600\n"
-        );
-        let json: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json)).unwrap();
-        assert_eq!((&json["message"], &json["mac"]), (&"ACK".into(), &"02:00:00:00:00:01".into()));
-        assert_eq!((&json["lease"], &json["level"]), (&3600.into(), &"INFO".into()));
-        assert!(json["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{json}");
     }
 }
