@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rustix::fs::{Stat, fstat};
 
 use super::frame::{self, Framer, Shape, Start};
-use super::loader::Door;
+use super::loader::LoaderQueue;
 use super::watch::Watch;
 
 /// Images kept open; each has a file descriptor.
@@ -86,7 +86,7 @@ struct Slot {
 struct Loading {
     /// Chunks asked for and not there yet.
     asked: Vec<usize>,
-    waiting: Vec<Arc<Door>>,
+    waiting: Vec<Arc<LoaderQueue>>,
     /// Where each chunk begins, as far as that is known; for octet it can be computed.
     starts: Vec<Start>,
 }
@@ -170,17 +170,17 @@ impl Image {
     }
 
     /// Notes that somebody wants a chunk. Returns whether it has to be loaded now: false when it is there or asked for.
-    pub(super) fn ask(&self, index: usize, door: Option<&Arc<Door>>) -> bool {
+    pub(super) fn ask(&self, index: usize, loader_queue: Option<&Arc<LoaderQueue>>) -> bool {
         let mut loading = self.loading.lock();
         let there = self.slots.get(index).is_none_or(|slot| slot.chunk.load().is_some());
-        if let Some(door) = door {
+        if let Some(loader_queue) = loader_queue {
             if there || self.failure().is_some() {
                 // It came between the look and the question.
-                door.ring();
+                loader_queue.wake();
                 return false;
             }
-            if !loading.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, door)) {
-                loading.waiting.push(Arc::clone(door));
+            if !loading.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, loader_queue)) {
+                loading.waiting.push(Arc::clone(loader_queue));
             }
         }
         if there || loading.asked.contains(&index) {
@@ -255,8 +255,8 @@ impl Image {
     fn answered(&self, index: usize) {
         let mut loading = self.loading.lock();
         loading.asked.retain(|&asked| asked != index);
-        for door in loading.waiting.drain(..) {
-            door.ring();
+        for loader_queue in loading.waiting.drain(..) {
+            loader_queue.wake();
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) enum Refusal {
 
 /// Who asks, for what.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Asker {
+pub(super) struct Requester {
     pub(super) address: IpAddr,
     pub(super) writes: bool,
 }
@@ -139,7 +139,7 @@ impl Map {
     pub(super) fn apply(
         &self,
         name: &[u8],
-        asker: Asker,
+        requester: Requester,
         mut found: impl FnMut(&[u8]) -> bool,
     ) -> Result<Vec<u8>, Refusal> {
         let mut name = name.to_vec();
@@ -147,14 +147,14 @@ impl Map {
         for _ in 0..MAX_STEPS {
             let Some(rule) = self.rules.get(at) else { return Ok(name) };
             at += 1;
-            if !rule.concerns(asker) || rule.pattern.is_match(&name) == rule.inverse {
+            if !rule.concerns(requester) || rule.pattern.is_match(&name) == rule.inverse {
                 continue;
             }
             let before = match rule.action {
                 Action::Nothing => None,
                 Action::Refuse => return Err(Refusal::Denied),
                 Action::Replace(extent) => {
-                    let new = rule.replace(&name, extent, asker)?;
+                    let new = rule.replace(&name, extent, requester)?;
                     Some(std::mem::replace(&mut name, new))
                 }
             };
@@ -229,16 +229,21 @@ impl Rule {
         })
     }
 
-    fn concerns(&self, asker: Asker) -> bool {
-        !(self.reads_only && asker.writes
-            || self.writes_only && !asker.writes
-            || self.ipv4_only && !asker.address.is_ipv4()
-            || self.ipv6_only && !asker.address.is_ipv6())
+    fn concerns(&self, requester: Requester) -> bool {
+        !(self.reads_only && requester.writes
+            || self.writes_only && !requester.writes
+            || self.ipv4_only && !requester.address.is_ipv4()
+            || self.ipv6_only && !requester.address.is_ipv6())
     }
 
-    fn replace(&self, name: &[u8], extent: Extent, asker: Asker) -> Result<Vec<u8>, Refusal> {
+    fn replace(
+        &self,
+        name: &[u8],
+        extent: Extent,
+        requester: Requester,
+    ) -> Result<Vec<u8>, Refusal> {
         let all = |name: &[u8], limit: usize| {
-            let with = |found: &Captures<'_>| self.expand(found, asker);
+            let with = |found: &Captures<'_>| self.expand(found, requester);
             self.pattern.replacen(name, limit, with).into_owned()
         };
         let mut new = match extent {
@@ -258,7 +263,7 @@ impl Rule {
         if new.len() > MAX_NAME { Err(Refusal::Endless) } else { Ok(new) }
     }
 
-    fn expand(&self, found: &Captures<'_>, asker: Asker) -> Vec<u8> {
+    fn expand(&self, found: &Captures<'_>, requester: Requester) -> Vec<u8> {
         let mut out = Vec::new();
         let mut case = Case::AsIs;
         for part in &self.replacement {
@@ -267,8 +272,8 @@ impl Rule {
                 Part::Group(group) => {
                     found.get(*group).map_or_else(Vec::new, |m| m.as_bytes().to_vec())
                 }
-                Part::Address => asker.address.to_string().into_bytes(),
-                Part::HexAddress => hexadecimal(asker.address).into_bytes(),
+                Part::Address => requester.address.to_string().into_bytes(),
+                Part::HexAddress => hexadecimal(requester.address).into_bytes(),
                 Part::Case(new) => {
                     case = *new;
                     continue;
@@ -325,8 +330,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const READER: Asker =
-        Asker { address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 169)), writes: false };
+    const READER: Requester =
+        Requester { address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 169)), writes: false };
 
     fn rule(line: &str) -> MapRule {
         let mut words = line.split(' ').map(str::to_owned);
@@ -386,7 +391,7 @@ mod tests {
     fn rules_for_reads_writes_and_families() {
         let lines = ["rG ^ g", "rP ^ p", "r4 ^ 4", "r6 ^ 6"];
         assert_eq!(apply(&lines, "-").unwrap(), "4g-");
-        let writer = Asker { address: "::1".parse().unwrap(), writes: true };
+        let writer = Requester { address: "::1".parse().unwrap(), writes: true };
         assert_eq!(map(&lines).apply(b"-", writer, |_| false).unwrap(), b"6p-");
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   port 69 --request--> shard --job--> loader threads: map rules, path rules, open, frame
 //!                          ^                 |
-//!                          +--news, wake-up--+--> image: chunks of framed blocks, shared by all transfers
+//!                          +--completions, wake-up--+--> image: chunks of framed blocks, shared by all transfers
 //!   data ports <--window = range of a chunk-- transfer <--ACK--
 //! ```
 //! A shard never touches a file: a slow disk delays transfers, nothing else. What is due of a window goes out in as few sends as the

@@ -2,7 +2,7 @@
 //! the others.
 //!
 //! ```text
-//!   shard, opener --Wanted--> [ ring: reads under way ] --> framed --> images --> doors
+//!   shard, opener --ChunkRequest--> [ ring: reads under way ] --> framed --> images --> loader queues
 //! ```
 
 use std::cell::RefCell;
@@ -18,7 +18,7 @@ use tokio_uring::fs::File;
 
 use super::frame::{Framer, READ_LEN};
 use super::images::{Failure, Image, Images};
-use super::loader::Wanted;
+use super::loader::ChunkRequest;
 
 /// Chunks that are read at once. Each has the memory of a chunk; where a mount is dead, so many must be stuck before other files are.
 const READS: u32 = 64;
@@ -27,7 +27,7 @@ const READS: u32 = 64;
 pub(super) fn start(
     images: Arc<Images>,
     queue: usize,
-) -> io::Result<(mpsc::Sender<Wanted>, JoinHandle<()>)> {
+) -> io::Result<(mpsc::Sender<ChunkRequest>, JoinHandle<()>)> {
     let (sender, wanted) = mpsc::channel(queue);
     let (tell, told) = oneshot::channel();
     let thread = std::thread::Builder::new().name("tftp-reader".to_owned()).spawn(move || {
@@ -46,7 +46,7 @@ pub(super) fn start(
 }
 
 /// Reads what is wanted until nobody can want any more, and all of it is read.
-async fn run(images: Arc<Images>, mut wanted: mpsc::Receiver<Wanted>) {
+async fn run(images: Arc<Images>, mut wanted: mpsc::Receiver<ChunkRequest>) {
     let room = Arc::new(Semaphore::new(READS as usize));
     let buffers = Rc::new(Buffers::default());
     while let Some(wanted) = wanted.recv().await {

@@ -7,7 +7,7 @@ use bootstorm_protocols::tftp::netascii::Decoder;
 use bootstorm_protocols::tftp::{Arrived, Receiver, ReceiverSend, ack};
 use bootstorm_protocols::time::Moment;
 
-use super::loader::{Door, Job, Loader};
+use super::loader::{Job, Loader, LoaderQueue};
 use super::reason::Reason;
 use super::sending::{Outlet, Progress};
 use super::service::MAX_UPLOAD;
@@ -58,7 +58,12 @@ impl Upload {
     }
 
     /// Gives the disk what is due; false when its pool is busy.
-    pub(super) fn flush(&mut self, transfer: u64, loader: &Loader, door: &Arc<Door>) -> bool {
+    pub(super) fn flush(
+        &mut self,
+        transfer: u64,
+        loader: &Loader,
+        loader_queue: &Arc<LoaderQueue>,
+    ) -> bool {
         let due = self.buffer.len() >= PIECE || self.complete;
         if self.writing || self.stored || !due {
             return true;
@@ -66,7 +71,7 @@ impl Upload {
         let bytes = std::mem::take(&mut self.buffer);
         let (offset, len) = (self.offset, bytes.len() as u64);
         let job = Job::Write {
-            door: Arc::clone(door),
+            loader_queue: Arc::clone(loader_queue),
             transfer,
             file: Arc::clone(&self.file),
             offset,

@@ -14,8 +14,8 @@ use bootstorm_protocols::time::Moment;
 use crate::event::{FileName, Kind};
 
 use super::frame::Shape;
-use super::loader::{Job, Named};
-use super::map::Asker;
+use super::loader::{FileRequest, Job};
+use super::map::Requester;
 use super::outcomes::Summary;
 use super::reason::Reason;
 use super::service::MAX_UPLOAD;
@@ -150,12 +150,12 @@ impl TftpShard {
             sent: 0,
             resent: 0,
         });
-        let asker = Asker { address: client.ip(), writes };
-        let request = Named { service, name: request.filename.to_vec(), asker };
-        let (door, transfer) = (Arc::clone(&self.door), number);
+        let requester = Requester { address: client.ip(), writes };
+        let request = FileRequest { service, name: request.filename.to_vec(), requester };
+        let (loader_queue, transfer) = (Arc::clone(&self.loader_queue), number);
         let job = match writes {
-            true => Job::Create { door, transfer, request },
-            false => Job::Open { door, transfer, request, shape },
+            true => Job::Create { loader_queue, transfer, request },
+            false => Job::Open { loader_queue, transfer, request, shape },
         };
         if self.server.loader.submit(job).is_err() {
             self.remove(number);

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::metrics::TftpMetrics;
 
 use super::images::Window;
-use super::loader::Door;
+use super::loader::LoaderQueue;
 use super::reason::Reason;
 use super::service::TftpServer;
 use super::transfers::{Transfer, Work};
@@ -50,7 +50,7 @@ pub(super) enum Progress {
 /// What sending needs from its shard.
 pub(super) struct Outlet<'s, T> {
     pub(super) server: &'s TftpServer,
-    pub(super) door: &'s Arc<Door>,
+    pub(super) loader_queue: &'s Arc<LoaderQueue>,
     pub(super) metrics: &'s TftpMetrics,
     /// The time of this batch for the images' "used last".
     pub(super) tick: u64,
@@ -105,7 +105,7 @@ impl Transfer {
             Ok(blocks) => blocks,
             Err(at) => return Progress::Later(at),
         };
-        if out.server.line(self.ifindex, now).is_err() {
+        if out.server.interface_ready(self.ifindex, now).is_err() {
             return Progress::Capped;
         }
         let frame_len = image.shape().frame_len();
@@ -123,7 +123,7 @@ impl Transfer {
                 if let Some(failure) = image.failure() {
                     return Progress::Failed(failure.into());
                 }
-                return match out.server.loader.want(image, chunk, Some(out.door)) {
+                return match out.server.loader.want(image, chunk, Some(out.loader_queue)) {
                     true => Progress::Starved,
                     false => Progress::Later(now + RETRY),
                 };
@@ -141,7 +141,7 @@ impl Transfer {
             Err(refused) => return refusal(refused),
         }
         self.in_flight += 1;
-        out.server.spend(self.ifindex, len, blocks, now);
+        out.server.charge_interface(self.ifindex, len, blocks, now);
         let data = len - blocks * 4;
         let again = (sender.sent_until() + 1).saturating_sub(first).min(blocks);
         sender.sent(blocks, now);

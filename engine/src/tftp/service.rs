@@ -203,14 +203,14 @@ impl TftpServer {
     }
 
     /// Whether an interface may send something at `now`, or when.
-    pub(super) fn line(&self, ifindex: u32, now: Moment) -> Result<(), Moment> {
+    pub(super) fn interface_ready(&self, ifindex: u32, now: Moment) -> Result<(), Moment> {
         let caps = self.caps.load();
         let cap = caps.iter().find(|(index, _)| *index == ifindex);
         cap.map_or(Ok(()), |(_, cap)| cap.ready(now))
     }
 
     /// An interface sends `bytes` of payload in so many datagrams.
-    pub(super) fn spend(&self, ifindex: u32, bytes: u64, datagrams: u64, now: Moment) {
+    pub(super) fn charge_interface(&self, ifindex: u32, bytes: u64, datagrams: u64, now: Moment) {
         let caps = self.caps.load();
         if let Some((_, cap)) = caps.iter().find(|(index, _)| *index == ifindex) {
             cap.spend(bytes, datagrams, now);

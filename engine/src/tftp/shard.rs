@@ -16,7 +16,7 @@ use crate::event::{BootEvent, Kind};
 use crate::metrics::{Metrics, TftpMetrics};
 
 use super::images::Image;
-use super::loader::{Door, News};
+use super::loader::{Completion, LoaderQueue};
 use super::reason::Reason;
 use super::requests::send_error;
 use super::sending::{Outlet, Progress};
@@ -62,7 +62,7 @@ pub(super) enum Role {
 /// The transfers of one shard.
 pub struct TftpShard {
     pub(super) server: Arc<TftpServer>,
-    pub(super) door: Arc<Door>,
+    pub(super) loader_queue: Arc<LoaderQueue>,
     pub(super) metrics: Arc<Metrics>,
     shard: usize,
     pub(super) ports: Vec<TftpPorts>,
@@ -104,7 +104,7 @@ impl TftpShard {
         assert!(metrics.shard(shard).is_some(), "shard {shard} has no counters");
         let mut tftp = Self {
             server,
-            door: Arc::new(Door::new(waker)),
+            loader_queue: Arc::new(LoaderQueue::new(waker)),
             metrics,
             shard,
             ports: Vec::new(),
@@ -174,11 +174,11 @@ impl TftpShard {
     /// The backend was woken: files may have been opened, chunks loaded, uploads written.
     pub fn woken<T: Transmit>(&mut self, tx: &mut T) {
         self.tick = self.server.images.tick();
-        while let Some(news) = self.door.take() {
-            match news {
-                News::Opened { transfer, result } => self.opened(transfer, result, tx),
-                News::Created { transfer, result } => self.created(transfer, result, tx),
-                News::Written { transfer, last, result } => {
+        while let Some(completion) = self.loader_queue.take() {
+            match completion {
+                Completion::Opened { transfer, result } => self.opened(transfer, result, tx),
+                Completion::Created { transfer, result } => self.created(transfer, result, tx),
+                Completion::Written { transfer, last, result } => {
                     self.written(transfer, last, result, tx);
                 }
             }
@@ -391,13 +391,16 @@ impl TftpShard {
         let Some(transfer) = self.transfers.get(number) else { return Progress::Done };
         // As in `metrics`, which would borrow all of self.
         let metrics = &self.metrics.shard(self.shard).expect("the shard has counters").tftp;
-        let (server, door) = (&*self.server, &self.door);
-        let mut out = Outlet { server, door, metrics, tick: self.tick, tx };
+        let (server, loader_queue) = (&*self.server, &self.loader_queue);
+        let mut out = Outlet { server, loader_queue, metrics, tick: self.tick, tx };
         let progress = match &mut transfer.work {
             Work::Opening | Work::Listening { .. } => Progress::Done,
             Work::Sending { .. } => transfer.send(number, &mut out),
             Work::Receiving(upload) => {
-                match (upload.flush(number, &server.loader, door), transfer.answer(&mut out)) {
+                match (
+                    upload.flush(number, &server.loader, loader_queue),
+                    transfer.answer(&mut out),
+                ) {
                     (false, Progress::Done | Progress::Sent(_)) => {
                         Progress::Later(out.tx.now() + RETRY)
                     }

@@ -115,7 +115,7 @@ impl TftpShard {
         for at in 0..self.turns.capped.len() {
             let ifindex = self.turns.capped[at].0;
             while left > 0
-                && self.server.line(ifindex, now).is_ok()
+                && self.server.interface_ready(ifindex, now).is_ok()
                 && let Some(number) = self.turns.capped[at].1.pop_front()
             {
                 if !self.turn(number, &mut left, tx) {
@@ -141,8 +141,8 @@ impl TftpShard {
         }
         let paced = self.turns.paced.peek().map(|Reverse((at, _))| *at);
         let capped = self.turns.capped.iter().filter(|(_, waiting)| !waiting.is_empty());
-        let capped =
-            capped.map(|(ifindex, _)| self.server.line(*ifindex, now).err().unwrap_or(now));
+        let capped = capped
+            .map(|(ifindex, _)| self.server.interface_ready(*ifindex, now).err().unwrap_or(now));
         paced.into_iter().chain(capped).min()
     }
 
