@@ -16,7 +16,7 @@ use bootstorm_net::{
     UdpSocketSpec, now,
 };
 use bootstorm_protocols::tftp::{
-    Arrived, Mode, Negotiated, Packet, Patience, Receiver, ReceiverSend, ack, write_request,
+    Arrived, Mode, Negotiated, Packet, Receiver, ReceiverSend, RetryPolicy, ack, write_request,
 };
 use bootstorm_protocols::time::Moment;
 
@@ -66,7 +66,7 @@ fn serve<B>(
 /// Gets one file as a client would.
 fn fetch(server: SocketAddr, name: &str, asked: Negotiated) -> Vec<u8> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut receiver = Receiver::asking(&asked, &Patience::default(), now());
+    let mut receiver = Receiver::asking(&asked, &RetryPolicy::default(), now());
     let (mut peer, mut bytes) = (server, Vec::new());
     let mut buf = vec![0; 65_536];
     while !receiver.is_complete() {

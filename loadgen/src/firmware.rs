@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bootstorm_protocols::tftp::{ErrorCode, Negotiated, Patience};
+use bootstorm_protocols::tftp::{ErrorCode, Negotiated, RetryPolicy};
 use serde::{Deserialize, Serialize};
 
 /// A program that asks for addresses and files.
@@ -88,7 +88,7 @@ pub struct TftpHabits {
     /// Asks for the size first, in a request that it ends with an ERROR of this code.
     pub size_probe: Option<ErrorCode>,
     /// When it repeats, and when it gives up.
-    pub patience: Patience,
+    pub patience: RetryPolicy,
     /// Times it asks for one file before the boot has failed.
     pub attempts: u8,
 }
@@ -155,9 +155,9 @@ const fn ms(millis: u64) -> Duration {
 }
 
 /// An interval that stays the same: `repeats` of it, then the transfer has failed.
-const fn steady(interval: Duration, repeats: u32) -> Patience {
+const fn steady(interval: Duration, repeats: u32) -> RetryPolicy {
     let total = Duration::from_secs(3600);
-    Patience { initial: interval, min: interval, max: interval, tries: repeats, total }
+    RetryPolicy { initial: interval, min: interval, max: interval, tries: repeats, total }
 }
 
 const fn asks(blksize: u16, windowsize: Option<u16>, tsize: bool) -> Negotiated {
@@ -294,13 +294,13 @@ const EDK2_TFTP: TftpHabits = TftpHabits {
 const IPXE_TFTP: TftpHabits = TftpHabits {
     asked: asks(1432, None, true),
     size_probe: None,
-    patience: Patience { initial: ms(250), min: ms(250), max: s(8), tries: 5, total: s(3600) },
+    patience: RetryPolicy { initial: ms(250), min: ms(250), max: s(8), tries: 5, total: s(3600) },
     attempts: 1,
 };
 
 const PLAIN_TFTP: TftpHabits = TftpHabits {
     asked: asks(1468, Some(16), true),
     size_probe: None,
-    patience: Patience { initial: s(1), min: ms(500), max: s(8), tries: 8, total: s(60) },
+    patience: RetryPolicy { initial: s(1), min: ms(500), max: s(8), tries: 8, total: s(60) },
     attempts: 1,
 };

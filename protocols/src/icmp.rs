@@ -10,6 +10,7 @@ const ECHO_REQUEST: u8 = 8;
 const PROTOCOL: u8 = 1;
 
 /// An ICMP echo request, checksum included.
+#[must_use]
 pub fn echo_request(identifier: u16, sequence: u16) -> [u8; ECHO_LEN] {
     let [id_high, id_low] = identifier.to_be_bytes();
     let [seq_high, seq_low] = sequence.to_be_bytes();
@@ -22,6 +23,7 @@ pub fn echo_request(identifier: u16, sequence: u16) -> [u8; ECHO_LEN] {
 }
 
 /// Who answered an echo request with our `identifier`; `packet` begins with its IPv4 header, as a raw socket delivers it.
+#[must_use]
 pub fn echo_reply_from(packet: &[u8], identifier: u16) -> Option<Ipv4Addr> {
     let first = *packet.first()?;
     let header = usize::from(first & 0x0f) * 4;

@@ -13,16 +13,19 @@ impl Moment {
     pub const NEVER: Self = Self(u64::MAX);
 
     /// The moment that many nanoseconds after the origin; `u64::MAX` is [`Moment::NEVER`].
+    #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
     /// Nanoseconds since the origin.
+    #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
     /// How long after `earlier` this is; zero when it is before.
+    #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bootstorm_protocols::tftp::{Limits, Patience, blksize_for_mtu};
+use bootstorm_protocols::tftp::{Limits, RetryPolicy, blksize_for_mtu};
 use bootstorm_protocols::time::Moment;
 use thiserror::Error;
 
@@ -59,7 +59,7 @@ pub enum TftpError {
 pub(super) struct Service {
     pub(super) root: Root,
     pub(super) map: Map,
-    pub(super) patience: Patience,
+    pub(super) policy: RetryPolicy,
     /// Bytes a second of one transfer at most.
     client_rate: Option<u64>,
     pub(super) upload: bool,
@@ -76,11 +76,11 @@ impl Service {
     fn new(config: &config::Tftp) -> Result<Self, TftpError> {
         let root = Root::open(&config.root, config.case_insensitive)
             .map_err(|error| TftpError::Root { path: config.root.clone(), error })?;
-        let usual = Patience::default();
+        let usual = RetryPolicy::default();
         Ok(Self {
             root,
             map: Map::new(&config.map)?,
-            patience: Patience {
+            policy: RetryPolicy {
                 initial: config.timeout,
                 min: MIN_RETRY.min(config.timeout),
                 max: usual.max.max(config.timeout),

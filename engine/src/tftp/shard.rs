@@ -347,7 +347,7 @@ impl TftpShard {
         tx: &mut T,
     ) {
         let service = self.server.service.load();
-        let patience = service.patience;
+        let policy = service.policy;
         drop(service);
         let Some(transfer) = self.transfers.get(number) else {
             if let Ok(file) = result {
@@ -357,7 +357,7 @@ impl TftpShard {
         };
         match result {
             Ok(file) => {
-                let receiver = Receiver::serving(&transfer.negotiated, &patience, tx.now());
+                let receiver = Receiver::serving(&transfer.negotiated, &policy, tx.now());
                 let upload = Upload::new(receiver, file, transfer.netascii);
                 transfer.work = Work::Receiving(Box::new(upload));
                 self.enqueue(number);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bootstorm_net::{SocketId, Transmit};
-use bootstorm_protocols::tftp::{MAX_MULTICAST_BLOCKS, Multicast, Negotiated, Patience, Sender};
+use bootstorm_protocols::tftp::{MAX_MULTICAST_BLOCKS, Multicast, Negotiated, RetryPolicy, Sender};
 use bootstorm_protocols::time::Moment;
 
 use crate::event::Kind;
@@ -86,14 +86,17 @@ impl Streams {
 }
 
 /// How a stream's master is waited for. The timeout that a client asked for does not hold: others wait with it.
-pub(super) fn stream_terms(negotiated: &Negotiated, patience: &Patience) -> (Negotiated, Patience) {
-    let patience = Patience {
-        initial: patience.initial.min(MASTER_INITIAL),
-        max: patience.max.min(MASTER_MAX),
-        tries: patience.tries.min(MASTER_TRIES),
-        ..*patience
+pub(super) fn stream_terms(
+    negotiated: &Negotiated,
+    policy: &RetryPolicy,
+) -> (Negotiated, RetryPolicy) {
+    let policy = RetryPolicy {
+        initial: policy.initial.min(MASTER_INITIAL),
+        max: policy.max.min(MASTER_MAX),
+        tries: policy.tries.min(MASTER_TRIES),
+        ..*policy
     };
-    (Negotiated { timeout: None, ..*negotiated }, patience)
+    (Negotiated { timeout: None, ..*negotiated }, policy)
 }
 
 impl TftpShard {
@@ -213,10 +216,10 @@ impl Service {
     /// The sending end of a transfer that begins.
     pub(super) fn sender(&self, negotiated: &Negotiated, now: Moment) -> Sender {
         let mut sender = match negotiated.multicast {
-            None => Sender::new(negotiated, &self.patience, now),
+            None => Sender::new(negotiated, &self.policy, now),
             Some(_) => {
-                let (negotiated, patience) = stream_terms(negotiated, &self.patience);
-                Sender::new(&negotiated, &patience, now)
+                let (negotiated, policy) = stream_terms(negotiated, &self.policy);
+                Sender::new(&negotiated, &policy, now)
             }
         };
         // Until a netascii file's end is known, every block may be asked for.

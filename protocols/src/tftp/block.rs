@@ -13,6 +13,7 @@ pub enum Rollover {
 
 impl Rollover {
     /// The number on the wire of the absolute block `block`.
+    #[must_use]
     pub fn wire(self, block: u64) -> u16 {
         match self {
             Self::ToZero => (block & 0xffff) as u16,
@@ -24,6 +25,7 @@ impl Rollover {
 
     /// How many blocks after the absolute block `from` the wire number `wire` stands, going
     /// forwards: 0 for `from` itself. `None` for a number that no block has.
+    #[must_use]
     pub fn distance(self, from: u64, wire: u16) -> Option<u64> {
         match self {
             Self::ToZero => Some(u64::from(wire.wrapping_sub(self.wire(from)))),

@@ -1,9 +1,12 @@
 //! The multicast option: one stream of blocks for many clients (RFC 2090).
 //!
-//! A stream belongs to a file, a block length and a window. One client at a time, the master, acknowledges blocks; what is sent in
-//! answer goes to a group that all listen to. An ACK of block n asks for what follows n, so a master asks for what it lacks and leaves out
-//! what it has. When it has everything, the next client becomes master and does the same, until nobody lacks anything.
-//! Block numbers have 16 bits and say by themselves which part of the file a block is: a longer file has no stream.
+//! A stream belongs to a file, a block length and a window. One client at a time, the master,
+//! acknowledges blocks. The blocks sent in answer go to a multicast group that all clients listen
+//! to. An ACK of block n asks for the block after n, so a master asks for what it lacks and skips
+//! what it has. When the master has every block, the next client becomes master and does the same,
+//! until all clients have every block.
+//! The 16 bits of a block number alone say where in the file a block stands, so a file of more than
+//! 65,535 blocks has no stream.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -14,7 +17,7 @@ use crate::wire::Full;
 use super::negotiate::Refused;
 use super::packet::{OptionWriter, Options, write_decimal};
 use super::receiver::Arrived;
-use super::rtt::{GaveUp, Patience, Retry};
+use super::rtt::{GaveUp, RetryPolicy, RetryTimer};
 
 /// The option's name.
 pub(super) const MULTICAST: &str = "multicast";
@@ -22,16 +25,17 @@ pub(super) const MULTICAST: &str = "multicast";
 pub const MULTICAST_PORT: u16 = 1758;
 /// The longest file of a stream, in blocks.
 pub const MAX_MULTICAST_BLOCKS: u64 = 0xffff;
-/// For so long a client that is not the master hears nothing before it asks again: the master may have died, and the server may
-/// need some time to find out.
+/// A client that is not the master asks again after so long without a block. It must cover the time
+/// that the server needs to notice a dead master.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// What the option says.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Multicast {
-    /// The group that the blocks are sent to; `None` in a request, and where an OACK leaves it as it was.
+    /// The group that the blocks are sent to; `None` in a request, and in an OACK that does not
+    /// change the group.
     pub group: Option<SocketAddrV4>,
-    /// Whether the client that is told so acknowledges blocks from now on.
+    /// Whether the client that gets this OACK is the master from now on.
     pub master: bool,
 }
 
@@ -39,7 +43,7 @@ impl Multicast {
     /// Reads the value of an OACK: `address,port,master`.
     ///
     /// # Errors
-    /// [`Refused`] when it is anything else, or its address is no multicast group's.
+    /// [`Refused`] when the value is anything else, or its address is not a multicast address.
     pub fn parse(value: &[u8]) -> Result<Self, Refused> {
         Self::read(value).ok_or(Refused { option: MULTICAST })
     }
@@ -65,7 +69,7 @@ impl Multicast {
         Some(Self { group, master })
     }
 
-    /// Writes the option: empty as a request has it, or the group and who is master.
+    /// Writes the option: empty for a request, else the group and whether the client is master.
     pub(super) fn write(&self, writer: &mut OptionWriter<'_>) -> Result<(), Full> {
         writer.text(MULTICAST, |out| {
             let Some(group) = self.group else { return Ok(()) };
@@ -85,52 +89,53 @@ impl Multicast {
 /// What a [`Listener`] wants to have sent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum ListenerSend {
-    /// The request once more, as it was: the server answers with how things stand.
+    /// The request once more, unchanged: the server answers with an OACK.
     Request,
     /// ACK of this block.
     Ack(u64),
 }
 
-/// A client of a stream: which blocks it has, and what it says when.
+/// A client of a stream: which blocks it has, and which ACKs it sends when.
 ///
-/// It begins when an OACK has granted the option. Drive it like a [`super::Receiver`], and hand in the blocks of the group, in
-/// whatever order they come; a block that is taken has its own place in the file.
+/// It begins when an OACK has granted the option. Drive it like a [`super::Receiver`], and hand in
+/// the group's blocks in any order. Write a block that is taken at its own offset in the file.
 #[derive(Clone, Debug)]
 pub struct Listener {
     block_len: u16,
     window: u64,
     master: bool,
-    /// A bit for each block from 1 on.
+    /// Which blocks have arrived: a bit for each block from 1 on.
     have: Vec<u64>,
-    /// Blocks that are here.
+    /// How many blocks have arrived.
     count: u64,
-    /// The first block that is missing.
+    /// The first missing block.
     missing: u64,
-    /// The last block, once it has come.
+    /// The file's last block, once it has arrived.
     last: Option<u64>,
-    /// What the last ACK said, and the block that caused it.
+    /// The block of the last ACK, and the block whose arrival caused that ACK.
     acked: u64,
     cause: u64,
-    /// Blocks taken since then.
+    /// Blocks taken since the last ACK.
     unacked: u64,
     /// The block whose arrival showed a gap.
     gap: Option<u64>,
     pending: Option<ListenerSend>,
-    /// When the ACK whose answer will measure the round trip went out; `None` after a repetition (Karn).
+    /// When the ACK that measures the round trip was sent; `None` after a repetition (Karn).
     asked_at: Option<Moment>,
-    retry: Retry,
+    retry: RetryTimer,
     deadline: Option<Moment>,
 }
 
 impl Listener {
-    /// A client that has been granted a place at `now`, as master or not. Blocks have `block_len` bytes, a window has
-    /// `window` blocks; `agreed` is the negotiated timeout.
+    /// A client whose OACK came at `now` and made it master or not. Blocks have `block_len` bytes, a
+    /// window has `window` blocks; `agreed` is the negotiated timeout.
+    #[must_use]
     pub fn new(
         block_len: u16,
         window: u16,
         agreed: Option<Duration>,
         master: bool,
-        patience: &Patience,
+        policy: &RetryPolicy,
         now: Moment,
     ) -> Self {
         let mut listener = Self {
@@ -147,17 +152,17 @@ impl Listener {
             gap: None,
             pending: None,
             asked_at: None,
-            retry: Retry::new(patience, agreed, now),
+            retry: RetryTimer::new(policy, agreed, now),
             deadline: Some(now + SILENCE),
         };
         listener.appoint(master, now);
         listener
     }
 
-    /// A later OACK says who is master.
+    /// A later OACK arrived; it may make this client the master, or end that.
     ///
     /// # Errors
-    /// [`Refused`] when its multicast option makes no sense.
+    /// [`Refused`] when its multicast option cannot be read.
     pub fn on_option_ack(&mut self, options: &Options<'_>, now: Moment) -> Result<(), Refused> {
         if let Some(value) = options.get(MULTICAST) {
             self.appoint(Multicast::parse(value)?.master, now);
@@ -169,7 +174,7 @@ impl Listener {
         self.retry.progress(now);
         self.master = master;
         if master {
-            // Once more if it was said already: it was lost then.
+            // An OACK that comes again means that the ACK to the one before was lost.
             self.acknowledge(0);
             self.asked_at = None;
         } else {
@@ -192,7 +197,7 @@ impl Listener {
         self.retry.progress(now);
         self.deadline = Some(now + if self.master { self.retry.interval() } else { SILENCE });
         if !self.insert(block) {
-            // What the last ACK answered is repeated: the ACK was lost.
+            // The block that caused the last ACK comes again: that ACK was lost.
             if self.master && block == self.cause && self.unacked == 0 {
                 self.acknowledge(block);
                 self.asked_at = None;
@@ -203,7 +208,7 @@ impl Listener {
             self.last = Some(block);
         }
         if self.is_complete() {
-            // Who has everything says so, master or not.
+            // A client that has every block acknowledges the last one, master or not.
             self.acknowledge(block);
             return Arrived::Complete;
         }
@@ -214,7 +219,7 @@ impl Listener {
         if reached >= self.acked + self.window || self.last.is_some_and(|last| block == last) {
             self.acknowledge(block);
         } else if block > self.missing {
-            // Once for each gap; again only when the server has gone back and it was lost again.
+            // One ACK for each gap; another only if the server went back and the block was lost again.
             if self.gap.is_none_or(|seen| block <= seen) {
                 self.acknowledge(block);
                 self.asked_at = None;
@@ -226,7 +231,7 @@ impl Listener {
         Arrived::Take
     }
 
-    /// Notes a block; false when it is here already.
+    /// Notes a block; false when it had arrived before.
     fn insert(&mut self, block: u64) -> bool {
         let (word, bit) = ((block / 64) as usize, 1 << (block % 64));
         if self.have.len() <= word {
@@ -256,6 +261,7 @@ impl Listener {
     }
 
     /// What is to be sent now.
+    #[must_use]
     pub fn pending(&self) -> Option<ListenerSend> {
         self.pending
     }
@@ -268,14 +274,15 @@ impl Listener {
     }
 
     /// When [`on_deadline`](Self::on_deadline) is to be called.
+    #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.deadline
     }
 
-    /// Nothing came in time: a master repeats its ACK, the others ask anew.
+    /// Nothing came in time: a master repeats its ACK, other clients repeat their request.
     ///
     /// # Errors
-    /// [`GaveUp`] when patience is over; the transfer has failed.
+    /// [`GaveUp`] when the last repetition went unanswered; the transfer has failed.
     pub fn on_deadline(&mut self, now: Moment) -> Result<(), GaveUp> {
         self.retry.expired(now)?;
         self.asked_at = None;
@@ -286,12 +293,14 @@ impl Listener {
         Ok(())
     }
 
-    /// Whether every block is here.
+    /// Whether every block has arrived.
+    #[must_use]
     pub fn is_complete(&self) -> bool {
         self.last.is_some_and(|last| self.count == last)
     }
 
     /// Whether this client acknowledges blocks.
+    #[must_use]
     pub fn is_master(&self) -> bool {
         self.master
     }

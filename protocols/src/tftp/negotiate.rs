@@ -1,4 +1,4 @@
-//! Which options hold for a transfer (RFC 2090, 2347 to 2349, 7440), decided in one place for both ends.
+//! Which options hold for a transfer (RFC 2090, 2347 to 2349, 7440), decided here for both ends.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::multicast::{MULTICAST, Multicast};
 use super::packet::{OptionWriter, Options};
 
 /// Bytes of a block without the blksize option (RFC 1350).
-pub const DEFAULT_BLKSIZE: u16 = 512;
+const DEFAULT_BLKSIZE: u16 = 512;
 /// Smallest blksize (RFC 2348).
 pub const MIN_BLKSIZE: u16 = 8;
 /// Largest blksize (RFC 2348).
@@ -25,6 +25,7 @@ const ROLLOVER: &str = "rollover";
 
 /// The largest block that a packet of `mtu` bytes carries beside IP, UDP and TFTP headers, which
 /// together take 32 bytes (IPv6: 52). Never less than [`MIN_BLKSIZE`].
+#[must_use]
 pub fn blksize_for_mtu(mtu: u32, is_ipv6: bool) -> u16 {
     let headers = if is_ipv6 { 40 } else { 20 } + 8 + 4;
     let room = u16::try_from(mtu.saturating_sub(headers)).unwrap_or(MAX_BLKSIZE);
@@ -77,33 +78,38 @@ pub struct Negotiated {
     pub tsize: Option<u64>,
     /// What follows block 65535.
     pub rollover: Option<Rollover>,
-    /// A place among those who share a stream. [`negotiate`] only says that it is wished for: what the group is and who its
-    /// master, the server puts in when it knows the file.
+    /// Membership in a stream that several clients share. [`negotiate`] only notes that the client
+    /// asks for it; the server fills in group and master when it has opened the file.
     pub multicast: Option<Multicast>,
 }
 
 impl Negotiated {
     /// Bytes of a full block; a shorter one is the last.
+    #[must_use]
     pub fn block_len(&self) -> u16 {
         self.blksize.unwrap_or(DEFAULT_BLKSIZE)
     }
 
     /// Blocks that may be sent before an ACK is due.
+    #[must_use]
     pub fn window_len(&self) -> u16 {
         self.windowsize.unwrap_or(1)
     }
 
     /// What follows block 65535.
+    #[must_use]
     pub fn rollover(&self) -> Rollover {
         self.rollover.unwrap_or_default()
     }
 
     /// The interval that both sides agreed on for sending again.
+    #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     /// Whether an option was granted, so that an OACK is due (RFC 2347: none without options).
+    #[must_use]
     pub fn needs_option_ack(&self) -> bool {
         *self != Self::default()
     }

@@ -1,6 +1,6 @@
 //! The netascii mode (RFC 1350 section 1, RFC 764): a line ends with CR LF, a bare CR is CR NUL.
 //!
-//! Both directions are resumable: a line end may be cut by the border of a piece.
+//! Both directions work in pieces: a line end may be split between two of them.
 
 const CR: u8 = b'\r';
 const LF: u8 = b'\n';
@@ -8,7 +8,7 @@ const LF: u8 = b'\n';
 /// Turns a file's bytes into netascii.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Encoder {
-    /// The second byte of a pair that did not fit.
+    /// The second byte of a pair whose first byte filled the output.
     owed: Option<u8>,
 }
 
@@ -36,6 +36,7 @@ impl Encoder {
     }
 
     /// Whether one more byte is to come without further input.
+    #[must_use]
     pub fn owes(&self) -> bool {
         self.owed.is_some()
     }

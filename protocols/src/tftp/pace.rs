@@ -1,57 +1,59 @@
-//! How fast the blocks of a window leave: at once, until blocks are lost; then as fast as the path carries them.
+//! How fast the blocks of a window are sent: at once until blocks are lost, then at the path's rate.
 //!
-//! A window that is sent at once arrives at a switch faster than the client's port takes it, and what the port cannot hold is lost,
-//! with everything behind it. TFTP cannot shrink a window once it is agreed on (RFC 7440), but it can spread it: the time
-//! between the answer to a window and its beginning, without the round trip, says how long the path takes for a block.
+//! A window that is sent at once can overflow the queue of the client's switch port: the port drops
+//! the blocks that do not fit, and the client drops all blocks behind the first gap. TFTP cannot
+//! shrink a window once it is agreed on (RFC 7440), but the sender can spread it over time. The time
+//! from a window's first block to its ACK, less the round trip, says how long the path takes for
+//! each block.
 
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// Blocks leave together for so long a time: shorter and a host's timers are too coarse for it, longer and a port has to
-/// hold more of them (1 Gbit/s: 31 kB).
+/// Blocks that are due within so long a time are sent together. Timers of a host are too coarse for
+/// a shorter one; with a longer one a switch port has to queue more (at 1 Gbit/s this is 31 kB).
 const BURST: Duration = Duration::from_micros(250);
-/// Over so long a time a window is spread whose end was lost, when nothing is known of the path.
+/// A window that nobody answered is spread over so long a time next, if the path's rate is unknown.
 const CAREFUL: Duration = Duration::from_millis(10);
-/// The longest time for a block.
+/// The longest time that a block is given.
 const SLOWEST: Duration = Duration::from_millis(2);
-/// A shorter time for a block is none.
-const NOTHING: Duration = Duration::from_nanos(500);
+/// A time for a block that is shorter than this counts as zero.
+const NEGLIGIBLE: Duration = Duration::from_nanos(500);
 
 /// The pace of one transfer.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Pace {
-    /// Time for a block; zero: as many as there are at once.
+    /// Time for each block; zero: send a window at once.
     gap: Duration,
-    /// It never gets shorter than this.
+    /// The lower limit of `gap`.
     least: Duration,
     /// When the next block may leave.
     next: Moment,
 }
 
-/// The answer to a window, as far as it tells of the path. Times are without the round trip of an idle path.
+/// What the answer to a window says of the path. Times exclude the round trip of an idle path.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Answer {
-    /// So many blocks arrived, the first ones of the window.
+    /// How many blocks of the window arrived, counted from its first.
     pub(super) arrived: u64,
-    /// Time between two blocks that left, on average.
+    /// Average time between two blocks when they were sent.
     pub(super) left: Duration,
-    /// From the first block to the answer.
+    /// Time from the first block to the answer.
     pub(super) took: Duration,
-    /// From the last block to the answer: what lay before it in queues.
+    /// Time from the last block to the answer: how long the path's queues were.
     pub(super) waited: Duration,
-    /// The block behind those that arrived was sent as well, and was lost.
+    /// The next block was sent as well, and was lost.
     pub(super) lost: bool,
 }
 
 impl Pace {
-    /// From now on a block takes at least so long.
+    /// Sets the least time for a block.
     pub(super) fn limit(&mut self, least: Duration) {
         self.least = least;
         self.gap = self.gap.max(least);
     }
 
-    /// How many blocks may leave now, at least 1, or when.
+    /// How many blocks may be sent now (at least 1), or when the next may.
     pub(super) fn burst(&self, now: Moment) -> Result<u64, Moment> {
         if self.gap.is_zero() {
             return Ok(u64::MAX);
@@ -64,11 +66,11 @@ impl Pace {
         Ok(u64::try_from(blocks).unwrap_or(u64::MAX).max(1))
     }
 
-    /// So many left.
+    /// `blocks` were sent.
     pub(super) fn sent(&mut self, blocks: u64, now: Moment) {
         if !self.gap.is_zero() {
             let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
-            // Who looks a little late catches up.
+            // A caller that comes a little late catches up.
             self.next = self.next.max(now - BURST) + self.gap.saturating_mul(blocks);
         }
     }
@@ -79,24 +81,24 @@ impl Pace {
         if self.gap.is_zero() && !lost {
             return;
         }
-        // The answer to a loss was caused by the block behind it.
+        // The block behind the lost one caused this answer, so its time counts too.
         let blocks = arrived.saturating_add(u64::from(lost)).max(1);
         let took = took / u32::try_from(blocks).unwrap_or(u32::MAX);
-        // A busy host sends later than it meant to, which is not the path's fault.
+        // A busy host sends later than planned; that says nothing of the path.
         let left = left.max(self.gap);
         if self.gap.is_zero() {
             self.set(took);
         } else if took > left + left / 8 {
             self.set(took.min(self.gap * 2));
         } else if waited < BURST.max(self.gap * 4) {
-            // The path has room, for one as slow as this at least: what is lost is lost by chance.
+            // The path's queues are short, so a loss at this rate is not congestion.
             self.set(self.gap - self.gap / 4);
         } else {
             self.set(self.gap - self.gap / 16);
         }
     }
 
-    /// Nobody answered a window of so many blocks.
+    /// A window of so many blocks was not answered.
     pub(super) fn unanswered(&mut self, window: u64) {
         if window > 1 {
             let careful = CAREFUL / u32::try_from(window).unwrap_or(u32::MAX);
@@ -105,7 +107,7 @@ impl Pace {
     }
 
     fn set(&mut self, gap: Duration) {
-        let gap = if gap < NOTHING { Duration::ZERO } else { gap.min(SLOWEST) };
+        let gap = if gap < NEGLIGIBLE { Duration::ZERO } else { gap.min(SLOWEST) };
         self.gap = gap.max(self.least);
     }
 }
@@ -142,24 +144,24 @@ mod tests {
         pace.sent(25, now);
         assert_eq!(pace.burst(now), Err(now + us(250)));
         assert_eq!(pace.burst(now + us(250)), Ok(25));
-        // Who looks late catches up, with one burst at most.
+        // A late caller catches up, by one burst at most.
         assert_eq!(pace.burst(now + us(300)), Ok(30));
         assert_eq!(pace.burst(now + us(3000)), Ok(50));
-        // The path takes 14 us: the pace follows at once, and never more than by half.
+        // The path takes 14 us a block: the gap follows at once, and at most doubles.
         pace.answered(answer(64, us(64 * 14), false));
         assert_eq!(pace.gap, us(14));
         pace.answered(answer(64, us(64 * 90), false));
         assert_eq!(pace.gap, us(28));
-        // Losses by chance at this pace do not slow it down.
+        // Random losses at this rate do not slow it down.
         for _ in 0..10 {
             pace.answered(answer(9, pace.gap * 10, true));
         }
         assert!(pace.gap < us(9), "{:?}", pace.gap);
-        // A host that sent later than it meant to learns nothing of the path by it.
+        // A host that sent later than planned learns nothing of the path.
         let before = pace.gap;
         pace.answered(Answer { left: us(40), ..answer(64, us(64 * 41), false) });
         assert_eq!(pace.gap, before - before / 4);
-        // Where blocks wait in queues it gets faster with more care.
+        // Where blocks wait in queues the gap shrinks in smaller steps.
         let (gap, waited) = (pace.gap, us(400));
         pace.answered(Answer { waited, ..answer(64, Duration::ZERO, false) });
         assert_eq!(pace.gap, gap - gap / 16);

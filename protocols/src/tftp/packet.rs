@@ -9,7 +9,7 @@ use super::block::Rollover;
 /// Bytes before the data of a DATA packet: opcode and block number.
 pub const DATA_HEADER_LEN: usize = 4;
 /// Length of an ACK packet.
-pub const ACK_LEN: usize = 4;
+const ACK_LEN: usize = 4;
 
 const RRQ: u16 = 1;
 const WRQ: u16 = 2;
@@ -18,64 +18,58 @@ const ACK: u16 = 4;
 const ERROR: u16 = 5;
 const OACK: u16 = 6;
 
-/// Error codes of RFC 1350 (0 to 7) and RFC 2347 (8).
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub enum ErrorCode {
-    /// 0: see the message. Firmware that only asked for the size ends its transfer so.
-    NotDefined,
-    /// 1: no such file.
-    FileNotFound,
-    /// 2: the file exists, and its reader or writer is not allowed to have it.
-    AccessViolation,
-    /// 3: no room for an upload.
-    DiskFull,
-    /// 4: a packet that makes no sense here.
-    IllegalOperation,
-    /// 5: this pair of ports has no transfer.
-    UnknownTransfer,
-    /// 6: the file of an upload is there already.
-    FileExists,
-    /// 7: only the `mail` mode of RFC 783 used it.
-    NoSuchUser,
-    /// 8: the options are not acceptable (RFC 2347).
-    OptionRefused,
-    /// A code that no RFC defines.
-    Unknown(u16),
+/// Makes [`ErrorCode`] from a table of code, name and meaning.
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $code:literal $name:ident;)*) => {
+        /// Error codes of RFC 1350 (0 to 7) and RFC 2347 (8).
+        #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name,)*
+            /// A code that no RFC defines.
+            Unknown(u16),
+        }
+
+        impl ErrorCode {
+            /// The code on the wire.
+            #[must_use]
+            pub fn code(self) -> u16 {
+                match self {
+                    $(Self::$name => $code,)*
+                    Self::Unknown(code) => code,
+                }
+            }
+        }
+
+        impl From<u16> for ErrorCode {
+            fn from(code: u16) -> Self {
+                match code {
+                    $($code => Self::$name,)*
+                    other => Self::Unknown(other),
+                }
+            }
+        }
+    };
 }
 
-impl ErrorCode {
-    /// The code on the wire.
-    pub fn code(self) -> u16 {
-        match self {
-            Self::NotDefined => 0,
-            Self::FileNotFound => 1,
-            Self::AccessViolation => 2,
-            Self::DiskFull => 3,
-            Self::IllegalOperation => 4,
-            Self::UnknownTransfer => 5,
-            Self::FileExists => 6,
-            Self::NoSuchUser => 7,
-            Self::OptionRefused => 8,
-            Self::Unknown(code) => code,
-        }
-    }
-}
-
-impl From<u16> for ErrorCode {
-    fn from(code: u16) -> Self {
-        match code {
-            0 => Self::NotDefined,
-            1 => Self::FileNotFound,
-            2 => Self::AccessViolation,
-            3 => Self::DiskFull,
-            4 => Self::IllegalOperation,
-            5 => Self::UnknownTransfer,
-            6 => Self::FileExists,
-            7 => Self::NoSuchUser,
-            8 => Self::OptionRefused,
-            other => Self::Unknown(other),
-        }
-    }
+error_codes! {
+    /// See the message. Firmware that only asked for the size ends its transfer so.
+    0 NotDefined;
+    /// No such file.
+    1 FileNotFound;
+    /// The file exists, and the client may not read or write it.
+    2 AccessViolation;
+    /// No room for an upload.
+    3 DiskFull;
+    /// A packet that is not allowed here.
+    4 IllegalOperation;
+    /// No transfer uses this pair of ports.
+    5 UnknownTransfer;
+    /// The file of an upload exists already.
+    6 FileExists;
+    /// Only the `mail` mode of RFC 783 used it.
+    7 NoSuchUser;
+    /// The options are not acceptable (RFC 2347).
+    8 OptionRefused;
 }
 
 /// How the bytes of the file travel.
@@ -89,6 +83,7 @@ pub enum Mode {
 
 impl Mode {
     /// The name in a request.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Octet => "octet",
@@ -221,6 +216,7 @@ impl<'a> Options<'a> {
     }
 
     /// Whether the option `name` is there, be its value empty, as that of RFC 2090's request is.
+    #[must_use]
     pub fn names(&self, name: &str) -> bool {
         self.pairs().any(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
     }
@@ -232,6 +228,7 @@ impl<'a> Options<'a> {
 
     /// The value of the option `name`, whose case does not matter. RFC 2347 allows an option
     /// once; where a client repeats it, the first counts.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
         self.iter()
             .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
@@ -239,6 +236,7 @@ impl<'a> Options<'a> {
     }
 
     /// Whether there is no option at all.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
@@ -258,11 +256,13 @@ impl From<Truncated> for ParseError {
 }
 
 /// The four bytes before the data of the absolute block `block`.
+#[must_use]
 pub fn data_header(block: u64, rollover: Rollover) -> [u8; DATA_HEADER_LEN] {
     two(DATA, rollover.wire(block))
 }
 
 /// A whole ACK of the absolute block `block`.
+#[must_use]
 pub fn ack(block: u64, rollover: Rollover) -> [u8; ACK_LEN] {
     two(ACK, rollover.wire(block))
 }
@@ -343,6 +343,7 @@ impl<'b> OptionWriter<'b> {
     }
 
     /// The packet's length.
+    #[must_use]
     pub fn finish(self) -> usize {
         self.out.position()
     }

@@ -1,15 +1,15 @@
-//! The end that gets the file: a server taking an upload, or a client.
+//! The end that receives the file: a server with an upload, or a client.
 
 use crate::time::Moment;
 
 use super::block::Rollover;
 use super::negotiate::{Negotiated, Refused, accept};
 use super::packet::Options;
-use super::rtt::{GaveUp, Patience, Retry};
+use super::rtt::{GaveUp, RetryPolicy, RetryTimer};
 
 /// One transfer to this end: which blocks to take, and what to answer when.
 ///
-/// Drive it so: send what [`pending`](Self::pending) names, report it with [`sent`](Self::sent);
+/// How to drive it: send what [`pending`](Self::pending) names, report it with [`sent`](Self::sent);
 /// hand in what arrives; call [`on_deadline`](Self::on_deadline) when
 /// [`deadline`](Self::deadline) has come; stop when [`is_over`](Self::is_over).
 ///
@@ -19,7 +19,7 @@ use super::rtt::{GaveUp, Patience, Retry};
 pub struct Receiver {
     negotiated: Negotiated,
     phase: Phase,
-    /// Whether this end asked (RRQ) and the other answers.
+    /// Whether this end sent the request (RRQ).
     is_client: bool,
     /// Highest block received in order, 0 at first.
     last: u64,
@@ -28,11 +28,10 @@ pub struct Receiver {
     /// The block whose arrival showed a gap behind `last`.
     gap: Option<u64>,
     pending: Option<ReceiverSend>,
-    /// When the packet whose answer will measure the round trip went out; `None` after a
-    /// repetition (Karn).
+    /// When the packet that measures the round trip was sent; `None` after a repetition (Karn).
     asked_at: Option<Moment>,
     repeating: bool,
-    retry: Retry,
+    retry: RetryTimer,
     deadline: Option<Moment>,
 }
 
@@ -41,7 +40,7 @@ enum Phase {
     /// The request is out; OACK, block 1 or ERROR may come.
     Asking,
     Receiving,
-    /// All is there; the last ACK may have to be repeated (RFC 1350 section 6).
+    /// All blocks have arrived; the last ACK may have to be repeated (RFC 1350 section 6).
     Dallying,
     Over,
 }
@@ -64,7 +63,7 @@ pub enum Arrived {
     Take,
     /// The last block: append its bytes; the file is complete.
     Complete,
-    /// Had before, behind a gap, or out of place: do not use its bytes.
+    /// Received before, behind a gap, or out of range: do not use its bytes.
     Ignored,
     /// Longer than the block length: the other end is broken, end the transfer with ERROR 4.
     TooLong,
@@ -72,20 +71,22 @@ pub enum Arrived {
 
 impl Receiver {
     /// A server that has accepted an upload: answers with OACK or ACK 0.
-    pub fn serving(negotiated: &Negotiated, patience: &Patience, now: Moment) -> Self {
-        Self::new(*negotiated, Phase::Receiving, false, patience, now)
+    #[must_use]
+    pub fn serving(negotiated: &Negotiated, policy: &RetryPolicy, now: Moment) -> Self {
+        Self::new(*negotiated, Phase::Receiving, false, policy, now)
     }
 
     /// A client that wants a file with the options `asked` (tsize 0 to ask for the size).
-    pub fn asking(asked: &Negotiated, patience: &Patience, now: Moment) -> Self {
-        Self::new(*asked, Phase::Asking, true, patience, now)
+    #[must_use]
+    pub fn asking(asked: &Negotiated, policy: &RetryPolicy, now: Moment) -> Self {
+        Self::new(*asked, Phase::Asking, true, policy, now)
     }
 
     fn new(
         negotiated: Negotiated,
         phase: Phase,
         is_client: bool,
-        patience: &Patience,
+        policy: &RetryPolicy,
         now: Moment,
     ) -> Self {
         let agreed = if is_client { None } else { negotiated.timeout() };
@@ -99,7 +100,7 @@ impl Receiver {
             pending: None,
             asked_at: None,
             repeating: false,
-            retry: Retry::new(patience, agreed, now),
+            retry: RetryTimer::new(policy, agreed, now),
             deadline: None,
         };
         receiver.pending = Some(receiver.answer());
@@ -107,6 +108,7 @@ impl Receiver {
     }
 
     /// What is to be sent now.
+    #[must_use]
     pub fn pending(&self) -> Option<ReceiverSend> {
         self.pending
     }
@@ -127,7 +129,7 @@ impl Receiver {
     /// The server answered with an OACK. Returns what holds now.
     ///
     /// # Errors
-    /// [`Refused`] when the server answers with what was not asked: end with ERROR 8.
+    /// [`Refused`] when the OACK holds what was not asked for: end the transfer with ERROR 8.
     pub fn on_option_ack(
         &mut self,
         options: &Options<'_>,
@@ -163,7 +165,7 @@ impl Receiver {
         }
         match (self.phase, self.rollover().distance(self.last, block)) {
             (Phase::Receiving, Some(1)) => self.take(len, now),
-            // The window was repeated up to here: its ACK was lost.
+            // The window's last block comes again: its ACK was lost.
             (Phase::Receiving, Some(0)) if self.last > 0 && self.unacked == 0 => {
                 self.repeat();
                 Arrived::Ignored
@@ -181,6 +183,7 @@ impl Receiver {
     }
 
     /// When [`on_deadline`](Self::on_deadline) is to be called.
+    #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.deadline
     }
@@ -188,7 +191,7 @@ impl Receiver {
     /// Nothing came in time: the last answer becomes pending again, or dallying ends.
     ///
     /// # Errors
-    /// [`GaveUp`] when patience is over; the transfer has failed.
+    /// [`GaveUp`] when the last repetition went unanswered; the transfer has failed.
     pub fn on_deadline(&mut self, now: Moment) -> Result<(), GaveUp> {
         self.deadline = None;
         match self.phase {
@@ -202,22 +205,26 @@ impl Receiver {
         Ok(())
     }
 
-    /// What holds for this transfer: what was asked until the server has answered.
+    /// The options of this transfer: those asked for until the server has answered.
+    #[must_use]
     pub fn negotiated(&self) -> &Negotiated {
         &self.negotiated
     }
 
-    /// Whether every block is here; the last ACK may still have to be repeated.
+    /// Whether every block has arrived; the last ACK may still have to be repeated.
+    #[must_use]
     pub fn is_complete(&self) -> bool {
         matches!(self.phase, Phase::Dallying | Phase::Over)
     }
 
     /// Whether nothing remains to be done for this transfer.
+    #[must_use]
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over
     }
 
     /// Blocks received in order so far.
+    #[must_use]
     pub fn blocks(&self) -> u64 {
         self.last
     }
@@ -240,14 +247,14 @@ impl Receiver {
         if complete {
             self.phase = Phase::Dallying;
         }
-        // An ACK that could not be sent yet must not stay behind what is here now.
+        // An ACK that could not be sent yet must cover this block too.
         if complete || self.unacked >= self.window() || self.pending.is_some() {
             self.acknowledge();
         }
         if complete { Arrived::Complete } else { Arrived::Take }
     }
 
-    /// Asks once for what is missing; again only when the sender has gone back and lost it again.
+    /// Reports a gap once; again only if the sender went back and the block was lost again.
     fn report_gap(&mut self, block: u64) {
         if self.gap.is_none_or(|seen| block <= seen) {
             self.repeat();
@@ -266,7 +273,7 @@ impl Receiver {
         self.repeating = true;
     }
 
-    /// The packet that tells the other end where this end stands.
+    /// The packet that acknowledges what has arrived so far.
     fn answer(&self) -> ReceiverSend {
         match self.phase {
             Phase::Asking => ReceiverSend::Request,

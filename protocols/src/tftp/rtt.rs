@@ -6,23 +6,23 @@ use thiserror::Error;
 
 use crate::time::Moment;
 
-/// How long one end waits for the other.
+/// How long one end waits for the other before it sends again, and before it gives up.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// First interval, before any round trip was measured (RFC 6298 section 2.1: 1 s).
     pub initial: Duration,
-    /// Shortest interval. RFC 6298 asks for 1 s across the Internet; a machine room's round trip
-    /// is a thousandth of that, and a lost packet must not stop a machine for so long.
+    /// Shortest interval. RFC 6298 section 2.4 asks for 1 s across the Internet; round trips in a
+    /// data centre are a thousandth of that, and a lost packet would stop a client for so long.
     pub min: Duration,
     /// Longest interval that back-off reaches.
     pub max: Duration,
     /// Repetitions in a row without an answer after which the transfer is given up.
     pub tries: u32,
-    /// Silence after which it is given up even with tries left.
+    /// Silence after which the transfer is given up even with tries left.
     pub total: Duration,
 }
 
-impl Default for Patience {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             initial: Duration::from_secs(1),
@@ -42,11 +42,11 @@ pub struct GaveUp {
     pub tries: u32,
 }
 
-/// The interval of one end of one transfer.
+/// The retransmission timer of one end of one transfer.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Retry {
-    patience: Patience,
-    /// The negotiated timeout: holds as it is, without estimate and back-off (RFC 2349).
+pub(super) struct RetryTimer {
+    policy: RetryPolicy,
+    /// The negotiated timeout: used as it is, without estimate and back-off (RFC 2349).
     agreed: Option<Duration>,
     /// Smoothed round trip and its variation.
     smoothed: Option<(Duration, Duration)>,
@@ -58,20 +58,20 @@ pub(super) struct Retry {
     heard: Moment,
 }
 
-impl Retry {
-    pub(super) fn new(patience: &Patience, agreed: Option<Duration>, now: Moment) -> Self {
+impl RetryTimer {
+    pub(super) fn new(policy: &RetryPolicy, agreed: Option<Duration>, now: Moment) -> Self {
         Self {
-            patience: *patience,
+            policy: *policy,
             agreed,
             smoothed: None,
             least: None,
-            interval: patience.initial,
+            interval: policy.initial,
             tries: 0,
             heard: now,
         }
     }
 
-    /// Takes over the timeout that the other end has granted.
+    /// Uses the timeout that the other end has granted.
     pub(super) fn agree(&mut self, timeout: Option<Duration>) {
         self.agreed = timeout;
     }
@@ -85,12 +85,12 @@ impl Retry {
         self.smoothed.map(|(smoothed, _)| smoothed)
     }
 
-    /// The shortest round trip so far: that of packets which waited for nothing.
+    /// The shortest round trip so far: that of packets which waited in no queue.
     pub(super) fn least_round_trip(&self) -> Option<Duration> {
         self.least
     }
 
-    /// Feeds one measured round trip; only of packets sent once (Karn).
+    /// Takes one measured round trip; only of packets sent once (Karn).
     pub(super) fn sample(&mut self, round_trip: Duration) {
         // RFC 6298 section 2.2 and 2.3: alpha 1/8, beta 1/4, K 4.
         let (smoothed, variation) = match self.smoothed {
@@ -105,41 +105,41 @@ impl Retry {
         self.interval = self.estimate().unwrap_or(self.interval);
     }
 
-    /// The interval that the round trips so far ask for.
+    /// The interval that follows from the round trips so far.
     fn estimate(&self) -> Option<Duration> {
         let (smoothed, variation) = self.smoothed?;
-        // Where round trips hardly vary, because thousands of transfers wait for each other, one that begins would else make
-        // all others repeat themselves: at least twice the round trip.
+        // At least twice the round trip: where thousands of transfers share a queue, round trips are
+        // long and hardly vary, and one more transfer would make all others repeat themselves.
         let interval = smoothed.saturating_add(variation.saturating_mul(4).max(smoothed));
-        Some(interval.max(self.patience.min).min(self.patience.max))
+        Some(interval.max(self.policy.min).min(self.policy.max))
     }
 
-    /// An answer came so long after the last packet, which may have been a repetition. When that is as soon as ever, the packets
-    /// before were lost and not late, and the interval need not stay backed off until the next sample: where
-    /// every tenth packet is lost, that may take long.
+    /// An answer came `took` after the last packet, which may have been a repetition. If that is
+    /// within the estimate, the earlier packets were lost and not late, so the back-off ends now.
+    /// Waiting for the next sample may take long where every tenth packet is lost.
     pub(super) fn prompt(&mut self, took: Duration) {
         if let Some(estimate) = self.estimate().filter(|&estimate| took <= estimate) {
             self.interval = self.interval.min(estimate);
         }
     }
 
-    /// The other end got on. The interval stays backed off until the next sample (RFC 6298
-    /// section 5.7 with Karn's rule): a client slower than the estimate would else get
-    /// everything twice for ever.
+    /// The other end made progress. The interval stays backed off until the next sample (RFC 6298
+    /// section 5.7 with Karn's rule); otherwise a client slower than the estimate would get every
+    /// block twice.
     pub(super) fn progress(&mut self, now: Moment) {
         self.tries = 0;
         self.heard = now;
     }
 
-    /// The interval went by without an answer: doubles it, or gives up.
+    /// The interval passed without an answer: doubles it, or gives up.
     pub(super) fn expired(&mut self, now: Moment) -> Result<(), GaveUp> {
-        // One repetition is due in any case, however long the agreed timeout.
-        let too_long = self.tries > 0 && now.since(self.heard) >= self.patience.total;
-        if self.tries >= self.patience.tries || too_long {
+        // At least one repetition, however long the agreed timeout.
+        let too_long = self.tries > 0 && now.since(self.heard) >= self.policy.total;
+        if self.tries >= self.policy.tries || too_long {
             return Err(GaveUp { tries: self.tries });
         }
         self.tries += 1;
-        self.interval = self.interval.saturating_mul(2).min(self.patience.max);
+        self.interval = self.interval.saturating_mul(2).min(self.policy.max);
         Ok(())
     }
 }
@@ -154,25 +154,25 @@ mod tests {
 
     #[test]
     fn the_interval_follows_the_round_trip_within_its_limits() {
-        let patience = Patience::default();
-        let mut retry = Retry::new(&patience, None, Moment::default());
+        let policy = RetryPolicy::default();
+        let mut retry = RetryTimer::new(&policy, None, Moment::default());
         assert_eq!(retry.interval(), ms(1000));
         retry.sample(ms(100));
         assert_eq!(retry.interval(), ms(300));
         for _ in 0..100 {
             retry.sample(ms(1));
         }
-        assert_eq!(retry.interval(), patience.min);
+        assert_eq!(retry.interval(), policy.min);
         for _ in 0..100 {
             retry.sample(ms(60_000));
         }
-        assert_eq!(retry.interval(), patience.max);
+        assert_eq!(retry.interval(), policy.max);
     }
 
     #[test]
     fn silence_doubles_the_interval_and_ends_it() {
-        let patience = Patience { tries: 4, ..Patience::default() };
-        let mut retry = Retry::new(&patience, None, Moment::default());
+        let policy = RetryPolicy { tries: 4, ..RetryPolicy::default() };
+        let mut retry = RetryTimer::new(&policy, None, Moment::default());
         let mut now = Moment::default();
         let mut waited = Vec::new();
         let gave_up = loop {
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_prompt_answer_ends_the_back_off_and_a_late_one_does_not() {
-        let mut retry = Retry::new(&Patience::default(), None, Moment::default());
+        let mut retry = RetryTimer::new(&RetryPolicy::default(), None, Moment::default());
         retry.prompt(ms(1));
         assert_eq!(retry.interval(), ms(1000), "nothing is known yet");
         for _ in 0..100 {
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_sign_of_life_renews_the_tries_but_not_the_interval() {
-        let mut retry = Retry::new(&Patience::default(), None, Moment::default());
+        let mut retry = RetryTimer::new(&RetryPolicy::default(), None, Moment::default());
         let now = Moment::default() + ms(1000);
         retry.expired(now).unwrap();
         retry.progress(now);
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn an_agreed_timeout_stands_and_total_silence_ends_it() {
         let agreed = Some(Duration::from_secs(40));
-        let mut retry = Retry::new(&Patience::default(), agreed, Moment::default());
+        let mut retry = RetryTimer::new(&RetryPolicy::default(), agreed, Moment::default());
         let mut now = Moment::default() + retry.interval();
         retry.expired(now).unwrap();
         assert_eq!(retry.interval(), Duration::from_secs(40));

@@ -7,11 +7,11 @@ use crate::time::Moment;
 use super::block::Rollover;
 use super::negotiate::Negotiated;
 use super::pace::{Answer, Pace};
-use super::rtt::{GaveUp, Patience, Retry};
+use super::rtt::{GaveUp, RetryPolicy, RetryTimer};
 
 /// One transfer to a client: which blocks are due, and when they are due again.
 ///
-/// Drive it so: report what of the file is at hand with [`content`](Self::content); send what
+/// How to drive it: report how much of the file is loaded with [`content`](Self::content); send what
 /// [`pending`](Self::pending) names and report it with [`sent`](Self::sent) or
 /// [`sent_option_ack`](Self::sent_option_ack), until nothing is pending; hand in ACKs, and call
 /// [`on_deadline`](Self::on_deadline) when [`deadline`](Self::deadline) has come.
@@ -22,11 +22,11 @@ use super::rtt::{GaveUp, Patience, Retry};
 /// window at most once, and never one whose predecessor had been repeated, for then the ACK may
 /// be the answer to that repetition.
 ///
-/// To a client that shares a stream with others, what comes behind an ACK is what it asks for (RFC 2090), wherever it is in the
-/// file.
+/// A client that shares a stream with others asks, by its ACK of block n, for the block after n,
+/// wherever that is in the file (RFC 2090).
 ///
-/// Blocks that were lost slow the sender down to what the path carries: ask [`burst`](Self::burst) how many of the
-/// pending blocks may leave.
+/// Lost blocks slow the sender down to the path's rate: ask [`burst`](Self::burst) how many of the
+/// pending blocks may be sent now.
 #[derive(Clone, Debug)]
 pub struct Sender {
     rollover: Rollover,
@@ -46,17 +46,17 @@ pub struct Sender {
     sent_until: u64,
     /// The lowest block never sent twice, nor about to be; the OACK counts as block 0.
     unrepeated: u64,
-    /// Highest block whose bytes are at hand.
+    /// Highest block whose bytes are loaded.
     ready: u64,
-    /// The short block at the end, once its number is known.
+    /// The short block at the file's end, once its number is known.
     last: Option<u64>,
-    /// When the first, and when the latest block of the current window went out.
+    /// When the first, and when the latest block of the current window was sent.
     window_started: Moment,
     latest_sent: Moment,
     /// An answer to the current window may be one to an earlier sending of it.
     doubtful: bool,
     pace: Pace,
-    retry: Retry,
+    retry: RetryTimer,
     deadline: Option<Moment>,
 }
 
@@ -88,8 +88,9 @@ pub enum Acked {
 }
 
 impl Sender {
-    /// A transfer about to begin: with the OACK where there are options, with block 1 otherwise.
-    pub fn new(negotiated: &Negotiated, patience: &Patience, now: Moment) -> Self {
+    /// A transfer that begins: with the OACK if there are options, else with block 1.
+    #[must_use]
+    pub fn new(negotiated: &Negotiated, policy: &RetryPolicy, now: Moment) -> Self {
         Self {
             rollover: negotiated.rollover(),
             multicast: negotiated.multicast.is_some(),
@@ -106,18 +107,19 @@ impl Sender {
             latest_sent: now,
             doubtful: false,
             pace: Pace::default(),
-            retry: Retry::new(patience, negotiated.timeout(), now),
+            retry: RetryTimer::new(policy, negotiated.timeout(), now),
             deadline: None,
         }
     }
 
     /// A client whose upload the server has accepted, by OACK or ACK 0: begins with block 1.
-    pub fn uploading(negotiated: &Negotiated, patience: &Patience, now: Moment) -> Self {
-        let sender = Self::new(negotiated, patience, now);
+    #[must_use]
+    pub fn uploading(negotiated: &Negotiated, policy: &RetryPolicy, now: Moment) -> Self {
+        let sender = Self::new(negotiated, policy, now);
         Self { opening: false, option_ack_due: false, ..sender }
     }
 
-    /// Says that the blocks up to `ready` can be sent, and which block is the last if that is
+    /// Reports that the blocks up to `ready` are loaded, and which block is the last if that is
     /// known. The last block is shorter than the block length, so a file whose length is a
     /// multiple of it ends with an empty block, and an empty file is one empty block.
     pub fn content(&mut self, ready: u64, last: Option<u64>) {
@@ -126,6 +128,7 @@ impl Sender {
     }
 
     /// What is to be sent now.
+    #[must_use]
     pub fn pending(&self) -> Option<SenderSend> {
         if self.opening {
             return self.option_ack_due.then_some(SenderSend::OptionAck);
@@ -135,15 +138,15 @@ impl Sender {
         (count > 0).then_some(SenderSend::Blocks { first: self.next, count })
     }
 
-    /// A block takes at least so long from now on: its length divided by the rate that the client is granted.
+    /// Sets the least time for a block: its length divided by the client's permitted rate.
     pub fn limit_pace(&mut self, least: Duration) {
         self.pace.limit(least);
     }
 
-    /// How many of the pending blocks may leave at `now`, or when the next may.
+    /// How many of the pending blocks may be sent at `now`.
     ///
     /// # Errors
-    /// The moment to ask again.
+    /// None may: the moment to ask again.
     pub fn burst(&self, now: Moment) -> Result<u64, Moment> {
         self.pace.burst(now)
     }
@@ -198,24 +201,26 @@ impl Sender {
         }
     }
 
-    /// Whether the client may say that it has a block which this sender never sent: others were sent it. A file of a stream has so few
-    /// blocks that no ACK from before is taken for one ahead.
+    /// Whether the client may have a block that this sender never sent, because it was sent to
+    /// others of its stream. A stream's file has at most 65,535 blocks, so an old ACK is never taken
+    /// for one ahead.
     fn may_ask_behind(&self, block: u64) -> bool {
         self.multicast && self.last.is_some_and(|last| block <= last)
     }
 
     /// When [`on_deadline`](Self::on_deadline) is to be called.
+    #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.deadline
     }
 
-    /// Nobody answered in time: what was sent last becomes pending again.
+    /// No answer in time: what was sent last becomes pending again.
     ///
     /// # Errors
-    /// [`GaveUp`] when patience is over; the transfer has failed.
+    /// [`GaveUp`] when the last repetition went unanswered; the transfer has failed.
     pub fn on_deadline(&mut self, now: Moment) -> Result<(), GaveUp> {
         if self.pending().is_some() || self.starved() {
-            // The client is not to blame: this end has not sent the window yet.
+            // This end has not sent the whole window yet, so the client may still be waiting.
             self.deadline = Some(now + self.retry.interval());
             return Ok(());
         }
@@ -232,22 +237,25 @@ impl Sender {
         Ok(())
     }
 
-    /// What was sent since the last ACK did not leave this host: it becomes pending again.
+    /// What was sent since the last ACK did not leave this host: the blocks become pending again.
     pub fn resend(&mut self) {
         self.go_back();
     }
 
     /// Highest block ever sent, 0 when none was.
+    #[must_use]
     pub fn sent_until(&self) -> u64 {
         self.sent_until
     }
 
     /// Highest block that the client has acknowledged.
+    #[must_use]
     pub fn acked(&self) -> u64 {
         self.acked
     }
 
     /// Whether the last block has been sent at least once.
+    #[must_use]
     pub fn sent_last(&self) -> bool {
         self.last == Some(self.sent_until)
     }
@@ -257,7 +265,7 @@ impl Sender {
         self.last.map_or(end, |last| end.min(last))
     }
 
-    /// Whether the window waits for bytes of the file.
+    /// Whether the window waits for bytes of the file to be loaded.
     fn starved(&self) -> bool {
         !self.opening && self.next <= self.window_end() && self.next > self.ready
     }
@@ -281,11 +289,11 @@ impl Sender {
         }
     }
 
-    /// Whether a repeated ACK tells of a lost block and is no echo.
+    /// Whether a repeated ACK reports a lost block and is not a duplicated packet.
     fn reports_loss(&self, now: Moment) -> bool {
         let outstanding = self.next > self.acked + 1;
         let unrepeated = self.acked >= self.unrepeated;
-        // Sooner, it cannot be an answer to this window.
+        // An earlier ACK cannot be an answer to this window.
         let answer = self
             .retry
             .round_trip()
@@ -293,7 +301,7 @@ impl Sender {
         self.window > 1 && outstanding && unrepeated && answer
     }
 
-    /// Lets the pace learn from the answer to a window: `arrived` of its blocks have arrived.
+    /// Adapts the pace to the answer to a window: `arrived` of its blocks have arrived.
     fn follow(&mut self, arrived: u64, now: Moment) {
         let lost = self.acked + arrived < self.next - 1;
         if let Some(round_trip) = self.retry.least_round_trip().filter(|_| !self.doubtful) {
@@ -306,13 +314,14 @@ impl Sender {
         }
     }
 
-    /// Takes the round trip of the window that `acked` answers, unless the answer may be one to an earlier sending (Karn). Blocks
-    /// behind a gap are not kept by a client, so when it reports one, what it acknowledges next is what was sent since.
+    /// Measures the round trip of the window that `acked` answers, unless the ACK may answer an
+    /// earlier sending (Karn). A client drops the blocks behind a gap, so after it has reported one
+    /// its next ACK answers blocks that were sent since.
     fn measure(&mut self, acked: u64, now: Moment) {
         if self.doubtful && acked < self.unrepeated {
             return;
         }
-        // An ACK inside a window answers some block of it, at the earliest the first.
+        // An ACK inside a window answers any block of it, the first one at the earliest.
         let since = if acked == self.sent_until { self.latest_sent } else { self.window_started };
         self.retry.sample(now.since(since));
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bootstorm_protocols::tftp::{
-    Acked, Arrived, DATA_HEADER_LEN, Direction, Limits, Mode, Negotiated, Packet, Patience,
-    Receiver, ReceiverSend, Sender, SenderSend, ack, data_header, negotiate, write_request,
+    Acked, Arrived, DATA_HEADER_LEN, Direction, Limits, Mode, Negotiated, Packet, Receiver,
+    ReceiverSend, RetryPolicy, Sender, SenderSend, ack, data_header, negotiate, write_request,
 };
 use bootstorm_protocols::time::Moment;
 
@@ -65,7 +65,7 @@ pub(crate) struct Pair {
     pub(crate) asked: Negotiated,
     pub(crate) limits: Limits,
     pub(crate) channel: Channel,
-    pub(crate) patience: Patience,
+    pub(crate) policy: RetryPolicy,
     pub(crate) seed: u64,
     /// Blocks that come to hand every millisecond; `None` for all at once.
     pub(crate) disk: Option<u64>,
@@ -89,11 +89,11 @@ struct Run<'p> {
 
 impl Pair {
     pub(crate) fn new(file: Vec<u8>, asked: Negotiated, channel: Channel, seed: u64) -> Self {
-        // Patience beyond any loss the channel makes: what is tested is that it gets through.
-        let patience =
-            Patience { tries: 60, total: Duration::from_secs(3600), ..Patience::default() };
+        // More tries than the losses of any channel here need.
+        let policy =
+            RetryPolicy { tries: 60, total: Duration::from_secs(3600), ..RetryPolicy::default() };
         let limits = Limits { max_blksize: u16::MAX, max_windowsize: u16::MAX, multicast: false };
-        Self { file, asked, limits, channel, patience, seed, disk: None, upload: false }
+        Self { file, asked, limits, channel, policy, seed, disk: None, upload: false }
     }
 
     /// Runs until both ends are done.
@@ -103,7 +103,7 @@ impl Pair {
 
     fn run_download(&self) -> Report {
         let started = Moment::from_nanos(1_000_000);
-        let client = Receiver::asking(&self.asked, &self.patience, started);
+        let client = Receiver::asking(&self.asked, &self.policy, started);
         self.drive(Run::new(self, None, client, started))
     }
 
@@ -111,7 +111,7 @@ impl Pair {
     fn run_upload(&self) -> Report {
         let started = Moment::from_nanos(1_000_000);
         let granted = Negotiated { tsize: Some(self.file.len() as u64), ..self.asked };
-        let receiver = Receiver::serving(&granted, &self.patience, started);
+        let receiver = Receiver::serving(&granted, &self.policy, started);
         let mut run = Run::new(self, None, receiver, started);
         run.report.granted = granted;
         self.drive(run)
@@ -298,14 +298,14 @@ impl<'p> Run<'p> {
                 let direction = Direction::Read { size: Some(pair.file.len() as u64) };
                 let granted = negotiate(&request.options, &pair.limits, direction).expect("fits");
                 self.report.granted = granted;
-                self.server = Some(Sender::new(&granted, &pair.patience, self.now));
+                self.server = Some(Sender::new(&granted, &pair.policy, self.now));
             }
             // The uploading client starts when the server has accepted.
             Packet::OptionAck(_) | Packet::Ack { block: 0 }
                 if pair.upload && self.server.is_none() =>
             {
                 let granted = self.report.granted;
-                self.server = Some(Sender::uploading(&granted, &pair.patience, self.now));
+                self.server = Some(Sender::uploading(&granted, &pair.policy, self.now));
             }
             Packet::Ack { block } => {
                 if let Some(server) = &mut self.server
@@ -340,14 +340,14 @@ impl<'p> Run<'p> {
     fn expire(&mut self) {
         if self.client.deadline().is_some_and(|deadline| deadline <= self.now) {
             self.report.timeouts += 1;
-            self.client.on_deadline(self.now).expect("the client has patience");
+            self.client.on_deadline(self.now).expect("tries are left");
         }
         if !self.report.sender_finished
             && let Some(server) = &mut self.server
             && server.deadline().is_some_and(|deadline| deadline <= self.now)
         {
             self.report.timeouts += 1;
-            server.on_deadline(self.now).expect("the server has patience");
+            server.on_deadline(self.now).expect("tries are left");
         }
     }
 }

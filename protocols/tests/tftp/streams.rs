@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use bootstorm_protocols::tftp::{
-    Acked, Arrived, Listener, ListenerSend, Multicast, Negotiated, Options, Packet, Patience,
+    Acked, Arrived, Listener, ListenerSend, Multicast, Negotiated, Options, Packet, RetryPolicy,
     Sender, SenderSend,
 };
 use bootstorm_protocols::time::Moment;
@@ -26,7 +26,8 @@ struct Client {
 fn play(blocks: u64, window: u16, joins: &[u64], loss: u64, seed: u64) -> u64 {
     let mut random = Random(seed);
     let mut lost = || random.next() % 100 < loss;
-    let patience = Patience { tries: 40, total: Duration::from_secs(3600), ..Patience::default() };
+    let policy =
+        RetryPolicy { tries: 40, total: Duration::from_secs(3600), ..RetryPolicy::default() };
     let group = Some(SocketAddrV4::new(Ipv4Addr::new(239, 255, 0, 1), 1758));
     let multicast = Some(Multicast { group, master: true });
     let granted = Negotiated {
@@ -49,11 +50,11 @@ fn play(blocks: u64, window: u16, joins: &[u64], loss: u64, seed: u64) -> u64 {
         for (index, client) in clients.iter_mut().enumerate() {
             if client.joins == step && client.listener.is_none() {
                 let len = BLOCK as u16;
-                client.listener = Some(Listener::new(len, window, None, false, &patience, now));
+                client.listener = Some(Listener::new(len, window, None, false, &policy, now));
             }
             let Some(listener) = &mut client.listener else { continue };
             if !client.done && listener.deadline().is_some_and(|deadline| deadline <= now) {
-                listener.on_deadline(now).expect("patience is long");
+                listener.on_deadline(now).expect("tries are left");
             }
             let Some(says) = listener.pending() else { continue };
             listener.sent(now);
@@ -83,14 +84,14 @@ fn play(blocks: u64, window: u16, joins: &[u64], loss: u64, seed: u64) -> u64 {
             let next = (0..clients.len())
                 .find(|&index| !finished[index] && clients[index].listener.is_some());
             server = next.map(|next| {
-                let mut sender = Sender::new(&granted, &patience, now);
+                let mut sender = Sender::new(&granted, &policy, now);
                 sender.content(blocks, Some(blocks));
                 (next, sender)
             });
         }
         let Some((master, sender)) = &mut server else { continue };
         if sender.deadline().is_some_and(|deadline| deadline <= now) {
-            sender.on_deadline(now).expect("patience is long");
+            sender.on_deadline(now).expect("tries are left");
         }
         match sender.pending() {
             Some(SenderSend::OptionAck) => {

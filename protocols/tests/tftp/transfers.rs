@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bootstorm_protocols::tftp::{
-    Acked, Arrived, Limits, Negotiated, Patience, Receiver, ReceiverSend, Rollover, Sender,
+    Acked, Arrived, Limits, Negotiated, Receiver, ReceiverSend, RetryPolicy, Rollover, Sender,
     SenderSend,
 };
 use bootstorm_protocols::time::Moment;
@@ -125,7 +125,7 @@ fn uploads_arrive_too() {
 fn the_agreed_timeout_is_the_interval_of_both_ends() {
     let asked = Negotiated { timeout: Some(7), ..Negotiated::default() };
     let start = Moment::from_nanos(5);
-    let mut sender = Sender::new(&asked, &Patience::default(), start);
+    let mut sender = Sender::new(&asked, &RetryPolicy::default(), start);
     assert_eq!(sender.pending(), Some(SenderSend::OptionAck));
     sender.sent_option_ack(start);
     assert_eq!(sender.deadline(), Some(start + Duration::from_secs(7)));
@@ -134,7 +134,7 @@ fn the_agreed_timeout_is_the_interval_of_both_ends() {
     sender.sent_option_ack(again);
     assert_eq!(sender.deadline(), Some(again + Duration::from_secs(7)));
 
-    let mut receiver = Receiver::serving(&asked, &Patience::default(), start);
+    let mut receiver = Receiver::serving(&asked, &RetryPolicy::default(), start);
     receiver.sent(start);
     assert_eq!(receiver.deadline(), Some(start + Duration::from_secs(7)));
 }
@@ -142,8 +142,8 @@ fn the_agreed_timeout_is_the_interval_of_both_ends() {
 #[test]
 fn a_silent_client_is_given_up() {
     let start = Moment::default();
-    let patience = Patience::default();
-    let mut sender = Sender::new(&Negotiated::default(), &patience, start);
+    let policy = RetryPolicy::default();
+    let mut sender = Sender::new(&Negotiated::default(), &policy, start);
     sender.content(1, Some(1));
     let (mut sends, mut now) = (0, start);
     let gave_up = loop {
@@ -155,8 +155,8 @@ fn a_silent_client_is_given_up() {
             break gave_up;
         }
     };
-    assert_eq!((sends, gave_up.tries), (patience.tries + 1, patience.tries));
-    assert!(now.since(start) <= patience.total);
+    assert_eq!((sends, gave_up.tries), (policy.tries + 1, policy.tries));
+    assert!(now.since(start) <= policy.total);
     assert!(sender.sent_last());
 }
 
@@ -164,7 +164,7 @@ fn a_silent_client_is_given_up() {
 fn an_ack_inside_the_window_goes_on_from_there_and_strange_ones_are_ignored() {
     let now = Moment::from_nanos(1);
     let later = now + Duration::from_millis(1);
-    let mut sender = Sender::new(&options(None, Some(8)), &Patience::default(), now);
+    let mut sender = Sender::new(&options(None, Some(8)), &RetryPolicy::default(), now);
     sender.content(100, Some(100));
     sender.sent_option_ack(now);
     assert_eq!(sender.on_ack(1, later), Acked::Ignored, "the OACK is answered by ACK 0 only");
@@ -185,7 +185,7 @@ fn an_ack_inside_the_window_goes_on_from_there_and_strange_ones_are_ignored() {
 fn a_repeated_ack_repeats_a_window_once_and_never_at_once() {
     let now = Moment::from_nanos(1);
     let trip = Duration::from_millis(10);
-    let mut sender = Sender::new(&options(None, Some(4)), &Patience::default(), now);
+    let mut sender = Sender::new(&options(None, Some(4)), &RetryPolicy::default(), now);
     sender.content(100, Some(100));
     sender.sent_option_ack(now);
     assert_eq!(sender.on_ack(0, now + trip), Acked::Progress);
@@ -203,7 +203,7 @@ fn a_repeated_ack_repeats_a_window_once_and_never_at_once() {
 #[test]
 fn a_gap_is_reported_once_until_the_sender_has_gone_back() {
     let now = Moment::from_nanos(1);
-    let mut receiver = Receiver::serving(&options(None, Some(8)), &Patience::default(), now);
+    let mut receiver = Receiver::serving(&options(None, Some(8)), &RetryPolicy::default(), now);
     receiver.sent(now);
     assert_eq!(receiver.on_data(1, 512, now), Arrived::Take);
     assert_eq!(receiver.pending(), None, "the window is not complete");
@@ -235,7 +235,7 @@ fn a_gap_is_reported_once_until_the_sender_has_gone_back() {
 #[test]
 fn a_block_longer_than_agreed_is_noticed() {
     let now = Moment::from_nanos(1);
-    let mut receiver = Receiver::serving(&Negotiated::default(), &Patience::default(), now);
+    let mut receiver = Receiver::serving(&Negotiated::default(), &RetryPolicy::default(), now);
     assert_eq!(receiver.on_data(1, 513, now), Arrived::TooLong);
 }
 
@@ -275,7 +275,7 @@ proptest! {
     ) {
         let mut now = Moment::from_nanos(1);
         let asked = options(None, Some(window));
-        let mut sender = Sender::new(&asked, &Patience::default(), now);
+        let mut sender = Sender::new(&asked, &RetryPolicy::default(), now);
         sender.content(1000, Some(1000));
         for (block, millis) in acks {
             now = now + Duration::from_millis(millis);
@@ -291,7 +291,7 @@ proptest! {
             let _ = sender.on_ack(block, now);
             prop_assert!(sender.acked() <= 1000);
         }
-        let mut receiver = Receiver::asking(&asked, &Patience::default(), now);
+        let mut receiver = Receiver::asking(&asked, &RetryPolicy::default(), now);
         for (block, len) in blocks {
             let before = receiver.blocks();
             let _ = receiver.on_data(block, len, now);

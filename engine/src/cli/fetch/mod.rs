@@ -9,7 +9,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bootstorm_protocols::tftp::{Negotiated, Patience};
+use bootstorm_protocols::tftp::{Negotiated, RetryPolicy};
 
 use self::transfer::{FetchError, Fetched, fetch};
 use self::url::TftpUrl;
@@ -52,10 +52,11 @@ impl Fetch {
         let server = resolve(&self.url)?;
         let mut target = self.target(out)?;
         let mut progress = Progress::new(&self.url, !self.quiet && io::stderr().is_terminal());
-        let patience = Patience { total: Duration::from_secs(self.timeout), ..Patience::default() };
+        let policy =
+            RetryPolicy { total: Duration::from_secs(self.timeout), ..RetryPolicy::default() };
         let file = &self.url.file;
         let fetched =
-            fetch(server, file, &self.asked(), &patience, target.writer(), |bytes, size| {
+            fetch(server, file, &self.asked(), &policy, target.writer(), |bytes, size| {
                 progress.show(bytes, size);
             });
         progress.clear();

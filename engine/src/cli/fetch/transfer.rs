@@ -5,8 +5,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use bootstorm_protocols::tftp::{
-    Arrived, ErrorCode, GaveUp, MAX_BLKSIZE, Mode, Negotiated, Packet, Patience, Receiver,
-    ReceiverSend, ack, write_error, write_request,
+    Arrived, ErrorCode, GaveUp, MAX_BLKSIZE, Mode, Negotiated, Packet, Receiver, ReceiverSend,
+    RetryPolicy, ack, write_error, write_request,
 };
 use bootstorm_protocols::time::Moment;
 
@@ -59,11 +59,11 @@ pub(super) fn fetch(
     server: SocketAddr,
     file: &[u8],
     asked: &Negotiated,
-    patience: &Patience,
+    policy: &RetryPolicy,
     output: &mut dyn Write,
     mut progress: impl FnMut(u64, Option<u64>),
 ) -> Result<Fetched, FetchError> {
-    let mut transfer = Transfer::begin(server, file, asked, patience)?;
+    let mut transfer = Transfer::begin(server, file, asked, policy)?;
     let began = bootstorm_net::now();
     let mut buffer = vec![0; usize::from(MAX_BLKSIZE) + 4];
     let mut bytes = 0;
@@ -98,7 +98,7 @@ impl<'f> Transfer<'f> {
         server: SocketAddr,
         file: &'f [u8],
         asked: &Negotiated,
-        patience: &Patience,
+        policy: &RetryPolicy,
     ) -> Result<Self, FetchError> {
         let any: SocketAddr = match server {
             SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -108,7 +108,7 @@ impl<'f> Transfer<'f> {
         socket.set_read_timeout(Some(TICK)).map_err(FetchError::Network)?;
         // A small buffer only makes it slower.
         let _smaller = socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
-        let receiver = Receiver::asking(asked, patience, bootstorm_net::now());
+        let receiver = Receiver::asking(asked, policy, bootstorm_net::now());
         Ok(Self { socket, file, asked: *asked, receiver, server, peer: None })
     }
 

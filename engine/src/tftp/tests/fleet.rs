@@ -14,7 +14,7 @@ use bootstorm_net::{
 use bootstorm_protocols::tftp::netascii::Decoder;
 use bootstorm_protocols::tftp::{
     Acked, Arrived, ErrorCode, Listener, MULTICAST_PORT, Mode, Multicast, Negotiated, Packet,
-    Patience, Receiver, ReceiverSend, Sender, SenderSend, ack, data_header, write_error,
+    Receiver, ReceiverSend, RetryPolicy, Sender, SenderSend, ack, data_header, write_error,
     write_request,
 };
 use bootstorm_protocols::time::Moment;
@@ -261,7 +261,7 @@ impl Client {
 
     fn start_upload(&mut self, now: Moment) {
         self.granted.tsize = None;
-        self.sender = Some(Sender::uploading(&self.granted, &patience(), now));
+        self.sender = Some(Sender::uploading(&self.granted, &policy(), now));
     }
 
     fn expire(&mut self, now: Moment) {
@@ -339,8 +339,8 @@ impl Handler<Outbox> for Shard {
     }
 }
 
-pub(super) fn patience() -> Patience {
-    Patience { tries: 40, total: std::time::Duration::from_secs(3600), ..Patience::default() }
+pub(super) fn policy() -> RetryPolicy {
+    RetryPolicy { tries: 40, total: std::time::Duration::from_secs(3600), ..RetryPolicy::default() }
 }
 
 pub(super) fn copy(slot: &mut [u8], packet: &[u8]) -> usize {
@@ -435,7 +435,7 @@ impl Fleet {
         let client = Client {
             socket: self.sockets[index % PORTS],
             address: address(index),
-            receiver: Receiver::asking(&plan.asked, &patience(), start),
+            receiver: Receiver::asking(&plan.asked, &policy(), start),
             plan: Plan { start, ..plan },
             listener: None,
             sender: None,
@@ -465,7 +465,7 @@ impl Fleet {
     pub(super) fn again(&mut self, index: usize, plan: Plan) {
         let now = self.network.now();
         let client = &mut self.clients.list[index];
-        client.receiver = Receiver::asking(&plan.asked, &patience(), now);
+        client.receiver = Receiver::asking(&plan.asked, &policy(), now);
         client.plan = Plan { start: now, ..plan };
         client.sender = None;
         client.listener = None;

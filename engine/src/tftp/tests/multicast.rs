@@ -12,7 +12,7 @@ use bootstorm_protocols::tftp::{
 };
 use bootstorm_protocols::time::Moment;
 
-use super::fleet::{Client, Fleet, Outcome, Plan, SERVER, content, copy, patience};
+use super::fleet::{Client, Fleet, Outcome, Plan, SERVER, content, copy, policy};
 use crate::config::{self, Prefix};
 use crate::event::Kind;
 
@@ -26,7 +26,7 @@ impl Client {
     pub(super) fn begin_to_listen(&mut self, now: Moment) {
         let Some(Multicast { master, .. }) = self.granted.multicast else { return };
         let (block_len, window) = (self.granted.block_len(), self.granted.window_len());
-        let listener = Listener::new(block_len, window, None, master, &patience(), now);
+        let listener = Listener::new(block_len, window, None, master, &policy(), now);
         self.listener = Some(listener);
     }
 

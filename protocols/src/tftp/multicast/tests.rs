@@ -6,7 +6,7 @@ const LEN: usize = 8;
 const NOW: Moment = Moment::from_nanos(1_000_000);
 
 fn listener(window: u16, master: bool) -> Listener {
-    Listener::new(LEN as u16, window, None, master, &Patience::default(), NOW)
+    Listener::new(LEN as u16, window, None, master, &RetryPolicy::default(), NOW)
 }
 
 /// What it says after these blocks, each full.
@@ -117,7 +117,7 @@ fn silence_makes_a_listener_ask_again_and_a_master_repeat_itself() {
             listener.sent(deadline);
             asked += 1;
         }
-        assert_eq!(asked, Patience::default().tries);
+        assert_eq!(asked, RetryPolicy::default().tries);
     }
 }
 
