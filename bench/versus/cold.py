@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Big files that are neither in the page cache nor framed: how fast they leave, when the first block comes, what it costs.
+"""Big files that are neither in the page cache nor framed: how fast they leave, when the first
+block comes, what it costs.
 
-Server on CPU 0, bootstorm-load on CPU 1, two network namespaces joined by a veth pair. Every trial drops the page cache and starts
-a server with an image budget that is smaller than a file. Several builds of the server are run in turn, so that ratios between them can
-be read on a machine whose speed changes. Runs as root; sends only inside the namespaces it makes.
+Server on CPU 0, bootstorm-load on CPU 1, two network namespaces joined by a veth pair. Every trial
+drops the page cache and starts a server with an image budget that is smaller than a file. Several
+builds of the server are run in turn, so that ratios between them can be read on a machine whose
+speed changes. Runs as root; sends only inside the namespaces it makes.
 
-  bench/versus/cold.py [--server NAME=PATH ...] [--files 1 4] [--size 2048] [--window 64] [--rounds 5] [--warm] [--folder DIR]
+  bench/versus/cold.py [--server NAME=PATH ...] [--files 1 4] [--size 2048] [--window 64] [--rounds
+  5] [--warm] [--folder DIR]
 """
 
 import argparse

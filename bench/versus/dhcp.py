@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Highest DORA rate of bootstorm, Kea and ISC dhcpd under perfdhcp, side by side in one run.
 
-Two network namespaces joined by a veth pair; the server is pinned to CPU 0, perfdhcp to CPU 1. Every server gets the same
-/16 with one pool, keeps its leases on the same file system, and starts from an empty lease store at each trial. A rate
-counts when perfdhcp loses under 0.5 % of both exchanges (DISCOVER-OFFER and REQUEST-ACK). The best rate is found by
-doubling and halving the gap, then confirmed; the figure a server gets is the median of the confirmation runs' measured
-rates. Runs as root; sends only inside the namespaces it makes.
+Two network namespaces joined by a veth pair; the server is pinned to CPU 0, perfdhcp to CPU 1.
+Every server gets the same /16 with one pool, keeps its leases on the same file system, and starts
+from an empty lease store at each trial. A rate counts when perfdhcp loses under 0.5 % of both
+exchanges (DISCOVER-OFFER and REQUEST-ACK). The best rate is found by doubling and halving the gap,
+then confirmed; the figure a server gets is the median of the confirmation runs' measured rates.
+Runs as root; sends only inside the namespaces it makes.
 
   bench/versus/dhcp.py --server bootstorm --server kea --server dhcpd --json out.json
   bench/versus/dhcp.py --server bootstorm --rate 16000      # one fixed rate instead of a search
@@ -116,7 +117,8 @@ class Dhcpd:
         return [shutil.which("dhcpd"), "-4", "-f", "-q", "--no-pid", "-cf", path, "-lf", leases, "vs"]
 
 
-SERVERS = {"bootstorm": Bootstorm, "bootstorm-mmsg": lambda: Bootstorm("mmsg"), "kea": Kea, "dhcpd": Dhcpd}
+SERVERS = {"bootstorm": Bootstorm, "bootstorm-mmsg": lambda: Bootstorm("mmsg"), "kea": Kea, "dhcpd":
+Dhcpd}
 
 
 def stop(process):

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""What the load generator can do by itself, beside perfdhcp, against the same bare responder in one run.
+"""What the load generator can do by itself, beside perfdhcp, against the same bare responder in one
+run.
 
-The responder (bench/src/bin/responder.rs) is pinned to CPU 0, each generator in turn to CPU 1, in two network
-namespaces joined by a veth pair. perfdhcp is asked for more than it can send, and what it sent counts, answered or
-not. bootstorm-load is asked for a rate, and counts when no answer was lost and the run was valid. Runs as root.
+The responder (bench/src/bin/responder.rs) is pinned to CPU 0, each generator in turn to CPU 1, in
+two network namespaces joined by a veth pair. perfdhcp is asked for more than it can send, and what
+it sent counts, answered or not. bootstorm-load is asked for a rate, and counts when no answer was
+lost and the run was valid. Runs as root.
 
   bench/versus/generator.py [--rounds 5] [--rates 120000 140000 160000 180000]
 """

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """The same storm against bootstorm and its peers, one after the other.
 
-Two network namespaces joined by a veth pair; the server (both programs of it, where DHCP and TFTP are two) is pinned to
-CPU 0, the machines to CPU 1. Machines stand behind a relay agent, 10.100.0.1/16; every server has the same pool there, the
-same files, names `loader.img` to firmware and `boot.ipxe` to iPXE, and starts from an empty lease store. Ping checks are
-off. Runs as root; sends only inside the namespaces it makes.
+Two network namespaces joined by a veth pair; the server (both programs of it, where DHCP and TFTP
+are two) is pinned to CPU 0, the machines to CPU 1. Machines stand behind a relay agent,
+10.100.0.1/16; every server has the same pool there, the same files, names `loader.img` to firmware
+and `boot.ipxe` to iPXE, and starts from an empty lease store. Ping checks are off. Runs as root;
+sends only inside the namespaces it makes.
 
-  bench/versus/storms.py --server dhcpd --tftp tftpd-hpa -- storm --scenario hall-10k     # any run of bootstorm-load
-  bench/versus/storms.py --all --json DIR       what docs/LOAD-FINDINGS.md tells of
-  bench/versus/storms.py --all --only dora      the part of it whose runs begin with this word
+  bench/versus/storms.py --server dhcpd --tftp tftpd-hpa -- storm --scenario hall-10k     # any run
+  of bootstorm-load bench/versus/storms.py --all --json DIR       what docs/LOAD-FINDINGS.md tells
+  of bench/versus/storms.py --all --only dora      the part of it whose runs begin with this word
 """
 
 import argparse

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""TFTP of bootstorm beside its peers and beside the bare limit of the machine, medians of several rounds in one run.
+"""TFTP of bootstorm beside its peers and beside the bare limit of the machine, medians of several
+rounds in one run.
 
-Server on CPU 0, bootstorm-load on CPU 1, two network namespaces joined by a veth pair. One client fetches every file before
-anything is measured, so that files are in the page cache and images framed. A round runs everything once, in turn: the bare packet engine (bench/src/bin/packet-engine: echo, ping-pong and blasts of datagrams of
-1,472 bytes), a bare TFTP responder (bench/src/bin/tftp-responder.rs, which shows what the generator itself can take),
-bootstorm, atftpd and dnsmasq. Runs as root; sends only inside the namespaces it makes.
+Server on CPU 0, bootstorm-load on CPU 1, two network namespaces joined by a veth pair. One client
+fetches every file before anything is measured, so that files are in the page cache and images
+framed. A round runs everything once, in turn: the bare packet engine (bench/src/bin/packet-engine:
+echo, ping-pong and blasts of datagrams of 1,472 bytes), a bare TFTP responder
+(bench/src/bin/tftp-responder.rs, which shows what the generator itself can take), bootstorm, atftpd
+and dnsmasq. Runs as root; sends only inside the namespaces it makes.
 
-  bench/versus/tftp.py [--rounds 5] [--only REGEX] [--json FILE]
-  bench/versus/tftp.py --dhcp            # instead: what DHCP waits while TFTP runs at full speed
-  bench/versus/tftp.py --flame docs      # instead: where the server's time goes, as SVG (wants perf, `cargo install inferno`)
+  bench/versus/tftp.py [--rounds 5] [--only REGEX] [--json FILE] bench/versus/tftp.py --dhcp
+  # instead: what DHCP waits while TFTP runs at full speed bench/versus/tftp.py --flame docs      #
+  instead: where the server's time goes, as SVG (wants perf, `cargo install inferno`)
 """
 
 import argparse
@@ -32,7 +35,8 @@ BINARIES = os.environ.get("BOOTSTORM_BINARIES", os.path.join(ROOT, "target", "re
 BLKSIZE, NET = 1468, "10.100.128.0/17"
 KIB, MIB = 1 << 10, 1 << 20
 
-# What is measured: clients, windowsize, more words for the generator. The size of a file makes a run last a few seconds.
+# What is measured: clients, windowsize, more words for the generator. The size of a file makes a
+# run last a few seconds.
 LOADS = {
     "1 client, window 1": (1, 1, []),
     "1 client, window 1, polls": (1, 1, ["--busy-poll"]),
@@ -54,8 +58,8 @@ SIZES = {"1 client, window 1": 24 * MIB, "1 client, window 1, polls": 24 * MIB, 
          "1000 clients, window 1": 512 * KIB, "10000 clients, window 1": 512 * KIB, "64 clients, window 64, GRO": 96 * MIB}
 # What keeps 64 clients with windows busy while DHCP is measured.
 LONG = 256 * MIB
-# How often a client fetches the file: one of a size that the processors' caches hold, so that a single client's memory is not what is
-# measured.
+# How often a client fetches the file: one of a size that the processors' caches hold, so that a
+# single client's memory is not what is measured.
 TIMES = {("1 client, window 64", "atftpd"): 8, ("1 client, window 64, polls", "atftpd"): 8,
          ("1 client, window 64", None): 32, ("1 client, window 64, polls", None): 32}
 # The generator's own limit is shown for these.
@@ -210,10 +214,12 @@ def rounds(args, lab, directory):
                     generator(lab, "tftp", "--file", str(size), "--clients", "1", "--windowsize", "64", "--client-net", NET,
                               "--set", "limit=120s")
                 for load in mine:
-                    # Side by side with what it is compared with: the speed of a virtual machine changes from minute to minute.
+                    # Side by side with what it is compared with: the speed of a virtual machine
+                    # changes from minute to minute.
                     if name == "bootstorm" and load in BARE:
                         note("bare", load, {"mb": bare(BARE[load])})
-                    # With a copy at hand the generator compares bytes; else it would hash the first client's.
+                    # With a copy at hand the generator compares bytes; else it would hash the first
+                    # client's.
                     note(name, load, play(lab, process, load, str(sizes[load]), "--root", files, server=name))
     return wanted, figures
 
@@ -249,8 +255,8 @@ def table(wanted, figures):
 def dhcp_waits(args, lab, directory):
     """p99 of OFFERs and ACKs, idle and beside transfers at full speed.
 
-    The DHCP clients share CPU 1 with the generator of the transfers, so they run at a real-time priority, else their own wait for
-    the core would be measured.
+    The DHCP clients share CPU 1 with the generator of the transfers, so they run at a real-time
+    priority, else their own wait for the core would be measured.
     """
     files = os.path.join(directory, "tftp")
     make_files(files)

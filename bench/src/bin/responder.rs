@@ -1,5 +1,6 @@
-//! A DHCP server without leases, rules or a journal: what is left is the packet engine and the wire format. It answers any
-//! DISCOVER and REQUEST at once, so that a load generator in front of it shows its own limit and not that of a server.
+//! A DHCP server without leases, rules or a journal: what is left is the packet engine and the wire
+//! format. It answers any DISCOVER and REQUEST at once, so that a load generator in front of it
+//! shows its own limit and not that of a server.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,7 +27,8 @@ const MTU: u16 = 1500;
 #[derive(Parser)]
 #[command(about = "Answers every DHCP request at once, to measure load generators with")]
 struct Args {
-    /// An address of this host: port 67 of it, the server identifier, and siaddr. Broadcasts are answered, too.
+    /// An address of this host: port 67 of it, the server identifier, and siaddr. Broadcasts are
+    /// answered, too.
     #[arg(long)]
     listen: Ipv4Addr,
     /// uring, mmsg or auto.
@@ -72,8 +74,9 @@ impl Net {
     /// Left to routers and hosts at the beginning of the network.
     const RESERVED: u32 = 256;
 
-    /// The address of a machine, by the end of its hardware address: as many machines as the network has addresses,
-    /// numbered one after the other, get one each. The broadcast address is nobody's.
+    /// The address of a machine, by the end of its hardware address: as many machines as the
+    /// network has addresses, numbered one after the other, get one each. The broadcast address is
+    /// nobody's.
     fn address(&self, chaddr: &[u8]) -> Ipv4Addr {
         let number = chaddr.iter().fold(0_u32, |number, &byte| number << 8 | u32::from(byte));
         let size = !self.mask - Self::RESERVED;
@@ -117,7 +120,8 @@ impl Responder {
     }
 }
 
-/// Where the reply goes: to the relay agent, to a client with an address, or to everybody on the link.
+/// Where the reply goes: to the relay agent, to a client with an address, or to everybody on the
+/// link.
 fn target(request: &Message<'_>, source: SocketAddr, ifindex: u32) -> Target {
     let giaddr = request.giaddr();
     let by_route = |to| Target::Udp { to, from: None, ifindex: 0 };
@@ -180,7 +184,8 @@ fn run<B: Backend<Socket = Socket>>(
         .open()
     };
     let socket = backend.add_socket(open(args.listen)?)?;
-    // A socket bound to one address hears no broadcast; one bound to all would keep the port from others here.
+    // A socket bound to one address hears no broadcast; one bound to all would keep the port from
+    // others here.
     backend.add_socket(open(Ipv4Addr::BROADCAST)?)?;
     let end = args.seconds.map(|seconds| now() + Duration::from_secs(seconds));
     let mut responder =

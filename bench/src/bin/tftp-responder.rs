@@ -1,6 +1,7 @@
-//! A TFTP server without files, rules, timers or limits: what is left is the packet engine and the format of a block. It
-//! answers any request and any ACK at once from one framed image, so that a load generator in front of it shows its own limit and not
-//! that of a server. Each client may have one transfer at a time, in blocks of 1468 bytes, and nothing is ever repeated.
+//! A TFTP server without files, rules, timers or limits: what is left is the packet engine and the
+//! format of a block. It answers any request and any ACK at once from one framed image, so that a
+//! load generator in front of it shows its own limit and not that of a server. Each client may have
+//! one transfer at a time, in blocks of 1468 bytes, and nothing is ever repeated.
 
 use std::collections::HashMap;
 use std::io;
