@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A reload takes an interface on and leaves it again, and an address that answers ping is not offered."""
+"""A reload takes an interface on and leaves it again, and an address that answers ping is not
+offered."""
 
 import lab as laboratory
 from clients import Udhcpc

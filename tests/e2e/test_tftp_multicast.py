@@ -63,7 +63,8 @@ def load(lab, namespace, *arguments):
 
 
 def all_whole(clients, status, output):
-    """Whether every machine has every byte. A generator that a busy host held up says so, which is no matter here."""
+    """Whether every machine has every byte. A generator that a busy host held up says so, which is
+    no matter here."""
     return (status in (storm.MET, storm.INVALID) and f"{clients} of {clients} transfers complete, 0 failed" in output
             and "violations  <= 0  found 0" in output)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What a machine says to DHCP decides what TFTP grants it: scripted machines with the vendor class of
-firmware with a fault, of healthy firmware, and a reload that switches the quirk off."""
+"""What a machine says to DHCP decides what TFTP grants it: scripted machines with the vendor class
+of firmware with a fault, of healthy firmware, and a reload that switches the quirk off."""
 
 import socket
 
