@@ -3,11 +3,13 @@
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// A range of bytes that many sends share: cloning it counts a reference, it copies nothing. The bytes never
-/// change and stay where they are while any clone lives, which is what lets the kernel read them in place.
+/// A range of bytes that many sends share: cloning it counts a reference, it copies nothing. The
+/// bytes never change and stay where they are while any clone lives, which is what lets the kernel
+/// read them in place.
 #[derive(Clone, Debug)]
 pub struct SharedBytes {
-    // A concrete type, not a trait object: a strong reference to an `Arc<Vec<u8>>` proves that nobody has it mutably.
+    // A concrete type, not a trait object: a strong reference to an `Arc<Vec<u8>>` proves that
+    // nobody has it mutably.
     owner: Arc<Vec<u8>>,
     range: Range<usize>,
 }

@@ -9,21 +9,23 @@ use crate::Socket;
 pub struct Drops {
     /// Received longer than the buffer; handed on cut, and marked.
     pub truncated: u64,
-    /// Times the receive buffers ran out. The datagrams stay in the socket's queue, so this alone loses nothing;
-    /// it says that [`crate::Limits::buffers`] is small for the bursts that come.
+    /// Times the receive buffers ran out. The datagrams stay in the socket's queue, so this alone
+    /// loses nothing; it says that [`crate::Limits::buffers`] is small for the bursts that come.
     pub no_buffers: u64,
     /// Replies refused because every slot was in use ([`crate::Refused::Full`]).
     pub slots_full: u64,
     /// Replies that found the socket buffer full and went out later. Delayed, not lost.
     pub delayed: u64,
-    /// Failed sends by error, of replies and of shared bytes (without `WouldBlock`, which the sender repeats).
+    /// Failed sends by error, of replies and of shared bytes (without `WouldBlock`, which the
+    /// sender repeats).
     pub send: SendErrors,
     /// Failed receives, other than empty and out of buffers.
     pub receive: u64,
-    /// Dropped by the kernel because the receive buffer of a socket without steering was full: exact.
+    /// Dropped by the kernel because the receive buffer of a socket without steering was full:
+    /// exact.
     pub kernel: u64,
-    /// The kernel's drop counters of steered sockets. Mostly the copies of broadcasts that belong to another
-    /// shard and were refused on purpose, so this is not a loss: see [`KernelLoss`].
+    /// The kernel's drop counters of steered sockets. Mostly the copies of broadcasts that belong
+    /// to another shard and were refused on purpose, so this is not a loss: see [`KernelLoss`].
     pub steered: u64,
 }
 
@@ -40,7 +42,8 @@ impl Drops {
 pub struct SendErrors {
     /// EPERM, EACCES: a firewall, or a broadcast on a socket without permission.
     pub denied: u64,
-    /// ENETUNREACH, EHOSTUNREACH, ENETDOWN, ENODEV, ENXIO, EADDRNOTAVAIL: no way to the destination.
+    /// ENETUNREACH, EHOSTUNREACH, ENETDOWN, ENODEV, ENXIO, EADDRNOTAVAIL: no way to the
+    /// destination.
     pub unreachable: u64,
     /// EMSGSIZE, EINVAL: too long for the way, or a wrong address.
     pub invalid: u64,
@@ -76,10 +79,11 @@ impl SendErrors {
 
 /// What the kernel dropped before anybody read it, for all shards of a process together.
 ///
-/// The kernel's counter of a steered socket rises for every broadcast copy that the steering filter refuses, so
-/// it cannot tell loss from order. `RcvbufErrors` in `/proc/net/snmp` counts only full receive buffers, but
-/// for the whole network namespace. The smaller of the two bounds the loss from above, and is 0 as long as no UDP
-/// receive buffer of the namespace overflows; sockets without steering are counted exactly and added.
+/// The kernel's counter of a steered socket rises for every broadcast copy that the steering filter
+/// refuses, so it cannot tell loss from order. `RcvbufErrors` in `/proc/net/snmp` counts only full
+/// receive buffers, but for the whole network namespace. The smaller of the two bounds the loss
+/// from above, and is 0 as long as no UDP receive buffer of the namespace overflows; sockets
+/// without steering are counted exactly and added.
 #[derive(Debug)]
 pub struct KernelLoss {
     baseline: u64,

@@ -20,8 +20,8 @@ pub enum EngineChoice {
 }
 
 impl EngineChoice {
-    /// Finds out what this host allows, once, before the shards start. With `Auto` and io_uring denied the answer is
-    /// `Mmsg` and the reason, for one warning.
+    /// Finds out what this host allows, once, before the shards start. With `Auto` and io_uring
+    /// denied the answer is `Mmsg` and the reason, for one warning.
     ///
     /// # Errors
     /// io_uring was demanded and is denied.
@@ -59,8 +59,8 @@ impl EngineKind {
     }
 }
 
-/// A backend of the host. The shard's loop is generic: `match engine { Engine::Uring(b) => run(b), Engine::Mmsg(b) => run(b) }`.
-// One a thread, and moved once: the difference in size is no matter.
+/// A backend of the host. Match on it and run a generic loop with the backend.
+// There is one in each thread and it is moved once, so its size does not matter.
 #[allow(clippy::large_enum_variant)]
 pub enum Engine {
     /// io_uring.
@@ -82,9 +82,13 @@ pub struct Denied {
 pub enum Reason {
     /// The sysctl.
     #[error(
-        "the sysctl kernel.io_uring_disabled is {value} ({}); `sysctl kernel.io_uring_disabled=0` allows it{}",
+        "the sysctl kernel.io_uring_disabled is {value} ({}); \
+         `sysctl kernel.io_uring_disabled=0` allows it{}",
         if *value == 1 { "privileged processes only" } else { "switched off for everybody" },
-        if *value == 1 { ", and so does membership in the group of kernel.io_uring_group" } else { "" }
+        match value {
+            1 => ", and so does membership in the group of kernel.io_uring_group",
+            _ => "",
+        }
     )]
     Sysctl {
         /// 1 or 2.
@@ -92,7 +96,8 @@ pub enum Reason {
     },
     /// A system call filter of a container or a service manager.
     #[error(
-        "a seccomp filter of this process refuses io_uring_setup ({error}); allow it in the container's seccomp profile or the unit's SystemCallFilter="
+        "a seccomp filter of this process refuses io_uring_setup ({error}); \
+         allow it in the container's seccomp profile or the unit's SystemCallFilter="
     )]
     Seccomp {
         /// What the filter answers.
@@ -116,7 +121,8 @@ pub enum Reason {
     },
     /// No memory for the ring and its buffers.
     #[error(
-        "no memory for the ring ({error}); the limit of locked memory is {limit}: `ulimit -l` or LimitMEMLOCK= raise it"
+        "no memory for the ring ({error}); \
+         the limit of locked memory is {limit}: `ulimit -l` or LimitMEMLOCK= raise it"
     )]
     Memory {
         /// From the kernel.

@@ -132,7 +132,8 @@ impl List {
             // SAFETY: next is null or an entry of the list, which lives as long as self.
             let entry = unsafe { next.as_ref() }?;
             next = entry.ifa_next;
-            // SAFETY: ifa_name is a C string of the list; the addresses are null or sockaddrs of their family.
+            // SAFETY: ifa_name is a C string of the list; the addresses are null or sockaddrs of
+            // their family.
             let (name, address) = unsafe {
                 (CStr::from_ptr(entry.ifa_name), read(entry.ifa_addr, entry.ifa_netmask))
             };

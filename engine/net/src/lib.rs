@@ -1,8 +1,9 @@
-//! The packet engine. It knows bytes and addresses, never DHCP or TFTP.
+//! The packet engine: receives and sends datagrams. It knows bytes and addresses, never DHCP or
+//! TFTP.
 //!
-//! One seam ([`Backend`], [`Transmit`], [`Handler`]), three implementations that pass the same tests:
-//! [`Uring`] is the product, [`Mmsg`] serves hosts where io_uring is denied, [`sim`] is an in-memory
-//! network with a virtual clock and seeded faults.
+//! One interface ([`Backend`], [`Transmit`], [`Handler`]) has three implementations, which pass the
+//! same tests: [`Uring`] is the product, [`Mmsg`] serves hosts where io_uring is denied, [`sim`] is
+//! a network in memory with a virtual clock and seeded faults.
 //!
 //! ```text
 //! run loop of one shard, in its own thread
@@ -15,9 +16,11 @@
 //!         batch_end                  -> handler, which says when it wants to be called again
 //! ```
 //!
-//! A backend, its buffers and its slots belong to the thread that made them. Everything is bounded by
-//! [`Limits`]; what does not fit is refused to the caller or counted in [`Drops`], never queued without end.
+//! A backend, its buffers and its slots belong to the thread that made them. [`Limits`] bounds
+//! everything. What does not fit is refused to the caller or counted in [`Drops`], never queued
+//! without end.
 
+mod backend;
 mod bytes;
 mod clock;
 mod drops;
@@ -27,7 +30,6 @@ mod link;
 mod message;
 mod mmsg;
 mod outbox;
-mod seam;
 pub mod sim;
 mod sockets;
 mod steering;
@@ -35,6 +37,9 @@ mod timer;
 mod uring;
 mod waker;
 
+pub use backend::{
+    BUSY_POLL, Backend, Datagram, Handler, Held, Limits, Refused, SocketId, Target, Transmit,
+};
 pub use bytes::SharedBytes;
 pub use clock::now;
 pub use drops::{Drops, KernelLoss, SendErrors};
@@ -43,10 +48,6 @@ pub use interfaces::{Address, Interface, interfaces};
 pub use link::LinkSocket;
 pub use mmsg::Mmsg;
 pub use outbox::Outbox;
-pub use seam::{
-    BUSY_POLL, Backend, Datagram, Handler, Held, Limits, Refused, SLOT_LEN, SocketId, Target,
-    Transmit,
-};
 pub use sockets::{
     MtuDiscovery, PacketSocketSpec, ReceiveFrames, Socket, UdpSocketSpec, icmp_socket,
 };

@@ -1,4 +1,5 @@
-//! A few whole Ethernet frames, far from the hot path: for a client that asks who else serves DHCP on a link.
+//! A packet socket for a client that asks who else serves DHCP on a link. It is slow: one system
+//! call for each frame.
 
 use std::io::{self, Read};
 use std::mem::offset_of;
@@ -6,8 +7,9 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockFilter, Type};
 
-/// A packet socket that sends frames on any interface and receives the IPv4 UDP datagrams for one port, whoever they
-/// are addressed to on this host, and whether or not the interface has an address.
+/// A packet socket that sends frames on any interface and receives the IPv4 UDP datagrams for one
+/// port, whoever they are addressed to on this host, and whether or not the interface has an
+/// address.
 #[derive(Debug)]
 pub struct LinkSocket(socket2::Socket);
 
@@ -58,8 +60,8 @@ impl LinkSocket {
 
 /// The address of an interface (0 for all) and a protocol.
 pub(crate) fn address(ifindex: u32, protocol: u16) -> SockAddr {
-    // SAFETY: SockAddr hands out zeroed storage of sockaddr_storage's size and alignment, which holds any socket
-    // address; the family and length written here are those of sockaddr_ll.
+    // SAFETY: SockAddr hands out zeroed storage of sockaddr_storage's size and alignment, which
+    // holds any socket address; the family and length written here are those of sockaddr_ll.
     let result = unsafe {
         SockAddr::try_init(|storage, len| {
             let link = storage.cast::<libc::sockaddr_ll>();

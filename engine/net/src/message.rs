@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use crate::backend::{Datagram, SocketId, Target};
 use crate::outbox::Outgoing;
-use crate::seam::{Datagram, SocketId, Target};
 
 /// Longest socket address in use here: `sockaddr_in6`.
 pub(crate) const NAME_LEN: usize = size_of::<libc::sockaddr_in6>();
@@ -15,7 +15,8 @@ pub(crate) const RECEIVE_CONTROL_LEN: usize = PKTINFO_SPACE + cmsg_space(size_of
 const SEND_CONTROL_LEN: usize = PKTINFO_SPACE + cmsg_space(size_of::<u16>());
 
 const CMSG_HEADER_LEN: usize = size_of::<libc::cmsghdr>();
-// Control messages are read and written here as: length (usize), level, type, data, padding to a usize.
+// Control messages are read and written here as: length (usize), level, type, data, padding to a
+// usize.
 const _: () = assert!(CMSG_HEADER_LEN == size_of::<usize>() + 8);
 
 /// Length of a control message with `len` bytes of data, padding included.
@@ -23,8 +24,8 @@ const fn cmsg_space(len: usize) -> usize {
     CMSG_HEADER_LEN + len.next_multiple_of(size_of::<usize>())
 }
 
-/// One outgoing message as the kernel reads it. `header` points at its siblings and at the datagram after
-/// [`Message::fill`]; it must not move before the kernel has read it.
+/// One outgoing message as the kernel reads it. `header` points at its siblings and at the datagram
+/// after [`Message::fill`]; it must not move before the kernel has read it.
 pub(crate) struct Message {
     pub(crate) header: libc::msghdr,
     iov: libc::iovec,
@@ -43,12 +44,13 @@ impl Message {
         }
     }
 
-    /// Describes `outgoing`, which leaves by a socket bound to `bound`, in the message at `this`, whose pointers then lead to
-    /// itself and to the bytes of `outgoing`.
+    /// Describes `outgoing`, which leaves by a socket bound to `bound`, in the message at `this`,
+    /// whose pointers then lead to itself and to the bytes of `outgoing`.
     ///
     /// # Safety
-    /// `this` is valid for reads and writes, and nothing else accesses it during the call. What is written is
-    /// to be used only as long as neither the message nor the bytes of `outgoing` move, change or go away.
+    /// `this` is valid for reads and writes, and nothing else accesses it during the call. What is
+    /// written is to be used only as long as neither the message nor the bytes of `outgoing` move,
+    /// change or go away.
     pub(crate) unsafe fn fill(this: *mut Message, outgoing: &Outgoing<'_>, bound: Option<IpAddr>) {
         // SAFETY: the caller promises exclusive access to a valid message.
         let message = unsafe { &mut *this };
@@ -59,8 +61,8 @@ impl Message {
             iov_base: outgoing.bytes.as_ptr().cast_mut().cast(),
             iov_len: outgoing.bytes.len(),
         };
-        // Pointers to the fields are made from `this`, so that they stay valid when the reference above is gone.
-        // SAFETY: as above; the reference is not used any more.
+        // Pointers to the fields are made from `this`, so that they stay valid when the reference
+        // above is gone. SAFETY: as above; the reference is not used any more.
         unsafe {
             let header = &raw mut (*this).header;
             (*header).msg_name = (&raw mut (*this).name).cast();
@@ -105,7 +107,8 @@ fn write_name(name: &mut [u8; NAME_LEN], target: &Target) -> usize {
     }
 }
 
-/// Writes source address, outgoing interface and segment size where they are asked for; returns the length.
+/// Writes source address, outgoing interface and segment size where they are asked for; returns the
+/// length.
 fn write_control(
     control: &mut [u8; SEND_CONTROL_LEN],
     outgoing: &Outgoing<'_>,
@@ -151,8 +154,9 @@ fn push_cmsg(control: &mut [u8], len: &mut usize, level: i32, kind: i32, data: &
     rest[data.len()..].fill(0);
 }
 
-/// What arrived on `socket`, from the sender's address and the control messages that the kernel wrote beside it.
-/// `None` for what nobody is to see: a frame that this host sent, or an address of a family unknown here.
+/// What arrived on `socket`, from the sender's address and the control messages that the kernel
+/// wrote beside it. `None` for what nobody is to see: a frame that this host sent, or an address of
+/// a family unknown here.
 pub(crate) fn received<'a>(
     socket: SocketId,
     name: &[u8],
@@ -180,7 +184,8 @@ pub(crate) fn received<'a>(
     Some(Datagram { socket, source, destination, ifindex, payload, segment, truncated })
 }
 
-/// The interface by which a frame came in; `None` when it went out, or this is not the address of a frame.
+/// The interface by which a frame came in; `None` when it went out, or this is not the address of a
+/// frame.
 fn read_link(name: &[u8]) -> Option<u32> {
     // sockaddr_ll: family, protocol, ifindex, hatype, pkttype
     let family = u16::from_ne_bytes(take(name, 0)?);

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bootstorm_protocols::time::Moment;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
+use crate::backend::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, received};
 use crate::outbox::Outbox;
-use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::waker::Bell;
 use crate::{Drops, Socket, Waker};
 
@@ -243,7 +243,8 @@ impl Receive {
                 header.msg_hdr.msg_iovlen = 1;
             }
         }
-        // SAFETY: the headers lead to disjoint memory of self, which is borrowed mutably for the whole call.
+        // SAFETY: the headers lead to disjoint memory of self, which is borrowed mutably for the
+        // whole call.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -302,8 +303,9 @@ impl Send {
     fn send(&mut self, socket: &Socket, tx: &mut Outbox) -> bool {
         let messages = self.messages.as_mut_ptr();
         for (at, &index) in self.run.iter().enumerate() {
-            // SAFETY: a run is not longer than the messages. They and the outbox's bytes stay as they are until
-            // the last sendmmsg below: what changes in the outbox meanwhile is its bookkeeping.
+            // SAFETY: a run is not longer than the messages. They and the outbox's bytes stay as
+            // they are until the last sendmmsg below: what changes in the outbox meanwhile is its
+            // bookkeeping.
             unsafe {
                 let message = messages.add(at);
                 Message::fill(message, &tx.outgoing(index), socket.bound());
@@ -337,7 +339,8 @@ impl Send {
             let blocked = tx.failed(self.run[done], errno);
             done += 1;
             if errno == libc::EAGAIN {
-                // Those behind it wait their turn; the outbox holds them while the socket is blocked.
+                // Those behind it wait their turn; the outbox holds them while the socket is
+                // blocked.
                 self.run[done..].iter().rev().for_each(|&index| tx.put_back(index));
                 return blocked;
             }

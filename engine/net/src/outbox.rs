@@ -5,8 +5,8 @@
 //!    \---hold--> held --submit--/
 //!                   \--discard--> free
 //! ```
-//! A backend's flush is over only when the kernel has taken or refused each datagram, so outside of it the
-//! kernel holds no pointer into a slot.
+//! A backend's flush is over only when the kernel has taken or refused each datagram, so outside of
+//! it the kernel holds no pointer into a slot.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bootstorm_protocols::time::Moment;
 
-use crate::seam::{Handler, Held, Limits, Refused, SLOT_LEN, SocketId, Target, Transmit};
+use crate::backend::{Handler, Held, Limits, Refused, SLOT_LEN, SocketId, Target, Transmit};
 use crate::{Drops, SharedBytes};
 
 /// What a slot is doing.
@@ -26,7 +26,8 @@ enum State {
     Queued,
 }
 
-/// One datagram to be. Entries `0..slots` own `SLOT_LEN` bytes of `data`; the ones after them borrow shared bytes.
+/// One datagram to be. Entries `0..slots` own `SLOT_LEN` bytes of `data`; the ones after them
+/// borrow shared bytes.
 #[derive(Debug)]
 struct Entry {
     generation: u32,
@@ -73,7 +74,8 @@ pub struct Outbox {
     free_slots: Vec<u32>,
     free_shared: Vec<u32>,
     queue: VecDeque<u32>,
-    /// Taken from the queue by the flush that runs and to be looked at again by the next one, in order.
+    /// Taken from the queue by the flush that runs and to be looked at again by the next one, in
+    /// order.
     stalled: VecDeque<u32>,
     finished: VecDeque<(u64, Option<i32>)>,
     /// The last shared send that was queued.
@@ -88,8 +90,7 @@ impl Outbox {
         let total = limits.slots + limits.shared;
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let entry = || Entry {
-            // Never 0, so that no token is all zero bits.
-            generation: 1,
+            generation: 0,
             state: State::Free,
             socket: SocketId(0),
             socket_generation: 0,
@@ -165,7 +166,8 @@ impl Outbox {
         }
     }
 
-    /// Takes the next datagram that may be tried. The caller ends with it by [`Outbox::sent`] or [`Outbox::failed`].
+    /// Takes the next datagram that may be tried. The caller ends with it by [`Outbox::sent`] or
+    /// [`Outbox::failed`].
     pub(crate) fn next(&mut self) -> Option<u32> {
         while let Some(index) = self.queue.pop_front() {
             let entry = &self.entries[index as usize];
@@ -182,7 +184,8 @@ impl Outbox {
         None
     }
 
-    /// Whether an earlier send of the same token is not over yet, so that this one might overtake it.
+    /// Whether an earlier send of the same token is not over yet, so that this one might overtake
+    /// it.
     pub(crate) fn must_wait(&self, index: u32) -> bool {
         self.entries[index as usize]
             .after
@@ -211,8 +214,8 @@ impl Outbox {
         self.finish(index, None);
     }
 
-    /// The kernel refused it with `errno`. A full buffer blocks the socket and keeps the datagram; then this
-    /// returns true and the backend waits until the socket is writable.
+    /// The kernel refused it with `errno`. A full buffer blocks the socket and keeps the datagram;
+    /// then this returns true and the backend waits until the socket is writable.
     pub(crate) fn failed(&mut self, index: u32, errno: i32) -> bool {
         let entry = &self.entries[index as usize];
         let outlet = &mut self.outlets[entry.socket.index()];
@@ -240,7 +243,7 @@ impl Outbox {
     fn free(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         entry.state = State::Free;
-        entry.generation = entry.generation.wrapping_add(1).max(1);
+        entry.generation = entry.generation.wrapping_add(1);
         if index < self.slots {
             self.free_slots.push(index);
         } else {
@@ -384,13 +387,12 @@ mod tests {
     fn a_stale_token_does_nothing() {
         let (mut outbox, socket, target) = outbox(1, 0);
         let held = outbox.hold(socket, &target, |_| 1).unwrap();
-        assert_eq!(Held::from_u64(held.to_u64()), held);
         outbox.discard(held);
         let other = outbox.hold(socket, &target, |_| 2).unwrap();
         outbox.submit(held);
         outbox.discard(held);
-        outbox.submit(Held::from_u64(0));
-        outbox.submit(Held::from_u64(u64::MAX));
+        outbox.submit(Held { slot: 0, generation: 0 });
+        outbox.submit(Held { slot: u32::MAX, generation: u32::MAX });
         assert_eq!(outbox.next(), None);
         outbox.submit(other);
         outbox.submit(other);

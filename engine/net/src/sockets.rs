@@ -1,4 +1,5 @@
-//! Sockets as bootstorm needs them, opened before privileges are dropped and handed to a backend later.
+//! Sockets as bootstorm needs them, opened before privileges are dropped and handed to a backend
+//! later.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,8 +22,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Its datagrams come before those of other sockets, in order and in receive buffers: few of them, that somebody waits for, beside
-    /// sockets that are never empty.
+    /// Its datagrams come before those of other sockets, in order and in receive buffers: few of
+    /// them, that somebody waits for, beside sockets that are never empty.
     #[must_use]
     pub fn urgent(self) -> Socket {
         Socket { urgent: true, ..self }
@@ -32,7 +33,8 @@ impl Socket {
         self.urgent
     }
 
-    /// A datagram was too long for its path (EMSGSIZE): from now on such ones may go in fragments, if that is how the socket was opened.
+    /// A datagram was too long for its path (EMSGSIZE): from now on such ones may go in fragments,
+    /// if that is how the socket was opened.
     pub(crate) fn too_long(&self) {
         if let (true, Some(bound)) = (self.until_too_long, self.bound) {
             // Where it is refused datagrams go on being refused, each counted.
@@ -66,8 +68,9 @@ impl Socket {
         self.steered
     }
 
-    /// How many datagrams the kernel dropped instead of queueing them here. Asked for when somebody wants to know:
-    /// SO_RXQ_OVFL tells the same number at the price of a control message on every datagram.
+    /// How many datagrams the kernel dropped instead of queueing them here. Asked for when somebody
+    /// wants to know: SO_RXQ_OVFL tells the same number at the price of a control message on every
+    /// datagram.
     pub(crate) fn kernel_drops(&self) -> u64 {
         let mut info = [0_u32; 9]; // SK_MEMINFO_VARS
         let mut len = size_of_val(&info) as libc::socklen_t;
@@ -106,41 +109,42 @@ pub enum MtuDiscovery {
     System,
     /// Never set DF: routers on the way may fragment.
     Off,
-    /// Always set DF, and fail with EMSGSIZE above the MTU that the kernel learned of.
-    Always,
-    /// As [`MtuDiscovery::Always`], until a datagram is too long for its path; then as Linux is configured by default: fragments where they
-    /// are needed. A datagram that is never cut needs no number to be put together by, for which the kernel keeps a table by
-    /// destination.
+    /// Set DF until a datagram is too long for its path (EMSGSIZE), then fragment where a path
+    /// needs it (IP_PMTUDISC_WANT, the default of Linux). With DF set the kernel need not number
+    /// the datagram for reassembly, for which it keeps a table by destination.
     UntilTooLong,
-    /// Always set DF, believe nothing that was learned: only the device's MTU limits.
+    /// Always set DF and ignore the path MTU that the kernel learned: only the device's MTU limits.
     Probe,
 }
 
-/// A UDP socket. `Default` binds nothing in particular: every address, a port of the kernel's choice.
+/// A UDP socket. `Default` binds nothing in particular: every address, a port of the kernel's
+/// choice.
 #[derive(Clone, Debug)]
 pub struct UdpSocketSpec {
     /// Address and port. IPv6 sockets receive IPv6 only.
     pub bind: SocketAddr,
     /// SO_BINDTODEVICE: only this interface, in and out. Needs CAP_NET_RAW on kernels before 5.7.
     pub device: Option<String>,
-    /// SO_REUSEPORT: several sockets, each of one shard, share the port. Without `steering` the kernel chooses by the
-    /// addresses of a datagram.
+    /// SO_REUSEPORT: several sockets, each of one shard, share the port. Without `steering` the
+    /// kernel chooses by the addresses of a datagram.
     pub reuseport: bool,
     /// Share by payload instead; implies `reuseport`.
     pub steering: Option<Steering>,
     /// May send to broadcast addresses.
     pub broadcast: bool,
-    /// IP_MULTICAST_TTL: routers that a datagram for an IPv4 group may pass, and one more; 1 unless it is set.
+    /// IP_MULTICAST_TTL: routers that a datagram for an IPv4 group may pass, and one more; 1 unless
+    /// it is set.
     pub multicast_ttl: Option<u8>,
-    /// Receive buffer in bytes (the kernel doubles it); SO_RCVBUFFORCE where privileged, else as much as rmem_max allows.
+    /// Receive buffer in bytes (the kernel doubles it); SO_RCVBUFFORCE where privileged, else as
+    /// much as rmem_max allows.
     pub receive_buffer: Option<usize>,
     /// Send buffer, in the same way.
     pub send_buffer: Option<usize>,
     /// Path MTU.
     pub mtu_discovery: MtuDiscovery,
-    /// UDP_GRO: datagrams of one length from one source to one destination that came together may be received together,
-    /// at most 65,535 bytes of them; [`crate::Datagram::segment`] tells. Not with `steering`, which looks at the first of
-    /// them only.
+    /// UDP_GRO: datagrams of one length from one source to one destination that came together may
+    /// be received together, at most 65,535 bytes of them; [`crate::Datagram::segment`] tells. Not
+    /// with `steering`, which looks at the first of them only.
     pub gro: bool,
 }
 
@@ -162,8 +166,9 @@ impl Default for UdpSocketSpec {
 }
 
 impl UdpSocketSpec {
-    /// Opens the socket. Received datagrams tell their destination and interface (IP_PKTINFO). IP_RECVERR stays off: on a socket that many
-    /// clients share, the ICMP error of one would fail the send to another.
+    /// Opens the socket. Received datagrams tell their destination and interface (IP_PKTINFO).
+    /// IP_RECVERR stays off: on a socket that many clients share, the ICMP error of one would fail
+    /// the send to another.
     ///
     /// # Errors
     /// The kernel's, with the option or address that it refused.
@@ -217,7 +222,8 @@ impl UdpSocketSpec {
         if let Some(steering) = &self.steering {
             attach(&socket, libc::SO_ATTACH_FILTER, &mut steering.filter())
                 .map_err(|e| self.error("SO_ATTACH_FILTER", e))?;
-            // The first one's program is the group's. The kernel lets no socket join that brings one of its own.
+            // The first one's program is the group's. The kernel lets no socket join that brings
+            // one of its own.
             if steering.shard == 0 {
                 attach(&socket, libc::SO_ATTACH_REUSEPORT_CBPF, &mut steering.selector())
                     .map_err(|e| self.error("SO_ATTACH_REUSEPORT_CBPF", e))?;
@@ -239,7 +245,7 @@ impl UdpSocketSpec {
         let value = match self.mtu_discovery {
             MtuDiscovery::System => return Ok(()),
             MtuDiscovery::Off => libc::IP_PMTUDISC_DONT,
-            MtuDiscovery::Always | MtuDiscovery::UntilTooLong => libc::IP_PMTUDISC_DO,
+            MtuDiscovery::UntilTooLong => libc::IP_PMTUDISC_DO,
             MtuDiscovery::Probe => libc::IP_PMTUDISC_PROBE,
         };
         set_mtu_discovery(socket, self.bind.ip(), value)
@@ -251,7 +257,8 @@ impl UdpSocketSpec {
     }
 }
 
-/// A packet socket that sends whole Ethernet frames, to clients that have no address yet. `Default` receives nothing.
+/// A packet socket that sends whole Ethernet frames, to clients that have no address yet. `Default`
+/// receives nothing.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct PacketSocketSpec {
     /// Send buffer in bytes, as in [`UdpSocketSpec`].
@@ -260,17 +267,18 @@ pub struct PacketSocketSpec {
     pub receive: Option<ReceiveFrames>,
 }
 
-/// Frames with an unfragmented IPv4 UDP datagram for one port that come in by one interface, whatever hardware and IP
-/// addresses they are sent to: for many machines behind one interface. Each is a [`crate::Datagram`] whose payload is
-/// the whole frame, without a VLAN tag. What this host sends is not received, but by the loopback interface, which
-/// brings it back.
+/// Frames with an unfragmented IPv4 UDP datagram for one port that come in by one interface,
+/// whatever hardware and IP addresses they are sent to: for many machines behind one interface.
+/// Each is a [`crate::Datagram`] whose payload is the whole frame, without a VLAN tag. What this
+/// host sends is not received, but by the loopback interface, which brings it back.
 ///
-/// Between virtual interfaces the UDP checksum of a frame may be left out, and a sender's UDP_SEGMENT may be undone by
-/// nobody: then one frame holds several datagrams, as if it were a long one.
+/// Between virtual interfaces the UDP checksum of a frame may be left out, and a sender's
+/// UDP_SEGMENT may be undone by nobody: then one frame holds several datagrams, as if it were a
+/// long one.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct ReceiveFrames {
-    /// The interface, which is made promiscuous as long as the socket is open. When it is down, nothing comes and
-    /// [`crate::Drops::receive`] counts.
+    /// The interface, which is made promiscuous as long as the socket is open. When it is down,
+    /// nothing comes and [`crate::Drops::receive`] counts.
     pub ifindex: u32,
     /// UDP destination port.
     pub port: u16,
@@ -279,7 +287,8 @@ pub struct ReceiveFrames {
 }
 
 impl ReceiveFrames {
-    /// Lets `socket`, which receives nothing yet, receive these. An error comes with the step that failed.
+    /// Lets `socket`, which receives nothing yet, receive these. An error comes with the step that
+    /// failed.
     fn begin(&self, socket: &socket2::Socket) -> Result<(), (&'static str, io::Error)> {
         if let Some(bytes) = self.receive_buffer {
             set_buffer(socket, bytes, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)
@@ -294,7 +303,8 @@ impl ReceiveFrames {
         };
         set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
             .map_err(|e| ("PACKET_ADD_MEMBERSHIP", e))?;
-        // Last, for from here on it receives. A protocol of its own keeps frames that go out away from it.
+        // Last, for from here on it receives. A protocol of its own keeps frames that go out away
+        // from it.
         socket.bind(&link::address(self.ifindex, link::IPV4)).map_err(|e| ("bind", e))
     }
 }
@@ -303,7 +313,8 @@ impl PacketSocketSpec {
     /// Opens the socket. It sends by every interface: [`crate::Target::Link`] names one.
     ///
     /// # Errors
-    /// The kernel's, with the option or address that it refused; without CAP_NET_RAW, `PermissionDenied`.
+    /// The kernel's, with the option or address that it refused; without CAP_NET_RAW,
+    /// `PermissionDenied`.
     pub fn open(&self) -> io::Result<Socket> {
         let named = |what: &str, e: io::Error| {
             io::Error::new(e.kind(), format!("packet socket: {what}: {e}"))
@@ -332,7 +343,8 @@ impl PacketSocketSpec {
     }
 }
 
-/// Opens a raw ICMP socket for echo requests. What it receives begins with the IPv4 header, and only echo replies arrive.
+/// Opens a raw ICMP socket for echo requests. What it receives begins with the IPv4 header, and
+/// only echo replies arrive.
 ///
 /// # Errors
 /// The kernel's; without CAP_NET_RAW, `PermissionDenied`.
@@ -374,7 +386,8 @@ fn attach(
     set_option(socket, libc::SOL_SOCKET, option, &program)
 }
 
-/// `value` is one of IP_PMTUDISC_*, whose numbers are those of IPv6 as well; `bound` tells the family.
+/// `value` is one of IP_PMTUDISC_*, whose numbers are those of IPv6 as well; `bound` tells the
+/// family.
 fn set_mtu_discovery(socket: &impl AsRawFd, bound: IpAddr, value: i32) -> io::Result<()> {
     match bound {
         IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &value),
@@ -385,7 +398,8 @@ fn set_mtu_discovery(socket: &impl AsRawFd, bound: IpAddr, value: i32) -> io::Re
 fn set_option<T>(socket: &impl AsRawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
     let value: *const T = value;
-    // SAFETY: value is readable for len bytes during the call; a program that it points to lives as long.
+    // SAFETY: value is readable for len bytes during the call; a program that it points to lives as
+    // long.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value.cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -414,9 +428,12 @@ mod tests {
     #[test]
     fn every_option_is_accepted_by_both_families() {
         for bind in ["127.0.0.1:0", "[::1]:0"] {
-            for mtu_discovery in
-                [MtuDiscovery::System, MtuDiscovery::Off, MtuDiscovery::Always, MtuDiscovery::Probe]
-            {
+            for mtu_discovery in [
+                MtuDiscovery::System,
+                MtuDiscovery::Off,
+                MtuDiscovery::UntilTooLong,
+                MtuDiscovery::Probe,
+            ] {
                 let spec = UdpSocketSpec {
                     bind: bind.parse().unwrap(),
                     steering: Some(Steering { offset: 30, shards: 2, shard: 0 }),

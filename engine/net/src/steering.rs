@@ -1,12 +1,13 @@
 //! Which shard a datagram belongs to, decided in the kernel from its payload.
 //!
-//! A broadcast reaches every socket of a SO_REUSEPORT group, a unicast only one, chosen by the sender's address.
-//! Two classic BPF programs that compute the same number cure both: a filter on each socket keeps exactly one
-//! copy of a broadcast, and a program on the group sends unicast to the same shard.
+//! A broadcast reaches every socket of a SO_REUSEPORT group, a unicast only one, chosen by the
+//! sender's address. Two classic BPF programs that compute the same number choose one shard for
+//! both: a filter on each socket keeps exactly one copy of a broadcast, and a program on the group
+//! sends unicast to the same shard.
 //!
-//! The number is `key * 0x9E3779B1 >> 16 % shards` with the key read big-endian from the payload; the
-//! multiplication spreads keys that differ in few bits, as the hardware addresses of one rack do. A datagram too
-//! short to have a key belongs to shard 0.
+//! The number is `key * 0x9E3779B1 >> 16 % shards` with the key read big-endian from the payload;
+//! the multiplication spreads keys that differ in few bits, as the hardware addresses of one rack
+//! do. A datagram too short to have a key belongs to shard 0.
 
 use libc::sock_filter;
 
@@ -14,12 +15,14 @@ use libc::sock_filter;
 const MULTIPLIER: u32 = 0x9E37_79B1;
 const UDP_HEADER_LEN: u32 = 8;
 
-/// How datagrams are shared among the sockets of a SO_REUSEPORT group. The sockets must be opened in the order of
-/// `shard`: the first brings the group's program, the kernel numbers them as they are bound, and closing one moves
-/// the last one into its place. So a change of the number of shards needs new sockets.
+/// How datagrams are shared among the sockets of a SO_REUSEPORT group. The sockets must be opened
+/// in the order of `shard`: the first brings the group's program, the kernel numbers them as they
+/// are bound, and closing one moves the last one into its place. So a change of the number of
+/// shards needs new sockets.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Steering {
-    /// Where the four bytes of the key stand in the UDP payload. 30 for DHCPv4: the last four of an Ethernet chaddr.
+    /// Where the four bytes of the key stand in the UDP payload. 30 for DHCPv4: the last four of an
+    /// Ethernet chaddr.
     pub offset: u16,
     /// How many sockets share the datagrams; at least 1.
     pub shards: u16,
@@ -73,8 +76,8 @@ impl Steering {
         ]
     }
 
-    /// Leaves the shard in the accumulator. A datagram that is too short jumps over `skip` statements after the jump:
-    /// a load beyond its end would drop it unseen.
+    /// Leaves the shard in the accumulator. A datagram that is too short jumps over `skip`
+    /// statements after the jump: a load beyond its end would drop it unseen.
     fn hash(&self, base: u32, skip: u8) -> [sock_filter; 6] {
         let offset = base + u32::from(self.offset);
         [
@@ -104,7 +107,8 @@ mod tests {
 
     #[test]
     fn neighbours_in_a_rack_are_spread() {
-        // Four ports to a machine: addresses 4 apart, which a plain remainder would send to one shard.
+        // Four ports to a machine: addresses 4 apart, which a plain remainder would send to one
+        // shard.
         let steering = Steering { offset: 30, shards: 4, shard: 0 };
         let mut counts = [0; 4];
         for machine in 0..1000_u32 {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::uring::RingBell;
 
-/// Wakes one backend, from any thread. Wakes before the backend has come round to them are one wake, and cost
-/// one atomic operation, no system call.
+/// Wakes one backend, from any thread. Wakes before the backend has come round to them are one
+/// wake, and cost one atomic operation, no system call.
 #[derive(Clone)]
 pub struct Waker {
     inner: Arc<Inner>,
@@ -34,7 +34,8 @@ impl Waker {
         Waker { inner: Arc::new(Inner { pending: AtomicBool::new(false), bell }) }
     }
 
-    /// Makes the backend call [`crate::Handler::woken`] soon. What this thread did before is seen there.
+    /// Makes the backend call [`crate::Handler::woken`] soon. What this thread did before is seen
+    /// there.
     pub fn wake(&self) {
         // Release, so that a shard that clears the flag after this sees what was queued before it.
         if self.inner.pending.swap(true, Ordering::AcqRel) {
@@ -50,7 +51,8 @@ impl Waker {
         }
     }
 
-    /// Called by the backend before it calls the handler: wakes from now on are new ones. Returns whether there was one.
+    /// Called by the backend before it calls the handler: wakes from now on are new ones. Returns
+    /// whether there was one.
     pub(crate) fn clear(&self) -> bool {
         self.inner.pending.swap(false, Ordering::AcqRel)
     }

@@ -1,4 +1,5 @@
-//! The steady path takes no memory: not to receive, not to answer, not to send shared bytes, not to wake.
+//! The steady path takes no memory: not to receive, not to answer, not to send shared bytes, not to
+//! wake.
 
 // A helper of a test may panic as the test itself may.
 #![allow(clippy::unwrap_used)]
@@ -38,7 +39,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Answers half of what comes at once, the other half when it is woken, and sends shared bytes to everybody.
+/// Answers half of what comes at once, the other half when it is woken, and sends shared bytes to
+/// everybody.
 struct Busy {
     held: Vec<bootstorm_net::Held>,
     image: SharedBytes,

@@ -1,16 +1,20 @@
-//! What the packet engine's backends cost, with no protocol above them: an echo of small datagrams and a blast of
-//! segmented ones, through two network namespaces joined by a veth pair, one core each.
+//! What the packet engine's backends cost, with no protocol above them: an echo of small datagrams
+//! and a blast of segmented ones, through two network namespaces joined by a veth pair, one core
+//! each.
 //!
 //! ```text
-//! packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro] [ROUNDS] [ENGINE[:BATCH[:BUFFERS[:BUSY_POLL_US]]]]...
+//! packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro] [ROUNDS] [ENGINE]...
+//!     ENGINE is NAME[:BATCH[:BUFFERS[:BUSY_POLL_US]]]
 //! ```
-//! `pingpong` has one datagram on its way, echoes have 256. `blast` sends 44 segments at once, `blast16` 16; with `gro` the sink
-//! takes UDP_GRO, so that the veth pair passes the whole send on as a network card with segmentation offload does.
+//! `pingpong` has one datagram on its way, echoes have 256. `blast` sends 44 segments at once,
+//! `blast16` 16; with `gro` the sink takes UDP_GRO, so that the veth pair passes the whole send on
+//! as a network card with segmentation offload does.
 //!
-//! ENGINE is `uring`, `mmsg` or `recvfrom` (a plain loop). `cost` is the one to compare with on a busy machine: a single thread
-//! lets a burst pile up in the socket of each engine in turn and takes the processor time of answering it, so neither
-//! the scheduler nor the speed of the other side has a part in it, and whatever else happens meets all engines alike.
-//! Prints every round, then the medians and their ratios to the first engine. Needs root.
+//! NAME is `uring`, `mmsg` or `recvfrom` (a plain loop). `cost` is the one to compare with on a
+//! busy machine: a single thread lets a burst pile up in the socket of each engine in turn and
+//! takes the processor time of answering it, so neither the scheduler nor the speed of the other
+//! side has a part in it, and whatever else happens meets all engines alike. Prints every round,
+//! then the medians and their ratios to the first engine. Needs root.
 
 mod pair;
 
@@ -30,7 +34,8 @@ use crate::pair::{Pair, enter};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro] [ROUNDS] [ENGINE[:BATCH[:BUFFERS]]]...";
+const USAGE: &str = "packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro] [ROUNDS] \
+    [uring|mmsg|recvfrom[:BATCH[:BUFFERS[:BUSY_POLL_US]]]]...";
 const SERVER_IP: [u8; 4] = [10, 99, 7, 1];
 const SERVER_PORT: u16 = 6900;
 const CLIENT: ([u8; 4], u16) = ([10, 99, 7, 2], 6800);

@@ -1,5 +1,6 @@
-//! One datagram at a time to the other core and back, waited for with and without the busy polling of io_uring
-//! (IORING_REGISTER_NAPI), and with a sender that asks again and again instead of sleeping.
+//! One datagram at a time to the other core and back, waited for with and without the busy polling
+//! of io_uring (IORING_REGISTER_NAPI), and with a sender that asks again and again instead of
+//! sleeping.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use io_uring::types::{Fd, Napi};
 use io_uring::{IoUring, opcode};
 
-use crate::lab::{self, Lab, SEGMENT};
+use crate::namespaces::{self, Namespaces, SEGMENT};
 use crate::{Failure, SPAN, median};
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -17,8 +18,8 @@ enum Wait {
     Spin,
 }
 
-pub(crate) fn compare(_lab: &Lab, rounds: usize) -> Result<(), Failure> {
-    let socket = lab::sender(1)?;
+pub(crate) fn compare(_namespaces: &Namespaces, rounds: usize) -> Result<(), Failure> {
+    let socket = namespaces::sender(1)?;
     let waits = [
         (Wait::Sleep, "sleeps until it comes"),
         (Wait::Napi, "NAPI busy poll, 50 µs"),
@@ -101,7 +102,7 @@ fn exchanges(socket: &OwnedFd, wait: Wait) -> Result<f64, Failure> {
 }
 
 fn send(socket: &OwnedFd, payload: &[u8]) -> Result<(), Failure> {
-    let address = std::net::SocketAddrV4::new(lab::THERE, lab::ECHO);
+    let address = std::net::SocketAddrV4::new(namespaces::THERE, namespaces::ECHO);
     rustix::net::sendto(socket, payload, rustix::net::SendFlags::empty(), &address)?;
     Ok(())
 }

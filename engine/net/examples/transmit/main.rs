@@ -1,23 +1,25 @@
-//! What a datagram costs its sender by each way that Linux has: the ways that the packet engine takes, and those it does not.
+//! What a datagram costs its sender by each way that Linux has: the ways that the packet engine
+//! takes, and those it does not.
 //!
 //! ```text
 //!   cargo run --release -p bootstorm-net --example transmit -- [ROUNDS] [gro] [WORD ...]
 //! ```
-//! One thread on CPU 0 sends 1472-byte datagrams out of a 64 MiB image, one for each send or 44 (UDP_SEGMENT), from a network namespace
-//! over a veth pair to another. There a socket's filter refuses them, after the receiving kernel has done its work: so nobody
-//! has to keep up, and everything before that costs the same for all ways. With `gro` that socket takes datagrams that come together
-//! together. Rounds go through all ways in turn; what is printed are medians, and each round's part of the plain way's cost. With WORDs only
-//! ways are tried whose names contain one. Needs root; what it makes goes when it ends.
+//! One thread on CPU 0 sends 1472-byte datagrams out of a 64 MiB image, one for each send or 44
+//! (UDP_SEGMENT), from a network namespace over a veth pair to another. There a socket's filter
+//! drops them after the receiving kernel has done its work, so no receiver limits the rate. With
+//! `gro` that socket accepts coalesced datagrams (UDP_GRO). Each round tries all ways in turn. It
+//! prints medians, and each way's cost as a part of the plain way's in the same round. With WORDs
+//! it tries only ways whose names contain one. Needs root, and removes what it made.
 
 mod echo;
-mod lab;
+mod namespaces;
 mod ring;
 mod xdp;
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use lab::{Lab, SEGMENT};
+use namespaces::{Namespaces, SEGMENT};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -44,7 +46,7 @@ struct Figures {
 }
 
 /// How a way is set up.
-type Make = Box<dyn Fn(&Lab) -> Result<Box<dyn Way>, Failure>>;
+type Make = Box<dyn Fn(&Namespaces) -> Result<Box<dyn Way>, Failure>>;
 
 fn main() -> Result<(), Failure> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
@@ -59,26 +61,33 @@ fn main() -> Result<(), Failure> {
     words.retain(|word| word != "gro");
     let wanted =
         |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
-    let lab = Lab::new(gro)?;
+    let namespaces = Namespaces::new(gro)?;
     for segments in [1, 44] {
         let ways = ring::ways(segments).into_iter().chain(xdp::ways(segments));
         let ways: Vec<(&str, Make)> =
             ways.filter(|(name, _)| *name == ring::PLAIN || wanted(name)).collect();
-        compare(&lab, segments, &ways, rounds)?;
+        compare(&namespaces, segments, &ways, rounds)?;
     }
     if wanted("napi") {
-        echo::compare(&lab, rounds)?;
+        echo::compare(&namespaces, rounds)?;
     }
     Ok(())
 }
 
-fn compare(lab: &Lab, segments: u16, ways: &[(&str, Make)], rounds: usize) -> Result<(), Failure> {
+fn compare(
+    namespaces: &Namespaces,
+    segments: u16,
+    ways: &[(&str, Make)],
+    rounds: usize,
+) -> Result<(), Failure> {
     let mut found: Vec<Result<Vec<Figures>, String>> = ways.iter().map(|_| Ok(vec![])).collect();
     let mut notes = vec![String::new(); ways.len()];
     for _ in 0..rounds {
         for (at, (_, make)) in ways.iter().enumerate() {
             let Ok(figures) = &mut found[at] else { continue };
-            match make(lab).and_then(|mut way| Ok((run(lab, way.as_mut())?, way.note()))) {
+            match make(namespaces)
+                .and_then(|mut way| Ok((run(namespaces, way.as_mut())?, way.note())))
+            {
                 Ok((figure, note)) => {
                     figures.push(figure);
                     notes[at] = note;
@@ -107,20 +116,20 @@ fn compare(lab: &Lab, segments: u16, ways: &[(&str, Make)], rounds: usize) -> Re
     Ok(())
 }
 
-fn run(lab: &Lab, way: &mut dyn Way) -> Result<Figures, Failure> {
+fn run(namespaces: &Namespaces, way: &mut dyn Way) -> Result<Figures, Failure> {
     // Caches, neighbours, page tables.
     for _ in 0..50 {
         way.burst()?;
     }
-    let before = lab.arrived();
-    let (begun, spent) = (Instant::now(), lab::processor_time());
+    let before = namespaces.arrived();
+    let (begun, spent) = (Instant::now(), namespaces::processor_time());
     let mut datagrams = 0;
     while begun.elapsed() < SPAN {
         datagrams += way.burst()?;
     }
-    let (took, spent) = (begun.elapsed(), lab::processor_time() - spent);
-    let arrived = u64::from(lab.arrived().wrapping_sub(before));
-    if !lab.counts_together() && arrived < datagrams - datagrams / 20 {
+    let (took, spent) = (begun.elapsed(), namespaces::processor_time() - spent);
+    let arrived = u64::from(namespaces.arrived().wrapping_sub(before));
+    if !namespaces.counts_together() && arrived < datagrams - datagrams / 20 {
         return Err(format!("of {datagrams} datagrams {arrived} arrived").into());
     }
     Ok(Figures {

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use io_uring::types::{Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use crate::lab::{self, IMAGE, Memory, SEGMENT};
+use crate::namespaces::{self, IMAGE, Memory, SEGMENT};
 use crate::{Failure, Make, Way};
 
 /// The way that others are compared with: what the packet engine does.
@@ -96,7 +96,7 @@ impl Blast {
         let ring: IoUring = builder.build(64)?;
         // For messages the length of a segment comes with each.
         let by_socket = !matches!(kind, Kind::Message | Kind::MessageZeroCopy);
-        let make = |_| lab::sender(if by_socket { segments } else { 1 });
+        let make = |_| namespaces::sender(if by_socket { segments } else { 1 });
         let sockets = (0..sockets).map(make).collect::<Result<Vec<_>, _>>()?;
         let image = Memory::new(IMAGE, huge)?;
         let len = usize::from(segments) * SEGMENT;
@@ -108,7 +108,7 @@ impl Blast {
         if kind == Kind::FixedFile {
             ring.submitter().register_files(&[sockets[0].as_raw_fd()])?;
         }
-        let mut target = Box::new(lab::address(lab::SINK));
+        let mut target = Box::new(namespaces::address(namespaces::SINK));
         let messages = (0..sends).map(|_| Message::new(&mut target, segments)).collect::<Vec<_>>();
         Ok(Blast {
             ring,
@@ -156,7 +156,8 @@ impl Blast {
                 .flags(quiet),
             Kind::Send | Kind::Linked | Kind::Polled => {
                 let flags = match self.kind {
-                    // The kernel goes on with a chain when its last part is over, so its end must be seen.
+                    // The kernel goes on with a chain when its last part is over, so its end must
+                    // be seen.
                     Kind::Linked if place % CHAIN == CHAIN - 1 => squeue::Flags::empty(),
                     Kind::Linked => quiet | squeue::Flags::IO_LINK,
                     _ => quiet,
@@ -182,7 +183,8 @@ impl Blast {
         entry.user_data(SEND)
     }
 
-    /// Takes completions; `awaited` ends of chains, or notifications that the bytes are free, must come first.
+    /// Takes completions; `awaited` ends of chains, or notifications that the bytes are free, must
+    /// come first.
     fn reap(&mut self, mut awaited: usize) -> Result<(), Failure> {
         loop {
             for completion in self.ring.completion() {
@@ -209,8 +211,9 @@ impl Way for Blast {
     fn burst(&mut self) -> Result<u64, Failure> {
         for place in 0..self.sends {
             let entry = self.entry(place);
-            // SAFETY: image, target and messages live as long as the ring. A message is written again only when the call
-            // below has taken it, and only ways whose entries say all by themselves leave some behind (`Polled`).
+            // SAFETY: image, target and messages live as long as the ring. A message is written
+            // again only when the call below has taken it, and only ways whose entries say all by
+            // themselves leave some behind (`Polled`).
             while unsafe { self.ring.submission().push(&entry) }.is_err() {
                 self.ring.submitter().submit()?;
                 self.ring.submitter().squeue_wait()?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 
-use crate::lab::{self, HERE, IMAGE, MACS, Memory, SEGMENT, SINK, THERE};
+use crate::namespaces::{self, HERE, IMAGE, MACS, Memory, SEGMENT, SINK, THERE};
 use crate::{Failure, Make, Way};
 
 /// Bytes of a frame's place, and how many there are; each ring has room for all.
@@ -37,7 +37,8 @@ struct Xdp {
     frames: Memory,
     image: Memory,
     at: usize,
-    /// Whether the payload is copied and the frame sealed for each send, as for clients that differ.
+    /// Whether the payload is copied and the frame sealed for each send, as for clients that
+    /// differ.
     copies: bool,
     free: Vec<u32>,
 }
@@ -53,7 +54,8 @@ struct Ring {
 impl Xdp {
     fn new(copies: bool) -> Result<Xdp, Failure> {
         // SAFETY: no memory is handed over.
-        let socket = lab::descriptor(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW, 0) })?;
+        let socket =
+            namespaces::descriptor(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW, 0) })?;
         let frames = Memory::new(FRAMES as usize * FRAME, false)?;
         let region = libc::xdp_umem_reg_v1 {
             addr: frames.at(0) as u64,
@@ -86,7 +88,8 @@ impl Xdp {
             self.at = 0;
         }
         let place = self.frames.at(number as usize * FRAME);
-        // SAFETY: the frame is free, so the kernel does not look at it; image and frame are long enough and apart.
+        // SAFETY: the frame is free, so the kernel does not look at it; image and frame are long
+        // enough and apart.
         let bytes = unsafe {
             let payload = place.add(HEADROOM);
             std::ptr::copy_nonoverlapping(self.image.at(self.at), payload, SEGMENT);
@@ -172,7 +175,8 @@ impl Ring {
     }
 
     fn counter(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: the kernel's offsets are aligned and inside of the mapping; both sides use the counters atomically.
+        // SAFETY: the kernel's offsets are aligned and inside of the mapping; both sides use the
+        // counters atomically.
         unsafe { AtomicU32::from_ptr(self.memory.at(at).cast()) }
     }
 
@@ -198,12 +202,13 @@ impl Ring {
 }
 
 fn set<T>(socket: &OwnedFd, what: &str, name: i32, value: &T) -> Result<(), Failure> {
-    lab::set_option(socket, libc::SOL_XDP, name, value)
+    namespaces::set_option(socket, libc::SOL_XDP, name, value)
         .map_err(|error| format!("{what}: {error}").into())
 }
 
 fn offsets(socket: &OwnedFd) -> io::Result<libc::xdp_mmap_offsets> {
-    // SAFETY: a C struct of integers, for which all zero is a value; the kernel writes at most its size.
+    // SAFETY: a C struct of integers, for which all zero is a value; the kernel writes at most its
+    // size.
     unsafe {
         let mut offsets: libc::xdp_mmap_offsets = std::mem::zeroed();
         let mut len = size_of_val(&offsets) as libc::socklen_t;

@@ -8,15 +8,15 @@ use bootstorm_protocols::time::Moment;
 use parking_lot::Mutex;
 
 use super::SimSocket;
-use super::world::World;
+use super::state::State;
+use crate::backend::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::outbox::Outbox;
-use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::waker::Bell;
 use crate::{Drops, Waker};
 
 /// A backend of a [`super::SimNetwork`]. Its [`Backend::turn`] neither waits nor moves the clock.
 pub struct Sim {
-    world: Arc<Mutex<World>>,
+    state: Arc<Mutex<State>>,
     endpoint: usize,
     tx: Outbox,
     waker: Waker,
@@ -25,14 +25,14 @@ pub struct Sim {
 }
 
 impl Sim {
-    pub(super) fn new(world: Arc<Mutex<World>>, limits: &Limits) -> Sim {
+    pub(super) fn new(state: Arc<Mutex<State>>, limits: &Limits) -> Sim {
         let waker = Waker::new(Bell::Silent);
-        let mut inner = world.lock();
+        let mut inner = state.lock();
         let endpoint = inner.add_endpoint(waker.clone());
         let now = inner.now;
         drop(inner);
         Sim {
-            world,
+            state,
             endpoint,
             tx: Outbox::new(limits, now),
             waker,
@@ -43,13 +43,13 @@ impl Sim {
 
     /// The address of a UDP socket; tells the port that was chosen for port 0.
     pub fn local_addr(&self, id: SocketId) -> Option<SocketAddr> {
-        self.world.lock().local_addr(self.endpoint, id)
+        self.state.lock().local_addr(self.endpoint, id)
     }
 
-    /// Sends what is queued. A full socket is tried again when the world says so.
-    fn flush(&mut self, world: &mut World) {
-        let now = world.now;
-        let blocked = &mut world.endpoints[self.endpoint].blocked;
+    /// Sends what is queued. A full socket is tried again when the state says so.
+    fn flush(&mut self, state: &mut State) {
+        let now = state.now;
+        let blocked = &mut state.endpoints[self.endpoint].blocked;
         let mut at = 0;
         while let Some(&(id, until)) = blocked.get(at) {
             if until <= now {
@@ -60,7 +60,7 @@ impl Sim {
             }
         }
         while let Some(index) = self.tx.next() {
-            let result = world.send(self.endpoint, &self.tx.outgoing(index));
+            let result = state.send(self.endpoint, &self.tx.outgoing(index));
             match result {
                 Ok(()) => self.tx.sent(index),
                 Err(errno) => {
@@ -77,12 +77,12 @@ impl Backend for Sim {
 
     fn add_socket(&mut self, socket: SimSocket) -> io::Result<SocketId> {
         let id = self.tx.open_socket()?;
-        self.world.lock().add_socket(self.endpoint, id, socket);
+        self.state.lock().add_socket(self.endpoint, id, socket);
         Ok(id)
     }
 
     fn remove_socket(&mut self, id: SocketId) -> io::Result<()> {
-        if !self.world.lock().remove_socket(self.endpoint, id) {
+        if !self.state.lock().remove_socket(self.endpoint, id) {
             return Err(io::ErrorKind::NotFound.into());
         }
         self.tx.close_socket(id);
@@ -98,17 +98,17 @@ impl Backend for Sim {
         _deadline: Option<Moment>,
         handler: &mut impl Handler<Outbox>,
     ) -> io::Result<Option<Moment>> {
-        let world = self.world.clone();
-        let mut world = world.lock();
-        self.flush(&mut world);
-        world.deliver();
-        self.tx.now = world.now;
-        let endpoint = &mut world.endpoints[self.endpoint];
+        let state = self.state.clone();
+        let mut state = state.lock();
+        self.flush(&mut state);
+        state.deliver();
+        self.tx.now = state.now;
+        let endpoint = &mut state.endpoints[self.endpoint];
         let count = endpoint.inbox.len().min(self.batch);
         let batch: Vec<_> = endpoint.inbox.drain(..count).collect();
         let dry = endpoint.inbox.is_empty();
         // A handler may ask the network for something.
-        drop(world);
+        drop(state);
         self.tx.report(handler);
         if self.waker.clear() {
             handler.woken(&mut self.tx);
@@ -129,13 +129,13 @@ impl Backend for Sim {
             handler.datagram(datagram, &mut self.tx);
         }
         let next = handler.batch_end(dry, &mut self.tx);
-        let world = self.world.clone();
-        let mut world = world.lock();
+        let state = self.state.clone();
+        let mut state = state.lock();
         // What the handler queued leaves at this moment, not when the clock has leapt.
-        self.flush(&mut world);
+        self.flush(&mut state);
         // Something to report: the next turn is due at once.
-        let due = if self.tx.has_news() { Some(world.now) } else { next };
-        world.endpoints[self.endpoint].deadline = due;
+        let due = if self.tx.has_news() { Some(state.now) } else { next };
+        state.endpoints[self.endpoint].deadline = due;
         Ok(next)
     }
 
@@ -144,8 +144,8 @@ impl Backend for Sim {
     }
 
     fn drops(&self) -> Drops {
-        let world = self.world.lock();
-        let endpoint = &world.endpoints[self.endpoint];
+        let state = self.state.lock();
+        let endpoint = &state.endpoints[self.endpoint];
         let mut drops = self.tx.drops;
         drops.kernel += endpoint.overflow;
         drops.steered += endpoint.refused;
@@ -159,6 +159,6 @@ impl Backend for Sim {
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        self.world.lock().endpoints[self.endpoint].gone = true;
+        self.state.lock().endpoints[self.endpoint].gone = true;
     }
 }

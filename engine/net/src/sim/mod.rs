@@ -1,4 +1,5 @@
-//! An in-memory network with a virtual clock and seeded faults: the same seed and the same calls give the same run.
+//! An in-memory network with a virtual clock and seeded faults: the same seed and the same calls
+//! give the same run.
 //!
 //! ```text
 //!   let network = SimNetwork::new(seed, Faults::default());
@@ -10,11 +11,12 @@
 //!       client.turn(None, &mut other)?;
 //!   }
 //! ```
-//! Interfaces of one segment hear each other's broadcasts; unicast reaches any segment, as if routed. A backend may have
-//! sockets on several interfaces, and several backends (the shards of a server) sockets on one.
+//! Interfaces of one segment hear each other's broadcasts; unicast reaches any segment, as if
+//! routed. A backend may have sockets on several interfaces, and several backends (the shards of a
+//! server) sockets on one.
 
 mod backend;
-mod world;
+mod state;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -26,7 +28,7 @@ use bootstorm_protocols::time::Moment;
 use parking_lot::Mutex;
 
 pub use self::backend::Sim;
-use self::world::World;
+use self::state::State;
 use crate::{Address, Limits, Steering};
 
 /// What goes wrong, each with a probability from 0 to 1, decided for every datagram by itself.
@@ -93,7 +95,8 @@ enum Kind {
 }
 
 impl SimSocket {
-    /// A UDP socket. Port 0 takes a free one; several sockets may share an address, as with SO_REUSEPORT.
+    /// A UDP socket. Port 0 takes a free one; several sockets may share an address, as with
+    /// SO_REUSEPORT.
     pub fn udp(interface: InterfaceId, bind: impl Into<SocketAddr>) -> SimSocket {
         SimSocket { interface, kind: Kind::Udp(bind.into()), steering: None }
     }
@@ -112,44 +115,40 @@ impl SimSocket {
 /// The network and its clock; clones are the same network.
 #[derive(Clone)]
 pub struct SimNetwork {
-    world: Arc<Mutex<World>>,
+    state: Arc<Mutex<State>>,
 }
 
 impl SimNetwork {
     /// A network without interfaces, at time zero.
     pub fn new(seed: u64, faults: Faults) -> SimNetwork {
-        SimNetwork { world: Arc::new(Mutex::new(World::new(seed, faults))) }
+        SimNetwork { state: Arc::new(Mutex::new(State::new(seed, faults))) }
     }
 
     /// Adds an interface.
     pub fn attach(&self, interface: SimInterface) -> InterfaceId {
-        self.world.lock().attach(interface)
-    }
-
-    /// Gives an interface another set of addresses: what a client does when it is bound.
-    pub fn readdress(&self, interface: InterfaceId, addresses: Vec<Address>) {
-        self.world.lock().readdress(interface, addresses);
+        self.state.lock().attach(interface)
     }
 
     /// Makes an endpoint.
     pub fn backend(&self, limits: &Limits) -> Sim {
-        Sim::new(self.world.clone(), limits)
+        Sim::new(self.state.clone(), limits)
     }
 
-    /// From now on, other faults. Datagrams on their way are not affected.
+    /// Replaces the faults. Datagrams on their way are not affected.
     pub fn set_faults(&self, faults: Faults) {
-        self.world.lock().faults = faults;
+        self.state.lock().faults = faults;
     }
 
     /// The virtual time.
     pub fn now(&self) -> Moment {
-        self.world.lock().now
+        self.state.lock().now
     }
 
-    /// Leaps to the next moment at which anything happens: a datagram arrives, or a backend's last deadline is over. Stays where it is
-    /// when something is ready already. `None` when nothing will ever happen again.
+    /// Leaps to the next moment at which anything happens: a datagram arrives, or a backend's last
+    /// deadline is over. Stays where it is when something is ready already. `None` when nothing
+    /// will ever happen again.
     pub fn advance(&self) -> Option<Moment> {
-        self.world.lock().advance()
+        self.state.lock().advance()
     }
 }
 

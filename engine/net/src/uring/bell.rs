@@ -1,8 +1,10 @@
-//! Waking a shard through its own ring: the waking thread posts a completion into it (IORING_OP_MSG_RING).
+//! Waking a shard through its own ring: the waking thread posts a completion into it
+//! (IORING_OP_MSG_RING).
 //!
-//! A message leaves from a ring, so every thread that wakes gets a small one of its own when it first does. Where a
-//! thread may not have one, it writes to an eventfd that the shard's ring polls. Posting and taking a wake cost 1.5 us of
-//! processor time this way and 1.2 us by the eventfd, once for each batch of a commit; the message needs no poll to be re-armed.
+//! A message leaves from a ring, so every thread that wakes gets a small one of its own when it
+//! first does. Where a thread may not have one, it writes to an eventfd that the shard's ring
+//! polls. Posting and taking a wake cost 1.5 us of processor time this way and 1.2 us by the
+//! eventfd, once for each batch of a commit; the message needs no poll to be re-armed.
 
 use std::cell::RefCell;
 use std::io;

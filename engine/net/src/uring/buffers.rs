@@ -1,14 +1,15 @@
-//! The rings of receive buffers that we provide and the kernel takes from: one for urgent sockets, one for the others, so that these
-//! never take the last buffer.
+//! The rings of receive buffers that we provide and the kernel takes from: one for urgent sockets,
+//! one for the others, so that these never take the last buffer.
 //!
 //! ```text
-//!   ring    | entry | entry | ... |   address, length and number of a free buffer; the kernel reads from its head,
-//!               ^ our tail            we write at the tail (which lies in unused bytes of the first entry)
+//!   ring    | entry | entry | ... |   address, length and number of a free buffer
+//!               ^ our tail            the kernel reads at its head, we write at the tail
+//!                                     (the tail lies in unused bytes of the first entry)
 //!   store   | buffer 0 | buffer 1 | ... |
 //!   buffer  | header 16 | name 28 | control 64 | payload ... |
 //! ```
-//! A buffer's number says whose it is: those of the second ring begin behind those of the first.
-//! A buffer is the kernel's from [`Buffers::give_back`] until a completion names it; then it is ours.
+//! A buffer's number says whose it is: those of the second ring begin behind those of the first. A
+//! buffer is the kernel's from [`Buffers::give_back`] until a completion names it; then it is ours.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -52,8 +53,8 @@ struct Ring {
 }
 
 impl Buffers {
-    /// Gives `bulk` and `urgent` buffers (powers of two up to 32,768, the second perhaps 0) for payloads of `payload_len` bytes to the
-    /// groups of `ring`.
+    /// Gives `bulk` and `urgent` buffers (powers of two up to 32,768, the second perhaps 0) for
+    /// payloads of `payload_len` bytes to the groups of `ring`.
     pub(super) fn register(
         ring: &IoUring,
         bulk: u16,
@@ -70,8 +71,8 @@ impl Buffers {
             let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
             let address = entries.as_ptr() as u64;
             let submitter = ring.submitter();
-            // SAFETY: the mapping is page-aligned and has room for count entries. It lives as long as the ring: their owner
-            // cancels every request before it drops either.
+            // SAFETY: the mapping is page-aligned and has room for count entries. It lives as long
+            // as the ring: their owner cancels every request before it drops either.
             unsafe { submitter.register_buf_ring_with_flags(address, count, group.id(), 0)? };
             io::Result::Ok(Ring { entries, count, tail: 0 })
         };
@@ -85,13 +86,16 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// The first `len` bytes of a buffer that a completion has named and that has not been given back.
+    /// The first `len` bytes of a buffer that a completion has named and that has not been given
+    /// back.
     ///
     /// # Safety
-    /// The kernel does not own buffer `number`, and it is not given back while the result is in use.
+    /// The kernel does not own buffer `number`, and it is not given back while the result is in
+    /// use.
     pub(super) unsafe fn get<'a>(&self, number: u16, len: usize) -> &'a [u8] {
         let at = self.place(number) * self.stride;
-        // SAFETY: within the mapping, initialized by it; the caller promises that nobody writes to it.
+        // SAFETY: within the mapping, initialized by it; the caller promises that nobody writes to
+        // it.
         unsafe { std::slice::from_raw_parts(self.store.as_ptr().add(at), len.min(self.stride)) }
     }
 
@@ -104,8 +108,9 @@ impl Buffers {
         };
         let slot = usize::from(ring.tail & (ring.count - 1));
         ring.tail = ring.tail.wrapping_add(1);
-        // SAFETY: the slot lies in the ring and the buffer in the store. There are as many slots as buffers of the group, so the kernel
-        // has read what stood in this one. The tail is inside of the ring's first entry, aligned, and written by us alone.
+        // SAFETY: the slot lies in the ring and the buffer in the store. There are as many slots as
+        // buffers of the group, so the kernel has read what stood in this one. The tail is inside
+        // of the ring's first entry, aligned, and written by us alone.
         unsafe {
             let base: *mut BufRingEntry = ring.entries.as_ptr().cast();
             let entry = base.add(slot);
@@ -123,7 +128,8 @@ impl Buffers {
         if urgent && self.urgent.is_some() { Group::Urgent } else { Group::Bulk }
     }
 
-    /// A buffer's place in the store. A number of the kernel's is one of ours; what is not stays inside of the store all the same.
+    /// A buffer's place in the store. A number of the kernel's is one of ours; what is not stays
+    /// inside of the store all the same.
     fn place(&self, number: u16) -> usize {
         let urgent = self.urgent.as_ref().map_or(0, |ring| usize::from(ring.count));
         usize::from(number) % (usize::from(self.bulk.count) + urgent)

@@ -8,9 +8,9 @@ use io_uring::types::Fd;
 
 use super::tag::Tag;
 use crate::Socket;
+use crate::backend::SocketId;
 use crate::message::Message;
 use crate::outbox::Outbox;
-use crate::seam::SocketId;
 
 /// What one call sends: filled, submitted, settled, each in turn.
 pub(super) struct Flight {
@@ -34,12 +34,14 @@ impl Flight {
         }
     }
 
-    /// Moves sends from the outbox to the submission queue. Returns whether some are left for another call: those that
-    /// do not fit, and those whose predecessor must be known to have been sent.
+    /// Moves sends from the outbox to the submission queue. Returns whether some are left for
+    /// another call: those that do not fit, and those whose predecessor must be known to have been
+    /// sent.
     ///
     /// # Safety
-    /// What is queued in `submission` is submitted, and the call that does so has returned, before the outbox writes to a
-    /// slot again or frees one, and before the flight is filled again, settled, moved or dropped.
+    /// What is queued in `submission` is submitted, and the call that does so has returned, before
+    /// the outbox writes to a slot again or frees one, and before the flight is filled again,
+    /// settled, moved or dropped.
     pub(super) unsafe fn fill<'a>(
         &mut self,
         tx: &mut Outbox,
@@ -62,8 +64,8 @@ impl Flight {
                 tx.failed(index, libc::EBADF);
                 continue;
             };
-            // SAFETY: the position lies within the messages and is used once a flight; by the caller's promise message and
-            // bytes rest until the call has returned.
+            // SAFETY: the position lies within the messages and is used once a flight; by the
+            // caller's promise message and bytes rest until the call has returned.
             let header = unsafe {
                 let message = messages.add(position);
                 Message::fill(message, &outgoing, socket.bound());
@@ -83,7 +85,8 @@ impl Flight {
             };
             // A position is less than the number of submission entries.
             let tag = Tag::Send(position as u16).pack();
-            // SAFETY: what the entry leads to rests until the kernel is done with it, as said above.
+            // SAFETY: what the entry leads to rests until the kernel is done with it, as said
+            // above.
             let pushed =
                 unsafe { submission.push(&entry.flags(Flags::SKIP_SUCCESS).user_data(tag)) };
             if pushed.is_err() {
@@ -107,8 +110,9 @@ impl Flight {
         }
     }
 
-    /// Closes the books: what reported no error was sent. Calls `blocked` with each socket whose buffer turned out to be full, and
-    /// `too_long` with each that was given a datagram too long for its path.
+    /// Closes the books: what reported no error was sent. Calls `blocked` with each socket whose
+    /// buffer turned out to be full, and `too_long` with each that was given a datagram too long
+    /// for its path.
     pub(super) fn settle(
         &mut self,
         tx: &mut Outbox,

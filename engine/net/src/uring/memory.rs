@@ -3,8 +3,9 @@
 use std::io;
 use std::ptr::NonNull;
 
-/// Private anonymous memory, page-aligned and zeroed, unmapped on drop. It is handled through its address only, since
-/// the kernel changes it: no reference to it outlives the moment in which the kernel is known to leave that part alone.
+/// Private anonymous memory, page-aligned and zeroed, unmapped on drop. It is handled through its
+/// address only, since the kernel changes it: no reference to it outlives the moment in which the
+/// kernel is known to leave that part alone.
 #[derive(Debug)]
 pub(super) struct Mapping {
     start: NonNull<u8>,
@@ -13,7 +14,8 @@ pub(super) struct Mapping {
 
 impl Mapping {
     pub(super) fn new(len: usize) -> io::Result<Mapping> {
-        // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches no memory of ours.
+        // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches no
+        // memory of ours.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),

@@ -1,15 +1,17 @@
 //! The io_uring backend: one ring, made and used by one thread.
 //!
-//! Receiving is one multishot recvmsg per socket, which takes buffers from a ring that we refill; urgent sockets have a ring of their
-//! own, and what they received is handled first. Sending is one send or
-//! sendmsg a datagram, all of a batch in the system call that also waits. They carry MSG_DONTWAIT, so each is over when the
-//! call returns, and IOSQE_CQE_SKIP_SUCCESS, so only failures produce a completion: the wait is not cut short by our own
-//! sends, and the kernel holds no pointer into a slot outside of the call.
+//! Receiving is one multishot recvmsg per socket, which takes buffers from a ring that we refill;
+//! urgent sockets have a ring of their own, and what they received is handled first. Sending is one
+//! send or sendmsg a datagram, all of a batch in the system call that also waits. They carry
+//! MSG_DONTWAIT, so each is over when the call returns, and IOSQE_CQE_SKIP_SUCCESS, so only
+//! failures produce a completion: the wait is not cut short by our own sends, and the kernel holds
+//! no pointer into a slot outside of the call.
 //!
-//! Pool sizes. A completion that waits for us is: a received datagram (at most one for each buffer), the end of a
-//! multishot receive or a poll (at most two for each socket), a failed send (at most one for each submission entry), a wake (at
-//! most one is pending). The completion queue holds their sum for 256 sockets; beyond that the kernel keeps
-//! the rest for us (IORING_FEAT_NODROP).
+//! Pool sizes. A completion that waits for us is: a received datagram (at most one for each
+//! buffer), the end of a multishot receive or a poll (at most two for each socket), a failed send
+//! (at most one for each submission entry), a wake (at most one is pending). The completion queue
+//! holds their sum for 256 sockets; beyond that the kernel keeps the rest for us
+//! (IORING_FEAT_NODROP).
 
 mod bell;
 mod buffers;
@@ -30,14 +32,14 @@ pub(crate) use self::bell::RingBell;
 use self::buffers::Buffers;
 use self::flight::Flight;
 use self::tag::Tag;
+use crate::backend::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::message::{NAME_LEN, RECEIVE_CONTROL_LEN, received};
 use crate::outbox::Outbox;
-use crate::seam::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::waker::Bell;
 use crate::{Drops, Socket, Waker};
 
-/// Submission entries: a batch of replies and what re-arms receives. A longer queue of sends goes in several calls;
-/// a longer ring would only cost cache.
+/// Submission entries: a batch of replies and what re-arms receives. A longer queue of sends goes
+/// in several calls; a longer ring would only cost cache.
 const SUBMISSIONS: u32 = 256;
 /// Sockets that the completion queue is sized for.
 const SOCKETS: u32 = 256;
@@ -70,7 +72,8 @@ pub struct Uring {
     tx: Outbox,
     sockets: Vec<Entry>,
     batch: usize,
-    /// Completions that have been taken out of the ring and not been handled: those that do not wait for others, and the others.
+    /// Completions that have been taken out of the ring and not been handled: those that do not
+    /// wait for others, and the others.
     urgent: VecDeque<cqueue::Entry>,
     ready: VecDeque<cqueue::Entry>,
     chores: VecDeque<Chore>,
@@ -82,10 +85,12 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// Makes the ring and gives it its buffers. The thread that calls this is the only one that can use it.
+    /// Makes the ring and gives it its buffers. The thread that calls this is the only one that can
+    /// use it.
     ///
     /// # Errors
-    /// The kernel's: `PermissionDenied` when io_uring is switched off, `InvalidInput` before Linux 6.1.
+    /// The kernel's: `PermissionDenied` when io_uring is switched off, `InvalidInput` before Linux
+    /// 6.1.
     pub fn new(limits: &Limits) -> io::Result<Uring> {
         let count = limits.buffers.clamp(1, 1 << 15).next_power_of_two();
         let urgent = match limits.urgent.min(1 << 15) {
@@ -122,8 +127,8 @@ impl Uring {
     fn exchange(&mut self, deadline: Option<Moment>) -> io::Result<()> {
         let deadline = self.queue_chores(deadline);
         loop {
-            // SAFETY: `enter` submits everything and returns when it is done, and only then `settle` lets go of the
-            // outbox's slots and of the flight.
+            // SAFETY: `enter` submits everything and returns when it is done, and only then
+            // `settle` lets go of the outbox's slots and of the flight.
             let more = unsafe {
                 self.flight.fill(&mut self.tx, &mut self.ring.submission(), |id| {
                     self.sockets.get(id.index()).and_then(|entry| entry.socket.as_ref())
@@ -150,7 +155,8 @@ impl Uring {
         }
     }
 
-    /// Arms what is to be armed. Returns the deadline, or when the next chore is due if that is earlier.
+    /// Arms what is to be armed. Returns the deadline, or when the next chore is due if that is
+    /// earlier.
     fn queue_chores(&mut self, mut deadline: Option<Moment>) -> Option<Moment> {
         for _ in 0..self.chores.len() {
             let Some(chore) = self.chores.pop_front() else { break };
@@ -177,7 +183,8 @@ impl Uring {
                 },
             };
             let Some(entry) = entry else { continue };
-            // SAFETY: the entry leads to the shape or to nothing; the shape lives as long as the ring.
+            // SAFETY: the entry leads to the shape or to nothing; the shape lives as long as the
+            // ring.
             if unsafe { self.ring.submission().push(&entry) }.is_err() {
                 // More sockets than fit at once: the rest goes with the next turn, at once.
                 self.chores.push_front(chore);
@@ -226,7 +233,8 @@ impl Uring {
                 self.ring.submitter().submit_with_args(1, &args)
             }
         };
-        // What the kernel has not taken it is offered again: outside of this function no entry waits.
+        // What the kernel has not taken it is offered again: outside of this function no entry
+        // waits.
         for _ in 0..1000 {
             if self.ring.submission().is_empty() {
                 break;
@@ -246,7 +254,8 @@ impl Uring {
         Ok(())
     }
 
-    /// Submits everything queued, and looks for completions without a system call until some can be had or it is `late`.
+    /// Submits everything queued, and looks for completions without a system call until some can be
+    /// had or it is `late`.
     fn poll(&mut self, late: Moment) -> io::Result<()> {
         if !self.ring.submission().is_empty() {
             self.ring.submitter().submit().or_else(harmless)?;
@@ -255,7 +264,8 @@ impl Uring {
             && self.ring.completion().is_empty()
             && crate::now() < late
         {
-            // Whoever else wants the core goes first: a disk's thread of the kernel, for one, that leases wait for.
+            // Whoever else wants the core goes first: a disk's thread of the kernel, for one, that
+            // leases wait for.
             std::thread::yield_now();
         }
         Ok(())
@@ -350,8 +360,8 @@ impl Uring {
         self.buffers.give_back(buffer);
     }
 
-    /// Whether the kernel has nothing more for us at this moment. A receive that has to be armed again (it ran out of
-    /// buffers) may have left something behind.
+    /// Whether the kernel has nothing more for us at this moment. A receive that has to be armed
+    /// again (it ran out of buffers) may have left something behind.
     fn is_dry(&mut self) -> bool {
         !self.has_ready()
             && !self.chores.iter().any(|chore| matches!(chore, Chore::Receive { .. }))
@@ -368,7 +378,8 @@ fn parse<'a>(bytes: &'a [u8], shape: &libc::msghdr, socket: SocketId) -> Option<
     received(socket, out.name_data(), out.control_data(), payload, truncated)
 }
 
-/// Ends of a wait that are no errors: time is up, a signal came, completions must be taken out first.
+/// Ends of a wait that are no errors: time is up, a signal came, completions must be taken out
+/// first.
 fn harmless(error: io::Error) -> io::Result<usize> {
     match error.raw_os_error() {
         Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(0),
@@ -415,7 +426,8 @@ impl Backend for Uring {
         entry.generation = entry.generation.wrapping_add(1);
         self.tx.close_socket(id);
         self.past.count_kernel(&socket);
-        // Requests hold the socket open, so they must be gone for the port to be free when this returns.
+        // Requests hold the socket open, so they must be gone for the port to be free when this
+        // returns.
         let requests = CancelBuilder::fd(Fd(socket.as_raw_fd())).all();
         match self.ring.submitter().register_sync_cancel(None, requests) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -464,7 +476,8 @@ impl Backend for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        // A request that outlived this would go on writing into buffers that are unmapped, and keep its port.
+        // A request that outlived this would go on writing into buffers that are unmapped, and keep
+        // its port.
         let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
         let _ = self.enter(false, None);
     }

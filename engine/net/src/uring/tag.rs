@@ -1,8 +1,9 @@
 //! What a completion belongs to.
 
-use crate::seam::SocketId;
+use crate::backend::SocketId;
 
-/// What a completion belongs to: kind, socket or position, generation of the socket, in one user_data.
+/// What a completion belongs to: kind, socket or position, generation of the socket, in one
+/// user_data.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Tag {
     Receive(SocketId, u32),

@@ -19,6 +19,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) trait Bed: Sized {
     type Backend: Backend;
 
+    /// Whether receive buffers may run out while datagrams wait.
+    const RECEIVES_INTO_A_RING: bool = false;
+
     fn new(limits: Limits) -> Self;
 
     fn backend(&mut self) -> &mut Self::Backend;
@@ -142,16 +145,22 @@ pub(crate) type BusyBed = KernelBed<Uring, true>;
 pub(crate) type MmsgBed = KernelBed<Mmsg, false>;
 
 pub(crate) trait Kernel: Backend<Socket = bootstorm_net::Socket> + Sized {
+    const RECEIVES_INTO_A_RING: bool;
+
     fn make(limits: &Limits) -> io::Result<Self>;
 }
 
 impl Kernel for Uring {
+    const RECEIVES_INTO_A_RING: bool = true;
+
     fn make(limits: &Limits) -> io::Result<Self> {
         Uring::new(limits)
     }
 }
 
 impl Kernel for Mmsg {
+    const RECEIVES_INTO_A_RING: bool = false;
+
     fn make(limits: &Limits) -> io::Result<Self> {
         Mmsg::new(limits)
     }
@@ -159,6 +168,8 @@ impl Kernel for Mmsg {
 
 impl<B: Kernel, const BUSY: bool> Bed for KernelBed<B, BUSY> {
     type Backend = B;
+
+    const RECEIVES_INTO_A_RING: bool = B::RECEIVES_INTO_A_RING;
 
     fn new(limits: Limits) -> Self {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! One suite for all backends: what the seam promises, each of them keeps.
+//! One suite for all backends: each keeps what the interface promises.
 
 // A helper of a test may panic as the test itself may.
 #![allow(clippy::unwrap_used)]

@@ -121,7 +121,8 @@ fn a_blast_arrives_together_and_in_order<B: Kernel>() {
         let (together, at_once) = open(&mut backend, ip, true);
         let (apart, one_by_one) = open(&mut backend, ip, false);
         let (sender, source) = open(&mut backend, ip, false);
-        // The shortest and the longest that there are, and a last datagram of full and of less length.
+        // The shortest and the longest that there are, and a last datagram of full and of less
+        // length.
         let blasts = [(1, 2), (1200, 12_000), (1200, 12_700), (1468, 44 * 1468), (8, 64 * 8)];
         for (token, (segment, len)) in (0..).zip(blasts) {
             let bytes = SharedBytes::from(counted(len));

@@ -1,6 +1,7 @@
 //! What only a kernel can show: steering, full socket buffers, a host that denies io_uring.
 //!
-//! These tests make network namespaces of their own and so need root; without it they say that they were skipped.
+//! These tests make network namespaces of their own and so need root; without it they say that they
+//! were skipped.
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -20,7 +21,8 @@ use crate::bed::{Kernel, PATIENCE, Recorder};
 pub(crate) fn isolated(test: fn()) {
     let thread = thread::spawn(move || {
         let flags = rustix::thread::UnshareFlags::NEWNET;
-        // SAFETY: only this thread changes its namespace; it shares no descriptor table or filesystem state by it.
+        // SAFETY: only this thread changes its namespace; it shares no descriptor table or
+        // filesystem state by it.
         if let Err(error) = unsafe { rustix::thread::unshare_unsafe(flags) } {
             eprintln!("SKIPPED: a network namespace needs root: {error}");
             return;
@@ -160,7 +162,8 @@ fn a_full_receive_buffer_of_a_steered_socket_is_a_loss() {
     });
 }
 
-/// A machine of its own behind a link: collects what is sent to its port 9 until `count` datagrams are there.
+/// A machine of its own behind a link: collects what is sent to its port 9 until `count` datagrams
+/// are there.
 fn collector(count: usize) -> thread::JoinHandle<Vec<Vec<u8>>> {
     let (send, receive) = mpsc::channel();
     let (linked, wait_for_link) = mpsc::channel();
@@ -287,31 +290,6 @@ fn packet_sockets_with_uring() {
 #[test]
 fn packet_sockets_with_mmsg() {
     isolated(frames_reach_a_machine_without_an_address::<Mmsg>);
-}
-
-/// DF is set, and what does not fit fails instead of being cut up on the way.
-fn datagrams_above_the_mtu_are_errors<B: Kernel>() {
-    ip("link set lo mtu 1500");
-    let mut backend = B::make(&Limits::default()).unwrap();
-    let spec = UdpSocketSpec { mtu_discovery: MtuDiscovery::Always, ..Default::default() };
-    let socket = backend.add_socket(spec.open().unwrap()).unwrap();
-    let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let target = Target::Udp { to: sink.local_addr().unwrap(), from: None, ifindex: 0 };
-    backend.tx().send(socket, &target, |_| 1472).unwrap();
-    backend.tx().send(socket, &target, |_| 1473).unwrap();
-    turn(&mut backend, &mut Recorder::default());
-    assert_eq!(backend.drops().send.invalid, 1);
-    assert_eq!(sink.recv(&mut [0; 2000]).unwrap(), 1472);
-}
-
-#[test]
-fn dont_fragment_with_uring() {
-    isolated(datagrams_above_the_mtu_are_errors::<Uring>);
-}
-
-#[test]
-fn dont_fragment_with_mmsg() {
-    isolated(datagrams_above_the_mtu_are_errors::<Mmsg>);
 }
 
 /// Datagrams go uncut until one turns out to be too long; after that they go in fragments.

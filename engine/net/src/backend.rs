@@ -1,4 +1,4 @@
-//! The seam between the server and the kernel: what a backend gives to the shard above it and takes from it.
+//! The backend interface: what a backend gives to the shard above it and takes from it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,12 +8,12 @@ use bootstorm_protocols::time::Moment;
 
 use crate::{Drops, SharedBytes, Waker};
 
-/// Bytes a writer finds in the slot that [`Transmit::send`] and [`Transmit::hold`] give it: an Ethernet
-/// frame of the usual 1500-byte MTU and its headers, with room to spare.
-pub const SLOT_LEN: usize = 2048;
+/// Bytes of a transmit slot: an Ethernet frame of the usual 1500-byte MTU, its headers and some
+/// more.
+pub(crate) const SLOT_LEN: usize = 2048;
 
-/// Names a socket inside one backend. Ids count up from 0 in the order of [`Backend::add_socket`]; the id of
-/// a removed socket is given again, lowest first.
+/// Names a socket inside one backend. Ids count up from 0 in the order of [`Backend::add_socket`];
+/// the id of a removed socket is given again, lowest first.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SocketId(pub(crate) u16);
 
@@ -24,30 +24,33 @@ impl SocketId {
     }
 }
 
-/// One received UDP datagram, or several of one sender ([`Datagram::segment`]), or an Ethernet frame
-/// ([`crate::ReceiveFrames`]). It borrows the receive buffer, which goes back to the kernel when the handler returns.
+/// One received UDP datagram, or several of one sender ([`Datagram::segment`]), or an Ethernet
+/// frame ([`crate::ReceiveFrames`]). It borrows the receive buffer, which goes back to the kernel
+/// when the handler returns.
 #[derive(Copy, Clone, Debug)]
 pub struct Datagram<'a> {
     /// The socket it arrived on.
     pub socket: SocketId,
     /// Who sent it; 0.0.0.0:0 on a packet socket, where the frame tells.
     pub source: SocketAddr,
-    /// Destination address in the IP header; `None` when the kernel did not tell, and on a packet socket.
+    /// Destination address in the IP header; `None` when the kernel did not tell, and on a packet
+    /// socket.
     pub destination: Option<IpAddr>,
     /// Index of the interface it came in by; 0 when the kernel did not tell.
     pub ifindex: u32,
     /// UDP payload; may be empty. On a packet socket the whole frame, from its Ethernet header on.
     pub payload: &'a [u8],
-    /// 0: `payload` is one datagram. Else it is several datagrams from one source to one destination, one after the
-    /// other, of so many bytes each, of which the last may be shorter: see [`crate::UdpSocketSpec::gro`], without which
-    /// this is always 0.
+    /// 0: `payload` is one datagram. Else it is several datagrams from one source to one
+    /// destination, one after the other, of so many bytes each, of which the last may be shorter:
+    /// see [`crate::UdpSocketSpec::gro`], without which this is always 0.
     pub segment: u16,
     /// What came was longer than the receive buffer; `payload` is its beginning.
     pub truncated: bool,
 }
 
 impl<'a> Datagram<'a> {
-    /// The payloads of the datagrams in it, in order of arrival: at least one, and only one where `segment` is 0.
+    /// The payloads of the datagrams in it, in order of arrival: at least one, and only one where
+    /// `segment` is 0.
     pub fn segments(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         let single = self.segment == 0 || self.payload.is_empty();
         let (whole, several) =
@@ -64,8 +67,8 @@ pub enum Target {
     Udp {
         /// Destination address and port.
         to: SocketAddr,
-        /// Source address (IP_PKTINFO, IPV6_PKTINFO) of the same family as `to`. `None` lets the kernel choose. Nothing
-        /// to choose, because it is `None` or the address that the socket is bound to, is the quickest.
+        /// Source address (IP_PKTINFO, IPV6_PKTINFO) of the same family as `to`. `None` lets the
+        /// kernel choose. `None` and the address that the socket is bound to are the quickest.
         from: Option<IpAddr>,
         /// Interface to leave by; 0 is by route.
         ifindex: u32,
@@ -82,44 +85,35 @@ pub enum Target {
 /// Why a backend did not take a datagram.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refused {
-    /// Every transmit slot is in use: held back, or waiting for the kernel. Counted in [`Drops::slots_full`].
+    /// Every transmit slot is in use: held back, or waiting for the kernel. Counted in
+    /// [`Drops::slots_full`].
     #[error("every transmit slot is in use")]
     Full,
     /// No such socket.
     #[error("no such socket")]
     NoSocket,
-    /// UDP_SEGMENT failed on this socket before (no checksum offload on the way): send segment by segment.
+    /// UDP_SEGMENT failed on this socket before (no checksum offload on the way): send segment by
+    /// segment.
     #[error("segmentation offload does not work on this socket")]
     NoSegmentation,
 }
 
-/// A datagram that is written and waits for [`Transmit::submit`] or [`Transmit::discard`]. Fits in a `u64`, so
-/// that it can travel through a commit queue. A stale one (already submitted or discarded) does nothing.
+/// A datagram that is written and waits for [`Transmit::submit`] or [`Transmit::discard`]. A stale
+/// one (already submitted or discarded) does nothing.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Held {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
 }
 
-impl Held {
-    /// The token as one number.
-    pub fn to_u64(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot)
-    }
-
-    /// The token that [`Held::to_u64`] made. Any other number is a stale token.
-    pub fn from_u64(bits: u64) -> Held {
-        Held { slot: bits as u32, generation: (bits >> 32) as u32 }
-    }
-}
-
-/// The sending half of a backend, lent to the handler while it is called. What is sent here leaves with the
-/// next [`Backend::turn`], in one batch, in order per socket.
+/// The sending half of a backend, lent to the handler while it is called. What is sent here leaves
+/// with the next [`Backend::turn`], in one batch, in order per socket.
 pub trait Transmit {
-    /// Queues one datagram. `write` fills a slot of at least [`SLOT_LEN`] bytes and returns how many it used
-    /// (more than the slot holds counts as all of it; 0 is an empty datagram).
+    /// Queues one datagram. `write` fills a slot of 2048 bytes and returns how
+    /// many it used (more than the slot holds counts as all of it; 0 is an empty datagram).
     ///
-    /// A full socket buffer delays such a datagram, it does not lose it; other send errors are counted in [`Drops::send`].
+    /// A full socket buffer delays such a datagram, it does not lose it; other send errors are
+    /// counted in [`Drops::send`].
     fn send(
         &mut self,
         socket: SocketId,
@@ -127,7 +121,8 @@ pub trait Transmit {
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), Refused>;
 
-    /// The same, but held back until [`Transmit::submit`]: an ACK that waits for its lease to be durable.
+    /// The same, but held back until [`Transmit::submit`]: an ACK that waits for its lease to be
+    /// durable.
     fn hold(
         &mut self,
         socket: SocketId,
@@ -141,13 +136,13 @@ pub trait Transmit {
     /// Forgets what was held back and frees its slot.
     fn discard(&mut self, held: Held);
 
-    /// Queues bytes that many sends share, without copying them; they are kept alive until the kernel is done.
-    /// With `segment` > 0 the kernel cuts them into datagrams of that many bytes (UDP_SEGMENT; at most 64
-    /// segments and 65,507 bytes), the last one may be shorter.
+    /// Queues bytes that many sends share, without copying them; they are kept alive until the
+    /// kernel is done. With `segment` > 0 the kernel cuts them into datagrams of that many bytes
+    /// (UDP_SEGMENT; at most 64 segments and 65,507 bytes), the last one may be shorter.
     ///
-    /// Each such send is reported once to [`Handler::sent`]. A full socket buffer delays it, as in [`Transmit::send`].
-    /// Sends of one token never overtake each other, delayed or not, when no shared send of another token was
-    /// queued between them.
+    /// Each such send is reported once to [`Handler::sent`]. A full socket buffer delays it, as in
+    /// [`Transmit::send`]. Sends of one token never overtake each other, delayed or not, when no
+    /// shared send of another token was queued between them.
     fn send_shared(
         &mut self,
         socket: SocketId,
@@ -172,8 +167,9 @@ pub trait Handler<T: Transmit> {
     /// A [`Transmit::send_shared`] is over: its bytes were handed to the network, or why not.
     fn sent(&mut self, token: u64, result: io::Result<()>, tx: &mut T);
 
-    /// All that was ready has been handled; the sends go out after this. `dry` says that nothing more is
-    /// waiting in the sockets. Due timers belong here. Returns when the handler wants to be called again at the latest.
+    /// All that was ready has been handled; the sends go out after this. `dry` says that nothing
+    /// more is waiting in the sockets. Due timers belong here. Returns when the handler wants to be
+    /// called again at the latest.
     fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment>;
 }
 
@@ -190,7 +186,8 @@ pub trait Backend {
     /// What the kernel says, or that the table of 65,535 sockets is full.
     fn add_socket(&mut self, socket: Self::Socket) -> io::Result<SocketId>;
 
-    /// Stops receiving and closes the socket. Nothing that arrived on it is delivered after this; what was queued on it is dropped.
+    /// Stops receiving and closes the socket. Nothing that arrived on it is delivered after this;
+    /// what was queued on it is dropped.
     ///
     /// # Errors
     /// `NotFound` when there is no such socket.
@@ -199,11 +196,13 @@ pub trait Backend {
     /// A handle with which any thread makes this backend call [`Handler::woken`].
     fn waker(&self) -> Waker;
 
-    /// Sends what is queued, waits for something to do but at most until `deadline` (`None`: as long as it takes;
-    /// a past one: not at all), hands everything to `handler`, and returns what its `batch_end` said, for the next turn.
+    /// Sends what is queued, waits for something to do but at most until `deadline` (`None`: as
+    /// long as it takes; a past one: not at all), hands everything to `handler`, and returns what
+    /// its `batch_end` said, for the next turn.
     ///
     /// # Errors
-    /// Only what no retry can cure. Errors of single datagrams are counted or reported to the handler.
+    /// Only what no retry can cure. Errors of single datagrams are counted or reported to the
+    /// handler.
     fn turn(
         &mut self,
         deadline: Option<Moment>,
@@ -225,29 +224,35 @@ pub trait Backend {
 pub struct Limits {
     /// Receive buffers of a ring; rounded up to a power of two, at most 32,768.
     pub buffers: u16,
-    /// Receive buffers of a ring for sockets that are [`crate::Socket::urgent`], in the same way; 0: these use the others.
+    /// Receive buffers of a ring for sockets that are [`crate::Socket::urgent`], in the same way;
+    /// 0: these use the others.
     pub urgent: u16,
     /// Longest payload received whole, in bytes. 65,535 for a backend that has a socket with
-    /// [`crate::UdpSocketSpec::gro`], or datagrams that came together are cut off; each of [`Limits::buffers`] is so long.
+    /// [`crate::UdpSocketSpec::gro`], or datagrams that came together are cut off; each of
+    /// [`Limits::buffers`] is so long.
     pub payload_len: usize,
-    /// Slots for datagrams written by [`Transmit::send`] and [`Transmit::hold`]; what is held back for a commit stays in its slot.
+    /// Slots for datagrams written by [`Transmit::send`] and [`Transmit::hold`]; what is held back
+    /// for a commit stays in its slot.
     pub slots: u32,
     /// [`Transmit::send_shared`] sends in one batch.
     pub shared: u32,
     /// Datagrams handled before the replies to them are sent.
     pub batch: u16,
-    /// How long a turn keeps its core before it sleeps, when the last wait was hardly longer: a peer that answers within
-    /// microseconds is answered without a sleep and a wake. Only a ring does so; zero sleeps at once.
+    /// How long a turn keeps its core before it sleeps, when the last wait was hardly longer: a
+    /// peer that answers within microseconds is answered without a sleep and a wake. Only a ring
+    /// does so; zero sleeps at once.
     pub busy_poll: Duration,
 }
 
-/// A [`Limits::busy_poll`] that bridges the round trip of a machine room, and costs an idle host nothing.
+/// A [`Limits::busy_poll`] that bridges the round trip of a machine room, and costs an idle host
+/// nothing.
 pub const BUSY_POLL: Duration = Duration::from_micros(50);
 
 impl Default for Limits {
-    /// One shard of a storm: about 5 MB, most of it slots, of which the hot ones are used again first. Receive buffers go
-    /// round in a ring, so there are few of them: 1024 instead of 128 cost 4 to 9 % more time per datagram in cache misses,
-    /// and what finds no buffer waits in its socket.
+    /// One shard of a storm: about 5 MB, most of it slots, of which the hot ones are used again
+    /// first. Receive buffers go round in a ring, so there are few of them: 1024 instead of 128
+    /// cost 4 to 9 % more time per datagram in cache misses, and what finds no buffer waits in its
+    /// socket.
     fn default() -> Self {
         Limits {
             buffers: 128,

@@ -9,16 +9,16 @@ use bootstorm_protocols::frame::UdpFrame;
 use bootstorm_protocols::time::Moment;
 
 use super::{Faults, InterfaceId, Kind, SimInterface, SimSocket};
+use crate::Waker;
+use crate::backend::{SocketId, Target};
 use crate::outbox::Outgoing;
-use crate::seam::{SocketId, Target};
-use crate::{Address, Waker};
 
 /// Datagrams that a socket holds until its backend comes for them.
 const QUEUE_LEN: usize = 4096;
 /// How long a full send buffer stays full.
 const BLOCKED_FOR: Duration = Duration::from_millis(1);
 
-pub(super) struct World {
+pub(super) struct State {
     pub(super) now: Moment,
     pub(super) faults: Faults,
     random: u64,
@@ -67,9 +67,9 @@ pub(super) struct Arrived {
     pub(super) payload: Vec<u8>,
 }
 
-impl World {
-    pub(super) fn new(seed: u64, faults: Faults) -> World {
-        World {
+impl State {
+    pub(super) fn new(seed: u64, faults: Faults) -> State {
+        State {
             now: Moment::default(),
             faults,
             random: seed,
@@ -84,10 +84,6 @@ impl World {
     pub(super) fn attach(&mut self, interface: SimInterface) -> InterfaceId {
         self.interfaces.push(interface);
         InterfaceId(self.interfaces.len() - 1)
-    }
-
-    pub(super) fn readdress(&mut self, interface: InterfaceId, addresses: Vec<Address>) {
-        self.interfaces[interface.0].addresses = addresses;
     }
 
     pub(super) fn add_endpoint(&mut self, waker: Waker) -> usize {
@@ -290,7 +286,8 @@ impl World {
     }
 
     fn chance(&mut self, probability: f64) -> bool {
-        // No draw for what cannot happen, so that a fault that is off leaves the others as they were.
+        // No draw for what cannot happen, so that a fault that is off leaves the others as they
+        // were.
         probability > 0.0 && (self.random() >> 11) as f64 / ((1_u64 << 53) as f64) < probability
     }
 

@@ -24,16 +24,17 @@ pub(crate) const SINK: u16 = 7001;
 pub(crate) const ECHO: u16 = 7002;
 
 /// This thread's namespace and the other, which lives as long as its thread waits.
-pub(crate) struct Lab {
+pub(crate) struct Namespaces {
     sink: Socket,
     gro: bool,
     /// Dropped, it lets the other thread end.
     _over: mpsc::Sender<()>,
 }
 
-impl Lab {
-    /// Moves the calling thread to CPU 0 and into a network namespace of its own, and makes the other.
-    pub(crate) fn new(gro: bool) -> Result<Lab, Failure> {
+impl Namespaces {
+    /// Moves the calling thread to CPU 0 and into a network namespace of its own, and makes the
+    /// other.
+    pub(crate) fn new(gro: bool) -> Result<Namespaces, Failure> {
         let (tell, told) = mpsc::channel();
         let (hand, handed) = mpsc::channel();
         let (over, wait) = mpsc::channel::<()>();
@@ -64,7 +65,7 @@ impl Lab {
         go.send(())?;
         let sink = handed.recv()??;
         ip(&format!("neigh replace {THERE} lladdr {there} dev veth0"))?;
-        Ok(Lab { sink, gro, _over: over })
+        Ok(Namespaces { sink, gro, _over: over })
     }
 
     /// Whether datagrams that came together count as one.
@@ -91,7 +92,8 @@ fn settle(cpu: usize) -> Result<(), Failure> {
     let mut cpus = rustix::thread::CpuSet::new();
     cpus.set(cpu);
     rustix::thread::sched_setaffinity(None, &cpus)?;
-    // SAFETY: only the namespace of this thread changes; nothing that is shared with others goes with it.
+    // SAFETY: only the namespace of this thread changes; nothing that is shared with others goes
+    // with it.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
         .map_err(|error| format!("a network namespace needs root: {error}"))?;
     Ok(())
@@ -202,7 +204,8 @@ impl Memory {
     /// `len` bytes, in huge pages if `huge`.
     pub(crate) fn new(len: usize, huge: bool) -> io::Result<Memory> {
         let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
-        // SAFETY: a new mapping of the kernel's choice touches no memory of ours; the advice concerns this mapping alone.
+        // SAFETY: a new mapping of the kernel's choice touches no memory of ours; the advice
+        // concerns this mapping alone.
         let start = unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -242,7 +245,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and whoever handed its bytes to the kernel has let go of them: see the ways.
+        // SAFETY: the mapping is ours, and whoever handed its bytes to the kernel has let go of
+        // them: see the ways.
         unsafe { libc::munmap(self.start.cast(), self.len) };
     }
 }
