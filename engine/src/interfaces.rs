@@ -43,7 +43,8 @@ pub struct Interfaces {
 }
 
 impl Interfaces {
-    /// Asks the kernel. `wanted` are the interfaces of the configuration; `None` is every one with an IPv4 address.
+    /// Asks the kernel. `wanted` are the interfaces of the configuration; `None` is every one with
+    /// an IPv4 address.
     ///
     /// # Errors
     /// The kernel's.

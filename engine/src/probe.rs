@@ -1,7 +1,9 @@
-//! Who else serves DHCP on a link: one question, for the first start of a server and for `bootstorm probe`.
+//! Finds other DHCP servers on a link with one DISCOVER, for the first start of a server and for
+//! `bootstorm probe`.
 //!
-//! The DISCOVER leaves through a packet socket, as a client without an address sends it. The kernel does not hand such
-//! a frame to sockets of this host, so a server that runs here does not answer it.
+//! The DISCOVER leaves through a packet socket, as a client without an address sends it. The kernel
+//! does not hand such a frame to sockets of this host, so a server that runs here does not answer
+//! it.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -19,9 +21,9 @@ use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 use crate::config::OtherServers;
 use crate::leases::Hardware;
 
-/// The longest that the first start waits.
-pub const START_PATIENCE: Duration = Duration::from_secs(1);
-/// What the question asks for, so that the answer shows what a booting machine would be told.
+/// How long the start of a server waits for answers.
+pub const START_WAIT: Duration = Duration::from_secs(1);
+/// Options that the DISCOVER asks for, so that the OFFER shows what a booting machine would get.
 const REQUESTED: [u8; 8] = [
     options::SUBNET_MASK,
     options::ROUTERS,
@@ -33,7 +35,7 @@ const REQUESTED: [u8; 8] = [
     options::BOOTFILE_NAME,
 ];
 
-/// A server that answers DHCP.
+/// Another server that answers DHCP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignServer {
     /// The interface its OFFER came in on.
@@ -59,7 +61,7 @@ impl fmt::Display for ForeignServer {
     }
 }
 
-/// What the question brought.
+/// The result of a probe.
 #[derive(Debug, Default)]
 pub struct Answers {
     /// Every server that made an OFFER, once for each interface.
@@ -68,7 +70,7 @@ pub struct Answers {
     pub unasked: Vec<(String, io::Error)>,
 }
 
-/// A foreign server answers where the first start finds that nobody should.
+/// Another server answers, and the configuration does not allow it.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "another DHCP server is on this network: {}; stop it, or allow it with `allow-other-servers = [{}]` in [server]",
@@ -91,47 +93,47 @@ pub fn not_allowed(servers: &[ForeignServer], allow: &OtherServers) -> Vec<Forei
     servers.iter().filter(|server| !allowed(server)).cloned().collect()
 }
 
-/// Asks on every interface at once who serves DHCP there, and collects OFFERs for `patience`. A server with one of the
-/// addresses `own` is not foreign.
+/// Asks on every interface at once who serves DHCP there, and collects OFFERs for `wait`. A
+/// server with one of the addresses `own` is not foreign.
 ///
 /// # Errors
 /// The packet socket cannot be opened; without CAP_NET_RAW that is `PermissionDenied`.
 pub fn other_servers(
     interfaces: &[&Interface],
-    patience: Duration,
+    wait: Duration,
     own: &[Ipv4Addr],
 ) -> io::Result<Answers> {
     let socket = LinkSocket::open(CLIENT_PORT)?;
     let mut answers = Answers::default();
-    let mut questions = Vec::new();
+    let mut discovers = Vec::new();
     for interface in interfaces {
-        let asked = Question::new(interface, random()).and_then(|question| {
-            socket.send(interface.ifindex, question.frame())?;
-            Ok(question)
+        let asked = Discover::new(interface, random()).and_then(|discover| {
+            socket.send(interface.ifindex, discover.frame())?;
+            Ok(discover)
         });
         match asked {
-            Ok(question) => questions.push(question),
+            Ok(discover) => discovers.push(discover),
             Err(error) => answers.unasked.push((interface.name.clone(), error)),
         }
     }
-    if questions.is_empty() {
+    if discovers.is_empty() {
         return Ok(answers);
     }
     let began = Instant::now();
-    collect(&socket, &questions, own, began + patience / 3, &mut answers)?;
+    collect(&socket, &discovers, own, began + wait / 3, &mut answers)?;
     // Once more: a switch port that has just come up may have swallowed the first frame.
-    for question in &questions {
+    for discover in &discovers {
         // It was sent before; if it cannot be now, the answers to the first are still to come.
-        let _once_is_enough = socket.send(question.interface.ifindex, question.frame());
+        let _once_is_enough = socket.send(discover.interface.ifindex, discover.frame());
     }
-    collect(&socket, &questions, own, began + patience, &mut answers)?;
+    collect(&socket, &discovers, own, began + wait, &mut answers)?;
     Ok(answers)
 }
 
 /// Takes OFFERs until `deadline`.
 fn collect(
     socket: &LinkSocket,
-    questions: &[Question<'_>],
+    discovers: &[Discover<'_>],
     own: &[Ipv4Addr],
     deadline: Instant,
     answers: &mut Answers,
@@ -143,7 +145,7 @@ fn collect(
             return Ok(());
         }
         let Some(len) = socket.receive(&mut frame, rest)? else { continue };
-        let offer = questions.iter().find_map(|question| question.answer(&frame[..len], own));
+        let offer = discovers.iter().find_map(|discover| discover.answer(&frame[..len], own));
         let Some(offer) = offer else { continue };
         let same = |known: &ForeignServer| {
             (known.server, &known.interface) == (offer.server, &offer.interface)
@@ -154,13 +156,14 @@ fn collect(
     }
 }
 
-/// A number that is another for every call; it only has to tell this question from others on the link.
+/// A number that differs in every call, to tell this DISCOVER from others on the
+/// link.
 fn random() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }
 
 /// A DISCOVER on one interface.
-struct Question<'i> {
+struct Discover<'i> {
     interface: &'i Interface,
     mac: [u8; 6],
     xid: u32,
@@ -168,18 +171,18 @@ struct Question<'i> {
     len: usize,
 }
 
-impl<'i> Question<'i> {
+impl<'i> Discover<'i> {
     fn new(interface: &'i Interface, xid: u32) -> io::Result<Self> {
         let mac = interface.mac.ok_or_else(|| {
             io::Error::new(io::ErrorKind::Unsupported, "it has no hardware address")
         })?;
-        let mut question = Self { interface, mac, xid, frame: [0; HEADROOM + 576], len: 0 };
-        question.len = question.write().map_err(io::Error::other)?;
-        Ok(question)
+        let mut discover = Self { interface, mac, xid, frame: [0; HEADROOM + 576], len: 0 };
+        discover.len = discover.write().map_err(io::Error::other)?;
+        Ok(discover)
     }
 
-    /// RFC 2131 section 4.4.1; the broadcast flag is set, because this host cannot answer ARP for an address that it
-    /// does not have.
+    /// RFC 2131 section 4.4.1; the broadcast flag is set, because this host cannot answer ARP for
+    /// an address that it does not have.
     fn write(&mut self) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
         let mut chaddr = [0; 16];
         chaddr[..6].copy_from_slice(&self.mac);
@@ -218,7 +221,8 @@ impl<'i> Question<'i> {
         &self.frame[..self.len]
     }
 
-    /// The server behind a frame, if the frame is an OFFER to this question and the server is none of `own`.
+    /// The server behind a frame, if the frame is an OFFER to this discover and the server is none
+    /// of `own`.
     fn answer(&self, frame: &[u8], own: &[Ipv4Addr]) -> Option<ForeignServer> {
         let (addresses, payload) = UdpFrame::parse(frame)?;
         let offer = Message::parse(payload).ok()?;
@@ -280,9 +284,9 @@ mod tests {
         }
     }
 
-    /// The frame that a server sends in answer to a question.
-    fn reply(question: &Question<'_>, kind: MessageType, identifier: Option<Ipv4Addr>) -> Vec<u8> {
-        let (_, payload) = UdpFrame::parse(question.frame()).unwrap();
+    /// The frame that a server sends in answer to a discover.
+    fn reply(discover: &Discover<'_>, kind: MessageType, identifier: Option<Ipv4Addr>) -> Vec<u8> {
+        let (_, payload) = UdpFrame::parse(discover.frame()).unwrap();
         let request = Message::parse(payload).unwrap();
         let header = Header {
             yiaddr: Ipv4Addr::new(10, 1, 0, 55),
@@ -309,58 +313,58 @@ mod tests {
     }
 
     #[test]
-    fn the_question_is_a_discover_of_a_client_without_an_address() {
+    fn the_frame_is_a_discover_of_a_client_without_an_address() {
         let interface = interface();
-        let question = Question::new(&interface, 0x1234_5678).unwrap();
-        let (addresses, payload) = UdpFrame::parse(question.frame()).unwrap();
+        let discover = Discover::new(&interface, 0x1234_5678).unwrap();
+        let (addresses, payload) = UdpFrame::parse(discover.frame()).unwrap();
         assert_eq!(addresses.dst, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67));
         assert_eq!(addresses.src, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68));
         let discover = Message::parse(payload).unwrap();
         assert_eq!(discover.message_type(), Some(MessageType::Discover));
         assert!(discover.broadcast() && discover.requests(options::BOOTFILE_NAME));
         assert_eq!((discover.xid(), discover.chaddr()), (0x1234_5678, &[2, 0, 0, 0, 0, 9][..]));
-        assert!(Question::new(&Interface { mac: None, ..interface.clone() }, 1).is_err());
+        assert!(Discover::new(&Interface { mac: None, ..interface.clone() }, 1).is_err());
     }
 
     #[test]
     fn an_offer_names_its_server_and_what_it_would_boot() {
         let interface = interface();
-        let question = Question::new(&interface, 1).unwrap();
+        let discover = Discover::new(&interface, 1).unwrap();
         let other = Ipv4Addr::new(192, 0, 2, 1);
         let found =
-            question.answer(&reply(&question, MessageType::Offer, Some(other)), &[]).unwrap();
+            discover.answer(&reply(&discover, MessageType::Offer, Some(other)), &[]).unwrap();
         assert_eq!(
             (found.server, found.source, found.mac),
             (other, SERVER, Hardware::ethernet(SERVER_MAC))
         );
         assert_eq!((&*found.interface, &*found.boot_file), ("eth1", "other.0"));
         assert_eq!(found.offered, Ipv4Addr::new(10, 1, 0, 55));
-        let nameless = question.answer(&reply(&question, MessageType::Offer, None), &[]).unwrap();
+        let nameless = discover.answer(&reply(&discover, MessageType::Offer, None), &[]).unwrap();
         assert_eq!(nameless.server, SERVER);
     }
 
     #[test]
     fn other_answers_are_not_taken_for_a_server() {
         let interface = interface();
-        let question = Question::new(&interface, 1).unwrap();
-        let offer = reply(&question, MessageType::Offer, Some(SERVER));
-        assert!(question.answer(&offer, &[SERVER]).is_none(), "this host's own");
-        assert!(Question::new(&interface, 2).unwrap().answer(&offer, &[]).is_none(), "another xid");
-        let nak = reply(&question, MessageType::Nak, Some(SERVER));
-        assert!(question.answer(&nak, &[]).is_none());
-        assert!(question.answer(question.frame(), &[]).is_none(), "the question itself");
+        let discover = Discover::new(&interface, 1).unwrap();
+        let offer = reply(&discover, MessageType::Offer, Some(SERVER));
+        assert!(discover.answer(&offer, &[SERVER]).is_none(), "this host's own");
+        assert!(Discover::new(&interface, 2).unwrap().answer(&offer, &[]).is_none(), "another xid");
+        let nak = reply(&discover, MessageType::Nak, Some(SERVER));
+        assert!(discover.answer(&nak, &[]).is_none());
+        assert!(discover.answer(discover.frame(), &[]).is_none(), "the DISCOVER itself");
         for len in 0..offer.len() {
-            assert!(question.answer(&offer[..len], &[]).is_none());
+            assert!(discover.answer(&offer[..len], &[]).is_none());
         }
     }
 
     #[test]
     fn a_server_is_allowed_by_identifier_or_by_source() {
         let interface = interface();
-        let question = Question::new(&interface, 1).unwrap();
+        let discover = Discover::new(&interface, 1).unwrap();
         let other = Ipv4Addr::new(192, 0, 2, 1);
-        let offer = reply(&question, MessageType::Offer, Some(other));
-        let found = vec![question.answer(&offer, &[]).unwrap()];
+        let offer = reply(&discover, MessageType::Offer, Some(other));
+        let found = vec![discover.answer(&offer, &[]).unwrap()];
         let refused = |allow: OtherServers| not_allowed(&found, &allow).len();
         assert_eq!(refused(OtherServers::None), 1);
         assert_eq!(refused(OtherServers::All), 0);

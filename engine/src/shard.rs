@@ -1,4 +1,5 @@
-//! One core's loop: what arrives goes to `dhcp/` or `tftp/`, what they decide goes out. Composition only, no rules.
+//! The loop of one core: hands datagrams to `dhcp/` or `tftp/` and sends what they decide.
+//! Composition only, no rules.
 
 mod probes;
 mod quirks;
@@ -31,7 +32,7 @@ use crate::tftp::TftpShard;
 use probes::Probes;
 pub use sockets::{Role, Sockets};
 
-/// An ACK in its slot, waiting for its lease to be on disk.
+/// An ACK, written into its transmit slot. It is sent when its lease is on disk.
 struct Pending {
     held: Option<Held>,
     /// When its request was read.
@@ -39,16 +40,16 @@ struct Pending {
     event: BootEvent,
 }
 
-/// An OFFER in its slot, waiting for nobody to answer a ping.
+/// An OFFER, written into its transmit slot. It is sent if nobody answers the ping in time.
 struct Probed {
     held: Held,
     received: Moment,
     event: BootEvent,
-    /// To be answered again when the address turns out to be in use.
+    /// Decided again if the address turns out to be in use.
     request: Request,
 }
 
-/// A request that outlives its receive buffer.
+/// A copy of a request, which outlives its receive buffer.
 struct Request {
     socket: SocketId,
     source: SocketAddr,
@@ -58,7 +59,7 @@ struct Request {
 }
 
 impl Request {
-    fn keep(datagram: &Datagram<'_>) -> Self {
+    fn copy(datagram: &Datagram<'_>) -> Self {
         Self {
             socket: datagram.socket,
             source: datagram.source,
@@ -119,17 +120,17 @@ fn ipv4(address: Option<IpAddr>) -> Option<Ipv4Addr> {
 pub struct Parts {
     /// Configuration and interfaces.
     pub snapshot: SharedSnapshot,
-    /// Its hold on the leases.
+    /// Its access to the leases.
     pub leases: ShardLeases,
     /// Its counters.
     pub metrics: OwnMetrics,
     /// Where its events go.
     pub events: EventSink,
-    /// Its TFTP transfers; `None` where there is no TFTP.
+    /// Its TFTP transfers; `None` without TFTP.
     pub tftp: Option<TftpShard>,
     /// Decide and log, but send nothing.
     pub dry_run: bool,
-    /// Set when the server ends: nothing new is begun.
+    /// Set when the server is stopping: nothing new is begun.
     pub draining: Arc<AtomicBool>,
 }
 
@@ -164,7 +165,7 @@ impl Shard {
         }
     }
 
-    /// Other sockets from now on, as after a reload.
+    /// Replaces the sockets, as after a reload or when an interface came or went.
     pub fn set_sockets(&mut self, sockets: Sockets) {
         if let Some(tftp) = &mut self.parts.tftp {
             tftp.set_ports(sockets.tftp_ports());
@@ -184,7 +185,7 @@ impl Shard {
         !self.pending.is_empty()
     }
 
-    /// Its counters, for what is counted elsewhere.
+    /// Its counters, for what others count.
     pub fn metrics(&self) -> &ShardMetrics {
         &self.parts.metrics
     }
@@ -204,11 +205,12 @@ impl Shard {
         metrics.received.increment(message.message_type().map_or(0, |kind| kind.code().into()));
         // The sockets are IPv4's.
         let SocketAddr::V4(source) = datagram.source else { return };
-        let nowhere = Interface::unknown(datagram.ifindex);
-        let interface = current.interfaces.get(datagram.ifindex).unwrap_or(&nowhere);
+        let unknown = Interface::unknown(datagram.ifindex);
+        let interface = current.interfaces.get(datagram.ifindex).unwrap_or(&unknown);
         let arrival = Arrival {
             ifindex: datagram.ifindex,
-            // Where an interface is not served, direct clients find no subnet; relayed and unicast requests need none.
+            // Where an interface is not served, direct clients find no subnet; relayed and unicast
+            // requests need none.
             interface: if interface.served { &interface.addresses } else { &[] },
             server: current.interfaces.addresses(),
             mtu: interface.mtu,
@@ -230,21 +232,21 @@ impl Shard {
             }
             Action::Record { change, .. } => {
                 sent.events.emit(event);
-                // Nobody waits for it; if the queue is full the committer's counters say so.
+                // No client waits for it. If the queue is full, the committer's counters say so.
                 let _undone = leases.submit(change, None, now);
             }
             Action::Reply(reply) => {
-                let way = Way::of(&reply, datagram, interface, self.link);
-                match *dry_run || way.send(&reply, tx).is_ok() {
+                let path = ReplyPath::of(&reply, datagram, interface, self.link);
+                match *dry_run || path.send(&reply, tx).is_ok() {
                     true => sent.reply(&event, Duration::ZERO),
                     false => sent.metrics.send_failures.increment(),
                 }
             }
             Action::AckWhenDurable { change, reply } => {
-                let way = Way::of(&reply, datagram, interface, self.link);
+                let path = ReplyPath::of(&reply, datagram, interface, self.link);
                 let held = match *dry_run {
                     true => None,
-                    false => match way.hold(&reply, tx) {
+                    false => match path.hold(&reply, tx) {
                         Ok(held) => Some(held),
                         Err(_) => {
                             leases.abandon(change, now);
@@ -264,14 +266,14 @@ impl Shard {
                     // The client asks again while its OFFER waits for the ping.
                     return;
                 }
-                let way = Way::of(&reply, datagram, interface, self.link);
+                let path = ReplyPath::of(&reply, datagram, interface, self.link);
                 let Some(icmp) = self.icmp.filter(|_| !*dry_run && probes.has_room()) else {
-                    return match *dry_run || way.send(&reply, tx).is_ok() {
+                    return match *dry_run || path.send(&reply, tx).is_ok() {
                         true => sent.reply(&event, Duration::ZERO),
                         false => sent.metrics.send_failures.increment(),
                     };
                 };
-                let Ok(held) = way.hold(&reply, tx) else {
+                let Ok(held) = path.hold(&reply, tx) else {
                     return sent.metrics.send_failures.increment();
                 };
                 self.echo_sequence = self.echo_sequence.wrapping_add(1);
@@ -284,7 +286,7 @@ impl Shard {
                     echo.len()
                 });
                 let wait = current.config.dhcp.ping_check.unwrap_or_default();
-                let request = Request::keep(datagram);
+                let request = Request::copy(datagram);
                 probes.begin(
                     reply.yiaddr,
                     now + wait,
@@ -294,7 +296,7 @@ impl Shard {
         }
     }
 
-    /// Somebody answered a ping: the address is nobody's to offer, and the client gets another.
+    /// A host answered a ping: the address is put in quarantine, and the client gets another one.
     fn echo<T: Transmit>(&mut self, packet: &[u8], tx: &mut T) {
         let Some(address) = icmp::echo_reply_from(packet, ECHO_IDENTIFIER) else { return };
         let Some(probed) = self.probes.answered(address) else { return };
@@ -315,7 +317,7 @@ impl Shard {
         self.dhcp(&probed.request.datagram(), tx);
     }
 
-    /// Sends the offers whose address nobody answered for.
+    /// Sends the offers whose address did not answer the ping in time.
     fn offers_due<T: Transmit>(&mut self, tx: &mut T) {
         let now = tx.now();
         let Parts { metrics, events, .. } = &mut self.parts;
@@ -325,7 +327,7 @@ impl Shard {
         }
     }
 
-    /// Lets the ACKs go whose leases are on disk, and forgets those whose leases are not.
+    /// Sends the ACKs whose leases are on disk, and discards those whose leases were not written.
     fn committed<T: Transmit>(&mut self, tx: &mut T) {
         let Self { parts, pending, .. } = self;
         let Parts { leases, metrics, events, .. } = parts;
@@ -354,7 +356,7 @@ impl<T: Transmit> Handler<T> for Shard {
             return;
         }
         match (role, &mut self.parts.tftp) {
-            // A cut datagram is counted by the packet engine; half a message is no message.
+            // The packet engine counts truncated datagrams; half a message is not parsed.
             (Role::Dhcp, _) if !datagram.truncated => self.dhcp(&datagram, tx),
             (Role::TftpRequests(_) | Role::TftpData(_), Some(tftp)) => tftp.datagram(&datagram, tx),
             (Role::Icmp, _) => self.echo(datagram.payload, tx),
@@ -394,17 +396,17 @@ impl<T: Transmit> Handler<T> for Shard {
     }
 }
 
-/// What the packets of this server's pings carry.
+/// The ICMP identifier of this server's pings.
 const ECHO_IDENTIFIER: u16 = 0xb007;
 
-/// How a reply leaves: by which socket, to whom, and in which frame.
-struct Way {
+/// How a reply is sent: by which socket, to which address, and in which frame.
+struct ReplyPath {
     socket: SocketId,
     target: Target,
     frame: Option<UdpFrame>,
 }
 
-impl Way {
+impl ReplyPath {
     fn of(
         reply: &Reply<'_>,
         request: &Datagram<'_>,
@@ -429,7 +431,7 @@ impl Way {
                     dst: SocketAddrV4::new(ip, CLIENT_PORT),
                 }),
             },
-            // Without a frame of its own a client that has no address hears broadcasts only.
+            // Without a packet socket a client that has no address can only be reached by broadcast.
             (Delivery::Broadcast | Delivery::Link { .. }, _, _) => {
                 udp(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT), interface.index)
             }
@@ -449,7 +451,7 @@ impl Way {
         // A slot is longer than a frame's headers.
         let Some(payload) = buf.get_mut(HEADROOM..) else { return 0 };
         let len = reply.write(payload);
-        // What fits in the slot fits in a frame.
+        // What fits in a slot fits in a frame.
         frame.seal(buf, len).unwrap_or(0)
     }
 }

@@ -1,4 +1,5 @@
-//! The running server: opens what it needs, gives up privileges, starts the shards, and owns them until the end.
+//! The running server: opens what it needs, gives up privileges, starts the shards, and owns them
+//! until the end.
 
 mod desk;
 mod neighbours;
@@ -39,7 +40,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Between two looks at what changes slowly: leases that ended, interfaces, the kernel's counters.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// Addresses of each pool that one sweep looks at, at most: it shares the pool's lock with the shards' slow path.
+/// Addresses of each pool that one sweep looks at, at most: it shares the pool's lock with the
+/// shards' slow path.
 const SWEEP: usize = 4096;
 
 /// How `serve` was called.
@@ -336,14 +338,16 @@ impl Server {
         })
     }
 
-    /// Opens the sockets of interfaces that are new in the configuration, and closes those of interfaces that left it.
+    /// Opens the sockets of interfaces that are new in the configuration, and closes those of
+    /// interfaces that left it.
     fn change_devices(
         &self,
         old: &Config,
         new: &Config,
         interfaces: &Interfaces,
     ) -> Result<(), String> {
-        // From one socket for all interfaces to one for each, or back, there is no way without a gap.
+        // From one socket for all interfaces to one for each, or back, there is no way without a
+        // gap.
         let (Some(was), Some(is)) = (&old.server.interfaces, &new.server.interfaces) else {
             return Ok(());
         };

@@ -9,9 +9,10 @@ use bootstorm_net::Interface;
 use super::ServeError;
 use crate::config::{Config, OtherServers};
 use crate::interfaces::Interfaces;
-use crate::probe::{self, Answers, NotAlone, START_PATIENCE};
+use crate::probe::{self, Answers, NotAlone, START_WAIT};
 
-/// Before the first lease: a foreign OFFER ends the start, unless the configuration allows it. Takes a second at most.
+/// Before the first lease: a foreign OFFER ends the start, unless the configuration allows it.
+/// Takes a second at most.
 pub(super) fn first_start(config: &Config, interfaces: &Interfaces) -> Result<(), ServeError> {
     if config.server.allow_other_servers == OtherServers::All {
         return Ok(());
@@ -32,7 +33,7 @@ pub(super) fn later_start(config: &Config, interfaces: &Interfaces) -> Result<()
     let allow = config.server.allow_other_servers.clone();
     let ask = move || {
         let asked: Vec<&Interface> = asked.iter().collect();
-        match probe::other_servers(&asked, START_PATIENCE, &own) {
+        match probe::other_servers(&asked, START_WAIT, &own) {
             Ok(answers) => {
                 report_unasked(&answers);
                 for server in probe::not_allowed(&answers.servers, &allow) {
@@ -48,7 +49,7 @@ pub(super) fn later_start(config: &Config, interfaces: &Interfaces) -> Result<()
 
 fn ask(config: &Config, interfaces: &Interfaces) -> io::Result<Answers> {
     let asked = asked_interfaces(config, interfaces)?;
-    probe::other_servers(&asked.iter().collect::<Vec<_>>(), START_PATIENCE, interfaces.addresses())
+    probe::other_servers(&asked.iter().collect::<Vec<_>>(), START_WAIT, interfaces.addresses())
 }
 
 fn report_unasked(answers: &Answers) {
@@ -57,7 +58,8 @@ fn report_unasked(answers: &Answers) {
     }
 }
 
-/// Interfaces whose direct clients this server would answer: served, an Ethernet that is up, and in a subnet.
+/// Interfaces whose direct clients this server would answer: served, an Ethernet that is up, and in
+/// a subnet.
 fn asked_interfaces(config: &Config, interfaces: &Interfaces) -> io::Result<Vec<Interface>> {
     let in_subnet = |interface: &Interface| {
         interface.addresses.iter().any(|address| match address.ip {

@@ -12,17 +12,19 @@ use crate::shard::Role;
 
 use crate::interfaces::Interfaces;
 
-/// Where the last four bytes of an Ethernet chaddr stand in a DHCP message: what tells shards apart.
+/// Where the last four bytes of an Ethernet chaddr stand in a DHCP message: what tells shards
+/// apart.
 const CHADDR_TAIL: u16 = 30;
 /// UDP port of TFTP requests (RFC 1350 section 4).
 const TFTP_PORT: u16 = 69;
-/// Ports that a shard's transfers are spread over: a client's next transfer uses another, so that late packets of its
-/// last one cannot enter it (RFC 1350 section 4).
+/// Ports that a shard's transfers are spread over: a client's next transfer uses another, so that
+/// late packets of its last one cannot enter it (RFC 1350 section 4).
 const DATA_SOCKETS: usize = 16;
-/// Addresses of this host with data sockets of their own. Others are served as well, by sockets of any address, for a little more
-/// of the kernel's time.
+/// Addresses of this host with data sockets of their own. Others are served as well, by sockets of
+/// any address, for a little more of the kernel's time.
 const BOUND_ADDRESSES: usize = 8;
-/// Room for a hall that switches on at once, while a shard sleeps a moment: 8 MiB hold some 6,000 requests.
+/// Room for a hall that switches on at once, while a shard sleeps a moment: 8 MiB hold some 6,000
+/// requests.
 const REQUEST_BUFFER: usize = 8 << 20;
 /// Several windows of 64 KiB for many clients.
 const DATA_BUFFER: usize = 4 << 20;
@@ -65,8 +67,9 @@ pub(super) struct Opened {
 
 /// Opens the sockets of `shards` shards, in the order they are to be added.
 ///
-/// With `interfaces` in the configuration every socket that is asked is bound to one of them, so that other servers may serve
-/// the rest of this host. Without, one socket hears all interfaces, those that come later too.
+/// With `interfaces` in the configuration every socket that is asked is bound to one of them, so
+/// that other servers may serve the rest of this host. Without, one socket hears all interfaces,
+/// those that come later too.
 ///
 /// # Errors
 /// The kernel's, with what would help.
@@ -150,8 +153,8 @@ fn families() -> impl Iterator<Item = IpAddr> {
     [Ipv4Addr::UNSPECIFIED.into()].into_iter().chain(ipv6)
 }
 
-/// What transfers are sent from: any address, and the first ones of the interfaces that are served. With a range of ports
-/// only the former, for it may be just large enough.
+/// What transfers are sent from: any address, and the first ones of the interfaces that are served.
+/// With a range of ports only the former, for it may be just large enough.
 fn data_addresses(interfaces: &Interfaces, ports: &Ports<'_>) -> Vec<IpAddr> {
     let served = interfaces.served();
     let own = served.iter().flat_map(|interface| &interface.addresses).map(|&own| own.into());
@@ -163,7 +166,8 @@ fn tftp_request_socket(family: IpAddr, device: Option<String>) -> io::Result<Soc
     UdpSocketSpec {
         bind: SocketAddr::from((family, TFTP_PORT)),
         device,
-        // Requests are unicast: the kernel's own choice by the client's address and port keeps a repeated one on its shard.
+        // Requests are unicast: the kernel's own choice by the client's address and port keeps a
+        // repeated one on its shard.
         reuseport: true,
         receive_buffer: Some(REQUEST_BUFFER),
         ..UdpSocketSpec::default()
@@ -203,7 +207,8 @@ fn data_socket(address: IpAddr, port: u16, tftp: &Tftp) -> io::Result<Socket> {
         receive_buffer: Some(DATA_BUFFER),
         send_buffer: Some(DATA_BUFFER),
         multicast_ttl: tftp.multicast.map(|multicast| multicast.ttl),
-        // A blksize that was not cut to the MTU has to be fragmented; one that was fits, but for a path with a narrower network.
+        // A blksize that was not cut to the MTU has to be fragmented; one that was fits, but for a
+        // path with a narrower network.
         mtu_discovery: match tftp.clamp_to_mtu {
             true => MtuDiscovery::UntilTooLong,
             false => MtuDiscovery::Off,

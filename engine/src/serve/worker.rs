@@ -1,4 +1,5 @@
-//! The thread of one shard: makes its packet engine, adds sockets and takes them away, and turns until the server ends.
+//! The thread of one shard: makes its packet engine, adds sockets and takes them away, and turns
+//! until the server ends.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::shard::{Parts, Role, Shard, Sockets};
 use crate::snapshot::SharedSnapshot;
 use crate::tftp::{TftpServer, TftpShard};
 
-/// ACKs wait in their slots for the disk: these hold half a second of a storm, for a disk that stalls so long.
+/// ACKs wait in their slots for the disk: these hold half a second of a storm, for a disk that
+/// stalls so long.
 const SLOTS: u32 = 8192;
 
 /// Sockets to add and interfaces to leave, after a reload.
@@ -150,8 +152,8 @@ impl Seed {
             let deadline = wanted.map_or(report, |wanted: Moment| wanted.min(report));
             wanted = backend.turn(Some(deadline), &mut shard)?;
             if shard.awaits_disk() {
-                // A shard that is never idle keeps its core for some milliseconds from the kernel's threads that write, and an fsync
-                // takes several of them, one after the other.
+                // A shard that is never idle keeps its core for some milliseconds from the kernel's
+                // threads that write, and an fsync takes several of them, one after the other.
                 thread::yield_now();
             }
             let now = now();
@@ -182,7 +184,8 @@ fn add<B: Backend<Socket = Socket>>(
     opened: Vec<Opened>,
 ) -> io::Result<()> {
     for Opened { role, device, socket } in opened {
-        // Thousands of transfers may be under way: who asks for an address does not stand in line behind their ACKs.
+        // Thousands of transfers may be under way: who asks for an address does not stand in line
+        // behind their ACKs.
         let socket = match role {
             Role::Dhcp | Role::Icmp => socket.urgent(),
             Role::Link | Role::TftpRequests(_) | Role::TftpData(_) => socket,

@@ -1,15 +1,16 @@
-//! Addresses that are being pinged before they are offered. Nobody waits: the OFFER lies in its transmit slot until
-//! the time is over, or is thrown away when the address answers.
+//! Addresses that are pinged before they are offered. Nothing blocks: the OFFER stays in its
+//! transmit slot until the wait is over, and is discarded if the address answers.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use bootstorm_protocols::time::Moment;
 
-/// Probes under way at one time; what comes beyond is offered without asking.
+/// Probes under way at one time; beyond that, addresses are offered without a ping.
 const LIMIT: usize = 1024;
 
-/// Probes by address and by the time they end. All wait equally long, so they end in the order they began.
+/// Probes by address and by the time they end. All wait equally long, so they end in the order they
+/// began.
 #[derive(Debug)]
 pub(super) struct Probes<T> {
     waiting: HashMap<Ipv4Addr, (u32, T)>,
@@ -22,24 +23,24 @@ impl<T> Probes<T> {
         Self { waiting: HashMap::new(), order: VecDeque::new(), begun: 0 }
     }
 
-    /// Whether the address is being asked for already.
+    /// Whether the address is being pinged already.
     pub(super) fn contains(&self, address: Ipv4Addr) -> bool {
         self.waiting.contains_key(&address)
     }
 
-    /// Whether another probe finds room.
+    /// Whether another probe can begin.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.len() < LIMIT
     }
 
-    /// Begins to wait for an answer of `address` until `until`. An earlier probe of it is replaced.
+    /// Waits for an answer of `address` until `until`. An earlier probe of it is replaced.
     pub(super) fn begin(&mut self, address: Ipv4Addr, until: Moment, then: T) {
         self.begun = self.begun.wrapping_add(1);
         self.waiting.insert(address, (self.begun, then));
         self.order.push_back((until, address, self.begun));
     }
 
-    /// Somebody at `address` answered: what is not to be done.
+    /// `address` answered: returns what waited for it.
     pub(super) fn answered(&mut self, address: Ipv4Addr) -> Option<T> {
         self.waiting.remove(&address).map(|(_, then)| then)
     }
@@ -77,7 +78,7 @@ mod tests {
     const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
     #[test]
-    fn silence_is_consent_and_an_answer_is_not() {
+    fn a_probe_is_due_unless_its_address_answers() {
         let mut probes = Probes::new();
         probes.begin(A, at(10), "a");
         probes.begin(B, at(12), "b");

@@ -1,4 +1,4 @@
-//! From DHCP to TFTP: what a machine is, noted with the address that it is given.
+//! Passes from DHCP to TFTP which quirks a machine has, by the address that it is given.
 
 use bootstorm_protocols::dhcpv4::Message;
 
@@ -6,8 +6,8 @@ use crate::config::Config;
 use crate::dhcp::Action;
 use crate::quirks::Notes;
 
-/// Notes the quirks of the sender of `message` with the address that `action` gives it. It is noted with the OFFER already: some
-/// firmware fetches files without a REQUEST.
+/// Notes the quirks of the sender of `message` with the address that `action` gives it. It is noted
+/// with the OFFER already: some firmware fetches files without a REQUEST.
 pub(super) fn note(notes: &Notes, config: &Config, message: &Message<'_>, action: &Action<'_>) {
     let (Action::Reply(reply)
     | Action::ProbeThenOffer(reply)

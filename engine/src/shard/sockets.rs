@@ -15,9 +15,10 @@ pub enum Role {
     Link,
     /// ICMP, for the ping before an offer.
     Icmp,
-    /// UDP 69, of IPv4 or IPv6, as this address that is none tells.
+    /// UDP 69, of the family of this unspecified address.
     TftpRequests(IpAddr),
-    /// What TFTP transfers are sent from, bound to this address; one that is none stands for all of its family.
+    /// Source of TFTP transfers, bound to this address; an unspecified one stands for all of its
+    /// family.
     TftpData(IpAddr),
 }
 
@@ -36,7 +37,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Notes a socket that the backend has taken.
+    /// Records a socket that the backend has taken.
     pub fn add(&mut self, id: SocketId, role: Role, device: Option<String>) {
         if self.entries.len() <= id.index() {
             self.entries.resize(id.index() + 1, None);

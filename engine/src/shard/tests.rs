@@ -46,7 +46,7 @@ impl Handler<Outbox> for Inbox {
     }
 }
 
-struct Laboratory {
+struct Lab {
     network: SimNetwork,
     server: (Sim, Shard),
     client: (Sim, Inbox),
@@ -55,7 +55,7 @@ struct Laboratory {
     log: EventLog,
 }
 
-impl Laboratory {
+impl Lab {
     fn new(text: &str) -> Self {
         let config = config::parse(Path::new("a.toml"), text.as_bytes()).unwrap();
         let network = SimNetwork::new(1, Faults::default());
@@ -124,7 +124,8 @@ impl Laboratory {
         panic!("no answer to {}", payload.escape_ascii());
     }
 
-    /// What the OACK of a read request says to a machine of this class, that got its address a moment ago.
+    /// What the OACK of a read request says to a machine of this class, that got its address a
+    /// moment ago.
     fn granted(&mut self, class: &[u8]) -> String {
         let mut message = discover([0x52, 0x54, 0, 0, 0, 1], Some(class));
         message[24..28].copy_from_slice(&RELAY.octets());
@@ -148,7 +149,7 @@ impl Laboratory {
 fn what_a_machine_says_to_dhcp_decides_what_tftp_grants() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("loader"), vec![7; 10_000]).unwrap();
-    let mut laboratory = Laboratory::new(&format!(
+    let mut lab = Lab::new(&format!(
         r#"
 [[dhcp.subnet]]
 subnet = "10.0.0.0/24"
@@ -164,11 +165,11 @@ max-blksize = 600
 "#,
         root.path().display()
     ));
-    let uefi = laboratory.granted(b"PXEClient:Arch:00007:UNDI:003016");
+    let uefi = lab.granted(b"PXEClient:Arch:00007:UNDI:003016");
     assert_eq!(uefi, r"\x00\x06blksize\x001468\x00windowsize\x001\x00");
-    let bios = laboratory.granted(b"PXEClient:Arch:00000:UNDI:002001");
+    let bios = lab.granted(b"PXEClient:Arch:00000:UNDI:002001");
     assert_eq!(bios, r"\x00\x06blksize\x00600\x00windowsize\x004\x00");
-    let system = laboratory.granted(b"an operating system");
+    let system = lab.granted(b"an operating system");
     assert_eq!(system, r"\x00\x06blksize\x001468\x00windowsize\x004\x00");
-    laboratory.log.stop();
+    lab.log.stop();
 }
