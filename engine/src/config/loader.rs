@@ -20,8 +20,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     Loader::default().run(path, None, Depth::Text)
 }
 
-/// Reads a configuration as [`load`] does, and warns of what this host lacks for it: interfaces that
-/// do not exist, boot files that are not below the TFTP root.
+/// Reads a configuration as [`load`] does, and warns of what this host lacks for it: interfaces
+/// that do not exist, boot files that are not below the TFTP root.
 ///
 /// # Errors
 /// As [`load`]; what the host lacks is never an error.

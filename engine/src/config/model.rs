@@ -257,7 +257,8 @@ pub enum HostKey {
     Uuid([u8; 16]),
     /// Option 61, whole, with its type octet.
     ClientId(Box<[u8]>),
-    /// Option 82: the port and the switch it is plugged into. Where both are given, both must match.
+    /// Option 82: the port and the switch it is plugged into. Where both are given, both must
+    /// match.
     Circuit {
         /// Sub-option 1.
         circuit_id: Option<Box<[u8]>>,
@@ -308,7 +309,8 @@ pub struct Tftp {
     pub image_budget: u64,
     /// Bytes a second of one transfer at most.
     pub client_rate: Option<u64>,
-    /// Bytes a second that all transfers of an interface may take, headers included: of the one named, or of each that is not.
+    /// Bytes a second that all transfers of an interface may take, headers included: of the one
+    /// named, or of each that is not.
     pub interface_rates: Vec<(Option<String>, u64)>,
     /// How long to wait for an ACK before anything is known of the round trip.
     pub timeout: Duration,

@@ -12,7 +12,8 @@ use super::source::{Files, Place, SourceFile};
 /// So many problems are printed; after them the number of the others.
 const SHOWN: usize = 50;
 
-/// Help is broken into lines of this length, to stand beside its heading on a screen of 100 columns.
+/// Help is broken into lines of this length, to stand beside its heading on a screen of 100
+/// columns.
 const WIDTH: usize = 90;
 
 /// One thing that is wrong, or a warning.

@@ -39,8 +39,8 @@ impl Schema {
     }
 }
 
-/// The name that `wanted` was probably meant to be: one with few other letters, or one that holds it
-/// or is held by it.
+/// The name that `wanted` was probably meant to be: one with few other letters, or one that holds
+/// it or is held by it.
 pub(super) fn nearest<'n>(
     wanted: &str,
     names: impl IntoIterator<Item = &'n str>,

@@ -224,8 +224,8 @@ impl Names<'_> {
         encoded
     }
 
-    /// Puts the values of spaces into the options that carry them. Option 43 has room for one space:
-    /// the one that `vendor-option-space` names.
+    /// Puts the values of spaces into the options that carry them. Option 43 has room for one
+    /// space: the one that `vendor-option-space` names.
     fn choose_spaces(
         &self,
         collected: &mut Collected,

@@ -1,5 +1,5 @@
-//! Values of one kind each: addresses, times, sizes, hardware addresses. A fault says what the value
-//! must be, as the end of a sentence that begins with the name of its key.
+//! Values of one kind each: addresses, times, sizes, hardware addresses. A fault says what the
+//! value must be, as the end of a sentence that begins with the name of its key.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -158,7 +158,8 @@ pub(super) fn prefix(node: &Node) -> Result<Prefix, Fault> {
 pub(super) fn multicast_groups(node: &Node) -> Result<Prefix, Fault> {
     let prefix = prefix(node)?;
     let (first, last) = (prefix.network(), prefix.broadcast());
-    // RFC 5771: 224.0.0.0/24 and 224.0.1.0/24 are the network's own, switches let nobody choose among the first.
+    // RFC 5771: 224.0.0.0/24 and 224.0.1.0/24 are the network's own, switches let nobody choose
+    // among the first.
     if !first.is_multicast() || !last.is_multicast() || first.octets()[..2] == [224, 0] {
         let help =
             "write some of 239.255.0.0/16, which are yours to use (RFC 2365): \"239.255.1.0/24\"";

@@ -29,8 +29,8 @@ impl Pending {
 #[derive(Copy, Clone)]
 pub(super) struct Hold<'a> {
     pub(super) client: &'a Client<'a>,
-    /// The extent that the address goes to.
-    pub(super) home: u16,
+    /// The owning shard: the address goes to its extent.
+    pub(super) shard: u16,
     pub(super) now: Moment,
     pub(super) until: Moment,
 }
@@ -63,9 +63,9 @@ impl Table {
         candidates: &[PoolId],
         hint: Option<Ipv4Addr>,
     ) -> Result<(Ipv4Addr, bool), Refusal> {
-        let &Hold { home, now, .. } = hold;
+        let &Hold { shard, now, .. } = hold;
         let who = hold.who();
-        let _turn = self.stripe(&who);
+        let _guard = self.stripe(&who);
         let own = self.address_of(&who);
         if let Some(ip) = own
             && pools.permits(candidates, ip)
@@ -76,12 +76,12 @@ impl Table {
         let mut lease = hold.lease(Ipv4Addr::UNSPECIFIED);
         let hinted = hint.filter(|ip| pools.permits(candidates, ip.to_bits())).is_some_and(|ip| {
             lease.ip = ip;
-            self.claim_named(pools, lease.clone(), home, now, false).is_ok()
+            self.claim_named(pools, lease.clone(), shard, now, false).is_ok()
         });
         let found = hinted || {
             let mut pools_of = candidates.iter().filter_map(|id| pools.get(*id));
-            pools_of.clone().any(|pool| self.take_unused(pools, pool, home, &mut lease))
-                || pools_of.any(|pool| self.take_idle(pools, pool, home, now, &mut lease))
+            pools_of.clone().any(|pool| self.take_unused(pools, pool, shard, &mut lease))
+                || pools_of.any(|pool| self.take_idle(pools, pool, shard, now, &mut lease))
         };
         if !found {
             return Err(Refusal::PoolFull);
@@ -98,15 +98,15 @@ impl Table {
         ip: Ipv4Addr,
         replace: bool,
     ) -> Result<(Ipv4Addr, bool), Refusal> {
-        let &Hold { home, now, .. } = hold;
+        let &Hold { shard, now, .. } = hold;
         let who = hold.who();
-        let _turn = self.stripe(&who);
+        let _guard = self.stripe(&who);
         let own = self.address_of(&who);
         if self.hold_own(pools, hold, ip.to_bits()) {
             self.settle_at(pools, who, own, ip, now);
             return Ok((ip, true));
         }
-        match self.claim_named(pools, hold.lease(ip), home, now, replace) {
+        match self.claim_named(pools, hold.lease(ip), shard, now, replace) {
             Ok(()) => {
                 self.settle_at(pools, who, own, ip, now);
                 Ok((ip, false))
@@ -118,7 +118,7 @@ impl Table {
 
     /// Holds the address that the client has or had; `false` when it is not there any more.
     fn hold_own(&self, pools: &PoolSet, hold: &Hold<'_>, ip: u32) -> bool {
-        let &Hold { client, home, now, until } = hold;
+        let &Hold { client, shard, now, until } = hold;
         let Some(mut slot) = self.slots.get_mut(&ip) else { return false };
         if !slot.is(client.network, client.key) {
             return false;
@@ -137,8 +137,8 @@ impl Table {
                 slot.lease.state = LeaseState::Offered;
                 slot.lease.starts = now;
                 slot.lease.expires = until;
-                let home = slot.ticket.map_or(home, |ticket| ticket.home);
-                place(pools, &mut slot, Some(from), home);
+                let shard = slot.position.map_or(shard, |position| position.shard);
+                place(pools, &mut slot, Some(from), shard);
             }
         }
         slot.offer_ends = until;
@@ -164,8 +164,8 @@ impl Table {
         if slot.pending {
             // Offered again while its release is on its way: the release goes on.
             slot.lease = slot.to_write();
-            let home = slot.ticket.map_or(0, |ticket| ticket.home);
-            place(pools, slot, Some(LeaseState::Offered), home);
+            let shard = slot.position.map_or(0, |position| position.shard);
+            place(pools, slot, Some(LeaseState::Offered), shard);
             return true;
         }
         let moved = self.revert(pools, occupied, now);
@@ -177,7 +177,7 @@ impl Table {
     pub(super) fn bind(
         &self,
         pools: &PoolSet,
-        home: u16,
+        shard: u16,
         client: &Client<'_>,
         ip: Ipv4Addr,
         now: Moment,
@@ -208,10 +208,10 @@ impl Table {
         slot.lease.hardware = client.hardware;
         slot.lease.notes = Notes::updated(slot.lease.notes.as_ref(), &client.notes);
         let change = self.pend(&mut slot, ip);
-        // The ticket of a renewed lease is early, which the sweep puts right; it must not be late.
-        if !renews || slot.ticket.is_some_and(|ticket| expires < ticket.at) {
-            let home = slot.ticket.map_or(home, |ticket| ticket.home);
-            place(pools, &mut slot, Some(from), home);
+        // The timer of a renewed lease is early: the sweep corrects it. It must not be late.
+        if !renews || slot.position.is_some_and(|position| expires < position.at) {
+            let shard = slot.position.map_or(shard, |position| position.shard);
+            place(pools, &mut slot, Some(from), shard);
         }
         drop(slot);
         if !renews {
@@ -257,8 +257,8 @@ impl Table {
         slot.lease.state = LeaseState::Released;
         slot.lease.expires = now;
         let change = self.pend(&mut slot, ip);
-        let home = slot.ticket.map_or(0, |ticket| ticket.home);
-        place(pools, &mut slot, Some(from), home);
+        let shard = slot.position.map_or(0, |position| position.shard);
+        place(pools, &mut slot, Some(from), shard);
         Some(change)
     }
 
@@ -283,8 +283,8 @@ impl Table {
         slot.lease.state = LeaseState::Declined;
         slot.lease.expires = until;
         let change = self.pend(&mut slot, ip);
-        let home = slot.ticket.map_or(0, |ticket| ticket.home);
-        place(pools, &mut slot, Some(from), home);
+        let shard = slot.position.map_or(0, |position| position.shard);
+        place(pools, &mut slot, Some(from), shard);
         let lost = slot.lease.network.map(|network| (network, slot.lease.client.clone()));
         drop(slot);
         self.moved(Moved { lost, gained: None }, ip);
@@ -312,12 +312,12 @@ impl Table {
         slot.durable = Durable::of(lease, &slot.lease);
         if slot.version == version {
             slot.pending = false;
-            // A ticket that came due meanwhile was put off.
-            let late = slot.ticket.is_some_and(|ticket| ticket.at > slot.lease.expires);
+            // Its timer may have been due meanwhile and was postponed.
+            let late = slot.position.is_some_and(|position| position.at > slot.lease.expires);
             if late || !slot.lease.state.is_taken() {
                 let from = slot.lease.state;
-                let home = slot.ticket.map_or(0, |ticket| ticket.home);
-                place(pools, &mut slot, Some(from), home);
+                let shard = slot.position.map_or(0, |position| position.shard);
+                place(pools, &mut slot, Some(from), shard);
             }
         }
     }
@@ -332,10 +332,10 @@ impl Table {
             return;
         }
         if slot.lease.state == LeaseState::Declined {
-            // A quarantine that came after that version waits for a turn of its own.
+            // A quarantine that came after that version is written by a later batch.
             slot.pending = slot.version != version;
-            let home = slot.ticket.map_or(0, |ticket| ticket.home);
-            place(pools, slot, Some(LeaseState::Declined), home);
+            let shard = slot.position.map_or(0, |position| position.shard);
+            place(pools, slot, Some(LeaseState::Declined), shard);
             return;
         }
         slot.pending = false;
@@ -348,8 +348,8 @@ impl Table {
         if slot.lease.state == LeaseState::Active && !had && now < slot.offer_ends {
             slot.lease.state = LeaseState::Offered;
             slot.lease.expires = slot.offer_ends;
-            let home = slot.ticket.map_or(0, |ticket| ticket.home);
-            place(pools, slot, Some(LeaseState::Active), home);
+            let shard = slot.position.map_or(0, |position| position.shard);
+            place(pools, slot, Some(LeaseState::Active), shard);
             return;
         }
         let moved = self.revert(pools, occupied, now);
@@ -382,8 +382,8 @@ impl Table {
             }
             let from = slot.lease.state;
             slot.lease = lease.clone();
-            let home = slot.ticket.map_or(0, |ticket| ticket.home);
-            place(pools, &mut slot, Some(from), home);
+            let shard = slot.position.map_or(0, |position| position.shard);
+            place(pools, &mut slot, Some(from), shard);
         } else {
             self.claim_named(pools, lease.clone(), 0, now, false)?;
         }

@@ -23,7 +23,7 @@ use super::{LeaseStore, Leases, NotDurable, StoreError, Write};
 use crate::metrics::Metrics;
 
 /// Nice value of the committer: it works little, and many wait for it.
-const URGENT: i32 = -10;
+const COMMITTER_NICE: i32 = -10;
 /// Changes in one batch, at most: what piled up during the last fsync, but no more than keeps the
 /// wait short.
 const LARGEST_BATCH: usize = 256;
@@ -82,9 +82,10 @@ impl Committer {
     ) -> io::Result<CommitterThread> {
         let leases = Arc::clone(&self.leases);
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
-            // Where it shares a core with a shard that sends at full speed, ACKs would else wait for the shard's slice to end,
-            // milliseconds for each step of an fsync. Without the right to it, it works as it is.
-            let _ = rustix::process::setpriority_process(None, URGENT);
+            // Without it, on a core that a shard keeps busy, each step of an fsync waits for
+            // milliseconds until the shard's time slice ends, and all ACKs with it. The process may
+            // lack the right to it; then the committer works at normal priority.
+            let _ = rustix::process::setpriority_process(None, COMMITTER_NICE);
             while self.leases.queue.wait() {
                 let start = clock();
                 self.run_once(start);
@@ -177,7 +178,7 @@ impl Committer {
         }
     }
 
-    /// Adds to the batch what the store should have where it is in doubt; how many writes these are.
+    /// Adds to the batch what the store should have for addresses in doubt; returns their number.
     fn add_doubts(&mut self) -> usize {
         let own = self.batch.len();
         for &ip in &self.in_doubt {
@@ -212,7 +213,7 @@ impl Committer {
     /// Brings memory up to what became of the batch, and tells the shards.
     fn settle(&mut self, written: bool, now: Moment) {
         {
-            let pools = self.leases.gate(self.leases.committer_gate());
+            let pools = self.leases.lock_pools(self.leases.committer_lock());
             for (write, version) in self.batch.iter().zip(&self.versions) {
                 match write {
                     Write::Put(lease) if written => {

@@ -55,17 +55,17 @@ use queue::Queue;
 use slot::Durable;
 use table::{Table, place};
 
-/// The pools as one thread sees them. Every shard has such a gate of its own and goes through it
-/// with each step, at the cost of a lock that nobody else wants; a reload closes all of them, so
-/// that no step has one foot in the old pools.
-type Gate = CachePadded<Mutex<Arc<PoolSet>>>;
+/// One thread's lock on the pools: together they are a read-write lock. A thread takes its own for
+/// each step, which is nearly never contended. A reload takes all of them, so that no step uses the
+/// old pools and the new ones.
+type PoolsLock = CachePadded<Mutex<Arc<PoolSet>>>;
 
-/// All leases of the server: shared by the shards, the committer and the control room.
+/// All leases of the server: shared by the shards, the committer and the control socket.
 pub struct Leases {
     table: Table,
     queue: Queue,
-    /// One for each shard, then the committer's, then one for everybody else.
-    gates: Box<[Gate]>,
+    /// One for each shard, then the committer's, then one for all other threads.
+    locks: Box<[PoolsLock]>,
     store: Arc<dyn LeaseStore>,
     /// As it was read last.
     clock: Mutex<Clock>,
@@ -103,7 +103,7 @@ impl Leases {
         let leases = Self {
             table,
             queue: Queue::new(shards),
-            gates: (0..shards + 2)
+            locks: (0..shards + 2)
                 .map(|_| CachePadded::new(Mutex::new(Arc::clone(&empty))))
                 .collect(),
             store,
@@ -164,7 +164,7 @@ impl Leases {
 
     /// Addresses of a pool by what they are used for. `None` when there is no such pool.
     pub fn pool_counts(&self, pool: PoolId) -> Option<PoolCounts> {
-        let pools = Arc::clone(&self.gate(self.common_gate()));
+        let pools = Arc::clone(&self.lock_pools(self.common_lock()));
         pools.get(pool).map(pools::Pool::counts)
     }
 
@@ -178,8 +178,8 @@ impl Leases {
     /// a moment if pools and networks are as they were, else as long as it takes to look at every
     /// lease.
     pub fn reconfigure(&self, dhcp: &Dhcp) {
-        let mut gates: Vec<_> = self.gates.iter().map(|gate| gate.lock()).collect();
-        let old = Arc::clone(&gates[0]);
+        let mut locks: Vec<_> = self.locks.iter().map(|lock| lock.lock()).collect();
+        let old = Arc::clone(&locks[0]);
         let mut used: Option<Vec<u32>> = None;
         let (next, new) = old.next(dhcp, |(low, high)| {
             let used = used.get_or_insert_with(|| {
@@ -201,11 +201,11 @@ impl Leases {
                 }
                 let kept = next.of(ip).is_some_and(|pool| !new.iter().any(|new| **new == *pool));
                 if !kept {
-                    slot.ticket = None;
-                    slot.hole = false;
+                    slot.position = None;
+                    slot.in_free_range = false;
                     // Below the number of shards.
-                    let home = (ip as usize % self.shards) as u16;
-                    place(&next, &mut slot, None, home);
+                    let shard = (ip as usize % self.shards) as u16;
+                    place(&next, &mut slot, None, shard);
                 }
             }
         }
@@ -213,8 +213,8 @@ impl Leases {
             self.table.map_all();
         }
         let next = Arc::new(next);
-        for gate in &mut gates {
-            **gate = Arc::clone(&next);
+        for lock in &mut locks {
+            **lock = Arc::clone(&next);
         }
     }
 
@@ -222,7 +222,7 @@ impl Leases {
     /// called every second or so. How many addresses it looked at.
     pub fn sweep(&self, clock: &Clock, budget: usize) -> usize {
         *self.clock.lock() = *clock;
-        let pools = self.gate(self.common_gate());
+        let pools = self.lock_pools(self.common_lock());
         let sweep = |pool: &pools::Pool| {
             let _only = pool.slow_path();
             self.table.end_due(&pools, pool, clock.now, budget)
@@ -237,13 +237,13 @@ impl Leases {
     /// [`NotDurable`] when it could not be written; the lease stands then.
     pub fn release(&self, ip: Ipv4Addr, now: Moment) -> Result<Option<Lease>, NotDurable> {
         let change = {
-            let pools = self.gate(self.common_gate());
+            let pools = self.lock_pools(self.common_lock());
             self.table.release(&pools, None, ip, now)
         };
         let Some(change) = change else { return Ok(None) };
         let done = self.queue.submit_and_wait(change);
         if done.is_err() {
-            let pools = self.gate(self.common_gate());
+            let pools = self.lock_pools(self.common_lock());
             self.table.abandon(&pools, change, now);
         }
         done.map(|()| self.at(ip, now))
@@ -254,21 +254,21 @@ impl Leases {
     /// # Errors
     /// The state in which this server has the address for another client.
     pub fn apply_foreign(&self, mut lease: Lease, now: Moment) -> Result<(), LeaseState> {
-        let pools = self.gate(self.common_gate());
+        let pools = self.lock_pools(self.common_lock());
         lease.network = pools.network(lease.ip.to_bits());
         self.table.apply_foreign(&pools, &lease, now)
     }
 
     /// The pools as one thread sees them, for the time of one step.
-    fn gate(&self, index: usize) -> MutexGuard<'_, Arc<PoolSet>> {
-        self.gates[index].lock()
+    fn lock_pools(&self, index: usize) -> MutexGuard<'_, Arc<PoolSet>> {
+        self.locks[index].lock()
     }
 
-    fn committer_gate(&self) -> usize {
+    fn committer_lock(&self) -> usize {
         self.shards
     }
 
-    fn common_gate(&self) -> usize {
+    fn common_lock(&self) -> usize {
         self.shards + 1
     }
 
@@ -278,7 +278,7 @@ impl Leases {
 
     #[cfg(test)]
     fn pools(&self) -> Arc<PoolSet> {
-        Arc::clone(&self.gate(self.common_gate()))
+        Arc::clone(&self.lock_pools(self.common_lock()))
     }
 }
 

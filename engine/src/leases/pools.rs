@@ -1,20 +1,22 @@
 //! What is free: the addresses of every pool, spread over the shards.
 //!
 //! Every address of a pool is in exactly one place:
-//! - unused: in a range of fresh addresses or in a list of returned ones (offered once, never bound);
-//! - used: it has a slot in the index, and the slot has one [`Ticket`] here, in the timers (something
-//!   ends then) or among the idle (released or expired, free to take, longest first).
+//! - unused: in a range of fresh addresses, or in a list of returned ones (offered once, never
+//!   bound);
+//! - used: it has a slot in the index, and the slot has one [`Position`] here: in the timers
+//!   (something ends then) or among the idle (released or expired, free to take, longest first).
 //!
-//! Every shard has an extent of its own and takes fresh addresses from it: O(1), a lock that nobody
-//! else wants. The lock is there because others may still reach in: a release through another shard,
-//! the sweep, a shard that ran dry. Running dry is the slow path, and only one thread of a pool is
-//! in it at a time (`spare`): it takes a piece of what no shard has, then steals from other extents,
-//! then reuses the address that has been idle longest anywhere. So no client is refused while
-//! any shard has a free address. The pools only propose; the index decides. An address that was taken by name (a hint)
-//! while it lay in a fresh range is a hole there, skipped and counted when its turn comes.
+//! Every shard has an extent of its own and takes fresh addresses from it: O(1), under a lock that
+//! is nearly never contended. The lock exists because other threads access the extent too: a
+//! release through another shard, the sweep, a shard without fresh addresses. A shard without fresh
+//! addresses takes the slow path. Only one thread of a pool is in it at a time (`spare`): it takes
+//! a piece of what no shard has, then takes from other extents, then reuses the address that has
+//! been idle longest in any extent. So no client is refused while any shard has a free address.
+//! The pools only propose; the index decides. An address that was taken by name (a hint) may still
+//! lie in a fresh range. The range then skips it when it gets there.
 //!
 //! Memory is proportional to use: ranges, not bitmaps. It grows (and allocates) with addresses in
-//! use for the first time, with fragments, and when tickets move; not with renewals.
+//! use for the first time, with fragments, and when positions move; not with renewals.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,21 +32,21 @@ use crate::config::{Dhcp, NetworkId, PoolId};
 /// First and last address, both included.
 pub(super) type Range = (u32, u32);
 
-/// Fresh addresses that a shard takes from the spare ones at once, at most.
-const LARGEST_LOAN: u64 = 1024;
+/// Most fresh addresses that a shard takes from the spare ones at once.
+const LARGEST_EXTENT: u64 = 1024;
 
-/// The place of a used address in its pool.
+/// Where a used address is listed in its pool.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct Ticket {
-    /// Whose extent it lies in.
-    pub(super) home: u16,
-    /// Among the idle, not in the timers.
+pub(super) struct Position {
+    /// The owning shard: the address is in its extent.
+    pub(super) shard: u16,
+    /// Listed among the idle, else in the timers.
     pub(super) idle: bool,
     /// When something ends (it may end later than that, never earlier), or when it ended.
     pub(super) at: Moment,
 }
 
-/// Addresses of one pool in the hands of one shard.
+/// The addresses of one pool that one shard owns.
 #[derive(Default)]
 struct Extent {
     fresh: Vec<Range>,
@@ -73,7 +75,7 @@ impl Extent {
     }
 
     /// Half of the last range, at least one address.
-    fn lend_fresh(&mut self) -> Option<Range> {
+    fn split_fresh(&mut self) -> Option<Range> {
         let range = self.fresh.pop()?;
         let (low, high) = range;
         let middle = low + (high - low) / 2;
@@ -84,7 +86,7 @@ impl Extent {
         Some((middle, high))
     }
 
-    fn tickets(&mut self, idle: bool) -> &mut BTreeSet<(Moment, u32)> {
+    fn positions(&mut self, idle: bool) -> &mut BTreeSet<(Moment, u32)> {
         if idle { &mut self.idle } else { &mut self.timers }
     }
 }
@@ -134,13 +136,14 @@ pub(super) struct Pool {
     size: u64,
     extents: Box<[CachePadded<Mutex<Extent>>]>,
     spare: Mutex<Spare>,
-    holes: AtomicU64,
+    /// Used addresses that still lie in a fresh range or among the returned ones.
+    used_in_range: AtomicU64,
     /// Slots by state, in the order of the numbers of [`LeaseState`].
     states: [AtomicU64; 6],
 }
 
 impl Pool {
-    /// A pool whose used addresses (rising) have their tickets elsewhere, to be added.
+    /// A new pool. The caller adds the positions of its `used` addresses, which rise.
     fn new(range: Range, reserved: Box<[u32]>, used: &[u32], shards: usize) -> Self {
         let mut spare = Spare::default();
         let mut next = Some(range.0);
@@ -173,7 +176,7 @@ impl Pool {
             reserved,
             extents: (0..shards).map(|_| CachePadded::default()).collect(),
             spare: Mutex::new(spare),
-            holes: AtomicU64::new(0),
+            used_in_range: AtomicU64::new(0),
             states: Default::default(),
         }
     }
@@ -190,7 +193,7 @@ impl Pool {
 
     /// An unused address from wherever there is one: spare, returned, other shards.
     pub(super) fn take_any(&self, shard: usize, spare: &mut Spare) -> Option<u32> {
-        let wanted = (spare.len / (2 * self.extents.len() as u64)).clamp(1, LARGEST_LOAN);
+        let wanted = (spare.len / (2 * self.extents.len() as u64)).clamp(1, LARGEST_EXTENT);
         {
             let mut own = self.extents[shard].lock();
             if own.fresh.is_empty()
@@ -203,8 +206,8 @@ impl Pool {
             }
         }
         for other in &self.extents {
-            let lent = other.lock().lend_fresh();
-            if let Some(range) = lent {
+            let range = other.lock().split_fresh();
+            if let Some(range) = range {
                 let mut own = self.extents[shard].lock();
                 own.add_fresh(range);
                 return own.take_fresh();
@@ -213,60 +216,63 @@ impl Pool {
         self.extents.iter().find_map(|other| other.lock().returned.pop_front())
     }
 
-    /// A ticket of the timers that is due at `now`, in any extent. It stays where it is.
-    pub(super) fn due(&self, now: Moment) -> Option<(Ticket, u32)> {
-        self.first(false).filter(|(ticket, _)| ticket.at <= now)
+    /// A position of the timers that is due at `now`, in any extent. It stays listed.
+    pub(super) fn due(&self, now: Moment) -> Option<(Position, u32)> {
+        self.first(false).filter(|(position, _)| position.at <= now)
     }
 
-    /// The address that has been idle longest, in any extent. Its ticket stays where it is.
-    pub(super) fn idle_longest(&self) -> Option<(Ticket, u32)> {
+    /// The address that has been idle longest, in any extent. It stays listed.
+    pub(super) fn idle_longest(&self) -> Option<(Position, u32)> {
         self.first(true)
     }
 
-    fn first(&self, idle: bool) -> Option<(Ticket, u32)> {
-        let firsts = (0..).zip(&self.extents).filter_map(|(home, extent)| {
-            let (at, ip) = extent.lock().tickets(idle).first().copied()?;
-            Some((Ticket { home, idle, at }, ip))
+    fn first(&self, idle: bool) -> Option<(Position, u32)> {
+        let firsts = (0..).zip(&self.extents).filter_map(|(shard, extent)| {
+            let (at, ip) = extent.lock().positions(idle).first().copied()?;
+            Some((Position { shard, idle, at }, ip))
         });
-        firsts.min_by_key(|(ticket, ip)| (ticket.at, *ip))
+        firsts.min_by_key(|(position, ip)| (position.at, *ip))
     }
 
-    /// Puts the ticket of a slot in its place. The caller holds the slot.
-    pub(super) fn add(&self, ticket: Ticket, ip: u32) {
-        let mut extent = self.extents[usize::from(ticket.home)].lock();
-        extent.tickets(ticket.idle).insert((ticket.at, ip));
+    /// Adds the position of a slot. The caller holds the slot.
+    pub(super) fn add(&self, position: Position, ip: u32) {
+        let mut extent = self.extents[usize::from(position.shard)].lock();
+        extent.positions(position.idle).insert((position.at, ip));
     }
 
-    /// Moves the ticket of a slot. The caller holds the slot.
-    pub(super) fn replace(&self, old: Ticket, new: Ticket, ip: u32) {
-        let mut extent = self.extents[usize::from(old.home)].lock();
-        extent.tickets(old.idle).remove(&(old.at, ip));
-        if old.home == new.home {
-            extent.tickets(new.idle).insert((new.at, ip));
+    /// Moves the position of a slot. The caller holds the slot.
+    pub(super) fn replace(&self, old: Position, new: Position, ip: u32) {
+        let mut extent = self.extents[usize::from(old.shard)].lock();
+        extent.positions(old.idle).remove(&(old.at, ip));
+        if old.shard == new.shard {
+            extent.positions(new.idle).insert((new.at, ip));
         } else {
             drop(extent);
             self.add(new, ip);
         }
     }
 
-    /// Takes the ticket of a slot away.
-    pub(super) fn remove(&self, ticket: Ticket, ip: u32) {
-        self.extents[usize::from(ticket.home)].lock().tickets(ticket.idle).remove(&(ticket.at, ip));
+    /// Removes the position of a slot.
+    pub(super) fn remove(&self, position: Position, ip: u32) {
+        self.extents[usize::from(position.shard)]
+            .lock()
+            .positions(position.idle)
+            .remove(&(position.at, ip));
     }
 
     /// The address of a slot that is gone and was never bound.
-    pub(super) fn give_back(&self, home: u16, ip: u32) {
-        self.extents[usize::from(home)].lock().returned.push_back(ip);
+    pub(super) fn give_back(&self, shard: u16, ip: u32) {
+        self.extents[usize::from(shard)].lock().returned.push_back(ip);
     }
 
     /// An address was taken by name while it lay in a fresh range.
-    pub(super) fn hole_made(&self) {
-        self.holes.fetch_add(1, Relaxed);
+    pub(super) fn count_used_in_range(&self) {
+        self.used_in_range.fetch_add(1, Relaxed);
     }
 
-    /// The hole was reached, or its address is unused again.
-    pub(super) fn hole_closed(&self) {
-        self.holes.fetch_sub(1, Relaxed);
+    /// Such an address was reached in its range, or is unused again.
+    pub(super) fn uncount_used_in_range(&self) {
+        self.used_in_range.fetch_sub(1, Relaxed);
     }
 
     /// A slot changed its state; `None` is no slot.
@@ -290,7 +296,7 @@ impl Pool {
         let state = |state: LeaseState| self.states[state as usize].load(Relaxed);
         PoolCounts {
             size: self.size,
-            unused: (unused + spare.len).saturating_sub(self.holes.load(Relaxed)),
+            unused: (unused + spare.len).saturating_sub(self.used_in_range.load(Relaxed)),
             idle: state(LeaseState::Released) + state(LeaseState::Expired),
             offered: state(LeaseState::Offered),
             active: state(LeaseState::Active),
@@ -299,14 +305,16 @@ impl Pool {
     }
 
     #[cfg(test)]
-    pub(super) fn tickets(&self) -> Vec<(Ticket, u32)> {
+    pub(super) fn positions(&self) -> Vec<(Position, u32)> {
         let mut all = Vec::new();
-        for (home, extent) in (0..).zip(&self.extents) {
+        for (shard, extent) in (0..).zip(&self.extents) {
             let extent = extent.lock();
             all.extend(
-                extent.timers.iter().map(|&(at, ip)| (Ticket { home, idle: false, at }, ip)),
+                extent.timers.iter().map(|&(at, ip)| (Position { shard, idle: false, at }, ip)),
             );
-            all.extend(extent.idle.iter().map(|&(at, ip)| (Ticket { home, idle: true, at }, ip)));
+            all.extend(
+                extent.idle.iter().map(|&(at, ip)| (Position { shard, idle: true, at }, ip)),
+            );
         }
         all
     }

@@ -28,8 +28,8 @@ pub(super) const SHARD_LIMIT: usize = 8192;
 /// How long leases wait at most for a shard that has stopped for good.
 const BACKSTOP: Duration = Duration::from_millis(250);
 
-/// How long a visitor waits for the disk before it takes its change for lost.
-const VISITOR_PATIENCE: Duration = Duration::from_secs(30);
+/// How long another thread waits for the disk before it takes its change for lost.
+const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// One change on its way to the disk.
 #[derive(Copy, Clone, Debug)]
@@ -39,25 +39,25 @@ pub(super) struct Queued {
     pub(super) waiter: Option<(u16, u64)>,
 }
 
-/// What one shard is told and tells.
-struct Lane {
+/// What is exchanged with one shard.
+struct Channel {
     /// Changes submitted so far.
     submitted: AtomicU64,
-    /// How many of them came before the shard was dry last.
-    vouched: AtomicU64,
+    /// How many of them came before the shard's sockets were empty last.
+    dry: AtomicU64,
     done: ArrayQueue<(u64, Result<(), NotDurable>)>,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// All lanes, and the one queue they lead to.
+/// The changes that wait, and a channel to each shard.
 pub(super) struct Queue {
     changes: ArrayQueue<Queued>,
-    /// One for each shard, and one for visitors: other threads that want a change written.
-    lanes: Box<[CachePadded<Lane>]>,
-    /// Held by the visitor who waits.
-    visitor: Mutex<()>,
-    /// Rung when there is something for visitors.
-    bell: (Mutex<bool>, Condvar),
+    /// One for each shard, and one for all other threads that want a change written.
+    channels: Box<[CachePadded<Channel>]>,
+    /// Held by the one other thread that waits.
+    one_waiter: Mutex<()>,
+    /// Set when a change of that thread has completed.
+    wake_event: (Mutex<bool>, Condvar),
     committer: OnceLock<Thread>,
     parked: AtomicBool,
     stopping: AtomicBool,
@@ -65,18 +65,18 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(shards: usize) -> Self {
-        let lane = || Lane {
+        let channel = || Channel {
             submitted: AtomicU64::new(0),
-            vouched: AtomicU64::new(0),
+            dry: AtomicU64::new(0),
             done: ArrayQueue::new(SHARD_LIMIT),
             wake: OnceLock::new(),
         };
         Self {
             // One part more than the shards can fill with what they wait for.
             changes: ArrayQueue::new((shards + 1) * SHARD_LIMIT),
-            lanes: (0..=shards).map(|_| CachePadded::new(lane())).collect(),
-            visitor: Mutex::new(()),
-            bell: (Mutex::new(false), Condvar::new()),
+            channels: (0..=shards).map(|_| CachePadded::new(channel())).collect(),
+            one_waiter: Mutex::new(()),
+            wake_event: (Mutex::new(false), Condvar::new()),
             committer: OnceLock::new(),
             parked: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -85,13 +85,13 @@ impl Queue {
 
     /// How a shard is woken. Set once for each shard.
     pub(super) fn set_wake(&self, shard: usize, wake: Box<dyn Fn() + Send + Sync>) -> bool {
-        self.lanes[shard].wake.set(wake).is_ok()
+        self.channels[shard].wake.set(wake).is_ok()
     }
 
     /// From a shard; `Err` when too much waits already.
     pub(super) fn submit(&self, shard: usize, queued: Queued) -> Result<(), NotDurable> {
         self.changes.push(queued).map_err(|_| NotDurable)?;
-        self.lanes[shard].submitted.fetch_add(1, Ordering::Release);
+        self.channels[shard].submitted.fetch_add(1, Ordering::Release);
         if self.changes.len() >= FULL_BATCH {
             self.wake_committer();
         }
@@ -100,33 +100,33 @@ impl Queue {
 
     /// From a thread that is no shard: waits until the change is durable.
     pub(super) fn submit_and_wait(&self, change: Pending) -> Result<(), NotDurable> {
-        let lane = self.lanes.len() - 1;
-        let _alone = self.visitor.lock();
-        // What came too late for the last visitor.
-        while self.completed(lane).is_some() {}
-        // The lane of visitors is its last, and there are at most as many shards as cores.
-        let waiter = Some((lane as u16, change.version));
-        self.submit(lane, Queued { change, waiter })?;
-        self.vouch(lane);
-        let deadline = Instant::now() + VISITOR_PATIENCE;
+        let channel = self.channels.len() - 1;
+        let _guard = self.one_waiter.lock();
+        // What came too late for the thread before.
+        while self.completed(channel).is_some() {}
+        // It is the last channel, and there are at most as many shards as cores.
+        let waiter = Some((channel as u16, change.version));
+        self.submit(channel, Queued { change, waiter })?;
+        self.mark_dry(channel);
+        let deadline = Instant::now() + WAIT_LIMIT;
         loop {
-            while let Some((token, result)) = self.completed(lane) {
+            while let Some((token, result)) = self.completed(channel) {
                 if token == change.version {
                     return result;
                 }
             }
-            let mut rung = self.bell.0.lock();
-            if !*rung && self.bell.1.wait_until(&mut rung, deadline).timed_out() {
+            let mut set = self.wake_event.0.lock();
+            if !*set && self.wake_event.1.wait_until(&mut set, deadline).timed_out() {
                 return Err(NotDurable);
             }
-            *rung = false;
+            *set = false;
         }
     }
 
-    /// The shard has nothing more to add for now.
-    pub(super) fn vouch(&self, shard: usize) {
-        let lane = &self.lanes[shard];
-        lane.vouched.store(lane.submitted.load(Ordering::Acquire), Ordering::Release);
+    /// The shard's sockets are empty: it has nothing more to add for now.
+    pub(super) fn mark_dry(&self, shard: usize) {
+        let channel = &self.channels[shard];
+        channel.dry.store(channel.submitted.load(Ordering::Acquire), Ordering::Release);
         self.wake_if_closed();
     }
 
@@ -135,8 +135,8 @@ impl Queue {
         let waiting = self.changes.len();
         waiting >= FULL_BATCH
             || waiting > 0
-                && self.lanes.iter().all(|lane| {
-                    lane.vouched.load(Ordering::Acquire) == lane.submitted.load(Ordering::Acquire)
+                && self.channels.iter().all(|channel| {
+                    channel.dry.load(Ordering::Acquire) == channel.submitted.load(Ordering::Acquire)
                 })
     }
 
@@ -195,24 +195,24 @@ impl Queue {
 
     /// Tells who waits what became of a change; [`Queue::wake_waiters`] comes later.
     pub(super) fn complete(&self, waiter: Option<(u16, u64)>, result: Result<(), NotDurable>) {
-        if let Some((lane, token)) = waiter {
+        if let Some((channel, token)) = waiter {
             // A shard has at most SHARD_LIMIT tokens on their way, so there is room.
-            let _ = self.lanes[usize::from(lane)].done.push((token, result));
+            let _ = self.channels[usize::from(channel)].done.push((token, result));
         }
     }
 
     pub(super) fn completed(&self, shard: usize) -> Option<(u64, Result<(), NotDurable>)> {
-        self.lanes[shard].done.pop()
+        self.channels[shard].done.pop()
     }
 
     /// Wakes everybody for whom something has completed that was not taken yet.
     pub(super) fn wake_waiters(&self) {
-        for lane in self.lanes.iter().filter(|lane| !lane.done.is_empty()) {
-            match lane.wake.get() {
+        for channel in self.channels.iter().filter(|channel| !channel.done.is_empty()) {
+            match channel.wake.get() {
                 Some(wake) => wake(),
                 None => {
-                    *self.bell.0.lock() = true;
-                    self.bell.1.notify_all();
+                    *self.wake_event.0.lock() = true;
+                    self.wake_event.1.notify_all();
                 }
             }
         }

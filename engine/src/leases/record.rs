@@ -11,8 +11,8 @@
 //! each note: length 1, bytes
 //! ```
 //! Both clocks are written down. While the machine is up the monotonic one counts, so a step of the
-//! wall clock neither ends a lease nor prolongs it; after a reboot there is only the wall clock, and
-//! a lease has left at most what it was given for, whatever that clock says.
+//! wall clock neither ends a lease nor prolongs it; after a reboot there is only the wall clock,
+//! and a lease has left at most what it was given for, whatever that clock says.
 
 use std::net::Ipv4Addr;
 

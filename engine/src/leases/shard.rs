@@ -18,8 +18,8 @@ pub struct ShardLeases {
     shard: usize,
     /// Tokens on their way.
     waiting: usize,
-    /// Turns that ended since the oldest change was submitted that is not vouched for; `None`
-    /// when there is none.
+    /// Turns that ended since the first change that the queue may still hold back; `None` when
+    /// there is none.
     turns: Option<u32>,
 }
 
@@ -137,8 +137,8 @@ impl ShardLeases {
         now: Moment,
         until: Moment,
     ) -> Result<Offer, Refusal> {
-        let pools = self.leases.gate(self.shard);
-        let held = super::changes::Hold { client, home: self.home(), now, until };
+        let pools = self.leases.lock_pools(self.shard);
+        let held = super::changes::Hold { client, shard: self.owning_shard(), now, until };
         let (ip, previous) = match candidates {
             Candidates::Pools(ids) => self.leases.table.offer_from(&pools, &held, ids, hint)?,
             Candidates::Fixed { ip, replace } => {
@@ -158,8 +158,8 @@ impl ShardLeases {
         now: Moment,
         expires: Moment,
     ) -> Bind {
-        let pools = self.leases.gate(self.shard);
-        match self.leases.table.bind(&pools, self.home(), client, ip, now, expires) {
+        let pools = self.leases.lock_pools(self.shard);
+        match self.leases.table.bind(&pools, self.owning_shard(), client, ip, now, expires) {
             Ok(Some(change)) => Bind::Pending(Change(change)),
             Ok(None) => Bind::AlreadyPending,
             Err(refusal) => Bind::Refused(refusal),
@@ -175,7 +175,7 @@ impl ShardLeases {
         ip: Ipv4Addr,
         now: Moment,
     ) -> Option<Change> {
-        let pools = self.leases.gate(self.shard);
+        let pools = self.leases.lock_pools(self.shard);
         let who = (network, client.clone());
         self.leases.table.release(&pools, Some(&who), ip, now).map(Change)
     }
@@ -189,7 +189,7 @@ impl ShardLeases {
         now: Moment,
         until: Moment,
     ) -> Declined {
-        let pools = self.leases.gate(self.shard);
+        let pools = self.leases.lock_pools(self.shard);
         let table = &self.leases.table;
         let who = (network, client.clone());
         if pools.is_reserved(ip.to_bits()) {
@@ -211,7 +211,7 @@ impl ShardLeases {
     /// A probe found an address in use that was offered just now: nobody gets it until `until`.
     /// `None` when it is not offered any more, or reserved.
     pub fn quarantine(&mut self, ip: Ipv4Addr, until: Moment) -> Option<Change> {
-        let pools = self.leases.gate(self.shard);
+        let pools = self.leases.lock_pools(self.shard);
         self.leases.table.quarantine(&pools, None, ip, until).map(Change)
     }
 
@@ -222,7 +222,7 @@ impl ShardLeases {
         client: &ClientKey,
         now: Moment,
     ) -> Option<Ipv4Addr> {
-        let pools = self.leases.gate(self.shard);
+        let pools = self.leases.lock_pools(self.shard);
         let table = &self.leases.table;
         let who = (network, client.clone());
         let ip = table.address_of(&who)?;
@@ -256,7 +256,7 @@ impl ShardLeases {
 
     /// Takes a change back that will not be submitted.
     pub fn abandon(&mut self, change: Change, now: Moment) {
-        let pools = self.leases.gate(self.shard);
+        let pools = self.leases.lock_pools(self.shard);
         self.leases.table.abandon(&pools, change.0, now);
     }
 
@@ -273,24 +273,24 @@ impl ShardLeases {
         self.waiting
     }
 
-    /// At the end of every turn: whether nothing more waits in the sockets. What was submitted is
-    /// written when every shard is dry or enough waits; and a shard that is never dry holds nothing
-    /// back for longer than its next turn.
+    /// Called at the end of every turn; `dry` says that the sockets are empty. What was submitted
+    /// is written when every shard is dry, or when enough waits. A shard that is never dry holds
+    /// its changes back until the end of its next turn at most.
     ///
-    /// `true` says that something is held back for the next turn, which must come without a wait:
-    /// every client may be waiting for just these leases.
+    /// Returns `true` when changes are held back for the next turn. That turn must come without a
+    /// wait, because every client may be waiting for these leases.
     pub fn kick(&mut self, dry: bool) -> bool {
         let Some(turns) = &mut self.turns else { return false };
         *turns += 1;
-        let vouched = dry || *turns >= 2;
-        if vouched {
+        let release = dry || *turns >= 2;
+        if release {
             self.turns = None;
-            self.leases.queue.vouch(self.shard);
+            self.leases.queue.mark_dry(self.shard);
         }
-        !vouched
+        !release
     }
 
-    fn home(&self) -> u16 {
+    fn owning_shard(&self) -> u16 {
         // At most as many shards as cores.
         self.shard as u16
     }

@@ -2,7 +2,7 @@
 
 use bootstorm_protocols::time::Moment;
 
-use super::pools::Ticket;
+use super::pools::Position;
 use super::{ClientKey, Lease, LeaseState};
 use crate::config::NetworkId;
 
@@ -43,10 +43,10 @@ pub(super) struct Slot {
     pub(super) pending: bool,
     /// When the offer that led here ends.
     pub(super) offer_ends: Moment,
-    /// Its place in its pool; `None` for reserved addresses and those of no pool.
-    pub(super) ticket: Option<Ticket>,
-    /// The address still lies in a fresh range or list of its pool.
-    pub(super) hole: bool,
+    /// Its position in its pool; `None` for reserved addresses and those of no pool.
+    pub(super) position: Option<Position>,
+    /// The address still lies in a fresh range of its pool, or among the returned ones.
+    pub(super) in_free_range: bool,
 }
 
 impl Slot {

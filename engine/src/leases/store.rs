@@ -1,4 +1,4 @@
-//! What is durable: the seam behind which a database, or later a cluster, keeps the leases.
+//! What is durable: the backend interface of a database, or later a cluster, that keeps the leases.
 
 use std::collections::BTreeMap;
 use std::io;

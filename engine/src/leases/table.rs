@@ -16,7 +16,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::{Entry, OccupiedEntry};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::pools::{Pool, PoolSet, Spare, Ticket};
+use super::pools::{Pool, PoolSet, Position, Spare};
 use super::slot::{Durable, Slot};
 use super::{ClientKey, Lease, LeaseState};
 use crate::config::NetworkId;
@@ -31,7 +31,8 @@ const STRIPES: usize = 256;
 /// How long after its end a lease is looked at again whose last change is not durable yet.
 const PENDING_GRACE: Duration = Duration::from_secs(1);
 
-/// Clients that lost an address or have it again: told to the client map once no slot is held.
+/// Clients that lost an address or have it again. The client map is updated from it when no slot
+/// is held.
 #[derive(Default)]
 #[must_use]
 pub(super) struct Moved {
@@ -89,7 +90,7 @@ impl Table {
         self.clients.insert(who, ip);
     }
 
-    /// Tells the client map who lost an address, or has it again.
+    /// Updates the client map: a client lost an address, or has it again.
     pub(super) fn moved(&self, moved: Moved, ip: u32) {
         if let Some(who) = moved.lost {
             self.clients.remove_if(&who, |_, at| *at == ip && !self.is_there(&who, ip));
@@ -108,8 +109,8 @@ impl Table {
             .is_some_and(|slot| slot.is(who.0, &who.1) && slot.lease.state != LeaseState::Declined)
     }
 
-    /// Builds the client map anew. A client that is found twice is where it is active, or came
-    /// last. Nobody else uses the index meanwhile.
+    /// Rebuilds the client map from the slots. If a client has several leases, the map points to
+    /// the active one, else to the newest. The caller has exclusive access.
     pub(super) fn map_all(&self) {
         self.clients.clear();
         let rank = |lease: &Lease| (lease.state.is_taken(), lease.starts);
@@ -131,7 +132,7 @@ impl Table {
         }
     }
 
-    /// Puts a lease that the store had into the index, without a ticket.
+    /// Adds a lease of the store to the index, without a position.
     pub(super) fn load(&self, lease: Lease, durable: bool, now: Moment) {
         let durable = if durable { Durable::of(&lease, &lease) } else { Durable::Nothing };
         let version = self.next_version();
@@ -141,35 +142,35 @@ impl Table {
             floor: version,
             pending: false,
             offer_ends: Moment::default(),
-            ticket: None,
-            hole: false,
+            position: None,
+            in_free_range: false,
             lease: lease.ended(now),
         };
         self.slots.insert(slot.lease.ip.to_bits(), slot);
     }
 
-    /// Takes an unused address. `false` when somebody has it already: it was a hole.
-    pub(super) fn claim_unused(&self, pools: &PoolSet, lease: &Lease, home: u16) -> bool {
+    /// Takes an unused address. `false` when it is used already: it was taken by name before.
+    pub(super) fn claim_unused(&self, pools: &PoolSet, lease: &Lease, shard: u16) -> bool {
         let ip = lease.ip.to_bits();
         match self.slots.entry(ip) {
             Entry::Vacant(vacant) => {
-                vacant.insert(self.new_slot(pools, lease.clone(), home));
+                vacant.insert(self.new_slot(pools, lease.clone(), shard));
                 true
             }
             Entry::Occupied(mut occupied) => {
                 let slot = occupied.get_mut();
-                if slot.hole
+                if slot.in_free_range
                     && let Some(pool) = pools.of(ip)
                 {
-                    slot.hole = false;
-                    pool.hole_closed();
+                    slot.in_free_range = false;
+                    pool.uncount_used_in_range();
                 }
                 false
             }
         }
     }
 
-    fn new_slot(&self, pools: &PoolSet, lease: Lease, home: u16) -> Slot {
+    fn new_slot(&self, pools: &PoolSet, lease: Lease, shard: u16) -> Slot {
         let version = self.next_version();
         let mut slot = Slot {
             offer_ends: lease.expires,
@@ -178,10 +179,10 @@ impl Table {
             version,
             floor: version,
             pending: false,
-            ticket: None,
-            hole: false,
+            position: None,
+            in_free_range: false,
         };
-        place(pools, &mut slot, None, home);
+        place(pools, &mut slot, None, shard);
         slot
     }
 
@@ -191,17 +192,17 @@ impl Table {
         &self,
         pools: &PoolSet,
         lease: Lease,
-        home: u16,
+        shard: u16,
         now: Moment,
         replace: bool,
     ) -> Result<(), LeaseState> {
         let ip = lease.ip.to_bits();
         let moved = match self.slots.entry(ip) {
             Entry::Vacant(vacant) => {
-                let mut slot = self.new_slot(pools, lease, home);
+                let mut slot = self.new_slot(pools, lease, shard);
                 if let Some(pool) = pools.of(ip) {
-                    slot.hole = true;
-                    pool.hole_made();
+                    slot.in_free_range = true;
+                    pool.count_used_in_range();
                 }
                 vacant.insert(slot);
                 return Ok(());
@@ -213,7 +214,7 @@ impl Table {
                 if !slot.is_free(now) && !replaces {
                     return Err(state);
                 }
-                self.take_over(pools, slot, lease, home)
+                self.take_over(pools, slot, lease, shard)
             }
         };
         self.moved(moved, ip);
@@ -226,16 +227,16 @@ impl Table {
         &self,
         pools: &PoolSet,
         pool: &Pool,
-        home: u16,
+        shard: u16,
         lease: &mut Lease,
     ) -> bool {
-        while let Some(ip) = pool.take_own(home.into()) {
+        while let Some(ip) = pool.take_own(shard.into()) {
             lease.ip = Ipv4Addr::from_bits(ip);
-            if self.claim_unused(pools, lease, home) {
+            if self.claim_unused(pools, lease, shard) {
                 return true;
             }
         }
-        self.take_spare(pools, pool, &mut pool.slow_path(), home, lease)
+        self.take_spare(pools, pool, &mut pool.slow_path(), shard, lease)
     }
 
     fn take_spare(
@@ -243,12 +244,12 @@ impl Table {
         pools: &PoolSet,
         pool: &Pool,
         spare: &mut Spare,
-        home: u16,
+        shard: u16,
         lease: &mut Lease,
     ) -> bool {
-        while let Some(ip) = pool.take_any(home.into(), spare) {
+        while let Some(ip) = pool.take_any(shard.into(), spare) {
             lease.ip = Ipv4Addr::from_bits(ip);
-            if self.claim_unused(pools, lease, home) {
+            if self.claim_unused(pools, lease, shard) {
                 return true;
             }
         }
@@ -262,25 +263,25 @@ impl Table {
         &self,
         pools: &PoolSet,
         pool: &Pool,
-        home: u16,
+        shard: u16,
         now: Moment,
         lease: &mut Lease,
     ) -> bool {
         let mut spare = pool.slow_path();
         while self.end_due(pools, pool, now, 256) > 0 {}
-        if self.take_spare(pools, pool, &mut spare, home, lease) {
+        if self.take_spare(pools, pool, &mut spare, shard, lease) {
             return true;
         }
-        while let Some((ticket, ip)) = pool.idle_longest() {
-            let Some(mut slot) = self.slots.get_mut(&ip).filter(|slot| slot.ticket == Some(ticket))
+        while let Some((position, ip)) = pool.idle_longest() {
+            let Some(mut slot) =
+                self.slots.get_mut(&ip).filter(|slot| slot.position == Some(position))
             else {
-                // The owner came back between the two looks and has placed the address anew, or
-                // this would be the trace of a slot that is gone: either way nothing to keep.
-                self.forget_ticket(pool, ticket, ip);
+                // The slot has another position by now, or is gone: this one is outdated.
+                self.forget_position(pool, position, ip);
                 continue;
             };
             lease.ip = Ipv4Addr::from_bits(ip);
-            let moved = self.take_over(pools, &mut slot, lease.clone(), home);
+            let moved = self.take_over(pools, &mut slot, lease.clone(), shard);
             drop(slot);
             self.moved(moved, ip);
             return true;
@@ -288,16 +289,16 @@ impl Table {
         false
     }
 
-    fn forget_ticket(&self, pool: &Pool, ticket: Ticket, ip: u32) {
-        // The slot is locked, so that nobody gives it this very ticket in between.
+    fn forget_position(&self, pool: &Pool, position: Position, ip: u32) {
+        // The slot is locked, so no other thread gives it this position meanwhile.
         match self.slots.entry(ip) {
-            Entry::Occupied(occupied) if occupied.get().ticket == Some(ticket) => {}
-            Entry::Occupied(_) | Entry::Vacant(_) => pool.remove(ticket, ip),
+            Entry::Occupied(occupied) if occupied.get().position == Some(position) => {}
+            Entry::Occupied(_) | Entry::Vacant(_) => pool.remove(position, ip),
         }
     }
 
     /// Gives the slot of an address to another lease.
-    fn take_over(&self, pools: &PoolSet, slot: &mut Slot, lease: Lease, home: u16) -> Moved {
+    fn take_over(&self, pools: &PoolSet, slot: &mut Slot, lease: Lease, shard: u16) -> Moved {
         let mut moved = Moved::default();
         if slot.lease.client != lease.client || slot.lease.network != lease.network {
             moved.lost = slot.lease.network.map(|network| (network, slot.lease.client.clone()));
@@ -310,12 +311,12 @@ impl Table {
         let from = slot.lease.state;
         slot.offer_ends = lease.expires;
         slot.lease = lease;
-        place(pools, slot, Some(from), home);
+        place(pools, slot, Some(from), shard);
         moved
     }
 
-    /// Ends what is over in a pool, at most `budget` tickets; how many were looked at. The caller
-    /// is in the slow path of the pool.
+    /// Ends what is over in a pool, at most `budget` positions; returns how many were looked at.
+    /// The caller is in the slow path of the pool.
     pub(super) fn end_due(
         &self,
         pools: &PoolSet,
@@ -324,13 +325,13 @@ impl Table {
         budget: usize,
     ) -> usize {
         for done in 0..budget {
-            let Some((ticket, ip)) = pool.due(now) else { return done };
+            let Some((position, ip)) = pool.due(now) else { return done };
             let moved = match self.slots.entry(ip) {
-                Entry::Occupied(occupied) if occupied.get().ticket == Some(ticket) => {
+                Entry::Occupied(occupied) if occupied.get().position == Some(position) => {
                     self.end(pools, occupied, now)
                 }
                 Entry::Occupied(_) | Entry::Vacant(_) => {
-                    pool.remove(ticket, ip);
+                    pool.remove(position, ip);
                     Moved::default()
                 }
             };
@@ -339,7 +340,7 @@ impl Table {
         budget
     }
 
-    /// Looks at an address whose ticket is due.
+    /// Ends what is over at an address whose timer is due.
     fn end(
         &self,
         pools: &PoolSet,
@@ -348,18 +349,18 @@ impl Table {
     ) -> Moved {
         let slot = occupied.get_mut();
         let from = slot.lease.state;
-        let home = slot.ticket.map_or(0, |ticket| ticket.home);
+        let shard = slot.position.map_or(0, |position| position.shard);
         if slot.pending {
-            place_at(pools, slot, home, false, now + PENDING_GRACE);
+            place_at(pools, slot, shard, false, now + PENDING_GRACE);
         } else if now < slot.lease.expires {
-            place(pools, slot, Some(from), home);
+            place(pools, slot, Some(from), shard);
         } else if from == LeaseState::Offered {
             return self.revert(pools, occupied, now);
         } else {
             if from.is_taken() {
                 slot.lease.state = LeaseState::Expired;
             }
-            place(pools, slot, Some(from), home);
+            place(pools, slot, Some(from), shard);
         }
         Moved::default()
     }
@@ -374,19 +375,19 @@ impl Table {
     ) -> Moved {
         let ip = *occupied.key();
         let slot = occupied.get_mut();
-        let home = slot.ticket.map_or(0, |ticket| ticket.home);
+        let shard = slot.position.map_or(0, |position| position.shard);
         let who = |lease: &Lease| lease.network.map(|network| (network, lease.client.clone()));
         let Some(durable) = slot.durable_lease() else {
             let slot = occupied.remove();
             if let Some(pool) = pools.of(ip) {
                 pool.count(Some(slot.lease.state), None);
-                if let Some(ticket) = slot.ticket {
-                    pool.remove(ticket, ip);
+                if let Some(position) = slot.position {
+                    pool.remove(position, ip);
                 }
-                if slot.hole {
-                    pool.hole_closed();
+                if slot.in_free_range {
+                    pool.uncount_used_in_range();
                 } else {
-                    pool.give_back(home, ip);
+                    pool.give_back(shard, ip);
                 }
             }
             return Moved { lost: who(&slot.lease), gained: None };
@@ -401,32 +402,32 @@ impl Table {
         slot.durable = Durable::of(&durable, &durable);
         let from = slot.lease.state;
         slot.lease = durable.ended(now);
-        place(pools, slot, Some(from), home);
+        place(pools, slot, Some(from), shard);
         moved
     }
 }
 
-/// Puts the ticket of a slot where its state asks for, after the state was `from`.
-pub(super) fn place(pools: &PoolSet, slot: &mut Slot, from: Option<LeaseState>, home: u16) {
+/// Lists the slot in its pool as its state asks for, after the state was `from`.
+pub(super) fn place(pools: &PoolSet, slot: &mut Slot, from: Option<LeaseState>, shard: u16) {
     if let Some(pool) = pools.of(slot.lease.ip.to_bits()) {
         pool.count(from, Some(slot.lease.state));
     }
     // What is released but not yet so on disk is nobody else's.
     let idle = !slot.lease.state.is_taken() && !slot.pending;
-    place_at(pools, slot, home, idle, slot.lease.expires);
+    place_at(pools, slot, shard, idle, slot.lease.expires);
 }
 
-fn place_at(pools: &PoolSet, slot: &mut Slot, home: u16, idle: bool, at: Moment) {
+fn place_at(pools: &PoolSet, slot: &mut Slot, shard: u16, idle: bool, at: Moment) {
     let ip = slot.lease.ip.to_bits();
     let Some(pool) = pools.of(ip) else {
-        slot.ticket = None;
+        slot.position = None;
         return;
     };
-    let new = Ticket { home, idle, at };
-    match slot.ticket {
+    let new = Position { shard, idle, at };
+    match slot.position {
         Some(old) if old == new => {}
         Some(old) => pool.replace(old, new, ip),
         None => pool.add(new, ip),
     }
-    slot.ticket = Some(new);
+    slot.position = Some(new);
 }

@@ -1,5 +1,5 @@
-//! The quirks that this server knows. A new one needs evidence that others can read, and is on by itself only if no healthy
-//! machine that it matches becomes slower.
+//! The quirks that this server knows. A new one needs evidence that others can read, and is on by
+//! itself only if no healthy machine that it matches becomes slower.
 
 use super::Quirk;
 
@@ -16,11 +16,12 @@ pub struct BuiltIn {
     max_windowsize: Option<u16>,
 }
 
-/// What an unfragmented packet carries on Ethernet: 1500 bytes less the headers of IPv4, UDP and TFTP.
+/// What an unfragmented packet carries on Ethernet: 1500 bytes less the headers of IPv4, UDP and
+/// TFTP.
 const ETHERNET_BLKSIZE: u16 = 1468;
 
-/// Option 60 of UEFI firmware that boots by PXE, by the architectures of RFC 4578 and IANA's registry: IA32, x86-64 (7, and 9 as
-/// many write it), and 32-bit and 64-bit ARM.
+/// Option 60 of UEFI firmware that boots by PXE, by the architectures of RFC 4578 and IANA's
+/// registry: IA32, x86-64 (7, and 9 as many write it), and 32-bit and 64-bit ARM.
 const UEFI: &[&[u8]] = &[
     b"PXEClient:Arch:00006",
     b"PXEClient:Arch:00007",
@@ -31,9 +32,10 @@ const UEFI: &[&[u8]] = &[
 
 /// All of them, in the order in which they are applied.
 pub const BUILT_IN: &[BuiltIn] = &[
-    // The PXE base code of BIOS ROMs drops fragments of TFTP packets without a word, until PXE-E32 after minutes: VMware's
-    // knowledge base, article 313265, and the manual of CA Client Automation on PXE-E32. On: with `clamp-to-mtu` on Ethernet it
-    // changes nothing, ROMs, pxelinux and iPXE ask for no more anyway; it matters where the server's MTU is larger than the
+    // The PXE base code of BIOS ROMs drops fragments of TFTP packets without a word, until PXE-E32
+    // after minutes: VMware's knowledge base, article 313265, and the manual of CA Client
+    // Automation on PXE-E32. On: with `clamp-to-mtu` on Ethernet it changes nothing, ROMs, pxelinux
+    // and iPXE ask for no more anyway; it matters where the server's MTU is larger than the
     // machine's, or the clamp is off.
     BuiltIn {
         name: "bios-fragments",
@@ -43,8 +45,9 @@ pub const BUILT_IN: &[BuiltIn] = &[
         max_blksize: Some(ETHERNET_BLKSIZE),
         max_windowsize: None,
     },
-    // EDK2 loses blocks of 65,464 bytes, which come in 45 fragments, now and then and gives up: tianocore/edk2 issue 7632 (was
-    // bug 1324). Off: Windows' boot manager asks for large blocks on purpose where the clamp is off, and many machines manage.
+    // EDK2 loses blocks of 65,464 bytes, which come in 45 fragments, now and then and gives up:
+    // tianocore/edk2 issue 7632 (was bug 1324). Off: Windows' boot manager asks for large blocks on
+    // purpose where the clamp is off, and many machines manage.
     BuiltIn {
         name: "uefi-fragments",
         on: false,
@@ -53,9 +56,10 @@ pub const BUILT_IN: &[BuiltIn] = &[
         max_blksize: Some(ETHERNET_BLKSIZE),
         max_windowsize: None,
     },
-    // EDK2 asks for windows of four since tianocore/edk2 issue 7264, and answers each block behind a gap with an ACK of its own,
-    // so that a lost or overtaken block multiplies the traffic; EDK2's mailing list, "TFTP download of 1.7 MB file
-    // generates 20GB Traffic". Off: most networks lose nothing, and windows are what makes EDK2 fast.
+    // EDK2 asks for windows of four since tianocore/edk2 issue 7264, and answers each block behind
+    // a gap with an ACK of its own, so that a lost or overtaken block multiplies the traffic;
+    // EDK2's mailing list, "TFTP download of 1.7 MB file generates 20GB Traffic". Off: most
+    // networks lose nothing, and windows are what makes EDK2 fast.
     BuiltIn {
         name: "edk2-windowsize",
         on: false,
@@ -64,8 +68,8 @@ pub const BUILT_IN: &[BuiltIn] = &[
         max_blksize: None,
         max_windowsize: Some(1),
     },
-    // OVMF of 2017 on QEMU failed with the usual block size and booted with 1024: crowbar/crowbar-core pull request 1078. Off:
-    // OVMF of 2022 manages 1468, see docs/FIRMWARE.md.
+    // OVMF of 2017 on QEMU failed with the usual block size and booted with 1024:
+    // crowbar/crowbar-core pull request 1078. Off: OVMF of 2022 manages 1468, see docs/FIRMWARE.md.
     BuiltIn {
         name: "ovmf-blksize",
         on: false,

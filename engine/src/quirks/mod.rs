@@ -4,8 +4,9 @@
 //!   DHCP answer: option 60, chaddr --match--> set of quirks --note--> address
 //!   TFTP request: address --note--> set of quirks --apply--> what the OACK grants
 //! ```
-//! TFTP sees an address and nothing else of a machine; what it is, it says to DHCP. So the match is made when this server gives an
-//! address, and noted with it. Where another server gives the addresses nothing is noted, and no quirk applies.
+//! TFTP sees an address and nothing else of a machine; what it is, it says to DHCP. So the match is
+//! made when this server gives an address, and noted with it. Where another server gives the
+//! addresses nothing is noted, and no quirk applies.
 
 mod builtin;
 mod notes;
@@ -43,7 +44,8 @@ pub enum TftpOption {
 }
 
 impl TftpOption {
-    /// Every option with its name on the wire. Without them all there is no OACK: the transfer is one of RFC 1350.
+    /// Every option with its name on the wire. Without them all there is no OACK: the transfer is
+    /// one of RFC 1350.
     pub const ALL: [(&'static str, Self); 6] = [
         ("blksize", Self::Blksize),
         ("windowsize", Self::Windowsize),
@@ -72,7 +74,8 @@ pub struct Quirk {
 }
 
 impl Quirk {
-    /// Whether the sender of a DHCP message has it: both kinds of conditions must hold, one entry of each is enough.
+    /// Whether the sender of a DHCP message has it: both kinds of conditions must hold, one entry
+    /// of each is enough.
     pub fn matches(&self, message: &Message<'_>) -> bool {
         let class = message.vendor_class();
         let is_class = |start: &[u8]| class.is_some_and(|class| class.starts_with(start));
@@ -103,7 +106,8 @@ fn one_of(starts: &[Box<[u8]>], fits: impl Fn(&[u8]) -> bool) -> bool {
     starts.is_empty() || starts.iter().any(|start| fits(start))
 }
 
-/// What was granted, lowered. What was not asked for stays so: an OACK holds nothing else (RFC 2347 section 3).
+/// What was granted, lowered. What was not asked for stays so: an OACK holds nothing else (RFC 2347
+/// section 3).
 fn at_most(granted: Option<u16>, most: Option<u16>) -> Option<u16> {
     granted.map(|granted| granted.min(most.unwrap_or(granted)))
 }
@@ -145,7 +149,8 @@ impl Quirks {
         self.list.iter()
     }
 
-    /// 24 bits that tell these quirks from others: sets are of use only with the list that they were made with.
+    /// 24 bits that tell these quirks from others: sets are of use only with the list that they
+    /// were made with.
     fn fingerprint(&self) -> u32 {
         self.fingerprint
     }

@@ -1,4 +1,5 @@
-//! Which address has which quirks, from the shard that gave the address to the shard that sends it a file.
+//! Which address has which quirks, from the shard that gave the address to the shard that sends it
+//! a file.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -11,8 +12,8 @@ const SETS: usize = 1 << 16;
 /// Slots of a set: so many networks of 65,536 addresses fit without pushing each other out.
 const WAYS: usize = 4;
 
-/// A table of fixed size, 2 MiB. It never allocates, waits or grows: a machine that finds its set full takes the slot of another,
-/// for which then no quirk applies.
+/// A table of fixed size, 2 MiB. It never allocates, waits or grows: a machine that finds its set
+/// full takes the slot of another, for which then no quirk applies.
 ///
 /// ```text
 ///   slot: | first half of the address, 16 | the list's fingerprint, 24 | quirks, 24 |     no quirks: empty
@@ -32,7 +33,8 @@ impl fmt::Debug for Notes {
 }
 
 impl Notes {
-    /// Remembers the quirks that whoever has `address` now has of `quirks`; none forgets those of its holder before.
+    /// Remembers the quirks that whoever has `address` now has of `quirks`; none forgets those of
+    /// its holder before.
     pub fn note(&self, address: Ipv4Addr, quirks: &Quirks, set: QuirkSet) {
         let (tag, slots) = self.slots(address);
         let note = match set.is_empty() {
@@ -44,7 +46,8 @@ impl Notes {
         let slot = match own {
             Some(slot) => slot,
             None if note == 0 => return,
-            // Two shards may take the same slot at once: one of the two notes is lost, as if the set were full.
+            // Two shards may take the same slot at once: one of the two notes is lost, as if the
+            // set were full.
             None => slots.iter().find(empty).unwrap_or(&slots[tag as usize % WAYS]),
         };
         // A renewal says what is known already; other shards keep the line in their caches.

@@ -232,8 +232,8 @@ proptest! {
         }
     }
 
-    /// Closer to the truth than random bytes: a good file with a piece replaced by another of its own
-    /// or by something else.
+    /// Closer to the truth than random bytes: a good file with a piece replaced by another of its
+    /// own or by something else.
     #[test]
     fn no_broken_file_ends_the_loader(
         cut in any::<prop::sample::Index>(),

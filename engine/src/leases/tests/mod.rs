@@ -206,27 +206,27 @@ pub(super) fn check_books(leases: &Leases) {
     use std::collections::HashMap;
     let pools = leases.pools();
     for (index, pool) in (0..).zip(pools.iter()) {
-        let tickets = pool.tickets();
+        let positions = pool.positions();
         let mut seen = HashMap::new();
-        for (ticket, address) in &tickets {
-            let other = seen.insert(*address, *ticket);
-            assert!(other.is_none(), "{address:x} has two tickets: {other:?} {ticket:?}");
+        for (position, address) in &positions {
+            let other = seen.insert(*address, *position);
+            assert!(other.is_none(), "{address:x} has two positions: {other:?} {position:?}");
         }
         let mut slots = 0;
         let mut states = HashMap::<LeaseState, u64>::new();
-        let mut holes = 0;
+        let mut used_in_range = 0;
         for slot in &leases.table.slots {
             if !pools.of(*slot.key()).is_some_and(|of| std::ptr::eq(of, pool)) {
                 continue;
             }
             slots += 1;
             *states.entry(slot.lease.state).or_default() += 1;
-            holes += u64::from(slot.hole);
-            assert_eq!(slot.ticket, seen.get(slot.key()).copied(), "{:?}", *slot);
-            let ticket = slot.ticket.unwrap();
-            assert!(ticket.at <= slot.lease.expires || slot.pending, "{:?}", *slot);
+            used_in_range += u64::from(slot.in_free_range);
+            assert_eq!(slot.position, seen.get(slot.key()).copied(), "{:?}", *slot);
+            let position = slot.position.unwrap();
+            assert!(position.at <= slot.lease.expires || slot.pending, "{:?}", *slot);
         }
-        assert_eq!(slots, tickets.len());
+        assert_eq!(slots, positions.len());
         let counts = leases.pool_counts(PoolId::from_index(index)).unwrap();
         let of = |state| states.get(&state).copied().unwrap_or(0);
         assert_eq!(counts.active, of(LeaseState::Active));
@@ -234,7 +234,11 @@ pub(super) fn check_books(leases: &Leases) {
         assert_eq!(counts.declined, of(LeaseState::Declined));
         assert_eq!(counts.idle, of(LeaseState::Released) + of(LeaseState::Expired));
         let used = counts.active + counts.offered + counts.declined + counts.idle;
-        assert_eq!(counts.unused + used, counts.size, "{counts:?}, {holes} holes");
+        assert_eq!(
+            counts.unused + used,
+            counts.size,
+            "{counts:?}, {used_in_range} used in a fresh range"
+        );
     }
 }
 
