@@ -1,9 +1,10 @@
-//! A file as it travels: blocks with their headers, one behind the other, as they are sent.
+//! Frames a file: DATA packets one after the other, as they are sent.
 //!
 //! ```text
-//!   chunk: | 0 3 | n | data ... | 0 3 | n + 1 | data ... |     a window is one range of it
+//!   chunk: | 0 3 | n | data ... | 0 3 | n + 1 | data ... |     a window is a range of it
 //! ```
-//! What is sent is the same for every client that asked for the same file in the same [`Shape`], so it is made once.
+//! These bytes are the same for every client that reads the file in the same [`Shape`], so they are
+//! made once.
 
 use std::fs::File;
 use std::io;
@@ -12,14 +13,14 @@ use std::os::unix::fs::FileExt;
 use bootstorm_protocols::tftp::netascii::Encoder;
 use bootstorm_protocols::tftp::{DATA_HEADER_LEN, Mode, Rollover, data_header};
 
-/// Bytes of a chunk, about: what is read, framed and forgotten at once.
+/// Approximate bytes of a chunk: the unit of reading, framing and caching.
 const CHUNK_LEN: u64 = 1 << 20;
-/// Chunks begin where windows of a power of two up to this many blocks begin, so that a window is one range.
+/// The blocks of a chunk are a multiple of this: no window of 2, 4, ... 64 blocks crosses chunks.
 const ALIGNMENT: u64 = 64;
 /// Bytes read from the file in one call.
 pub(super) const READ_LEN: usize = 256 << 10;
 
-/// What of a transfer changes the bytes that are sent.
+/// Those parameters of a transfer that the framed bytes depend on.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Shape {
     pub(super) blksize: u16,
@@ -39,12 +40,13 @@ impl Shape {
         if blocks > ALIGNMENT { blocks - blocks % ALIGNMENT } else { blocks }
     }
 
-    /// The number of the last block of `len` bytes: it is shorter than the others, and may be empty.
+    /// The number of the last block of `len` bytes of data. It is shorter than the others, perhaps
+    /// empty.
     pub(super) fn last_block(&self, len: u64) -> u64 {
         len / u64::from(self.blksize) + 1
     }
 
-    /// The most bytes that a file of `len` bytes becomes.
+    /// The most bytes of data that a file of `len` bytes can become.
     pub(super) fn longest(&self, len: u64) -> u64 {
         match self.mode {
             Mode::Octet => len,
@@ -57,7 +59,7 @@ impl Shape {
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Start {
     pub(super) offset: u64,
-    /// A line end may be cut by the border.
+    /// Its state: the border may be inside a line end.
     pub(super) encoder: Encoder,
 }
 
@@ -71,7 +73,7 @@ pub(super) struct Chunk {
     pub(super) next: Start,
 }
 
-/// Makes a chunk of what is read, however it is read: it says what it wants, is fed, and asked for the chunk.
+/// Frames a chunk without doing I/O: the caller reads what [`Self::wants`] says and feeds it.
 #[derive(Debug)]
 pub(super) struct Framer {
     shape: Shape,
@@ -93,13 +95,13 @@ impl Framer {
         Self { shape, first, full: full as usize, next: start, bytes }
     }
 
-    /// Where to read, and how much is of use; `None` when the chunk is full.
+    /// The offset to read at and the bytes of use; `None` if the chunk is full.
     pub(super) fn wants(&self) -> Option<(u64, usize)> {
         (self.bytes.len() < self.full)
             .then(|| (self.next.offset, (self.full - self.bytes.len()).min(READ_LEN)))
     }
 
-    /// Takes what stands where it [wants](Self::wants) to read. What does not fit is left.
+    /// Frames what was read at the offset of [`Self::wants`]. What does not fit is ignored.
     pub(super) fn feed(&mut self, mut input: &[u8]) {
         while !input.is_empty() && self.bytes.len() < self.full {
             let room = self.room();
@@ -116,7 +118,7 @@ impl Framer {
         }
     }
 
-    /// Begins a block where one is full, and says what this block still holds.
+    /// The room in the current block in bytes. Begins the next block if this one is full.
     fn room(&mut self) -> usize {
         let frame_len = self.shape.frame_len() as usize;
         if self.bytes.len().is_multiple_of(frame_len) {
@@ -135,7 +137,7 @@ impl Framer {
         (taken, written)
     }
 
-    /// The chunk: it is full, or the file has no more.
+    /// The chunk, full or at the end of the file.
     pub(super) fn finish(mut self) -> Chunk {
         while self.next.encoder.owes() && self.bytes.len() < self.full {
             let room = self.room();
@@ -143,7 +145,7 @@ impl Framer {
         }
         let mut last = None;
         if self.bytes.len() < self.full {
-            // One that ends with a full block has an empty one behind it.
+            // After a full block at the end of the file comes an empty one.
             self.room();
             last = Some(self.first + self.bytes.len() as u64 / self.shape.frame_len());
         }

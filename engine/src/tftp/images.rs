@@ -1,9 +1,10 @@
-//! Framed files that all transfers of all shards share, in chunks, within a budget.
+//! The cache of framed files, in chunks, that all transfers of all shards share.
 //!
-//! An image is one version of one file in one [`Shape`]. Its chunks are framed when the first transfer comes to them and stay until the
-//! budget needs their place, longest unused first; a file larger than the budget streams through it. A transfer that finds its
-//! chunk gone asks for it again. Whether the file is still the same is checked around every read, so an image never mixes two versions.
-//! The image of a file that changed leaves the cache with its last transfer.
+//! An image is one version of one file in one [`Shape`]. A chunk is framed when the first transfer
+//! needs it. When the budget is used up, the chunk goes that was not used for longest; a transfer
+//! that needs it again has it read again. So a file may be larger than the budget. Around every
+//! read it is checked that the file has not changed, so an image never mixes two versions. The
+//! image of a file that has changed leaves the cache with its last transfer.
 
 use std::cmp::Ordering as Order;
 use std::collections::{BinaryHeap, HashMap};
@@ -21,10 +22,11 @@ use super::frame::{self, Framer, Shape, Start};
 use super::loader::LoaderQueue;
 use super::watch::Watch;
 
-/// Images kept open; each has a file descriptor.
+/// Images in the cache at most; each has a file descriptor.
 const MAX_IMAGES: usize = 512;
 
-/// Which version of which file. The change time is part of it, for the modification time can be set by hand.
+/// Which version of which file. The change time is part of it because the modification time can be
+/// set by hand.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 struct Identity {
     device: u64,
@@ -45,7 +47,8 @@ impl Identity {
         }
     }
 
-    /// The bytes may be others. A file that was only renamed over or unlinked has a new change time and the old bytes.
+    /// Whether the content may differ. The change time does not tell: a file that was unlinked or
+    /// renamed has a new one, and the same content.
     fn differs(&self, other: &Self) -> bool {
         (self.size, self.modified) != (other.size, other.modified)
     }
@@ -68,7 +71,7 @@ pub(super) struct Image {
     file: File,
     key: Key,
     slots: Arc<[Slot]>,
-    /// The last block; 0 while it is unknown.
+    /// Number of the last block; 0 while it is unknown.
     last: AtomicU64,
     /// 0, or a [`Failure`].
     failure: AtomicU8,
@@ -84,19 +87,20 @@ struct Slot {
 
 #[derive(Debug, Default)]
 struct Loading {
-    /// Chunks asked for and not there yet.
+    /// Indexes of the chunks that are being read.
     asked: Vec<usize>,
     waiting: Vec<Arc<LoaderQueue>>,
-    /// Where each chunk begins, as far as that is known; for octet it can be computed.
+    /// Where in the file each chunk begins, as far as known. Used for netascii; for octet it is
+    /// computed.
     starts: Vec<Start>,
 }
 
-/// What [`Image::window`] finds.
+/// The result of [`Image::window`].
 #[derive(Debug)]
 pub(super) enum Window {
-    /// These blocks, ready to be sent.
+    /// Framed blocks.
     Found { bytes: SharedBytes, blocks: u64 },
-    /// This chunk is not in memory.
+    /// The chunk with this index is not in memory.
     Missing(usize),
 }
 
@@ -119,17 +123,17 @@ impl Image {
         self.key.1
     }
 
-    /// Bytes that a transfer sends, where that is known in advance.
+    /// Bytes of file data that a transfer sends, if that is known in advance (octet).
     pub(super) fn size(&self) -> Option<u64> {
         (self.shape().mode == Mode::Octet).then_some(self.key.0.size)
     }
 
-    /// The number of the last block, as soon as it is known.
+    /// The number of the last block, once it is known.
     pub(super) fn last(&self) -> Option<u64> {
         Some(self.last.load(Ordering::Acquire)).filter(|&last| last > 0)
     }
 
-    /// Why missing chunks will not come.
+    /// Why no more chunks can be read.
     pub(super) fn failure(&self) -> Option<Failure> {
         match self.failure.load(Ordering::Acquire) {
             0 => None,
@@ -138,7 +142,8 @@ impl Image {
         }
     }
 
-    /// The blocks from `first` on, at most `count`, as far as they lie in one piece. `tick` is the time of the caller's batch in [`Images::tick`].
+    /// Blocks from `first` on: at most `count`, and none beyond the end of the chunk. `tick` is the
+    /// [`Images::tick`] of the caller's batch.
     pub(super) fn window(&self, first: u64, count: u64, tick: u64) -> Window {
         let shape = self.shape();
         let index = ((first - 1) / shape.chunk_blocks()) as usize;
@@ -159,7 +164,7 @@ impl Image {
         }
     }
 
-    /// The chunks behind that of block `first`, at most `count`, that exist and are not in memory.
+    /// Of the `count` chunks after that of block `first`, those that are not in memory.
     pub(super) fn lacks_ahead(&self, first: u64, count: usize) -> impl Iterator<Item = usize> {
         let blocks = self.shape().chunk_blocks();
         let next = ((first - 1) / blocks) as usize + 1;
@@ -169,13 +174,14 @@ impl Image {
         (next..chunks.min(next + count)).filter(absent)
     }
 
-    /// Notes that somebody wants a chunk. Returns whether it has to be loaded now: false when it is there or asked for.
+    /// Registers that a chunk is needed. Returns true if the caller has to have it read, false if
+    /// it is in memory or being read. `loader_queue` is woken when it is there.
     pub(super) fn ask(&self, index: usize, loader_queue: Option<&Arc<LoaderQueue>>) -> bool {
         let mut loading = self.loading.lock();
         let there = self.slots.get(index).is_none_or(|slot| slot.chunk.load().is_some());
         if let Some(loader_queue) = loader_queue {
             if there || self.failure().is_some() {
-                // It came between the look and the question.
+                // It was loaded after the caller looked for it.
                 loader_queue.wake();
                 return false;
             }
@@ -190,7 +196,7 @@ impl Image {
         true
     }
 
-    /// Takes back an [`Image::ask`] that could not be passed on.
+    /// Undoes an [`Image::ask`] whose read could not be queued.
     pub(super) fn unask(&self, index: usize) {
         self.loading.lock().asked.retain(|&asked| asked != index);
     }
@@ -211,7 +217,8 @@ impl Image {
         }
     }
 
-    /// What reads a chunk. `None` when the chunk before it was never framed, so nobody knows where it begins.
+    /// The framer for a chunk. `None` if it is not known where the chunk begins, since the one
+    /// before it was never framed.
     pub(super) fn framer(&self, index: usize) -> Result<Option<Framer>, Failure> {
         let Some(start) = self.start(index) else { return Ok(None) };
         self.check()?;
@@ -220,7 +227,7 @@ impl Image {
         Ok(Some(Framer::new(shape, first, start, identity.size)))
     }
 
-    /// The chunk that was read, if the file is what it was all the time.
+    /// The framed chunk, unless the file has changed meanwhile.
     fn chunk(&self, index: usize, framer: Framer) -> Result<Vec<u8>, Failure> {
         self.check()?;
         let chunk = framer.finish();
@@ -238,7 +245,7 @@ impl Image {
         Ok(chunk.bytes)
     }
 
-    /// The file, for whoever reads it for a [`Framer`].
+    /// The open file, to be read for a [`Framer`].
     pub(super) fn file(&self) -> &File {
         &self.file
     }
@@ -251,7 +258,7 @@ impl Image {
         self.failure.store(code, Ordering::Release);
     }
 
-    /// A question is answered: whoever waits looks again.
+    /// The read of a chunk has ended: wakes the shards that wait.
     fn answered(&self, index: usize) {
         let mut loading = self.loading.lock();
         loading.asked.retain(|&asked| asked != index);
@@ -261,7 +268,7 @@ impl Image {
     }
 }
 
-/// All images.
+/// The cache of images.
 #[derive(Debug)]
 pub(super) struct Images {
     cache: Mutex<Cache>,
@@ -272,18 +279,18 @@ pub(super) struct Images {
 #[derive(Debug, Default)]
 struct Cache {
     images: HashMap<Key, Entry>,
-    /// Chunks in memory, the one that may be longest unused on top.
+    /// Chunks in memory; on top the one with the oldest recorded use.
     resident: BinaryHeap<Resident>,
     bytes: u64,
     watch: Watch<Key>,
-    /// Of files that have changed: nobody asks for them any more, but some are being sent.
+    /// Images of files that have changed and that transfers still send.
     stale: Vec<Key>,
 }
 
-/// A chunk that is counted. The heap's greatest is the one with the lowest `used`.
+/// A chunk in memory. The order is reversed: the heap's maximum has the lowest `used`.
 #[derive(Debug)]
 struct Resident {
-    /// [`Slot::used`] as it was when this was put into the heap, or before.
+    /// [`Slot::used`] when this was pushed on the heap.
     used: u64,
     slots: Arc<[Slot]>,
     index: usize,
@@ -316,7 +323,7 @@ struct Entry {
 }
 
 impl Images {
-    /// Images of at most `budget` bytes of chunks.
+    /// A cache of at most `budget` bytes of chunks.
     pub(super) fn new(budget: u64) -> Self {
         Self {
             cache: Mutex::new(Cache::default()),
@@ -325,12 +332,12 @@ impl Images {
         }
     }
 
-    /// Changes the budget; chunks beyond it go with the next that comes.
+    /// Changes the budget in bytes. Chunks beyond it go when the next is inserted.
     pub(super) fn set_budget(&self, budget: u64) {
         self.budget.store(budget, Ordering::Relaxed);
     }
 
-    /// A clock for "used last": one step each time it is asked, by shards once a batch.
+    /// A logical clock for "last used". Shards advance it once a batch.
     pub(super) fn tick(&self) -> u64 {
         self.tick.fetch_add(1, Ordering::Relaxed)
     }
@@ -341,7 +348,7 @@ impl Images {
         self.cache.lock().bytes
     }
 
-    /// The image of an open file: the one that is there, or a new one without chunks.
+    /// The cached image of an open file, or a new one without chunks.
     pub(super) fn image(&self, file: File, stat: &Stat, shape: Shape) -> Arc<Image> {
         let key = (Identity::new(stat), shape);
         let opened = self.tick();
@@ -360,7 +367,7 @@ impl Images {
         image
     }
 
-    /// Loads a chunk that [`Image::ask`] said is to be loaded, in this thread.
+    /// Reads a chunk, for which [`Image::ask`] returned true, in the calling thread.
     pub(super) fn load(&self, image: &Arc<Image>, index: usize) {
         let read = image.framer(index).and_then(|framer| {
             let Some(mut framer) = framer else { return Ok(None) };
@@ -370,7 +377,7 @@ impl Images {
         self.loaded(image, index, read);
     }
 
-    /// A chunk that [`Image::ask`] said is to be loaded was read, or not.
+    /// Stores a chunk, for which [`Image::ask`] returned true, or why it could not be read.
     pub(super) fn loaded(
         &self,
         image: &Arc<Image>,
@@ -401,7 +408,7 @@ impl Images {
         let Some(slot) = image.slots.get(index) else { return };
         slot.used.store(tick, Ordering::Relaxed);
         slot.chunk.store(Some(Arc::new(bytes)));
-        // One that was forgotten meanwhile serves those who have it, and is not counted.
+        // An image that has left the cache meanwhile is not counted; its transfers still use it.
         if cache.images.get(&image.key).is_some_and(|entry| Arc::ptr_eq(&entry.image, image)) {
             cache.resident.push(Resident { used: tick, slots: Arc::clone(&image.slots), index });
             cache.bytes += len;
@@ -410,13 +417,14 @@ impl Images {
 }
 
 impl Cache {
-    /// Drops the chunk that was unused for longest; false when there is none.
+    /// Drops the chunk that was not used for longest; false if there is none.
     fn evict(&mut self) -> bool {
         while let Some(mut oldest) = self.resident.pop() {
             let Some(slot) = oldest.slots.get(oldest.index) else { continue };
             let used = slot.used.load(Ordering::Relaxed);
             if used > oldest.used {
-                // Used since it was put here. What comes up unused since is older than all, for none was used before it was put here.
+                // The chunk was used since. No entry is newer than its chunk's last use, so the
+                // first entry that is up to date is the oldest of all.
                 oldest.used = used;
                 self.resident.push(oldest);
                 continue;
@@ -428,7 +436,7 @@ impl Cache {
         false
     }
 
-    /// Takes the images of files that have changed out of the cache, when their transfers are over.
+    /// Removes the images of changed files that no transfer uses.
     fn forget_changed(&mut self) {
         self.stale.extend(self.watch.changed());
         for key in std::mem::take(&mut self.stale) {
@@ -439,7 +447,7 @@ impl Cache {
         }
     }
 
-    /// Closes the image that nobody uses and that was asked for longest ago.
+    /// Removes the unused image that was opened longest ago.
     fn forget_idle(&mut self) {
         let idle = self.images.iter().filter(|(_, entry)| Arc::strong_count(&entry.image) == 1);
         if let Some(key) = idle.min_by_key(|(_, entry)| entry.opened).map(|(key, _)| *key) {
@@ -447,7 +455,7 @@ impl Cache {
         }
     }
 
-    /// Takes an image out of the cache; transfers that have it keep it and its chunks.
+    /// Removes an image. Transfers that use it keep it and its chunks.
     fn forget(&mut self, key: &Key) {
         let Some(entry) = self.images.remove(key) else { return };
         self.watch.remove(key);

@@ -1,5 +1,6 @@
-//! What touches the disk, so that a slow one never stalls a shard: one thread with a ring reads ([`super::reader`]), a few do what
-//! rings cannot. Where rings are denied these read as well.
+//! The threads that access the disk, so that a slow one never stalls a shard. One thread reads
+//! through a ring ([`super::reader`]); a few plain threads open and write files, and read where
+//! io_uring is denied.
 
 use std::io;
 use std::sync::Arc;
@@ -19,36 +20,37 @@ use super::reason::Reason;
 use super::service::Service;
 use super::upload::Incoming;
 
-/// Jobs that may wait; what comes on top is refused and asked for again.
+/// Jobs that may wait. Further ones are refused, and the caller tries again.
 const QUEUE: usize = 32_768;
-/// Threads that open and write files, beside the one that reads. Two, so that one that hangs in a dead mount does not stop the other.
+/// Threads that open and write files, beside the one that reads. Two, so that others go on when one
+/// hangs in a dead mount.
 const OPEN_THREADS: usize = 2;
-/// Threads for everything, where no ring reads: a few can hang before all do.
+/// Threads where io_uring is denied and these read as well. Up to three may hang.
 const FALLBACK_THREADS: usize = 4;
 
-/// What a server has.
+/// Which threads a loader has.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Threads {
-    /// A ring that reads, and threads for the rest; where rings are denied more of these.
+    /// A thread that reads through a ring, and plain threads; only these where io_uring is denied.
     Ring,
-    /// As where rings are denied.
+    /// As where io_uring is denied.
     #[cfg(test)]
     Denied,
-    /// None: every job is done where it is asked for.
+    /// None: every job is done by the thread that submits it.
     #[cfg(test)]
     None,
 }
 
-/// What a shard wants to have done.
+/// A job for the loader's threads.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Open a file and frame its beginning.
+    /// Open a file and frame its first chunk.
     Open { loader_queue: Arc<LoaderQueue>, transfer: u64, request: FileRequest, shape: Shape },
     /// Frame a chunk.
     Chunk(ChunkRequest),
     /// Begin an upload.
     Create { loader_queue: Arc<LoaderQueue>, transfer: u64, request: FileRequest },
-    /// Write a piece of an upload; `last` puts it in its place.
+    /// Write a part of an upload; with `last` the file then gets its name.
     Write {
         loader_queue: Arc<LoaderQueue>,
         transfer: u64,
@@ -57,21 +59,21 @@ pub(super) enum Job {
         bytes: Vec<u8>,
         last: bool,
     },
-    /// Forget an upload; the drop removes its file.
+    /// Drop an upload, which removes its file.
     Discard { file: Arc<Incoming> },
 }
 
-/// A chunk that is to be read.
+/// A chunk to be read.
 #[derive(Debug)]
 pub(super) struct ChunkRequest {
     pub(super) image: Arc<Image>,
     pub(super) index: usize,
-    /// Whose transfer begins with it.
+    /// The transfer that begins with it, and the queue of its shard.
     opening: Option<(Arc<LoaderQueue>, u64)>,
 }
 
 impl ChunkRequest {
-    /// It was read, or not: the images get it, and who asked is told.
+    /// Stores the chunk that was read, or the error, and completes the transfer's opening.
     pub(super) fn loaded(self, images: &Images, read: Result<Option<Framer>, Failure>) {
         images.loaded(&self.image, self.index, read);
         self.opened();
@@ -92,7 +94,7 @@ impl ChunkRequest {
     }
 }
 
-/// A name as it was asked for.
+/// A file name from a request.
 #[derive(Debug)]
 pub(super) struct FileRequest {
     pub(super) service: Arc<Service>,
@@ -100,7 +102,7 @@ pub(super) struct FileRequest {
     pub(super) requester: Requester,
 }
 
-/// What became of it.
+/// The result of a job.
 #[derive(Debug)]
 pub(super) enum Completion {
     Opened { transfer: u64, result: Result<Arc<Image>, Reason> },
@@ -108,7 +110,7 @@ pub(super) enum Completion {
     Written { transfer: u64, last: bool, result: Result<(), Reason> },
 }
 
-/// Where a shard is told.
+/// The completed jobs of a shard.
 #[derive(Debug)]
 pub(super) struct LoaderQueue {
     completions: SegQueue<Completion>,
@@ -120,7 +122,7 @@ impl LoaderQueue {
         Self { completions: SegQueue::new(), waker }
     }
 
-    /// Something has come: the shard looks at what it waits for.
+    /// Wakes the shard.
     pub(super) fn wake(&self) {
         self.waker.wake();
     }
@@ -135,7 +137,7 @@ impl LoaderQueue {
     }
 }
 
-/// The threads. Dropped, it finishes what waits and ends them.
+/// The threads. Dropping it finishes the jobs that wait and ends the threads.
 #[derive(Debug)]
 pub(super) struct Loader {
     /// `None` without threads.
@@ -149,7 +151,7 @@ pub(super) struct Loader {
 #[derive(Clone, Debug)]
 struct Worker {
     images: Arc<Images>,
-    /// The ring's queue, if there is one.
+    /// The queue of the thread that reads through a ring, if there is one.
     ring: Option<mpsc::Sender<ChunkRequest>>,
 }
 
@@ -190,7 +192,7 @@ impl Loader {
         self.reader.is_some()
     }
 
-    /// Gives a job to the threads, or the job back when too many wait.
+    /// Queues a job, or returns it if too many wait.
     pub(super) fn submit(&self, job: Job) -> Result<(), Job> {
         match (job, &self.queue) {
             (Job::Chunk(wanted), _) if self.worker.ring.is_some() => {
@@ -204,7 +206,8 @@ impl Loader {
         }
     }
 
-    /// Asks for a chunk on behalf of a shard, or ahead of need without one; false when too many jobs wait.
+    /// Has a chunk read, and then wakes the shard of `loader_queue`, if there is one. Returns false
+    /// if too many jobs wait.
     pub(super) fn want(
         &self,
         image: &Arc<Image>,
@@ -225,11 +228,11 @@ impl Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        // The threads may have chunks read, so the ring's queue closes with the last of them.
+        // The threads hold senders of the ring's queue, so it closes when the last of them ends.
         self.queue = None;
         self.worker.ring = None;
         for thread in self.threads.drain(..).chain(self.reader.take()) {
-            // A thread that panicked has said so already.
+            // The panic of a thread was printed when it happened.
             let _ = thread.join();
         }
     }
@@ -242,7 +245,7 @@ fn work(jobs: &Receiver<Job>, worker: &Worker) {
 }
 
 impl Worker {
-    /// Gives a chunk to the ring, or back when there is none or too many wait.
+    /// Queues a chunk for the ring, or returns it if there is no ring or too many wait.
     fn pass(&self, wanted: ChunkRequest) -> Result<(), ChunkRequest> {
         match &self.ring {
             Some(ring) => ring.try_send(wanted).map_err(mpsc::error::TrySendError::into_inner),
@@ -280,8 +283,9 @@ impl Worker {
         }
     }
 
-    /// A transfer begins when the first chunk is there, so that what cannot be read is refused and not broken off. Who finds that it is
-    /// being read for another waits for it as for any chunk.
+    /// Reads the first chunk before the transfer begins, so that a file that cannot be read is
+    /// refused instead of broken off. If it is being read for another transfer, this one begins and
+    /// waits for it as for any chunk.
     fn begin(&self, image: Arc<Image>, loader_queue: Arc<LoaderQueue>, transfer: u64) {
         let load = image.ask(0, None);
         let first = ChunkRequest { image, index: 0, opening: Some((loader_queue, transfer)) };
@@ -303,7 +307,7 @@ fn open(request: &FileRequest, shape: Shape, images: &Images) -> Result<Arc<Imag
 
 fn create(request: &FileRequest) -> Result<Incoming, Reason> {
     let FileRequest { service, name, requester } = request;
-    // Whether a name can be written to shows when it is tried; for rules `E` a free name is a good one.
+    // For rules `E`: the directory must exist. Whether the file can be created shows later.
     let free =
         |name: &[u8]| relative(name).and_then(|path| service.root.parent(&path).map(drop)).is_ok();
     let name = service.map.apply(name, *requester, free)?;

@@ -1,14 +1,17 @@
 //! Rewriting of file names, with the rules of tftpd-hpa's map file.
 //!
-//! The operations and escapes are those of tftpd(8), "FILENAME REMAPPING" (tftp-hpa 5.3): `r` replace,
-//! `g` until nothing matches, `gg` once over the whole name, `i` without regard to case, `e` end after this rule, `E` end
-//! if the result can be opened and undo the replacement if not, `s` start over, `a` refuse, `j` jump to the label in the
-//! replacement, `~` when the pattern does not match, `G` and `P` for reads and writes only, `4` and `6` for one
-//! address family only; an operation `:name` is a label. In the replacement `\0` is the match and `\1` to `\9` its groups, `\i` and `\x`
-//! the client's address as text and as hexadecimal digits, `\U`, `\L` and `\E` upper case, lower case and neither.
+//! The operations and escapes are those of tftpd(8), "FILENAME REMAPPING" (tftp-hpa 5.3): `r`
+//! replace, `g` until nothing matches, `gg` once over the whole name, `i` ignore case, `e` end
+//! after this rule, `E` end if the result can be opened, else undo the replacement, `s` start over,
+//! `a` refuse, `j` jump to the label in the replacement, `~` when the pattern does not match, `G`
+//! and `P` for reads and writes only, `4` and `6` for one address family only; an operation `:name`
+//! is a label. In the replacement `\0` is the match and `\1` to `\9` its groups, `\i` and `\x` the
+//! client's address as text and as hexadecimal digits, `\U`, `\L` and `\E` upper case, lower case
+//! and neither.
 //!
-//! Patterns are those of the regex crate, which reads POSIX extended expressions alike but for two things: of
-//! alternatives the first that matches is taken and not the longest, and there are no back references in a pattern.
+//! Patterns are those of the regex crate. They differ from POSIX extended expressions in two ways:
+//! of alternatives the first that matches is taken, not the longest, and a pattern has no back
+//! references.
 
 use std::net::IpAddr;
 
@@ -17,14 +20,14 @@ use thiserror::Error;
 
 use crate::config::MapRule;
 
-/// Rules that one name may run through, as tftpd-hpa limits it: `s` and `j` could go round for ever.
+/// Rules applied to one name at most, as in tftpd-hpa: `s` and `j` could go on for ever.
 const MAX_STEPS: usize = 4096;
-/// A name longer than this is not passed on: PATH_MAX.
+/// The longest result in bytes: PATH_MAX.
 const MAX_NAME: usize = 4096;
-/// Memory that a compiled pattern may take.
+/// Bytes of a compiled pattern at most.
 const PATTERN_SIZE: usize = 1 << 20;
 
-/// A rule that cannot be used.
+/// An invalid rule.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("map rule {}: {problem}", .index + 1)]
 pub struct MapError {
@@ -34,16 +37,16 @@ pub struct MapError {
     pub problem: String,
 }
 
-/// Why a name has no file.
+/// Why the rules give no name.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Refusal {
     /// A rule `a` matched.
     Denied,
-    /// The rules go round, or the name grows without end.
+    /// The rules do not end, or the name grows too long.
     Endless,
 }
 
-/// Who asks, for what.
+/// The client of a request, and whether it wants to write.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Requester {
     pub(super) address: IpAddr,
@@ -135,7 +138,7 @@ impl Map {
         Ok(Self { rules: compiled.collect::<Result<_, _>>()? })
     }
 
-    /// The name that stands for `name`. `found` says whether a name can be opened, for rules `E`.
+    /// Applies the rules to `name`. For rules `E`, `found` returns whether a name can be opened.
     pub(super) fn apply(
         &self,
         name: &[u8],
@@ -177,7 +180,8 @@ impl Rule {
         let unknown = |letter: &char| !"rgieEsajGP46~".contains(*letter);
         if let Some(letter) = operation.chars().find(unknown) {
             return Err(format!(
-                "operation {operation:?} has the letter {letter:?}; known are r g i e E s a j G P 4 6 ~"
+                "operation {operation:?} has the letter {letter:?}; known are \
+                 r g i e E s a j G P 4 6 ~"
             ));
         }
         for pair in ["r~", "ra", "rj", "aj", "as", "ej", "ea", "es", "eE", "Ej", "Ea", "Es", "sj"] {
@@ -296,7 +300,7 @@ fn hexadecimal(address: IpAddr) -> String {
     }
 }
 
-/// Takes a replacement apart. A backslash before anything without a meaning stands for that thing itself.
+/// Parses a replacement. A backslash before a character without a meaning gives that character.
 fn parts(text: &[u8]) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut plain = Vec::new();
@@ -351,7 +355,7 @@ mod tests {
 
     #[test]
     fn the_examples_of_the_manual() {
-        // Backslashes to slashes, a drive letter off, everything below one directory, absolute names away.
+        // Backslashes to slashes, a drive letter off, everything below one directory.
         let lines = [r"gg \\ /", "ri ^[a-z]:", "rg ^/", "r ^[^/] boot/\\0"];
         assert_eq!(apply(&lines[1..], "C:/x").unwrap(), "boot/x");
         assert_eq!(apply(&[r"rgg \\ /"], r"\EFI\Boot\x").unwrap(), "/EFI/Boot/x");
@@ -414,13 +418,16 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics(
-            rules in prop::collection::vec(("[rgieEsaGP46~]{0,4}", "[a-c.*()|^$]{0,6}", r"[ab\\0-9ULEix]{0,8}"), 0..4),
+            rules in prop::collection::vec(
+                ("[rgieEsaGP46~]{0,4}", "[a-c.*()|^$]{0,6}", r"[ab\\0-9ULEix]{0,8}"),
+                0..4,
+            ),
             name in prop::collection::vec(any::<u8>(), 0..40),
         ) {
-            let rules: Vec<MapRule> = rules
-                .into_iter()
-                .map(|(operation, pattern, replacement)| MapRule::new(operation, pattern, replacement))
-                .collect();
+            let rules = rules.into_iter().map(|(operation, pattern, replacement)| {
+                MapRule::new(operation, pattern, replacement)
+            });
+            let rules: Vec<MapRule> = rules.collect();
             if let Ok(map) = Map::new(&rules)
                 && let Ok(new) = map.apply(&name, READER, |_| false)
             {

@@ -3,11 +3,12 @@
 //! ```text
 //!   port 69 --request--> shard --job--> loader threads: map rules, path rules, open, frame
 //!                          ^                 |
-//!                          +--completions, wake-up--+--> image: chunks of framed blocks, shared by all transfers
+//!                          +---completion----+--> image: framed blocks that all transfers share
 //!   data ports <--window = range of a chunk-- transfer <--ACK--
 //! ```
-//! A shard never touches a file: a slow disk delays transfers, nothing else. What is due of a window goes out in as few sends as the
-//! kernel's segmentation allows, straight from the image; the rules of the protocol are in `bootstorm_protocols::tftp`.
+//! A shard never touches a file, so a slow disk delays transfers and nothing else. A window is sent
+//! from the image, in as few sends as the kernel's segmentation allows. The rules of the protocol
+//! are in `bootstorm_protocols::tftp`.
 
 mod frame;
 mod groups;

@@ -1,4 +1,4 @@
-//! How transfers end, and what the log and the counters hear of it.
+//! How transfers end, and how that is logged and counted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::shard::TftpShard;
 use super::transfers::Work;
 use super::upload::Incoming;
 
-/// Events that wait for [`TftpShard::take_events`]; more are lost.
+/// Events that may wait for [`TftpShard::take_events`]; further ones are lost.
 const MAX_EVENTS: usize = 4096;
 
 impl TftpShard {
@@ -32,7 +32,7 @@ impl TftpShard {
         self.remove(number);
     }
 
-    /// Counts and tells that the file is where it was to go.
+    /// Counts and logs, once, that the file has arrived.
     pub(super) fn settle(&mut self, number: u64, now: Moment) {
         let Some(transfer) = self.transfers.get(number) else { return };
         if std::mem::replace(&mut transfer.settled, true) {
@@ -42,7 +42,8 @@ impl TftpShard {
         self.event(number, Kind::TransferFinished, "", now);
     }
 
-    /// Ends a transfer that cannot go on: the client is told where that helps, the log where it matters.
+    /// Ends a transfer that cannot go on. The client gets an ERROR if the reason has a code. An
+    /// event is logged unless it was a probe.
     pub(super) fn fail<T: Transmit>(&mut self, number: u64, reason: Reason, tx: &mut T) {
         let Some(transfer) = self.transfers.get(number) else { return };
         if transfer.settled {
@@ -53,7 +54,7 @@ impl TftpShard {
         if let Some(code) = reason.code() {
             let write = |slot: &mut [u8]| write_error(slot, code, reason.text()).unwrap_or(0);
             let target = transfer.target();
-            // No room: the client finds out by its own timeout.
+            // If there is no room, the client finds out by its own timeout.
             let _ = tx.send(transfer.socket, &target, write);
         }
         if reason != Reason::Probe {
@@ -77,7 +78,7 @@ impl TftpShard {
         }
     }
 
-    /// Tells the log of a transfer.
+    /// Logs an event of a transfer.
     pub(super) fn event(&mut self, number: u64, kind: Kind, reason: &'static str, now: Moment) {
         let Some(transfer) = self.transfers.get(number) else { return };
         let summary = Summary {
@@ -112,14 +113,14 @@ impl TftpShard {
         self.events.push(BootEvent { ifindex, detail: summary.detail(ipv6), ..event });
     }
 
-    /// Lets go of an upload's file where that may take long.
+    /// Closes an upload's file in a loader thread, because that may take long.
     pub(super) fn discard(&self, file: Arc<Incoming>) {
-        // When the pool is busy the file is let go here: once, and rarely.
+        // If too many jobs wait, the file is closed here, which is rare.
         let _ = self.server.loader.submit(Job::Discard { file });
     }
 }
 
-/// What the log is told of a transfer.
+/// What is logged of a transfer.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Summary {
     pub(super) file: FileName,

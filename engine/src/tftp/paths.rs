@@ -17,48 +17,48 @@ pub(super) struct Root {
     case_insensitive: bool,
 }
 
-/// Why a name gives no file. The texts go to clients and into the log.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum PathError {
-    /// Empty, with a NUL, or with `..`.
-    BadName,
-    /// No such file.
-    NotFound,
-    /// A link leads out of the root.
-    Outside,
-    /// The server may not read (write) it.
-    Denied,
-    /// A directory, a device, a pipe.
-    NotAFile,
-    /// An upload's name is taken.
-    Exists,
-    /// Anything else: too many open files, a failing disk.
-    Failed,
+/// Declares the errors, each with its text and the code of the ERROR packet, in one table.
+macro_rules! path_errors {
+    ($($(#[$doc:meta])* $name:ident: $text:literal, $code:ident;)*) => {
+        /// Why a name gives no file. The texts go to clients and into the log.
+        #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+        pub(super) enum PathError {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl PathError {
+            pub(super) const ALL: &[Self] = &[$(Self::$name,)*];
+
+            pub(super) const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            pub(super) const fn code(self) -> ErrorCode {
+                match self {
+                    $(Self::$name => ErrorCode::$code,)*
+                }
+            }
+        }
+    };
 }
 
-impl PathError {
-    pub(super) fn code(self) -> ErrorCode {
-        match self {
-            Self::NotFound => ErrorCode::FileNotFound,
-            Self::BadName | Self::Outside | Self::Denied | Self::NotAFile => {
-                ErrorCode::AccessViolation
-            }
-            Self::Exists => ErrorCode::FileExists,
-            Self::Failed => ErrorCode::NotDefined,
-        }
-    }
-
-    pub(super) const fn text(self) -> &'static str {
-        match self {
-            Self::BadName => "bad file name",
-            Self::NotFound => "file not found",
-            Self::Outside => "file is outside of the TFTP root",
-            Self::Denied => "permission denied",
-            Self::NotAFile => "not a regular file",
-            Self::Exists => "file exists",
-            Self::Failed => "cannot open file",
-        }
-    }
+path_errors! {
+    /// Empty, with a NUL, or with `..`.
+    BadName: "bad file name", AccessViolation;
+    /// No such file.
+    NotFound: "file not found", FileNotFound;
+    /// A symbolic link leads out of the root.
+    Outside: "file is outside of the TFTP root", AccessViolation;
+    /// The server has no permission.
+    Denied: "permission denied", AccessViolation;
+    /// A directory, a device, a pipe.
+    NotAFile: "not a regular file", AccessViolation;
+    /// The name of an upload is taken.
+    Exists: "file exists", FileExists;
+    /// Anything else: too many open files, a failing disk.
+    Failed: "cannot open file", NotDefined;
 }
 
 impl From<Errno> for PathError {

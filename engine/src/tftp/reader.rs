@@ -1,8 +1,8 @@
-//! The thread that reads chunks of files, through a ring of its own: many at once, so that a file on a slow disk does not hold up
-//! the others.
+//! The thread that reads chunks of files through its own ring: many at once, so that a file on a
+//! slow disk does not delay the others.
 //!
 //! ```text
-//!   shard, opener --ChunkRequest--> [ ring: reads under way ] --> framed --> images --> loader queues
+//!   shard, open thread --ChunkRequest--> [ ring: reads in flight ] --> framed --> images
 //! ```
 
 use std::cell::RefCell;
@@ -20,10 +20,14 @@ use super::frame::{Framer, READ_LEN};
 use super::images::{Failure, Image, Images};
 use super::loader::ChunkRequest;
 
-/// Chunks that are read at once. Each has the memory of a chunk; where a mount is dead, so many must be stuck before other files are.
+/// Reads in flight at most. Each takes the memory of a chunk; other files are held up only when so
+/// many hang in a dead mount.
 const READS: u32 = 64;
 
-/// Starts the thread, or says what denies it a ring.
+/// Starts the thread.
+///
+/// # Errors
+/// What denied it a ring.
 pub(super) fn start(
     images: Arc<Images>,
     queue: usize,
@@ -45,7 +49,7 @@ pub(super) fn start(
     Ok((sender, thread))
 }
 
-/// Reads what is wanted until nobody can want any more, and all of it is read.
+/// Serves requests until all senders are gone and all reads are done.
 async fn run(images: Arc<Images>, mut wanted: mpsc::Receiver<ChunkRequest>) {
     let room = Arc::new(Semaphore::new(READS as usize));
     let buffers = Rc::new(Buffers::default());
@@ -80,7 +84,7 @@ async fn read(image: &Image, index: usize, buffers: &Buffers) -> Result<Option<F
     Ok(Some(framer))
 }
 
-/// Buffers that are used again, the last one first: it may be in the processor's cache still.
+/// Free buffers. The last one returned is used first: it may still be in the processor's cache.
 #[derive(Default)]
 struct Buffers(RefCell<Vec<Vec<u8>>>);
 

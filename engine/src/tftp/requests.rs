@@ -1,4 +1,4 @@
-//! Requests: what is refused at once, and what begins.
+//! Requests: which are refused at once, and how a transfer begins.
 
 use std::hash::{BuildHasher, Hash};
 use std::net::{IpAddr, Ipv4Addr};
@@ -31,7 +31,7 @@ impl TftpShard {
         tx: &mut T,
     ) {
         self.count(Reason::Malformed);
-        // An answer to what is no request could begin an exchange of errors.
+        // Only requests are answered: two servers that answer errors would never stop.
         let answerable = match error {
             Some(ParseError::Unterminated | ParseError::NoFileName | ParseError::Mode) => error,
             _ => None,
@@ -81,7 +81,7 @@ impl TftpShard {
         }
     }
 
-    /// Begins a transfer: its file is opened elsewhere.
+    /// Begins a transfer; a loader thread opens its file.
     fn begin(
         &mut self,
         datagram: &Datagram<'_>,
@@ -101,7 +101,7 @@ impl TftpShard {
         }
         let mtu = self.server.mtu(datagram.ifindex);
         let limits = service.limits(mtu, client.is_ipv6(), writes);
-        // The size is put in when the file is open.
+        // The size is filled in when the file is open.
         let size = (request.mode == Mode::Octet).then_some(0);
         let direction = if writes { Direction::Write } else { Direction::Read { size } };
         let mut negotiated =
@@ -164,7 +164,7 @@ impl TftpShard {
         Ok(())
     }
 
-    /// The next socket in turn for this client.
+    /// The data socket for the client's next transfer: each in turn.
     fn data_socket(&mut self, ports: usize, datagram: &Datagram<'_>) -> Option<SocketId> {
         let TftpPorts { data, bound, .. } = self.ports.get(ports)?;
         let bucket = self.bucket(&datagram.source.ip());
@@ -182,7 +182,7 @@ impl TftpShard {
         self.hasher.hash_one(client) as usize % BUCKETS
     }
 
-    /// The client has begun something else.
+    /// Ends a transfer whose client has sent another request from the same port.
     fn supersede<T: Transmit>(&mut self, number: u64, tx: &mut T) {
         let Some(transfer) = self.transfers.get(number) else { return };
         let (begun, complete) = match &transfer.work {
@@ -192,7 +192,7 @@ impl TftpShard {
             Work::Opening => (false, false),
         };
         match (begun, complete) {
-            // Only its last ACK was lost.
+            // Everything was sent; only the last ACK was lost.
             (true, true) => self.finish(number, tx.now()),
             (true, false) => self.fail(number, Reason::Superseded, tx),
             (false, _) => self.fail(number, Reason::Probe, tx),
@@ -200,7 +200,7 @@ impl TftpShard {
     }
 }
 
-/// Sent to many: 255.255.255.255 or a multicast group.
+/// Whether a datagram was sent to 255.255.255.255 or to a multicast group.
 fn is_group(datagram: &Datagram<'_>) -> bool {
     datagram.destination.is_some_and(|destination| {
         destination.is_multicast() || destination == IpAddr::V4(Ipv4Addr::BROADCAST)

@@ -1,4 +1,4 @@
-//! What all shards share: the configuration as it is now, the images, the pool that reads them.
+//! What all shards share: the current configuration, the images, the threads that read files.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,18 +21,20 @@ use super::map::{Map, MapError};
 use super::paths::Root;
 use super::rate::RateCap;
 
-/// A path whose MTU is unknown is an Ethernet.
+/// The MTU of an interface whose MTU is unknown: Ethernet's.
 const DEFAULT_MTU: u32 = 1500;
-/// Bytes of chunks at least, whatever is configured: each transfer needs its own to stay while it is sent.
+/// The smallest image budget in bytes, whatever is configured: a chunk has to stay in memory while
+/// transfers send it.
 const MIN_BUDGET: u64 = 4 << 20;
 /// The shortest time until an unanswered window is sent again. A machine room's round trips take less than a millisecond and
 /// none of its clients delays an ACK on purpose, but some write to a slow disk or draw on a screen.
 const MIN_RETRY: Duration = Duration::from_millis(50);
-/// Bytes of an upload at most: a crash dump of a large machine fits, a full disk takes longer.
+/// Bytes of an upload at most: enough for the crash dump of a large machine.
 pub(super) const MAX_UPLOAD: u64 = 64 << 30;
-/// Bytes of an upload's block at most: with its header it fits a receive buffer.
+/// The largest block of an upload in bytes: with its header it fits a receive buffer.
 pub(super) const MAX_UPLOAD_BLKSIZE: u16 = 1468;
-/// Blocks of an upload's window at most: a window fits the receive buffer of a socket that others share.
+/// The largest window of an upload in blocks: a window fits the receive buffer of a socket, which
+/// other transfers use as well.
 pub(super) const MAX_UPLOAD_WINDOW: u16 = 16;
 
 /// Why the service cannot start, or cannot take over a new configuration.
@@ -46,15 +48,15 @@ pub enum TftpError {
         /// What the system says.
         error: io::Error,
     },
-    /// A map rule is wrong.
+    /// A map rule is invalid.
     #[error("[tftp] map: {0}")]
     Map(#[from] MapError),
-    /// No thread is left.
+    /// The system gives no more threads.
     #[error("cannot start the threads that read TFTP files: {0}")]
     Threads(io::Error),
 }
 
-/// One configuration, ready to be used.
+/// One configuration: root opened, map rules compiled.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) root: Root,
@@ -103,19 +105,19 @@ impl Service {
         })
     }
 
-    /// How long a block of `len` bytes takes at least, at the rate that a client is granted.
+    /// The shortest time between two blocks of `len` bytes, at the rate that a client is granted.
     pub(super) fn least_gap(&self, len: u16) -> Duration {
         let nanos = |rate| u64::from(len) * 1_000_000_000 / rate;
         self.client_rate.map_or(Duration::ZERO, |rate| Duration::from_nanos(nanos(rate)))
     }
 
-    /// What a client reached by a path of this MTU may negotiate.
+    /// What a client may negotiate that is reached through an interface with this MTU in bytes.
     pub(super) fn limits(&self, mtu: u32, is_ipv6: bool, writes: bool) -> Limits {
         let mut limits = self.limits;
         if self.clamp_to_mtu {
             limits.max_blksize = limits.max_blksize.min(blksize_for_mtu(mtu, is_ipv6));
         }
-        // A group has an IPv4 address.
+        // RFC 2090 knows IPv4 groups only.
         limits.multicast &= !is_ipv6;
         if writes {
             limits.max_blksize = limits.max_blksize.min(MAX_UPLOAD_BLKSIZE);
@@ -131,21 +133,21 @@ pub struct TftpServer {
     pub(super) service: ArcSwap<Service>,
     pub(super) images: Arc<Images>,
     pub(super) loader: Loader,
-    /// The quirks of the clients, by address.
+    /// The quirks of clients, by address, as DHCP found them.
     pub(super) notes: Notes,
-    /// The groups of streams.
+    /// The multicast groups in use.
     pub(super) groups: Groups,
-    /// Transfers of all shards.
+    /// Number of transfers, over all shards.
     pub(super) active: AtomicU32,
-    /// Interface and MTU.
+    /// Index and MTU in bytes of each interface.
     mtus: ArcSwap<Vec<(u32, u32)>>,
-    /// Interface and what it may send.
+    /// Index and rate limit of each interface that has one.
     caps: ArcSwap<Vec<(u32, RateCap)>>,
 }
 
 impl TftpServer {
-    /// Opens the root, compiles the map rules and starts the threads that read files, with the privileges that the
-    /// calling thread has now.
+    /// Opens the root, compiles the map rules and starts the threads that read files, with the
+    /// privileges of the calling thread.
     ///
     /// # Errors
     /// [`TftpError`].
@@ -153,7 +155,7 @@ impl TftpServer {
         Self::with_threads(config, Threads::Ring)
     }
 
-    /// Every job is done where it is asked for.
+    /// A server without threads: every job is done by the thread that submits it.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -181,7 +183,7 @@ impl TftpServer {
         }))
     }
 
-    /// Takes over a new configuration for the requests that come from now on; transfers under way are not touched.
+    /// Uses a new configuration for all later requests. Transfers under way keep theirs.
     ///
     /// # Errors
     /// [`TftpError`]; the old configuration stays.
@@ -191,25 +193,26 @@ impl TftpServer {
         Ok(())
     }
 
-    /// Says which interface (by index) has which MTU in bytes; 1500 is assumed for those not named.
+    /// Sets the MTU in bytes of each interface, by index. It is 1500 for those not named.
     pub fn set_mtus(&self, mtus: impl IntoIterator<Item = (u32, u32)>) {
         self.mtus.store(Arc::new(mtus.into_iter().collect()));
     }
 
-    /// Says which interface (by index) may send how many bytes a second, headers included; those not named are not limited.
+    /// Sets the rate limit of each interface, by index, in bytes a second with headers. Those not
+    /// named are not limited.
     pub fn set_rates(&self, rates: impl IntoIterator<Item = (u32, u64)>) {
         let caps = rates.into_iter().map(|(ifindex, rate)| (ifindex, RateCap::new(rate)));
         self.caps.store(Arc::new(caps.collect()));
     }
 
-    /// Whether an interface may send something at `now`, or when.
+    /// Whether an interface may send at `now`; if not, when it may.
     pub(super) fn interface_ready(&self, ifindex: u32, now: Moment) -> Result<(), Moment> {
         let caps = self.caps.load();
         let cap = caps.iter().find(|(index, _)| *index == ifindex);
         cap.map_or(Ok(()), |(_, cap)| cap.ready(now))
     }
 
-    /// An interface sends `bytes` of payload in so many datagrams.
+    /// Counts `bytes` of payload in so many datagrams against the interface's rate.
     pub(super) fn charge_interface(&self, ifindex: u32, bytes: u64, datagrams: u64, now: Moment) {
         let caps = self.caps.load();
         if let Some((_, cap)) = caps.iter().find(|(index, _)| *index == ifindex) {

@@ -1,7 +1,8 @@
-//! Which of the served files have changed since (inotify), so that what nobody will be sent any more leaves memory first.
+//! Watches the served files for changes (inotify), so that images of old versions leave memory.
 //!
-//! That an image is never mixed from two versions, and that a new request gets the new version, does not depend on it: both are
-//! checked when a file is opened and read. So a system without inotify, or without a watch to spare, is no error.
+//! Correctness does not depend on it: that a new request gets the new version, and that an image
+//! never mixes two, is checked when a file is opened and read. So it is no error if the system has
+//! no inotify or no watch left.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,14 +11,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init, remove_watch};
 
-/// Room for events: a file has no name in them, so each has 16 bytes.
+/// Bytes of the event buffer. An event of a watched file has no name, so it takes 16 bytes.
 const EVENTS: usize = 16 * 256;
 
-/// Watches on the files behind images, which `K` names.
+/// Watches on the files of images. `K` identifies an image.
 #[derive(Debug)]
 pub(super) struct Watch<K> {
     inotify: Option<OwnedFd>,
-    /// By watch descriptor: a file, in each shape that it was asked for.
+    /// The images of each watched file, by watch descriptor.
     files: HashMap<i32, Vec<K>>,
 }
 
@@ -29,10 +30,11 @@ impl<K> Default for Watch<K> {
 }
 
 impl<K: PartialEq> Watch<K> {
-    /// Watches an open file on behalf of an image.
+    /// Watches the open file of an image.
     pub(super) fn add(&mut self, file: &File, key: K) {
         let Some(inotify) = &self.inotify else { return };
-        // The file itself and not its name, which may mean another by now. Written to, replaced (its link is gone), moved away.
+        // By descriptor, because the name may mean another file by now. MODIFY: written to; ATTRIB:
+        // unlinked or replaced; MOVE_SELF: renamed.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let flags = WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF;
         if let Ok(descriptor) = add_watch(inotify, path, flags) {
@@ -40,13 +42,13 @@ impl<K: PartialEq> Watch<K> {
         }
     }
 
-    /// An image is forgotten.
+    /// Removes an image, and the watch of its file if it was the last.
     pub(super) fn remove(&mut self, key: &K) {
         let Some(inotify) = &self.inotify else { return };
         self.files.retain(|&descriptor, keys| {
             keys.retain(|own| own != key);
             if keys.is_empty() {
-                // It may be gone with its file.
+                // The kernel has removed it already if the file is gone.
                 let _ = remove_watch(inotify, descriptor);
             }
             !keys.is_empty()
@@ -59,7 +61,7 @@ impl<K: PartialEq> Watch<K> {
         let Some(inotify) = &self.inotify else { return changed };
         let mut room = [const { MaybeUninit::uninit() }; EVENTS];
         let mut events = Reader::new(inotify, &mut room);
-        // It ends with "would block".
+        // It ends with EAGAIN.
         while let Ok(event) = events.next() {
             changed.extend(self.files.remove(&event.wd()).into_iter().flatten());
         }

@@ -1,4 +1,4 @@
-//! Images: framed once, within the budget, one version each.
+//! Images are framed once, stay within the budget, and never mix versions.
 
 use super::*;
 use bootstorm_protocols::tftp::Rollover;

@@ -22,6 +22,7 @@ use bootstorm_protocols::time::Moment;
 use crate::config;
 use crate::event::{BootEvent, Kind};
 use crate::metrics::{Metrics, TftpMetrics};
+use crate::tftp::reason::Reason;
 use crate::tftp::{TftpPorts, TftpServer, TftpShard};
 
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -527,6 +528,11 @@ impl Fleet {
 
     pub(super) fn metrics(&self, shard: usize) -> &TftpMetrics {
         &self.metrics.shard(shard).unwrap().tftp
+    }
+
+    /// How often something ended for this reason.
+    pub(super) fn reason(&self, shard: usize, reason: Reason) -> u64 {
+        self.metrics(shard).reasons.values().nth(reason.number()).expect("a reason has a counter")
     }
 
     pub(super) fn all_metrics(&self) -> &Metrics {

@@ -11,6 +11,7 @@ use super::fleet::{Fleet, Outcome, Plan, SERVER, content};
 use crate::config::MapRule;
 use crate::event::Kind;
 use crate::tftp::TftpServer;
+use crate::tftp::reason::Reason;
 
 #[test]
 fn names_that_give_no_file_are_refused_with_the_code_that_fits() {
@@ -65,7 +66,7 @@ fn limits_hold_and_are_free_again_afterwards() {
     };
     assert_eq!(complete(&fleet), 5);
     assert_eq!(fleet.refusal(7), (ErrorCode::NotDefined, "server is busy"));
-    assert_eq!(fleet.metrics(0).reasons.values().nth(11), Some(3));
+    assert_eq!(fleet.reason(0, Reason::ServerLimit), 3);
     fleet.again(7, Plan::get("kernel"));
     fleet.run();
     assert!(fleet.bytes(7) == content(200_000, 1));
@@ -102,7 +103,7 @@ fn a_strange_pair_of_ports_gets_error_5_and_errors_are_not_answered() {
     fleet.clients.list[client].outcome = None;
     fleet.raw(client, (SERVER, port).into(), b"\0\x04\0\x01");
     steps(&mut fleet, 5);
-    assert_eq!(fleet.metrics(0).reasons.values().nth(16), Some(0));
+    assert_eq!(fleet.reason(0, Reason::UnknownTransfer), 0);
     let stranger = fleet.add(Plan { start: Moment::NEVER, ..Plan::get("menu") });
     let to = SocketAddr::from((SERVER, port));
     for packet in [&b"\0\x05\0\0\0"[..], b"\0\x06\0", b"junk", b"", b"\0\x01menu\0octet\0"] {
@@ -146,7 +147,7 @@ fn a_client_that_falls_silent_is_given_up_and_told() {
     fleet.drain();
     assert_eq!(fleet.metrics(0).failed.get(), 1);
     assert_eq!(fleet.metrics(0).retransmits.get(), 3);
-    assert_eq!(fleet.metrics(0).reasons.values().nth(19), Some(1));
+    assert_eq!(fleet.reason(0, Reason::TimedOut), 1);
 }
 
 #[test]
