@@ -214,8 +214,7 @@ pub const MESSAGE_TYPES: usize = 19;
 pub const REASONS: usize = 32;
 
 /// The names of [`ShardMetrics::parse_errors`], in its order.
-pub const PARSE_ERRORS: [&str; 7] =
-    ["too-short", "too-long", "op", "hardware-length", "overrun", "overload", "message-type"];
+pub const PARSE_ERRORS: &[&str] = bootstorm_protocols::dhcpv4::ParseError::NAMES;
 
 /// The names of [`ShardMetrics::drops`], in its order.
 pub const DROPS: [&str; 10] = [

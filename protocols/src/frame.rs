@@ -37,7 +37,8 @@ pub struct UdpFrame {
 pub enum FrameError {
     /// The buffer does not hold the headers and the payload.
     #[error(
-        "the buffer of {buffer} bytes does not hold {HEADROOM} bytes of headers and {payload} of payload"
+        "the buffer of {buffer} bytes does not hold {HEADROOM} bytes of headers \
+         and {payload} of payload"
     )]
     Buffer {
         /// Length of the buffer.
@@ -51,9 +52,12 @@ pub enum FrameError {
 }
 
 impl UdpFrame {
-    /// Fills `buf[..HEADROOM]` for the payload already at `buf[HEADROOM..HEADROOM + len]`, with both
-    /// checksums (RFC 791, RFC 768), and returns the length of the frame. Frames shorter than the
-    /// 60 bytes of Ethernet are padded by the interface.
+    /// Fills `buf[..HEADROOM]` for the payload already at `buf[HEADROOM..HEADROOM + len]`, with
+    /// both checksums (RFC 791, RFC 768), and returns the length of the frame. The interface pads
+    /// frames shorter than the 60 bytes of Ethernet.
+    ///
+    /// # Errors
+    /// [`FrameError`]: `buf` is too short, or the payload does not fit one datagram.
     pub fn seal(&self, buf: &mut [u8], len: usize) -> Result<usize, FrameError> {
         let too_small = FrameError::Buffer { buffer: buf.len(), payload: len };
         let udp_len = u16::try_from(len.saturating_add(UDP_HEADER));
@@ -77,8 +81,9 @@ impl UdpFrame {
         Ok(HEADROOM + len)
     }
 
-    /// Takes a frame apart: the addresses and the payload. `None` for what is not an IPv4 UDP datagram in one piece.
-    /// Checksums are not looked at: between virtual machines they are often left to hardware that is not there.
+    /// Splits a frame into addresses and payload. `None` for what is not an IPv4 UDP datagram in
+    /// one piece. Checksums are not verified: between virtual machines the sender often leaves them
+    /// to hardware that does not exist.
     #[must_use]
     pub fn parse(frame: &[u8]) -> Option<(Self, &[u8])> {
         Self::read(&mut Reader::new(frame)).ok().flatten()

@@ -14,7 +14,8 @@ const PROTOCOL: u8 = 1;
 pub fn echo_request(identifier: u16, sequence: u16) -> [u8; ECHO_LEN] {
     let [id_high, id_low] = identifier.to_be_bytes();
     let [seq_high, seq_low] = sequence.to_be_bytes();
-    // Ones' complement sum of the message with a zero checksum (RFC 1071). Three words cannot overflow 32 bits.
+    // Ones' complement sum of the message with a zero checksum (RFC 1071). Three words cannot
+    // overflow 32 bits.
     let sum = (u32::from(ECHO_REQUEST) << 8) + u32::from(identifier) + u32::from(sequence);
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
@@ -22,7 +23,8 @@ pub fn echo_request(identifier: u16, sequence: u16) -> [u8; ECHO_LEN] {
     [ECHO_REQUEST, 0, sum_high, sum_low, id_high, id_low, seq_high, seq_low]
 }
 
-/// Who answered an echo request with our `identifier`; `packet` begins with its IPv4 header, as a raw socket delivers it.
+/// The sender of an echo reply with `identifier`, else `None`. `packet` begins with its IPv4
+/// header, as a raw socket delivers it.
 #[must_use]
 pub fn echo_reply_from(packet: &[u8], identifier: u16) -> Option<Ipv4Addr> {
     let first = *packet.first()?;
@@ -52,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_names_its_sender_and_strangers_are_not_heard() {
+    fn a_reply_names_its_sender_and_other_packets_are_ignored() {
         let mut packet = [0; 28];
         packet[0] = 0x45;
         packet[9] = PROTOCOL;

@@ -72,30 +72,45 @@ impl<'a> Reader<'a> {
     }
 
     /// The next byte.
+    ///
+    /// # Errors
+    /// [`Truncated`]: fewer bytes are left; the position stays.
     #[inline]
     pub fn u8(&mut self) -> Result<u8, Truncated> {
         self.array::<1>().map(|[byte]| byte)
     }
 
     /// The next two bytes, big endian.
+    ///
+    /// # Errors
+    /// [`Truncated`]: fewer bytes are left; the position stays.
     #[inline]
     pub fn u16(&mut self) -> Result<u16, Truncated> {
         self.array().map(u16::from_be_bytes)
     }
 
     /// The next four bytes, big endian.
+    ///
+    /// # Errors
+    /// [`Truncated`]: fewer bytes are left; the position stays.
     #[inline]
     pub fn u32(&mut self) -> Result<u32, Truncated> {
         self.array().map(u32::from_be_bytes)
     }
 
     /// The next four bytes as an address.
+    ///
+    /// # Errors
+    /// [`Truncated`]: fewer bytes are left; the position stays.
     #[inline]
     pub fn ipv4(&mut self) -> Result<Ipv4Addr, Truncated> {
         self.array::<4>().map(Ipv4Addr::from)
     }
 
     /// The next `N` bytes, copied.
+    ///
+    /// # Errors
+    /// [`Truncated`]: fewer bytes are left; the position stays.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Truncated> {
         match self.rest().first_chunk::<N>() {
@@ -108,6 +123,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `len` bytes.
+    ///
+    /// # Errors
+    /// [`Truncated`]: fewer bytes are left; the position stays.
     #[inline]
     pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], Truncated> {
         match self.rest().get(..len) {
@@ -157,30 +175,45 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends a byte.
+    ///
+    /// # Errors
+    /// [`Full`]: there is no room; nothing is written.
     #[inline]
     pub fn u8(&mut self, value: u8) -> Result<(), Full> {
         self.bytes(&[value])
     }
 
     /// Appends two bytes, big endian.
+    ///
+    /// # Errors
+    /// [`Full`]: there is no room; nothing is written.
     #[inline]
     pub fn u16(&mut self, value: u16) -> Result<(), Full> {
         self.bytes(&value.to_be_bytes())
     }
 
     /// Appends four bytes, big endian.
+    ///
+    /// # Errors
+    /// [`Full`]: there is no room; nothing is written.
     #[inline]
     pub fn u32(&mut self, value: u32) -> Result<(), Full> {
         self.bytes(&value.to_be_bytes())
     }
 
     /// Appends an address.
+    ///
+    /// # Errors
+    /// [`Full`]: there is no room; nothing is written.
     #[inline]
     pub fn ipv4(&mut self, value: Ipv4Addr) -> Result<(), Full> {
         self.bytes(&value.octets())
     }
 
     /// Appends bytes.
+    ///
+    /// # Errors
+    /// [`Full`]: there is no room; nothing is written.
     #[inline]
     pub fn bytes(&mut self, value: &[u8]) -> Result<(), Full> {
         let full = Full { needed: value.len(), room: self.room() };
@@ -191,6 +224,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends `len` zero bytes.
+    ///
+    /// # Errors
+    /// [`Full`]: there is no room; nothing is written.
     #[inline]
     pub fn zeros(&mut self, len: usize) -> Result<(), Full> {
         let full = Full { needed: len, room: self.room() };

@@ -99,7 +99,7 @@ fn dhcp(page: &mut Page, running: &Running) {
         "Datagrams on the server port that are no DHCP messages, by what is wrong with them.",
     );
     for (shard, metrics) in shards() {
-        page.counts(&shard, "error", &PARSE_ERRORS, &metrics.parse_errors);
+        page.counts(&shard, "error", PARSE_ERRORS, &metrics.parse_errors);
     }
     page.counter("bootstorm_drops_total", "Datagrams and replies lost or held up, by reason.");
     for (shard, metrics) in shards() {

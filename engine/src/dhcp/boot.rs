@@ -92,9 +92,9 @@ fn is_http(url: &[u8]) -> bool {
     starts(b"http://") || starts(b"https://")
 }
 
-/// Whether a path or URL names one of the programs that iPXE is built as (its build targets,
-/// and what distributions call them): `ipxe.efi`, `snponly.efi`, `undionly.kpxe`, `ipxe-x86_64.efi`.
-/// Scripts (`boot.ipxe`) and other loaders are none.
+/// Whether a path or URL names iPXE itself, by the names of its build targets and of distributions:
+/// `ipxe.efi`, `snponly.efi`, `undionly.kpxe`, `ipxe-x86_64.efi`. Scripts (`boot.ipxe`) and other
+/// loaders are not iPXE.
 fn is_ipxe_program(file: &[u8]) -> bool {
     let name = file.rsplit(|&byte| byte == b'/' || byte == b'\\').next().unwrap_or(file);
     let name = name.split(|&byte| byte == b'?').next().unwrap_or(name);

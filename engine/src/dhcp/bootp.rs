@@ -4,12 +4,12 @@
 //! reserved for it, for which nothing need be remembered, or one of a pool that permits `bootp` by
 //! name, which is leased without end.
 
-use super::inquiry::Inquiry;
+use super::exchange::Exchange;
 use super::{Action, Silence};
 use crate::config::LeaseTime;
 use crate::leases::{Bind, Candidates, ShardLeases};
 
-impl<'a> Inquiry<'a> {
+impl<'a> Exchange<'a> {
     pub(super) fn bootp(&self, leases: &mut ShardLeases) -> Action<'a> {
         if self.ignored() {
             return Action::Silence(Silence::UnknownClient);

@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::inquiry::Inquiry;
+use super::exchange::Exchange;
 use super::{Action, Silence};
 use crate::leases::{Bind, Candidates, LeaseState, Offer, ShardLeases};
 
-impl<'a> Inquiry<'a> {
+impl<'a> Exchange<'a> {
     pub(super) fn discover(&self, leases: &mut ShardLeases) -> Action<'a> {
         if self.ignored() {
             return Action::Silence(Silence::UnknownClient);

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use super::inquiry::Inquiry;
+use super::exchange::Exchange;
 use super::{Action, Silence};
 
-impl<'a> Inquiry<'a> {
+impl<'a> Exchange<'a> {
     pub(super) fn inform(&self) -> Action<'a> {
         if self.ignored() {
             return Action::Silence(Silence::UnknownClient);

@@ -1,4 +1,4 @@
-//! The rules of DHCPv4: one message, where it came in, the configuration and the leases make one
+//! The rules of DHCPv4: from one message, its arrival, the configuration and the leases to one
 //! decision. Nothing here reads a clock, makes randomness, or sends.
 //!
 //! | message | condition | decision |
@@ -11,7 +11,7 @@
 //! | REQUEST, SELECTING | names another server | silence, our offer is free again |
 //! | | the machine may have the address | ACK once the lease is durable |
 //! | | otherwise | NAK |
-//! | REQUEST, INIT-REBOOT, RENEWING, REBINDING | it is the machine's leased or reserved address | ACK once the lease is durable |
+//! | REQUEST in any other state | it is the machine's leased or reserved address | ACK once durable |
 //! | | the machine is known with another address, or moved here | NAK |
 //! | | unknown machine, authoritative | NAK |
 //! | | unknown machine, otherwise | silence |
@@ -32,9 +32,9 @@ mod bootp;
 mod delivery;
 mod discover;
 mod events;
+mod exchange;
 mod identity;
 mod inform;
-mod inquiry;
 mod machine;
 mod options;
 mod release;
@@ -59,7 +59,7 @@ pub use silence::Silence;
 use crate::config::Dhcp;
 use crate::event::BootEvent;
 use crate::leases::{Change, ShardLeases};
-use inquiry::Inquiry;
+use exchange::Exchange;
 
 /// What is to be done about one message, and the line it is worth in the log.
 #[derive(Debug)]
@@ -78,9 +78,9 @@ pub enum Action<'a> {
     Silence(Silence),
     /// Send this now.
     Reply(Reply<'a>),
-    /// Ask whether anybody uses `yiaddr` (ICMP echo), and send this when nobody has answered within
-    /// `ping-check`. If somebody has: [`ShardLeases::quarantine`], and answer the same message again,
-    /// which offers another address. A probe of that address that is under way already serves both.
+    /// Probe `yiaddr` (ICMP echo) and send this if nobody answers within `ping-check`. If somebody
+    /// answers: call [`ShardLeases::quarantine`], then answer the same message again, which offers
+    /// another address. If a probe of the address is already under way, no second one is needed.
     ProbeThenOffer(Reply<'a>),
     /// Send this when the change is durable.
     AckWhenDurable {
@@ -126,17 +126,17 @@ fn decide<'a>(
     if message.op() != BOOTREQUEST {
         return Action::Silence(Silence::NotARequest);
     }
-    let inquiry = match Inquiry::open(message, arrival, dhcp, leases, now, arena) {
-        Ok(inquiry) => inquiry,
+    let exchange = match Exchange::open(message, arrival, dhcp, leases, now, arena) {
+        Ok(exchange) => exchange,
         Err(silence) => return Action::Silence(silence),
     };
     match message.message_type() {
-        None => inquiry.bootp(leases),
-        Some(MessageType::Discover) => inquiry.discover(leases),
-        Some(MessageType::Request) => inquiry.request(leases),
-        Some(MessageType::Decline) => inquiry.decline(leases),
-        Some(MessageType::Release) => inquiry.release(leases),
-        Some(MessageType::Inform) => inquiry.inform(),
+        None => exchange.bootp(leases),
+        Some(MessageType::Discover) => exchange.discover(leases),
+        Some(MessageType::Request) => exchange.request(leases),
+        Some(MessageType::Decline) => exchange.decline(leases),
+        Some(MessageType::Release) => exchange.release(leases),
+        Some(MessageType::Inform) => exchange.inform(),
         Some(_) => Action::Silence(Silence::MessageType),
     }
 }

@@ -6,7 +6,7 @@ use bootstorm_protocols::dhcpv4::{MessageType, options, pxe};
 use bumpalo::collections::Vec as BumpVec;
 
 use super::boot::Boot;
-use super::inquiry::Inquiry;
+use super::exchange::Exchange;
 use super::machine::Firmware;
 use super::reply::{Origin, Outgoing};
 use crate::config::{LeaseTime, ScopeChain};
@@ -15,14 +15,14 @@ use crate::config::{LeaseTime, ScopeChain};
 /// first has room first where a client takes only a short message, so what it cannot do without
 /// stands at the beginning. Option 82 is not among them: see [`super::Reply`].
 pub(super) struct Options<'a, 'i> {
-    inquiry: &'i Inquiry<'a>,
+    exchange: &'i Exchange<'a>,
     list: BumpVec<'a, Outgoing<'a>>,
     present: [u64; 4],
 }
 
 /// Option 43 that ends the search for boot servers (PXE 2.1 section 2.2.4).
 const BOOT_FILE_AT_ONCE: [u8; 4] =
-    [pxe::sub_option::DISCOVERY_CONTROL, 1, pxe::control::BOOT_FILE_AT_ONCE, options::END];
+    [pxe::DISCOVERY_CONTROL, 1, pxe::BOOT_FILE_AT_ONCE, options::END];
 
 /// Codes that the rules alone decide about: nothing is sent for them because a client asks or a
 /// scope has a value.
@@ -40,18 +40,18 @@ fn is_ours(code: u8) -> bool {
 
 impl<'a, 'i> Options<'a, 'i> {
     /// Begins the options of a DHCP reply: its type and this server's identifier.
-    pub(super) fn new(inquiry: &'i Inquiry<'a>, kind: Option<MessageType>) -> Self {
+    pub(super) fn new(exchange: &'i Exchange<'a>, kind: Option<MessageType>) -> Self {
         let mut this =
-            Self { inquiry, list: BumpVec::with_capacity_in(24, inquiry.arena), present: [0; 4] };
+            Self { exchange, list: BumpVec::with_capacity_in(24, exchange.arena), present: [0; 4] };
         if let Some(kind) = kind {
             this.make(options::MESSAGE_TYPE, &[kind.code()]);
-            this.make(options::SERVER_IDENTIFIER, &inquiry.server_identifier().octets());
-            if let Some(client_id) = inquiry.option(options::CLIENT_IDENTIFIER) {
+            this.make(options::SERVER_IDENTIFIER, &exchange.server_identifier().octets());
+            if let Some(client_id) = exchange.option(options::CLIENT_IDENTIFIER) {
                 // RFC 6842 section 3: the reply carries the client identifier of the request.
                 this.push(options::CLIENT_IDENTIFIER, client_id, Origin::Echo);
             }
         }
-        if let Some(subnet) = inquiry.option(options::SUBNET_SELECTION) {
+        if let Some(subnet) = exchange.option(options::SUBNET_SELECTION) {
             // RFC 3011 section 2: an identical copy, or the client discards the reply.
             this.push(options::SUBNET_SELECTION, subnet, Origin::Echo);
         }
@@ -91,18 +91,18 @@ impl<'a, 'i> Options<'a, 'i> {
     }
 
     /// The parameters of the client's scopes: the subnet mask, what the client asks for in its
-    /// order of preference (RFC 2132 section 9.8), and what the configuration always sends. A client
-    /// without a list gets everything.
+    /// order of preference (RFC 2132 section 9.8), and what the configuration always sends. A
+    /// client without a list gets everything.
     pub(super) fn parameters(&mut self, chain: &ScopeChain<'a>, address: Ipv4Addr) {
-        let message = self.inquiry.message;
+        let message = self.exchange.message;
         // RFC 2132 section 3.3: the subnet mask stands before the routers.
         match chain.option(options::SUBNET_MASK) {
             Some((mask, scope)) => {
                 self.push(options::SUBNET_MASK, mask, Origin::Scope(scope));
             }
             None => {
-                let dhcp = self.inquiry.dhcp;
-                let subnet = dhcp.subnet_of(address).unwrap_or(self.inquiry.link.subnet);
+                let dhcp = self.exchange.dhcp;
+                let subnet = dhcp.subnet_of(address).unwrap_or(self.exchange.link.subnet);
                 let mask = dhcp.subnet(subnet).prefix.mask();
                 self.make(options::SUBNET_MASK, &mask.octets());
             }
@@ -129,10 +129,10 @@ impl<'a, 'i> Options<'a, 'i> {
     /// What a machine needs to boot besides `siaddr` and `file`. To be called before
     /// [`Options::parameters`], because these values stand before those of the scopes.
     pub(super) fn boot(&mut self, chain: &ScopeChain<'a>, boot: &Boot<'a>, next_server: Ipv4Addr) {
-        let message = self.inquiry.message;
-        let firmware = self.inquiry.machine.firmware;
+        let message = self.exchange.message;
+        let firmware = self.exchange.machine.firmware;
         if firmware == Firmware::Pxe
-            && let Some(id) = self.inquiry.option(options::PXE_CLIENT_ID)
+            && let Some(id) = self.exchange.option(options::PXE_CLIENT_ID)
         {
             // RFC 4578 section 2.3: in all packets of clients and servers.
             self.push(options::PXE_CLIENT_ID, id, Origin::Echo);
@@ -168,7 +168,7 @@ impl<'a, 'i> Options<'a, 'i> {
         }
         if (boots || message.requests(options::TFTP_SERVER_NAME)) && firmware != Firmware::Http {
             self.configured(chain, options::TFTP_SERVER_NAME);
-            let text = dotted(self.inquiry.arena, next_server);
+            let text = dotted(self.exchange.arena, next_server);
             self.push(options::TFTP_SERVER_NAME, text, Origin::Protocol);
         }
     }
@@ -200,7 +200,7 @@ impl<'a> Options<'a, '_> {
 
     fn make(&mut self, code: u8, value: &[u8]) {
         if !self.is_present(code) {
-            let value = self.inquiry.arena.alloc_slice_copy(value);
+            let value = self.exchange.arena.alloc_slice_copy(value);
             self.push(code, value, Origin::Protocol);
         }
     }

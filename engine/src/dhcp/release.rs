@@ -1,10 +1,10 @@
 //! RELEASE and DECLINE: a client no longer wants its address (RFC 2131, sections 4.3.3, 4.3.4).
 
-use super::inquiry::Inquiry;
+use super::exchange::Exchange;
 use super::{Action, Silence};
 use crate::leases::{Declined, ShardLeases};
 
-impl<'a> Inquiry<'a> {
+impl<'a> Exchange<'a> {
     /// The client shuts down in order. Neither message is ever answered.
     pub(super) fn release(&self, leases: &mut ShardLeases) -> Action<'a> {
         if let Some(silence) = self.meant_for_another() {

@@ -7,7 +7,7 @@ use bootstorm_protocols::time::Moment;
 
 use super::boot::Boot;
 use super::delivery::Delivery;
-use super::inquiry::Inquiry;
+use super::exchange::Exchange;
 use super::options::Options;
 use crate::config::{LeaseTime, ScopeChain, ScopeId};
 
@@ -105,7 +105,7 @@ fn fitting(text: &[u8], limit: usize) -> &[u8] {
     if text.len() <= limit { text } else { &[] }
 }
 
-impl<'a> Inquiry<'a> {
+impl<'a> Exchange<'a> {
     /// How long the client may have `address`.
     pub(super) fn lease_time(&self, address: Ipv4Addr) -> LeaseTime {
         let chain = self.chain(Some(address));

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::inquiry::Inquiry;
+use super::exchange::Exchange;
 use super::{Action, Silence};
 use crate::leases::{Bind, Candidates, ShardLeases};
 
@@ -23,7 +23,7 @@ const NOT_YOURS: &str = "address belongs to another client";
 const NOT_THE_LEASE: &str = "address is not the one leased to you";
 const UNKNOWN: &str = "no lease known for you";
 
-impl<'a> Inquiry<'a> {
+impl<'a> Exchange<'a> {
     pub(super) fn request(&self, leases: &mut ShardLeases) -> Action<'a> {
         let Some(state) = self.state() else { return Action::Silence(Silence::NoAddressNamed) };
         if let State::Selecting { server, .. } = state

@@ -32,13 +32,13 @@ impl Reservation {
         }
         let by_hardware = dhcp.hosts_by_hardware(machine.chaddr);
         let by_client_id = machine.client_id.map_or(&[][..], |id| dhcp.hosts_by_client_id(id));
-        let [uuid, twin] = match &machine.uuid {
+        let [uuid, swapped_uuid] = match &machine.uuid {
             // Firmware writes the UUID in either byte order; people write what the BMC shows.
-            Some(id) => [*id, id.twin()].map(|id| dhcp.hosts_by_uuid(id.as_bytes())),
+            Some(id) => [*id, id.byte_swapped()].map(|id| dhcp.hosts_by_uuid(id.as_bytes())),
             None => [&[][..]; 2],
         };
         let by_circuit = dhcp.hosts_by_circuit(machine.circuit_id, machine.remote_id);
-        let ids = [by_hardware, by_client_id, uuid, twin].into_iter().flatten().copied();
+        let ids = [by_hardware, by_client_id, uuid, swapped_uuid].into_iter().flatten().copied();
         let by_address = held.and_then(|held| dhcp.host_by_ip(held));
         let ids = ids.chain(by_circuit);
         let ids = ids.chain(by_address.filter(|&id| silent_about(dhcp, machine, id)));

@@ -75,18 +75,6 @@ impl<'a> OptionData<'a> {
         Some(target)
     }
 
-    /// The value in one slice: where it lies, or copied to `scratch` when it is in pieces; `None`
-    /// when it is in pieces and longer than `scratch`.
-    pub fn to_slice<'b>(&self, scratch: &'b mut [u8]) -> Option<&'b [u8]>
-    where
-        'a: 'b,
-    {
-        match self.as_slice() {
-            Some(slice) => Some(slice),
-            None => self.copy_to(scratch),
-        }
-    }
-
     /// The byte at `index`.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<u8> {

@@ -52,6 +52,9 @@ pub enum DecodeError {
 
 /// Writes `names` one behind the other, uncompressed (RFC 1035 section 3.1). A dot at the end of a
 /// name is allowed and means nothing.
+///
+/// # Errors
+/// [`EncodeError`]: a name has no valid form on the wire, or there is no room.
 pub fn encode<'n>(
     names: impl IntoIterator<Item = &'n str>,
     writer: &mut Writer<'_>,
@@ -65,8 +68,11 @@ pub fn encode<'n>(
     Ok(())
 }
 
-/// Writes `names` so that one with a suffix that stands already points there (RFC 3397 section 2).
-/// Pointers count from where `writer` stands now.
+/// Writes `names`; a suffix that was written before becomes a pointer to it (RFC 3397 section 2).
+/// Pointers count from the current position of `writer`.
+///
+/// # Errors
+/// [`EncodeError`]: a name has no valid form on the wire, or there is no room.
 pub fn encode_compressed<'n>(
     names: impl IntoIterator<Item = &'n str>,
     writer: &mut Writer<'_>,
@@ -187,8 +193,8 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Labels separated by dots; bytes that are not letters, digits, hyphen or underscore are written as
-/// `\DDD` (RFC 4343 section 2.1).
+/// Labels separated by dots; bytes other than letters, digits, hyphen and underscore are written
+/// as `\DDD` (RFC 4343 section 2.1).
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut labels = self.labels().map_while(Result::ok).peekable();

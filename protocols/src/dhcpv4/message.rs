@@ -21,55 +21,67 @@ use crate::wire::field;
 const MIN_DATAGRAM: u16 = 576;
 const IP_AND_UDP: u16 = 28;
 
-/// Why bytes are not a DHCP message.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ParseError {
+/// From one entry a kind of error: its doc, its message, its variant and its word for counters.
+macro_rules! parse_errors {
+    ($(
+        $(#[$attribute:meta])*
+        $variant:ident $({ $($fields:tt)* })? $(( $($values:tt)* ))? = $word:literal;
+    )*) => {
+        /// Why bytes are not a DHCP message.
+        #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+        pub enum ParseError {
+            $($(#[$attribute])* $variant $({ $($fields)* })? $(( $($values)* ))?,)*
+        }
+
+        impl ParseError {
+            /// A word for each kind, for counters; [`ParseError::index`] is the place in it.
+            pub const NAMES: &'static [&'static str] = &[$($word),*];
+
+            /// The place of its kind in [`ParseError::NAMES`].
+            #[must_use]
+            pub const fn index(&self) -> usize {
+                enum Place { $($variant),* }
+                match self { $(Self::$variant { .. } => Place::$variant as usize),* }
+            }
+        }
+    };
+}
+
+parse_errors! {
     /// Shorter than the fixed fields.
     #[error("{0} bytes are fewer than the {FIXED} of a BOOTP header")]
-    TooShort(usize),
+    TooShort(usize) = "too-short";
     /// Longer than any UDP datagram.
     #[error("{0} bytes are more than a UDP datagram holds")]
-    TooLong(usize),
+    TooLong(usize) = "too-long";
     /// `op` is neither request nor reply.
     #[error("op {0} is neither a request (1) nor a reply (2)")]
-    Op(u8),
+    Op(u8) = "op";
     /// The hardware address is longer than its field.
     #[error("a hardware address of {0} bytes does not fit the 16 of chaddr")]
-    HardwareLength(u8),
-    /// An option runs past the end of the field it stands in.
+    HardwareLength(u8) = "hardware-length";
+    /// An option runs past the end of its field.
     #[error("option {code} at offset {at} runs past the end of its field")]
     Overrun {
         /// Code of the option.
         code: u8,
-        /// Its offset from the start of the message.
+        /// Its offset from the start of the message, in bytes.
         at: u16,
-    },
+    } = "overrun";
     /// Option 52 is not one byte from 1 to 3, so it is unknown what sname and file hold.
-    #[error("option 52 (overload) is not one byte from 1 to 3")]
-    Overload,
+    #[error("option 52 (overload) at offset {at} is not one byte from 1 to 3")]
+    Overload {
+        /// Its offset from the start of the message, in bytes.
+        at: u16,
+    } = "overload";
     /// Option 53 is not exactly one byte.
-    #[error("option 53 (message type) has {0} bytes instead of one")]
-    MessageType(u16),
-}
-
-impl ParseError {
-    /// A word for each kind, for counters; [`ParseError::index`] is the place in it.
-    pub const NAMES: [&'static str; 7] =
-        ["too-short", "too-long", "op", "hardware-length", "overrun", "overload", "message-type"];
-
-    /// The place of its kind in [`ParseError::NAMES`].
-    #[must_use]
-    pub const fn index(&self) -> usize {
-        match self {
-            Self::TooShort(_) => 0,
-            Self::TooLong(_) => 1,
-            Self::Op(_) => 2,
-            Self::HardwareLength(_) => 3,
-            Self::Overrun { .. } => 4,
-            Self::Overload => 5,
-            Self::MessageType(_) => 6,
-        }
-    }
+    #[error("option 53 (message type) at offset {at} has {len} bytes instead of one")]
+    MessageType {
+        /// Its offset from the start of the message, in bytes.
+        at: u16,
+        /// Length of its value, in bytes.
+        len: u16,
+    } = "message-type";
 }
 
 /// Where the options of a message stand, so that finding one costs one look.
@@ -91,6 +103,12 @@ impl Index {
         }
     }
 
+    /// Offset of the first instance of an option that is there: of its code, which stands before
+    /// the length and the value.
+    fn start(&self, code: u8) -> u16 {
+        self.first[usize::from(code)].saturating_sub(2)
+    }
+
     fn is_repeated(&self, code: u8) -> bool {
         self.repeated[usize::from(code >> 6)] & (1 << (code & 63)) != 0
     }
@@ -110,6 +128,9 @@ impl<'a> Message<'a> {
     /// Checks the fixed fields and every option, in one pass. A message without the magic cookie is
     /// BOOTP with a vendor area of its own: accepted, without options. Option 52 counts in the
     /// options field only; in `file` and `sname` it is an option like any other.
+    ///
+    /// # Errors
+    /// [`ParseError`]: the bytes are not a DHCP message, and where they fail.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let fixed = bytes.first_chunk::<FIXED>().ok_or(ParseError::TooShort(bytes.len()))?;
         if bytes.len() > usize::from(u16::MAX) {
@@ -133,11 +154,16 @@ impl<'a> Message<'a> {
         self.record(Walk::new(self.bytes))?;
         if let Some(overload) = self.option(options::OPTION_OVERLOAD) {
             let value = overload.u8().filter(|value| matches!(value, 1..=3));
-            self.overload = value.ok_or(ParseError::Overload)?;
+            let at = self.index.start(options::OPTION_OVERLOAD);
+            self.overload = value.ok_or(ParseError::Overload { at })?;
             self.record(Walk::empty_of(self.bytes).then_overloaded(self.overload))?;
         }
         match self.option(options::MESSAGE_TYPE) {
-            Some(data) if data.len() != 1 => Err(ParseError::MessageType(data.len() as u16)),
+            Some(data) if data.len() != 1 => {
+                let at = self.index.start(options::MESSAGE_TYPE);
+                // Fits 16 bits: the length of the whole message does.
+                Err(ParseError::MessageType { at, len: data.len() as u16 })
+            }
             _ => Ok(()),
         }
     }
@@ -336,8 +362,9 @@ impl<'a> Message<'a> {
     }
 
     /// How long a reply may be, in bytes of UDP payload: what option 57 allows, at least 548
-    /// (RFC 2131 section 2), at most what `mtu` (of the way to the client, in bytes of IP datagram)
-    /// leaves. A BOOTP client gets 300 bytes, or as many as it sent (RFC 951, RFC 1542 section 2.1).
+    /// (RFC 2131 section 2), at most what `mtu` (of the path to the client, in bytes of IP datagram)
+    /// leaves. A BOOTP client gets 300 bytes, or as many as it sent (RFC 951, RFC 1542
+    /// section 2.1).
     #[must_use]
     pub fn reply_room(&self, mtu: u16) -> usize {
         if self.message_type().is_none() {
@@ -357,12 +384,6 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn user_class(&self) -> Option<UserClass<'a>> {
         self.option(options::USER_CLASS).map(UserClass::new)
-    }
-
-    /// The name the client calls itself, option 12.
-    #[must_use]
-    pub fn host_name(&self) -> Option<OptionData<'a>> {
-        self.option(options::HOST_NAME)
     }
 
     /// What the relay agent says, option 82.

@@ -2,127 +2,85 @@
 
 use core::fmt;
 
-/// Type of a DHCP message, option 53 (RFC 2132 section 9.6; IANA registry).
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub enum MessageType {
+/// From one line a type: its doc, variant, code and name. Enum, both conversions and the display
+/// come from the same line.
+macro_rules! message_types {
+    ($($(#[$doc:meta])* $code:literal $variant:ident $name:literal;)*) => {
+        /// Type of a DHCP message, option 53 (RFC 2132 section 9.6; IANA registry).
+        #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+        pub enum MessageType {
+            $($(#[$doc])* $variant,)*
+            /// Any other code.
+            Unknown(u8),
+        }
+
+        impl MessageType {
+            /// From the value of option 53.
+            #[must_use]
+            pub const fn from_code(code: u8) -> Self {
+                match code {
+                    $($code => Self::$variant,)*
+                    other => Self::Unknown(other),
+                }
+            }
+
+            /// The value of option 53.
+            #[must_use]
+            pub const fn code(self) -> u8 {
+                match self {
+                    $(Self::$variant => $code,)*
+                    Self::Unknown(other) => other,
+                }
+            }
+        }
+
+        /// The name as people know it: DISCOVER, OFFER, REQUEST.
+        impl fmt::Display for MessageType {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant => f.pad($name),)*
+                    Self::Unknown(code) => write!(f, "message type {code}"),
+                }
+            }
+        }
+    };
+}
+
+message_types! {
     /// A client looks for servers.
-    Discover,
+    1 Discover "DISCOVER";
     /// A server offers an address.
-    Offer,
+    2 Offer "OFFER";
     /// A client takes an offer, verifies or extends a lease.
-    Request,
+    3 Request "REQUEST";
     /// A client found the address in use.
-    Decline,
+    4 Decline "DECLINE";
     /// The server grants.
-    Ack,
+    5 Ack "ACK";
     /// The server refuses.
-    Nak,
+    6 Nak "NAK";
     /// The client gives the address back.
-    Release,
+    7 Release "RELEASE";
     /// The client has an address and asks for options only.
-    Inform,
+    8 Inform "INFORM";
     /// The server asks the client to renew (RFC 3203).
-    ForceRenew,
+    9 ForceRenew "FORCERENEW";
     /// An access concentrator asks for a lease (RFC 4388).
-    LeaseQuery,
+    10 LeaseQuery "LEASEQUERY";
     /// No client holds it (RFC 4388).
-    LeaseUnassigned,
+    11 LeaseUnassigned "LEASEUNASSIGNED";
     /// Not known here (RFC 4388).
-    LeaseUnknown,
+    12 LeaseUnknown "LEASEUNKNOWN";
     /// A client holds it (RFC 4388).
-    LeaseActive,
+    13 LeaseActive "LEASEACTIVE";
     /// Bulk leasequery (RFC 6926).
-    BulkLeaseQuery,
+    14 BulkLeaseQuery "BULKLEASEQUERY";
     /// End of a bulk leasequery (RFC 6926).
-    LeaseQueryDone,
+    15 LeaseQueryDone "LEASEQUERYDONE";
     /// Active leasequery (RFC 7724).
-    ActiveLeaseQuery,
+    16 ActiveLeaseQuery "ACTIVELEASEQUERY";
     /// Status of an active leasequery (RFC 7724).
-    LeaseQueryStatus,
+    17 LeaseQueryStatus "LEASEQUERYSTATUS";
     /// Leasequery over TLS (RFC 7724).
-    Tls,
-    /// Any other code.
-    Unknown(u8),
-}
-
-impl MessageType {
-    /// From the value of option 53.
-    #[must_use]
-    pub const fn from_code(code: u8) -> Self {
-        match code {
-            1 => Self::Discover,
-            2 => Self::Offer,
-            3 => Self::Request,
-            4 => Self::Decline,
-            5 => Self::Ack,
-            6 => Self::Nak,
-            7 => Self::Release,
-            8 => Self::Inform,
-            9 => Self::ForceRenew,
-            10 => Self::LeaseQuery,
-            11 => Self::LeaseUnassigned,
-            12 => Self::LeaseUnknown,
-            13 => Self::LeaseActive,
-            14 => Self::BulkLeaseQuery,
-            15 => Self::LeaseQueryDone,
-            16 => Self::ActiveLeaseQuery,
-            17 => Self::LeaseQueryStatus,
-            18 => Self::Tls,
-            other => Self::Unknown(other),
-        }
-    }
-
-    /// The value of option 53.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::Discover => 1,
-            Self::Offer => 2,
-            Self::Request => 3,
-            Self::Decline => 4,
-            Self::Ack => 5,
-            Self::Nak => 6,
-            Self::Release => 7,
-            Self::Inform => 8,
-            Self::ForceRenew => 9,
-            Self::LeaseQuery => 10,
-            Self::LeaseUnassigned => 11,
-            Self::LeaseUnknown => 12,
-            Self::LeaseActive => 13,
-            Self::BulkLeaseQuery => 14,
-            Self::LeaseQueryDone => 15,
-            Self::ActiveLeaseQuery => 16,
-            Self::LeaseQueryStatus => 17,
-            Self::Tls => 18,
-            Self::Unknown(other) => other,
-        }
-    }
-}
-
-/// The name as people know it: DISCOVER, OFFER, REQUEST.
-impl fmt::Display for MessageType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Discover => "DISCOVER",
-            Self::Offer => "OFFER",
-            Self::Request => "REQUEST",
-            Self::Decline => "DECLINE",
-            Self::Ack => "ACK",
-            Self::Nak => "NAK",
-            Self::Release => "RELEASE",
-            Self::Inform => "INFORM",
-            Self::ForceRenew => "FORCERENEW",
-            Self::LeaseQuery => "LEASEQUERY",
-            Self::LeaseUnassigned => "LEASEUNASSIGNED",
-            Self::LeaseUnknown => "LEASEUNKNOWN",
-            Self::LeaseActive => "LEASEACTIVE",
-            Self::BulkLeaseQuery => "BULKLEASEQUERY",
-            Self::LeaseQueryDone => "LEASEQUERYDONE",
-            Self::ActiveLeaseQuery => "ACTIVELEASEQUERY",
-            Self::LeaseQueryStatus => "LEASEQUERYSTATUS",
-            Self::Tls => "TLS",
-            Self::Unknown(code) => return write!(f, "message type {code}"),
-        };
-        f.pad(name)
-    }
+    18 Tls "TLS";
 }

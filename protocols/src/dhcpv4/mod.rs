@@ -26,16 +26,12 @@ pub use writer::{Header, MessageWriter, NoRoom, WriteError};
 pub const SERVER_PORT: u16 = 67;
 /// UDP port of clients.
 pub const CLIENT_PORT: u16 = 68;
-/// UDP port of PXE boot servers and of ProxyDHCP beside a DHCP server (PXE 2.1 section 2.2.3).
-pub const PXE_PORT: u16 = 4011;
 /// `op` of messages from clients (RFC 2131 section 2).
 pub const BOOTREQUEST: u8 = 1;
 /// `op` of messages from servers.
 pub const BOOTREPLY: u8 = 2;
 /// `htype` of Ethernet.
 pub const ETHERNET: u8 = 1;
-/// `htype` of InfiniBand, whose clients send hlen 0 and no chaddr (RFC 4390).
-pub const INFINIBAND: u8 = 32;
 /// The broadcast bit of `flags` (RFC 2131 section 2).
 pub const BROADCAST_FLAG: u16 = 0x8000;
 /// A lease time of all ones never ends (RFC 2131 section 3.3).

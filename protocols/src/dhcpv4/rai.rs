@@ -5,33 +5,17 @@ use core::net::Ipv4Addr;
 use super::data::{OptionData, SubOptions};
 
 /// Agent circuit id (RFC 3046 section 3.1).
-pub const CIRCUIT_ID: u8 = 1;
+const CIRCUIT_ID: u8 = 1;
 /// Agent remote id (RFC 3046 section 3.2).
-pub const REMOTE_ID: u8 = 2;
-/// DOCSIS device class (RFC 3256).
-pub const DOCSIS_DEVICE_CLASS: u8 = 4;
+const REMOTE_ID: u8 = 2;
 /// Link selection (RFC 3527).
-pub const LINK_SELECTION: u8 = 5;
-/// Subscriber id (RFC 3993).
-pub const SUBSCRIBER_ID: u8 = 6;
-/// RADIUS attributes (RFC 4014).
-pub const RADIUS_ATTRIBUTES: u8 = 7;
-/// Authentication (RFC 4030).
-pub const AUTHENTICATION: u8 = 8;
-/// Vendor-specific information (RFC 4243).
-pub const VENDOR_SPECIFIC: u8 = 9;
+const LINK_SELECTION: u8 = 5;
 /// Relay agent flags (RFC 5010).
-pub const FLAGS: u8 = 10;
+const FLAGS: u8 = 10;
 /// Server identifier override (RFC 5107).
-pub const SERVER_IDENTIFIER_OVERRIDE: u8 = 11;
-/// Relay agent identifier (RFC 6925).
-pub const RELAY_ID: u8 = 12;
+const SERVER_IDENTIFIER_OVERRIDE: u8 = 11;
 /// Relay source port (RFC 8357).
-pub const RELAY_SOURCE_PORT: u8 = 19;
-/// Virtual subnet selection (RFC 6607).
-pub const VIRTUAL_SUBNET_SELECTION: u8 = 151;
-/// Virtual subnet selection control (RFC 6607).
-pub const VIRTUAL_SUBNET_SELECTION_CONTROL: u8 = 152;
+const RELAY_SOURCE_PORT: u8 = 19;
 
 /// The bit of the flags sub-option that says how the relay got the message (RFC 5010 section 3).
 const UNICAST: u8 = 0x80;

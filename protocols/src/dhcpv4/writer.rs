@@ -111,8 +111,8 @@ pub struct NoRoom {
 /// another; [`MessageWriter::finish`] closes it.
 ///
 /// When the options field is full, options go to `file` and `sname`, where those are empty
-/// (option 52, RFC 2132 section 9.3); one longer than 255 bytes, or than what any field has left, is
-/// split (RFC 3396). Every code may be written once.
+/// (option 52, RFC 2132 section 9.3). An option is split (RFC 3396) if it is longer than 255 bytes
+/// or than the room of every field. Every code may be written once.
 #[derive(Debug)]
 pub struct MessageWriter<'b> {
     sname: Writer<'b>,
@@ -129,6 +129,9 @@ pub struct MessageWriter<'b> {
 impl<'b> MessageWriter<'b> {
     /// Begins a message of at most `max_len` bytes (at least [`MIN_MESSAGE`], which everyone takes)
     /// in `buf`; [`Message::reply_room`] says how many a client takes.
+    ///
+    /// # Errors
+    /// [`WriteError`]: `buf` is too short, or a field of `header` is too long.
     pub fn new(buf: &'b mut [u8], max_len: usize, header: &Header<'_>) -> Result<Self, WriteError> {
         let buf_len = buf.len();
         if buf_len < MIN_MESSAGE {
@@ -185,6 +188,9 @@ impl<'b> MessageWriter<'b> {
     }
 
     /// Appends an option.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: the option does not fit; nothing is written.
     #[inline]
     pub fn option(&mut self, code: u8, value: &[u8]) -> Result<(), NoRoom> {
         match u8::try_from(value.len()) {
@@ -199,6 +205,9 @@ impl<'b> MessageWriter<'b> {
     }
 
     /// Appends an option whose value is given in pieces.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: the option does not fit; nothing is written.
     pub fn option_pieces<'p>(
         &mut self,
         code: u8,
@@ -237,9 +246,12 @@ impl<'b> MessageWriter<'b> {
         Ok(())
     }
 
-    /// Will end the message with the relay agent's information as it came, split anew; its room is
-    /// set aside from now on. RFC 3046 section 2.2: in every reply, as the last option, and never in
-    /// `file` or `sname`.
+    /// Reserves room for the relay agent's information; [`MessageWriter::finish`] appends it
+    /// unchanged. RFC 3046 section 2.2: in every reply, as the last option, and never in `file` or
+    /// `sname`.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: the information does not fit; the message is written without it.
     pub fn echo(&mut self, information: &RelayAgentInformation<'b>) -> Result<(), NoRoom> {
         let data = information.data();
         if encoded_len(data.len()) > self.options_room() {

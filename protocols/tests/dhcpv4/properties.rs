@@ -206,7 +206,8 @@ proptest! {
         expected.sort();
         prop_assert_eq!(values, expected);
         // What surely fits is not refused.
-        prop_assert!(written.fits.len() == asked || total + 10 > max_len.saturating_sub(OPTIONS + 300));
+        let room = max_len.saturating_sub(OPTIONS + 300);
+        prop_assert!(written.fits.len() == asked || total + 10 > room);
     }
 
     #[test]
@@ -231,7 +232,8 @@ proptest! {
         }
         // Option 52 stands once, and only when a field holds options.
         let overload = message.option(options::OPTION_OVERLOAD);
-        prop_assert_eq!(codes.iter().filter(|code| **code == 52).count(), usize::from(overload.is_some()));
+        let overloads = codes.iter().filter(|code| **code == 52).count();
+        prop_assert_eq!(overloads, usize::from(overload.is_some()));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! dhcproto reads what we write and writes what we read; both must see the same message.
 //!
-//! Left out where dhcproto 0.15 differs from the RFCs or does not go so far: it knows no overload, it
-//! reads option 37 as option 23, it writes no option that is empty, it keeps one architecture and one TFTP server address of a list, and
-//! a name it reads it writes with its own compression.
+//! Left out where dhcproto 0.15 differs from the RFCs or does less: it does not know overload, it
+//! reads option 37 as option 23, it writes no empty option, it keeps one architecture and one TFTP
+//! server address of a list, and it writes names with its own compression.
 
 use std::collections::BTreeMap;
 
@@ -131,9 +131,11 @@ proptest! {
         compressed in any::<bool>(),
     ) {
         let value = super::common::encoded_names(&names, compressed);
-        let bytes = written(&super::common::empty_reply(), 4096, &[(options::DOMAIN_SEARCH, value)]);
+        let search = [(options::DOMAIN_SEARCH, value)];
+        let bytes = written(&super::common::empty_reply(), 4096, &search);
         let theirs = decode(&bytes);
-        let Some(DhcpOption::DomainSearch(read)) = theirs.opts().get(OptionCode::DomainSearch) else {
+        let Some(DhcpOption::DomainSearch(read)) = theirs.opts().get(OptionCode::DomainSearch)
+        else {
             panic!("no domain search in {theirs:?}");
         };
         prop_assert_eq!(read.len(), names.len());
@@ -148,14 +150,18 @@ proptest! {
         let again = theirs.to_vec().unwrap();
         let ours = Message::parse(&again).unwrap();
         let value = bytes_of(ours.option(options::DOMAIN_SEARCH));
-        let read: Vec<String> =
-            domains::Names::new(OptionData::from(&value[..])).map(|n| n.unwrap().to_string()).collect();
+        let read = domains::Names::new(OptionData::from(&value[..]));
+        let read: Vec<String> = read.map(|name| name.unwrap().to_string()).collect();
         prop_assert_eq!(read.join(" ").to_ascii_lowercase(), names.join(" ").to_ascii_lowercase());
     }
 
     #[test]
     fn dhcproto_reads_the_echo(
-        parts in btree_map(any::<u8>().prop_filter("typed", |code| !matches!(code, 4 | 5 | 10 | 11)), vec(any::<u8>(), 0..30), 0..8),
+        parts in btree_map(
+            any::<u8>().prop_filter("typed", |code| !matches!(code, 4 | 5 | 10 | 11)),
+            vec(any::<u8>(), 0..30),
+            0..8,
+        ),
         link in any::<[u8; 4]>(),
     ) {
         let mut value = vec![5, 4];
@@ -164,7 +170,8 @@ proptest! {
             value.extend([*code, part.len() as u8]);
             value.extend(part);
         }
-        let bytes = written(&super::common::empty_reply(), 4096, &[(options::RELAY_AGENT_INFORMATION, value.clone())]);
+        let information = [(options::RELAY_AGENT_INFORMATION, value.clone())];
+        let bytes = written(&super::common::empty_reply(), 4096, &information);
         let theirs = decode(&bytes);
         let Some(DhcpOption::RelayAgentInformation(agent)) =
             theirs.opts().get(OptionCode::RelayAgentInformation)

@@ -235,7 +235,9 @@ fn the_narrowest_scope_with_a_matching_rule_decides() {
         subnet = "10.1.0.0/16"
         boot = [{ arch = "x86-64-efi", file = "subnet" }]
         pools = [
-            { range = "10.1.4.0-10.1.4.9", boot = [{ uuid = "564d3210-aabb-ccdd-0102-030405060708", arch = "x86-64-efi", file = "pool" }] },
+            { range = "10.1.4.0-10.1.4.9", boot = [
+                { uuid = "564d3210-aabb-ccdd-0102-030405060708", arch = "x86-64-efi", file = "pool" },
+            ] },
         ]
         [[dhcp.host]]
         name = "a"

@@ -109,7 +109,7 @@ fn a_host_known_by_uuid_keeps_its_address_when_the_installer_sends_none() {
     assert_eq!(server.lease(&installer), ip("10.1.0.99"));
     server.expect(MessageType::Ack, &installer.renew(ip("10.1.0.99")));
     server.expect(MessageType::Ack, &installer.reboot(ip("10.1.0.99")));
-    // Only the machine that has it; a stranger that sends no UUID gets nothing of it.
+    // Only the machine that has it; another client without a UUID gets nothing of it.
     server.expect(MessageType::Nak, &Client::installer(mac(2)).renew(ip("10.1.0.99")));
 }
 

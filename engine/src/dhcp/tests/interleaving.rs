@@ -97,7 +97,7 @@ struct Waiting {
     until: Moment,
 }
 
-struct World {
+struct Simulation {
     config: &'static Config,
     store: Arc<MemoryStore>,
     leases: Arc<Leases>,
@@ -113,7 +113,7 @@ fn clock(now: Moment) -> Clock {
     Clock { now, wall: 1_700_000_000 + now.as_nanos() / 1_000_000_000, boot: Default::default() }
 }
 
-impl World {
+impl Simulation {
     fn new(shards: usize) -> Self {
         static CONFIG: LazyLock<Config> = LazyLock::new(|| configuration(TIGHT));
         let config = &*CONFIG;
@@ -264,9 +264,9 @@ proptest! {
         shards in 1..=4_usize,
         steps in steps(),
     ) {
-        let mut world = World::new(shards);
+        let mut simulation = Simulation::new(shards);
         for step in &steps {
-            world.take(step);
+            simulation.take(step);
         }
     }
 
@@ -276,20 +276,21 @@ proptest! {
         shards in 1..=4_usize,
         steps in steps(),
     ) {
-        let mut world = World::new(shards);
+        let mut simulation = Simulation::new(shards);
         for step in &steps {
-            world.take(step);
+            simulation.take(step);
         }
-        world.store.set_failing(false);
-        world.commit();
-        world.now = world.now + Duration::from_secs(1000);
-        world.commit();
+        simulation.store.set_failing(false);
+        simulation.commit();
+        simulation.now = simulation.now + Duration::from_secs(1000);
+        simulation.commit();
         for machine in 1..=6 {
             for what in [What::Discover, What::Select] {
-                world.take(&Step::Says { machine, shard: usize::from(machine), what });
-                world.take(&Step::Commit);
+                simulation.take(&Step::Says { machine, shard: usize::from(machine), what });
+                simulation.take(&Step::Commit);
             }
-            prop_assert!(world.machines[&machine].holds.is_some_and(|(_, until)| until > world.now));
+            let held = simulation.machines[&machine].holds;
+            prop_assert!(held.is_some_and(|(_, until)| until > simulation.now));
         }
     }
 
@@ -310,11 +311,11 @@ proptest! {
         }
         payload.extend([99, 130, 83, 99, 53, 1, kind]);
         payload.extend(tail);
-        let mut world = World::new(1);
+        let mut simulation = Simulation::new(1);
         let to = if unicast { SERVER } else { Ipv4Addr::BROADCAST };
         let datagram = Datagram { payload, source: SocketAddrV4::new(SERVER, 68), to };
         if Message::parse(&datagram.payload).is_ok() {
-            hear_anything(&mut world, &datagram);
+            receive_anything(&mut simulation, &datagram);
         }
     }
 
@@ -344,11 +345,11 @@ proptest! {
             3 => client.inform(address),
             _ => client.bootp(),
         };
-        hear_anything(&mut World::new(1), &datagram);
+        receive_anything(&mut Simulation::new(1), &datagram);
     }
 }
 
-fn hear_anything(world: &mut World, datagram: &Datagram) {
+fn receive_anything(simulation: &mut Simulation, datagram: &Datagram) {
     let Ok(message) = Message::parse(&datagram.payload) else { return };
     let arrival = Arrival {
         ifindex: 2,
@@ -359,8 +360,9 @@ fn hear_anything(world: &mut World, datagram: &Datagram) {
         source: datagram.source,
     };
     let arena = Bump::new();
-    let dhcp = &world.config.dhcp;
-    let decision = answer(&message, &arrival, dhcp, &mut world.shards[0], world.now, &arena);
+    let dhcp = &simulation.config.dhcp;
+    let decision =
+        answer(&message, &arrival, dhcp, &mut simulation.shards[0], simulation.now, &arena);
     if let Action::Reply(reply) | Action::AckWhenDurable { reply, .. } = decision.action {
         let mut buf = [0; 2048];
         let len = reply.write(&mut buf);

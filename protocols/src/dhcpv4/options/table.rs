@@ -1,5 +1,7 @@
-//! The standard options: RFC 2132 unless the line says otherwise, the later ones of the IANA registry,
-//! and the private codes that boot programs and Windows use.
+//! The standard options: those of RFC 2132, the later ones of the IANA registry, and the private
+//! codes that boot programs and Windows use.
+//!
+//! The table has one line for each option; some are longer than 100 columns.
 
 use super::{Definition, Kind};
 

@@ -20,49 +20,49 @@ const X86_64_EFI: u16 = 7;
 /// What a few old ones send, by the letter of RFC 4578.
 const X86_64_EFI_BY_RFC: u16 = 9;
 
-/// Numbers, names, and whether the boot file comes by HTTP.
-const ARCHITECTURES: &[(u16, &str, bool)] = &[
-    (0, "x86-bios", false),
-    (1, "nec-pc98", false),
-    (2, "itanium", false),
-    (3, "dec-alpha", false),
-    (4, "arc-x86", false),
-    (5, "intel-lean-client", false),
-    (6, "ia32-efi", false),
-    (7, "x86-64-efi", false),
-    (8, "xscale-efi", false),
-    (10, "arm32-efi", false),
-    (11, "arm64-efi", false),
-    (12, "powerpc-open-firmware", false),
-    (13, "powerpc-epapr", false),
-    (14, "power-opal", false),
-    (15, "ia32-http", true),
-    (16, "x86-64-http", true),
-    (17, "ebc-http", true),
-    (18, "arm32-http", true),
-    (19, "arm64-http", true),
-    (20, "x86-bios-http", true),
-    (21, "arm32-uboot", false),
-    (22, "arm64-uboot", false),
-    (23, "arm32-uboot-http", true),
-    (24, "arm64-uboot-http", true),
-    (25, "riscv32-efi", false),
-    (26, "riscv32-http", true),
-    (27, "riscv64-efi", false),
-    (28, "riscv64-http", true),
-    (29, "riscv128-efi", false),
-    (30, "riscv128-http", true),
-    (31, "s390-basic", false),
-    (32, "s390-extended", false),
-    (33, "mips32-efi", false),
-    (34, "mips64-efi", false),
-    (35, "sunway32-efi", false),
-    (36, "sunway64-efi", false),
-    (37, "loongarch32-efi", false),
-    (38, "loongarch32-http", true),
-    (39, "loongarch64-efi", false),
-    (40, "loongarch64-http", true),
-    (41, "arm-rpiboot", false),
+/// Numbers and names.
+const ARCHITECTURES: &[(u16, &str)] = &[
+    (0, "x86-bios"),
+    (1, "nec-pc98"),
+    (2, "itanium"),
+    (3, "dec-alpha"),
+    (4, "arc-x86"),
+    (5, "intel-lean-client"),
+    (6, "ia32-efi"),
+    (7, "x86-64-efi"),
+    (8, "xscale-efi"),
+    (10, "arm32-efi"),
+    (11, "arm64-efi"),
+    (12, "powerpc-open-firmware"),
+    (13, "powerpc-epapr"),
+    (14, "power-opal"),
+    (15, "ia32-http"),
+    (16, "x86-64-http"),
+    (17, "ebc-http"),
+    (18, "arm32-http"),
+    (19, "arm64-http"),
+    (20, "x86-bios-http"),
+    (21, "arm32-uboot"),
+    (22, "arm64-uboot"),
+    (23, "arm32-uboot-http"),
+    (24, "arm64-uboot-http"),
+    (25, "riscv32-efi"),
+    (26, "riscv32-http"),
+    (27, "riscv64-efi"),
+    (28, "riscv64-http"),
+    (29, "riscv128-efi"),
+    (30, "riscv128-http"),
+    (31, "s390-basic"),
+    (32, "s390-extended"),
+    (33, "mips32-efi"),
+    (34, "mips64-efi"),
+    (35, "sunway32-efi"),
+    (36, "sunway64-efi"),
+    (37, "loongarch32-efi"),
+    (38, "loongarch32-http"),
+    (39, "loongarch64-efi"),
+    (40, "loongarch64-http"),
+    (41, "arm-rpiboot"),
 ];
 
 impl Architecture {
@@ -81,28 +81,18 @@ impl Architecture {
     /// The architecture of this name: `x86-bios`, `x86-64-efi`, `arm64-http`.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
-        ARCHITECTURES.iter().find(|(_, known, _)| *known == name).map(|(code, ..)| Self(*code))
+        ARCHITECTURES.iter().find(|(_, known)| *known == name).map(|(code, _)| Self(*code))
     }
 
     /// Its name; `None` for a number that is not in the registry.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
-        self.entry().map(|(_, name, _)| *name)
+        ARCHITECTURES.iter().find(|(code, _)| *code == self.0).map(|(_, name)| *name)
     }
 
     /// All names, for messages that say what there is.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        ARCHITECTURES.iter().map(|(_, name, _)| *name)
-    }
-
-    /// True when the machine loads its boot file by HTTP.
-    #[must_use]
-    pub fn is_http(self) -> bool {
-        self.entry().is_some_and(|(_, _, http)| *http)
-    }
-
-    fn entry(self) -> Option<&'static (u16, &'static str, bool)> {
-        ARCHITECTURES.iter().find(|(code, ..)| *code == self.0)
+        ARCHITECTURES.iter().map(|(_, name)| *name)
     }
 
     /// What a message says: the first of option 93, or else the number in the vendor class.

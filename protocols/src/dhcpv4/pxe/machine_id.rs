@@ -12,9 +12,9 @@ const PLACEHOLDERS: [[u8; 16]; 3] =
 
 /// The UUID of a machine.
 ///
-/// SMBIOS stores its first three fields with the low byte first, and programs of one machine disagree
-/// whether to turn them before sending. So a UUID and its twin, with those fields turned, are the
-/// same machine: equal, and with the same [`MachineId::key`].
+/// SMBIOS stores the first three fields in little-endian order, and the programs of one machine
+/// disagree whether to convert them before sending. So a UUID and the same UUID with those fields
+/// byte-swapped are one machine: equal, and with the same [`MachineId::key`].
 #[derive(Copy, Clone, Debug)]
 pub struct MachineId([u8; 16]);
 
@@ -23,7 +23,8 @@ impl MachineId {
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
         let id = Self(bytes);
-        let placeholder = PLACEHOLDERS.iter().any(|known| bytes == *known || id.twin().0 == *known);
+        let placeholder =
+            PLACEHOLDERS.iter().any(|known| bytes == *known || id.byte_swapped().0 == *known);
         (!placeholder).then_some(id)
     }
 
@@ -58,18 +59,19 @@ impl MachineId {
         &self.0
     }
 
-    /// The UUID that another program of the same machine may send: the first three fields turned.
+    /// The UUID that another program of the same machine may send: the first three fields
+    /// byte-swapped.
     #[must_use]
-    pub const fn twin(&self) -> Self {
+    pub const fn byte_swapped(&self) -> Self {
         let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;
         let [i, j, k, l, m, n, o, p] = rest;
         Self([d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p])
     }
 
-    /// The same bytes for a UUID and its twin: what to store and to look up.
+    /// The same bytes for a UUID and its byte-swapped form: what to store and to look up.
     #[must_use]
     pub fn key(&self) -> [u8; 16] {
-        self.0.min(self.twin().0)
+        self.0.min(self.byte_swapped().0)
     }
 }
 

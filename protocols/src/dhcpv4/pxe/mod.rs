@@ -1,12 +1,10 @@
-//! Network boot: the machine's architecture and UUID (RFC 4578), the program that asks, and what the
-//! PXE specification 2.1 puts into option 43.
+//! Network boot: the machine's architecture and UUID (RFC 4578), the program that asks, and the
+//! codes of the PXE specification 2.1 for option 43.
 
 mod architecture;
-mod discovery;
 mod machine_id;
 
 pub use architecture::Architecture;
-pub use discovery::{BootItem, BootServer, Discovery, MenuItem, Prompt, control, sub_option};
 pub use machine_id::MachineId;
 
 use super::data::OptionData;
@@ -17,9 +15,14 @@ use super::options;
 pub const PXE_CLIENT: &[u8] = b"PXEClient";
 /// The same for UEFI HTTP Boot (UEFI 2.10 section 24.7).
 pub const HTTP_CLIENT: &[u8] = b"HTTPClient";
+/// Sub-option of option 43 that says how to look for boot servers (PXE 2.1 table 2-1).
+pub const DISCOVERY_CONTROL: u8 = 6;
+/// Bit of [`DISCOVERY_CONTROL`]: load the boot file of this reply at once, without menu and
+/// discovery.
+pub const BOOT_FILE_AT_ONCE: u8 = 8;
 /// The user class of iPXE.
-pub const IPXE: &[u8] = b"iPXE";
-/// The user class of its ancestor.
+const IPXE: &[u8] = b"iPXE";
+/// The user class of gPXE, which became iPXE.
 const GPXE: &[u8] = b"gPXE";
 
 /// Which program of a boot sent a message. The same machine is all of them, one after another.
@@ -45,40 +48,9 @@ impl ClientStage {
         {
             return Self::Ipxe;
         }
-        if BootProtocol::of(message).is_some() { Self::Firmware } else { Self::Other }
-    }
-}
-
-/// What a booting client speaks, as its vendor class says.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub enum BootProtocol {
-    /// PXE: a boot file by TFTP. Replies carry vendor class `PXEClient` and option 43.
-    Pxe,
-    /// UEFI HTTP Boot: a URL. Replies carry vendor class `HTTPClient`, or the client ignores them.
-    Http,
-}
-
-impl BootProtocol {
-    /// From option 60.
-    #[must_use]
-    pub fn of(message: &Message<'_>) -> Option<Self> {
-        let class = message.vendor_class()?;
-        if class.starts_with(PXE_CLIENT) {
-            Some(Self::Pxe)
-        } else if class.starts_with(HTTP_CLIENT) {
-            Some(Self::Http)
-        } else {
-            None
-        }
-    }
-
-    /// The vendor class a reply must carry.
-    #[must_use]
-    pub const fn vendor_class(self) -> &'static [u8] {
-        match self {
-            Self::Pxe => PXE_CLIENT,
-            Self::Http => HTTP_CLIENT,
-        }
+        let boots =
+            |class: OptionData<'_>| class.starts_with(PXE_CLIENT) || class.starts_with(HTTP_CLIENT);
+        if message.vendor_class().is_some_and(boots) { Self::Firmware } else { Self::Other }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::{ClassId, Dhcp, HostId, Permit, PoolId, ScopeChain, UnknownCl
 use crate::leases::{Candidates, Client, ClientKey, Hardware, Lease, Said, ShardLeases};
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
-pub(super) struct Inquiry<'a> {
+pub(super) struct Exchange<'a> {
     pub(super) message: &'a Message<'a>,
     pub(super) arrival: &'a Arrival<'a>,
     pub(super) dhcp: &'a Dhcp,
@@ -36,7 +36,7 @@ pub(super) struct Inquiry<'a> {
     pub(super) lease: Option<Lease>,
 }
 
-impl<'a> Inquiry<'a> {
+impl<'a> Exchange<'a> {
     /// Finds out everything, or why the request is none of this server's.
     pub(super) fn open(
         message: &'a Message<'a>,
