@@ -1,4 +1,5 @@
-//! Writes the pages of made-up runs into a directory, to look at: `cargo run --example report-pages -- DIR`.
+//! Writes the pages of made-up runs into a directory, to look at: `cargo run --example report-pages
+//! -- DIR`.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The programs that ask in the course of one boot, and their habits: when they repeat, when they give up, what they ask for.
+//! Programs that run in the course of one boot, and how each behaves: when it repeats a message,
+//! when it gives up, which options it asks for.
 //!
 //! Where each figure comes from, a capture or a specification, stands in docs/FIRMWARE.md.
 
@@ -19,11 +20,13 @@ pub enum Program {
     Edk2,
     /// iPXE, loaded by UEFI firmware.
     Ipxe,
-    /// iPXE, loaded by a BIOS machine's ROM. Where a scenario speaks of iPXE it means whichever the machine can load.
+    /// iPXE, loaded by a BIOS machine's ROM. `ipxe` in a scenario means the one that the machine
+    /// can load.
     IpxeBios,
     /// An installer's DHCP client, with a client identifier of its own (RFC 4361).
     Installer,
-    /// No firmware at all: one DISCOVER, one REQUEST, a second of patience for each, nothing repeated. For counting exchanges.
+    /// No firmware at all: one DISCOVER, one REQUEST, a second of patience for each, nothing
+    /// repeated. For counting exchanges.
     #[default]
     Plain,
 }
@@ -43,16 +46,19 @@ pub enum ClientId {
 
 /// What a program does when it asks for an address.
 #[derive(Copy, Clone, Debug)]
-pub struct DhcpHabits {
-    /// How long it waits after the first DISCOVER, the second and so on; after the last it has given up.
+pub struct DhcpBehaviour {
+    /// How long it waits after the first DISCOVER, the second and so on; after the last it has
+    /// given up.
     pub discover_waits: &'static [Duration],
-    /// The same for a REQUEST; after the last it begins again with a DISCOVER, as often as `rounds` allows.
+    /// The same for a REQUEST; after the last it begins again with a DISCOVER, as often as `rounds`
+    /// allows.
     pub request_waits: &'static [Duration],
     /// Times it goes through all of this.
     pub rounds: u8,
     /// Largest deviation of a wait from the above.
     pub jitter: Duration,
-    /// It collects offers until so many of the waits after its DISCOVERs are over; with 0 it takes the first at once.
+    /// It collects offers until so many of the waits after its DISCOVERs are over; with 0 it takes
+    /// the first at once.
     pub collect: u8,
     /// An offer of a PXE server ends that.
     pub pxe_offer_ends_collecting: bool,
@@ -82,7 +88,7 @@ pub struct DhcpHabits {
 
 /// What a program does when it asks for a file.
 #[derive(Copy, Clone, Debug)]
-pub struct TftpHabits {
+pub struct TftpBehaviour {
     /// The options of its request.
     pub asked: Negotiated,
     /// Asks for the size first, in a request that it ends with an ERROR of this code.
@@ -123,7 +129,7 @@ impl Program {
     }
 
     /// How it asks for an address.
-    pub const fn dhcp(self) -> &'static DhcpHabits {
+    pub const fn dhcp(self) -> &'static DhcpBehaviour {
         match self {
             Program::PxeBios => &PXE_BIOS,
             Program::Edk2 => &EDK2,
@@ -135,7 +141,7 @@ impl Program {
     }
 
     /// How it asks for a file.
-    pub const fn tftp(self) -> &'static TftpHabits {
+    pub const fn tftp(self) -> &'static TftpBehaviour {
         match self {
             Program::PxeBios => &PXE_BIOS_TFTP,
             Program::Edk2 => &EDK2_TFTP,
@@ -188,7 +194,7 @@ const IPXE_FEATURES: &[u8] = &[
 ];
 
 /// What all begin from.
-const NOTHING: DhcpHabits = DhcpHabits {
+const NOTHING: DhcpBehaviour = DhcpBehaviour {
     discover_waits: &[s(1)],
     request_waits: &[s(1)],
     rounds: 1,
@@ -208,7 +214,7 @@ const NOTHING: DhcpHabits = DhcpHabits {
     max_message: None,
 };
 
-const PXE_BIOS: DhcpHabits = DhcpHabits {
+const PXE_BIOS: DhcpBehaviour = DhcpBehaviour {
     discover_waits: PXE_WAITS,
     request_waits: &[s(1), s(2), s(3), s(4)],
     settle: ms(30),
@@ -222,7 +228,7 @@ const PXE_BIOS: DhcpHabits = DhcpHabits {
     ..NOTHING
 };
 
-const EDK2: DhcpHabits = DhcpHabits {
+const EDK2: DhcpBehaviour = DhcpBehaviour {
     discover_waits: PXE_WAITS,
     request_waits: PXE_WAITS,
     collect: 1,
@@ -236,7 +242,7 @@ const EDK2: DhcpHabits = DhcpHabits {
     ..NOTHING
 };
 
-const IPXE: DhcpHabits = DhcpHabits {
+const IPXE: DhcpBehaviour = DhcpBehaviour {
     discover_waits: &[s(1), s(2), s(4), s(8)],
     request_waits: &[ms(250), ms(500), s(1), s(2), s(4), s(8)],
     collect: 2,
@@ -254,7 +260,7 @@ const IPXE: DhcpHabits = DhcpHabits {
     ..NOTHING
 };
 
-const IPXE_BIOS: DhcpHabits = DhcpHabits {
+const IPXE_BIOS: DhcpBehaviour = DhcpBehaviour {
     begins: [s(3), s(3)],
     broadcast: true,
     vendor_class: Some(b"PXEClient:Arch:00000:UNDI:002001"),
@@ -263,7 +269,7 @@ const IPXE_BIOS: DhcpHabits = DhcpHabits {
     ..IPXE
 };
 
-const INSTALLER: DhcpHabits = DhcpHabits {
+const INSTALLER: DhcpBehaviour = DhcpBehaviour {
     discover_waits: &[s(4), s(8), s(16), s(32), s(64)],
     request_waits: &[s(4), s(8), s(16), s(32), s(64)],
     jitter: s(1),
@@ -274,16 +280,16 @@ const INSTALLER: DhcpHabits = DhcpHabits {
     ..NOTHING
 };
 
-const PLAIN: DhcpHabits = DhcpHabits { parameters: &[1, 3, 6, 51, 54], ..NOTHING };
+const PLAIN: DhcpBehaviour = DhcpBehaviour { parameters: &[1, 3, 6, 51, 54], ..NOTHING };
 
-const PXE_BIOS_TFTP: TftpHabits = TftpHabits {
+const PXE_BIOS_TFTP: TftpBehaviour = TftpBehaviour {
     asked: asks(1456, None, true),
     size_probe: Some(ErrorCode::NotDefined),
     patience: steady(s(4), 5),
     attempts: 1,
 };
 
-const EDK2_TFTP: TftpHabits = TftpHabits {
+const EDK2_TFTP: TftpBehaviour = TftpBehaviour {
     asked: asks(1468, Some(4), false),
     size_probe: Some(ErrorCode::OptionRefused),
     patience: steady(s(4), 5),
@@ -291,14 +297,14 @@ const EDK2_TFTP: TftpHabits = TftpHabits {
 };
 
 /// Doubles from a quarter of a second, and has failed when it would pass 10 s.
-const IPXE_TFTP: TftpHabits = TftpHabits {
+const IPXE_TFTP: TftpBehaviour = TftpBehaviour {
     asked: asks(1432, None, true),
     size_probe: None,
     patience: RetryPolicy { initial: ms(250), min: ms(250), max: s(8), tries: 5, total: s(3600) },
     attempts: 1,
 };
 
-const PLAIN_TFTP: TftpHabits = TftpHabits {
+const PLAIN_TFTP: TftpBehaviour = TftpBehaviour {
     asked: asks(1468, Some(16), true),
     size_probe: None,
     patience: RetryPolicy { initial: s(1), min: ms(500), max: s(8), tries: 8, total: s(60) },

@@ -1,4 +1,4 @@
-//! Where a storm may go. A load generator on an office network is an attack on it.
+//! Decides where a run may send to: on an office network a load generator is an attack.
 
 use std::fs;
 use std::io;
@@ -63,8 +63,9 @@ pub fn check(
     }
 }
 
-/// Whether this thread is in the network namespace of process 1: the host's, or a container's only one. Where process 1 cannot be
-/// looked at, a namespace that has a name (`ip netns add`) is another one.
+/// Whether this thread is in the network namespace of process 1: the host's, or a container's only
+/// one. Where process 1 cannot be looked at, a namespace that has a name (`ip netns add`) is
+/// another one.
 pub(crate) fn in_first_namespace() -> io::Result<bool> {
     let ours = fs::metadata("/proc/thread-self/ns/net")?;
     let same = |other: fs::Metadata| (ours.dev(), ours.ino()) == (other.dev(), other.ino());

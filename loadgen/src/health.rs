@@ -1,5 +1,5 @@
-//! Is the generator itself up to it? What it does late, what it does not read in time, what the kernel drops for its sake: a
-//! run in which that happened says nothing about the server.
+//! Watches the generator itself: late actions, unread datagrams, kernel drops. A run in which the
+//! generator was at fault says nothing about the server.
 
 use std::fs;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use hdrhistogram::Histogram;
 
 use crate::report::Generator;
 
-/// Done so much after its time, an action is late. Firmware waits for seconds; ten thousand machines that begin in one moment need 60 ms.
+/// Done so much after its time, an action is late. Firmware waits for seconds; ten thousand
+/// machines that begin in one moment need 60 ms.
 const LATE: Duration = Duration::from_millis(100);
 /// More than this share of late actions makes a run invalid.
 const MOST_LATE: f64 = 0.001;
@@ -44,8 +45,9 @@ pub struct Diagnosis {
     pub figures: Generator,
     /// Faults that make any run invalid.
     pub faults: Vec<String>,
-    /// What makes a missed limit worthless, since it may be the generator's own slowness; one that was met was met all the more.
-    pub handicaps: Vec<String>,
+    /// Signs of overload. They make a missed limit worthless, since the generator may have caused
+    /// it; a limit that was met stays met.
+    pub overloads: Vec<String>,
 }
 
 /// Seconds that a thread ran and waited for its turn.
@@ -140,7 +142,7 @@ impl Health {
             self.backlog + self.full_since.map_or(Duration::ZERO, |since| now.since(since));
         Diagnosis {
             faults: faults(&figures, seconds),
-            handicaps: handicaps(backlog.as_secs_f64() / seconds),
+            overloads: overloads(backlog.as_secs_f64() / seconds),
             figures,
         }
     }
@@ -184,7 +186,7 @@ fn faults(figures: &Generator, seconds: f64) -> Vec<String> {
     faults
 }
 
-fn handicaps(backlog: f64) -> Vec<String> {
+fn overloads(backlog: f64) -> Vec<String> {
     if backlog <= MOST_BACKLOG {
         return Vec::new();
     }
@@ -219,7 +221,7 @@ mod tests {
     #[test]
     fn a_healthy_run_has_no_faults() {
         let diagnosis = healthy().diagnose(&Drops::default(), 0, at(600_000));
-        assert!(diagnosis.faults.is_empty() && diagnosis.handicaps.is_empty(), "{diagnosis:?}");
+        assert!(diagnosis.faults.is_empty() && diagnosis.overloads.is_empty(), "{diagnosis:?}");
         assert!(diagnosis.figures.memory_mib > 0.0);
     }
 
@@ -245,7 +247,7 @@ mod tests {
         health.batch(false, at(50_000));
         health.batch(true, at(100_000));
         let diagnosis = health.diagnose(&Drops::default(), 0, at(600_000));
-        assert!(diagnosis.handicaps[0].contains("16 % of the run"), "{diagnosis:?}");
+        assert!(diagnosis.overloads[0].contains("16 % of the run"), "{diagnosis:?}");
         // A sleep with empty sockets is none.
         assert!(diagnosis.faults.is_empty());
     }

@@ -1,5 +1,6 @@
-//! The HTTP half of installers, on a thread of its own with an asynchronous runtime: TCP is not what the packet engine does.
-//! The fleet hands over what is to be fetched and is woken when something has come.
+//! HTTP of installers, on a thread of its own with an asynchronous runtime: the packet engine has
+//! no TCP.
+//! [`crate::clients::Clients`] queue a fetch and are woken when a result is there.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub struct Fetched {
     pub result: Result<(u64, u64), String>,
 }
 
-/// Fetches for the whole fleet.
+/// Fetches for all machines.
 #[derive(Debug)]
 pub struct Fetcher {
     wanted: channel::UnboundedSender<Fetch>,
@@ -75,7 +76,7 @@ impl Fetcher {
                         let _permit = permits.acquire().await;
                         let result = get(&fetch).await.map_err(|error| error.to_string());
                         let (machine, serial) = (fetch.machine, fetch.serial);
-                        // The fleet may have ended meanwhile.
+                        // The run may have ended meanwhile.
                         let _ = results.send(Fetched { machine, serial, result });
                         waker.wake();
                     });
@@ -92,7 +93,7 @@ impl Fetcher {
     }
 
     /// Something that came, if anything did.
-    pub fn came(&self) -> Option<Fetched> {
+    pub fn received(&self) -> Option<Fetched> {
         self.came.try_recv().ok()
     }
 }
@@ -112,16 +113,18 @@ enum Failed {
     Silent,
 }
 
-/// One GET over a connection of its own, as wget and the kernel's loaders do. Returns length and digest of the body.
+/// One GET over a connection of its own, as wget and the kernel's loaders do. Returns length and
+/// digest of the body.
 async fn get(fetch: &Fetch) -> Result<(u64, u64), Failed> {
     let socket = TcpSocket::new_v4().map_err(Failed::Connect)?;
     if let Some(source) = fetch.source {
         socket.set_reuseaddr(true).map_err(Failed::Connect)?;
         socket.bind(SocketAddr::from((source, 0))).map_err(Failed::Connect)?;
     }
-    let stream = patiently(socket.connect(fetch.server.into())).await?.map_err(Failed::Connect)?;
+    let stream =
+        with_timeout(socket.connect(fetch.server.into())).await?.map_err(Failed::Connect)?;
     let (mut sender, connection) =
-        patiently(http1::handshake(TokioIo::new(stream))).await?.map_err(Failed::Protocol)?;
+        with_timeout(http1::handshake(TokioIo::new(stream))).await?.map_err(Failed::Protocol)?;
     // It carries the exchange; what goes wrong with it shows in the answer.
     tokio::spawn(connection);
     let request = Request::get(&fetch.path)
@@ -129,14 +132,14 @@ async fn get(fetch: &Fetch) -> Result<(u64, u64), Failed> {
         .header(header::USER_AGENT, concat!("bootstorm-load/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())
         .map_err(Failed::Path)?;
-    let answer = patiently(sender.send_request(request)).await?.map_err(Failed::Protocol)?;
+    let answer = with_timeout(sender.send_request(request)).await?.map_err(Failed::Protocol)?;
     if !answer.status().is_success() {
         return Err(Failed::Status(answer.status().as_u16()));
     }
     let mut body = answer.into_body();
     let (mut len, mut digest) = (0, Xxh3Default::new());
     while !body.is_end_stream() {
-        match patiently(body.frame()).await? {
+        match with_timeout(body.frame()).await? {
             None => break,
             Some(frame) => {
                 if let Some(data) = frame.map_err(Failed::Protocol)?.data_ref() {
@@ -149,7 +152,7 @@ async fn get(fetch: &Fetch) -> Result<(u64, u64), Failed> {
     Ok((len, digest.digest()))
 }
 
-async fn patiently<T>(what: impl Future<Output = T>) -> Result<T, Failed> {
+async fn with_timeout<T>(what: impl Future<Output = T>) -> Result<T, Failed> {
     tokio::time::timeout(PATIENCE, what).await.map_err(|_| Failed::Silent)
 }
 
@@ -180,7 +183,7 @@ mod tests {
         fetcher.fetch(Fetch { machine: 7, serial: 3, source, server, path: "/a?b=c".to_owned() });
         let begin = Instant::now();
         let came = loop {
-            match fetcher.came() {
+            match fetcher.received() {
                 Some(came) => break came,
                 None if begin.elapsed() > PATIENCE => panic!("nothing came"),
                 None => thread::sleep(Duration::from_millis(5)),

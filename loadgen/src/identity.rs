@@ -44,7 +44,8 @@ impl Identities {
         Identities { seed, salt, machines }
     }
 
-    /// The hardware address. Those of machines count up, as in a real rack; those of attackers are drawn.
+    /// The hardware address. Those of machines count up, as in a real rack; those of attackers are
+    /// drawn.
     pub fn mac(&self, machine: u32) -> [u8; 6] {
         let [a, b, c, d] = machine.to_be_bytes();
         if machine < self.machines {
@@ -62,7 +63,8 @@ impl Identities {
         ([x, y] == MACHINE_PREFIX && machine < self.machines).then_some(machine)
     }
 
-    /// The transaction id of a machine's `round`th message exchange: unlike that of any other machine and of its last 255.
+    /// The transaction id of a machine's `round`th message exchange: unlike that of any other
+    /// machine and of its last 255.
     pub fn xid(&self, machine: u32, round: u8) -> u32 {
         (machine << 8 | u32::from(round)).wrapping_mul(SPREAD) ^ self.salt
     }
@@ -89,7 +91,8 @@ impl Identities {
         let mac = self.mac(machine);
         let mut parts: [&[u8]; 4] = [&[], &[], &[], &[]];
         let uuid = self.uuid(machine);
-        // DUID-LL (RFC 8415 section 11.4): type 3, hardware type 1, address; the IAID is the end of the address.
+        // DUID-LL (RFC 8415 section 11.4): type 3, hardware type 1, address; the IAID is the end of
+        // the address.
         match kind {
             ClientId::None => {}
             ClientId::Hardware => parts = [&[ETHERNET], &mac, &[], &[]],

@@ -1,4 +1,4 @@
-//! A run as it is asked for, and why it could not be made.
+//! A run as the command line asks for it, and why it could not be made.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use bootstorm_net::EngineChoice;
 use bootstorm_protocols::tftp::Negotiated;
 
-use crate::judge::LocalCopies;
 use crate::routes::Block;
 use crate::scenario::Scenario;
 use crate::slo::Slo;
+use crate::validator::LocalCopies;
 
 /// A run to be made.
 #[derive(Clone, Debug)]
@@ -31,7 +31,8 @@ pub struct Job {
     pub clients: Option<Block>,
     /// Machines speak from this host's address, a port each, even where they could have their own.
     pub ports: bool,
-    /// Take the blocks of a window together (UDP_GRO), as machines whose network cards put them together do.
+    /// Take the blocks of a window together (UDP_GRO), as machines whose network cards put them
+    /// together do.
     pub gro: bool,
     /// Keep the core while an answer is near, as firmware does that polls its network card.
     pub busy_poll: bool,

@@ -1,4 +1,5 @@
-//! The run as it goes: a live view on a terminal, a line now and then elsewhere. Drawn by a thread of its own.
+//! The live view of a run: redrawn on a terminal, a line every few seconds elsewhere. It has a
+//! thread of its own.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::board::{Board, Snapshot};
+use crate::progress::{Progress, Snapshot};
 use crate::slo::Milliseconds;
 
 /// How often a terminal is drawn.
@@ -23,12 +24,12 @@ pub struct Live {
 }
 
 impl Live {
-    /// Begins to show what is on the board, on standard error.
-    pub fn begin(board: Arc<Board>) -> Live {
+    /// Begins to show the progress on standard error.
+    pub fn begin(progress: Arc<Progress>) -> Live {
         let over = Arc::new(AtomicBool::new(false));
         let ended = over.clone();
         let thread = thread::Builder::new().name("live".to_owned()).spawn(move || {
-            if stderr().is_terminal() { draw(&board, &ended) } else { log(&board, &ended) }
+            if stderr().is_terminal() { draw(&progress, &ended) } else { log(&progress, &ended) }
         });
         // Without a thread there is no view, and the run goes on.
         Live { over, thread: thread.ok() }
@@ -44,7 +45,7 @@ impl Drop for Live {
     }
 }
 
-fn draw(board: &Board, over: &AtomicBool) {
+fn draw(progress: &Progress, over: &AtomicBool) {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     // The template is ours, and it is right.
     if let Ok(style) = ProgressStyle::with_template("{msg}\n[{wide_bar:.green}] {pos} of {len} up")
@@ -53,13 +54,13 @@ fn draw(board: &Board, over: &AtomicBool) {
     }
     let mut rates = Rates::default();
     while !over.load(Ordering::Relaxed) {
-        let now = board.look();
+        let now = progress.look();
         bar.set_length(now.total);
         bar.set_position(now.up);
         let [exchanges, megabytes] = rates.of(&now);
         bar.set_message(format!(
             "{}\n{}",
-            standings(&now),
+            states(&now),
             format_args!(
                 "{exchanges:.0} exchanges/s, {megabytes:.1} MB/s | OFFER {} p99 {} | ACK {} p99 {}{}",
                 Milliseconds(now.quantiles[0]),
@@ -74,7 +75,7 @@ fn draw(board: &Board, over: &AtomicBool) {
     bar.finish_and_clear();
 }
 
-fn log(board: &Board, over: &AtomicBool) {
+fn log(progress: &Progress, over: &AtomicBool) {
     let mut rates = Rates::default();
     let mut next = Instant::now() + LINE;
     while !over.load(Ordering::Relaxed) {
@@ -83,19 +84,19 @@ fn log(board: &Board, over: &AtomicBool) {
             continue;
         }
         next += LINE;
-        let now = board.look();
+        let now = progress.look();
         let [exchanges, megabytes] = rates.of(&now);
         // Nobody listens: the run goes on.
         let _ = writeln!(
             stderr(),
             "{}; {exchanges:.0} exchanges/s, {megabytes:.1} MB/s{}",
-            standings(&now),
+            states(&now),
             wrongs(&now)
         );
     }
 }
 
-fn standings(now: &Snapshot) -> String {
+fn states(now: &Snapshot) -> String {
     format!(
         "{:5.1} s: {} off, {} booting, {} offered, {} loading, {} up, {} given up",
         now.seconds, now.off, now.discovering, now.requesting, now.loading, now.up, now.given_up

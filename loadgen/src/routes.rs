@@ -1,5 +1,6 @@
-//! Local routes: they make every address of a block an address of this host, so that one socket answers for all
-//! machines of it. Added through rtnetlink (rtnetlink(7)), and taken back when the guard is dropped.
+//! Local routes: they make every address of a block an address of this host, so that one socket
+//! answers for all machines of it. Added through rtnetlink (rtnetlink(7)), and taken back when the
+//! guard is dropped.
 
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
@@ -126,7 +127,8 @@ impl Routes {
         socket.write_all(&request(kind, flags, block))?;
         let mut answer = [0; 256];
         let len = socket.read(&mut answer)?;
-        // nlmsghdr (length 4, type 2, flags 2, sequence 4, port 4), then nlmsgerr with the negative error first.
+        // nlmsghdr (length 4, type 2, flags 2, sequence 4, port 4), then nlmsgerr with the negative
+        // error first.
         let malformed =
             || io::Error::new(io::ErrorKind::InvalidData, "unexpected answer of rtnetlink");
         let answer = answer.get(..len).ok_or_else(malformed)?;
@@ -155,7 +157,8 @@ fn request(kind: u16, flags: u16, block: Block) -> Vec<u8> {
     message.extend(kind.to_ne_bytes());
     message.extend((NLM_F_REQUEST | NLM_F_ACK | flags).to_ne_bytes());
     message.extend([0; 8]); // sequence and port: one request, one answer
-    // rtmsg: family, lengths of destination and source prefix, tos, table, protocol, scope, type, flags
+    // rtmsg: family, lengths of destination and source prefix, tos, table, protocol, scope, type,
+    // flags
     message.extend([AF_INET, block.prefix, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST]);
     message.push(RTN_LOCAL);
     message.extend([0; 4]);
@@ -188,7 +191,8 @@ mod tests {
 
     #[test]
     fn the_kernel_understands_the_request() {
-        // 127/8 is local already, and a host without privileges is refused: both are answers to a well-formed request.
+        // 127/8 is local already, and a host without privileges is refused: both are answers to a
+        // well-formed request.
         let block: Block = "127.0.0.0/8".parse().unwrap();
         let mut routes = Routes::default();
         match routes.add(block) {

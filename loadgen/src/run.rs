@@ -1,4 +1,4 @@
-//! One run: sockets, fleet, loop, report.
+//! One run: opens the sockets, makes the clients, runs the loop, writes the report.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use bootstorm_net::{BUSY_POLL, Backend, Drops, Engine, Limits, Socket, now};
 
-use crate::board::Board;
-use crate::fleet::{Fleet, Orders, Way, Wires};
+use crate::clients::{Access, Clients, Config, Sockets};
 use crate::http::Fetcher;
 use crate::job::{Job, RunError};
-use crate::judge::{Files, Judge, Recorder};
 use crate::memberships::Memberships;
-use crate::opening::{Opening, memberships};
+use crate::progress::Progress;
 use crate::report::Report;
 use crate::routes::Routes;
 use crate::seed::Seed;
+use crate::setup::{Setup, memberships};
+use crate::validator::{Files, Recorder, Validator};
 use crate::verdict;
 
 const LIMITS: Limits = Limits {
@@ -32,39 +32,40 @@ const LIMITS: Limits = Limits {
 ///
 /// # Errors
 /// [`RunError`] says what stands in the way; nothing was sent then.
-pub fn run(job: &Job, board: Arc<Board>) -> Result<Report, RunError> {
+pub fn run(job: &Job, progress: Arc<Progress>) -> Result<Report, RunError> {
     let (kind, denied) = job.engine.resolve()?;
     let mut notes: Vec<String> =
         denied.iter().map(|denied| format!("{denied}; recvmmsg is used instead")).collect();
     let busy_poll = if job.busy_poll { BUSY_POLL } else { Duration::ZERO };
     match kind.open(&Limits { busy_poll, ..LIMITS }).map_err(RunError::Engine)? {
-        Engine::Uring(backend) => run_on(backend, job, board, &mut notes),
-        Engine::Mmsg(backend) => run_on(backend, job, board, &mut notes),
+        Engine::Uring(backend) => run_on(backend, job, progress, &mut notes),
+        Engine::Mmsg(backend) => run_on(backend, job, progress, &mut notes),
     }
 }
 
 fn run_on<B: Backend<Socket = Socket>>(
     mut backend: B,
     job: &Job,
-    board: Arc<Board>,
+    progress: Arc<Progress>,
     notes: &mut Vec<String>,
 ) -> Result<Report, RunError> {
     let mut routes = Routes::default();
-    let wires = Opening::new(&mut backend, job, &mut routes, notes).wires()?;
+    let sockets = Setup::new(&mut backend, job, &mut routes, notes).sockets()?;
     let started = SystemTime::now();
     let start = now();
     let recorder = Recorder::new(job.capture.is_some());
-    let relays = relays(&wires);
+    let relays = relays(&sockets);
     // Addresses that no machine may be given.
     let reserved = relays.iter().copied().chain([job.server]).collect();
-    let judge = Judge::new(start, job.scenario.expect_boot_file.clone(), reserved, recorder);
-    let orders = Orders {
+    let validator =
+        Validator::new(start, job.scenario.expect_boot_file.clone(), reserved, recorder);
+    let config = Config {
         scenario: job.scenario.clone(),
         seed: Seed(job.seed),
-        wires,
+        sockets,
         files: Files::new(job.copies.clone()),
-        judge,
-        board,
+        validator,
+        progress,
         asked: job.asked,
         tftp_server: job.tftp_server,
         routes,
@@ -81,33 +82,33 @@ fn run_on<B: Backend<Socket = Socket>>(
             .map_err(RunError::Engine)?,
         http_server: job.http_server,
     };
-    let mut fleet = Fleet::new(orders, start)?;
-    let schedule = fleet.schedule();
+    let mut clients = Clients::new(config, start)?;
+    let schedule = clients.schedule();
     let before = backend.drops();
     let mut deadline = Some(start);
-    while !fleet.is_over() {
-        deadline = backend.turn(deadline, &mut fleet).map_err(RunError::Engine)?;
+    while !clients.is_over() {
+        deadline = backend.turn(deadline, &mut clients).map_err(RunError::Engine)?;
     }
     let end = now();
-    fleet.close();
+    clients.close();
     let drops = since(before, backend.drops());
     let engine = backend.name();
     let wall = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let wall_at_zero = (wall.as_nanos() as u64).saturating_sub(start.as_nanos());
-    if let Some(path) = job.capture.as_deref().filter(|_| fleet.judge.recorder.has_kept())
-        && let Err(error) = fleet.judge.recorder.write(path, wall_at_zero)
+    if let Some(path) = job.capture.as_deref().filter(|_| clients.validator.recorder.has_kept())
+        && let Err(error) = clients.validator.recorder.write(path, wall_at_zero)
     {
         notes.push(format!("{}: {error}; the packets of the violations are lost", path.display()));
     }
-    let ended = verdict::Ended { started, end, drops, engine, schedule, relays };
-    Ok(verdict::report(job, &mut fleet, ended, std::mem::take(notes)))
+    let ended = verdict::Finished { started, end, drops, engine, schedule, relays };
+    Ok(verdict::report(job, &mut clients, ended, std::mem::take(notes)))
 }
 
 /// Addresses of the relay agents that are played.
-fn relays(wires: &Wires) -> Vec<Ipv4Addr> {
-    match &wires.way {
-        Way::Relayed(relays) => relays.iter().map(|relay| relay.giaddr).collect(),
-        Way::Direct { .. } | Way::None => Vec::new(),
+fn relays(sockets: &Sockets) -> Vec<Ipv4Addr> {
+    match &sockets.access {
+        Access::Relayed(relays) => relays.iter().map(|relay| relay.giaddr).collect(),
+        Access::Direct { .. } | Access::None => Vec::new(),
     }
 }
 

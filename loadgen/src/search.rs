@@ -1,5 +1,5 @@
-//! The search for a limit, after RFC 2544 section 26.1: double until it fails, halve the gap, and confirm. A single good
-//! trial is luck: the answer is a load that was met again and again.
+//! The search for a limit, after RFC 2544 section 26.1: double until it fails, halve the gap, and
+//! confirm. A single good trial is luck: the answer is a load that was met again and again.
 
 /// Trials in a row that may be invalid before the search ends.
 const PATIENCE: u32 = 5;
@@ -53,8 +53,8 @@ enum State {
 }
 
 impl Search {
-    /// Begins with `start`, never tries more than `most`, ends when met and missed are `within` this share of each other and the
-    /// met one held `confirmations` times more.
+    /// Begins with `start`, never tries more than `most`, ends when met and missed are `within`
+    /// this share of each other and the met one held `confirmations` times more.
     pub fn new(start: u32, most: u32, within: f64, confirmations: u32) -> Search {
         let most = most.max(1);
         Search {

@@ -1,5 +1,5 @@
-//! Chance from a seed: every draw is a function of what it is for, not of what was drawn before it, so that neither the
-//! server's timing nor the order of events changes any other draw.
+//! Random numbers from a seed. Each is a function of its purpose and place, not of earlier draws,
+//! so neither the server's timing nor the order of events changes any other number.
 
 use std::time::Duration;
 
@@ -68,7 +68,8 @@ pub fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input changes half of the output.
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input changes half of
+/// the output.
 pub fn mix(bits: u64) -> u64 {
     let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

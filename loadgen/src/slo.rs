@@ -153,7 +153,7 @@ fn limit(text: &str) -> Result<Limit, SloError> {
 
 impl Slo {
     /// Holds a report against the limits. That the server does nothing wrong is asked in any case.
-    pub fn judge(&self, report: &Report) -> Vec<SloRow> {
+    pub fn check(&self, report: &Report) -> Vec<SloRow> {
         let implied = Limit {
             name: "violations".to_owned(),
             figure: Figure::Count(|report| violations(report, None)),
@@ -162,12 +162,12 @@ impl Slo {
         };
         let said = self.0.iter().any(|limit| limit.name == "violations");
         let implied = (!said).then_some(&implied);
-        self.0.iter().chain(implied).map(|limit| limit.judge(report)).collect()
+        self.0.iter().chain(implied).map(|limit| limit.check(report)).collect()
     }
 }
 
 impl Limit {
-    fn judge(&self, report: &Report) -> SloRow {
+    fn check(&self, report: &Report) -> SloRow {
         let (found, met, sign) = match self.figure {
             Figure::Count(of) => (of(report).to_string(), of(report) <= self.value, "<="),
             Figure::Share(of) => {
@@ -219,7 +219,7 @@ mod tests {
         let answers = Quantiles { count: 9, p99: 500.0, ..Quantiles::default() };
         report.latency.insert("answer".into(), answers);
         let met = |slo: &str| -> Vec<bool> {
-            slo.parse::<Slo>().unwrap().judge(&report).iter().map(|row| row.met).collect()
+            slo.parse::<Slo>().unwrap().check(&report).iter().map(|row| row.met).collect()
         };
         assert_eq!(met("giveups=2,p99=500ms"), [true, true, true]);
         assert_eq!(met("giveups=1,p99=499ms,violations=0"), [false, false, true]);
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_was_never_measured_is_not_met() {
-        let rows = "boot-p99=60s".parse::<Slo>().unwrap().judge(&Report::default());
+        let rows = "boot-p99=60s".parse::<Slo>().unwrap().check(&Report::default());
         assert_eq!((rows[0].found.as_str(), rows[0].met), ("-", false));
     }
 

@@ -1,4 +1,4 @@
-"""bootstorm-load and the liar in the laboratory: what they are told, and what comes of it."""
+"""bootstorm-load and the faulty server in the laboratory: how they are started, what they report."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import lab as laboratory
 
 BINARY = os.path.abspath(
     os.environ.get("BOOTSTORM_LOAD", os.path.join(laboratory.ROOT, "target/debug/bootstorm-load")))
-LIAR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "liar.py")
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "faulty_server.py")
 
 SERVER = "10.77.0.1"
 ROOM = "10.77.9.9"  # where the machines are played
@@ -54,7 +54,7 @@ def scenario(name, limit="20s", head=_NAMED, arrival='post = ["0s", "3s"]', tabl
     return _SCENARIO.format(name=name, limit=limit, head=head, arrival=arrival, tables=tables)
 
 
-# For lies whose victims cannot load: two machines of one address, or one of no reachable one.
+# For faults after which machines cannot load: two machines of one address, or one of no reachable one.
 LEASES = {"tables": '[[stage]]\ndhcp = "firmware"\n[[stage]]\ndhcp = "installer"\n'}
 # A BIOS waits four seconds for a first answer and gives up after a minute. Bare exchanges do
 # neither, for a server that never answers.
@@ -64,7 +64,7 @@ DECLINE = {"head": "", "limit": "60s", "tables": '[[stage]]\ndhcp = "installer"\
 
 
 def built(suite):
-    """Whether there is a generator to be tested. That there is none is a failure, no excuse."""
+    """Whether the generator is built. A missing one is a failure, and skips nothing silently."""
     return suite.check("bootstorm-load is built", os.access(BINARY, os.X_OK),
                        f"no program {BINARY}: cargo build -p bootstorm-loadgen, or name one "
                        "in BOOTSTORM_LOAD")
@@ -80,7 +80,7 @@ def room(lab):
 
 
 def files(lab):
-    """The liar's files, and what is in them."""
+    """The files that are served, and their contents."""
     contents = {}
     for seed, (name, size) in enumerate(FILES.items()):
         contents[name] = random.Random(seed).randbytes(size)
@@ -88,20 +88,20 @@ def files(lab):
     return contents
 
 
-class Liar:
-    """liar.py in the server's room."""
+class FaultyServer:
+    """faulty_server.py in the server's room."""
 
-    def __init__(self, lab, lie=None, network="10.100", pool="{}.1.0-{}.8.255", wrapper=(),
+    def __init__(self, lab, fault=None, network="10.100", pool="{}.1.0-{}.8.255", wrapper=(),
                  options=()):
-        self.lie = lie
+        self.fault = fault
         pool = pool.replace("{}", network)
-        command = [*wrapper, sys.executable, "-B", LIAR, "--listen", SERVER,
+        command = [*wrapper, sys.executable, "-B", PROGRAM, "--listen", SERVER,
                    "--subnet", f"{network}.0.0/16", "--pool", pool, "--root", lab.path("tftp"),
                    "--boot-file", "loader.img", *options]
-        name = f"liar-{lie or 'honest'}-{len(os.listdir(lab.directory))}"
-        self.process = lab.start(lab.srv, command + (["--lie", lie] if lie else []), name)
+        name = f"server-{fault or 'correct'}-{len(os.listdir(lab.directory))}"
+        self.process = lab.start(lab.srv, command + (["--fault", fault] if fault else []), name)
         if not laboratory.wait_until(lambda: "serving" in self.log(), 10, every=0.01):
-            raise RuntimeError(f"the liar does not serve:\n{self.log()}")
+            raise RuntimeError(f"the faulty server does not serve:\n{self.log()}")
 
     def __enter__(self):
         return self
@@ -117,9 +117,9 @@ class Liar:
         return self.process.stop()
 
     @property
-    def told(self):
-        """How many lies it told, once it has ended."""
-        closing = re.search(r"^(\d+) lies at", self.log(), flags=re.M)
+    def injected(self):
+        """How many faults it injected, once it has ended."""
+        closing = re.search(r"^(\d+) faults at", self.log(), flags=re.M)
         return int(closing[1]) if closing else None
 
 

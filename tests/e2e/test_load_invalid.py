@@ -10,7 +10,7 @@ import time
 import lab as laboratory
 import storm
 from lab import Lab
-from storm import INVALID, MISSED, VERDICTS, Liar, Storm, scenario
+from storm import INVALID, MISSED, VERDICTS, FaultyServer, Storm, scenario
 from suite import Suite
 
 SLO = "giveups=0,duplicates=0,p99=500ms"
@@ -37,7 +37,7 @@ def acks(sniffer, run, more_than):
 
 def stopped(suite, lab, room):
     sniffer = lab.sniff()
-    with Liar(lab):
+    with FaultyServer(lab):
         run = Storm(lab, room, scenario("stopped", **STEADY), SLO, machines=MACHINES)
         suite.check("the storm is under way", acks(sniffer, run, 20), run.process.output())
         run.process.signal(signal.SIGSTOP)
@@ -48,14 +48,14 @@ def stopped(suite, lab, room):
         run.end()
     good = [suite.equal("exit status", run.status, INVALID),
             suite.equal("verdict", run.verdict, VERDICTS[INVALID])]
-    if not all([*good, *excuses(suite, run)]):
+    if not all([*good, *reasons_given(suite, run)]):
         suite.say(run.story())
 
 
 def starved(suite, lab, room):
     # The server gets a processor of its own, where there are two.
     usable = sorted(os.sched_getaffinity(0))
-    with Liar(lab, wrapper=["taskset", "-c", str(usable[-1])]):
+    with FaultyServer(lab, wrapper=["taskset", "-c", str(usable[-1])]):
         run = Storm(lab, room, scenario("starved", **STEADY), SLO, machines=MACHINES, wrapper=[
             "taskset", "-c", str(usable[0]), "sh", "-c", STARVE, "starved"]).end(seconds=110)
     suite.say(f"   exit {run.status}, verdict {run.verdict}: {'; '.join(run.reasons)}")
@@ -65,12 +65,12 @@ def starved(suite, lab, room):
             suite.check("the server did not miss anything", run.status != MISSED
                         and run.verdict != VERDICTS[MISSED])]
     if run.status == INVALID:
-        good += excuses(suite, run)
+        good += reasons_given(suite, run)
     if not all(good):
         suite.say(run.story())
 
 
-def excuses(suite, run):
+def reasons_given(suite, run):
     """What the report gives as its reasons."""
     return [suite.check("the report says why", run.reasons),
             suite.equal("reasons that blame the server",

@@ -12,7 +12,7 @@ use crate::routes::Block;
 use crate::slo::Slo;
 use crate::units::Span;
 
-/// Plays thousands of booting machines against a DHCP and TFTP server, and judges every answer.
+/// Plays thousands of booting machines against a DHCP and TFTP server, and checks every answer.
 #[derive(Parser)]
 #[command(name = "bootstorm-load", version, max_term_width = 100)]
 #[command(
@@ -64,10 +64,12 @@ pub(super) struct Common {
     /// Addresses of clients that ask for none (TFTP without DHCP); made local while the run lasts
     #[arg(long, value_name = "BLOCK")]
     pub(super) client_net: Option<Block>,
-    /// Load from this host's address, a port for each machine, instead of from machines' own addresses
+    /// Load from this host's address, a port for each machine, instead of from machines' own
+    /// addresses
     #[arg(long)]
     pub(super) ports: bool,
-    /// Take every block of a window by itself, not together (UDP_GRO): no network card of the machines helps
+    /// Take every block of a window by itself, not together (UDP_GRO): no network card of the
+    /// machines helps
     #[arg(long)]
     pub(super) no_gro: bool,
     /// Keep the core while an answer is near, as firmware does that polls its network card
@@ -94,7 +96,8 @@ pub(super) struct Common {
     /// Writes the report as one HTML page
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
-    /// Where the packets around wrong answers go (pcapng) [default: bootstorm-load.pcapng beside the JSON]
+    /// Where the packets around wrong answers go (pcapng) [default: bootstorm-load.pcapng beside
+    /// the JSON]
     #[arg(long, value_name = "FILE")]
     pub(super) capture: Option<PathBuf>,
     /// Which packet engine
@@ -178,7 +181,8 @@ pub(super) struct StormArgs {
 pub(super) struct FindLimitArgs {
     #[command(flatten)]
     pub(super) common: Common,
-    /// A scenario whose machines are to be as many as possible; without it, plain exchanges at the highest rate
+    /// A scenario whose machines are to be as many as possible; without it, plain exchanges at the
+    /// highest rate
     #[arg(long, value_name = "NAME|FILE")]
     pub(super) scenario: Option<String>,
     /// The first rate, or number of machines, that is tried

@@ -8,7 +8,7 @@ use crate::report::{Report, Verdict, headline};
 use crate::search::{Outcome, Search, Step};
 
 pub(super) fn run(args: &FindLimitArgs, command: &str) -> Result<u8, Failure> {
-    let board = stoppable()?;
+    let progress = stoppable()?;
     let unit = if args.scenario.is_some() { "machines at once" } else { "exchanges/s" };
     let mut search = Search::new(args.start, args.most, args.within.0, args.confirm);
     let mut last: Option<Report> = None;
@@ -29,9 +29,9 @@ pub(super) fn run(args: &FindLimitArgs, command: &str) -> Result<u8, Failure> {
                 return finish(args, last, INVALID);
             }
         };
-        let report = make(&trial(args, load, command)?, true, &board)?;
+        let report = make(&trial(args, load, command)?, true, &progress)?;
         println!("{purpose:8} {load:8} {unit}: {}", outcome(&report));
-        if board.is_stopped() {
+        if progress.is_stopped() {
             return Err("interrupted: the search is not over".into());
         }
         search.tell(match report.verdict {

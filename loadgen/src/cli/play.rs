@@ -8,14 +8,14 @@ use bootstorm_protocols::tftp::{MAX_BLKSIZE, MIN_BLKSIZE, Multicast, Negotiated}
 
 use super::args::{Common, DoraArgs, StormArgs, TftpArgs};
 use super::{Failure, status};
-use crate::board::Board;
 use crate::guard::{self, Permission};
 use crate::job::Job;
-use crate::judge::LocalCopies;
 use crate::live::Live;
+use crate::progress::Progress;
 use crate::report::{self, Report};
 use crate::run;
-use crate::scenario::{Asker, Scenario, Stage, is_rate};
+use crate::scenario::{Requester, Scenario, Stage, is_rate};
+use crate::validator::LocalCopies;
 
 pub(super) fn dora(args: &DoraArgs, command: &str) -> Result<u8, Failure> {
     let pace = Pace { rate: args.rate, in_flight: args.in_flight };
@@ -61,7 +61,7 @@ pub(super) fn dora_scenario(
         scenario.arrival.in_flight = Some(in_flight);
     }
     if discover_only {
-        scenario.stages = vec![Stage::Discover(Asker::Plain)];
+        scenario.stages = vec![Stage::Discover(Requester::Plain)];
     }
     Ok(scenario)
 }
@@ -120,14 +120,15 @@ fn play(common: &Common, job: &Job) -> Result<u8, Failure> {
     Ok(status(report.verdict))
 }
 
-/// A board that Ctrl-C stops. The second Ctrl-C ends the program at once.
-pub(super) fn stoppable() -> Result<Arc<Board>, Failure> {
-    let board = Arc::new(Board::default());
+/// The shared progress of a run, whose stop flag Ctrl-C sets. A second Ctrl-C ends the program at
+/// once.
+pub(super) fn stoppable() -> Result<Arc<Progress>, Failure> {
+    let progress = Arc::new(Progress::default());
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, board.stop_flag())?;
-        signal_hook::flag::register(signal, board.stop_flag())?;
+        signal_hook::flag::register_conditional_shutdown(signal, 130, progress.stop_flag())?;
+        signal_hook::flag::register(signal, progress.stop_flag())?;
     }
-    Ok(board)
+    Ok(progress)
 }
 
 /// From the command line to a run that may be made.
@@ -172,15 +173,15 @@ pub(super) fn job(common: &Common, scenario: Scenario, command: &str) -> Result<
 }
 
 /// Makes the run, with a live view unless it is to be quiet.
-pub(super) fn make(job: &Job, quiet: bool, board: &Arc<Board>) -> Result<Report, Failure> {
+pub(super) fn make(job: &Job, quiet: bool, progress: &Arc<Progress>) -> Result<Report, Failure> {
     let live = (!quiet).then(|| {
         eprintln!(
             "{}: {} machines against {}, seed {}",
             job.scenario.name, job.scenario.machines, job.server, job.seed
         );
-        Live::begin(board.clone())
+        Live::begin(progress.clone())
     });
-    let report = run::run(job, board.clone());
+    let report = run::run(job, progress.clone());
     drop(live);
     Ok(report?)
 }

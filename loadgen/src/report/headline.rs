@@ -1,6 +1,6 @@
 //! The run in one sentence.
 
-use super::words::{self, count, counted, seconds};
+use super::formatting::{self, count, counted, seconds};
 use super::{Machines, Report, Verdict};
 
 /// Reasons, kinds and limits named in the sentence; the tables have them all.
@@ -9,8 +9,8 @@ const NAMED: usize = 3;
 /// Most characters of a text from elsewhere; a sentence is no place for more.
 const LONGEST: usize = 100;
 
-/// What the run comes to, in one sentence for somebody who reads nothing else. A run that did not go well says so
-/// with its first word: `MISSED`, `INVALID` or `INTERRUPTED`.
+/// What the run comes to, in one sentence for somebody who reads nothing else. A run that did not
+/// go well says so with its first word: `MISSED`, `INVALID` or `INTERRUPTED`.
 pub fn headline(report: &Report) -> String {
     let after = seconds(report.run.seconds);
     match report.verdict {
@@ -172,5 +172,5 @@ fn more(named: Vec<String>, all: usize) -> String {
 }
 
 fn plain(text: &str) -> String {
-    words::clip(words::plain(text).trim(), LONGEST)
+    formatting::clip(formatting::plain(text).trim(), LONGEST)
 }

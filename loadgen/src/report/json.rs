@@ -115,7 +115,10 @@ fn wrong_schema(name: PathBuf, found: Option<&Value>) -> Error {
                 }
                 _ => "name a file that bootstorm-load --json wrote",
             };
-            (format!("\"{}\"", super::words::clip(&super::words::plain(text), 60)), way_out)
+            (
+                format!("\"{}\"", super::formatting::clip(&super::formatting::plain(text), 60)),
+                way_out,
+            )
         }
         Some(_) => ("that is no text".to_owned(), "name a file that bootstorm-load --json wrote"),
     };
@@ -149,8 +152,8 @@ pub fn write(path: &Path, report: &Report) -> Result<(), Error> {
     })
 }
 
-/// Writes a report to anything, with a line feed at the end. Numbers that JSON cannot say (not a number, infinite) are
-/// written as 0, and a note says how many there were.
+/// Writes a report to anything, with a line feed at the end. Numbers that JSON cannot say (not a
+/// number, infinite) are written as 0, and a note says how many there were.
 ///
 /// # Errors
 ///

@@ -1,12 +1,13 @@
-//! What a run found, as data and as people read it: JSON, plain text, one HTML page, a comparison of two.
+//! What a run found, as data and as people read it: JSON, plain text, one HTML page, a comparison
+//! of two.
 
 pub mod compare;
+mod formatting;
 mod headline;
 pub mod html;
 pub mod json;
 mod model;
 pub mod text;
-mod words;
 
 pub use headline::headline;
 pub use model::*;

@@ -1,7 +1,7 @@
 //! The report as data: what `--json` writes, `compare` reads, and the page and the summary show.
 //!
-//! Times are milliseconds unless a name says otherwise. [`SCHEMA`] changes its number when a reader of the old form
-//! would misread the new one; fields may be added without that.
+//! Times are milliseconds unless a name says otherwise. [`SCHEMA`] changes its number when a reader
+//! of the old form would misread the new one; fields may be added without that.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,8 @@ pub struct Report {
     pub interrupted: bool,
     /// The limits that were asked for, and what was found.
     pub slo: Vec<SloRow>,
-    /// Why the run says nothing about the server: faults of the generator or its host. Empty in a valid run.
+    /// Why the run says nothing about the server: faults of the generator or its host. Empty in a
+    /// valid run.
     pub invalid_because: Vec<String>,
     /// What a reader must know to read the figures right.
     pub notes: Vec<String>,
@@ -41,9 +42,10 @@ pub struct Report {
     pub http: Transfers,
     /// Files that were fetched.
     pub files: Vec<FileRow>,
-    /// Quantiles by what was timed: `offer` (DISCOVER to OFFER), `ack` (REQUEST to ACK), `answer` (both together), `dora`
-    /// (DISCOVER to ACK), `transfer`, `http`, `boot` (end of the power-on self test to up). Each from the moment the first message was
-    /// meant to be sent, however late it was sent and however often it was repeated.
+    /// Quantiles by what was timed: `offer` (DISCOVER to OFFER), `ack` (REQUEST to ACK), `answer`
+    /// (both together), `dora` (DISCOVER to ACK), `transfer`, `http`, `boot` (end of the power-on
+    /// self test to up). Each from the moment the first message was meant to be sent, however late
+    /// it was sent and however often it was repeated.
     pub latency: BTreeMap<String, Quantiles>,
     /// The run over time.
     pub timeline: Timeline,
@@ -108,7 +110,8 @@ pub struct Run {
     pub seconds: f64,
 }
 
-/// What became of the machines at the end of the run. `total` = `up` + `given_up` + `unfinished` + `not_started`.
+/// What became of the machines at the end of the run. `total` = `up` + `given_up` + `unfinished` +
+/// `not_started`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Machines {
     /// Machines of the scenario; attackers are not counted.
@@ -125,7 +128,8 @@ pub struct Machines {
     pub boots: u64,
     /// Boots that failed and were begun again, as the firmware does.
     pub retried_boots: u64,
-    /// Seconds from the end of the first power-on self test until the last machine was up; `None` unless all came up.
+    /// Seconds from the end of the first power-on self test until the last machine was up; `None`
+    /// unless all came up.
     pub all_up_seconds: Option<f64>,
 }
 
@@ -163,7 +167,8 @@ pub struct Dhcp {
     pub late: u64,
     /// Complete exchanges, from DISCOVER to ACK.
     pub exchanges: u64,
-    /// Exchanges begun that found no end (an answer missing) by the end of the run or of the machine's patience.
+    /// Exchanges begun that found no end (an answer missing) by the end of the run or of the
+    /// machine's patience.
     pub unanswered: u64,
     /// Complete exchanges a second, over the time in which exchanges were begun.
     pub exchanges_per_second: f64,
@@ -259,8 +264,8 @@ pub struct Timeline {
     pub gave_up: Vec<u64>,
     /// Upper bounds of the rows of `latency`, in milliseconds, rising; the last row has no bound.
     pub latency_bounds: Vec<f64>,
-    /// DHCP answers by the time they took: a row for each bound and one more, an entry for each bucket in which the
-    /// answer came.
+    /// DHCP answers by the time they took: a row for each bound and one more, an entry for each
+    /// bucket in which the answer came.
     pub latency: Vec<Vec<u64>>,
 }
 

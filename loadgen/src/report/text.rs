@@ -1,7 +1,7 @@
 //! The summary that a run ends with, for a terminal of 80 columns.
 
-use super::words::{
-    Lean, NOTHING, bytes, clip, columns, count, counted, millis, millis_in_table, number, percent,
+use super::formatting::{
+    Align, NOTHING, bytes, clip, columns, count, counted, millis, millis_in_table, number, percent,
     plain, seconds, timed, wrap,
 };
 use super::{Dhcp, Generator, Report, Transfers, Verdict, headline};
@@ -12,18 +12,18 @@ const WIDTH: usize = 80;
 /// Columns of the words that lines begin with.
 const LABEL: usize = 12;
 
-/// The report as text: a headline, then what a reader of figures wants, in lines of at most 80 characters. `colours`
-/// says that the verdict may be coloured with ANSI sequences; nothing else depends on it. No text out of the report can
-/// steer the terminal.
+/// The report as text: a headline, then what a reader of figures wants, in lines of at most 80
+/// characters. `colours` says that the verdict may be coloured with ANSI sequences; nothing else
+/// depends on it. No text out of the report can steer the terminal.
 pub fn render(report: &Report, colours: bool) -> String {
     let mut out = Out { text: String::new() };
-    let ink = Ink { colours };
+    let style = Style { colours };
     for line in wrap(&headline(report), WIDTH) {
-        out.line(&ink.verdict(report.verdict, &line));
+        out.line(&style.verdict(report.verdict, &line));
     }
     out.line("");
     run(&mut out, report);
-    limits(&mut out, report, &ink);
+    limits(&mut out, report, &style);
     machines(&mut out, report);
     dhcp(&mut out, &report.dhcp);
     transfers(&mut out, "TFTP", &report.tftp);
@@ -39,11 +39,11 @@ pub fn render(report: &Report, colours: bool) -> String {
 
 /// Colours, or none.
 #[derive(Copy, Clone)]
-pub(super) struct Ink {
+pub(super) struct Style {
     pub(super) colours: bool,
 }
 
-impl Ink {
+impl Style {
     pub(super) fn good(self, text: &str) -> String {
         self.paint("32", text)
     }
@@ -91,8 +91,8 @@ impl Out {
         }
     }
 
-    fn table(&mut self, label: &str, rows: &[Vec<String>], leans: &[Lean]) {
-        for (index, line) in columns(rows, leans).iter().enumerate() {
+    fn table(&mut self, label: &str, rows: &[Vec<String>], aligns: &[Align]) {
+        for (index, line) in columns(rows, aligns).iter().enumerate() {
             let label = if index == 0 { label } else { "" };
             self.line(format!("{label:<LABEL$}{line}").trim_end());
         }
@@ -123,7 +123,7 @@ fn run(out: &mut Out, report: &Report) {
     );
 }
 
-fn limits(out: &mut Out, report: &Report, ink: &Ink) {
+fn limits(out: &mut Out, report: &Report, style: &Style) {
     let verdict = match report.verdict {
         Verdict::Met => "met",
         Verdict::Missed => "MISSED",
@@ -138,11 +138,11 @@ fn limits(out: &mut Out, report: &Report, ink: &Ink) {
         .slo
         .iter()
         .map(|row| {
-            let held = if row.met { ink.good("held") } else { ink.bad("MISSED") };
+            let held = if row.met { style.good("held") } else { style.bad("MISSED") };
             vec![cell(&row.name), cell(&row.limit), format!("found {}", cell(&row.found)), held]
         })
         .collect();
-    out.table("limits", &rows, &[Lean::Left; 4]);
+    out.table("limits", &rows, &[Align::Left; 4]);
 }
 
 fn machines(out: &mut Out, report: &Report) {
@@ -273,9 +273,9 @@ fn latency(out: &mut Out, report: &Report) {
         return;
     }
     out.line("");
-    let mut leans = [Lean::Right; 7];
-    leans[0] = Lean::Left;
-    for line in columns(&rows, &leans) {
+    let mut aligns = [Align::Right; 7];
+    aligns[0] = Align::Left;
+    for line in columns(&rows, &aligns) {
         out.line(&clip(&line, WIDTH));
     }
     out.line("");

@@ -1,4 +1,5 @@
-//! Scenarios: who boots when, by which firmware, what it fetches, and what may go wrong on the way. TOML, checked.
+//! Scenarios: who boots when, by which firmware, what it fetches, and what may go wrong on the way.
+//! TOML, checked.
 
 mod library;
 
@@ -11,7 +12,8 @@ pub use self::library::{Built, LIBRARY};
 use crate::firmware::Program;
 use crate::units::{Share, Size, Span};
 
-/// A storm as it is written down. `deny_unknown_fields` everywhere: a misspelt key must not be a silent default.
+/// A storm as it is written down. `deny_unknown_fields` everywhere: a misspelt key must not be a
+/// silent default.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Scenario {
@@ -95,9 +97,9 @@ pub struct Arrival {
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Gets a lease.
-    Dhcp(Asker),
+    Dhcp(Requester),
     /// Sends a DISCOVER and waits for the OFFER, nothing else.
-    Discover(Asker),
+    Discover(Requester),
     /// Fetches files by TFTP; [`BOOT_FILE`] is the one that the server named.
     Tftp(Vec<String>),
     /// Fetches paths by HTTP.
@@ -110,7 +112,7 @@ pub const BOOT_FILE: &str = "@boot-file";
 /// Which program asks for a lease.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Asker {
+pub enum Requester {
     /// The machine's own, by the weights of `firmware`.
     Firmware,
     /// iPXE.
@@ -213,7 +215,7 @@ pub enum ScenarioError {
     Override(String),
     /// Well written, but makes no sense.
     #[error("{name}: {why}")]
-    Nonsense {
+    Invalid {
         /// The scenario or file.
         name: String,
         /// What is wrong, and what would be right.
@@ -222,7 +224,8 @@ pub enum ScenarioError {
 }
 
 impl Scenario {
-    /// Finds a built-in scenario by its name, or reads the file of that path, and applies `KEY=VALUE` overrides.
+    /// Finds a built-in scenario by its name, or reads the file of that path, and applies
+    /// `KEY=VALUE` overrides.
     ///
     /// # Errors
     /// [`ScenarioError`] says what is wrong and where.
@@ -252,14 +255,14 @@ impl Scenario {
             }
             table.try_into().map_err(syntax)?
         };
-        match scenario.nonsense() {
-            Some(why) => Err(ScenarioError::Nonsense { name: name.to_owned(), why }),
+        match scenario.problem() {
+            Some(why) => Err(ScenarioError::Invalid { name: name.to_owned(), why }),
             None => Ok(scenario),
         }
     }
 
     /// What makes no sense in it.
-    fn nonsense(&self) -> Option<String> {
+    fn problem(&self) -> Option<String> {
         let most = crate::identity::MOST_MACHINES;
         if self.machines == 0 || self.machines > most {
             return Some(format!("machines = {}: 1 to {most} can be played", self.machines));
@@ -289,7 +292,7 @@ impl Scenario {
             return Some("arrival: either rate or in-flight, not both".to_owned());
         }
         let by_firmware = |stage: &Stage| {
-            matches!(stage, Stage::Dhcp(Asker::Firmware) | Stage::Discover(Asker::Firmware))
+            matches!(stage, Stage::Dhcp(Requester::Firmware) | Stage::Discover(Requester::Firmware))
         };
         if self.stages.iter().any(by_firmware) && self.firmware.values().sum::<u32>() == 0 {
             return Some(
@@ -332,7 +335,7 @@ impl Scenario {
     }
 
     /// Whether machines have anything to say from their own addresses.
-    pub fn speaks(&self) -> bool {
+    pub fn uses_own_addresses(&self) -> bool {
         self.loads() || self.fetches() || self.renew
     }
 
@@ -347,19 +350,20 @@ pub fn is_rate(rate: f64) -> bool {
     (0.001..=1e7).contains(&rate)
 }
 
-impl Asker {
+impl Requester {
     /// The program, where it does not depend on the machine.
     pub fn program(self) -> Option<Program> {
         match self {
-            Asker::Firmware => None,
-            Asker::Ipxe => Some(Program::Ipxe),
-            Asker::Installer => Some(Program::Installer),
-            Asker::Plain => Some(Program::Plain),
+            Requester::Firmware => None,
+            Requester::Ipxe => Some(Program::Ipxe),
+            Requester::Installer => Some(Program::Installer),
+            Requester::Plain => Some(Program::Plain),
         }
     }
 }
 
-/// Puts `a.b=value` into a table; a name with a dot in it stands in quotes, as in TOML. A value that is no TOML of its own is a text.
+/// Puts `a.b=value` into a table; a name with a dot in it stands in quotes, as in TOML. A value
+/// that is no TOML of its own is a text.
 fn set(table: &mut toml::Table, assignment: &str) -> Option<()> {
     let (key, text) = assignment.split_once('=')?;
     let read = |value: &str| toml::from_str::<toml::Table>(&format!("{key} = {value}")).ok();

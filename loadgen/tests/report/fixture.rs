@@ -1,4 +1,5 @@
-//! Reports such as runs make, out of a small simulation: a storm that went well, one that did not, and the oddest.
+//! Reports such as runs make, out of a small simulation: a storm that went well, one that did not,
+//! and the oddest.
 
 #![allow(dead_code)] // each of its users takes a part of it
 
@@ -55,7 +56,8 @@ pub(crate) fn good() -> Report {
     report
 }
 
-/// The same storm against a server that stalls for six seconds, gives an address twice and sends a wrong file.
+/// The same storm against a server that stalls for six seconds, gives an address twice and sends a
+/// wrong file.
 pub(crate) fn bad() -> Report {
     let mut chance = Chance(11);
     let boots: Vec<Boot> = (0..10_000)
@@ -180,7 +182,8 @@ pub(crate) fn tiny() -> Report {
     report
 }
 
-/// Markup, quotes, escape sequences and overlong words wherever text goes; the largest numbers wherever numbers go.
+/// Markup, quotes, escape sequences and overlong words wherever text goes; the largest numbers
+/// wherever numbers go.
 pub(crate) fn hostile() -> Report {
     let text = "</script></style><script>alert(1)</script>'\"& ]]> \u{1b}[2J\u{0}\u{202e}"
         .to_owned()

@@ -250,8 +250,8 @@ fn what_is_no_report_is_refused_with_name_cause_and_way_out() {
 #[test]
 fn a_report_with_fields_of_a_later_version_is_read() {
     let mut value = serde_json::to_value(fixture::good()).unwrap();
-    value["weather"] = "fine".into();
-    value["dhcp"]["weather"] = 3.into();
+    value["impairment"] = "fine".into();
+    value["dhcp"]["impairment"] = 3.into();
     let text = serde_json::to_vec(&value).unwrap();
     assert!(json::read_from(text.as_slice(), "-".as_ref()).is_ok());
 }

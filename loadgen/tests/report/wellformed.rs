@@ -1,5 +1,5 @@
-//! A small reader of XML, as strict as is needed to trust a page: every element closed in its order, every attribute
-//! quoted and given once, no bare `<`, `&` or control character.
+//! A small reader of XML, as strict as is needed to trust a page: every element closed in its
+//! order, every attribute quoted and given once, no bare `<`, `&` or control character.
 
 /// The names of all elements in the order in which they open.
 pub(crate) fn elements(page: &str) -> Result<Vec<String>, String> {

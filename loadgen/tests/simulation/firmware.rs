@@ -1,9 +1,10 @@
-//! Firmware waits, repeats and gives up as its specification says, and the same seed makes the same storm.
+//! Firmware waits, repeats and gives up as its specification says, and the same seed makes the same
+//! storm.
 
 use bootstorm_protocols::dhcpv4::MessageType;
 
-use crate::server::Lie;
-use crate::world::{Ended, play};
+use crate::run::{Ended, play};
+use crate::server::Fault;
 
 fn one(program: &str) -> String {
     format!(
@@ -19,13 +20,13 @@ fn seconds(ended: &Ended, kind: MessageType) -> Vec<u64> {
 }
 
 fn giveups(ended: &Ended) -> Vec<(String, u64)> {
-    ended.fleet.tally.giveups().into_iter().map(|row| (row.reason, row.count)).collect()
+    ended.clients.metrics.giveups().into_iter().map(|row| (row.reason, row.count)).collect()
 }
 
 #[test]
 fn pxe_asks_four_times_and_gives_up() {
     for program in ["pxe-bios", "edk2"] {
-        let ended = play(&one(program), 1, Lie::Silent);
+        let ended = play(&one(program), 1, Fault::Silent);
         assert_eq!(seconds(&ended, MessageType::Discover), [0, 4, 12, 28], "{program}");
         assert_eq!(giveups(&ended), [("no OFFER".to_owned(), 1)]);
     }
@@ -34,7 +35,7 @@ fn pxe_asks_four_times_and_gives_up() {
 #[test]
 fn each_firmware_repeats_its_request_in_its_own_way() {
     let requests = |program| {
-        let ended = play(&one(program), 1, Lie::OffersOnly);
+        let ended = play(&one(program), 1, Fault::OffersOnly);
         assert_eq!(giveups(&ended), [("no ACK".to_owned(), 1)], "{program}");
         seconds(&ended, MessageType::Request)
     };
@@ -45,16 +46,16 @@ fn each_firmware_repeats_its_request_in_its_own_way() {
 
 #[test]
 fn who_is_refused_begins_anew_but_not_for_ever() {
-    let ended = play(&one("plain"), 1, Lie::Naks);
+    let ended = play(&one("plain"), 1, Fault::Naks);
     assert_eq!(giveups(&ended), [("NAK".to_owned(), 1)]);
-    let dhcp = ended.fleet.tally.dhcp();
+    let dhcp = ended.clients.metrics.dhcp();
     assert_eq!((dhcp.discovers, dhcp.naks, dhcp.unanswered), (3, 3, 0));
 }
 
 #[test]
 fn ipxe_waits_for_a_proxy_unless_a_pxe_server_answers() {
     let text = one("plain").replace("dhcp = \"firmware\"", "dhcp = \"ipxe\"");
-    let ended = play(&text, 1, Lie::Nothing);
+    let ended = play(&text, 1, Fault::Nothing);
     // Its banner takes two seconds; then it asks again after one, and takes the offer after three.
     assert_eq!(seconds(&ended, MessageType::Discover), [2, 3]);
     assert_eq!(seconds(&ended, MessageType::Request), [5]);
@@ -63,10 +64,10 @@ fn ipxe_waits_for_a_proxy_unless_a_pxe_server_answers() {
 #[test]
 fn a_lease_is_renewed_at_a_half_and_a_machine_that_hears_nothing_begins_again() {
     let text = one("plain").replace("limit = \"10m\"", "limit = \"130s\"\nrenew = true");
-    let ended = play(&text, 1, Lie::Nothing);
+    let ended = play(&text, 1, Fault::Nothing);
     // The lease is 100 s long; each answer begins a new one.
     assert_eq!(seconds(&ended, MessageType::Request), [0, 50, 100]);
-    assert_eq!(ended.fleet.tally.dhcp.renewals, 2);
+    assert_eq!(ended.clients.metrics.dhcp.renewals, 2);
     assert_eq!(ended.violations(), [""; 0]);
 }
 
@@ -101,10 +102,10 @@ dhcp = "installer"
 #[test]
 fn the_same_seed_is_the_same_storm_packet_for_packet() {
     let storm = |seed| {
-        let ended = play(ROW, seed, Lie::Nothing);
-        assert_eq!(ended.fleet.tally.machines(30, 0).up, 30, "{:?}", giveups(&ended));
+        let ended = play(ROW, seed, Fault::Nothing);
+        assert_eq!(ended.clients.metrics.machines(30, 0).up, 30, "{:?}", giveups(&ended));
         assert_eq!(ended.violations(), [""; 0]);
-        (ended.fleet.schedule(), ended.server.heard)
+        (ended.clients.schedule(), ended.server.heard)
     };
     let (first, second) = (storm(5), storm(5));
     assert_eq!(first, second);
@@ -114,18 +115,18 @@ fn the_same_seed_is_the_same_storm_packet_for_packet() {
 
 #[test]
 fn loss_duplicates_and_reordering_cost_time_and_nothing_else() {
-    let ended = play(ROW, 11, Lie::Nothing);
-    let tally = &ended.fleet.tally;
-    assert!(tally.dhcp.retransmissions + tally.tftp.figures.retransmissions > 0);
-    assert!(tally.dhcp.late > 0, "{:?}", tally.dhcp);
-    assert_eq!(tally.machines(30, 0).up, 30);
+    let ended = play(ROW, 11, Fault::Nothing);
+    let metrics = &ended.clients.metrics;
+    assert!(metrics.dhcp.retransmissions + metrics.tftp.figures.retransmissions > 0);
+    assert!(metrics.dhcp.late > 0, "{:?}", metrics.dhcp);
+    assert_eq!(metrics.machines(30, 0).up, 30);
 }
 
 #[test]
 fn racks_that_lose_power_come_back() {
     let cuts = "[power-cuts]\ntimes = 3\nafter = [\"2s\", \"9s\"]\noff = \"1s\"\n[[stage]]";
-    let ended = play(&ROW.replacen("[[stage]]", cuts, 1), 3, Lie::Nothing);
-    let machines = ended.fleet.tally.machines(30, 0);
+    let ended = play(&ROW.replacen("[[stage]]", cuts, 1), 3, Fault::Nothing);
+    let machines = ended.clients.metrics.machines(30, 0);
     assert_eq!(machines.up, 30);
     assert!(machines.boots > 60, "{machines:?}");
     assert_eq!(ended.violations(), [""; 0]);
@@ -135,11 +136,11 @@ fn racks_that_lose_power_come_back() {
 fn machines_that_decline_come_up_with_another_exchange() {
     let text = one("plain").replace("machines = 1", "machines = 40");
     let text = text.replace("[firmware]", "[decline]\nshare = \"50%\"\ntimes = 1\n[firmware]");
-    let ended = play(&text, 3, Lie::Nothing);
-    let dhcp = ended.fleet.tally.dhcp();
-    assert_eq!(ended.fleet.tally.machines(40, 0).up, 40);
+    let ended = play(&text, 3, Fault::Nothing);
+    let dhcp = ended.clients.metrics.dhcp();
+    assert_eq!(ended.clients.metrics.machines(40, 0).up, 40);
     assert_eq!(dhcp.exchanges, 40 + dhcp.declines);
     assert!((10..30).contains(&dhcp.declines), "{dhcp:?}");
-    // This server does not set a declined address aside, and the judge says so.
+    // This server offers a declined address again, which is a violation.
     assert_eq!(ended.violations(), ["declined-address"]);
 }

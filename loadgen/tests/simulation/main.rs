@@ -1,10 +1,10 @@
-//! The fleet under a virtual clock: against a server that does what it is told, every wait, every packet and every verdict of
-//! the judge is the same each time.
+//! Clients and a small server under a virtual clock: every wait, packet and violation is the same
+//! in each run.
 
 // A helper of a test may panic as the test itself may.
 #![allow(clippy::unwrap_used)]
 
 mod firmware;
+mod run;
 mod server;
 mod verdicts;
-mod world;

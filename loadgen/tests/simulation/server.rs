@@ -15,7 +15,7 @@ pub(crate) const FILE_LEN: usize = 3000;
 
 /// What is wrong with the server.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Lie {
+pub(crate) enum Fault {
     Nothing,
     /// Answers nobody.
     Silent,
@@ -43,7 +43,7 @@ pub(crate) enum Lie {
 }
 
 pub(crate) struct Server {
-    pub(crate) lie: Lie,
+    pub(crate) fault: Fault,
     pub(crate) dhcp: SocketId,
     pub(crate) tftp: SocketId,
     pub(crate) boot_file: &'static str,
@@ -55,9 +55,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(lie: Lie, dhcp: SocketId, tftp: SocketId) -> Server {
+    pub(crate) fn new(fault: Fault, dhcp: SocketId, tftp: SocketId) -> Server {
         Server {
-            lie,
+            fault,
             dhcp,
             tftp,
             boot_file: "boot.img",
@@ -81,21 +81,21 @@ impl Server {
         let Ok(request) = Message::parse(datagram.payload) else { return };
         let kind = match request.message_type() {
             Some(MessageType::Discover) => MessageType::Offer,
-            Some(MessageType::Request) if self.lie == Lie::Naks => MessageType::Nak,
-            Some(MessageType::Request) if self.lie != Lie::OffersOnly => MessageType::Ack,
+            Some(MessageType::Request) if self.fault == Fault::Naks => MessageType::Nak,
+            Some(MessageType::Request) if self.fault != Fault::OffersOnly => MessageType::Ack,
             _ => return,
         };
-        if self.lie == Lie::Silent {
+        if self.fault == Fault::Silent {
             return;
         }
         let place = self.given.len() as u32;
-        let shared = self.lie == Lie::Duplicate && place % 4 == 3;
+        let shared = self.fault == Fault::Duplicate && place % 4 == 3;
         let fresh = Ipv4Addr::from(u32::from_be_bytes([10, 9, 1, 0]) + place - u32::from(shared));
         let mut address = *self.given.entry(request.chaddr().to_vec()).or_insert(fresh);
-        if kind == MessageType::Ack && self.lie == Lie::AckOther {
+        if kind == MessageType::Ack && self.fault == Fault::AckOther {
             address = (u32::from(address) + 100).into();
         }
-        if self.lie == Lie::Subnet {
+        if self.fault == Fault::Subnet {
             address = Ipv4Addr::new(192, 168, 7, 7);
         }
         let header = self.header(&request, address);
@@ -105,17 +105,17 @@ impl Server {
             SocketAddr::from((request.giaddr(), 67))
         };
         let target = Target::Udp { to: target, from: Some(ADDRESS.into()), ifindex: 0 };
-        let lie = self.lie;
+        let fault = self.fault;
         let write = |buf: &mut [u8]| {
             let mut writer = MessageWriter::new(buf, 1000, &header).unwrap();
-            let own = if kind == MessageType::Ack && lie == Lie::ServerId { 2 } else { 1 };
-            let lease: u32 = if lie == Lie::LeaseZero { 0 } else { 100 };
+            let own = if kind == MessageType::Ack && fault == Fault::ServerId { 2 } else { 1 };
+            let lease: u32 = if fault == Fault::LeaseZero { 0 } else { 100 };
             writer.option(options::MESSAGE_TYPE, &[kind.code()]).unwrap();
             writer.option(options::SERVER_IDENTIFIER, &[10, 9, 255, own]).unwrap();
             writer.option(options::LEASE_TIME, &lease.to_be_bytes()).unwrap();
             writer.option(options::SUBNET_MASK, &[255, 255, 0, 0]).unwrap();
             if let Some(information) = request.relay_agent_information()
-                && lie != Lie::RelayOption
+                && fault != Fault::RelayOption
             {
                 writer.echo(&information).unwrap();
             }
@@ -128,14 +128,14 @@ impl Server {
         let mut header = Header::reply_to(request);
         header.yiaddr = address;
         header.siaddr = ADDRESS;
-        header.file = match self.lie {
-            Lie::WrongFile => b"other.img",
+        header.file = match self.fault {
+            Fault::WrongFile => b"other.img",
             _ => self.boot_file.as_bytes(),
         };
-        match self.lie {
-            Lie::Xid => header.xid ^= 0x100,
-            Lie::Chaddr => header.chaddr[5] ^= 1,
-            Lie::Giaddr => header.giaddr = Ipv4Addr::new(10, 9, 0, 77),
+        match self.fault {
+            Fault::Xid => header.xid ^= 0x100,
+            Fault::Chaddr => header.chaddr[5] ^= 1,
+            Fault::Giaddr => header.giaddr = Ipv4Addr::new(10, 9, 0, 77),
             _ => {}
         }
         header
@@ -154,14 +154,15 @@ impl Server {
         };
         let Some(&transfer) = self.transfers.get(&datagram.source) else { return };
         let every_third = transfer % 3 == 0;
-        let len = if self.lie == Lie::ShortFile && every_third { FILE_LEN - 512 } else { FILE_LEN };
+        let len =
+            if self.fault == Fault::ShortFile && every_third { FILE_LEN - 512 } else { FILE_LEN };
         let file: Vec<u8> = (0..len).map(|at| (at * 7 / 3) as u8).collect();
         let at = usize::from(block - 1) * 512;
-        if at > len || self.lie == Lie::Silent {
+        if at > len || self.fault == Fault::Silent {
             return;
         }
         let mut data = file[at..(at + 512).min(len)].to_vec();
-        if self.lie == Lie::Flip && every_third && block == 2 {
+        if self.fault == Fault::Flip && every_third && block == 2 {
             data[99] ^= 1;
         }
         let target = Target::Udp { to: datagram.source, from: Some(ADDRESS.into()), ifindex: 0 };

@@ -1,7 +1,7 @@
-//! The judge against servers that lie, each in a run in which an honest one passes.
+//! The validator against faulty servers, each in a run in which a correct one passes.
 
-use crate::server::Lie;
-use crate::world::play;
+use crate::run::play;
+use crate::server::Fault;
 
 const RACK: &str = r#"
 name = "rack"
@@ -21,38 +21,38 @@ tftp = ["@boot-file"]
 
 #[test]
 fn an_honest_server_passes() {
-    let ended = play(RACK, 1, Lie::Nothing);
+    let ended = play(RACK, 1, Fault::Nothing);
     assert_eq!(ended.violations(), [""; 0]);
-    assert_eq!(ended.fleet.tally.machines(20, 0).up, 20);
-    let files = ended.fleet.files.rows();
+    assert_eq!(ended.clients.metrics.machines(20, 0).up, 20);
+    let files = ended.clients.files.rows();
     assert_eq!((files[0].size, files[0].transfers), (Some(3000), 20));
 }
 
 #[test]
 fn every_lie_is_caught_by_its_name() {
-    for (lie, kind) in [
-        (Lie::Duplicate, "duplicate-address"),
-        (Lie::Flip, "content"),
-        (Lie::ServerId, "server-identifier"),
-        (Lie::RelayOption, "relay-option"),
-        (Lie::Xid, "xid"),
-        (Lie::Chaddr, "chaddr"),
-        (Lie::Giaddr, "giaddr"),
-        (Lie::Subnet, "subnet"),
-        (Lie::LeaseZero, "lease-time"),
-        (Lie::WrongFile, "boot-file"),
-        (Lie::AckOther, "address-changed"),
-        (Lie::ShortFile, "file-size"),
+    for (fault, kind) in [
+        (Fault::Duplicate, "duplicate-address"),
+        (Fault::Flip, "content"),
+        (Fault::ServerId, "server-identifier"),
+        (Fault::RelayOption, "relay-option"),
+        (Fault::Xid, "xid"),
+        (Fault::Chaddr, "chaddr"),
+        (Fault::Giaddr, "giaddr"),
+        (Fault::Subnet, "subnet"),
+        (Fault::LeaseZero, "lease-time"),
+        (Fault::WrongFile, "boot-file"),
+        (Fault::AckOther, "address-changed"),
+        (Fault::ShortFile, "file-size"),
     ] {
-        let found = play(RACK, 1, lie).violations();
-        assert!(found.iter().any(|found| found == kind), "{lie:?}: {found:?}");
+        let found = play(RACK, 1, fault).violations();
+        assert!(found.iter().any(|found| found == kind), "{fault:?}: {found:?}");
     }
 }
 
 #[test]
 fn a_lie_says_where_and_with_whom() {
-    let ended = play(RACK, 1, Lie::Flip);
-    let rows = ended.fleet.judge.rows();
+    let ended = play(RACK, 1, Fault::Flip);
+    let rows = ended.clients.validator.rows();
     let example = &rows[0].first[0];
     assert!(example.detail.contains("block 2 of `boot.img`"), "{}", example.detail);
     assert!(example.mac.starts_with("02:b0:00:00:00:"), "{}", example.mac);

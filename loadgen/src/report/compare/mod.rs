@@ -2,11 +2,11 @@
 
 mod text;
 
-use super::words::{count, seconds, timed};
+use super::formatting::{count, seconds, timed};
 use super::{Machines, Report, Transfers, Verdict, headline};
 
-/// Times and rates that differ by less than this share are called the same: two runs of one storm against one server
-/// differ by as much.
+/// Times and rates that differ by less than this share are called the same: two runs of one storm
+/// against one server differ by as much.
 pub const NOISE: f64 = 0.05;
 
 /// Two runs, figure by figure.
@@ -69,7 +69,7 @@ enum Wanted {
     Less,
 }
 
-/// Compares two runs; `b` is judged by what `a` was.
+/// Compares two runs; `a` is the baseline, `b` the one that is compared.
 pub fn compare(a: &Report, b: &Report) -> Comparison {
     let mut all = Figures { list: Vec::new() };
     all.machines(&a.machines, &b.machines);

@@ -1,18 +1,19 @@
 //! A comparison as text.
 
 use super::{Change, Comparison, Figure, Unit};
-use crate::report::text::Ink;
-use crate::report::words::{
-    Lean, NOTHING, clip, columns, count, millis, number, plain, seconds, wrap,
+use crate::report::formatting::{
+    Align, NOTHING, clip, columns, count, millis, number, plain, seconds, wrap,
 };
+use crate::report::text::Style;
 
 /// Columns of a terminal.
 const WIDTH: usize = 80;
 
 impl Comparison {
-    /// As text, in lines of at most 80 characters; `colours` says that ANSI sequences may mark what changed.
+    /// As text, in lines of at most 80 characters; `colours` says that ANSI sequences may mark what
+    /// changed.
     pub fn render(&self, colours: bool) -> String {
-        let ink = Ink { colours };
+        let style = Style { colours };
         let mut lines = Vec::new();
         for (side, text) in ["A  ", "B  "].iter().zip(&self.headlines) {
             for (index, line) in wrap(&plain(text), WIDTH - 3).into_iter().enumerate() {
@@ -21,19 +22,19 @@ impl Comparison {
         }
         for warning in &self.warnings {
             for (index, line) in wrap(&plain(warning), WIDTH - 9).into_iter().enumerate() {
-                let label = if index == 0 { ink.doubtful("WARNING") } else { " ".repeat(7) };
+                let label = if index == 0 { style.doubtful("WARNING") } else { " ".repeat(7) };
                 lines.push(format!("{label}  {line}"));
             }
         }
         lines.push(String::new());
-        lines.extend(self.table(ink));
+        lines.extend(self.table(style));
         lines.push(String::new());
-        lines.extend(self.conclusion(ink));
+        lines.extend(self.conclusion(style));
         lines.push(String::new());
         lines.join("\n")
     }
 
-    fn table(&self, ink: Ink) -> Vec<String> {
+    fn table(&self, style: Style) -> Vec<String> {
         let mut rows = vec![["", "A", "B", "difference", "B / A", ""].map(str::to_owned).to_vec()];
         for figure in &self.figures {
             let write = |value: Option<f64>| {
@@ -49,8 +50,8 @@ impl Comparison {
                 }
             }
             let change = match figure.change {
-                Change::Better => ink.good("better"),
-                Change::Worse => ink.bad("WORSE"),
+                Change::Better => style.good("better"),
+                Change::Worse => style.bad("WORSE"),
                 Change::Same | Change::Unknown => String::new(),
             };
             rows.push(vec![
@@ -62,11 +63,11 @@ impl Comparison {
                 change,
             ]);
         }
-        let right = Lean::Right;
-        columns(&rows, &[Lean::Left, right, right, right, right, Lean::Left])
+        let right = Align::Right;
+        columns(&rows, &[Align::Left, right, right, right, right, Align::Left])
     }
 
-    fn conclusion(&self, ink: Ink) -> Vec<String> {
+    fn conclusion(&self, style: Style) -> Vec<String> {
         let names = |figures: &mut dyn Iterator<Item = &Figure>| {
             figures.map(|figure| plain(&figure.name)).collect::<Vec<_>>().join(", ")
         };
@@ -74,12 +75,12 @@ impl Comparison {
         let mut lines = Vec::new();
         if !better.is_empty() {
             lines.extend(
-                wrap(&format!("Better in B: {better}."), WIDTH).iter().map(|line| ink.good(line)),
+                wrap(&format!("Better in B: {better}."), WIDTH).iter().map(|line| style.good(line)),
             );
         }
         if !worse.is_empty() {
             lines.extend(
-                wrap(&format!("Worse in B: {worse}."), WIDTH).iter().map(|line| ink.bad(line)),
+                wrap(&format!("Worse in B: {worse}."), WIDTH).iter().map(|line| style.bad(line)),
             );
         }
         if lines.is_empty() {

@@ -1,6 +1,6 @@
 //! Axes: ticks at round numbers, and their labels.
 
-use crate::report::words;
+use crate::report::formatting;
 
 /// A mark on an axis.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// For values up to `most`; it ends at a round number. `whole` has no marks between whole numbers.
+    /// For values up to `most`; it ends at a round number. `whole` has no marks between whole
+    /// numbers.
     pub(super) fn values(most: f64, unit: &str, whole: bool) -> Self {
         // Far enough from the end of what a float can hold to reckon with.
         let most = if most.is_finite() && most > 0.0 { most.clamp(1e-9, 1e300) } else { 1.0 };
@@ -90,10 +91,10 @@ fn short(value: f64) -> String {
             return format!("{value:.0e}");
         }
         if value >= size {
-            return format!("{} {letter}", words::number(value / size));
+            return format!("{} {letter}", formatting::number(value / size));
         }
     }
-    if value > 0.0 && value < 0.01 { format!("{value:.0e}") } else { words::number(value) }
+    if value > 0.0 && value < 0.01 { format!("{value:.0e}") } else { formatting::number(value) }
 }
 
 #[cfg(test)]

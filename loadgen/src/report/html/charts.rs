@@ -41,7 +41,8 @@ pub(super) fn all(page: &mut String, report: &Report, view: &View) {
 }
 
 fn phases(view: &View, x: &Axis) -> String {
-    // Each layer's upper edge, from the bottom to the top. Before the first bucket nobody was powered on.
+    // Each layer's upper edge, from the bottom to the top. Before the first bucket nobody was
+    // powered on.
     let total = |bucket: usize| view.phases.iter().map(|list| list[bucket] as f64).sum::<f64>();
     let most = (0..view.buckets).map(total).fold(0.0, f64::max);
     let y = Axis::values(most, "machines", true);
@@ -236,7 +237,8 @@ fn curves(
             cells: spread(view)
                 .map(|range| {
                     let part = series.values.get(range).unwrap_or_default();
-                    // A sum so far is what it is at the end; anything else is a mean of its buckets.
+                    // A sum so far is what it is at the end; anything else is a mean of its
+                    // buckets.
                     let value = if series.name.ends_with("so far") {
                         part.last().copied().unwrap_or(0.0)
                     } else {

@@ -1,4 +1,5 @@
-//! What every chart has around its marks: title, legend, axes, and the figures that the pointer reads.
+//! What every chart has around its marks: title, legend, axes, and the figures that the pointer
+//! reads.
 
 use serde_json::Value;
 

@@ -1,4 +1,5 @@
-//! How long DHCP answers took, over time: a map of counts, and quantiles of everything that was timed.
+//! How long DHCP answers took, over time: a map of counts, and quantiles of everything that was
+//! timed.
 
 use serde_json::json;
 
@@ -7,7 +8,7 @@ use super::frame::{Frame, HIGH, WIDE};
 use super::tables::{self, Column};
 use super::view::{Map, View};
 use super::{count, esc, millis};
-use crate::report::{Report, words};
+use crate::report::{Report, formatting};
 
 /// Shades of the map; `h0` to `h7` in the style.
 const SHADES: usize = 8;
@@ -76,7 +77,7 @@ fn figure(map: &Map) -> String {
     let mut sofar = 0.0;
     let shares = sums.iter().map(|sum| {
         sofar += *sum as f64;
-        words::percent(sofar, all)
+        formatting::percent(sofar, all)
     });
     let table = [
         Column { name: "took".to_owned(), cells: names.clone() },
@@ -130,8 +131,8 @@ fn row_name(map: &Map, row: usize) -> String {
     }
 }
 
-/// The least count of each shade, rising by equal factors: a single slow answer must be seen beside thousands of fast
-/// ones.
+/// The least count of each shade, rising by equal factors: a single slow answer must be seen beside
+/// thousands of fast ones.
 fn shades(most: u64) -> Vec<u64> {
     let mut steps: Vec<u64> = vec![1];
     for index in 1..SHADES {
@@ -154,8 +155,10 @@ fn class(index: usize, shades: usize) -> String {
 }
 
 fn legend(steps: &[u64], column: f64) -> String {
-    let mut out =
-        format!("<p class=\"scale\"><span>Answers in {}:</span>", esc(&words::seconds(column)));
+    let mut out = format!(
+        "<p class=\"scale\"><span>Answers in {}:</span>",
+        esc(&formatting::seconds(column))
+    );
     for (index, least) in steps.iter().enumerate() {
         let next = steps.get(index + 1).map(|next| next - 1);
         let label = match next {
@@ -173,7 +176,7 @@ fn legend(steps: &[u64], column: f64) -> String {
 }
 
 fn quantiles(page: &mut String, report: &Report) {
-    let timed: Vec<_> = words::timed(report)
+    let timed: Vec<_> = formatting::timed(report)
         .into_iter()
         .filter_map(|(key, meaning)| {
             report

@@ -1,7 +1,8 @@
-//! The run as one HTML page that needs nothing but itself: no network, no font, no script to be complete.
+//! The run as one HTML page that needs nothing but itself: no network, no font, no script to be
+//! complete.
 //!
-//! The page is well-formed XML as well as HTML. Marks are SVG that is stretched to the width there is; their labels are
-//! text beside it, so they keep their size in a narrow window.
+//! The page is well-formed XML as well as HTML. Marks are SVG that is stretched to the width there
+//! is; their labels are text beside it, so they keep their size in a narrow window.
 
 mod axis;
 mod charts;
@@ -10,7 +11,7 @@ mod heat;
 mod tables;
 mod view;
 
-use super::words::{NOTHING, bytes, count, counted, millis, number, plain, seconds};
+use super::formatting::{NOTHING, bytes, count, counted, millis, number, plain, seconds};
 use super::{Report, Verdict, headline};
 use view::View;
 

@@ -1,7 +1,7 @@
 //! The tables of the page.
 
 use super::{bytes, count, esc, millis, number, seconds};
-use crate::report::{Dhcp, Reference, Report, Transfers, words};
+use crate::report::{Dhcp, Reference, Report, Transfers, formatting};
 
 /// A column of numbers, or the first one, which names the rows.
 pub(super) struct Column {
@@ -127,7 +127,7 @@ pub(super) fn giveups(page: &mut String, report: &Report) {
             esc(&row.reason),
             count(row.count),
             row.count as f64 / most as f64 * 60.0,
-            esc(&words::percent(row.count as f64, all))
+            esc(&formatting::percent(row.count as f64, all))
         ));
     }
     close(page);
@@ -172,7 +172,7 @@ pub(super) fn messages(page: &mut String, report: &Report) {
             ("boots that failed and were begun again", count(machines.retried_boots)),
             (
                 "all up after",
-                machines.all_up_seconds.map_or_else(|| words::NOTHING.to_owned(), seconds),
+                machines.all_up_seconds.map_or_else(|| formatting::NOTHING.to_owned(), seconds),
             ),
         ],
     );
@@ -221,7 +221,7 @@ pub(super) fn files(page: &mut String, report: &Report) {
             Reference::EachOther => "each other",
         };
         let size = file.size.map_or_else(
-            || words::NOTHING.to_owned(),
+            || formatting::NOTHING.to_owned(),
             |size| format!("{} ({} B)", bytes(size), count(size)),
         );
         page.push_str(&format!(
@@ -230,7 +230,7 @@ pub(super) fn files(page: &mut String, report: &Report) {
              <td data-label=\"SHA-256\"><code>{}</code></td></tr>\n",
             esc(&file.name),
             count(file.transfers),
-            esc(file.sha256.as_deref().unwrap_or(words::NOTHING))
+            esc(file.sha256.as_deref().unwrap_or(formatting::NOTHING))
         ));
     }
     close(page);
@@ -250,7 +250,7 @@ pub(super) fn generator(page: &mut String, report: &Report) {
             ("of these more than 100 ms late", count(own.late_actions)),
             ("999 of 1,000 not later than", millis(own.p999_delay)),
             ("the latest by", millis(own.worst_delay)),
-            ("busy", words::percent(own.busy, 1.0)),
+            ("busy", formatting::percent(own.busy, 1.0)),
             ("waited for its core", seconds(own.waited_for_cpu_seconds)),
             ("datagrams the kernel dropped", count(own.kernel_drops)),
             ("datagrams that could not be sent", count(own.send_errors)),

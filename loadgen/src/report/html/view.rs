@@ -1,4 +1,5 @@
-//! The timeline as it can be drawn: every list as long as the others, and no more buckets than there is room for.
+//! The timeline as it can be drawn: every list as long as the others, and no more buckets than
+//! there is room for.
 
 use crate::report::Timeline;
 

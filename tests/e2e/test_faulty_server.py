@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The liar that judges are tried on: honest, it serves clients nobody here wrote; lying, it
-lies. A liar that cannot lie would make a blind judge look good."""
+"""The faulty server itself: without a fault it serves clients of other projects; with one, the
+fault can be observed. Otherwise a validator that sees nothing would pass its tests."""
 
 import os
 import random
@@ -11,9 +11,9 @@ import storm
 import wire
 from clients import Dhclient, Udhcpc
 from lab import Lab
-from liar import LIES
+from faulty_server import FAULTS
 from load import Load
-from storm import RELAY, SERVER, Liar
+from storm import RELAY, SERVER, FaultyServer
 from suite import Suite
 from test_tftp_clients import digest, getters
 
@@ -117,13 +117,13 @@ def repeats(room):
     return blocks == [1, 1, 2, 3]
 
 
-# Honest.
+# Correct.
 
 
 def serves_clients(suite, lab):
     """Without a relay agent: broadcasts, renewals by unicast, coming back, release."""
-    liar = Liar(lab, network="10.77", pool="{}.4.0-{}.4.250", options=("--lease", "8"))
-    suite.explain_with(liar.log)
+    server = FaultyServer(lab, network="10.77", pool="{}.4.0-{}.4.250", options=("--lease", "8"))
+    suite.explain_with(server.log)
     sniffer = lab.sniff()
     pair = Dhclient(lab), Udhcpc(lab)
     for client in pair:
@@ -152,16 +152,16 @@ def serves_clients(suite, lab):
                 all(ack.length >= 300 for _, ack in sniffer.dhcp("ACK")))
     suite.equal("no two clients have one address",
                 len({m.yiaddr for _, m in sniffer.dhcp("ACK")}), len(pair))
-    suite.equal("SIGTERM, exit status", liar.stop(), 0)
+    suite.equal("SIGTERM, exit status", server.stop(), 0)
 
 
 def serves_files(suite, lab, room):
-    dice = random.Random(69)
-    files = {"one": b"x", "exact": dice.randbytes(4 * 512), "image": dice.randbytes(1_000_000),
-             "deep/file": dice.randbytes(10_000), "empty": b""}
+    numbers = random.Random(69)
+    files = {"one": b"x", "exact": numbers.randbytes(4 * 512), "image": numbers.randbytes(1_000_000),
+             "deep/file": numbers.randbytes(10_000), "empty": b""}
     for name, data in files.items():
         lab.write(f"tftp/{name}", data)
-    liar = Liar(lab, options=("--server-only", "tftp"))
+    server = FaultyServer(lab, options=("--server-only", "tftp"))
     for getter in getters():
         if getter.name not in FETCHERS:
             continue
@@ -181,11 +181,11 @@ def serves_files(suite, lab, room):
                 size == len(data))
     suite.check("what is not acknowledged is sent again, what is acknowledged twice is not",
                 repeats(room))
-    lab.write("secret", b"this lies outside the root")
+    lab.write("secret", b"this is outside the root")
     for name in ("nowhere", "../secret", "deep"):
         status, output, data = getters()[0].get(lab, room, name)
         suite.check(f"{name}: ERROR 1", "Error code 1" in output, output)
-    suite.equal("SIGTERM, exit status", liar.stop(), 0)
+    suite.equal("SIGTERM, exit status", server.stop(), 0)
     for name in files:
         os.unlink(lab.path(f"tftp/{name}"))
 
@@ -229,20 +229,20 @@ def problems(mac, xid, answer):
     return [what for what, wrong in found.items() if wrong]
 
 
-# Lying: each function says what was seen of the lies of a few machines.
+# Each function returns whether the fault was observed by a few machines.
 
 
-def in_answers(machines, lie, liar, room):
-    """A lie that one answer betrays: which ones were seen, and nothing but them."""
+def in_answers(machines, fault, server, room):
+    """A fault that is visible in a single answer, and no other fault with it."""
     seen = []
     for _ in range(8):
         mac, xid, offer, ack = machines.boot()
         seen += [what for answer in (offer, ack) for what in problems(mac, xid, answer)]
-    rare = LIES[lie][0] > 1
-    return set(seen) == {lie} and (not rare or len(seen) < 8)
+    rare = FAULTS[fault][0] > 1
+    return set(seen) == {fault} and (not rare or len(seen) < 8)
 
 
-def duplicate(machines, lie, liar, room):
+def duplicate(machines, fault, server, room):
     acks = [machines.boot()[3] for _ in range(10)]
     together = len(acks) - len({ack.yiaddr for ack in acks})
     # The same of machines that are powered on together, when nobody holds anything yet.
@@ -252,14 +252,14 @@ def duplicate(machines, lie, liar, room):
     return together == 1 and len({ack.yiaddr for ack in acks}) < len(acks)
 
 
-def flip(machines, lie, liar, room):
+def flip(machines, fault, server, room):
     true = storm_files["kernel.img"]
     copies = [fetch(room, "kernel.img")[0] for _ in range(10)]
     apart = [sum(a != b for a, b in zip(copy, true)) for copy in copies]
     return sorted(apart) == [0] * 8 + [1, 1] and {len(copy) for copy in copies} == {len(true)}
 
 
-def short_file(machines, lie, liar, room):
+def short_file(machines, fault, server, room):
     true = storm_files["kernel.img"]
     copies = [fetch(room, "kernel.img") for _ in range(10)]
     short = [(data, size) for data, size in copies if data != true]
@@ -267,7 +267,7 @@ def short_file(machines, lie, liar, room):
         true.startswith(data) and size == len(data) < len(true) for data, size in short)
 
 
-def late(machines, lie, liar, room):
+def late(machines, fault, server, room):
     """Late, yet not asleep: a transfer that is asked for afterwards is over before."""
     begun = [machines.begin() for _ in range(3)]
     data, _ = fetch(room, "kernel.img")
@@ -277,20 +277,20 @@ def late(machines, lie, liar, room):
             and [offer.xid for offer in offers] == [xid for _, xid in begun])
 
 
-def ack_other(machines, lie, liar, room):
+def ack_other(machines, fault, server, room):
     boots = [machines.boot()[2:] for _ in range(10)]
     return (sum(offer.yiaddr != ack.yiaddr for offer, ack in boots) == 2
             and len({ack.yiaddr for _, ack in boots}) == 10)
 
 
-def declined(machines, lie, liar, room):
+def declined(machines, fault, server, room):
     mac, xid, _, ack = machines.boot()
     machines.send("DECLINE", mac, xid, (50, socket.inet_aton(ack.yiaddr)), (54, ack.options[54]))
     machines.send("DISCOVER", mac, xid)
     return machines.receive().yiaddr == ack.yiaddr
 
 
-def malformed(machines, lie, liar, room):
+def malformed(machines, fault, server, room):
     answers = []
     for _ in range(10):
         machines.begin()
@@ -298,7 +298,7 @@ def malformed(machines, lie, liar, room):
     return answers.count(False) == 2
 
 
-def silent(machines, lie, liar, room):
+def silent(machines, fault, server, room):
     with laboratory.inside(room):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.sendto(b"\0\1kernel.img\0octet\0", (SERVER, 69))
@@ -318,34 +318,34 @@ SEEN = {"duplicate": duplicate, "flip": flip, "short-file": short_file, "late": 
 storm_files = {}
 
 
-def lies(suite, lab, room):
-    for lie in LIES:
-        with suite.step(f"lie: {lie}"):
-            liar, machines = Liar(lab, lie), Machines(room)
-            held = SEEN.get(lie, in_answers)(machines, lie, liar, room)
+def faults(suite, lab, room):
+    for fault in FAULTS:
+        with suite.step(f"fault: {fault}"):
+            server, machines = FaultyServer(lab, fault), Machines(room)
+            held = SEEN.get(fault, in_answers)(machines, fault, server, room)
             machines.close()
-            suite.equal("exit status", liar.stop(), 0)
-            suite.check(LIES[lie][1], held, liar.log())
-            suite.check("and says so", liar.told, liar.log())
+            suite.equal("exit status", server.stop(), 0)
+            suite.check(FAULTS[fault][1], held, server.log())
+            suite.check("and counts it", server.injected, server.log())
 
 
 def main():
-    suite = Suite("Liar")
+    suite = Suite("Faulty server")
     lab = Lab()
     os.chmod(lab.directory, 0o755)
     storm_files.update(storm.files(lab))
-    with suite.step("honest, to clients on its own network"):
+    with suite.step("correct, to clients on its own network"):
         serves_clients(suite, lab)
     room = storm.room(lab)
     laboratory.sh(f"ip -n {room} addr add {RELAY}/32 dev eth0")
-    with suite.step("honest, to TFTP clients"):
+    with suite.step("correct, to TFTP clients"):
         serves_files(suite, lab, room)
-    with suite.step("honest, to machines behind a relay agent"):
-        liar = Liar(lab)
+    with suite.step("correct, to machines behind a relay agent"):
+        server = FaultyServer(lab)
         serves_relayed(suite, room)
-        suite.equal("SIGTERM, exit status", liar.stop(), 0)
-        suite.equal("lies that it told", liar.told, 0)
-    lies(suite, lab, room)
+        suite.equal("SIGTERM, exit status", server.stop(), 0)
+        suite.equal("faults that it injected", server.injected, 0)
+    faults(suite, lab, room)
     suite.finish()
 
 

@@ -9,13 +9,14 @@ use bootstorm_net::{
 };
 use bootstorm_protocols::dhcpv4::{CLIENT_PORT, SERVER_PORT};
 
-use crate::fleet::{Homes, Own, Relay, Way, Wires};
+use crate::clients::{Access, ClientAddresses, Relay, Sockets, Sources};
 use crate::guard;
 use crate::job::{Job, RelaySpec, RunError};
 use crate::memberships::Memberships;
 use crate::routes::{Block, Routes};
 
-/// Receive buffer of every socket: answers wait here while the generator is busy. A limit, not an allocation.
+/// Receive buffer of every socket: answers wait here while the generator is busy. A limit, not an
+/// allocation.
 const RECEIVE_BUFFER: usize = 128 << 20;
 /// Ports for transfers when machines have addresses of their own.
 const TRANSFER_PORTS: u16 = 16;
@@ -23,53 +24,55 @@ const TRANSFER_PORTS: u16 = 16;
 const FIRST_TRANSFER_PORT: u16 = 20_100;
 /// Sockets at most when machines have a port each.
 const MOST_PORTS: u32 = 20_000;
-/// Addresses at most that are taken without being asked for: fewer than entries in the server's neighbour table.
+/// Addresses at most that are taken without being asked for: fewer than entries in the server's
+/// neighbour table.
 const MOST_BORROWED: u32 = 800;
 
 /// Opens what a run needs.
-pub(crate) struct Opening<'a, B> {
+pub(crate) struct Setup<'a, B> {
     backend: &'a mut B,
     job: &'a Job,
     routes: &'a mut Routes,
     notes: &'a mut Vec<String>,
 }
 
-impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
+impl<'a, B: Backend<Socket = Socket>> Setup<'a, B> {
     pub(crate) fn new(
         backend: &'a mut B,
         job: &'a Job,
         routes: &'a mut Routes,
         notes: &'a mut Vec<String>,
     ) -> Self {
-        Opening { backend, job, routes, notes }
+        Setup { backend, job, routes, notes }
     }
 
-    pub(crate) fn wires(mut self) -> Result<Wires, RunError> {
+    pub(crate) fn sockets(mut self) -> Result<Sockets, RunError> {
         // A socket for each relay agent, perhaps one for each machine, and connections.
         raise_descriptor_limit(u64::from(MOST_PORTS) + 8192);
         let interface = self.job.interface.as_deref().map(find_interface).transpose()?;
-        let way = if !self.job.scenario.asks_for_addresses() {
-            Way::None
+        let access = if !self.job.scenario.asks_for_addresses() {
+            Access::None
         } else if self.job.direct {
             self.direct(interface.as_ref())?
         } else {
             self.relayed(interface.as_ref())?
         };
-        let homes = match way {
-            Way::None => self.homes(interface.as_ref())?,
-            Way::Relayed(_) | Way::Direct { .. } => None,
+        let client_addresses = match access {
+            Access::None => self.client_addresses(interface.as_ref())?,
+            Access::Relayed(_) | Access::Direct { .. } => None,
         };
-        let own = self.own(&way, homes, interface.as_ref())?;
-        let homes = homes.filter(|_| matches!(own, Own::Addresses { .. }));
+        let sources = self.sources(&access, client_addresses, interface.as_ref())?;
+        let client_addresses =
+            client_addresses.filter(|_| matches!(sources, Sources::Addresses { .. }));
         let machines = self.job.scenario.machines;
         let groups = match self.job.multicast_port {
             Some(port) => Some(self.udp(SocketAddr::from(([0, 0, 0, 0], port)))?),
             None => None,
         };
-        Ok(Wires { server: self.job.server, way, own, groups, homes, machines })
+        Ok(Sockets { server: self.job.server, access, sources, groups, client_addresses, machines })
     }
 
-    fn direct(&mut self, interface: Option<&Interface>) -> Result<Way, RunError> {
+    fn direct(&mut self, interface: Option<&Interface>) -> Result<Access, RunError> {
         let interface = interface.ok_or(RunError::NoInterface)?;
         let receive = ReceiveFrames {
             ifindex: interface.ifindex,
@@ -79,10 +82,10 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         let spec = PacketSocketSpec { receive: Some(receive), ..PacketSocketSpec::default() };
         let socket = spec.open().map_err(RunError::Socket)?;
         let link = self.backend.add_socket(socket).map_err(RunError::Engine)?;
-        Ok(Way::Direct { link, ifindex: interface.ifindex, network: None })
+        Ok(Access::Direct { link, ifindex: interface.ifindex, network: None })
     }
 
-    fn relayed(&mut self, interface: Option<&Interface>) -> Result<Way, RunError> {
+    fn relayed(&mut self, interface: Option<&Interface>) -> Result<Access, RunError> {
         let mut specs = self.job.relays.clone();
         if specs.is_empty() {
             let address = match interface {
@@ -97,7 +100,7 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         for spec in specs {
             relays.push(self.relay(&spec, &ours)?);
         }
-        Ok(Way::Relayed(relays))
+        Ok(Access::Relayed(relays))
     }
 
     fn relay(&mut self, spec: &RelaySpec, ours: &[Interface]) -> Result<Relay, RunError> {
@@ -105,7 +108,8 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         let own = addresses.clone().find(|address| address.ip == IpAddr::V4(spec.giaddr));
         let prefix = spec.prefix.or(own.map(|address| address.prefix));
         let network = prefix.map(|prefix| Block::around(spec.giaddr, prefix));
-        // A network that others live in as well cannot be this host's as a whole: its machines get routes one by one.
+        // A network that others live in as well cannot be this host's as a whole: its machines get
+        // routes one by one.
         let shared = network.is_none_or(|network| {
             network.contains(self.job.server)
                 || addresses.any(|a| matches!(a.ip, IpAddr::V4(ip) if network.contains(ip)))
@@ -127,9 +131,13 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         Ok(Relay { giaddr: spec.giaddr, network, option, socket, routed: whole.is_some() })
     }
 
-    /// Addresses for machines that ask for none: those that were set aside, on loopback any, else some at the end of the network
-    /// that the server is on, if that is no network of this host's own.
-    fn homes(&mut self, interface: Option<&Interface>) -> Result<Option<Homes>, RunError> {
+    /// Addresses for machines that ask for none: those that were set aside, on loopback any, else
+    /// some at the end of the network that the server is on, if that is no network of this host's
+    /// own.
+    fn client_addresses(
+        &mut self,
+        interface: Option<&Interface>,
+    ) -> Result<Option<ClientAddresses>, RunError> {
         let machines = self.job.scenario.machines;
         if self.job.ports {
             return Ok(None);
@@ -140,10 +148,10 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
             let between = u32::from(block.last()) - u32::from(block.first);
             let (skipped, count) = if between > 1 { (1, between - 1) } else { (0, between + 1) };
             let first = Ipv4Addr::from(u32::from(block.first) + skipped);
-            return Ok(Some(Homes { first, count: count.min(machines) }));
+            return Ok(Some(ClientAddresses { first, count: count.min(machines) }));
         }
         if self.job.server.is_loopback() {
-            return Ok(Some(Homes {
+            return Ok(Some(ClientAddresses {
                 first: Ipv4Addr::new(127, 64, 0, 1),
                 count: machines.min(1 << 22),
             }));
@@ -163,7 +171,7 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
     }
 
     /// Takes addresses at the end of a network, as long as nobody forbids it.
-    fn borrow(&mut self, network: Block, machines: u32) -> Option<Homes> {
+    fn borrow(&mut self, network: Block, machines: u32) -> Option<ClientAddresses> {
         let hosts = u32::from(network.last()) - u32::from(network.first);
         let count = machines.min(MOST_BORROWED).min(hosts / 4);
         let first = u32::from(network.last()) - count;
@@ -179,28 +187,29 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         self.notes.push(format!(
             "Machines load from {count} addresses from {first} on, at the end of the server's network; --client-net names others."
         ));
-        Some(Homes { first, count })
+        Some(ClientAddresses { first, count })
     }
 
-    /// How machines speak once they have an address.
-    fn own(
+    /// What machines send from once they have an address.
+    fn sources(
         &mut self,
-        way: &Way,
-        homes: Option<Homes>,
+        access: &Access,
+        client_addresses: Option<ClientAddresses>,
         interface: Option<&Interface>,
-    ) -> Result<Own, RunError> {
+    ) -> Result<Sources, RunError> {
         let scenario = &self.job.scenario;
-        let asks = !matches!(way, Way::None);
-        if scenario.speaks()
+        let asks = !matches!(access, Access::None);
+        if scenario.uses_own_addresses()
             && !self.job.ports
-            && (homes.is_some() || (asks && self.may_route()?))
+            && (client_addresses.is_some() || (asks && self.may_route()?))
         {
-            let client = if scenario.renew || matches!(way, Way::Direct { .. }) {
+            let client = if scenario.renew || matches!(access, Access::Direct { .. }) {
                 Some(self.udp(SocketAddr::from(([0, 0, 0, 0], CLIENT_PORT)))?)
             } else {
                 None
             };
-            let shares = homes.map_or(1, |homes| homes.shares(scenario.machines));
+            let shares = client_addresses
+                .map_or(1, |client_addresses| client_addresses.shares(scenario.machines));
             let ports = if scenario.loads() { u32::from(TRANSFER_PORTS) * shares } else { 0 };
             let mut tftp = Vec::new();
             for place in 0..ports.min(MOST_PORTS) {
@@ -208,7 +217,7 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
                 let port = FIRST_TRANSFER_PORT + place as u16;
                 tftp.push(self.udp(SocketAddr::from(([0, 0, 0, 0], port)))?);
             }
-            return Ok(Own::Addresses { client, tftp });
+            return Ok(Sources::Addresses { client, tftp });
         }
         let address = match interface.and_then(first_ipv4) {
             Some(address) => address,
@@ -229,11 +238,11 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         for _ in 0..count {
             sockets.push(self.udp(SocketAddr::from((address, 0)))?);
         }
-        Ok(Own::Ports { address, sockets })
+        Ok(Sources::Ports { address, sockets })
     }
 
-    /// Whether addresses can be made this host's. Tried with the address of this very host, which is local anyway: refused without
-    /// the privilege, harmless with it.
+    /// Whether addresses can be made this host's. Tried with the address of this very host, which
+    /// is local anyway: refused without the privilege, harmless with it.
     fn may_route(&mut self) -> Result<bool, RunError> {
         match self.routes.add(Block { first: Ipv4Addr::LOCALHOST, prefix: 32 }) {
             Ok(()) => Ok(true),
@@ -249,10 +258,11 @@ impl<'a, B: Backend<Socket = Socket>> Opening<'a, B> {
         let transfers = bind.port() != SERVER_PORT && bind.port() != CLIENT_PORT;
         let spec = UdpSocketSpec {
             bind,
-            // Blocks of a window come together where the device or the peer's kernel has not cut them apart.
+            // Blocks of a window come together where the device or the peer's kernel has not cut
+            // them apart.
             gro: self.job.gro && transfers,
-            // What machines send in a transfer fits everywhere; what may not be cut needs no number to be put together by,
-            // which the kernel would look up for each address.
+            // What machines send in a transfer fits everywhere; what may not be cut needs no number
+            // to be put together by, which the kernel would look up for each address.
             mtu_discovery: if transfers { MtuDiscovery::Probe } else { MtuDiscovery::System },
             receive_buffer: Some(RECEIVE_BUFFER),
             ..UdpSocketSpec::default()

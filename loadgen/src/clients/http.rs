@@ -1,4 +1,4 @@
-//! The HTTP half of a machine: one path after the other, by the fetcher.
+//! HTTP of a machine: one path after the other, by the fetcher.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use bootstorm_net::Transmit;
 use bootstorm_protocols::time::Moment;
 
-use super::Fleet;
+use super::Clients;
 use super::machine::Phase;
-use super::wires::Own;
+use super::sockets::Sources;
 use crate::http::{Fetch, Fetched};
-use crate::judge::{BlockOutcome, Kind};
+use crate::metrics::{State, Timed};
 use crate::scenario::Stage;
-use crate::tally::{Standing, Timed};
+use crate::validator::{BlockOutcome, Kind};
 
-impl Fleet {
+impl Clients {
     /// Begins with the path that the machine stands at in its list.
     pub(super) fn fetch<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         let machine = &mut self.machines[index as usize];
@@ -26,21 +26,21 @@ impl Fleet {
         machine.phase = Phase::Fetching;
         machine.transfers = machine.transfers.wrapping_add(1);
         machine.asked = at;
-        let own = matches!(self.wires.own, Own::Addresses { .. }) && machine.bound;
+        let own = matches!(self.sockets.sources, Sources::Addresses { .. }) && machine.bound;
         let fetch = Fetch {
             machine: index,
             serial: machine.transfers,
             source: own.then_some(machine.address),
-            server: self.http_server.unwrap_or(SocketAddrV4::new(self.wires.server, 80)),
+            server: self.http_server.unwrap_or(SocketAddrV4::new(self.sockets.server, 80)),
             path,
         };
-        self.stand(index, Standing::Loading);
+        self.set_state(index, State::Loading);
         self.disarm(index);
-        self.tally.http.begin(at);
+        self.metrics.http.begin(at);
         match &self.fetcher {
             Some(fetcher) => fetcher.fetch(fetch),
             None => {
-                self.tally.http.end(false, at);
+                self.metrics.http.end(false, at);
                 self.fail_boot(index, "HTTP is not played here", at);
             }
         }
@@ -48,7 +48,7 @@ impl Fleet {
 
     /// Takes what the fetcher has.
     pub(super) fn take_fetched<T: Transmit>(&mut self, tx: &mut T) {
-        while let Some(fetched) = self.fetcher.as_ref().and_then(|fetcher| fetcher.came()) {
+        while let Some(fetched) = self.fetcher.as_ref().and_then(|fetcher| fetcher.received()) {
             self.fetched(fetched, tx);
         }
     }
@@ -59,7 +59,7 @@ impl Fleet {
         let Some(machine) = self.machines.get(index as usize) else { return };
         if machine.phase != Phase::Fetching || machine.transfers != serial {
             // Its machine has lost power meanwhile.
-            self.tally.http.set_aside();
+            self.metrics.http.set_aside();
             return;
         }
         let (asked, place) = (machine.asked, usize::from(machine.item));
@@ -67,12 +67,12 @@ impl Fleet {
             Some(Stage::Http(paths)) => paths.get(place).cloned().unwrap_or_default(),
             _ => String::new(),
         };
-        self.tally.http.end(result.is_ok(), now);
+        self.metrics.http.end(result.is_ok(), now);
         match result {
             Ok((bytes, digest)) => {
-                self.tally.fetched(bytes);
-                self.tally.took(Timed::Http, asked, now);
-                self.judge_body(index, &name, bytes, digest, now);
+                self.metrics.fetched(bytes);
+                self.metrics.took(Timed::Http, asked, now);
+                self.check_body(index, &name, bytes, digest, now);
                 self.machines[index as usize].item += 1;
                 self.fetch(index, now, tx);
             }
@@ -80,15 +80,15 @@ impl Fleet {
         }
     }
 
-    fn judge_body(&mut self, index: u32, path: &str, bytes: u64, digest: u64, now: Moment) {
+    fn check_body(&mut self, index: u32, path: &str, bytes: u64, digest: u64, now: Moment) {
         let Some(file) = self.files.named(format!("http:{path}").as_bytes()) else { return };
         let mac = self.ids.mac(index);
         if let Some(expected) = self.files.complete(file, index, bytes) {
-            self.judge.violation(Kind::FileSize, index, mac, now, || {
+            self.validator.violation(Kind::FileSize, index, mac, now, || {
                 format!("`{path}` has {bytes} bytes, it should have {expected}")
             });
         } else if self.files.whole(file, digest) == BlockOutcome::Wrong {
-            self.judge.violation(Kind::Content, index, mac, now, || {
+            self.validator.violation(Kind::Content, index, mac, now, || {
                 format!("`{path}` has other bytes than another machine was sent")
             });
         }

@@ -1,47 +1,47 @@
-//! The timers of the fleet: what is due, and what happens then.
+//! The timers of the clients, and what happens when one fires.
 
 use std::time::Duration;
 
 use bootstorm_net::Transmit;
 use bootstorm_protocols::time::Moment;
 
-use super::Fleet;
+use super::Clients;
 use super::machine::Phase;
-use crate::board::Snapshot;
-use crate::tally::{Standing, Timed};
+use crate::metrics::{State, Timed};
+use crate::progress::Snapshot;
 
 /// How often the time line, the live view and the end of the run are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// What a timer is for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Alarm {
+pub(super) enum TimerKind {
     Machine(u32),
-    Parcel(u32),
+    Delayed(u32),
     PowerCut(u32),
 }
 
-impl Alarm {
+impl TimerKind {
     pub(super) fn pack(self) -> u64 {
         let (kind, number) = match self {
-            Alarm::Machine(number) => (0, number),
-            Alarm::Parcel(number) => (1, number),
-            Alarm::PowerCut(number) => (2, number),
+            TimerKind::Machine(number) => (0, number),
+            TimerKind::Delayed(number) => (1, number),
+            TimerKind::PowerCut(number) => (2, number),
         };
         kind << 32 | u64::from(number)
     }
 
-    fn unpack(token: u64) -> Alarm {
+    fn unpack(token: u64) -> TimerKind {
         let number = token as u32;
         match token >> 32 {
-            0 => Alarm::Machine(number),
-            1 => Alarm::Parcel(number),
-            _ => Alarm::PowerCut(number),
+            0 => TimerKind::Machine(number),
+            1 => TimerKind::Delayed(number),
+            _ => TimerKind::PowerCut(number),
         }
     }
 }
 
-impl Fleet {
+impl Clients {
     /// Sets a machine's timer. One that runs and fires earlier is left alone: it looks again then.
     pub(super) fn arm(&mut self, index: u32, due: Moment) {
         let machine = &mut self.machines[index as usize];
@@ -52,7 +52,7 @@ impl Fleet {
                 if let Some(key) = running {
                     self.wheel.cancel(key);
                 }
-                machine.timer = Some(self.wheel.insert(due, Alarm::Machine(index).pack()));
+                machine.timer = Some(self.wheel.insert(due, TimerKind::Machine(index).pack()));
                 machine.timer_at = due;
             }
         }
@@ -65,18 +65,19 @@ impl Fleet {
     }
 
     /// A timer fired.
-    pub(super) fn alarm<T: Transmit>(&mut self, token: u64, tx: &mut T) {
+    pub(super) fn timer_fired<T: Transmit>(&mut self, token: u64, tx: &mut T) {
         let now = tx.now();
-        let index = match Alarm::unpack(token) {
-            Alarm::Machine(index) => index,
-            Alarm::Parcel(number) => {
-                let parcel = self.weather.as_mut().and_then(|weather| weather.arrived(number));
-                if let Some(parcel) = parcel {
-                    self.deliver(&parcel, tx);
+        let index = match TimerKind::unpack(token) {
+            TimerKind::Machine(index) => index,
+            TimerKind::Delayed(number) => {
+                let packet =
+                    self.impairment.as_mut().and_then(|impairment| impairment.release(number));
+                if let Some(packet) = packet {
+                    self.deliver(&packet, tx);
                 }
                 return;
             }
-            Alarm::PowerCut(number) => {
+            TimerKind::PowerCut(number) => {
                 self.cut_power(number, now);
                 return;
             }
@@ -105,38 +106,38 @@ impl Fleet {
     pub(super) fn tick(&mut self, now: Moment) {
         self.health.acted(self.next_tick, now);
         self.next_tick = now + TICK;
-        self.tally.tick(now);
-        self.interrupted |= self.board.is_stopped();
+        self.metrics.tick(now);
+        self.interrupted |= self.progress.is_stopped();
         let all_done = self.busy == 0
             && self.arrivals.are_over(self.start, now)
             && self.cuts_left == 0
             && !self.renew;
-        let powering_on = self.power_cuts.is_some() && self.tally.standing(Standing::Off) > 0;
+        let powering_on = self.power_cuts.is_some() && self.metrics.state(State::Off) > 0;
         self.over |= self.interrupted || now >= self.limit || (all_done && !powering_on);
-        self.board.show(self.snapshot(now));
+        self.progress.show(self.snapshot(now));
     }
 
-    /// How the fleet stands.
+    /// The figures for the live view.
     pub(super) fn snapshot(&self, now: Moment) -> Snapshot {
-        let tally = &self.tally;
+        let metrics = &self.metrics;
         Snapshot {
             seconds: now.since(self.start).as_secs_f64(),
             total: self.total(),
-            off: tally.standing(Standing::Off),
-            discovering: tally.standing(Standing::Discovering),
-            requesting: tally.standing(Standing::Requesting),
-            loading: tally.standing(Standing::Loading),
-            up: tally.standing(Standing::Up),
-            given_up: tally.standing(Standing::GivenUp),
-            exchanges: tally.dhcp.exchanges,
-            bytes: tally.tftp.figures.bytes + tally.http.figures.bytes,
+            off: metrics.state(State::Off),
+            discovering: metrics.state(State::Discovering),
+            requesting: metrics.state(State::Requesting),
+            loading: metrics.state(State::Loading),
+            up: metrics.state(State::Up),
+            given_up: metrics.state(State::GivenUp),
+            exchanges: metrics.dhcp.exchanges,
+            bytes: metrics.tftp.figures.bytes + metrics.http.figures.bytes,
             quantiles: [
-                tally.quantile(Timed::Offer, 0.5),
-                tally.quantile(Timed::Offer, 0.99),
-                tally.quantile(Timed::Ack, 0.5),
-                tally.quantile(Timed::Ack, 0.99),
+                metrics.quantile(Timed::Offer, 0.5),
+                metrics.quantile(Timed::Offer, 0.99),
+                metrics.quantile(Timed::Ack, 0.5),
+                metrics.quantile(Timed::Ack, 0.99),
             ],
-            violations: self.judge.violations(),
+            violations: self.validator.violations(),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The TFTP half of a machine. The rules of a transfer are the receiver's in `protocols::tftp`; here are the firmware's
-//! habits around it, and the judge's look at every block.
+//! TFTP of a machine. The rules of a transfer are in `protocols::tftp`; this module adds the
+//! firmware's behaviour and passes every block to the validator.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -12,13 +12,13 @@ use bootstorm_protocols::tftp::{
 use bootstorm_protocols::time::Moment;
 
 use super::machine::{Phase, Transfer};
-use super::{Fleet, Parting};
-use crate::judge::{BlockOutcome, FileId, Kind};
+use super::{Clients, SendPath};
+use crate::metrics::{State, Timed};
 use crate::scenario::{BOOT_FILE, Stage};
-use crate::tally::{Standing, Timed};
+use crate::validator::{BlockOutcome, FileId, Kind};
 
 impl Transfer {
-    /// What it has to say. A listener speaks as a receiver does.
+    /// What the transfer has to send. A listener's messages are translated to a receiver's.
     fn pending(&self) -> Option<ReceiverSend> {
         let Some(listener) = &self.listener else { return self.receiver.pending() };
         listener.1.pending().map(|send| match send {
@@ -51,7 +51,7 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
-impl Fleet {
+impl Clients {
     /// Begins with the file that the machine stands at in its list.
     pub(super) fn load<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         let machine = &self.machines[index as usize];
@@ -68,7 +68,7 @@ impl Fleet {
             self.fail_boot(index, "no boot file named", at);
             return;
         };
-        self.stand(index, Standing::Loading);
+        self.set_state(index, State::Loading);
         let probe = self.machines[index as usize].program.tftp().size_probe.is_some();
         self.begin_transfer(index, file, probe, at, tx);
     }
@@ -82,21 +82,21 @@ impl Fleet {
         tx: &mut T,
     ) {
         let machine = &mut self.machines[index as usize];
-        let habits = machine.program.tftp();
+        let behaviour = machine.program.tftp();
         machine.transfers = machine.transfers.wrapping_add(1);
-        let Some(socket) = self.wires.transfer_socket(index, machine.transfers) else { return };
-        let mut asked = self.asked.unwrap_or(habits.asked);
+        let Some(socket) = self.sockets.transfer_socket(index, machine.transfers) else { return };
+        let mut asked = self.asked.unwrap_or(behaviour.asked);
         if probe {
             asked.tsize = Some(0);
         }
         let server = match self.tftp_server {
             Some(server) => server,
-            None if machine.next_server.is_unspecified() => self.wires.server,
+            None if machine.next_server.is_unspecified() => self.sockets.server,
             None => machine.next_server,
         };
         machine.phase = Phase::Loading;
         machine.transfer = Some(Box::new(Transfer {
-            receiver: Receiver::asking(&asked, &habits.patience, at),
+            receiver: Receiver::asking(&asked, &behaviour.patience, at),
             listener: None,
             asked,
             file,
@@ -108,23 +108,23 @@ impl Fleet {
             began: at,
             repeated: 0,
         }));
-        self.tally.tftp.begin(at);
+        self.metrics.tftp.begin(at);
         if !probe {
             self.files.begin(file, index);
         }
-        self.speak(index, tx);
+        self.send_pending(index, tx);
     }
 
     /// Sends what the transfer has to say, and sets its timer.
-    pub(super) fn speak<T: Transmit>(&mut self, index: u32, tx: &mut T) {
+    pub(super) fn send_pending<T: Transmit>(&mut self, index: u32, tx: &mut T) {
         let now = tx.now();
         let machine = &mut self.machines[index as usize];
         let Some(transfer) = machine.transfer.as_deref_mut() else { return };
         if let Some(send) = transfer.pending() {
             // A request goes to the port that everybody asks at, even if it is made once more.
             let peer = transfer.peer.filter(|_| send != ReceiverSend::Request);
-            let target = self.wires.transfer_target(machine.address, transfer.server, peer);
-            let parting = Parting { socket: transfer.socket, target };
+            let target = self.sockets.transfer_target(machine.address, transfer.server, peer);
+            let path = SendPath { socket: transfer.socket, target };
             let mut request = [0; 600];
             let packet: &[u8] = match send {
                 ReceiverSend::Request => {
@@ -138,7 +138,8 @@ impl Fleet {
                     );
                     match written {
                         Ok(len) => &request[..len],
-                        // Names come from replies and scenarios; this one is longer than any packet.
+                        // Names come from replies and scenarios; this one is longer than any
+                        // packet.
                         Err(_) => {
                             self.end_transfer(index, Outcome::Failed("name too long".into()), tx);
                             return;
@@ -155,7 +156,7 @@ impl Fleet {
             };
             transfer.sent(now);
             let len = packet.len();
-            self.depart(index, parting, &request[..len], tx);
+            self.transmit(index, path, &request[..len], tx);
         }
         let machine = &self.machines[index as usize];
         let due = machine.transfer.as_ref().and_then(|transfer| transfer.deadline());
@@ -177,9 +178,9 @@ impl Fleet {
             self.end_transfer(index, Outcome::Failed("TFTP silent".into()), tx);
             return;
         }
-        self.tally.tftp.figures.retransmissions += 1;
-        self.tally.sent_again();
-        self.speak(index, tx);
+        self.metrics.tftp.figures.retransmissions += 1;
+        self.metrics.sent_again();
+        self.send_pending(index, tx);
     }
 
     /// A packet for one of a machine's ports.
@@ -193,7 +194,8 @@ impl Fleet {
     ) {
         let machine = &mut self.machines[index as usize];
         let Some(transfer) = machine.transfer.as_deref_mut().filter(|t| t.socket == socket) else {
-            // Late packets of a transfer that is over. A server that makes such a machine the master of a stream waits for its answer.
+            // Late packets of a transfer that is over. A server that makes such a machine the
+            // master of a stream waits for its answer.
             if self.multicast_port.is_some()
                 && let Ok(Packet::OptionAck(_)) = Packet::parse(payload)
             {
@@ -211,7 +213,7 @@ impl Fleet {
         }
         transfer.peer = Some(source);
         match self.take(index, payload, tx.now()) {
-            Outcome::GoesOn => self.speak(index, tx),
+            Outcome::GoesOn => self.send_pending(index, tx),
             outcome => self.end_transfer(index, outcome, tx),
         }
     }
@@ -235,7 +237,7 @@ impl Fleet {
                 let number = transfer.receiver.blocks();
                 let block_len = transfer.receiver.negotiated().block_len();
                 let outcome = self.files.block(file, index, number, block_len, data);
-                self.judge_block(index, file, number, data.len(), outcome, now);
+                self.check_block(index, file, number, data.len(), outcome, now);
                 if whole { Outcome::Complete } else { Outcome::GoesOn }
             }
             Ok(Packet::OptionAck(options)) => {
@@ -251,7 +253,7 @@ impl Fleet {
                     Ok(Some(granted)) => self.begin_to_listen(index, granted, now),
                     Ok(None) => Outcome::GoesOn,
                     Err(refused) => {
-                        self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
+                        self.validator.violation(Kind::TftpProtocol, index, mac, now, || {
                             format!("OACK: {refused}")
                         });
                         Outcome::Failed("TFTP options unusable".into())
@@ -265,7 +267,7 @@ impl Fleet {
             }
             Ok(Packet::Read(_) | Packet::Write(_) | Packet::Ack { .. }) | Err(_) => {
                 let len = payload.len();
-                self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
+                self.validator.violation(Kind::TftpProtocol, index, mac, now, || {
                     format!("{len} bytes that are no DATA, OACK or ERROR")
                 });
                 Outcome::GoesOn
@@ -274,7 +276,7 @@ impl Fleet {
     }
 
     /// Counts a block, and says so when its bytes are wrong.
-    pub(super) fn judge_block(
+    pub(super) fn check_block(
         &mut self,
         index: u32,
         file: FileId,
@@ -283,10 +285,10 @@ impl Fleet {
         outcome: BlockOutcome,
         now: Moment,
     ) {
-        self.tally.loaded(len as u64);
+        self.metrics.loaded(len as u64);
         if outcome == BlockOutcome::Wrong {
             let (mac, name) = (self.ids.mac(index), self.files.name(file));
-            self.judge.violation(Kind::Content, index, mac, now, || {
+            self.validator.violation(Kind::Content, index, mac, now, || {
                 format!("block {number} of `{name}` ({len} bytes) has wrong bytes")
             });
         }
@@ -294,7 +296,7 @@ impl Fleet {
 
     pub(super) fn too_long(&mut self, index: u32, block: u16, len: usize, now: Moment) -> Outcome {
         let mac = self.ids.mac(index);
-        self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
+        self.validator.violation(Kind::TftpProtocol, index, mac, now, || {
             format!("block {block} has {len} bytes, more than agreed on")
         });
         Outcome::Failed("TFTP block too long".into())
@@ -304,8 +306,8 @@ impl Fleet {
         let now = tx.now();
         // Before the transfer goes, its last ACK leaves, or the ERROR that ends a probe.
         match &outcome {
-            Outcome::Complete => self.speak(index, tx),
-            Outcome::Probed => self.hang_up(index, tx),
+            Outcome::Complete => self.send_pending(index, tx),
+            Outcome::Probed => self.abort_probe(index, tx),
             Outcome::GoesOn | Outcome::Failed(_) => {}
         }
         let machine = &mut self.machines[index as usize];
@@ -314,25 +316,25 @@ impl Fleet {
         match outcome {
             Outcome::GoesOn => {}
             Outcome::Probed => {
-                self.tally.tftp.set_aside();
+                self.metrics.tftp.set_aside();
                 self.begin_transfer(index, file, false, now, tx);
             }
             Outcome::Complete if transfer.probe => {
                 // A server without options has sent a file of one block.
-                self.tally.tftp.set_aside();
+                self.metrics.tftp.set_aside();
                 self.begin_transfer(index, file, false, now, tx);
             }
             Outcome::Complete => {
-                self.tally.tftp.end(true, now);
-                self.tally.took(Timed::Transfer, transfer.began, now);
-                self.judge_length(index, file, bytes, transfer.receiver.negotiated().tsize, now);
+                self.metrics.tftp.end(true, now);
+                self.metrics.took(Timed::Transfer, transfer.began, now);
+                self.check_length(index, file, bytes, transfer.receiver.negotiated().tsize, now);
                 let machine = &mut self.machines[index as usize];
                 machine.item += 1;
                 machine.file_tries = 0;
                 self.load(index, now, tx);
             }
             Outcome::Failed(reason) => {
-                self.tally.tftp.end(false, now);
+                self.metrics.tftp.end(false, now);
                 self.files.abandon(file, index);
                 let machine = &mut self.machines[index as usize];
                 machine.file_tries += 1;
@@ -346,7 +348,7 @@ impl Fleet {
         }
     }
 
-    fn judge_length(
+    fn check_length(
         &mut self,
         index: u32,
         file: FileId,
@@ -358,32 +360,32 @@ impl Fleet {
         let announced = announced.filter(|announced| *announced != bytes);
         let (mac, name) = (self.ids.mac(index), self.files.name(file));
         if let Some(announced) = announced {
-            self.judge.violation(Kind::FileSize, index, mac, now, || {
+            self.validator.violation(Kind::FileSize, index, mac, now, || {
                 format!("`{name}` has {bytes} bytes, {announced} were announced")
             });
         } else if let Some(expected) = expected {
-            self.judge.violation(Kind::FileSize, index, mac, now, || {
+            self.validator.violation(Kind::FileSize, index, mac, now, || {
                 format!("`{name}` has {bytes} bytes, it should have {expected}")
             });
         }
     }
 
     /// Ends a probe as firmware does.
-    fn hang_up<T: Transmit>(&mut self, index: u32, tx: &mut T) {
+    fn abort_probe<T: Transmit>(&mut self, index: u32, tx: &mut T) {
         let code = self.machines[index as usize].program.tftp().size_probe;
         let code = code.unwrap_or(ErrorCode::NotDefined);
-        self.say_error(index, code, "User aborted the transfer", tx);
+        self.send_error(index, code, "User aborted the transfer", tx);
     }
 
-    fn say_error<T: Transmit>(&mut self, index: u32, code: ErrorCode, text: &str, tx: &mut T) {
+    fn send_error<T: Transmit>(&mut self, index: u32, code: ErrorCode, text: &str, tx: &mut T) {
         let machine = &self.machines[index as usize];
         let Some(transfer) = &machine.transfer else { return };
-        let target = self.wires.transfer_target(machine.address, transfer.server, transfer.peer);
-        let parting = Parting { socket: transfer.socket, target };
+        let target = self.sockets.transfer_target(machine.address, transfer.server, transfer.peer);
+        let path = SendPath { socket: transfer.socket, target };
         let mut buf = [0; 64];
         // The buffer holds every text of ours.
         let Ok(len) = write_error(&mut buf, code, text) else { return };
-        self.depart(index, parting, &buf[..len], tx);
+        self.transmit(index, path, &buf[..len], tx);
     }
 
     /// Answers somebody who is not the machine's server (RFC 1350 section 4).
@@ -396,12 +398,12 @@ impl Fleet {
     ) {
         self.strays += 1;
         let address = self.machines[index as usize].address;
-        let target = self.wires.transfer_target(address, Ipv4Addr::UNSPECIFIED, Some(source));
+        let target = self.sockets.transfer_target(address, Ipv4Addr::UNSPECIFIED, Some(source));
         let mut buf = [0; 64];
         let Ok(len) = write_error(&mut buf, ErrorCode::UnknownTransfer, "Unknown transfer ID")
         else {
             return;
         };
-        self.depart(index, Parting { socket, target }, &buf[..len], tx);
+        self.transmit(index, SendPath { socket, target }, &buf[..len], tx);
     }
 }

@@ -1,4 +1,4 @@
-//! Who is powered on when: the whole schedule is fixed before the first packet.
+//! When each machine is powered on. The schedule is fixed before the first packet.
 
 use std::time::Duration;
 
@@ -85,7 +85,8 @@ impl Arrivals {
         }
     }
 
-    /// When the next one is due; `None` when there is none any more. For a window the answer is only whether.
+    /// When the next one is due; `None` when there is none any more. For a window the answer is
+    /// only whether.
     pub(super) fn peek(&self, start: Moment) -> Option<Moment> {
         match self {
             Arrivals::Listed { order, next } => order.get(*next).map(|(after, _)| start + *after),

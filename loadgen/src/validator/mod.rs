@@ -1,4 +1,5 @@
-//! The judge: is every answer right? It knows what was asked and who holds what, and nothing of the server's inside.
+//! The validator checks every answer. It knows what was asked and which machine holds which
+//! address, and nothing of the server's inside.
 
 mod files;
 mod leases;
@@ -148,7 +149,7 @@ struct Row {
 
 /// Judges every answer of a run.
 #[derive(Debug)]
-pub struct Judge {
+pub struct Validator {
     start: Moment,
     holders: Holders,
     /// Server identifiers by the address that answered.
@@ -157,19 +158,19 @@ pub struct Judge {
     /// Addresses that no machine may get.
     reserved: Vec<Ipv4Addr>,
     rows: BTreeMap<Kind, Row>,
-    /// The packets of late, and what was written of them.
+    /// Recent packets, and those that are kept for the capture file.
     pub recorder: Recorder,
 }
 
-impl Judge {
-    /// A judge who has seen nothing yet. `reserved` are addresses that no machine may get.
+impl Validator {
+    /// A validator without any state. `reserved` are addresses that no machine may get.
     pub fn new(
         start: Moment,
         expected_files: BTreeMap<Program, String>,
         reserved: Vec<Ipv4Addr>,
         recorder: Recorder,
-    ) -> Judge {
-        Judge {
+    ) -> Validator {
+        Validator {
             start,
             holders: Holders::default(),
             servers: BTreeMap::new(),
@@ -242,7 +243,8 @@ impl Judge {
         !address.is_unspecified() && offer.server_identifier().is_some()
     }
 
-    /// Judges an ACK, and notes who holds the address from now on. Returns the lease time in seconds.
+    /// Judges an ACK, and notes who holds the address from now on. Returns the lease time in
+    /// seconds.
     pub fn ack(
         &mut self,
         asked: &Asked<'_>,

@@ -1,4 +1,4 @@
-//! The life of a machine: power, stages, and what comes of them.
+//! The lifecycle of a machine: power-on, stages, failure, power cuts.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use bootstorm_protocols::time::Moment;
 
 use super::arrivals::Arrivals;
 use super::machine::{Machine, Phase};
-use super::timers::Alarm;
-use super::{BURST, Fleet};
+use super::timers::TimerKind;
+use super::{BURST, Clients};
 use crate::firmware::Program;
+use crate::metrics::{State, Timed};
 use crate::routes::Block;
 use crate::scenario::Stage;
 use crate::seed::Purpose;
-use crate::tally::{Standing, Timed};
 
-impl Fleet {
+impl Clients {
     /// A machine is powered on, and its firmware asks at once: the power-on self test is over.
     pub(super) fn power_on<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         if !self.is_attacker(index) {
-            self.tally.powered_on(at);
+            self.metrics.powered_on(at);
         }
         let machine = &mut self.machines[index as usize];
         machine.powered = at;
@@ -31,9 +31,9 @@ impl Fleet {
     pub(super) fn begin_stage<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         self.machines[index as usize].rounds = 0;
         match self.stage(index) {
-            Some(&(Stage::Dhcp(asker) | Stage::Discover(asker))) => {
+            Some(&(Stage::Dhcp(requester) | Stage::Discover(requester))) => {
                 let machine = &mut self.machines[index as usize];
-                machine.program = match asker.program() {
+                machine.program = match requester.program() {
                     None => machine.firmware,
                     Some(Program::Ipxe) => machine.firmware.its_ipxe(),
                     Some(program) => program,
@@ -64,7 +64,7 @@ impl Fleet {
         let begins = at + self.seed.between(Purpose::Start, index, nth, begins);
         if begins > at && !self.is_attacker(index) {
             self.machines[index as usize].phase = Phase::Starting;
-            self.stand(index, Standing::Discovering);
+            self.set_state(index, State::Discovering);
             self.arm(index, begins);
         } else {
             self.discover(index, at, tx);
@@ -90,21 +90,21 @@ impl Fleet {
         machine.phase = Phase::Up;
         machine.failed_boots = 0;
         let powered = machine.powered;
-        self.stand(index, Standing::Up);
+        self.set_state(index, State::Up);
         self.disarm(index);
         if attacker {
             return;
         }
-        self.tally.came_up(now);
+        self.metrics.came_up(now);
         if !self.in_turns {
-            self.tally.took(Timed::Boot, powered, now);
+            self.metrics.took(Timed::Boot, powered, now);
         }
         if self.renew && self.machines[index as usize].bound {
             self.rest_until_renewal(index);
         }
     }
 
-    /// A boot has failed: the firmware tries again, or somebody walks to the rack.
+    /// A boot has failed: the firmware tries again or gives up.
     pub(super) fn fail_boot(&mut self, index: u32, reason: &str, at: Moment) {
         let attacker = self.is_attacker(index);
         let machine = &mut self.machines[index as usize];
@@ -114,8 +114,8 @@ impl Fleet {
         let again = machine.failed_boots < self.boot_attempts && !attacker && !self.in_turns;
         if again {
             machine.phase = Phase::Pausing;
-            self.tally.retried_boots += 1;
-            self.stand(index, Standing::Discovering);
+            self.metrics.retried_boots += 1;
+            self.set_state(index, State::Discovering);
             self.arm(index, at + self.boot_pause);
             return;
         }
@@ -123,21 +123,21 @@ impl Fleet {
         self.disarm(index);
         if self.in_turns {
             // Its turn comes again; what is counted is the exchange that found no end.
-            self.stand(index, Standing::Off);
+            self.set_state(index, State::Off);
         } else if !attacker {
-            self.stand(index, Standing::GivenUp);
-            self.tally.gave_up(reason);
+            self.set_state(index, State::GivenUp);
+            self.metrics.gave_up(reason);
         }
     }
 
-    /// Makes a machine's address one of this host's.
+    /// Adds a local route for a machine's address.
     pub(super) fn route(&mut self, index: u32) {
         let machine = &self.machines[index as usize];
         let (address, relay) = (machine.address, machine.relay);
-        if !self.wires.needs_route(relay) || self.is_attacker(index) {
+        if !self.sockets.needs_route(relay) || self.is_attacker(index) {
             return;
         }
-        if self.speaks && !self.routes.cover(address) {
+        if self.uses_own_addresses && !self.routes.cover(address) {
             let added = self.routes.add(Block { first: address, prefix: 32 });
             if let Err(error) = added {
                 self.route_error.get_or_insert(error.to_string());
@@ -145,13 +145,13 @@ impl Fleet {
         }
     }
 
-    /// A machine that asks for no address is at home.
+    /// Gives a machine that asks for no address its fixed one.
     pub(super) fn settle_address(&mut self, index: u32) {
         let machine = &mut self.machines[index as usize];
-        if let Some(homes) = self.wires.homes
+        if let Some(client_addresses) = self.sockets.client_addresses
             && !machine.bound
         {
-            machine.address = homes.of(index);
+            machine.address = client_addresses.of(index);
             machine.bound = true;
         }
     }
@@ -172,7 +172,7 @@ impl Fleet {
             let after = self.seed.between(Purpose::PowerCut, rack, nth, cuts.after.map(|s| s.0));
             // The number of the rack in the upper, of the cut in the lower bits.
             let number = rack << 8 | (nth & 0xff);
-            self.wheel.insert(from + after, Alarm::PowerCut(number).pack());
+            self.wheel.insert(from + after, TimerKind::PowerCut(number).pack());
         }
     }
 
@@ -188,12 +188,12 @@ impl Fleet {
                 continue;
             }
             if let Some(transfer) = machine.transfer.take() {
-                self.tally.tftp.set_aside();
+                self.metrics.tftp.set_aside();
                 self.files.abandon(transfer.file, index);
             }
             self.machines[index as usize].lose_power();
             self.disarm(index);
-            self.stand(index, Standing::Off);
+            self.set_state(index, State::Off);
             let post = self.seed.between(Purpose::PostTime, index, nth + 1, self.post);
             self.arm(index, now + off + post);
         }
@@ -210,7 +210,7 @@ impl Fleet {
             let machine = &self.machines[arrival.machine as usize];
             if self.in_turns && machine.awaits_answer() {
                 // It is still waiting from its last turn, which so found no end.
-                self.tally.dhcp.unanswered += 1;
+                self.metrics.dhcp.unanswered += 1;
             }
             self.power_on(arrival.machine, arrival.at, tx);
         }
@@ -224,7 +224,7 @@ impl Fleet {
             let Some(at) = attack.next(self.start).filter(|at| *at <= now && room) else { return };
             attack.begun += 1;
             let index = self.machines.len() as u32;
-            let relay = (attack.begun % self.wires.relays().max(1) as u64) as u16;
+            let relay = (attack.begun % self.sockets.relays().max(1) as u64) as u16;
             self.machines.push(Machine::new(Program::Plain, relay));
             self.power_on(index, at, tx);
         }

@@ -1,4 +1,4 @@
-//! What happened, counted: messages, times, machines by phase, and all of it over time.
+//! Counters of a run: messages, times, machines by state, and all of them over time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,9 +19,9 @@ const BOUNDS: [u64; 18] = [
     1_000_000, 2_000_000, 4_000_000, 8_000_000, 16_000_000, 32_000_000,
 ];
 
-/// Where a machine stands, as people see it.
+/// The state of a machine, as reports show it.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub enum State {
     /// Off, or in its power-on self test.
     Off,
     /// Waits for an OFFER, or between two stages.
@@ -36,7 +36,7 @@ pub enum Standing {
     GivenUp,
 }
 
-const STANDINGS: usize = 6;
+const STATES: usize = 6;
 
 /// What is timed.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -73,7 +73,7 @@ struct Bucket {
     bytes: u64,
     came_up: u64,
     gave_up: u64,
-    standings: [u64; STANDINGS],
+    states: [u64; STATES],
     latency: [u64; BOUNDS.len() + 1],
 }
 
@@ -86,7 +86,7 @@ impl Bucket {
         self.bytes += later.bytes;
         self.came_up += later.came_up;
         self.gave_up += later.gave_up;
-        self.standings = later.standings;
+        self.states = later.states;
         for (mine, theirs) in self.latency.iter_mut().zip(later.latency) {
             *mine += theirs;
         }
@@ -123,7 +123,8 @@ impl Loads {
         }
     }
 
-    /// A transfer is over that is neither complete nor failed: it was to tell the size, or its machine lost power.
+    /// A transfer is over that is neither complete nor failed: it was to tell the size, or its
+    /// machine lost power.
     pub fn set_aside(&mut self) {
         self.at_once = self.at_once.saturating_sub(1);
     }
@@ -142,7 +143,7 @@ impl Loads {
 
 /// Everything counted.
 #[derive(Debug)]
-pub struct Tally {
+pub struct Metrics {
     start: Moment,
     /// DHCP messages.
     pub dhcp: Dhcp,
@@ -156,7 +157,7 @@ pub struct Tally {
     pub retried_boots: u64,
     giveups: BTreeMap<String, u64>,
     times: [Histogram<u64>; TIMED.len()],
-    standings: [u64; STANDINGS],
+    states: [u64; STATES],
     buckets: Vec<Bucket>,
     current: Bucket,
     bucket_len: Duration,
@@ -167,16 +168,16 @@ pub struct Tally {
     last_begun: Moment,
 }
 
-impl Tally {
+impl Metrics {
     /// For so many machines, all off.
     ///
     /// # Errors
     /// No memory for the histograms.
-    pub fn new(start: Moment, machines: u32) -> Result<Tally, hdrhistogram::CreationError> {
+    pub fn new(start: Moment, machines: u32) -> Result<Metrics, hdrhistogram::CreationError> {
         let histogram = || Histogram::new_with_bounds(1, LONGEST, 3);
-        let mut standings = [0; STANDINGS];
-        standings[Standing::Off as usize] = machines.into();
-        Ok(Tally {
+        let mut states = [0; STATES];
+        states[State::Off as usize] = machines.into();
+        Ok(Metrics {
             start,
             dhcp: Dhcp::default(),
             tftp: Loads::default(),
@@ -192,7 +193,7 @@ impl Tally {
                 histogram()?,
                 histogram()?,
             ],
-            standings,
+            states,
             buckets: Vec::new(),
             current: Bucket::default(),
             bucket_len: FIRST_BUCKET,
@@ -207,7 +208,7 @@ impl Tally {
     /// Closes the buckets that are over.
     pub fn tick(&mut self, now: Moment) {
         while now >= self.bucket_end {
-            self.current.standings = self.standings;
+            self.current.states = self.states;
             self.buckets.push(std::mem::take(&mut self.current));
             if self.buckets.len() == MOST_BUCKETS {
                 let joined = self.buckets.chunks(2).map(|pair| {
@@ -222,16 +223,16 @@ impl Tally {
         }
     }
 
-    /// A machine changes its standing.
-    pub fn moved(&mut self, from: Standing, to: Standing) {
-        let count = &mut self.standings[from as usize];
+    /// A machine changes its state.
+    pub fn moved(&mut self, from: State, to: State) {
+        let count = &mut self.states[from as usize];
         *count = count.saturating_sub(1);
-        self.standings[to as usize] += 1;
+        self.states[to as usize] += 1;
     }
 
-    /// A machine that is not among those counted at the start: an attacker has no standing.
-    pub fn standing(&self, standing: Standing) -> u64 {
-        self.standings[standing as usize]
+    /// How many machines are in a state. Attackers are not counted.
+    pub fn state(&self, state: State) -> u64 {
+        self.states[state as usize]
     }
 
     /// A machine is powered on.
@@ -307,7 +308,7 @@ impl Tally {
 
     /// What became of the machines, of which so many have not been powered on.
     pub fn machines(&self, total: u64, not_started: u64) -> Machines {
-        let (up, given_up) = (self.standing(Standing::Up), self.standing(Standing::GivenUp));
+        let (up, given_up) = (self.state(State::Up), self.state(State::GivenUp));
         let all_up = match (self.first_power_on, self.last_up) {
             (Some(first), Some(last)) if up == total => Some(last.since(first).as_secs_f64()),
             _ => None,
@@ -373,22 +374,22 @@ impl Tally {
     /// The run over time, up to `now`.
     pub fn timeline(&mut self, now: Moment) -> Timeline {
         self.tick(now);
-        self.current.standings = self.standings;
+        self.current.states = self.states;
         let mut buckets = self.buckets.clone();
         buckets.push(self.current.clone());
         let column = |of: fn(&Bucket) -> u64| buckets.iter().map(of).collect::<Vec<_>>();
-        let standing = |which: Standing| {
-            buckets.iter().map(|bucket| bucket.standings[which as usize]).collect::<Vec<_>>()
+        let state = |which: State| {
+            buckets.iter().map(|bucket| bucket.states[which as usize]).collect::<Vec<_>>()
         };
         Timeline {
             bucket_seconds: self.bucket_len.as_secs_f64(),
             phases: Phases {
-                off: standing(Standing::Off),
-                discovering: standing(Standing::Discovering),
-                requesting: standing(Standing::Requesting),
-                loading: standing(Standing::Loading),
-                up: standing(Standing::Up),
-                given_up: standing(Standing::GivenUp),
+                off: state(State::Off),
+                discovering: state(State::Discovering),
+                requesting: state(State::Requesting),
+                loading: state(State::Loading),
+                up: state(State::Up),
+                given_up: state(State::GivenUp),
             },
             sent: column(|bucket| bucket.sent),
             answered: column(|bucket| bucket.answered),
@@ -434,14 +435,14 @@ mod tests {
 
     #[test]
     fn a_long_run_is_told_in_wider_buckets_and_loses_nothing() {
-        let mut tally = Tally::new(at(0), 1).unwrap();
+        let mut metrics = Metrics::new(at(0), 1).unwrap();
         let mut sent = 0;
         for millis in (0..300_000).step_by(70) {
-            tally.tick(at(millis));
-            tally.sent();
+            metrics.tick(at(millis));
+            metrics.sent();
             sent += 1;
         }
-        let timeline = tally.timeline(at(300_000));
+        let timeline = metrics.timeline(at(300_000));
         assert!(timeline.sent.len() <= MOST_BUCKETS);
         assert_eq!(timeline.sent.iter().sum::<u64>(), sent);
         let covered = timeline.bucket_seconds * timeline.sent.len() as f64;
@@ -450,13 +451,13 @@ mod tests {
 
     #[test]
     fn answers_are_timed_and_stand_in_the_right_row() {
-        let mut tally = Tally::new(at(0), 1).unwrap();
-        tally.answered(Timed::Offer, at(0), at(1));
-        tally.answered(Timed::Ack, at(0), at(100_000));
-        let timeline = tally.timeline(at(1));
+        let mut metrics = Metrics::new(at(0), 1).unwrap();
+        metrics.answered(Timed::Offer, at(0), at(1));
+        metrics.answered(Timed::Ack, at(0), at(100_000));
+        let timeline = metrics.timeline(at(1));
         assert_eq!(timeline.latency[3], [1]);
         assert_eq!(timeline.latency[BOUNDS.len()], [1]);
-        let latency = tally.latency();
+        let latency = metrics.latency();
         assert_eq!(latency["answer"].count, 2);
         assert!((latency["offer"].p50 - 1.0).abs() < 0.01);
         assert!(!latency.contains_key("boot"));
@@ -464,16 +465,16 @@ mod tests {
 
     #[test]
     fn machines_are_accounted_for() {
-        let mut tally = Tally::new(at(0), 3).unwrap();
-        tally.powered_on(at(10));
+        let mut metrics = Metrics::new(at(0), 3).unwrap();
+        metrics.powered_on(at(10));
         for _ in 0..2 {
-            tally.moved(Standing::Off, Standing::Up);
-            tally.came_up(at(2010));
+            metrics.moved(State::Off, State::Up);
+            metrics.came_up(at(2010));
         }
-        let machines = tally.machines(3, 1);
+        let machines = metrics.machines(3, 1);
         assert_eq!((machines.up, machines.unfinished, machines.not_started), (2, 0, 1));
         assert_eq!(machines.all_up_seconds, None);
-        tally.moved(Standing::Off, Standing::Up);
-        assert_eq!(tally.machines(3, 0).all_up_seconds, Some(2.0));
+        metrics.moved(State::Off, State::Up);
+        assert_eq!(metrics.machines(3, 0).all_up_seconds, Some(2.0));
     }
 }

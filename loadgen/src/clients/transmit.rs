@@ -1,45 +1,50 @@
-//! How datagrams leave and arrive: through the weather, past the recorder, to the machine they are for.
+//! Sending and receiving of datagrams: impairment is applied, packets are recorded, and each
+//! datagram is passed to its machine.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use bootstorm_net::{SocketId, Target, Transmit};
 use bootstorm_protocols::frame::UdpFrame;
 
-use super::timers::Alarm;
-use super::weather::{Bound, Copies, Parcel};
-use super::wires::{Own, Role};
-use super::{Fleet, Parting};
+use super::impairment::{Copies, DelayedPacket, Destination};
+use super::sockets::{Role, Sources};
+use super::timers::TimerKind;
+use super::{Clients, SendPath};
 use crate::seed::Purpose;
 
-impl Fleet {
+impl Clients {
     /// Sends a datagram, as far as the network lets it through.
-    pub(super) fn depart<T: Transmit>(
+    pub(super) fn transmit<T: Transmit>(
         &mut self,
         index: u32,
-        parting: Parting,
+        path: SendPath,
         bytes: &[u8],
         tx: &mut T,
     ) {
         let machine = &mut self.machines[index as usize];
         machine.datagrams[0] = machine.datagrams[0].wrapping_add(1);
         let (nth, address) = (machine.datagrams[0], machine.address);
-        let payload = match parting.target {
+        let payload = match path.target {
             Target::Link { .. } => UdpFrame::parse(bytes).map_or(bytes, |(_, payload)| payload),
             Target::Udp { .. } => bytes,
         };
-        let ends = self.wires.ends(&parting.target, address);
-        self.judge.recorder.saw(tx.now(), index, ends, payload);
-        let Some(weather) = &self.weather else {
-            self.send(parting, bytes, tx);
+        let ends = self.sockets.ends(&path.target, address);
+        self.validator.recorder.record(tx.now(), index, ends, payload);
+        let Some(impairment) = &self.impairment else {
+            self.send(path, bytes, tx);
             return;
         };
-        let fate = weather.fate(Purpose::ToServer, index, nth);
-        let to = Bound::Server { socket: parting.socket, target: parting.target };
-        self.carry(fate, Parcel { machine: index, to, bytes: bytes.to_vec() }, tx);
+        let copies = impairment.copies(Purpose::ToServer, index, nth);
+        let to = Destination::Server { socket: path.socket, target: path.target };
+        self.deliver_copies(
+            copies,
+            DelayedPacket { machine: index, to, bytes: bytes.to_vec() },
+            tx,
+        );
     }
 
-    pub(super) fn send<T: Transmit>(&mut self, parting: Parting, bytes: &[u8], tx: &mut T) {
-        let sent = tx.send(parting.socket, &parting.target, |slot| {
+    pub(super) fn send<T: Transmit>(&mut self, path: SendPath, bytes: &[u8], tx: &mut T) {
+        let sent = tx.send(path.socket, &path.target, |slot| {
             let len = bytes.len().min(slot.len());
             slot[..len].copy_from_slice(&bytes[..len]);
             len
@@ -50,34 +55,39 @@ impl Fleet {
     }
 
     /// Puts the copies of a datagram on their way.
-    pub(super) fn carry<T: Transmit>(&mut self, copies: Copies, parcel: Parcel, tx: &mut T) {
+    pub(super) fn deliver_copies<T: Transmit>(
+        &mut self,
+        copies: Copies,
+        packet: DelayedPacket,
+        tx: &mut T,
+    ) {
         let now = tx.now();
         for after in copies.into_iter().flatten() {
             let held = if after.is_zero() {
                 None
             } else {
-                self.weather.as_mut().and_then(|weather| weather.carry(parcel.clone()))
+                self.impairment.as_mut().and_then(|impairment| impairment.hold(packet.clone()))
             };
             match held {
                 Some(number) => {
-                    self.wheel.insert(now + after, Alarm::Parcel(number).pack());
+                    self.wheel.insert(now + after, TimerKind::Delayed(number).pack());
                 }
-                None => self.deliver(&parcel, tx),
+                None => self.deliver(&packet, tx),
             }
         }
     }
 
-    pub(super) fn deliver<T: Transmit>(&mut self, parcel: &Parcel, tx: &mut T) {
-        match parcel.to {
-            Bound::Server { socket, target } => {
-                self.send(Parting { socket, target }, &parcel.bytes, tx);
+    pub(super) fn deliver<T: Transmit>(&mut self, packet: &DelayedPacket, tx: &mut T) {
+        match packet.to {
+            Destination::Server { socket, target } => {
+                self.send(SendPath { socket, target }, &packet.bytes, tx);
             }
-            Bound::Machine { socket, source, destination } => {
+            Destination::Machine { socket, source, destination } => {
                 self.arrive(
-                    parcel.machine,
+                    packet.machine,
                     socket,
                     [source, SocketAddrV4::new(destination, 0)],
-                    &parcel.bytes,
+                    &packet.bytes,
                     tx,
                 );
             }
@@ -96,21 +106,25 @@ impl Fleet {
             return self.group_arrived(socket, [source, destination], payload, tx);
         }
         let Some(index) = self.addressee(socket, *destination.ip(), payload) else {
-            // The judge looks at what seems to be nobody's, too.
+            // Checked as well: the transaction id may be what is wrong.
             self.arrive(u32::MAX, socket, [source, destination], payload, tx);
             return;
         };
         let machine = &mut self.machines[index as usize];
         machine.datagrams[1] = machine.datagrams[1].wrapping_add(1);
         let nth = machine.datagrams[1];
-        self.judge.recorder.saw(tx.now(), index, [source, destination], payload);
-        let Some(weather) = &self.weather else {
+        self.validator.recorder.record(tx.now(), index, [source, destination], payload);
+        let Some(impairment) = &self.impairment else {
             self.arrive(index, socket, [source, destination], payload, tx);
             return;
         };
-        let fate = weather.fate(Purpose::ToMachine, index, nth);
-        let to = Bound::Machine { socket, source, destination: *destination.ip() };
-        self.carry(fate, Parcel { machine: index, to, bytes: payload.to_vec() }, tx);
+        let copies = impairment.copies(Purpose::ToMachine, index, nth);
+        let to = Destination::Machine { socket, source, destination: *destination.ip() };
+        self.deliver_copies(
+            copies,
+            DelayedPacket { machine: index, to, bytes: payload.to_vec() },
+            tx,
+        );
     }
 
     /// The machine that a datagram is for, as far as can be told.
@@ -127,18 +141,19 @@ impl Fleet {
                 Some(self.ids.of_xid(u32::from_be_bytes(xid)).0).filter(known)
             }
             Role::Transfers(share) => {
-                let at_home = self.wires.at_home(destination, share);
-                at_home.or_else(|| self.judge.holder(destination)).filter(known)
+                let owner = self.sockets.owner(destination, share);
+                owner.or_else(|| self.validator.holder(destination)).filter(known)
             }
             Role::Port(first) => self.on_port(first),
             // A group is no machine's.
-            Role::Deaf | Role::Groups => None,
+            Role::Unused | Role::Groups => None,
         }
     }
 
-    /// The machine that uses a port now. Where there are fewer ports than machines, one of those that share it.
+    /// The machine that uses a port now. Where there are fewer ports than machines, one of those
+    /// that share it.
     pub(super) fn on_port(&self, first: u32) -> Option<u32> {
-        let Own::Ports { sockets, .. } = &self.wires.own else { return None };
+        let Sources::Ports { sockets, .. } = &self.sockets.sources else { return None };
         let sharing = (first..self.machines.len() as u32).step_by(sockets.len().max(1));
         sharing.into_iter().find(|index| self.machines[*index as usize].transfer.is_some())
     }
@@ -160,9 +175,9 @@ impl Fleet {
                 self.tftp_arrived(index, socket, source, payload, tx);
             }
             Some(Role::Groups) if self.listens(index, *destination.ip()) => {
-                self.hear(index, source, payload, &mut None, tx);
+                self.multicast_arrived(index, source, payload, &mut None, tx);
             }
-            Some(Role::Deaf | Role::Groups) => {}
+            Some(Role::Unused | Role::Groups) => {}
             _ => self.strays += 1,
         }
     }

@@ -1,49 +1,49 @@
-//! A fleet and a server in one simulated network.
+//! Clients and a server in one simulated network.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use bootstorm_loadgen::board::Board;
-use bootstorm_loadgen::fleet::{Fleet, Orders, Own, Relay, Way, Wires};
-use bootstorm_loadgen::judge::{Files, Judge, LocalCopies, Recorder};
+use bootstorm_loadgen::clients::{Access, Clients, Config, Relay, Sockets, Sources};
 use bootstorm_loadgen::memberships::Memberships;
+use bootstorm_loadgen::progress::Progress;
 use bootstorm_loadgen::routes::{Block, Routes};
 use bootstorm_loadgen::scenario::Scenario;
 use bootstorm_loadgen::seed::Seed;
+use bootstorm_loadgen::validator::{Files, LocalCopies, Recorder, Validator};
 use bootstorm_net::sim::{Faults, SimInterface, SimNetwork, SimSocket};
 use bootstorm_net::{Address, Backend, Limits};
 use bootstorm_protocols::time::Moment;
 
-use crate::server::{ADDRESS, Lie, Server};
+use crate::server::{ADDRESS, Fault, Server};
 
 const GIADDR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
 /// A run that has ended.
 pub(crate) struct Ended {
-    pub(crate) fleet: Fleet,
+    pub(crate) clients: Clients,
     pub(crate) server: Server,
 }
 
 impl Ended {
     /// Kinds of violations, sorted.
     pub(crate) fn violations(&self) -> Vec<String> {
-        self.fleet.judge.rows().into_iter().map(|row| row.kind).collect()
+        self.clients.validator.rows().into_iter().map(|row| row.kind).collect()
     }
 }
 
 /// Plays a scenario against a server to its end, in no time.
-pub(crate) fn play(text: &str, seed: u64, lie: Lie) -> Ended {
+pub(crate) fn play(text: &str, seed: u64, fault: Fault) -> Ended {
     let scenario = Scenario::parse("test", text, &[]).unwrap();
     let limits = Limits { slots: 4096, shared: 0, ..Limits::default() };
     let network = SimNetwork::new(seed, Faults::default());
     let machines = (0..=400).map(|place| u32::from_be_bytes([10, 9, 1, 0]) + place);
-    let fleet_side = network.attach(interface(1, std::iter::once(GIADDR.into()).chain(machines)));
+    let clients_side = network.attach(interface(1, std::iter::once(GIADDR.into()).chain(machines)));
     let server_side = network.attach(interface(2, std::iter::once(ADDRESS.into())));
 
     let mut backend = network.backend(&limits);
     let mut udp = |address: &str| {
         let address: SocketAddr = address.parse().unwrap();
-        backend.add_socket(SimSocket::udp(fleet_side, address)).unwrap()
+        backend.add_socket(SimSocket::udp(clients_side, address)).unwrap()
     };
     let relay = Relay {
         giaddr: GIADDR,
@@ -53,29 +53,36 @@ pub(crate) fn play(text: &str, seed: u64, lie: Lie) -> Ended {
         routed: true,
     };
     let tftp = (20_100..20_104).map(|port| udp(&format!("0.0.0.0:{port}"))).collect();
-    let own = Own::Addresses { client: Some(udp("0.0.0.0:68")), tftp };
+    let sources = Sources::Addresses { client: Some(udp("0.0.0.0:68")), tftp };
     let machines = scenario.machines;
-    let way = Way::Relayed(vec![relay]);
-    let wires = Wires { server: ADDRESS, way, own, groups: None, homes: None, machines };
+    let access = Access::Relayed(vec![relay]);
+    let sockets = Sockets {
+        server: ADDRESS,
+        access,
+        sources,
+        groups: None,
+        client_addresses: None,
+        machines,
+    };
 
     let mut server_backend = network.backend(&limits);
     let mut udp = |port| {
         let address = SocketAddr::from((ADDRESS, port));
         server_backend.add_socket(SimSocket::udp(server_side, address)).unwrap()
     };
-    let mut server = Server::new(lie, udp(67), udp(69));
+    let mut server = Server::new(fault, udp(67), udp(69));
 
     let start = network.now();
     let recorder = Recorder::new(false);
     let reserved = vec![GIADDR, ADDRESS];
-    let judge = Judge::new(start, scenario.expect_boot_file.clone(), reserved, recorder);
-    let orders = Orders {
+    let validator = Validator::new(start, scenario.expect_boot_file.clone(), reserved, recorder);
+    let config = Config {
         scenario,
         seed: Seed(seed),
-        wires,
+        sockets,
         files: Files::new(LocalCopies::default()),
-        judge,
-        board: Arc::new(Board::default()),
+        validator,
+        progress: Arc::new(Progress::default()),
         asked: None,
         tftp_server: None,
         routes: Routes::default(),
@@ -84,15 +91,15 @@ pub(crate) fn play(text: &str, seed: u64, lie: Lie) -> Ended {
         fetcher: None,
         http_server: None,
     };
-    let mut fleet = Fleet::new(orders, start).unwrap();
+    let mut clients = Clients::new(config, start).unwrap();
     let mut next: Option<Moment> = Some(start);
-    while !fleet.is_over() {
-        next = backend.turn(next, &mut fleet).unwrap();
+    while !clients.is_over() {
+        next = backend.turn(next, &mut clients).unwrap();
         server_backend.turn(None, &mut server).unwrap();
         network.advance();
     }
-    fleet.close();
-    Ended { fleet, server }
+    clients.close();
+    Ended { clients, server }
 }
 
 fn interface(ifindex: u32, addresses: impl Iterator<Item = u32>) -> SimInterface {

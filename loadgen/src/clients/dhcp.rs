@@ -1,4 +1,4 @@
-//! The DHCP half of a machine: what it asks, when it asks again, what it makes of the answers.
+//! DHCP of a machine: which messages it sends, when it repeats them, how it takes the answers.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -11,21 +11,21 @@ use bootstorm_protocols::dhcpv4::{
 use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 use bootstorm_protocols::time::Moment;
 
-use super::letter::Letter;
+use super::encoder::Encoder;
 use super::machine::{Machine, Phase};
-use super::wires::Way;
-use super::{Fleet, Parting};
-use crate::firmware::DhcpHabits;
-use crate::judge::{Asked, Kind, boot_file};
+use super::sockets::Access;
+use super::{Clients, SendPath};
+use crate::firmware::DhcpBehaviour;
+use crate::metrics::{State, Timed};
 use crate::routes::Block;
 use crate::scenario::Stage;
 use crate::seed::Purpose;
-use crate::tally::{Standing, Timed};
+use crate::validator::{Asked, Kind, boot_file};
 
 /// A boot has failed with so many NAKs in a row.
 const MOST_NAKS: u8 = 3;
 
-impl Fleet {
+impl Clients {
     /// Begins an exchange with a DISCOVER that is meant to leave at `at`.
     pub(super) fn discover<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         let machine = &mut self.machines[index as usize];
@@ -35,12 +35,12 @@ impl Fleet {
         machine.bound = false;
         machine.discovered = at;
         machine.asked = at;
-        self.stand(index, Standing::Discovering);
+        self.set_state(index, State::Discovering);
         if !self.is_attacker(index) {
-            self.tally.exchange_begun(at);
+            self.metrics.exchange_begun(at);
         }
         self.send_message(index, MessageType::Discover, tx);
-        let wait = self.wait(index, |habits| habits.discover_waits);
+        let wait = self.wait(index, |behaviour| behaviour.discover_waits);
         self.arm(index, at + wait.unwrap_or_default());
     }
 
@@ -50,19 +50,20 @@ impl Fleet {
         machine.phase = Phase::Requesting;
         machine.tries = 0;
         machine.asked = at;
-        self.stand(index, Standing::Requesting);
+        self.set_state(index, State::Requesting);
         self.send_message(index, MessageType::Request, tx);
-        let wait = self.wait(index, |habits| habits.request_waits);
+        let wait = self.wait(index, |behaviour| behaviour.request_waits);
         self.arm(index, at + wait.unwrap_or_default());
     }
 
-    /// A wait after a DISCOVER is over, and there is an offer: takes it, or waits for better ones still.
+    /// A wait after a DISCOVER is over, and there is an offer: takes it, or waits for better ones
+    /// still.
     pub(super) fn collected<T: Transmit>(&mut self, index: u32, tx: &mut T) {
         let due = self.machines[index as usize].due;
         let machine = &mut self.machines[index as usize];
         machine.tries = machine.tries.saturating_add(1);
         let enough = machine.tries >= machine.program.dhcp().collect;
-        match self.wait(index, |habits| habits.discover_waits).filter(|_| !enough) {
+        match self.wait(index, |behaviour| behaviour.discover_waits).filter(|_| !enough) {
             Some(wait) => {
                 self.send_message(index, MessageType::Discover, tx);
                 self.arm(index, due + wait);
@@ -77,13 +78,9 @@ impl Fleet {
         let machine = &mut self.machines[index as usize];
         machine.tries = machine.tries.saturating_add(1);
         let requesting = machine.phase == Phase::Requesting;
-        let wait =
-            self.wait(
-                index,
-                |habits| {
-                    if requesting { habits.request_waits } else { habits.discover_waits }
-                },
-            );
+        let wait = self.wait(index, |behaviour| {
+            if requesting { behaviour.request_waits } else { behaviour.discover_waits }
+        });
         if let Some(wait) = wait {
             let kind = if requesting { MessageType::Request } else { MessageType::Discover };
             self.send_message(index, kind, tx);
@@ -95,12 +92,12 @@ impl Fleet {
         self.begin_again(index, due, reason, tx);
     }
 
-    /// Goes through it all once more, or fails.
+    /// Begins again with a DISCOVER, or fails.
     fn begin_again<T: Transmit>(&mut self, index: u32, at: Moment, reason: &str, tx: &mut T) {
         let machine = &mut self.machines[index as usize];
         machine.rounds = machine.rounds.saturating_add(1);
         if !self.is_attacker(index) {
-            self.tally.dhcp.unanswered += 1;
+            self.metrics.dhcp.unanswered += 1;
         }
         let machine = &self.machines[index as usize];
         if machine.rounds < machine.program.dhcp().rounds {
@@ -114,14 +111,14 @@ impl Fleet {
     fn wait(
         &self,
         index: u32,
-        of: impl Fn(&DhcpHabits) -> &'static [Duration],
+        of: impl Fn(&DhcpBehaviour) -> &'static [Duration],
     ) -> Option<Duration> {
         let machine = &self.machines[index as usize];
-        let habits = machine.program.dhcp();
-        let wait = *of(habits).get(usize::from(machine.tries))?;
+        let behaviour = machine.program.dhcp();
+        let wait = *of(behaviour).get(usize::from(machine.tries))?;
         let nth = machine.datagrams[0];
-        let early = wait.saturating_sub(habits.jitter);
-        Some(self.seed.between(Purpose::Wait, index, nth, [early, wait + habits.jitter]))
+        let early = wait.saturating_sub(behaviour.jitter);
+        Some(self.seed.between(Purpose::Wait, index, nth, [early, wait + behaviour.jitter]))
     }
 
     /// An answer to `index`, whose transaction id and hardware address fit.
@@ -144,7 +141,8 @@ impl Fleet {
             (Some(MessageType::Nak), Phase::Requesting | Phase::Renewing) => {
                 self.refused(index, now, tx);
             }
-            // An answer to what was asked before: a repeated message was answered twice, or too late.
+            // An answer to what was asked before: a repeated message was answered twice, or too
+            // late.
             _ => self.count(index, |dhcp| &mut dhcp.late),
         }
     }
@@ -173,7 +171,8 @@ impl Fleet {
     ) {
         let now = tx.now();
         self.learn_network(index, offer);
-        let usable = self.judged(index, |judge, asked| judge.offer(asked, offer, source, now));
+        let usable =
+            self.validate(index, |validator, asked| validator.offer(asked, offer, source, now));
         let attacker = self.is_attacker(index);
         let machine = &mut self.machines[index as usize];
         if machine.phase == Phase::Collecting || !usable {
@@ -188,18 +187,18 @@ impl Fleet {
         };
         let (asked, program) = (machine.asked, machine.program);
         if !attacker {
-            self.tally.dhcp.offers += 1;
-            self.tally.answered(Timed::Offer, asked, now);
+            self.metrics.dhcp.offers += 1;
+            self.metrics.answered(Timed::Offer, asked, now);
         }
         if matches!(self.stage(index), Some(Stage::Discover(_))) {
             self.finish_exchange(index, now, tx);
             return;
         }
-        let habits = program.dhcp();
-        let pxe = habits.pxe_offer_ends_collecting
+        let behaviour = program.dhcp();
+        let pxe = behaviour.pxe_offer_ends_collecting
             && offer.vendor_class().is_some_and(|class| class.starts_with(PXE_CLIENT));
         let machine = &mut self.machines[index as usize];
-        if machine.tries >= habits.collect || pxe {
+        if machine.tries >= behaviour.collect || pxe {
             self.request(index, now, tx);
         } else {
             // The timer of the DISCOVER goes on.
@@ -215,7 +214,7 @@ impl Fleet {
         tx: &mut T,
     ) {
         let now = tx.now();
-        let lease = self.judged(index, |judge, asked| judge.ack(asked, ack, source, now));
+        let lease = self.validate(index, |validator, asked| validator.ack(asked, ack, source, now));
         let attacker = self.is_attacker(index);
         let machine = &mut self.machines[index as usize];
         let renewing = machine.phase == Phase::Renewing;
@@ -225,13 +224,13 @@ impl Fleet {
         machine.lease = lease;
         machine.leased = machine.sent;
         if !attacker {
-            self.tally.dhcp.acks += 1;
-            self.tally.answered(Timed::Ack, asked, now);
+            self.metrics.dhcp.acks += 1;
+            self.metrics.answered(Timed::Ack, asked, now);
             if renewing {
-                self.tally.dhcp.renewals += 1;
+                self.metrics.dhcp.renewals += 1;
             } else {
-                self.tally.dhcp.exchanges += 1;
-                self.tally.took(Timed::Dora, discovered, now);
+                self.metrics.dhcp.exchanges += 1;
+                self.metrics.took(Timed::Dora, discovered, now);
             }
         }
         if renewing {
@@ -255,8 +254,8 @@ impl Fleet {
     fn finish_exchange<T: Transmit>(&mut self, index: u32, now: Moment, tx: &mut T) {
         if !self.is_attacker(index) {
             let discovered = self.machines[index as usize].discovered;
-            self.tally.dhcp.exchanges += 1;
-            self.tally.took(Timed::Dora, discovered, now);
+            self.metrics.dhcp.exchanges += 1;
+            self.metrics.took(Timed::Dora, discovered, now);
         }
         self.finish_stage(index, Duration::ZERO, tx);
     }
@@ -264,28 +263,29 @@ impl Fleet {
     /// Learns from the first offer which network the machines of a relay agent are on.
     fn learn_network(&mut self, index: u32, offer: &Message<'_>) {
         let relay = self.machines[index as usize].relay;
-        if self.wires.network(relay).is_some() {
+        if self.sockets.network(relay).is_some() {
             return;
         }
         let Some(mask) = offer.option(options::SUBNET_MASK).and_then(|mask| mask.ipv4()) else {
             return;
         };
         let prefix = u32::from(mask).leading_ones() as u8;
-        // The relay agent's own address tells the network; a direct client has only the offer's word.
-        let inside = self.wires.relay(relay).map_or(offer.yiaddr(), |relay| relay.giaddr);
-        self.wires.learn_network(relay, Block::around(inside, prefix));
+        // The relay agent's own address tells the network; a direct client has only the offer's
+        // word.
+        let inside = self.sockets.relay(relay).map_or(offer.yiaddr(), |relay| relay.giaddr);
+        self.sockets.learn_network(relay, Block::around(inside, prefix));
     }
 
-    /// Asks the judge, who wants to know what was asked.
-    fn judged<R>(
+    /// Calls the validator with what the machine asked for.
+    fn validate<R>(
         &mut self,
         index: u32,
-        question: impl FnOnce(&mut crate::judge::Judge, &Asked<'_>) -> R,
+        question: impl FnOnce(&mut crate::validator::Validator, &Asked<'_>) -> R,
     ) -> R {
         let machine = &self.machines[index as usize];
         let relayed = !self.is_unicast(machine);
-        let relay = self.wires.relay(machine.relay).filter(|_| relayed);
-        let network = self.wires.network(machine.relay);
+        let relay = self.sockets.relay(machine.relay).filter(|_| relayed);
+        let network = self.sockets.network(machine.relay);
         let waits_for_ack = matches!(machine.phase, Phase::Requesting | Phase::Renewing);
         let asked = Asked {
             machine: index,
@@ -298,25 +298,25 @@ impl Fleet {
             server_id: waits_for_ack.then_some(machine.server_id),
             sent: machine.sent,
         };
-        question(&mut self.judge, &asked)
+        question(&mut self.validator, &asked)
     }
 
     /// Renewals go straight to the server.
     fn is_unicast(&self, machine: &Machine) -> bool {
         machine.phase == Phase::Renewing
-            && self.wires.renewal(machine.address, machine.server_id).is_some()
+            && self.sockets.renewal(machine.address, machine.server_id).is_some()
     }
 
     fn count(&mut self, index: u32, which: impl Fn(&mut crate::report::Dhcp) -> &mut u64) {
         if !self.is_attacker(index) {
-            *which(&mut self.tally.dhcp) += 1;
+            *which(&mut self.metrics.dhcp) += 1;
         }
     }
 
     pub(super) fn count_again(&mut self, index: u32) {
         if !self.is_attacker(index) {
-            self.tally.dhcp.retransmissions += 1;
-            self.tally.sent_again();
+            self.metrics.dhcp.retransmissions += 1;
+            self.metrics.sent_again();
         }
     }
 
@@ -324,23 +324,23 @@ impl Fleet {
     pub(super) fn send_message<T: Transmit>(&mut self, index: u32, kind: MessageType, tx: &mut T) {
         let now = tx.now();
         if self.is_attacker(index) {
-            self.tally.dhcp.attack_messages += 1;
+            self.metrics.dhcp.attack_messages += 1;
         } else {
-            let dhcp = &mut self.tally.dhcp;
+            let dhcp = &mut self.metrics.dhcp;
             match kind {
                 MessageType::Discover => dhcp.discovers += 1,
                 MessageType::Decline => dhcp.declines += 1,
                 _ => dhcp.requests += 1,
             }
-            self.tally.sent();
+            self.metrics.sent();
         }
         let machine = &mut self.machines[index as usize];
         machine.sent = now;
         let machine = &self.machines[index as usize];
         let unicast = self.is_unicast(machine);
-        let relay = self.wires.relay(machine.relay).filter(|_| !unicast);
+        let relay = self.sockets.relay(machine.relay).filter(|_| !unicast);
         let mac = self.ids.mac(index);
-        let mut letter = Letter {
+        let mut encoder = Encoder {
             kind,
             mac,
             xid: self.ids.xid(index, machine.serial),
@@ -350,33 +350,35 @@ impl Fleet {
             address: machine.address,
             server_id: machine.server_id,
             renewing: machine.phase == Phase::Renewing,
-            habits: machine.program.dhcp(),
+            behaviour: machine.program.dhcp(),
             client_id: [0; 32],
             client_id_len: 0,
             uuid: [0; 16],
             lease_time: self.lease_time,
         };
-        letter.client_id_len =
-            self.ids.client_id(index, letter.habits.client_id, &mut letter.client_id);
-        if letter.habits.architecture.is_some() {
-            letter.uuid = self.ids.uuid(index);
+        encoder.client_id_len =
+            self.ids.client_id(index, encoder.behaviour.client_id, &mut encoder.client_id);
+        if encoder.behaviour.architecture.is_some() {
+            encoder.uuid = self.ids.uuid(index);
         }
-        let parting = match &self.wires.way {
+        let path = match &self.sockets.access {
             _ if unicast => {
-                self.wires.renewal(machine.address, machine.server_id).map(Parting::from)
+                self.sockets.renewal(machine.address, machine.server_id).map(SendPath::from)
             }
-            Way::Relayed(_) => relay
-                .map(|relay| Parting { socket: relay.socket, target: self.wires.to_server(relay) }),
-            Way::Direct { link, ifindex, .. } => {
+            Access::Relayed(_) => relay.map(|relay| SendPath {
+                socket: relay.socket,
+                target: self.sockets.to_server(relay),
+            }),
+            Access::Direct { link, ifindex, .. } => {
                 let target = Target::Link { ifindex: *ifindex, mac: [0xff; 6] };
-                Some(Parting { socket: *link, target })
+                Some(SendPath { socket: *link, target })
             }
-            Way::None => None,
+            Access::None => None,
         };
-        let Some(parting) = parting else { return };
-        let framed = matches!(parting.target, Target::Link { .. });
+        let Some(path) = path else { return };
+        let framed = matches!(path.target, Target::Link { .. });
         let mut scratch = [0; 1024];
-        let len = letter.write(&mut scratch[HEADROOM..]);
+        let len = encoder.write(&mut scratch[HEADROOM..]);
         if framed {
             let frame = UdpFrame {
                 src_mac: mac,
@@ -386,10 +388,10 @@ impl Fleet {
             };
             // A message of these few options fits any frame.
             if let Ok(len) = frame.seal(&mut scratch, len) {
-                self.depart(index, parting, &scratch[..len], tx);
+                self.transmit(index, path, &scratch[..len], tx);
             }
         } else {
-            self.depart(index, parting, &scratch[HEADROOM..HEADROOM + len], tx);
+            self.transmit(index, path, &scratch[HEADROOM..HEADROOM + len], tx);
         }
     }
 
@@ -408,7 +410,7 @@ impl Fleet {
                 return;
             }
             Err(error) => {
-                self.judge.violation(Kind::Malformed, u32::MAX, [0; 6], now, || {
+                self.validator.violation(Kind::Malformed, u32::MAX, [0; 6], now, || {
                     format!("{} bytes from {source}: {error}", payload.len())
                 });
                 return;
@@ -420,7 +422,7 @@ impl Fleet {
             .get(index as usize)
             .is_some_and(|_| message.chaddr() == self.ids.mac(index));
         if !known {
-            self.misdirected(&message, now);
+            self.mismatched(&message, now);
             return;
         }
         if self.machines[index as usize].serial != serial {
@@ -431,14 +433,14 @@ impl Fleet {
     }
 
     /// Transaction id and hardware address do not belong together: one of them is wrong.
-    fn misdirected(&mut self, message: &Message<'_>, now: Moment) {
+    fn mismatched(&mut self, message: &Message<'_>, now: Moment) {
         let (index, serial) = self.ids.of_xid(message.xid());
         let by_xid = self.machines.get(index as usize).filter(|m| m.serial == serial);
         if by_xid.is_some_and(Machine::awaits_answer) {
             let mac = self.ids.mac(index);
             let got = <[u8; 6]>::try_from(message.chaddr()).unwrap_or_default();
-            self.judge.violation(Kind::Chaddr, index, mac, now, || {
-                format!("chaddr {} in the answer", crate::judge::Mac(got))
+            self.validator.violation(Kind::Chaddr, index, mac, now, || {
+                format!("chaddr {} in the answer", crate::validator::Mac(got))
             });
             return;
         }
@@ -447,7 +449,7 @@ impl Fleet {
             Some(machine) if self.machines[machine as usize].awaits_answer() => {
                 let expected = self.ids.xid(machine, self.machines[machine as usize].serial);
                 let mac = self.ids.mac(machine);
-                self.judge.violation(Kind::Xid, machine, mac, now, || {
+                self.validator.violation(Kind::Xid, machine, mac, now, || {
                     format!("xid {:#010x} in the answer, {expected:#010x} asked", message.xid())
                 });
             }

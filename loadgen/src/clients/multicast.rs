@@ -1,5 +1,5 @@
-//! Machines that share a stream (RFC 2090). A block comes once and is heard by all who listen; the rules are those of the
-//! listener in `protocols::tftp`.
+//! Multicast TFTP (RFC 2090). A block arrives once and is delivered to every machine in the group.
+//! The rules are those of the listener in `protocols::tftp`.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -7,24 +7,24 @@ use bootstorm_net::{SocketId, Transmit};
 use bootstorm_protocols::tftp::{Arrived, Listener, Multicast, Packet};
 use bootstorm_protocols::time::Moment;
 
-use super::Fleet;
-use super::loading::Outcome;
-use super::weather::{Bound, Parcel};
-use crate::judge::{BlockOutcome, FileId, Kind};
+use super::Clients;
+use super::impairment::{DelayedPacket, Destination};
+use super::tftp::Outcome;
 use crate::seed::Purpose;
+use crate::validator::{BlockOutcome, FileId, Kind};
 
 /// The machines that listen to a group; some may have left.
 #[derive(Debug)]
-pub(super) struct Audience {
+pub(super) struct ListenerGroup {
     group: SocketAddrV4,
     machines: Vec<u32>,
 }
 
-/// What a block was found to be, for the next machine that hears it.
-type Judged = Option<(FileId, u16, BlockOutcome)>;
+/// The result of checking a block, for the next machine that receives the same datagram.
+type Checked = Option<(FileId, u16, BlockOutcome)>;
 
-impl Fleet {
-    /// The server has granted a place in a stream: from now on the machine listens.
+impl Clients {
+    /// The server has granted a place in a stream: the machine joins the group.
     pub(super) fn begin_to_listen(
         &mut self,
         index: u32,
@@ -51,14 +51,14 @@ impl Fleet {
         transfer.listener = Some(Box::new((group, listener)));
         // Its blocks come in any order.
         self.files.abandon(transfer.file, index);
-        match self.audiences.iter_mut().find(|audience| audience.group == group) {
-            Some(audience) => audience.machines.push(index),
-            None => self.audiences.push(Audience { group, machines: vec![index] }),
+        match self.listener_groups.iter_mut().find(|listener_group| listener_group.group == group) {
+            Some(listener_group) => listener_group.machines.push(index),
+            None => self.listener_groups.push(ListenerGroup { group, machines: vec![index] }),
         }
         Outcome::GoesOn
     }
 
-    /// A datagram for a group: everybody who listens hears it, as far as the network lets it through.
+    /// A datagram for a group. It is delivered to every machine in it, subject to impairment.
     pub(super) fn group_arrived<T: Transmit>(
         &mut self,
         socket: SocketId,
@@ -66,35 +66,42 @@ impl Fleet {
         payload: &[u8],
         tx: &mut T,
     ) {
-        let Some(at) = self.audiences.iter().position(|audience| audience.group.ip() == group.ip())
+        let Some(at) = self
+            .listener_groups
+            .iter()
+            .position(|listener_group| listener_group.group.ip() == group.ip())
         else {
             self.strays += 1;
             return;
         };
-        // Taken out, because a machine that hears its last block may begin to listen to something else.
-        let mut machines = std::mem::take(&mut self.audiences[at].machines);
+        // Taken out: a machine that completes its file here may join another group.
+        let mut machines = std::mem::take(&mut self.listener_groups[at].machines);
         if let Some(&first) = machines.first() {
-            self.judge.recorder.saw(tx.now(), first, [source, group], payload);
+            self.validator.recorder.record(tx.now(), first, [source, group], payload);
         }
-        let mut judged = None;
+        let mut checked = None;
         machines.retain(|&index| {
             if !self.listens(index, *group.ip()) {
                 return false;
             }
-            let Some(weather) = &self.weather else {
-                self.hear(index, source, payload, &mut judged, tx);
+            let Some(impairment) = &self.impairment else {
+                self.multicast_arrived(index, source, payload, &mut checked, tx);
                 return true;
             };
             let machine = &mut self.machines[index as usize];
             machine.datagrams[1] = machine.datagrams[1].wrapping_add(1);
-            let fate = weather.fate(Purpose::ToMachine, index, machine.datagrams[1]);
-            let to = Bound::Machine { socket, source, destination: *group.ip() };
-            self.carry(fate, Parcel { machine: index, to, bytes: payload.to_vec() }, tx);
+            let copies = impairment.copies(Purpose::ToMachine, index, machine.datagrams[1]);
+            let to = Destination::Machine { socket, source, destination: *group.ip() };
+            self.deliver_copies(
+                copies,
+                DelayedPacket { machine: index, to, bytes: payload.to_vec() },
+                tx,
+            );
             true
         });
-        let newcomers = std::mem::take(&mut self.audiences[at].machines);
+        let newcomers = std::mem::take(&mut self.listener_groups[at].machines);
         machines.extend(newcomers);
-        self.audiences[at].machines = machines;
+        self.listener_groups[at].machines = machines;
     }
 
     /// Whether a machine is in this group, and its transfer not over.
@@ -105,13 +112,13 @@ impl Fleet {
         listener.is_some_and(|listener| *listener.0.ip() == group)
     }
 
-    /// A machine hears a block of its stream.
-    pub(super) fn hear<T: Transmit>(
+    /// A block of a machine's stream arrived.
+    pub(super) fn multicast_arrived<T: Transmit>(
         &mut self,
         index: u32,
         source: SocketAddrV4,
         payload: &[u8],
-        judged: &mut Judged,
+        checked: &mut Checked,
         tx: &mut T,
     ) {
         let transfer = self.machines[index as usize].transfer.as_deref();
@@ -119,17 +126,17 @@ impl Fleet {
             self.strays += 1;
             return;
         }
-        match self.take_heard(index, payload, judged, tx.now()) {
-            Outcome::GoesOn => self.speak(index, tx),
+        match self.take_multicast(index, payload, checked, tx.now()) {
+            Outcome::GoesOn => self.send_pending(index, tx),
             outcome => self.end_transfer(index, outcome, tx),
         }
     }
 
-    fn take_heard(
+    fn take_multicast(
         &mut self,
         index: u32,
         payload: &[u8],
-        judged: &mut Judged,
+        checked: &mut Checked,
         now: Moment,
     ) -> Outcome {
         let mac = self.ids.mac(index);
@@ -139,7 +146,7 @@ impl Fleet {
         let Some(listener) = &mut transfer.listener else { return Outcome::GoesOn };
         let Ok(Packet::Data { block, data }) = Packet::parse(payload) else {
             let len = payload.len();
-            self.judge.violation(Kind::TftpProtocol, index, mac, now, || {
+            self.validator.violation(Kind::TftpProtocol, index, mac, now, || {
                 format!("{len} bytes for a multicast group that are no DATA")
             });
             return Outcome::GoesOn;
@@ -152,12 +159,12 @@ impl Fleet {
         };
         transfer.bytes += data.len() as u64;
         let file = transfer.file;
-        let outcome = match *judged {
-            Some((judged, len, outcome)) if (judged, len) == (file, block_len) => outcome,
+        let outcome = match *checked {
+            Some((checked, len, outcome)) if (checked, len) == (file, block_len) => outcome,
             _ => self.files.block(file, index, block.into(), block_len, data),
         };
-        *judged = Some((file, block_len, outcome));
-        self.judge_block(index, file, block.into(), data.len(), outcome, now);
+        *checked = Some((file, block_len, outcome));
+        self.check_block(index, file, block.into(), data.len(), outcome, now);
         if whole { Outcome::Complete } else { Outcome::GoesOn }
     }
 }

@@ -1,6 +1,6 @@
-//! Are the bytes of every transfer right? Each block is compared as it comes: with a local copy of the file where there is
-//! one, else with what the first machine to get that far was sent, by a 64-bit digest of the block. The first
-//! whole transfer of a file is hashed with SHA-256, for people to compare.
+//! Checks the bytes of every transfer. Each block is compared when it arrives: with a local copy of
+//! the file if there is one, else by a 64-bit digest with the first block of that number that any
+//! machine received. The first complete transfer of a file is hashed with SHA-256 for the report.
 
 use std::collections::HashMap;
 use std::io;
@@ -144,7 +144,8 @@ impl Files {
         if known[0] == Some(digest) { BlockOutcome::Right } else { BlockOutcome::Wrong }
     }
 
-    /// A transfer is complete with so many bytes. Returns the length that the file should have, if it is another.
+    /// A transfer is complete with so many bytes. Returns the length that the file should have, if
+    /// it is another.
     pub fn complete(&mut self, id: FileId, machine: u32, bytes: u64) -> Option<u64> {
         let file = self.files.get_mut(usize::from(id.0))?;
         file.complete += 1;

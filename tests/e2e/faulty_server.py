@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""A small DHCPv4 and TFTP server that is honest until it is told to lie, to judge judges by.
+"""A small DHCPv4 and TFTP server with one fault on demand, to test the generator's checks with.
 
-    liar.py --listen 10.77.0.1 --subnet 10.100.0.0/16 --pool 10.100.1.0-10.100.9.255 \\
-            --root DIR [--boot-file loader.img] [--lie duplicate]
+    faulty_server.py --listen 10.77.0.1 --subnet 10.100.0.0/16 --pool 10.100.1.0-10.100.9.255 \\
+            --root DIR [--boot-file loader.img] [--fault duplicate]
 
-It tells one lie and is honest in all else, so whatever a judge finds besides is the judge's
-mistake. Each lie goes to standard error, the first ones in words and at the end their number.
+It has one fault and is correct in all else, so any other violation that a report names is the
+generator's mistake. Injected faults are logged to standard error, the first ones in words, and
+counted at the end.
 """
 
 import argparse
@@ -26,8 +27,8 @@ import time
 
 import wire
 
-# A lie is told at every so manieth chance: a judge has to notice the rare ones, too.
-LIES = {
+# A fault is injected at every n-th opportunity, because rare faults must be found as well.
+FAULTS = {
     "duplicate": (7, "gives a new client an address that another one holds"),
     "flip": (5, "one byte of one block of a transfer is another"),
     "late": (1, "answers DHCP after a second and a half"),
@@ -53,7 +54,7 @@ _PADDED = 300  # the smallest BOOTP message that every relay agent passes on
 _LARGEST_BLOCK, _LARGEST_WINDOW = 1468, 64
 _RESEND = 1.0  # seconds, unless the client asks for another time
 _TRIES = 6
-_WORDS = 20  # so many lies are told in words
+_LOGGED = 20  # so many injected faults are logged in words
 _IP_PKTINFO, _SO_RCVBUFFORCE = 8, 33
 
 
@@ -135,11 +136,11 @@ class Transfer:
         return False
 
 
-class Liar:
+class FaultyServer:
     """Both servers in one loop that never sleeps."""
 
     def __init__(self, options):
-        self.listen, self.lie = options.listen, options.lie
+        self.listen, self.fault = options.listen, options.fault
         self._subnet = ipaddress.IPv4Network(options.subnet)
         first, last = (int(ipaddress.IPv4Address(end)) for end in options.pool.split("-"))
         self._reserved = [str(self._subnet[0]), str(self._subnet[-1])]
@@ -149,10 +150,10 @@ class Liar:
         self._lease = options.lease
         self._root = os.path.realpath(options.root)
         self._boot_file, self._ipxe_file = options.boot_file, options.ipxe_file
-        self._dice = random.Random(options.seed)
+        self._random = random.Random(options.seed)
         here = ipaddress.IPv4Address(self.listen)
-        self._ids = [str(here + step) for step in range(3 if self.lie == "server-id" else 1)]
-        self._chances = self._told = 0
+        self._ids = [str(here + step) for step in range(3 if self.fault == "server-id" else 1)]
+        self._opportunities = self._injected = 0
         self._files = {}  # path: (mtime, bytes)
         self._transfers = {}  # peer: Transfer
         self._later, self._order = [], itertools.count()
@@ -187,42 +188,42 @@ class Liar:
                 sweep = now
                 self._resend(now)
 
-    # Lying.
+    # Faulty.
 
-    def _lies(self, name, *words):
-        """Whether to tell the truth no longer, at this chance of telling this lie."""
-        if self.lie != name:
+    def _faulty(self, name, *words):
+        """Whether to inject this fault at this opportunity."""
+        if self.fault != name:
             return False
-        self._chances += 1
-        if self._chances % LIES[name][0]:
+        self._opportunities += 1
+        if self._opportunities % FAULTS[name][0]:
             return False
-        self._told += 1
-        if self._told <= _WORDS:
-            print(f"lie {name}:", *words, file=sys.stderr, flush=True)
+        self._injected += 1
+        if self._injected <= _LOGGED:
+            print(f"fault {name}:", *words, file=sys.stderr, flush=True)
         return True
 
-    def confess(self):
-        print(f"{self._told} lies at {self._chances} chances", file=sys.stderr, flush=True)
+    def summarize(self):
+        print(f"{self._injected} faults at {self._opportunities} opportunities", file=sys.stderr, flush=True)
 
     def _address(self, mac, now):
         """An address for a new client."""
-        if self._leases.bindings and self._lies("duplicate", "for", mac):
+        if self._leases.bindings and self._faulty("duplicate", "for", mac):
             others = [b for b in reversed(self._leases.bindings.values()) if b.until > now]
             # When all are powered on at once nobody holds one yet; what was offered to
             # somebody will be held in a moment.
             return next((b for b in others if b.held), others[0]).address
         address = self._leases.take(now)
-        if address and self._lies("subnet", "for", mac):
+        if address and self._faulty("subnet", "for", mac):
             return str(ipaddress.IPv4Address(address) + self._subnet.num_addresses)
-        # Each only once: given twice, it would be another lie as well.
-        if address and self._reserved and self._lies("reserved", "for", mac):
+        # Each only once: given twice, it would be a duplicate as well.
+        if address and self._reserved and self._faulty("reserved", "for", mac):
             return self._reserved.pop()
         return address
 
     def _spoil(self, data):
         """The bytes of a transfer, when its first block is about to be sent."""
-        if data and self._lies("flip", len(data), "bytes"):
-            at = self._dice.randrange(len(data))
+        if data and self._faulty("flip", len(data), "bytes"):
+            at = self._random.randrange(len(data))
             return b"%b%c%b" % (data[:at], data[at] ^ 0x20, data[at + 1:])
         return data
 
@@ -236,7 +237,7 @@ class Liar:
                 return
             except (ValueError, IndexError):
                 continue
-            if request.op == 1 and not self._lies("silent", "to", request.chaddr):
+            if request.op == 1 and not self._faulty("silent", "to", request.chaddr):
                 self._answer(request, time.monotonic())
 
     def _answer(self, request, now):
@@ -253,7 +254,7 @@ class Liar:
         elif request.kind == "REQUEST":
             self._requested(request, binding, now)
         elif request.kind == "DECLINE" and binding and request.address(50) == binding.address:
-            if not self._lies("declined", binding.address, "to", mac):
+            if not self._faulty("declined", binding.address, "to", mac):
                 leases.forget(mac, bad=True)
         elif request.kind == "RELEASE" and binding and request.ciaddr == binding.address:
             leases.forget(mac)
@@ -266,7 +267,7 @@ class Liar:
             if binding and not binding.held:
                 self._leases.forget(request.chaddr)
         elif binding and binding.address == wanted:
-            if self._leases.free and self._lies("ack-other", "instead of", wanted):
+            if self._leases.free and self._faulty("ack-other", "instead of", wanted):
                 self._leases.free.append(binding.address)
                 binding.address = self._leases.take(now)
             binding.held, binding.until = True, now + self._lease
@@ -277,11 +278,11 @@ class Liar:
 
     def _reply(self, kind, request, address, now):
         xid, chaddr, giaddr = request.xid, wire.mac_bytes(request.chaddr), request.giaddr
-        if self._lies("xid", "to", request.chaddr):
-            xid = self._dice.getrandbits(32)
-        if self._lies("chaddr", "to", request.chaddr):
+        if self._faulty("xid", "to", request.chaddr):
+            xid = self._random.getrandbits(32)
+        if self._faulty("chaddr", "to", request.chaddr):
             chaddr = chaddr[:5] + bytes([chaddr[5] ^ 0xff])
-        if self._lies("giaddr", "to", giaddr):
+        if self._faulty("giaddr", "to", giaddr):
             giaddr = str(ipaddress.IPv4Address(giaddr) + 7)
         file, options = b"", self._options(kind, request)
         if kind != "NAK" and request.options.get(60, b"").startswith(b"PXEClient"):
@@ -289,7 +290,7 @@ class Liar:
             # Option 43: no boot server discovery, take the file from here.
             options += [(60, b"PXEClient"), (43, b"\x06\x01\x08\xff")]
         relay = request.options.get(82)
-        if relay is not None and not self._lies("relay-option", "to", giaddr):
+        if relay is not None and not self._faulty("relay-option", "to", giaddr):
             options.append((82, relay))
         broadcast = 0x8000 if kind == "NAK" else 0  # RFC 2131 section 4.3.2, for the relay agent
         ciaddr = request.ciaddr if kind == "ACK" else "0.0.0.0"
@@ -298,7 +299,7 @@ class Liar:
         payload += chaddr.ljust(16, b"\0") + bytes(64) + file.ljust(128, b"\0") + wire.MAGIC
         payload += b"".join(bytes([code, len(value)]) + value for code, value in options)
         payload = (payload + b"\xff").ljust(_PADDED, b"\0")
-        if self._lies("malformed", "to", request.chaddr):
+        if self._faulty("malformed", "to", request.chaddr):
             payload = payload[:200]
         if request.giaddr != "0.0.0.0":
             to = request.giaddr, 67
@@ -306,20 +307,20 @@ class Liar:
             to = request.ciaddr, 68
         else:
             to = "255.255.255.255", 68
-        if self._lies("late", "to", request.chaddr):
+        if self._faulty("late", "to", request.chaddr):
             heapq.heappush(self._later, (now + _LATE, next(self._order), payload, to))
         else:
             self._transmit(payload, to)
 
     def _options(self, kind, request):
-        self._lies("server-id", "to", request.chaddr)
-        server = self._ids[self._told % len(self._ids)]
+        self._faulty("server-id", "to", request.chaddr)
+        server = self._ids[self._injected % len(self._ids)]
         options = [(53, bytes([wire.NUMBERS[kind]])), (54, socket.inet_aton(server))]
         if kind == "NAK":
             return options
-        lease = 0 if self._lies("lease-zero", "to", request.chaddr) else self._lease
+        lease = 0 if self._faulty("lease-zero", "to", request.chaddr) else self._lease
         t1, t2 = lease // 2, lease * 7 // 8
-        if self._lies("t1-after-t2", "to", request.chaddr):
+        if self._faulty("t1-after-t2", "to", request.chaddr):
             t1, t2 = t2, t1
         options += [(code, struct.pack("!I", value))
                     for code, value in ((51, lease), (58, t1), (59, t2))]
@@ -330,7 +331,7 @@ class Liar:
         file = self._boot_file
         if b"iPXE" in request.options.get(77, b"") and self._ipxe_file:
             file = self._ipxe_file
-        if file and self._lies("wrong-file", "to", request.chaddr):
+        if file and self._faulty("wrong-file", "to", request.chaddr):
             # One that is there: only the name gives it away.
             return next((name for name in sorted(os.listdir(self._root)) if name != file),
                         f"{file}.old")
@@ -350,7 +351,7 @@ class Liar:
                 packet, peer = self._tftp.recvfrom(2048)
             except BlockingIOError:
                 return
-            if packet[:2] == b"\0\1" and not self._lies("silent", "to", peer[0]):
+            if packet[:2] == b"\0\1" and not self._faulty("silent", "to", peer[0]):
                 self._read_request(packet[2:].split(b"\0"), peer)
 
     def _read_request(self, words, peer):
@@ -364,7 +365,7 @@ class Liar:
         data = self._read_file(words[0].decode(errors="replace"))
         if data is None:
             return self._refuse(peer, 1, b"no such file")
-        if data and self._lies("short-file", words[0], "to", peer[0]):
+        if data and self._faulty("short-file", words[0], "to", peer[0]):
             # With the announced size as short as the file: only who knows it can tell.
             data = data[:len(data) * 2 // 3]
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -440,29 +441,29 @@ def _agreed(words, size):
 
 
 def main():
-    lies = "\n".join(f"  {name:14}{what}" for name, (_, what) in LIES.items())
-    parser = argparse.ArgumentParser(description=f"{__doc__}\nLies:\n{lies}",
+    faults = "\n".join(f"  {name:14}{what}" for name, (_, what) in FAULTS.items())
+    parser = argparse.ArgumentParser(description=f"{__doc__}\nFaults:\n{faults}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--listen", required=True)
     parser.add_argument("--subnet", required=True)
     parser.add_argument("--pool", required=True)
     parser.add_argument("--root", required=True)
-    parser.add_argument("--lie", choices=LIES)
+    parser.add_argument("--fault", choices=FAULTS)
     parser.add_argument("--lease", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--server-only", choices=("dhcp", "tftp"))
     parser.add_argument("--boot-file", default="")
     parser.add_argument("--ipxe-file", default="")
-    liar = Liar(parser.parse_args())
+    server = FaultyServer(parser.parse_args())
     # A socket for each transfer.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print("serving", flush=True)
     try:
-        liar.serve()
+        server.serve()
     finally:
-        liar.confess()
+        server.summarize()
 
 
 if __name__ == "__main__":

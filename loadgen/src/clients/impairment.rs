@@ -1,5 +1,5 @@
-//! What the network does to datagrams on their way: loss, delay, duplicates, reordering. Applied by the generator itself,
-//! each datagram's fate a function of the seed, the machine, the direction and its number.
+//! Network impairment, applied by the generator itself: loss, delay, duplicates, reordering.
+//! What happens to a datagram is a function of the seed, the machine, the direction and its number.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -14,17 +14,17 @@ const MOST_UNDER_WAY: usize = 1 << 16;
 /// How much later than others a datagram arrives that is overtaken.
 const OVERTAKEN: Duration = Duration::from_millis(20);
 
-/// A datagram that takes its time.
+/// A datagram that is delivered later.
 #[derive(Clone, Debug)]
-pub(super) struct Parcel {
+pub(super) struct DelayedPacket {
     pub(super) machine: u32,
-    pub(super) to: Bound,
+    pub(super) to: Destination,
     pub(super) bytes: Vec<u8>,
 }
 
-/// Where a parcel goes.
+/// Where a delayed packet goes.
 #[derive(Copy, Clone, Debug)]
-pub(super) enum Bound {
+pub(super) enum Destination {
     /// Out, to the server.
     Server { socket: SocketId, target: Target },
     /// In, to its machine.
@@ -36,20 +36,20 @@ pub(super) type Copies = [Option<Duration>; 2];
 
 /// The network between machines and server.
 #[derive(Debug)]
-pub(super) struct Weather {
+pub(super) struct Impairment {
     network: Network,
     seed: Seed,
-    parcels: Vec<Option<Parcel>>,
+    packets: Vec<Option<DelayedPacket>>,
     free: Vec<usize>,
 }
 
-impl Weather {
-    pub(super) fn new(network: Network, seed: Seed) -> Weather {
-        Weather { network, seed, parcels: Vec::new(), free: Vec::new() }
+impl Impairment {
+    pub(super) fn new(network: Network, seed: Seed) -> Impairment {
+        Impairment { network, seed, packets: Vec::new(), free: Vec::new() }
     }
 
     /// What becomes of a machine's `nth` datagram.
-    pub(super) fn fate(&self, purpose: Purpose, machine: u32, nth: u32) -> Copies {
+    pub(super) fn copies(&self, purpose: Purpose, machine: u32, nth: u32) -> Copies {
         let Network { loss, duplicate, reorder, delay, jitter } = self.network;
         let mut bits = self.seed.draw(purpose, machine, nth);
         let mut next = || {
@@ -71,26 +71,27 @@ impl Weather {
         [Some(first), (next() < duplicate.0).then_some(second)]
     }
 
-    /// Takes a datagram on its way; `None` when too many are. The number names it until [`Weather::arrived`].
-    pub(super) fn carry(&mut self, parcel: Parcel) -> Option<u32> {
+    /// Holds a packet back. Returns its number for [`Impairment::release`], or `None` when too many
+    /// are held.
+    pub(super) fn hold(&mut self, packet: DelayedPacket) -> Option<u32> {
         let place = match self.free.pop() {
             Some(place) => place,
-            None if self.parcels.len() < MOST_UNDER_WAY => {
-                self.parcels.push(None);
-                self.parcels.len() - 1
+            None if self.packets.len() < MOST_UNDER_WAY => {
+                self.packets.push(None);
+                self.packets.len() - 1
             }
             None => return None,
         };
-        self.parcels[place] = Some(parcel);
+        self.packets[place] = Some(packet);
         Some(place as u32)
     }
 
-    /// Hands over a datagram that has arrived.
-    pub(super) fn arrived(&mut self, number: u32) -> Option<Parcel> {
+    /// Returns a packet whose delay is over.
+    pub(super) fn release(&mut self, number: u32) -> Option<DelayedPacket> {
         let place = number as usize;
-        let parcel = self.parcels.get_mut(place)?.take()?;
+        let packet = self.packets.get_mut(place)?.take()?;
         self.free.push(place);
-        Some(parcel)
+        Some(packet)
     }
 }
 
@@ -110,19 +111,19 @@ mod tests {
             delay: Span(Duration::from_millis(5)),
             ..Network::default()
         };
-        let weather = Weather::new(network, Seed(9));
-        let fates: Vec<Copies> =
-            (0..20_000).map(|nth| weather.fate(Purpose::ToServer, nth % 7, nth)).collect();
-        let lost = fates.iter().filter(|fate| fate[0].is_none()).count();
-        let twice = fates.iter().filter(|fate| fate[1].is_some()).count();
+        let impairment = Impairment::new(network, Seed(9));
+        let copies: Vec<Copies> =
+            (0..20_000).map(|nth| impairment.copies(Purpose::ToServer, nth % 7, nth)).collect();
+        let lost = copies.iter().filter(|copies| copies[0].is_none()).count();
+        let twice = copies.iter().filter(|copies| copies[1].is_some()).count();
         assert!((1_800..2_200).contains(&lost), "{lost}");
         assert!((3_400..3_800).contains(&twice), "{twice}");
-        assert!(fates.iter().flatten().flatten().all(|late| *late == Duration::from_millis(5)));
+        assert!(copies.iter().flatten().flatten().all(|late| *late == Duration::from_millis(5)));
     }
 
     #[test]
     fn a_parcel_arrives_once_and_its_place_is_used_again() {
-        let mut weather = Weather::new(Network::default(), Seed(1));
+        let mut impairment = Impairment::new(Network::default(), Seed(1));
         let source = "10.0.0.1:67".parse().unwrap();
         let network = SimNetwork::new(0, Faults::default());
         let addresses = Vec::new();
@@ -130,16 +131,16 @@ mod tests {
         let mut backend = network.backend(&Limits::default());
         let any = std::net::SocketAddr::from(([0, 0, 0, 0], 67));
         let socket = backend.add_socket(SimSocket::udp(link, any)).unwrap();
-        let parcel = |socket| Parcel {
+        let packet = |socket| DelayedPacket {
             machine: 3,
-            to: Bound::Machine { socket, source, destination: Ipv4Addr::LOCALHOST },
+            to: Destination::Machine { socket, source, destination: Ipv4Addr::LOCALHOST },
             bytes: vec![1, 2],
         };
-        let first = weather.carry(parcel(socket)).unwrap();
-        let second = weather.carry(parcel(socket)).unwrap();
+        let first = impairment.hold(packet(socket)).unwrap();
+        let second = impairment.hold(packet(socket)).unwrap();
         assert_ne!(first, second);
-        assert_eq!(weather.arrived(first).unwrap().machine, 3);
-        assert!(weather.arrived(first).is_none());
-        assert_eq!(weather.carry(parcel(socket)), Some(first));
+        assert_eq!(impairment.release(first).unwrap().machine, 3);
+        assert!(impairment.release(first).is_none());
+        assert_eq!(impairment.hold(packet(socket)), Some(first));
     }
 }

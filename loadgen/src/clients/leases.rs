@@ -1,4 +1,4 @@
-//! What a machine does with a lease: renews it, lets it run out, or declines it.
+//! What a machine does with a lease: renews it, lets it expire, or declines it.
 
 use std::time::Duration;
 
@@ -6,24 +6,25 @@ use bootstorm_net::Transmit;
 use bootstorm_protocols::dhcpv4::MessageType;
 use bootstorm_protocols::time::Moment;
 
-use super::Fleet;
+use super::Clients;
 use super::machine::{Machine, Phase};
 
 /// How long a client waits after a DECLINE (RFC 2131 section 3.1, 5).
 const AFTER_DECLINE: Duration = Duration::from_secs(10);
-/// A lease is to be renewed at these parts of its time: at a half, and each time at half of what is left (RFC 2131
-/// section 4.4.5), then it is over.
+/// A lease is to be renewed at these parts of its time: at a half, and each time at half of what is
+/// left (RFC 2131 section 4.4.5), then it is over.
 const RENEW_AT: [f64; 5] = [0.5, 0.75, 0.875, 0.9375, 1.0];
 
-impl Fleet {
-    /// Tells the server that the address is in use by somebody else, and begins again after a pause.
+impl Clients {
+    /// Tells the server that the address is in use by somebody else, and begins again after a
+    /// pause.
     pub(super) fn decline<T: Transmit>(&mut self, index: u32, now: Moment, tx: &mut T) {
         self.send_message(index, MessageType::Decline, tx);
         let machine = &mut self.machines[index as usize];
         let address = machine.address;
         machine.bound = false;
         machine.phase = Phase::Pausing;
-        self.judge.declined(address, index, now);
+        self.validator.declined(address, index, now);
         self.arm(index, now + AFTER_DECLINE);
     }
 
@@ -49,7 +50,7 @@ impl Fleet {
         }
         let next = usize::from(machine.tries) + 1;
         if next >= RENEW_AT.len() {
-            self.tally.dhcp.expired += 1;
+            self.metrics.dhcp.expired += 1;
             self.discover(index, due, tx);
             return;
         }

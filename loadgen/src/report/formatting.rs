@@ -5,7 +5,8 @@ use super::Report;
 /// What stands where nothing was measured.
 pub(super) const NOTHING: &str = "–";
 
-/// The kinds of time in the order of a boot, with what they time. Kinds that are not listed follow, by name.
+/// The kinds of time in the order of a boot, with what they time. Kinds that are not listed follow,
+/// by name.
 const TIMED: [(&str, &str); 7] = [
     ("offer", "DISCOVER to OFFER"),
     ("ack", "REQUEST to ACK"),
@@ -117,8 +118,8 @@ pub(super) fn percent(part: f64, whole: f64) -> String {
     if share.is_finite() { format!("{} %", number(share)) } else { NOTHING.to_owned() }
 }
 
-/// Text from elsewhere without anything that steers a terminal or turns the direction of writing: such characters
-/// become `\x1b` or `\u{202e}`.
+/// Text from elsewhere without anything that steers a terminal or turns the direction of writing:
+/// such characters become `\x1b` or `\u{202e}`.
 pub(super) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -154,7 +155,8 @@ pub(super) fn clip(text: &str, most: usize) -> String {
     short
 }
 
-/// Lines of at most `width` characters, broken at spaces, or inside words that are longer than a line.
+/// Lines of at most `width` characters, broken at spaces, or inside words that are longer than a
+/// line.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
@@ -184,16 +186,17 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Which way a column of a table leans.
+/// Alignment of a table's column.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Lean {
+pub(super) enum Align {
     Left,
     Right,
 }
 
-/// Rows as lines with aligned columns, two spaces between them. A cell is as long as it is: clip before.
-pub(super) fn columns(rows: &[Vec<String>], leans: &[Lean]) -> Vec<String> {
-    let widths: Vec<usize> = (0..leans.len())
+/// Rows as lines with aligned columns, two spaces between them. A cell is as long as it is: clip
+/// before.
+pub(super) fn columns(rows: &[Vec<String>], aligns: &[Align]) -> Vec<String> {
+    let widths: Vec<usize> = (0..aligns.len())
         .map(|column| {
             rows.iter()
                 .filter_map(|row| row.get(column))
@@ -203,9 +206,9 @@ pub(super) fn columns(rows: &[Vec<String>], leans: &[Lean]) -> Vec<String> {
         })
         .collect();
     let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(leans).zip(&widths).map(|((cell, lean), width)| match lean {
-            Lean::Left => format!("{cell:<width$}"),
-            Lean::Right => format!("{cell:>width$}"),
+        let cells = row.iter().zip(aligns).zip(&widths).map(|((cell, align), width)| match align {
+            Align::Left => format!("{cell:<width$}"),
+            Align::Right => format!("{cell:>width$}"),
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };

@@ -1,5 +1,6 @@
-//! The packets of late, in a ring, and those around a violation in a pcapng file (draft-ietf-opsawg-pcapng) that any
-//! analyser opens. Frames are made up around the payloads: addresses and ports are true, hardware addresses are not.
+//! Keeps recent packets in a ring and writes those around a violation to a pcapng file
+//! (draft-ietf-opsawg-pcapng). Frames are built around the payloads: addresses and ports are those
+//! of the datagrams, hardware addresses are not.
 
 use std::collections::VecDeque;
 use std::io;
@@ -51,7 +52,7 @@ impl Recorder {
     }
 
     /// Remembers a packet.
-    pub fn saw(
+    pub fn record(
         &mut self,
         at: Moment,
         machine: u32,
@@ -78,7 +79,8 @@ impl Recorder {
         self.recent.push_back(packet);
     }
 
-    /// Keeps what is remembered of a machine, and what comes next. The last packet is the one that is wrong.
+    /// Keeps what is remembered of a machine, and what comes next. The last packet is the one that
+    /// is wrong.
     pub fn keep(&mut self, machine: u32, kind: &str, detail: &str) {
         if !self.on || self.kept.len() >= MOST_KEPT {
             return;
@@ -107,7 +109,8 @@ impl Recorder {
         !self.kept.is_empty()
     }
 
-    /// Writes what was kept. `wall` is the time since 1970 that belongs to `Moment::default()`, in nanoseconds.
+    /// Writes what was kept. `wall` is the time since 1970 that belongs to `Moment::default()`, in
+    /// nanoseconds.
     ///
     /// # Errors
     /// The system's.
@@ -212,7 +215,7 @@ mod tests {
 
     fn see(recorder: &mut Recorder, time: u64, machine: u32) {
         let ends = ["10.0.0.1:67".parse().unwrap(), "10.0.0.2:67".parse().unwrap()];
-        recorder.saw(at(time), machine, ends, &[machine as u8; 300]);
+        recorder.record(at(time), machine, ends, &[machine as u8; 300]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A DHCP message of a machine, from what it knows to bytes.
+//! Encodes a machine's DHCP message.
 
 use std::net::Ipv4Addr;
 
@@ -6,10 +6,10 @@ use bootstorm_protocols::dhcpv4::{
     BOOTREQUEST, BROADCAST_FLAG, ETHERNET, Header, MessageType, MessageWriter, NoRoom, options,
 };
 
-use crate::firmware::DhcpHabits;
+use crate::firmware::DhcpBehaviour;
 
-/// A message to be written.
-pub(super) struct Letter<'a> {
+/// The fields of a message.
+pub(super) struct Encoder<'a> {
     pub(super) kind: MessageType,
     pub(super) mac: [u8; 6],
     pub(super) xid: u32,
@@ -19,14 +19,14 @@ pub(super) struct Letter<'a> {
     pub(super) address: Ipv4Addr,
     pub(super) server_id: Ipv4Addr,
     pub(super) renewing: bool,
-    pub(super) habits: &'static DhcpHabits,
+    pub(super) behaviour: &'static DhcpBehaviour,
     pub(super) client_id: [u8; 32],
     pub(super) client_id_len: usize,
     pub(super) uuid: [u8; 16],
     pub(super) lease_time: Option<u32>,
 }
 
-impl Letter<'_> {
+impl Encoder<'_> {
     /// Writes it and returns its length.
     pub(super) fn write(&self, buf: &mut [u8]) -> usize {
         let mut chaddr = [0; 16];
@@ -39,7 +39,7 @@ impl Letter<'_> {
             hops: relayed.into(),
             xid: self.xid,
             secs: self.secs,
-            flags: if self.habits.broadcast && !self.renewing { BROADCAST_FLAG } else { 0 },
+            flags: if self.behaviour.broadcast && !self.renewing { BROADCAST_FLAG } else { 0 },
             ciaddr: if self.renewing { self.address } else { Ipv4Addr::UNSPECIFIED },
             yiaddr: Ipv4Addr::UNSPECIFIED,
             siaddr: Ipv4Addr::UNSPECIFIED,
@@ -56,7 +56,7 @@ impl Letter<'_> {
     }
 
     fn write_options(&self, writer: &mut MessageWriter<'_>) -> Result<(), NoRoom> {
-        let habits = self.habits;
+        let behaviour = self.behaviour;
         writer.option(options::MESSAGE_TYPE, &[self.kind.code()])?;
         let takes = matches!(self.kind, MessageType::Request | MessageType::Decline);
         if takes && !self.renewing {
@@ -70,22 +70,22 @@ impl Letter<'_> {
         if self.kind != MessageType::Decline {
             self.write_wishes(writer)?;
         }
-        if let Some(class) = habits.vendor_class {
+        if let Some(class) = behaviour.vendor_class {
             writer.option(options::VENDOR_CLASS_IDENTIFIER, class)?;
         }
-        if let Some(class) = habits.user_class {
+        if let Some(class) = behaviour.user_class {
             writer.option(options::USER_CLASS, class)?;
         }
-        if let Some(architecture) = habits.architecture {
+        if let Some(architecture) = behaviour.architecture {
             let [a, b] = architecture.to_be_bytes();
             let mut uuid = [0; 17];
             uuid[1..].copy_from_slice(&self.uuid);
             writer.option(options::PXE_SYSTEM_TYPE, &[a, b])?;
-            writer.option(options::PXE_INTERFACE_ID, &habits.interface)?;
+            writer.option(options::PXE_INTERFACE_ID, &behaviour.interface)?;
             writer.option(options::PXE_CLIENT_ID, &uuid)?;
         }
-        if !habits.ipxe_features.is_empty() {
-            writer.option(options::IPXE, habits.ipxe_features)?;
+        if !behaviour.ipxe_features.is_empty() {
+            writer.option(options::IPXE, behaviour.ipxe_features)?;
         }
         if !self.relay_option.is_empty() {
             writer.option(options::RELAY_AGENT_INFORMATION, self.relay_option)?;
@@ -94,8 +94,8 @@ impl Letter<'_> {
     }
 
     fn write_wishes(&self, writer: &mut MessageWriter<'_>) -> Result<(), NoRoom> {
-        writer.option(options::PARAMETER_REQUEST_LIST, self.habits.parameters)?;
-        if let Some(max) = self.habits.max_message {
+        writer.option(options::PARAMETER_REQUEST_LIST, self.behaviour.parameters)?;
+        if let Some(max) = self.behaviour.max_message {
             writer.option(options::MAX_MESSAGE_SIZE, &max.to_be_bytes())?;
         }
         if let Some(seconds) = self.lease_time {

@@ -1,4 +1,4 @@
-//! One simulated machine: what it is doing, and what it knows.
+//! The state of one simulated machine.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -7,15 +7,16 @@ use bootstorm_protocols::tftp::{Listener, Negotiated, Receiver};
 use bootstorm_protocols::time::Moment;
 
 use crate::firmware::Program;
-use crate::judge::FileId;
-use crate::tally::Standing;
+use crate::metrics::State;
+use crate::validator::FileId;
 
-/// What a machine is doing; its timer means something else in each phase.
+/// What a machine is doing. Each phase says what its timer is for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     /// Without power. The timer, if one runs, powers it on.
     Off,
-    /// Pauses before the stage it stands in: after a failed boot, a DECLINE, an ACK. The timer ends the pause.
+    /// Pauses before the stage it stands in: after a failed boot, a DECLINE, an ACK. The timer ends
+    /// the pause.
     Pausing,
     /// The program begins. The timer lets it send its first DISCOVER.
     Starting,
@@ -41,7 +42,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) phase: Phase,
-    pub(super) standing: Standing,
+    pub(super) state: State,
     /// The machine's own firmware.
     pub(super) firmware: Program,
     /// Which program runs now.
@@ -101,7 +102,8 @@ pub(super) struct Machine {
 #[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) receiver: Receiver,
-    /// In place of the receiver once the server has granted a place in a stream, with its group. By itself, for most machines have none.
+    /// In place of the receiver once the server has granted a place in a stream, with its group. By
+    /// itself, for most machines have none.
     pub(super) listener: Option<Box<(SocketAddrV4, Listener)>>,
     /// What was asked for, for another request.
     pub(super) asked: Negotiated,
@@ -124,7 +126,7 @@ impl Machine {
         let never = Moment::default();
         Machine {
             phase: Phase::Off,
-            standing: Standing::Off,
+            state: State::Off,
             firmware,
             program: firmware,
             stage: 0,

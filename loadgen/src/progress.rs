@@ -1,4 +1,4 @@
-//! What the fleet shows while it runs, for another thread to draw; and the word to stop.
+//! Progress of a run, shared with the thread that shows it, and the flag that ends the run early.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,14 +32,14 @@ pub struct Snapshot {
     pub violations: u64,
 }
 
-/// Shared by the fleet, the live view and whoever ends the run.
+/// Shared by the run, the live view and the signal handler.
 #[derive(Debug, Default)]
-pub struct Board {
+pub struct Progress {
     stop: Arc<AtomicBool>,
     snapshot: Mutex<Snapshot>,
 }
 
-impl Board {
+impl Progress {
     /// The flag that ends the run early, for a signal handler.
     pub fn stop_flag(&self) -> Arc<AtomicBool> {
         self.stop.clone()

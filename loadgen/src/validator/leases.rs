@@ -1,4 +1,4 @@
-//! Who holds which address, as far as the machines were told.
+//! Which machine holds which address, by the ACKs that machines received.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -21,8 +21,8 @@ pub(super) struct Holders {
 }
 
 impl Holders {
-    /// Gives an address to a machine; its last one is free then, as it uses one at a time. Returns the machine that holds it
-    /// already: from then on both do, and the newcomer is remembered.
+    /// Gives an address to a machine; its last one is free then, as it uses one at a time. Returns
+    /// the machine that holds it already: from then on both do, and the newcomer is remembered.
     pub(super) fn give(
         &mut self,
         address: Ipv4Addr,

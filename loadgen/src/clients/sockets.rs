@@ -1,4 +1,4 @@
-//! The sockets of the fleet, what each is for, and how a datagram of a machine leaves.
+//! The sockets of the clients, the role of each, and where a machine's datagram is sent.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -25,9 +25,9 @@ pub struct Relay {
     pub routed: bool,
 }
 
-/// How machines reach the server before they have an address.
+/// How DHCP messages reach the server.
 #[derive(Clone, Debug)]
-pub enum Way {
+pub enum Access {
     /// Through relay agents, a rack behind each in turn.
     Relayed(Vec<Relay>),
     /// By broadcast on one interface, and packets to hardware addresses that no interface has.
@@ -43,18 +43,18 @@ pub enum Way {
     None,
 }
 
-/// Addresses for machines that ask for none. Where there are fewer than machines, several machines share one, each
-/// with ports of its own.
+/// Addresses for machines that ask for none. Where there are fewer than machines, several machines
+/// share one, each with ports of its own.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Homes {
+pub struct ClientAddresses {
     /// The first address.
     pub first: Ipv4Addr,
     /// How many there are, at least 1.
     pub count: u32,
 }
 
-impl Homes {
-    /// Where a machine lives.
+impl ClientAddresses {
+    /// The address of a machine.
     pub fn of(self, machine: u32) -> Ipv4Addr {
         (u32::from(self.first) + machine % self.count).into()
     }
@@ -76,14 +76,15 @@ impl Homes {
     }
 }
 
-/// How machines speak once they have an address.
+/// What machines send from once they have an address.
 #[derive(Clone, Debug)]
-pub enum Own {
+pub enum Sources {
     /// From their own addresses, through sockets that take datagrams for all of them.
     Addresses {
         /// Port 68, for renewals.
         client: Option<SocketId>,
-        /// For transfers, the same number for each share of [`Wires::homes`]; a machine's next one uses the next.
+        /// Sockets for transfers, the same number for each share of
+        /// [`Sockets::client_addresses`]. A machine's next transfer uses its next socket.
         tftp: Vec<SocketId>,
     },
     /// From this host's address, a port each.
@@ -104,9 +105,9 @@ pub(super) enum Role {
     Link,
     /// Port 68.
     Client,
-    /// The same for direct clients: the packet socket hears all of it already.
-    Deaf,
-    /// A port for transfers of all machines of this share of the homes.
+    /// Port 68 of direct clients. Never read: the packet socket receives the same datagrams.
+    Unused,
+    /// A port for transfers of all machines of this share of the client addresses.
     Transfers(u32),
     /// The port of machines with this remainder.
     Port(u32),
@@ -114,40 +115,40 @@ pub(super) enum Role {
     Groups,
 }
 
-/// All sockets of the fleet.
+/// All sockets of the clients.
 #[derive(Clone, Debug)]
-pub struct Wires {
+pub struct Sockets {
     /// The server.
     pub server: Ipv4Addr,
     /// Before a machine has an address.
-    pub way: Way,
+    pub access: Access,
     /// After.
-    pub own: Own,
-    /// Where blocks for multicast groups come to.
+    pub sources: Sources,
+    /// Receives blocks for multicast groups.
     pub groups: Option<SocketId>,
     /// Of machines that ask for no address.
-    pub homes: Option<Homes>,
+    pub client_addresses: Option<ClientAddresses>,
     /// How many machines there are.
     pub machines: u32,
 }
 
-impl Wires {
+impl Sockets {
     /// What each socket is for, by its index.
     pub(super) fn roles(&self) -> Vec<Option<Role>> {
         let mut named: Vec<(SocketId, Role)> = Vec::new();
-        match &self.way {
-            Way::Relayed(relays) => {
+        match &self.access {
+            Access::Relayed(relays) => {
                 let relays = relays.iter().enumerate();
                 named
                     .extend(relays.map(|(index, relay)| (relay.socket, Role::Relay(index as u16))));
             }
-            Way::Direct { link, .. } => named.push((*link, Role::Link)),
-            Way::None => {}
+            Access::Direct { link, .. } => named.push((*link, Role::Link)),
+            Access::None => {}
         }
-        match &self.own {
-            Own::Addresses { client, tftp } => {
-                let heard = matches!(self.way, Way::Direct { .. });
-                let role = if heard { Role::Deaf } else { Role::Client };
+        match &self.sources {
+            Sources::Addresses { client, tftp } => {
+                let heard = matches!(self.access, Access::Direct { .. });
+                let role = if heard { Role::Unused } else { Role::Client };
                 named.extend(client.map(|socket| (socket, role)));
                 let each = self.ports_a_share(tftp);
                 let tftp = tftp.iter().enumerate();
@@ -155,7 +156,7 @@ impl Wires {
                     tftp.map(|(place, socket)| (*socket, Role::Transfers((place / each) as u32))),
                 );
             }
-            Own::Ports { sockets, .. } => {
+            Sources::Ports { sockets, .. } => {
                 let sockets = sockets.iter().enumerate();
                 named.extend(sockets.map(|(index, socket)| (*socket, Role::Port(index as u32))));
             }
@@ -171,37 +172,37 @@ impl Wires {
 
     /// How many relay agents there are.
     pub(super) fn relays(&self) -> usize {
-        match &self.way {
-            Way::Relayed(relays) => relays.len(),
-            Way::Direct { .. } | Way::None => 0,
+        match &self.access {
+            Access::Relayed(relays) => relays.len(),
+            Access::Direct { .. } | Access::None => 0,
         }
     }
 
     pub(super) fn relay(&self, index: u16) -> Option<&Relay> {
-        match &self.way {
-            Way::Relayed(relays) => relays.get(usize::from(index)),
-            Way::Direct { .. } | Way::None => None,
+        match &self.access {
+            Access::Relayed(relays) => relays.get(usize::from(index)),
+            Access::Direct { .. } | Access::None => None,
         }
     }
 
     /// The network that a machine behind a relay agent, or a direct one, is on.
     pub(super) fn network(&self, relay: u16) -> Option<Block> {
-        match &self.way {
-            Way::Relayed(_) => self.relay(relay)?.network,
-            Way::Direct { network, .. } => *network,
-            Way::None => None,
+        match &self.access {
+            Access::Relayed(_) => self.relay(relay)?.network,
+            Access::Direct { network, .. } => *network,
+            Access::None => None,
         }
     }
 
     /// Learns the network from an offer, the first time; returns whether it was news.
     pub(super) fn learn_network(&mut self, relay: u16, block: Block) -> bool {
-        let network = match &mut self.way {
-            Way::Relayed(relays) => match relays.get_mut(usize::from(relay)) {
+        let network = match &mut self.access {
+            Access::Relayed(relays) => match relays.get_mut(usize::from(relay)) {
                 Some(relay) => &mut relay.network,
                 None => return false,
             },
-            Way::Direct { network, .. } => network,
-            Way::None => return false,
+            Access::Direct { network, .. } => network,
+            Access::None => return false,
         };
         let news = network.is_none();
         network.get_or_insert(block);
@@ -211,7 +212,9 @@ impl Wires {
     /// Whether the address of a machine must be routed to this host by itself.
     pub(super) fn needs_route(&self, relay: u16) -> bool {
         let routed = self.relay(relay).is_some_and(|relay| relay.routed);
-        matches!(self.own, Own::Addresses { .. }) && !routed && !matches!(self.way, Way::None)
+        matches!(self.sources, Sources::Addresses { .. })
+            && !routed
+            && !matches!(self.access, Access::None)
     }
 
     /// How a relay agent sends.
@@ -229,34 +232,40 @@ impl Wires {
         address: Ipv4Addr,
         server: Ipv4Addr,
     ) -> Option<(SocketId, Target)> {
-        let Own::Addresses { client: Some(socket), .. } = &self.own else { return None };
+        let Sources::Addresses { client: Some(socket), .. } = &self.sources else { return None };
         let to = SocketAddr::from((server, SERVER_PORT));
         Some((*socket, Target::Udp { to, from: Some(address.into()), ifindex: 0 }))
     }
 
-    /// How many ports each share of the homes has.
+    /// How many ports each share of the client addresses has.
     fn ports_a_share(&self, tftp: &[SocketId]) -> usize {
-        let shares = self.homes.map_or(1, |homes| homes.shares(self.machines)) as usize;
+        let shares = self
+            .client_addresses
+            .map_or(1, |client_addresses| client_addresses.shares(self.machines))
+            as usize;
         (tftp.len() / shares.max(1)).max(1)
     }
 
     /// The socket of a machine's `nth` transfer.
     pub(super) fn transfer_socket(&self, machine: u32, nth: u8) -> Option<SocketId> {
-        match &self.own {
-            Own::Addresses { tftp, .. } => {
+        match &self.sources {
+            Sources::Addresses { tftp, .. } => {
                 let each = self.ports_a_share(tftp);
-                let share = self.homes.map_or(0, |homes| homes.share(machine)) as usize;
+                let share = self
+                    .client_addresses
+                    .map_or(0, |client_addresses| client_addresses.share(machine))
+                    as usize;
                 tftp.get(share * each + usize::from(nth) % each).copied()
             }
-            Own::Ports { sockets, .. } => {
+            Sources::Ports { sockets, .. } => {
                 sockets.get(machine as usize % sockets.len().max(1)).copied()
             }
         }
     }
 
-    /// The machine that lives at an address and uses the ports of this share.
-    pub(super) fn at_home(&self, address: Ipv4Addr, share: u32) -> Option<u32> {
-        self.homes?.machine(address, share)
+    /// The machine that has an address and uses the ports of this share.
+    pub(super) fn owner(&self, address: Ipv4Addr, share: u32) -> Option<u32> {
+        self.client_addresses?.machine(address, share)
     }
 
     /// How a packet of a transfer leaves.
@@ -267,14 +276,14 @@ impl Wires {
         peer: Option<SocketAddrV4>,
     ) -> Target {
         let to = peer.unwrap_or(SocketAddrV4::new(server, TFTP_PORT)).into();
-        let from = match self.own {
-            Own::Addresses { .. } => Some(IpAddr::V4(address)),
-            Own::Ports { .. } => None,
+        let from = match self.sources {
+            Sources::Addresses { .. } => Some(IpAddr::V4(address)),
+            Sources::Ports { .. } => None,
         };
         Target::Udp { to, from, ifindex: 0 }
     }
 
-    /// Both ends of a datagram that leaves, for the record.
+    /// Source and destination of a datagram that is sent, for the recorder.
     pub(super) fn ends(&self, target: &Target, address: Ipv4Addr) -> [SocketAddrV4; 2] {
         let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT);
         match target {
@@ -297,13 +306,17 @@ mod tests {
 
     #[test]
     fn machines_that_share_an_address_are_told_apart_by_their_share() {
-        let homes = Homes { first: Ipv4Addr::new(10, 0, 0, 250), count: 10 };
-        assert_eq!(homes.shares(25), 3);
-        assert_eq!(homes.of(7), Ipv4Addr::new(10, 0, 1, 1));
+        let client_addresses = ClientAddresses { first: Ipv4Addr::new(10, 0, 0, 250), count: 10 };
+        assert_eq!(client_addresses.shares(25), 3);
+        assert_eq!(client_addresses.of(7), Ipv4Addr::new(10, 0, 1, 1));
         for machine in 0..25 {
-            assert_eq!(homes.machine(homes.of(machine), homes.share(machine)), Some(machine));
+            assert_eq!(
+                client_addresses
+                    .machine(client_addresses.of(machine), client_addresses.share(machine)),
+                Some(machine)
+            );
         }
-        assert_eq!(homes.machine(Ipv4Addr::new(10, 0, 1, 4), 0), None);
-        assert_eq!(homes.machine(Ipv4Addr::new(9, 0, 0, 0), 0), None);
+        assert_eq!(client_addresses.machine(Ipv4Addr::new(10, 0, 1, 4), 0), None);
+        assert_eq!(client_addresses.machine(Ipv4Addr::new(9, 0, 0, 0), 0), None);
     }
 }

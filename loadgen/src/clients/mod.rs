@@ -1,30 +1,31 @@
-//! The fleet: all simulated machines of a run, on one ring and one timer wheel.
+//! All simulated machines of a run, on one ring and one timer wheel.
 //!
 //! ```text
 //!   arrivals ──power on──> machine ──stage by stage──> up, or given up
 //!                            │  ▲
 //!            depart ─────────┘  └──────── arrive
 //!              │                             ▲
-//!           weather (loss, delay, …)      weather
+//!           impairment (loss, delay, …)      impairment
 //!              │                             │
-//!            socket ───── the server ────> socket ──> judge
+//!            socket ───── the server ────> socket ──> validator
 //! ```
-//! Like a shard of the server it is a [`Handler`] of the packet engine: generic over the backend, and told the time, so that
-//! the same fleet runs against sockets and in simulation.
+//! [`Clients`] is a [`Handler`] of the packet engine, as a shard of the server is. It is generic
+//! over the backend and takes the time as an argument, so the same code runs on sockets and in
+//! simulation.
 
 mod arrivals;
 mod dhcp;
-mod fetching;
-mod leasing;
-mod letter;
-mod life;
-mod listening;
-mod loading;
+mod encoder;
+mod http;
+mod impairment;
+mod leases;
+mod lifecycle;
 mod machine;
-mod post;
+mod multicast;
+mod sockets;
+mod tftp;
 mod timers;
-mod weather;
-mod wires;
+mod transmit;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -38,54 +39,54 @@ use bootstorm_protocols::tftp::Negotiated;
 use bootstorm_protocols::time::Moment;
 
 use self::arrivals::Arrivals;
-use self::listening::Audience;
+use self::impairment::Impairment;
 use self::machine::{Machine, Phase};
+use self::multicast::ListenerGroup;
+use self::sockets::Role;
+pub use self::sockets::{Access, ClientAddresses, Relay, Sockets, Sources};
 use self::timers::TICK;
-use self::weather::Weather;
-use self::wires::Role;
-pub use self::wires::{Homes, Own, Relay, Way, Wires};
-use crate::board::Board;
 use crate::firmware::Program;
 use crate::health::Health;
 use crate::http::Fetcher;
 use crate::identity::Identities;
-use crate::judge::{Files, Judge};
 use crate::memberships::Memberships;
+use crate::metrics::{Metrics, State};
+use crate::progress::Progress;
 use crate::routes::Routes;
-use crate::scenario::{Asker, Scenario, Stage};
+use crate::scenario::{Requester, Scenario, Stage};
 use crate::seed::{Purpose, Seed, mix};
-use crate::tally::{Standing, Tally};
+use crate::validator::{Files, Validator};
 
 /// Things done in one batch at most, so that datagrams never wait long and transmit slots suffice.
 const BURST: usize = 1024;
 
-/// How a datagram leaves.
+/// The socket and target of a datagram.
 #[derive(Copy, Clone, Debug)]
-struct Parting {
+struct SendPath {
     socket: SocketId,
     target: Target,
 }
 
-impl From<(SocketId, Target)> for Parting {
-    fn from((socket, target): (SocketId, Target)) -> Parting {
-        Parting { socket, target }
+impl From<(SocketId, Target)> for SendPath {
+    fn from((socket, target): (SocketId, Target)) -> SendPath {
+        SendPath { socket, target }
     }
 }
 
-/// What a fleet is made from.
-pub struct Orders {
+/// What [`Clients`] are made from.
+pub struct Config {
     /// What is played.
     pub scenario: Scenario,
     /// The seed.
     pub seed: Seed,
     /// The sockets.
-    pub wires: Wires,
+    pub sockets: Sockets,
     /// Files and what they are compared with.
     pub files: Files,
-    /// The judge.
-    pub judge: Judge,
-    /// Where the live view looks.
-    pub board: Arc<Board>,
+    /// The validator.
+    pub validator: Validator,
+    /// Progress for the live view, and the stop flag.
+    pub progress: Arc<Progress>,
     /// Options of TFTP requests in place of the firmware's.
     pub asked: Option<Negotiated>,
     /// The TFTP server, where it is not the one that DHCP names.
@@ -103,7 +104,7 @@ pub struct Orders {
 }
 
 /// All machines of a run.
-pub struct Fleet {
+pub struct Clients {
     start: Moment,
     limit: Moment,
     seed: Seed,
@@ -111,8 +112,8 @@ pub struct Fleet {
     boot_attempts: u8,
     boot_pause: Duration,
     renew: bool,
-    /// Machines have anything to say from their own addresses.
-    speaks: bool,
+    /// Machines send from their own addresses.
+    uses_own_addresses: bool,
     /// Machines take turns instead of coming up for good.
     in_turns: bool,
     in_flight: u64,
@@ -130,33 +131,33 @@ pub struct Fleet {
     real: u32,
     busy: u64,
     arrivals: Arrivals,
-    wires: Wires,
+    sockets: Sockets,
     roles: Vec<Option<Role>>,
     routes: Routes,
     route_error: Option<String>,
     memberships: Memberships,
     multicast_port: Option<u16>,
-    audiences: Vec<Audience>,
+    listener_groups: Vec<ListenerGroup>,
     fetcher: Option<Fetcher>,
     http_server: Option<SocketAddrV4>,
     wheel: TimerWheel,
-    weather: Option<Weather>,
-    board: Arc<Board>,
+    impairment: Option<Impairment>,
+    progress: Arc<Progress>,
     next_tick: Moment,
     strays: u64,
     over: bool,
     interrupted: bool,
     /// What was counted.
-    pub tally: Tally,
+    pub metrics: Metrics,
     /// What was right and wrong.
-    pub judge: Judge,
+    pub validator: Validator,
     /// What was loaded.
     pub files: Files,
     /// How the generator fares.
     pub health: Health,
 }
 
-/// Made-up clients, one after the other.
+/// An attacker's clients, begun one after the other.
 #[derive(Debug)]
 struct Attackers {
     per_second: f64,
@@ -173,16 +174,16 @@ impl Attackers {
     }
 }
 
-impl Fleet {
-    /// A fleet that begins at `start`.
+impl Clients {
+    /// Clients whose run begins at `start`.
     ///
     /// # Errors
     /// No memory for the histograms.
-    pub fn new(orders: Orders, start: Moment) -> Result<Fleet, hdrhistogram::CreationError> {
-        let Orders { scenario, seed, wires, .. } = orders;
+    pub fn new(config: Config, start: Moment) -> Result<Clients, hdrhistogram::CreationError> {
+        let Config { scenario, seed, sockets, .. } = config;
         let real = scenario.machines;
         let rack = if scenario.arrival.rack == 0 { real } else { scenario.arrival.rack };
-        let relays = wires.relays().max(1) as u32;
+        let relays = sockets.relays().max(1) as u32;
         let machines = (0..real)
             .map(|index| {
                 let relay = (index / rack % relays) as u16;
@@ -203,53 +204,54 @@ impl Fleet {
         });
         let racks = u64::from(real.div_ceil(rack));
         let cuts = scenario.power_cuts.as_ref().map_or(0, |cuts| u64::from(cuts.times) * racks);
-        let mut fleet = Fleet {
+        let mut clients = Clients {
             start,
             limit: start + scenario.limit.0,
             seed,
             boot_attempts: scenario.boot_attempts,
             boot_pause: scenario.boot_pause.0,
             renew: scenario.renew,
-            speaks: scenario.speaks(),
+            uses_own_addresses: scenario.uses_own_addresses(),
             in_turns: scenario.arrival.lasts.is_some(),
             in_flight: scenario.arrival.in_flight.unwrap_or(0).into(),
             lease_time: scenario.lease_time.map(|span| span.0.as_secs() as u32),
             post: scenario.arrival.post.map(|span| span.0),
             rack,
             attack,
-            asked: orders.asked,
-            tftp_server: orders.tftp_server,
+            asked: config.asked,
+            tftp_server: config.tftp_server,
             ids: Identities::new(seed, real),
             machines,
             real,
             busy: 0,
             arrivals: Arrivals::new(&scenario, seed, start),
-            roles: wires.roles(),
-            wires,
-            routes: orders.routes,
+            roles: sockets.roles(),
+            sockets,
+            routes: config.routes,
             route_error: None,
-            memberships: orders.memberships,
-            multicast_port: orders.multicast_port,
-            audiences: Vec::new(),
-            fetcher: orders.fetcher,
-            http_server: orders.http_server,
+            memberships: config.memberships,
+            multicast_port: config.multicast_port,
+            listener_groups: Vec::new(),
+            fetcher: config.fetcher,
+            http_server: config.http_server,
             wheel: TimerWheel::new(start, real as usize),
-            weather: (!scenario.network.is_perfect()).then(|| Weather::new(scenario.network, seed)),
-            board: orders.board,
+            impairment: (!scenario.network.is_perfect())
+                .then(|| Impairment::new(scenario.network, seed)),
+            progress: config.progress,
             next_tick: start + TICK,
             strays: 0,
             over: false,
             interrupted: false,
-            tally: Tally::new(start, real)?,
-            judge: orders.judge,
-            files: orders.files,
+            metrics: Metrics::new(start, real)?,
+            validator: config.validator,
+            files: config.files,
             health: Health::new(start)?,
             stages: scenario.stages,
             cuts_left: cuts,
             power_cuts: scenario.power_cuts,
         };
-        fleet.plan_power_cuts(racks);
-        Ok(fleet)
+        clients.plan_power_cuts(racks);
+        Ok(clients)
     }
 
     /// Whether the run is over.
@@ -283,7 +285,7 @@ impl Fleet {
         self.route_error.as_deref()
     }
 
-    /// A number made of the whole schedule: who boots when, as which machine, under which weather.
+    /// A fingerprint of the whole schedule: arrival times, firmware, relay agents, transaction ids.
     pub fn schedule(&self) -> u64 {
         let machines = self.machines.iter().take(self.real as usize).enumerate();
         let identities = machines.fold(self.seed.0, |sum, (index, machine)| {
@@ -303,8 +305,8 @@ impl Fleet {
 
     /// The stage that a machine stands at. Attackers have one.
     fn stage(&self, index: u32) -> Option<&Stage> {
-        const TAKES: Stage = Stage::Dhcp(Asker::Plain);
-        const LOOKS: Stage = Stage::Discover(Asker::Plain);
+        const TAKES: Stage = Stage::Dhcp(Requester::Plain);
+        const LOOKS: Stage = Stage::Discover(Requester::Plain);
         let stage = self.machines[index as usize].stage;
         match &self.attack {
             Some(attack) if self.is_attacker(index) => match stage {
@@ -317,16 +319,15 @@ impl Fleet {
     }
 
     /// Changes where a machine stands for the count.
-    fn stand(&mut self, index: u32, standing: Standing) {
+    fn set_state(&mut self, index: u32, state: State) {
         if self.is_attacker(index) {
             return;
         }
         let machine = &mut self.machines[index as usize];
-        let finished =
-            |standing| matches!(standing, Standing::Up | Standing::GivenUp | Standing::Off);
-        let (was, is) = (!finished(machine.standing), !finished(standing));
-        self.tally.moved(machine.standing, standing);
-        machine.standing = standing;
+        let finished = |state| matches!(state, State::Up | State::GivenUp | State::Off);
+        let (was, is) = (!finished(machine.state), !finished(state));
+        self.metrics.moved(machine.state, state);
+        machine.state = state;
         match (was, is) {
             (false, true) => self.busy += 1,
             (true, false) => self.busy = self.busy.saturating_sub(1),
@@ -334,13 +335,13 @@ impl Fleet {
         }
     }
 
-    /// Counts exchanges that the end of the run cut off.
+    /// Counts the exchanges that were unfinished when the run ended as unanswered.
     pub fn close(&mut self) {
         let cut_off = self.machines[..self.real as usize]
             .iter()
             .filter(|machine| matches!(machine.phase, Phase::Selecting | Phase::Requesting))
             .count();
-        self.tally.dhcp.unanswered += cut_off as u64;
+        self.metrics.dhcp.unanswered += cut_off as u64;
     }
 }
 
@@ -367,7 +368,7 @@ fn v4(ip: Option<IpAddr>) -> Ipv4Addr {
     }
 }
 
-impl<T: Transmit> Handler<T> for Fleet {
+impl<T: Transmit> Handler<T> for Clients {
     fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut T) {
         let link = self.roles.get(datagram.socket.index()).copied().flatten() == Some(Role::Link);
         if link {
@@ -397,7 +398,7 @@ impl<T: Transmit> Handler<T> for Fleet {
         self.health.batch(dry, now);
         for _ in 0..BURST {
             let Some(token) = self.wheel.expired(now) else { break };
-            self.alarm(token, tx);
+            self.timer_fired(token, tx);
         }
         if now < self.limit {
             self.begin_due(tx);
