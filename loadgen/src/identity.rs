@@ -1,4 +1,4 @@
-//! Who a simulated machine is: hardware address, UUID, client identifiers, transaction ids.
+//! Identity of a simulated machine: hardware address, UUID, client identifiers, transaction ids.
 
 use bootstorm_protocols::dhcpv4::ETHERNET;
 

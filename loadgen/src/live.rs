@@ -86,7 +86,7 @@ fn log(progress: &Progress, over: &AtomicBool) {
         next += LINE;
         let now = progress.look();
         let [exchanges, megabytes] = rates.of(&now);
-        // Nobody listens: the run goes on.
+        // A closed standard error does not end the run.
         let _ = writeln!(
             stderr(),
             "{}; {exchanges:.0} exchanges/s, {megabytes:.1} MB/s{}",

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 pub struct Memberships {
     /// The address of the interface that groups are joined on.
     on: Option<Ipv4Addr>,
-    /// Who is a member is a matter of the host: this socket joins, others receive.
+    /// Membership is per host: this socket joins, others receive.
     socket: Option<UdpSocket>,
     joined: HashSet<Ipv4Addr>,
 }

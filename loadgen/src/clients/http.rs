@@ -15,7 +15,7 @@ use crate::scenario::Stage;
 use crate::validator::{BlockOutcome, Kind};
 
 impl Clients {
-    /// Begins with the path that the machine stands at in its list.
+    /// Begins with the path at the machine's place in its list.
     pub(super) fn fetch<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         let machine = &mut self.machines[index as usize];
         let Some(Stage::Http(paths)) = self.stages.get(usize::from(machine.stage)) else { return };

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parcel_arrives_once_and_its_place_is_used_again() {
+    fn a_delayed_packet_is_released_once_and_its_slot_is_used_again() {
         let mut impairment = Impairment::new(Network::default(), Seed(1));
         let source = "10.0.0.1:67".parse().unwrap();
         let network = SimNetwork::new(0, Faults::default());

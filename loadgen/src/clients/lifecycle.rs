@@ -27,7 +27,7 @@ impl Clients {
         self.begin_stage(index, at, tx);
     }
 
-    /// Begins the stage that a machine stands at.
+    /// Begins a machine's current stage.
     pub(super) fn begin_stage<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         self.machines[index as usize].rounds = 0;
         match self.stage(index) {

@@ -153,7 +153,7 @@ pub struct Clients {
     pub validator: Validator,
     /// What was loaded.
     pub files: Files,
-    /// How the generator fares.
+    /// How the generator itself performs.
     pub health: Health,
 }
 
@@ -303,7 +303,7 @@ impl Clients {
         index >= self.real
     }
 
-    /// The stage that a machine stands at. Attackers have one.
+    /// A machine's current stage. Attackers have one.
     fn stage(&self, index: u32) -> Option<&Stage> {
         const TAKES: Stage = Stage::Dhcp(Requester::Plain);
         const LOOKS: Stage = Stage::Discover(Requester::Plain);
@@ -318,7 +318,7 @@ impl Clients {
         }
     }
 
-    /// Changes where a machine stands for the count.
+    /// Changes the state of a machine, and the counters of states.
     fn set_state(&mut self, index: u32, state: State) {
         if self.is_attacker(index) {
             return;

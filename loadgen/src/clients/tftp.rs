@@ -52,7 +52,7 @@ pub(super) enum Outcome {
 }
 
 impl Clients {
-    /// Begins with the file that the machine stands at in its list.
+    /// Begins with the file at the machine's place in its list.
     pub(super) fn load<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         let machine = &self.machines[index as usize];
         let Some(Stage::Tftp(names)) = self.stages.get(usize::from(machine.stage)) else { return };
@@ -115,7 +115,7 @@ impl Clients {
         self.send_pending(index, tx);
     }
 
-    /// Sends what the transfer has to say, and sets its timer.
+    /// Sends the packets that the transfer has pending, and sets its timer.
     pub(super) fn send_pending<T: Transmit>(&mut self, index: u32, tx: &mut T) {
         let now = tx.now();
         let machine = &mut self.machines[index as usize];
@@ -151,7 +151,7 @@ impl Clients {
                         .copy_from_slice(&ack(block, transfer.receiver.negotiated().rollover()));
                     &request[..4]
                 }
-                // A receiver that asked never says this.
+                // A receiver that requested the file never sends this.
                 ReceiverSend::OptionAck => &[],
             };
             transfer.sent(now);
@@ -388,7 +388,7 @@ impl Clients {
         self.transmit(index, path, &buf[..len], tx);
     }
 
-    /// Answers somebody who is not the machine's server (RFC 1350 section 4).
+    /// Answers a packet from an unknown transfer id (RFC 1350 section 4).
     fn refuse<T: Transmit>(
         &mut self,
         index: u32,

@@ -158,7 +158,7 @@ impl Clients {
         sharing.into_iter().find(|index| self.machines[*index as usize].transfer.is_some())
     }
 
-    /// A datagram reached its machine, or nobody.
+    /// Passes a datagram to its machine, or counts it as a stray.
     pub(super) fn arrive<T: Transmit>(
         &mut self,
         index: u32,

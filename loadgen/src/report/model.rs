@@ -49,11 +49,11 @@ pub struct Report {
     pub latency: BTreeMap<String, Quantiles>,
     /// The run over time.
     pub timeline: Timeline,
-    /// What the server did wrong, by kind; empty for an honest server.
+    /// What the server did wrong, by kind; empty for a correct server.
     pub violations: Vec<ViolationRow>,
     /// Where the packets around the first violations were written (pcapng).
     pub capture: Option<String>,
-    /// How the generator itself fared.
+    /// How the generator itself performed.
     pub generator: Generator,
 }
 
@@ -312,7 +312,7 @@ pub struct Example {
     pub detail: String,
 }
 
-/// How the generator fared.
+/// How the generator itself performed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Generator {
     /// Things done later than 100 ms after their time.

@@ -37,7 +37,7 @@ pub enum Kind {
     AddressChanged,
     /// An address outside of the subnet of the relay agent.
     Subnet,
-    /// An address that is nobody's to have.
+    /// An address that no machine may have.
     ReservedAddress,
     /// The transaction id is of another exchange.
     Xid,
@@ -147,7 +147,7 @@ struct Row {
     first: Vec<Example>,
 }
 
-/// Judges every answer of a run.
+/// Checks every answer of a run.
 #[derive(Debug)]
 pub struct Validator {
     start: Moment,
@@ -220,7 +220,7 @@ impl Validator {
         self.rows.iter().map(row).collect()
     }
 
-    /// Judges an OFFER. Returns whether a machine can use it.
+    /// Checks an OFFER. Returns whether a machine can use it.
     pub fn offer(
         &mut self,
         asked: &Asked<'_>,
@@ -243,7 +243,7 @@ impl Validator {
         !address.is_unspecified() && offer.server_identifier().is_some()
     }
 
-    /// Judges an ACK, and notes who holds the address from now on. Returns the lease time in
+    /// Checks an ACK and records the holder of the address. Returns the lease time in
     /// seconds.
     pub fn ack(
         &mut self,

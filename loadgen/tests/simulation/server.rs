@@ -1,4 +1,4 @@
-//! A small DHCP and TFTP server, honest or not.
+//! A small DHCP and TFTP server with one fault on demand.
 
 use std::collections::HashMap;
 use std::io;

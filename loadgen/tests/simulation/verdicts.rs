@@ -20,7 +20,7 @@ tftp = ["@boot-file"]
 "#;
 
 #[test]
-fn an_honest_server_passes() {
+fn a_correct_server_passes() {
     let ended = play(RACK, 1, Fault::Nothing);
     assert_eq!(ended.violations(), [""; 0]);
     assert_eq!(ended.clients.metrics.machines(20, 0).up, 20);
@@ -29,7 +29,7 @@ fn an_honest_server_passes() {
 }
 
 #[test]
-fn every_lie_is_caught_by_its_name() {
+fn every_fault_is_found_under_its_name() {
     for (fault, kind) in [
         (Fault::Duplicate, "duplicate-address"),
         (Fault::Flip, "content"),
@@ -50,7 +50,7 @@ fn every_lie_is_caught_by_its_name() {
 }
 
 #[test]
-fn a_lie_says_where_and_with_whom() {
+fn a_violation_names_the_place_and_the_machine() {
     let ended = play(RACK, 1, Fault::Flip);
     let rows = ended.clients.validator.rows();
     let example = &rows[0].first[0];
