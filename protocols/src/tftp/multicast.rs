@@ -106,8 +106,8 @@ pub struct Listener {
     master: bool,
     /// Which blocks have arrived: a bit for each block from 1 on.
     have: Vec<u64>,
-    /// How many blocks have arrived.
-    count: u64,
+    /// The highest block that has arrived.
+    highest: u64,
     /// The first missing block.
     missing: u64,
     /// The file's last block, once it has arrived.
@@ -143,7 +143,7 @@ impl Listener {
             window: window.max(1).into(),
             master: false,
             have: Vec::new(),
-            count: 0,
+            highest: 0,
             missing: 1,
             last: None,
             acked: 0,
@@ -191,6 +191,11 @@ impl Listener {
         if block == 0 || self.last.is_some_and(|last| block > last) {
             return Arrived::Ignored;
         }
+        let short = len < usize::from(self.block_len);
+        // Only the last block is short: with a later one here this is not the file's end.
+        if short && block < self.highest {
+            return Arrived::Ignored;
+        }
         if let Some(asked_at) = self.asked_at.take() {
             self.retry.sample(now.since(asked_at));
         }
@@ -204,7 +209,7 @@ impl Listener {
             }
             return Arrived::Ignored;
         }
-        if len < usize::from(self.block_len) {
+        if short {
             self.last = Some(block);
         }
         if self.is_complete() {
@@ -241,7 +246,7 @@ impl Listener {
             return false;
         }
         self.have[word] |= bit;
-        self.count += 1;
+        self.highest = self.highest.max(block);
         self.unacked += 1;
         while self.has(self.missing) {
             self.missing += 1;
@@ -296,7 +301,7 @@ impl Listener {
     /// Whether every block has arrived.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.last.is_some_and(|last| self.count == last)
+        self.last.is_some_and(|last| self.missing > last)
     }
 
     /// Whether this client acknowledges blocks.

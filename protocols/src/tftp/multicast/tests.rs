@@ -122,6 +122,24 @@ fn silence_makes_a_listener_ask_again_and_a_master_repeat_itself() {
 }
 
 #[test]
+fn a_short_block_that_comes_early_completes_nothing() {
+    let mut one = listener(4, false);
+    after(&mut one, &[1, 2, 6, 7]);
+    // As many blocks as its number says are here, but 3 and 4 are missing, and 7 is behind it.
+    assert_eq!(one.on_data(5, LEN - 1, NOW), Arrived::Ignored);
+    assert!(!one.is_complete());
+    after(&mut one, &[3, 4, 5]);
+    assert_eq!(one.on_data(8, LEN - 1, NOW), Arrived::Complete);
+
+    // The true last block may come first: the file is complete when all before it are here.
+    let mut other = listener(4, false);
+    assert_eq!(other.on_data(3, 0, NOW), Arrived::Take);
+    assert_eq!(other.on_data(9, LEN, NOW), Arrived::Ignored);
+    assert_eq!(other.on_data(1, LEN, NOW), Arrived::Take);
+    assert_eq!(other.on_data(2, LEN, NOW), Arrived::Complete);
+}
+
+#[test]
 fn a_block_that_is_too_long_ends_it() {
     assert_eq!(listener(1, true).on_data(1, LEN + 1, NOW), Arrived::TooLong);
 }
