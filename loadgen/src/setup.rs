@@ -82,7 +82,15 @@ impl<'a, B: Backend<Socket = Socket>> Setup<'a, B> {
         let spec = PacketSocketSpec { receive: Some(receive), ..PacketSocketSpec::default() };
         let socket = spec.open().map_err(RunError::Socket)?;
         let link = self.backend.add_socket(socket).map_err(RunError::Engine)?;
-        Ok(Access::Direct { link, ifindex: interface.ifindex, network: None })
+        let network = network_of(interface, self.job.server);
+        if network.is_none() {
+            self.notes.push(format!(
+                "Whether addresses are in the machines' network is not checked: {} has no address \
+                 in a subnet with the server.",
+                interface.name
+            ));
+        }
+        Ok(Access::Direct { link, ifindex: interface.ifindex, network })
     }
 
     fn relayed(&mut self, interface: Option<&Interface>) -> Result<Access, RunError> {
@@ -106,8 +114,15 @@ impl<'a, B: Backend<Socket = Socket>> Setup<'a, B> {
     fn relay(&mut self, spec: &RelaySpec, ours: &[Interface]) -> Result<Relay, RunError> {
         let mut addresses = ours.iter().flat_map(|interface| &interface.addresses);
         let own = addresses.clone().find(|address| address.ip == IpAddr::V4(spec.giaddr));
-        let prefix = spec.prefix.or(own.map(|address| address.prefix));
-        let network = prefix.map(|prefix| Block::around(spec.giaddr, prefix));
+        let subnet = own.map(|address| address.prefix).filter(|prefix| is_subnet(*prefix));
+        let network = spec.prefix.or(subnet).map(|prefix| Block::around(spec.giaddr, prefix));
+        if network.is_none() {
+            self.notes.push(format!(
+                "Whether addresses are in the network of relay agent {0} is not checked: no \
+                 interface here has a subnet of it; --relay {0}/PREFIX names it.",
+                spec.giaddr
+            ));
+        }
         // A network that others live in as well cannot be this host's as a whole: its machines get
         // routes one by one.
         let shared = network.is_none_or(|network| {
@@ -290,11 +305,19 @@ fn find_interface(name: &str) -> Result<Interface, RunError> {
         .ok_or_else(|| RunError::Interface { name: name.to_owned(), there })
 }
 
+/// Whether machines can live behind an address of this prefix. /32 is an address alone, /31 a link
+/// between two routers (RFC 3021).
+fn is_subnet(prefix: u8) -> bool {
+    prefix < 31
+}
+
 /// The network of an interface that an address is in.
 fn network_of(interface: &Interface, server: Ipv4Addr) -> Option<Block> {
     interface.addresses.iter().find_map(|&Address { ip, prefix }| match ip {
-        IpAddr::V4(ip) => Some(Block::around(ip, prefix)).filter(|block| block.contains(server)),
-        IpAddr::V6(_) => None,
+        IpAddr::V4(ip) if is_subnet(prefix) => {
+            Some(Block::around(ip, prefix)).filter(|block| block.contains(server))
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
     })
 }
 

@@ -175,6 +175,11 @@ class Storm:
         return self.report.get("invalid_because", [])
 
     @property
+    def notes(self):
+        """What a reader must know."""
+        return self.report.get("notes", [])
+
+    @property
     def machines(self):
         return self.report.get("machines", {})
 

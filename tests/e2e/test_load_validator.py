@@ -8,6 +8,7 @@ found under its name, and nothing else. test_faulty_server.py checks that the fa
 
 import sys
 
+import lab as laboratory
 import storm
 from lab import Lab
 from faulty_server import FAULTS
@@ -67,7 +68,7 @@ def play(lab, room, fault, text, slo, network="10.100", **options):
 def correct(suite, lab, room):
     for what, network, relay, options in (
             ("behind a relay agent", "10.100", RELAY_TOLD, ()),
-            ("behind one that adds nothing, in a network to be learned", "10.100", RELAY, ()),
+            ("behind one that adds nothing, in a network that is not named", "10.100", RELAY, ()),
             ("behind this host's own address as relay agent", "10.77", None, ()),
             ("that broadcast", "10.77", None, ("--direct",)),
             ("whose files are compared with copies", "10.100", RELAY_TOLD, known(lab))):
@@ -82,6 +83,22 @@ def correct(suite, lab, room):
                     suite.check("a page for people", run.has_page)]
             if not all(good):
                 suite.say(f"{run.story()}\n{server.log()}")
+
+
+def relay_without_network(suite, lab, room):
+    """A relay agent whose address is on an interface, but in no subnet (/32), and not said with a
+    prefix: addresses cannot be checked against a network, and the report says so."""
+    laboratory.sh(f"ip -n {room} addr add {RELAY}/32 dev eth0")
+    for relay, checked in ((RELAY, False), (RELAY_TOLD, True)):
+        with suite.step(f"--relay {relay}, an address without a subnet"):
+            _, run = play(lab, room, None, scenario("relay", **LEASES), SLO, relay=relay)
+            good = [suite.equal("exit status", run.status, MET),
+                    suite.equal("violations", run.violations, {}),
+                    suite.equal("a note says what is not checked",
+                                any("is not checked" in note for note in run.notes), not checked)]
+            if not all(good):
+                suite.say(run.story())
+    laboratory.sh(f"ip -n {room} addr del {RELAY}/32 dev eth0")
 
 
 def known(lab):
@@ -123,6 +140,7 @@ def main():
     faults = sys.argv[1:] or FAULTS
     if faults is FAULTS:
         correct(suite, lab, room)
+        relay_without_network(suite, lab, room)
     for fault in faults:
         with suite.step(f"{fault}: {FAULTS[fault][1]}"):
             faulty(suite, lab, room, fault)

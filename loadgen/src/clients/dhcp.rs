@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use bootstorm_net::{Target, Transmit};
 use bootstorm_protocols::dhcpv4::pxe::PXE_CLIENT;
-use bootstorm_protocols::dhcpv4::{
-    BOOTREPLY, CLIENT_PORT, Message, MessageType, SERVER_PORT, options,
-};
+use bootstorm_protocols::dhcpv4::{BOOTREPLY, CLIENT_PORT, Message, MessageType, SERVER_PORT};
 use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 use bootstorm_protocols::time::Moment;
 
@@ -17,7 +15,6 @@ use super::sockets::Access;
 use super::{Clients, SendPath};
 use crate::firmware::DhcpBehaviour;
 use crate::metrics::{State, Timed};
-use crate::routes::Block;
 use crate::scenario::Stage;
 use crate::seed::Purpose;
 use crate::validator::{Asked, Kind, boot_file};
@@ -170,7 +167,6 @@ impl Clients {
         tx: &mut T,
     ) {
         let now = tx.now();
-        self.learn_network(index, offer);
         let usable =
             self.validate(index, |validator, asked| validator.offer(asked, offer, source, now));
         let attacker = self.is_attacker(index);
@@ -258,22 +254,6 @@ impl Clients {
             self.metrics.took(Timed::Dora, discovered, now);
         }
         self.finish_stage(index, Duration::ZERO, tx);
-    }
-
-    /// Learns from the first offer which network the machines of a relay agent are on.
-    fn learn_network(&mut self, index: u32, offer: &Message<'_>) {
-        let relay = self.machines[index as usize].relay;
-        if self.sockets.network(relay).is_some() {
-            return;
-        }
-        let Some(mask) = offer.option(options::SUBNET_MASK).and_then(|mask| mask.ipv4()) else {
-            return;
-        };
-        let prefix = u32::from(mask).leading_ones() as u8;
-        // The relay agent's own address tells the network; a direct client has only the offer's
-        // word.
-        let inside = self.sockets.relay(relay).map_or(offer.yiaddr(), |relay| relay.giaddr);
-        self.sockets.learn_network(relay, Block::around(inside, prefix));
     }
 
     /// Calls the validator with what the machine asked for.

@@ -15,7 +15,7 @@ const TFTP_PORT: u16 = 69;
 pub struct Relay {
     /// Its address, giaddr of everything it forwards.
     pub giaddr: Ipv4Addr,
-    /// The network of its machines; `None` until an offer tells.
+    /// The network of its machines; `None` where nobody says which it is.
     pub network: Option<Block>,
     /// Value of option 82; empty for none.
     pub option: Vec<u8>,
@@ -36,7 +36,7 @@ pub enum Access {
         link: SocketId,
         /// The interface.
         ifindex: u32,
-        /// The network that an offer told of.
+        /// The network of the machines; `None` where the interface has no subnet.
         network: Option<Block>,
     },
     /// They ask for no address.
@@ -192,21 +192,6 @@ impl Sockets {
             Access::Direct { network, .. } => *network,
             Access::None => None,
         }
-    }
-
-    /// Learns the network from an offer, the first time; returns whether it was news.
-    pub(super) fn learn_network(&mut self, relay: u16, block: Block) -> bool {
-        let network = match &mut self.access {
-            Access::Relayed(relays) => match relays.get_mut(usize::from(relay)) {
-                Some(relay) => &mut relay.network,
-                None => return false,
-            },
-            Access::Direct { network, .. } => network,
-            Access::None => return false,
-        };
-        let news = network.is_none();
-        network.get_or_insert(block);
-        news
     }
 
     /// Whether the address of a machine must be routed to this host by itself.

@@ -346,20 +346,19 @@ impl Validator {
     }
 
     fn address(&mut self, asked: &Asked<'_>, address: Ipv4Addr, now: Moment) {
-        if let Some(network) = asked.network {
-            if !network.contains(address) {
-                self.violation(Kind::Subnet, asked.machine, asked.mac, now, || {
-                    format!("{address} is not in {network}")
-                });
-            }
-            // A network of two addresses or one has neither of its own (RFC 3021).
-            let own =
-                network.prefix < 31 && (address == network.first || address == network.last());
-            if own || self.reserved.contains(&address) {
-                self.violation(Kind::ReservedAddress, asked.machine, asked.mac, now, || {
-                    format!("{address} belongs to the network itself, a relay agent or the server")
-                });
-            }
+        if let Some(network) = asked.network.filter(|network| !network.contains(address)) {
+            self.violation(Kind::Subnet, asked.machine, asked.mac, now, || {
+                format!("{address} is not in {network}")
+            });
+        }
+        // A network of two addresses or one has neither of its own (RFC 3021).
+        let own = asked.network.is_some_and(|network| {
+            network.prefix < 31 && (address == network.first || address == network.last())
+        });
+        if own || self.reserved.contains(&address) {
+            self.violation(Kind::ReservedAddress, asked.machine, asked.mac, now, || {
+                format!("{address} belongs to the network itself, a relay agent or the server")
+            });
         }
     }
 
