@@ -19,8 +19,10 @@ pub struct Permission {
 pub enum Refusal {
     /// This host's own network.
     #[error(
-        "refused: {server} is reached through this host's own network, where a storm of DHCP requests takes addresses from real machines. \
-         Run it in a network namespace (`ip netns exec NAME bootstorm-load …`), against 127.0.0.1, or say --i-own-this-network"
+        "refused: {server} is reached through this host's own network, where a storm of DHCP \
+         requests takes addresses from real machines. \
+         Run it in a network namespace (`ip netns exec NAME bootstorm-load …`), against 127.0.0.1, \
+         or say --i-own-this-network"
     )]
     OwnNetwork {
         /// The server asked for.
@@ -28,12 +30,14 @@ pub enum Refusal {
     },
     /// The namespace could not be told.
     #[error(
-        "refused: cannot tell whether this is the host's own network ({0}); if it is a test network, say --i-own-this-network"
+        "refused: cannot tell whether this is the host's own network ({0}); if it is a test \
+         network, say --i-own-this-network"
     )]
     Unknown(String),
     /// The scenario harms on purpose.
     #[error(
-        "refused: scenario `{0}` takes or spoils addresses on purpose, so that other machines find none. On a network made for tests, say --attack"
+        "refused: scenario `{0}` takes or spoils addresses on purpose, so that other machines find \
+         none. On a network made for tests, say --attack"
     )]
     Attack(String),
 }

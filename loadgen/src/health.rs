@@ -152,7 +152,8 @@ fn faults(figures: &Generator, seconds: f64) -> Vec<String> {
     let mut faults = Vec::new();
     if figures.kernel_drops > 0 {
         faults.push(format!(
-            "the generator left {} datagrams to be dropped by the kernel (give it a core of its own, raise net.core.rmem_max)",
+            "the generator left {} datagrams to be dropped by the kernel (give it a core of its \
+             own, raise net.core.rmem_max)",
             figures.kernel_drops
         ));
     }
@@ -191,7 +192,8 @@ fn overloads(backlog: f64) -> Vec<String> {
         return Vec::new();
     }
     vec![format!(
-        "the generator was the bottleneck for {:.0} % of the run (answers waited more than {} ms for it)",
+        "the generator was the bottleneck for {:.0} % of the run (answers waited more than {} ms \
+         for it)",
         backlog * 100.0,
         BACKLOG.as_millis()
     )]

@@ -80,7 +80,8 @@ pub enum RunError {
     },
     /// The interface has no IPv4 address, and no relay agent was named.
     #[error(
-        "{0} has no IPv4 address to play a relay agent with: give it one, name one with --relay, or say --direct"
+        "{0} has no IPv4 address to play a relay agent with: give it one, name one with --relay, \
+         or say --direct"
     )]
     NoAddress(String),
     /// Direct clients need to know where they are.
@@ -99,7 +100,8 @@ pub enum RunError {
     Denied(#[from] bootstorm_net::Denied),
     /// A socket could not be opened.
     #[error(
-        "{0}; port 67 wants root, and must not be in use by a DHCP server or relay agent in the same place"
+        "{0}; port 67 wants root, and must not be in use by a DHCP server or relay agent in the \
+         same place"
     )]
     Socket(io::Error),
     /// An address could not be made this host's.

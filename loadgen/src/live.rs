@@ -62,7 +62,8 @@ fn draw(progress: &Progress, over: &AtomicBool) {
             "{}\n{}",
             states(&now),
             format_args!(
-                "{exchanges:.0} exchanges/s, {megabytes:.1} MB/s | OFFER {} p99 {} | ACK {} p99 {}{}",
+                "{exchanges:.0} exchanges/s, {megabytes:.1} MB/s | OFFER {} p99 {} | ACK {} p99 \
+                 {}{}",
                 Milliseconds(now.quantiles[0]),
                 Milliseconds(now.quantiles[1]),
                 Milliseconds(now.quantiles[2]),

@@ -200,7 +200,8 @@ impl<'a, B: Backend<Socket = Socket>> Setup<'a, B> {
         }
         let first = Ipv4Addr::from(first);
         self.notes.push(format!(
-            "Machines load from {count} addresses from {first} on, at the end of the server's network; --client-net names others."
+            "Machines load from {count} addresses from {first} on, at the end of the server's \
+             network; --client-net names others."
         ));
         Some(ClientAddresses { first, count })
     }

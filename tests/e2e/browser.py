@@ -1,4 +1,4 @@
-"""A page in a real browser: what it shows, what it says on its console, what it asks the network for."""
+"""A page in a real browser: what it shows, its console messages, its network requests."""
 
 import html
 import json
@@ -75,7 +75,8 @@ def chromium():
 
 
 def look(path, width=1200, dark=False, picture=None, script=_PROBE):
-    """Opens a page; a dictionary of what the probe found, with `console` (lines) and `requests` (URLs).
+    """Opens a page; a dictionary of what the probe found, with `console` (lines) and
+    `requests` (URLs).
 
     The picture, when one is named, shows the page itself, without the probe."""
     with tempfile.TemporaryDirectory(prefix="bootstorm-browser") as scratch:

@@ -1,4 +1,4 @@
-"""bootstorm-load and the faulty server in the laboratory: how they are started, what they report."""
+"""bootstorm-load and the faulty server in the laboratory: how they are started, and their reports."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def scenario(name, limit="20s", head=_NAMED, arrival='post = ["0s", "3s"]', tabl
     return _SCENARIO.format(name=name, limit=limit, head=head, arrival=arrival, tables=tables)
 
 
-# For faults after which machines cannot load: two machines of one address, or one of no reachable one.
+# For faults after which machines cannot load: two have one address, or one has no reachable one.
 LEASES = {"tables": '[[stage]]\ndhcp = "firmware"\n[[stage]]\ndhcp = "installer"\n'}
 # A BIOS waits four seconds for a first answer and gives up after a minute. Bare exchanges do
 # neither, for a server that never answers.

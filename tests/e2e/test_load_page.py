@@ -4,7 +4,8 @@
     test_load_page.py              pages of made-up runs
     test_load_page.py PAGE...      these pages
 
-Needs Debian's chromium and the example `report-pages` of loadgen/, built. With BOOTSTORM_LOAD_PICTURES=DIR it leaves pictures there.
+Needs Debian's chromium and the example `report-pages` of loadgen/, built. With
+BOOTSTORM_LOAD_PICTURES=DIR it leaves pictures there.
 """
 
 import html
@@ -22,8 +23,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 
 def check_page(suite, path, headline=None, charts=True):
-    """Everything that must hold for any page. The headline, when known, must be what the page opens with;
-    `charts` says that the run has samples over time, which must be drawn."""
+    """Everything that must hold for any page. The headline, when known, must be what the page
+    opens with; `charts` says that the run has samples over time, which must be drawn."""
     name = os.path.basename(path)
     with open(path, encoding="utf-8") as source:
         page = source.read()

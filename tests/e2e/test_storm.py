@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Simulated machines against bootstorm itself, and the generator's command line as its users meet it.
+"""Simulated machines against bootstorm itself, and the generator's command line.
 
-A rack of every firmware boots through a relay agent and directly, renews, declines, loses power; its
-page is looked at by a browser.
+A rack of every firmware boots through a relay agent and directly, renews, declines, loses
+power; its page is looked at by a browser.
 """
 
 import re

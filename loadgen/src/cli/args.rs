@@ -18,7 +18,8 @@ use crate::units::Span;
 #[command(
     after_help = "Exit status: 0 all limits met, 1 one missed or a wrong answer, 2 could not run, \
                         3 run, but invalid: the generator was at fault.\n\
-                        It sends only to loopback or inside a network namespace, unless it is told otherwise."
+                        It sends only to loopback or inside a network namespace, unless it is told \
+                        otherwise."
 )]
 pub(super) struct Args {
     #[command(subcommand)]

@@ -23,7 +23,8 @@ pub enum Error {
         cause: io::Error,
     },
     /// The file could not be made or written.
-    #[error("{}: cannot be written: {cause}; name a file in a directory that exists, can be written and has room", name.display())]
+    #[error("{}: cannot be written: {cause}; name a file in a directory that exists, can be \
+        written and has room", name.display())]
     Write {
         /// The file.
         name: PathBuf,
@@ -31,7 +32,8 @@ pub enum Error {
         cause: io::Error,
     },
     /// It is no JSON, or one that was cut off.
-    #[error("{}: is no JSON document: {cause}; it must be the whole of what `--json` wrote", name.display())]
+    #[error("{}: is no JSON document: {cause}; it must be the whole of what `--json` \
+        wrote", name.display())]
     NoJson {
         /// The file.
         name: PathBuf,
@@ -39,7 +41,8 @@ pub enum Error {
         cause: serde_json::Error,
     },
     /// It is JSON, but no report of the form that this version reads.
-    #[error("{}: has schema {found}, and this version reads \"{SCHEMA}\"; {way_out}", name.display())]
+    #[error("{}: has schema {found}, and this version reads \"{SCHEMA}\"; \
+        {way_out}", name.display())]
     Schema {
         /// The file.
         name: PathBuf,
@@ -57,7 +60,8 @@ pub enum Error {
         cause: serde_json::Error,
     },
     /// It is longer than a report can be.
-    #[error("{}: is longer than {} MiB, so it is no report; name a file that `--json` wrote", name.display(), LONGEST >> 20)]
+    #[error("{}: is longer than {} MiB, so it is no report; name a file that `--json` \
+        wrote", name.display(), LONGEST >> 20)]
     TooLong {
         /// The file.
         name: PathBuf,
@@ -111,7 +115,8 @@ fn wrong_schema(name: PathBuf, found: Option<&Value>) -> Error {
                     "use the version of bootstorm-load that wrote it, or a later one"
                 }
                 (Some(_), Some(_)) => {
-                    "run the storm again with this version, or read it with the version that wrote it"
+                    "run the storm again with this version, or read it with the version that wrote \
+                     it"
                 }
                 _ => "name a file that bootstorm-load --json wrote",
             };

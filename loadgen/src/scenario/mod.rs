@@ -191,7 +191,8 @@ impl Network {
 pub enum ScenarioError {
     /// No such name and no such file.
     #[error(
-        "no scenario is called `{0}`, and no file either; `bootstorm-load scenarios` lists the built-in ones"
+        "no scenario is called `{0}`, and no file either; `bootstorm-load scenarios` lists the \
+         built-in ones"
     )]
     Unknown(String),
     /// The file cannot be read.
@@ -299,7 +300,8 @@ impl Scenario {
                 "[firmware] is empty: say which the machines have, such as edk2 = 1".into(),
             );
         }
-        let named = |stage: &Stage| matches!(stage, Stage::Tftp(files) if files.iter().any(|f| f == BOOT_FILE));
+        let boot_file = |files: &Vec<String>| files.iter().any(|file| file == BOOT_FILE);
+        let named = |stage: &Stage| matches!(stage, Stage::Tftp(files) if boot_file(files));
         if self.stages.iter().position(named).is_some_and(|at| {
             !self.stages[..at].iter().any(|stage| matches!(stage, Stage::Dhcp(_)))
         }) {

@@ -98,7 +98,8 @@ impl Kind {
             Kind::AddressChanged => "An ACK gave another address than the one requested.",
             Kind::Subnet => "An address does not belong to the network that the machine is on.",
             Kind::ReservedAddress => {
-                "An address was given that belongs to the network itself, a relay agent or the server."
+                "An address was given that belongs to the network itself, a relay agent or the \
+                 server."
             }
             Kind::Xid => "An answer carried the transaction id of another exchange.",
             Kind::Chaddr => "An answer carried another machine's hardware address.",

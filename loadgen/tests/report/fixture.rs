@@ -269,7 +269,9 @@ fn from_boots(boots: &[Boot], bucket: f64, buckets: usize) -> Report {
     let up = counted(&|boot| boot.up.is_some());
     let given_up = counted(&|boot| boot.gave_up.is_some());
     report.run.command =
-        "bootstorm-load run storm --machines 10000 --arrival 20s --server 10.77.0.1 --seed 42 --slo 'p99<=500ms'".to_owned();
+        "bootstorm-load run storm --machines 10000 --arrival 20s --server 10.77.0.1 --seed 42 \
+         --slo 'p99<=500ms'"
+            .to_owned();
     report.run.interface = Some("eth0".to_owned());
     report.run.seconds = bucket * buckets as f64;
     report.machines = Machines { total, up, given_up, boots: total, ..Machines::default() };

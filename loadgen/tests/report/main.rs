@@ -33,7 +33,8 @@ fn a_run_that_went_well_says_so_in_a_sentence() {
     report.machines.given_up = 10;
     assert_eq!(
         headline(&report),
-        "9,990 of 10,000 machines came up; no address was given twice; 10 gave up, which the limits allow."
+        "9,990 of 10,000 machines came up; no address was given twice; 10 gave up, which the \
+         limits allow."
     );
 }
 
@@ -41,7 +42,8 @@ fn a_run_that_went_well_says_so_in_a_sentence() {
 fn a_miss_names_what_was_missed() {
     assert_eq!(
         headline(&fixture::bad()),
-        "MISSED: 38 of 10,000 machines gave up (31 no OFFER, 7 TFTP silent: boot.img); 3 addresses were given twice; \
+        "MISSED: 38 of 10,000 machines gave up (31 no OFFER, 7 TFTP silent: boot.img); 3 addresses \
+         were given twice; \
          1 other violation (content); p99 was 7.1s (limit <= 500ms)."
     );
     let mut report = fixture::good();
@@ -70,7 +72,8 @@ fn an_invalid_run_says_nothing_about_the_server() {
     let mut report = fixture::invalid();
     assert_eq!(
         headline(&report),
-        "INVALID: the generator lost 312 answers itself (and 1 more), so this says nothing about the server."
+        "INVALID: the generator lost 312 answers itself (and 1 more), so this says nothing about \
+         the server."
     );
     report.invalid_because = vec!["the clock was set.".to_owned()];
     assert_eq!(

@@ -164,7 +164,12 @@ prop_compose! {
                 kind: text(),
                 meaning: text(),
                 count: number(),
-                first: vec![Example { at_seconds: float(), machine: 7, mac: text(), detail: text() }],
+                first: vec![Example {
+                    at_seconds: float(),
+                    machine: 7,
+                    mac: text(),
+                    detail: text(),
+                }],
             });
             let key = if flags[7] { "boot".to_owned() } else { text() };
             report.latency.insert(key, Quantiles {

@@ -87,7 +87,8 @@ impl Comparison {
             lines.push("Nothing differs by more than two runs of one storm do.".to_owned());
         }
         if !self.warnings.is_empty() {
-            let doubt = "Mind the warnings above: the difference may come from them and not from the server.";
+            let doubt = "Mind the warnings above: the difference may come from them and not from \
+                the server.";
             lines.extend(wrap(doubt, WIDTH));
         }
         lines

@@ -137,7 +137,8 @@ fn messages(view: &View, x: &Axis) -> String {
 
 fn throughput(view: &View, x: &Axis) -> String {
     if view.bytes.iter().all(|value| *value == 0) {
-        return "<figure class=\"chart\"><figcaption>File transfers</figcaption><p>No file was transferred.</p></figure>\n"
+        return "<figure class=\"chart\"><figcaption>File transfers</figcaption><p>No file was \
+            transferred.</p></figure>\n"
             .to_owned();
     }
     let values: Vec<f64> =
@@ -182,7 +183,8 @@ fn came_up(report: &Report, view: &View, x: &Axis) -> String {
 
 fn gave_up(view: &View, x: &Axis) -> String {
     if view.gave_up.iter().all(|value| *value == 0) {
-        return "<figure class=\"chart\"><figcaption>Machines that gave up</figcaption><p>Nobody gave up.</p></figure>\n"
+        return "<figure class=\"chart\"><figcaption>Machines that gave up</figcaption><p>Nobody \
+            gave up.</p></figure>\n"
             .to_owned();
     }
     let values = view.gave_up.iter().map(|value| *value as f64).collect();

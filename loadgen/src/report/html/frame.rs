@@ -55,8 +55,10 @@ impl Frame<'_> {
             esc(&self.y.unit)
         ));
         out.push_str(&format!(
-            "<div class=\"plot\" style=\"height:{}px\" data-read=\"{}\">\n<svg viewBox=\"0 0 {WIDE} {HIGH}\" \
-             preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\" xmlns=\"http://www.w3.org/2000/svg\">\n",
+            "<div class=\"plot\" style=\"height:{}px\" data-read=\"{}\">\n<svg viewBox=\"0 0 \
+             {WIDE} {HIGH}\" \
+             preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\" \
+             xmlns=\"http://www.w3.org/2000/svg\">\n",
             self.height,
             esc(&self.read.to_string()),
             esc(&format!("{}. {}", self.title, self.told)),

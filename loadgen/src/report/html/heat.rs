@@ -25,8 +25,10 @@ pub(super) fn section(page: &mut String, report: &Report, view: &View) {
         page.push_str(&figure(&view.map));
     }
     page.push_str(
-        "<p>Each time runs from the moment the first message was <em>meant</em> to be sent, however late it was sent \
-         and however often it was repeated: a server that stalls is charged for everybody who had to wait.</p>\n",
+        "<p>Each time runs from the moment the first message was <em>meant</em> to be sent, \
+         however late it was sent \
+         and however often it was repeated: a server that stalls is charged for everybody who had \
+         to wait.</p>\n",
     );
     quantiles(page, report);
     page.push_str("</section>\n");

@@ -64,10 +64,13 @@ fn esc(text: &str) -> String {
 
 fn head(page: &mut String, headline: &str) {
     page.push_str(
-        "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+        "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n<meta \
+         charset=\"utf-8\"/>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <meta name=\"color-scheme\" content=\"light dark\"/>\n<meta name=\"referrer\" content=\"no-referrer\"/>\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+         <meta name=\"color-scheme\" content=\"light dark\"/>\n<meta name=\"referrer\" \
+         content=\"no-referrer\"/>\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+         'unsafe-inline'; \
          script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\"/>\n\
          <link rel=\"icon\" href=\"data:,\"/>\n",
     );
@@ -87,8 +90,10 @@ fn opening(page: &mut String, report: &Report, headline: &str) {
     let interrupted =
         if report.interrupted { " <span class=\"badge doubt\">! Interrupted</span>" } else { "" };
     page.push_str(&format!(
-        "<header class=\"{class}\">\n<p><span class=\"badge {class}\">{mark} {word}</span>{interrupted}</p>\n\
-         <h1>{}</h1>\n<p class=\"about\">{}</p>\n<p class=\"about\">Scenario <b>{}</b> against <b>{}</b>, {}, begun {}.</p>\n",
+        "<header class=\"{class}\">\n<p><span class=\"badge {class}\">{mark} \
+         {word}</span>{interrupted}</p>\n\
+         <h1>{}</h1>\n<p class=\"about\">{}</p>\n<p class=\"about\">Scenario <b>{}</b> against \
+         <b>{}</b>, {}, begun {}.</p>\n",
         esc(headline),
         esc(&run.summary),
         esc(&run.scenario),
@@ -159,7 +164,8 @@ fn tiles(page: &mut String, report: &Report) {
         ),
     ] {
         page.push_str(&format!(
-            "<div class=\"tile {class}\"><dt>{name}</dt><dd>{}</dd><dd class=\"under\">{}</dd></div>\n",
+            "<div class=\"tile {class}\"><dt>{name}</dt><dd>{}</dd><dd \
+             class=\"under\">{}</dd></div>\n",
             esc(&value),
             esc(&under)
         ));

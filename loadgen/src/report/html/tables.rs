@@ -83,7 +83,8 @@ pub(super) fn violations(page: &mut String, report: &Report) {
     );
     for row in &report.violations {
         page.push_str(&format!(
-            "<tr><th scope=\"row\" class=\"bad\">{}</th><td class=\"n\" data-label=\"times\">{}</td><td>{}",
+            "<tr><th scope=\"row\" class=\"bad\">{}</th><td class=\"n\" \
+             data-label=\"times\">{}</td><td>{}",
             esc(&row.kind),
             count(row.count),
             esc(&row.meaning)
@@ -123,7 +124,8 @@ pub(super) fn giveups(page: &mut String, report: &Report) {
     let most = report.giveups.iter().map(|row| row.count).max().unwrap_or(0).max(1);
     for row in &report.giveups {
         page.push_str(&format!(
-            "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td><td><span class=\"bar\" style=\"width:{:.1}%\"></span> {}</td></tr>\n",
+            "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td><td><span class=\"bar\" \
+             style=\"width:{:.1}%\"></span> {}</td></tr>\n",
             esc(&row.reason),
             count(row.count),
             row.count as f64 / most as f64 * 60.0,
@@ -226,7 +228,8 @@ pub(super) fn files(page: &mut String, report: &Report) {
         );
         page.push_str(&format!(
             "<tr><th scope=\"row\">{}</th><td class=\"n\" data-label=\"size\">{size}</td>\
-             <td class=\"n\" data-label=\"transfers\">{}</td><td data-label=\"compared with\">{compared}</td>\
+             <td class=\"n\" data-label=\"transfers\">{}</td><td data-label=\"compared \
+             with\">{compared}</td>\
              <td data-label=\"SHA-256\"><code>{}</code></td></tr>\n",
             esc(&file.name),
             count(file.transfers),
@@ -240,7 +243,10 @@ pub(super) fn files(page: &mut String, report: &Report) {
 pub(super) fn generator(page: &mut String, report: &Report) {
     let own = &report.generator;
     page.push_str("<section><h2>The generator itself</h2>\n");
-    page.push_str("<p>What it did late or lost is not the server's fault; a run with too much of it is invalid.</p>\n");
+    page.push_str(
+        "<p>What it did late or lost is not the server's fault; a run with too much of \
+        it is invalid.</p>\n",
+    );
     pairs(
         page,
         "How the generator fared",
@@ -318,7 +324,8 @@ fn open<'a>(
     class: &str,
 ) {
     page.push_str(&format!(
-        "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{0}\"><table class=\"{class}\"><caption class=\"unseen\">{0}</caption>\n<thead><tr>",
+        "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{0}\"><table \
+         class=\"{class}\"><caption class=\"unseen\">{0}</caption>\n<thead><tr>",
         esc(caption)
     ));
     for name in names {
