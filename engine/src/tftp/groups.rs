@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::config::Multicast;
 
-/// Groups that are tried before there is none free; as many streams at one time.
+/// The most groups that are in use at one time.
 const MAX_GROUPS: u32 = 4096;
 
 /// Which groups are in use.
@@ -17,12 +17,13 @@ pub(super) struct Groups(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     used: HashSet<Ipv4Addr>,
-    /// Where the search goes on: a group that was just left is taken last, for late blocks of its old stream may still be on their way.
+    /// Where the next search begins. A group that was just released is taken last, because late
+    /// blocks of its old stream may still arrive.
     next: u32,
 }
 
 impl Groups {
-    /// A group that no stream has; `None` when all are in use.
+    /// A group that no stream uses; `None` when all are in use.
     pub(super) fn take(&self, config: &Multicast) -> Option<SocketAddrV4> {
         let mut state = self.0.lock();
         let first = config.groups.network().to_bits();
@@ -37,8 +38,8 @@ impl Groups {
         None
     }
 
-    /// The stream of a group is over.
-    pub(super) fn give(&self, group: SocketAddrV4) {
+    /// The stream of a group has ended.
+    pub(super) fn release(&self, group: SocketAddrV4) {
         self.0.lock().used.remove(group.ip());
     }
 }
@@ -57,10 +58,10 @@ mod tests {
         assert_eq!(taken[0], "239.255.1.4:1758".parse().unwrap());
         taken.dedup();
         assert_eq!((taken.len(), groups.take(&config)), (4, None));
-        groups.give(taken[2]);
+        groups.release(taken[2]);
         assert_eq!(groups.take(&config), Some(taken[2]));
-        groups.give(taken[1]);
-        groups.give(taken[3]);
+        groups.release(taken[1]);
+        groups.release(taken[3]);
         assert_eq!(groups.take(&config), Some(taken[3]));
     }
 }

@@ -1,4 +1,4 @@
-//! The quirks of a client, as DHCP noted them with its address. The rules are in `crate::quirks`.
+//! Applies the quirks that DHCP noted for a client's address. The rules are in `crate::quirks`.
 
 use std::net::IpAddr;
 
@@ -11,19 +11,20 @@ use super::service::Service;
 use super::shard::TftpShard;
 
 impl TftpShard {
-    /// Where the quirks are noted of clients that are given an address.
+    /// The quirks noted for the addresses of clients.
     pub fn notes(&self) -> &Notes {
         &self.server.notes
     }
 
-    /// Takes back what a quirk of the client forbids, counts it, and says which it was.
+    /// Applies the client's quirks to the negotiated options, counts those that changed something,
+    /// and returns their names.
     pub(super) fn apply_quirks(
         &self,
         service: &Service,
         client: IpAddr,
         negotiated: &mut Negotiated,
     ) -> QuirkNames {
-        // Addresses are IPv4's where this server gives them.
+        // Quirks are noted by DHCPv4 only.
         let IpAddr::V4(address) = client else { return QuirkNames::default() };
         let set = self.server.notes.of(address, &service.quirks);
         let (mut text, mut len) = ([0; MAX_NAME], 0);

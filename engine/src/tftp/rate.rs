@@ -1,19 +1,21 @@
-//! What an interface may send: a rate that all transfers of all shards share.
+//! The rate limit of an interface, which all transfers of all shards share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 
-/// What was not sent may be caught up with for so long: a shard looks about once in a millisecond when it is busy.
+/// Time that was not used may be caught up with for so long: a busy shard sends about once in a
+/// millisecond.
 const SLACK: Duration = Duration::from_millis(1);
-/// But at least so many bytes go at once: the largest send.
+/// At least so many bytes are sent at once: the largest send.
 const LEAST_BURST: u64 = 65_536;
-/// Bytes that a datagram has on the wire beside its payload: Ethernet 14 and 4, IPv4 20 (IPv6 has 20 more), UDP 8.
+/// Bytes of a datagram on the wire beside its payload: Ethernet 14 and 4, IPv4 20, UDP 8. IPv6 has
+/// 20 more.
 const OVERHEAD: u64 = 46;
 
-/// A limit in bytes a second, as a generic cell rate algorithm: one number says until when what was sent has used the
-/// line up.
+/// A limit in bytes a second (generic cell rate algorithm): one number says until when the bytes
+/// sent so far occupy the interface.
 #[derive(Debug)]
 pub(super) struct RateCap {
     bytes_per_second: u64,

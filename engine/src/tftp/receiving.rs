@@ -9,14 +9,15 @@ use bootstorm_protocols::time::Moment;
 
 use super::loader::{Job, Loader, LoaderQueue};
 use super::reason::Reason;
-use super::sending::{Outlet, Progress};
+use super::sending::{Progress, SendContext};
 use super::service::MAX_UPLOAD;
 use super::transfers::{Transfer, Upload, Work};
 use super::upload::Incoming;
 
 /// Bytes that go to the disk in one piece.
 const PIECE: usize = 256 << 10;
-/// Bytes that may wait while a piece is written; beyond it, ACKs are held back and the client slows down.
+/// Bytes that may wait while a piece is written; beyond that, ACKs are held back and the client
+/// waits.
 const BACKLOG: usize = 1 << 20;
 
 impl Upload {
@@ -57,7 +58,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Gives the disk what is due; false when its pool is busy.
+    /// Has the due bytes written; false when the loader's queue is full.
     pub(super) fn flush(
         &mut self,
         transfer: u64,
@@ -92,7 +93,8 @@ impl Upload {
         }
     }
 
-    /// Whether the client has to wait for the disk: the last ACK says that the file is stored.
+    /// Whether the client has to wait for the disk: the last ACK is sent only when the file is
+    /// stored.
     pub(super) fn holds_back(&self) -> bool {
         self.complete && !self.stored || self.writing && self.buffer.len() > BACKLOG
     }
@@ -100,7 +102,7 @@ impl Upload {
 
 impl Transfer {
     /// Queues the answer that is due to a client that uploads.
-    pub(super) fn answer<T: Transmit>(&mut self, out: &mut Outlet<'_, T>) -> Progress {
+    pub(super) fn answer<T: Transmit>(&mut self, out: &mut SendContext<'_, T>) -> Progress {
         let target = self.target();
         let Work::Receiving(upload) = &mut self.work else { return Progress::Done };
         if upload.holds_back() {

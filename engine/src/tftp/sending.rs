@@ -22,44 +22,49 @@ const MAX_SEGMENTS: u64 = 64;
 /// Bytes of one send: the longest UDP payload.
 const MAX_SEND: u64 = 65_507;
 
-/// Chunks that are asked for before a transfer comes to them: the next alone may be late while others are read.
+/// Chunks that are requested ahead of a transfer. With one only, it could come late while the disk
+/// is busy with other chunks.
 const AHEAD: usize = 2;
 
-/// Bytes that a transfer sends in one turn, where each block has to be sent by itself.
+/// Bytes that a transfer sends in one turn, if each block needs a send of its own.
 const MAX_TURN: u64 = 65_536;
 
-/// How far a transfer got.
+/// What came of a transfer's turn to send.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Progress {
-    /// Nothing is due, or not before the engine is done with what it has.
+    /// Nothing is due, or nothing before the sends in flight have completed.
     Done,
-    /// So many bytes are queued. When they are sent, there may be more.
+    /// So many bytes are queued. When they have been sent, more may be due.
     Sent(u64),
-    /// It waits for a chunk, and will be woken.
+    /// It waits for a chunk; the loader will report it.
     Starved,
-    /// Its pace lets nothing go before this moment, or something else was not ready: try again then.
+    /// Try again at this moment: its pace allows nothing before, or a queue was full.
     Later(Moment),
-    /// Its interface may send nothing at the moment.
+    /// Its interface has reached its rate limit.
     Capped,
-    /// There was no room in the engine: try again soon.
+    /// The packet engine had no room: try again soon.
     Refused,
     /// It cannot go on.
     Failed(Reason),
 }
 
 /// What sending needs from its shard.
-pub(super) struct Outlet<'s, T> {
+pub(super) struct SendContext<'s, T> {
     pub(super) server: &'s TftpServer,
     pub(super) loader_queue: &'s Arc<LoaderQueue>,
     pub(super) metrics: &'s TftpMetrics,
-    /// The time of this batch for the images' "used last".
+    /// The time of this batch, noted in images as their last use.
     pub(super) tick: u64,
     pub(super) tx: &'s mut T,
 }
 
 impl Transfer {
-    /// Queues what is due of a transfer to a client, one send's worth.
-    pub(super) fn send<T: Transmit>(&mut self, number: u64, out: &mut Outlet<'_, T>) -> Progress {
+    /// Queues what is due of a transfer to a client, up to one send of the largest size.
+    pub(super) fn send<T: Transmit>(
+        &mut self,
+        number: u64,
+        out: &mut SendContext<'_, T>,
+    ) -> Progress {
         if self.in_flight > 0 {
             return Progress::Done;
         }
@@ -78,7 +83,7 @@ impl Transfer {
         &mut self,
         number: u64,
         room: u64,
-        out: &mut Outlet<'_, T>,
+        out: &mut SendContext<'_, T>,
     ) -> Progress {
         let (target, data_target, now) = (self.target(), self.data_target(), out.tx.now());
         let Work::Sending { image, sender } = &mut self.work else { return Progress::Done };
@@ -145,19 +150,19 @@ impl Transfer {
         let data = len - blocks * 4;
         let again = (sender.sent_until() + 1).saturating_sub(first).min(blocks);
         sender.sent(blocks, now);
-        // Those sent before come first, and all but the last of the file are full.
+        // Repeated blocks come first, and every block but the file's last is full.
         self.sent += data.saturating_sub(again * u64::from(image.shape().blksize));
         self.resent = self.resent.saturating_add(u32::try_from(again).unwrap_or(u32::MAX));
         out.metrics.bytes.add(data);
         out.metrics.retransmits.add(again);
         for next in image.lacks_ahead(first, AHEAD) {
-            // Ahead of need; when the pool is busy, the need will ask again.
+            // If the loader's queue is full, the transfer asks again when it needs the chunk.
             out.server.loader.want(image, next, None);
         }
         Progress::Sent(len)
     }
 
-    /// Whether there is more to send, if the engine is done with what it has.
+    /// Whether there is more to send once the sends in flight have completed.
     pub(super) fn is_due(&self) -> bool {
         match &self.work {
             Work::Sending { sender, .. } => sender.pending().is_some(),
@@ -165,13 +170,13 @@ impl Transfer {
         }
     }
 
-    /// A shared send is over.
-    pub(super) fn accepted(&mut self, result: &io::Result<()>) {
+    /// A shared send has completed.
+    pub(super) fn send_completed(&mut self, result: &io::Result<()>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let Work::Sending { sender, .. } = &mut self.work else { return };
         let errno = result.as_ref().err().and_then(Errno::from_io_error);
-        // No checksum offload on the way, or a path whose MTU is smaller than the interface's: block by block the
-        // kernel manages. Other errors are as good as a loss, and cured as one.
+        // The interface has no checksum offload, or the path's MTU is smaller than the interface's:
+        // the kernel can still send block by block. Any other error is treated as a lost packet.
         if let Some(Errno::IO | Errno::MSGSIZE | Errno::INVAL) = errno
             && self.segmented
         {

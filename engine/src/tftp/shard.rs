@@ -19,7 +19,7 @@ use super::images::Image;
 use super::loader::{Completion, LoaderQueue};
 use super::reason::Reason;
 use super::requests::send_error;
-use super::sending::{Outlet, Progress};
+use super::sending::{Progress, SendContext};
 use super::service::TftpServer;
 use super::streams::Streams;
 use super::transfers::{Transfers, Upload, Work};
@@ -27,26 +27,29 @@ use super::turns::{RETRY, Turns};
 use super::upload::Incoming;
 use super::windows::Windows;
 
-/// Buckets of what is remembered of clients between their transfers; clients whose addresses hash alike share one.
+/// Buckets of the tables that keep something of clients between their transfers. Clients whose
+/// addresses hash alike share one.
 pub(super) const BUCKETS: usize = 4096;
-/// A request that is repeated while its transfer gets on was late on its way; after a silence of the client it means that it
-/// begins anew.
+/// A request that is repeated while its transfer makes progress was delayed on its way. After a
+/// silence of the client it means that the client begins again.
 pub(super) const SILENCE: Duration = Duration::from_secs(2);
-/// For so long timers wait for sockets to become empty.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How soon a timer looks again at a transfer whose delay is this host's own.
+/// The longest time that timers wait for the sockets to become empty.
+const MAX_TIMER_DELAY: Duration = Duration::from_millis(500);
+/// How soon a timer looks again at a transfer whose delay this host itself causes.
 const OWN_DELAY: Duration = Duration::from_millis(50);
 
-/// A socket of port 69, and the sockets that its transfers use in turn. RFC 1350 section 4 wants another port for each
-/// transfer; 16 are enough to keep late packets of a client's last transfer out of its next.
+/// A socket of port 69, and the sockets that its transfers use in turn. RFC 1350 section 4 wants
+/// another port for each transfer; 16 are enough to keep late packets of a client's last transfer
+/// out of its next.
 #[derive(Clone, Debug)]
 pub struct TftpPorts {
     /// Bound to port 69.
     pub listen: SocketId,
-    /// Bound to ports of their own, for requests to any address; not shared with other shards. At least one.
+    /// Bound to ports of their own, for requests to any address; not shared with other shards. At
+    /// least one.
     pub data: Vec<SocketId>,
-    /// The same, each bound to an address of this host, for requests to this address: the kernel has less to find out for every
-    /// block and every ACK.
+    /// The same, each bound to an address of this host, for requests to this address: it saves the
+    /// kernel work for each block and each ACK.
     pub bound: Vec<(IpAddr, SocketId)>,
 }
 
@@ -67,24 +70,24 @@ pub struct TftpShard {
     shard: usize,
     pub(super) ports: Vec<TftpPorts>,
     roles: Vec<Role>,
-    /// The data socket that a client got last, as a count.
+    /// Per bucket of clients, a count that selects the data socket of the next transfer.
     pub(super) rotation: Box<[u8]>,
     pub(super) hasher: RandomState,
     pub(super) transfers: Transfers,
-    /// Who has just been served where: a last ACK that comes twice is no unknown transfer. Clients whose addresses hash alike
-    /// push each other out.
+    /// Client and socket of transfers that have just ended, so that a repeated last ACK is not
+    /// answered with ERROR 5. Clients whose addresses hash alike replace each other.
     pub(super) served: Box<[Option<(SocketAddr, SocketId)>]>,
-    /// The windows that clients are granted whose last transfers lost much.
+    /// Limits of the windows of clients whose last transfers lost much.
     pub(super) windows: Windows,
     pub(super) streams: Streams,
     timers: BinaryHeap<Reverse<(Moment, u64)>>,
-    /// Transfers that wait for a chunk, and the list that is worked off meanwhile.
+    /// Transfers that wait for a chunk, and a second list used while the first is worked off.
     starved: Vec<u64>,
     awake: Vec<u64>,
     pub(super) turns: Turns,
-    /// When nothing waited in the sockets last, and since when something has.
-    dry: Moment,
-    wet: Moment,
+    /// When the sockets were last empty, and since when they have not been.
+    empty_at: Moment,
+    busy_since: Moment,
     pub(super) events: Vec<BootEvent>,
     tick: u64,
 }
@@ -119,8 +122,8 @@ impl TftpShard {
             starved: Vec::new(),
             awake: Vec::new(),
             turns: Turns::default(),
-            dry: Moment::default(),
-            wet: Moment::NEVER,
+            empty_at: Moment::default(),
+            busy_since: Moment::NEVER,
             events: Vec::new(),
             tick: 0,
         };
@@ -128,7 +131,7 @@ impl TftpShard {
         tftp
     }
 
-    /// Other sockets from now on, as after a reload. Transfers on sockets that are gone end by themselves.
+    /// Replaces the sockets, as a reload does. Transfers on removed sockets end by themselves.
     pub fn set_ports(&mut self, ports: Vec<TftpPorts>) {
         self.roles.clear();
         let mut set = |socket: SocketId, role| {
@@ -192,50 +195,53 @@ impl TftpShard {
         }
     }
 
-    /// The engine is done with a shared send; every token it reports comes from here.
+    /// A shared send has completed. Its token is the transfer's number.
     pub fn sent(&mut self, token: u64, result: &io::Result<()>) {
         let Some(transfer) = self.transfers.get(token) else { return };
-        transfer.accepted(result);
+        transfer.send_completed(result);
         if transfer.in_flight == 0 && transfer.is_due() {
             self.enqueue(token);
         }
     }
 
-    /// The end of a batch: timers that are due, and what is to be sent. `dry` says that nothing more waits in the sockets.
-    /// Returns when to be called again.
+    /// The end of a batch: handles the timers that are due, and sends. `dry` says that the sockets
+    /// are empty. Returns when to be called again.
     pub fn batch_end<T: Transmit>(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
         let now = tx.now();
         self.tick = self.server.images.tick();
         if dry {
-            (self.dry, self.wet) = (now, Moment::NEVER);
+            (self.empty_at, self.busy_since) = (now, Moment::NEVER);
         } else {
-            self.wet = self.wet.min(now);
+            self.busy_since = self.busy_since.min(now);
         }
-        // After a stall, of this process or of a burst, the answers wait in the sockets, and whoever looks at the clock first repeats
-        // everything for nothing. So no timer is due before the sockets were empty after its time, or for very long were not.
-        let due = if now.since(self.wet) > PATIENCE { now - PATIENCE } else { self.dry };
+        // After a stall of this process, or a burst, answers still wait in the sockets, and timers
+        // would repeat blocks that have been acknowledged. So a timer fires only after the sockets
+        // have been empty, or have been busy for very long.
+        let busy_for_long = now.since(self.busy_since) > MAX_TIMER_DELAY;
+        let due = if busy_for_long { now - MAX_TIMER_DELAY } else { self.empty_at };
         while let Some(&Reverse((at, number))) = self.timers.peek()
             && at <= due
         {
             self.timers.pop();
             match self.transfers.get(number) {
-                // A later deadline has an entry of its own only when this one is gone.
+                // A later deadline gets an entry of its own only when this one has been removed.
                 Some(transfer) if transfer.timer == at => transfer.timer = Moment::NEVER,
                 _ => continue,
             }
             self.expire(number, now, tx);
         }
-        // When a master has everything, most of the others have it too, and say so.
-        if dry || now.since(self.wet) > PATIENCE {
+        // When a master has every block, so have most others, and their ACKs arrive now.
+        if dry || busy_for_long {
             self.appoint_masters(now);
         }
         let turns = self.take_turns(tx);
         self.metrics().active.set(self.transfers.len() as u64);
         self.metrics().streams.set(self.streams.len() as u64);
-        // Those that are due and wait for the sockets to be empty are looked at in the next batch, which comes at once.
+        // Timers that are due but wait for empty sockets are handled in the next batch, which
+        // follows at once.
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        let headless = self.streams.is_headless().then_some(now);
-        [timer, turns, headless].into_iter().flatten().min()
+        let appoint = self.streams.lacks_master().then_some(now);
+        [timer, turns, appoint].into_iter().flatten().min()
     }
 
     /// What happened since the last call, for the log.
@@ -253,7 +259,7 @@ impl TftpShard {
     }
 
     pub(super) fn metrics(&self) -> &TftpMetrics {
-        // Checked in `new`; blocks are never taken away.
+        // Checked in `new`; blocks are never removed.
         &self.metrics.shard(self.shard).expect("the shard has counters").tftp
     }
 
@@ -386,13 +392,13 @@ impl TftpShard {
         }
     }
 
-    /// Gives the engine what a transfer has to send, as far as its turn allows, and sets its timer.
+    /// Queues what a transfer has to send, as far as its turn allows, and sets its timer.
     pub(super) fn advance<T: Transmit>(&mut self, number: u64, tx: &mut T) -> Progress {
         let Some(transfer) = self.transfers.get(number) else { return Progress::Done };
         // As in `metrics`, which would borrow all of self.
         let metrics = &self.metrics.shard(self.shard).expect("the shard has counters").tftp;
         let (server, loader_queue) = (&*self.server, &self.loader_queue);
-        let mut out = Outlet { server, loader_queue, metrics, tick: self.tick, tx };
+        let mut out = SendContext { server, loader_queue, metrics, tick: self.tick, tx };
         let progress = match &mut transfer.work {
             Work::Opening | Work::Listening { .. } => Progress::Done,
             Work::Sending { .. } => transfer.send(number, &mut out),
@@ -437,8 +443,8 @@ impl TftpShard {
         progress
     }
 
-    /// Sees to it that the transfer is looked at when `deadline` comes, or before. A deadline that moves on, as each ACK
-    /// moves it, leaves the entry where it is: it is put forward when it is found.
+    /// Makes sure that the transfer has a timer at `deadline` or before. Each ACK moves the
+    /// deadline, but not the entry: `expire` re-arms an entry that it finds too early.
     fn arm(&mut self, number: u64, deadline: Moment) {
         let Some(transfer) = self.transfers.get(number) else { return };
         if deadline < transfer.timer {

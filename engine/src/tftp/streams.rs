@@ -1,12 +1,14 @@
-//! Streams: a file that many clients of a shard take at once (RFC 2090).
+//! Streams: one file that many clients of a shard receive at once (RFC 2090).
 //!
 //! ```text
-//!   request --> member --listens--> master --has everything--> over
-//!                 |                   ^
-//!                 +-- had everything  +-- the member that has waited longest, when the master is done or silent
+//!   request --> listener --> master --> ends when it has every block
+//!                  |           ^
+//!                  |           +-- the longest waiting listener, when the master ends or is silent
+//!                  +--> ends when it has every block
 //! ```
-//! A member is a transfer like any other, but that its blocks go to the group of its stream, and that they go only while it is
-//! the master. The members of a stream share the data socket, so that whoever listens hears all blocks from one port.
+//! A member of a stream is a transfer like any other, except that its blocks are sent to the group
+//! of its stream, and only while it is the master. The members of a stream share one data socket,
+//! so listeners receive all blocks from one port.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddrV4};
@@ -24,9 +26,10 @@ use super::service::Service;
 use super::shard::TftpShard;
 use super::transfers::Work;
 
-/// A master that is silent holds everybody up. Whoever is passed over may ask anew, and has lost nothing of what it heard.
+/// Repetitions before a silent master is replaced, since all others wait for it. A client that is
+/// replaced may ask again, and keeps the blocks it has.
 const MASTER_TRIES: u32 = 4;
-/// How long a member may take to find out that it is master, the first time it is told, and later.
+/// How long a member may take to answer that it is master: the first interval, and the longest.
 const MASTER_INITIAL: Duration = Duration::from_millis(250);
 const MASTER_MAX: Duration = Duration::from_millis(500);
 
@@ -36,8 +39,8 @@ pub(super) struct Streams {
     open: Vec<Stream>,
     /// Number of the next stream.
     next: u32,
-    /// Those whose master has left.
-    headless: Vec<u32>,
+    /// Streams whose master has left.
+    without_master: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -47,13 +50,13 @@ struct Stream {
     socket: SocketId,
     group: SocketAddrV4,
     master: Option<u64>,
-    /// Those who listen, longest waiting first; some may have left.
+    /// Listeners, the longest waiting first; some may have left.
     waiting: VecDeque<u64>,
     /// Transfers that belong to it.
     members: u32,
 }
 
-/// Who may share a stream: whoever gets the same packets the same way.
+/// Transfers with equal keys share a stream: they get the same packets the same way.
 #[derive(Clone, Debug)]
 struct Key {
     image: Arc<Image>,
@@ -75,9 +78,9 @@ impl Streams {
         self.open.len()
     }
 
-    /// Whether one waits for a master.
-    pub(super) fn is_headless(&self) -> bool {
-        !self.headless.is_empty()
+    /// Whether a stream waits for a master.
+    pub(super) fn lacks_master(&self) -> bool {
+        !self.without_master.is_empty()
     }
 
     fn at(&mut self, number: u32) -> Option<&mut Stream> {
@@ -85,7 +88,8 @@ impl Streams {
     }
 }
 
-/// How a stream's master is waited for. The timeout that a client asked for does not hold: others wait with it.
+/// The options and the retry policy of a stream's master. The timeout that it asked for does not
+/// hold, because others wait as well.
 pub(super) fn stream_terms(
     negotiated: &Negotiated,
     policy: &RetryPolicy,
@@ -100,7 +104,8 @@ pub(super) fn stream_terms(
 }
 
 impl TftpShard {
-    /// A transfer that asked for the multicast option becomes a member of a stream, or an ordinary transfer where none can be had.
+    /// Makes a transfer that asked for the multicast option the member of a stream, or an ordinary
+    /// transfer if the file is too long or no group is free.
     pub(super) fn join_stream(&mut self, number: u64, image: &Arc<Image>, service: &Service) {
         let Some(transfer) = self.transfers.get(number) else { return };
         transfer.negotiated.multicast = None;
@@ -131,7 +136,8 @@ impl TftpShard {
         });
         let Some(stream) = at.and_then(|at| self.streams.open.get_mut(at)) else { return };
         stream.members += 1;
-        // The first one is master at once. Where the master has just left, it is the turn of those who wait.
+        // The first member is master at once. If a stream's master has just left, the next one
+        // comes from those that wait.
         let master = known.is_none();
         if master {
             stream.master = Some(number);
@@ -143,7 +149,7 @@ impl TftpShard {
         transfer.socket = stream.socket;
     }
 
-    /// A transfer that has joined a stream without being its master begins to listen.
+    /// Makes a transfer that has joined a stream, and is not its master, a listener.
     pub(super) fn listen<T: Transmit>(&mut self, number: u64, image: Arc<Image>, tx: &mut T) {
         let Some(transfer) = self.transfers.get(number) else { return };
         transfer.work = Work::Listening { image, complete: false };
@@ -153,7 +159,7 @@ impl TftpShard {
         self.tell_listener(number, tx);
     }
 
-    /// Tells a listener which group it is to listen to. When that is lost, the client asks again.
+    /// Sends a listener its OACK. If that is lost, the client asks again.
     pub(super) fn tell_listener<T: Transmit>(&mut self, number: u64, tx: &mut T) {
         let Some(transfer) = self.transfers.get(number) else { return };
         let (target, negotiated) = (transfer.target(), &transfer.negotiated);
@@ -161,7 +167,8 @@ impl TftpShard {
         let _ = tx.send(transfer.socket, &target, write);
     }
 
-    /// A listener acknowledges a block: the last one says that it has everything, others that it had been master before it was passed over.
+    /// A listener acknowledges a block. ACK of the last block says that it has every block; any
+    /// other comes from a client that was master before.
     pub(super) fn listener_ack(&mut self, number: u64, block: u16, now: Moment) {
         let Some(transfer) = self.transfers.get(number) else { return };
         let Work::Listening { image, complete } = &mut transfer.work else { return };
@@ -171,26 +178,26 @@ impl TftpShard {
         }
     }
 
-    /// A transfer that is gone leaves its stream.
+    /// A transfer that has ended leaves its stream.
     pub(super) fn leave_stream(&mut self, stream: u32, number: u64) {
         let Some(left) = self.streams.at(stream) else { return };
         left.members -= 1;
         if left.master == Some(number) {
             left.master = None;
-            self.streams.headless.push(stream);
+            self.streams.without_master.push(stream);
         }
     }
 
-    /// Streams whose master has left get another, or end.
+    /// Gives streams whose master has left another one; a stream without members ends.
     pub(super) fn appoint_masters(&mut self, now: Moment) {
-        while let Some(number) = self.streams.headless.pop() {
+        while let Some(number) = self.streams.without_master.pop() {
             let Some(at) = self.streams.open.iter().position(|stream| stream.number == number)
             else {
                 continue;
             };
             let stream = &mut self.streams.open[at];
             if stream.members == 0 {
-                self.server.groups.give(stream.group);
+                self.server.groups.release(stream.group);
                 self.streams.open.swap_remove(at);
                 continue;
             }
@@ -213,7 +220,7 @@ impl TftpShard {
 }
 
 impl Service {
-    /// The sending end of a transfer that begins.
+    /// The state machine of a transfer that begins.
     pub(super) fn sender(&self, negotiated: &Negotiated, now: Moment) -> Sender {
         let mut sender = match negotiated.multicast {
             None => Sender::new(negotiated, &self.policy, now),
@@ -222,7 +229,7 @@ impl Service {
                 Sender::new(&negotiated, &policy, now)
             }
         };
-        // Until a netascii file's end is known, every block may be asked for.
+        // All blocks count as loaded until the last one is known; the image says what is missing.
         sender.content(u64::MAX >> 1, None);
         sender.limit_pace(self.least_gap(negotiated.block_len()));
         sender

@@ -1,4 +1,4 @@
-//! The transfers of one shard: small structs in a slab, found by client and by number.
+//! The transfers of one shard, in a slab: found by client address and port, or by number.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -26,30 +26,30 @@ pub(super) struct Transfer {
     /// Tells a repeated request from a new one.
     pub(super) digest: u64,
     pub(super) negotiated: Negotiated,
-    /// What of it a quirk changed, for the log.
+    /// The quirks that changed the negotiated options, for the log.
     pub(super) quirks: QuirkNames,
     pub(super) netascii: bool,
     pub(super) started: Moment,
-    /// Last sign that the client gets on.
+    /// When the client last made progress.
     pub(super) heard: Moment,
-    /// The log has heard of its beginning: a client that only asks for the size begins nothing.
+    /// Its beginning has been logged. A client that only asks for the size begins no transfer.
     pub(super) announced: bool,
-    /// An upload is stored, and the log has heard of it; what remains is waiting for a lost ACK.
+    /// Its success has been logged. An upload may remain to repeat its last ACK.
     pub(super) settled: bool,
     pub(super) name: FileName,
     pub(super) work: Work,
-    /// Whether windows go out by UDP_SEGMENT: blocks fit the path's MTU, and the socket can.
+    /// Whether windows are sent with UDP_SEGMENT: blocks fit the path's MTU, and the socket can.
     pub(super) segmented: bool,
-    /// Shared sends that the socket has not accepted yet. While there are some, no more are queued: sends of one window
-    /// must not overtake each other.
+    /// Shared sends that have not completed yet. No more are queued meanwhile, because sends of one
+    /// window must not overtake each other.
     pub(super) in_flight: u32,
-    /// The earliest entry for it among the timers.
+    /// The earliest entry for it in the shard's timers.
     pub(super) timer: Moment,
-    /// It stands in the list of those that wait for a chunk.
+    /// It is in the list of transfers that wait for a chunk.
     pub(super) starved: bool,
     /// The stream that it is a member of: [`super::streams`].
     pub(super) stream: Option<u32>,
-    /// It stands in a queue of those that want to send: [`super::turns`].
+    /// It is in one of the queues of [`super::turns`].
     pub(super) queued: bool,
     /// Bytes of file data sent, each counted once.
     pub(super) sent: u64,
@@ -57,17 +57,17 @@ pub(super) struct Transfer {
     pub(super) resent: u32,
 }
 
-/// What a transfer is at.
+/// What a transfer is doing.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub(super) enum Work {
     /// The file is being opened or created.
     Opening,
-    /// To the client.
+    /// The file is sent to the client.
     Sending { image: Arc<Image>, sender: Sender },
-    /// To a group that the client listens to, while another acknowledges the blocks.
+    /// The client listens to the group of a stream; another client is the stream's master.
     Listening { image: Arc<Image>, complete: bool },
-    /// From the client.
+    /// The client uploads.
     Receiving(Box<Upload>),
 }
 
@@ -78,14 +78,14 @@ pub(super) struct Upload {
     pub(super) file: Arc<Incoming>,
     /// For netascii.
     pub(super) decoder: Option<Decoder>,
-    /// Received and not yet given to the disk.
+    /// Received bytes that are not being written yet.
     pub(super) buffer: Vec<u8>,
-    /// Where in the file the buffer begins.
+    /// The buffer's offset in the file.
     pub(super) offset: u64,
-    /// A piece is on its way to the disk.
+    /// A piece is being written.
     pub(super) writing: bool,
     pub(super) complete: bool,
-    /// It is in its place; the last ACK may go.
+    /// The file is on disk under its name, so the last ACK may be sent.
     pub(super) stored: bool,
 }
 
@@ -98,7 +98,7 @@ impl Transfer {
         }
     }
 
-    /// Where blocks of the file go: to the client, or to the group of its stream.
+    /// Where blocks of the file are sent: to the client, or to the group of its stream.
     pub(super) fn data_target(&self) -> Target {
         match self.negotiated.multicast.and_then(|multicast| multicast.group) {
             Some(group) => {
@@ -108,7 +108,7 @@ impl Transfer {
         }
     }
 
-    /// Whether the client has shown that the transfer is under way.
+    /// Whether the client has sent a block, or an ACK of one.
     pub(super) fn begun(&self) -> bool {
         match &self.work {
             Work::Opening => false,
@@ -118,13 +118,13 @@ impl Transfer {
         }
     }
 
-    /// Bytes of file data, as they travel, that the receiving end has got.
+    /// Bytes of file data, counted as sent, that the receiving end has.
     pub(super) fn bytes(&self) -> u64 {
         let block_len = u64::from(self.negotiated.block_len());
         match &self.work {
             Work::Opening => 0,
             Work::Sending { image, sender } => {
-                // A member of a stream has some of it from others.
+                // A member of a stream has heard blocks that were sent to others.
                 let most = self.stream.and(image.size()).unwrap_or(self.sent);
                 sender.acked().saturating_mul(block_len).min(most)
             }
@@ -135,7 +135,8 @@ impl Transfer {
     }
 }
 
-/// Answers go by route, but for link-local addresses, which mean nothing without their interface.
+/// The interface to send to a client by: 0 (as the routes say) but for link-local addresses, which
+/// are ambiguous without their interface.
 pub(super) fn scope(client: &SocketAddr, ifindex: u32) -> u32 {
     match client {
         SocketAddr::V6(client) if client.ip().is_unicast_link_local() => ifindex,
@@ -143,7 +144,7 @@ pub(super) fn scope(client: &SocketAddr, ifindex: u32) -> u32 {
     }
 }
 
-/// All transfers. A number is never given twice: it holds the slot and how often the slot was used.
+/// All transfers. A number is never reused: it holds the slot and the slot's generation.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
     slots: Vec<Slot>,

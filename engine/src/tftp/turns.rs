@@ -1,13 +1,14 @@
-//! Whose turn it is to send.
+//! In which order transfers send: round robin.
 //!
 //! ```text
-//!   an ACK, a timer, a chunk, a send that is over --> ready --one send each--> engine
-//!                                                      ^  |
-//!            when the pace or the line allows it ------+  +--> paced (by time), capped (by interface, in order)
+//!   ACK, timer, chunk, completed send --> ready --one send each--> packet engine
+//!                                          ^ |
+//!        when pace or interface allow it --+ +--> paced (by time), capped (by interface, in order)
 //! ```
-//! Everybody who has something to send stands in one queue and sends at most one send's worth when its turn comes; a turn of the
-//! shard ends after a twentieth of a millisecond. So a slow client, or one with large windows, takes no more than its share, and what
-//! else the shard has to do, DHCP first of all, never waits longer than that.
+//! All transfers that have something to send wait in one queue, and each sends at most one send of
+//! the largest size per turn. A turn of the shard ends after about 50 us. So a slow client, or one
+//! with large windows, gets no more than its share, and the shard's other work, DHCP above all,
+//! never waits longer than a turn.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -20,25 +21,26 @@ use bootstorm_protocols::time::Moment;
 use super::sending::Progress;
 use super::shard::TftpShard;
 
-/// So long a turn of the shard takes, about. What a send costs differs tenfold: a network card may cut it into datagrams, or the
-/// kernel has to.
+/// How long a turn of the shard takes, about. The cost of a send differs tenfold, since either the
+/// network card splits it into datagrams or the kernel does.
 const TURN: Duration = Duration::from_micros(50);
-/// Bytes of a turn at least, one of the largest sends, and at most.
+/// Bytes of a turn: at least one send of the largest size.
 const BYTES: RangeInclusive<u64> = 64 << 10..=1 << 20;
-/// What a send costs at least, in bytes of a large one.
+/// The least that a send counts, in bytes.
 const LEAST: u64 = 4 << 10;
-/// How soon something that was refused for want of room is tried again.
+/// How soon something that found a queue full is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(5);
 
-/// Those who have something to send. Each transfer stands in one of the queues at most: `Transfer::queued`.
+/// Transfers that have something to send. A transfer is in at most one of the queues
+/// (`Transfer::queued`).
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     ready: VecDeque<u64>,
-    /// Those whose pace lets nothing go yet.
+    /// Transfers whose pace allows nothing before this moment.
     paced: BinaryHeap<Reverse<(Moment, u64)>>,
-    /// Those whose interface may send nothing yet, by its index.
+    /// By interface index: transfers that wait because of the interface's rate limit.
     capped: Vec<(u32, VecDeque<u64>)>,
-    /// Somebody has more to send as soon as the engine is done with what it has.
+    /// A transfer has more to send as soon as its send in flight has completed.
     more: bool,
     bytes: Allowance,
 }
@@ -47,7 +49,7 @@ pub(super) struct Turns {
 #[derive(Debug)]
 struct Allowance {
     bytes: u64,
-    /// When the last turn sent all it might, and the shard went on without a wait.
+    /// When the last turn began, if it used up its bytes, so that the next follows at once.
     since: Option<Moment>,
 }
 
@@ -58,7 +60,7 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// What may be sent in the turn that begins at `now`.
+    /// How many bytes may be sent in the turn that begins at `now`.
     fn begin(&mut self, now: Moment) -> u64 {
         if let Some(since) = self.since.take() {
             let took = now.since(since);
@@ -71,7 +73,7 @@ impl Allowance {
         self.bytes
     }
 
-    /// Nothing is left of what might be sent in the turn that began at `now`.
+    /// The turn that began at `now` has used up its bytes.
     fn used_up(&mut self, now: Moment) {
         self.since = Some(now);
     }
@@ -102,7 +104,7 @@ impl TftpShard {
         }
     }
 
-    /// Sends what is due, up to a turn's worth. Returns when to be called again.
+    /// Sends what is due, up to the bytes of a turn. Returns when to be called again.
     pub(super) fn take_turns<T: Transmit>(&mut self, tx: &mut T) -> Option<Moment> {
         let now = tx.now();
         while let Some(&Reverse((at, number))) = self.turns.paced.peek()
@@ -146,7 +148,7 @@ impl TftpShard {
         paced.into_iter().chain(capped).min()
     }
 
-    /// One transfer's turn; false when the engine has no room, for anybody.
+    /// One transfer's turn; false when the packet engine has no room for any transfer.
     fn turn<T: Transmit>(&mut self, number: u64, left: &mut u64, tx: &mut T) -> bool {
         let Some(transfer) = self.transfers.get(number) else { return true };
         transfer.queued = false;
@@ -186,7 +188,7 @@ mod tests {
     fn a_turn_sends_as_much_as_its_time_allows() {
         let mut allowance = Allowance::default();
         let mut now = Moment::default();
-        // A path that takes 100 MB/s, then one of 100 GB/s, then one in between.
+        // Sends at 100 MB/s, at 100 GB/s, and in between.
         for (nanos, least, most) in
             [(10.0, 0, 65_536), (0.01, 1 << 20, 1 << 20), (0.25, 120_000, 260_000)]
         {

@@ -1,4 +1,4 @@
-//! Files that clients write: under a name of their own until they are complete, then in their place at once.
+//! Uploaded files: written under a temporary name, and renamed when they are complete.
 
 use std::fs::File;
 use std::io;
@@ -11,21 +11,22 @@ use rustix::io::Errno;
 
 use super::paths::{PathError, Root};
 
-/// Tells the files of one process apart.
+/// Makes the temporary names of one process unique.
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 
-/// An upload on its way. Dropped before [`Incoming::store`], it takes its file with it.
+/// An upload that is being received. If it is dropped before [`Incoming::store`], its file is
+/// removed.
 #[derive(Debug)]
 pub(super) struct Incoming {
     directory: OwnedFd,
-    hidden: Vec<u8>,
+    temporary: Vec<u8>,
     name: Vec<u8>,
     file: File,
     stored: AtomicBool,
 }
 
 impl Incoming {
-    /// Begins a file in the directory where it will stand, which must be there; the name must be free.
+    /// Begins a file in its final directory, which must exist; the name must be free.
     pub(super) fn create(root: &Root, name: &[u8]) -> Result<Self, PathError> {
         let (directory, name) = root.parent(name)?;
         match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -34,11 +35,11 @@ impl Incoming {
             Err(errno) => return Err(errno.into()),
         }
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let hidden = format!(".bootstorm-upload-{}-{serial}", std::process::id()).into_bytes();
+        let temporary = format!(".bootstorm-upload-{}-{serial}", std::process::id()).into_bytes();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&directory, hidden.as_slice(), flags, Mode::from_raw_mode(0o644))?;
+        let file = openat(&directory, temporary.as_slice(), flags, Mode::from_raw_mode(0o644))?;
         let (name, stored) = (name.to_vec(), AtomicBool::new(false));
-        Ok(Self { directory, hidden, name, file: file.into(), stored })
+        Ok(Self { directory, temporary, name, file: file.into(), stored })
     }
 
     /// Writes a piece.
@@ -46,11 +47,12 @@ impl Incoming {
         self.file.write_all_at(bytes, offset)
     }
 
-    /// The file is complete: puts it on disk and in its place, unless another took the place meanwhile.
+    /// The file is complete: flushes it to the disk and gives it its name, unless the name has been
+    /// taken meanwhile.
     pub(super) fn store(&self) -> Result<(), PathError> {
         self.file.sync_all().map_err(|_| PathError::Failed)?;
-        let (here, hidden) = (&self.directory, self.hidden.as_slice());
-        renameat_with(here, hidden, here, self.name.as_slice(), RenameFlags::NOREPLACE)?;
+        let (here, temporary) = (&self.directory, self.temporary.as_slice());
+        renameat_with(here, temporary, here, self.name.as_slice(), RenameFlags::NOREPLACE)?;
         self.stored.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -59,8 +61,9 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if !self.stored.load(Ordering::Relaxed) {
-            // What stays behind is hidden and never served as what it was to become.
-            let _ = unlinkat(&self.directory, self.hidden.as_slice(), AtFlags::empty());
+            // A file that cannot be removed keeps its temporary name, and is never served as the
+            // upload.
+            let _ = unlinkat(&self.directory, self.temporary.as_slice(), AtFlags::empty());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The window that is granted follows what the client's last transfers lost. RFC 7440 section 3 lets the server answer with a
-//! smaller window than the client asks for.
+//! The granted window depends on the losses of the client's last transfers. RFC 7440 section 3 lets
+//! the server grant a smaller window than the client asks for.
 
 use std::net::IpAddr;
 
@@ -9,31 +9,33 @@ use super::service::Service;
 use super::shard::TftpShard;
 use super::transfers::{Transfer, Work};
 
-/// No limit but what is asked and configured.
+/// No limit beside what is asked and configured.
 const UNLIMITED: u16 = u16::MAX;
-/// Blocks sent again, in percent of the file's: above this the window is halved. After a loss half a window goes out again, so
-/// windows of 64 come to it where one packet in 130 is lost; fewer losses cost a far path less than small windows would. A receiver
-/// whose buffers hold less than a window goes far beyond it.
+/// Blocks sent again, in percent of the file's blocks; above this the window is halved. A loss
+/// makes half a window go out again on average, so windows of 64 reach this where one packet in 130
+/// is lost. Fewer losses cost a long path less than small windows would. A receiver whose buffers
+/// hold less than a window goes far beyond it.
 const LOSSY: u64 = 25;
-/// Up to this many percent a transfer is clean: twice the window then is not lossy yet.
+/// Up to this many percent the window is doubled; at twice the window the losses stay below
+/// [`LOSSY`].
 const CLEAN: u64 = 5;
 
-/// The limit for a client's next transfer, after one that was granted `granted` blocks, at most `limit`, and sent `sent` blocks of
-/// which `resent` were sent again.
+/// The limit for a client's next transfer. The last one was granted a window of `granted` blocks
+/// while the limit was `limit`; it sent `sent` blocks, and `resent` of them again.
 fn next_limit(limit: u16, granted: u16, sent: u64, resent: u64) -> u16 {
     if resent.saturating_mul(100) > sent.saturating_mul(LOSSY) {
-        // In lock step a loss costs one block, and says nothing of windows.
+        // In lockstep a loss costs one block, and says nothing of windows.
         return if granted > 1 { granted / 2 } else { limit };
     }
     let clean = resent.saturating_mul(100) <= sent.saturating_mul(CLEAN);
-    // Less than a window proves nothing of windows, nor does a smaller one of larger ones.
+    // A file shorter than a window, or a window smaller than the limit, proves nothing.
     if clean && granted >= limit && sent >= u64::from(granted) {
         return limit.saturating_mul(2);
     }
     limit
 }
 
-/// What is remembered of clients, by address; clients whose addresses hash alike push each other out.
+/// The limits of clients, by address. Clients whose addresses hash alike replace each other.
 #[derive(Debug)]
 pub(super) struct Windows(Box<[Option<(IpAddr, u16)>]>);
 
@@ -60,7 +62,7 @@ impl Windows {
 }
 
 impl TftpShard {
-    /// Grants a client that lost much no more than it may be able to take.
+    /// Limits the window of a client whose last transfers lost much.
     pub(super) fn narrow_window(
         &self,
         service: &Service,
@@ -77,7 +79,7 @@ impl TftpShard {
         }
     }
 
-    /// Remembers how a transfer went that is over.
+    /// Adapts a client's limit to a transfer that has ended.
     pub(super) fn learn_window(&mut self, transfer: &Transfer) {
         let Work::Sending { sender, .. } = &transfer.work else { return };
         let client = transfer.client.ip();
@@ -120,7 +122,8 @@ mod tests {
 
     #[test]
     fn what_proves_nothing_changes_nothing() {
-        // One block of one that comes late; between clean and lossy; a smaller window than it may have; less than a window; only a question for the size.
+        // A late block of a file of one; losses between the limits; a smaller window than allowed;
+        // a file shorter than a window; a request for the size only.
         assert_eq!(next_limit(UNLIMITED, 1, 1, 1), UNLIMITED);
         assert_eq!(next_limit(8, 8, 1000, 250), 8);
         assert_eq!(next_limit(8, 8, 1000, 51), 8);
@@ -130,13 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_share_a_bucket_push_each_other_out() {
+    fn clients_that_share_a_bucket_replace_each_other() {
         let mut windows = Windows::new(1);
         let [a, b] = [2, 3].map(|host| IpAddr::from([10, 0, 0, host]));
         windows.set(0, a, 4);
         assert_eq!((windows.limit(0, a), windows.limit(0, b)), (4, UNLIMITED));
         windows.set(0, b, UNLIMITED);
-        assert_eq!(windows.limit(0, a), 4, "a clean transfer of another does not forget it");
+        assert_eq!(windows.limit(0, a), 4, "a clean transfer of another client changes nothing");
         windows.set(0, b, 2);
         assert_eq!((windows.limit(0, a), windows.limit(0, b)), (UNLIMITED, 2));
         windows.set(0, b, UNLIMITED);

@@ -127,8 +127,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A client whose OACK came at `now` and made it master or not. Blocks have `block_len` bytes, a
-    /// window has `window` blocks; `agreed` is the negotiated timeout.
+    /// A client whose OACK came at `now` and made it master or not. Blocks have `block_len` bytes,
+    /// a window has `window` blocks; `agreed` is the negotiated timeout.
     #[must_use]
     pub fn new(
         block_len: u16,
@@ -224,7 +224,8 @@ impl Listener {
         if reached >= self.acked + self.window || self.last.is_some_and(|last| block == last) {
             self.acknowledge(block);
         } else if block > self.missing {
-            // One ACK for each gap; another only if the server went back and the block was lost again.
+            // One ACK for each gap; another only if the server went back and the block was lost
+            // again.
             if self.gap.is_none_or(|seen| block <= seen) {
                 self.acknowledge(block);
                 self.asked_at = None;

@@ -1,10 +1,11 @@
-//! How fast the blocks of a window are sent: at once until blocks are lost, then at the path's rate.
+//! How fast the blocks of a window are sent: at once until blocks are lost, then at the path's
+//! rate.
 //!
 //! A window that is sent at once can overflow the queue of the client's switch port: the port drops
 //! the blocks that do not fit, and the client drops all blocks behind the first gap. TFTP cannot
-//! shrink a window once it is agreed on (RFC 7440), but the sender can spread it over time. The time
-//! from a window's first block to its ACK, less the round trip, says how long the path takes for
-//! each block.
+//! shrink a window once it is agreed on (RFC 7440), but the sender can spread it over time. The
+//! time from a window's first block to its ACK, less the round trip, says how long the path takes
+//! for each block.
 
 use std::time::Duration;
 

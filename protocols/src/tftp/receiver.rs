@@ -9,8 +9,8 @@ use super::rtt::{GaveUp, RetryPolicy, RetryTimer};
 
 /// One transfer to this end: which blocks to take, and what to answer when.
 ///
-/// How to drive it: send what [`pending`](Self::pending) names, report it with [`sent`](Self::sent);
-/// hand in what arrives; call [`on_deadline`](Self::on_deadline) when
+/// How to drive it: send what [`pending`](Self::pending) names, report it with
+/// [`sent`](Self::sent); hand in what arrives; call [`on_deadline`](Self::on_deadline) when
 /// [`deadline`](Self::deadline) has come; stop when [`is_over`](Self::is_over).
 ///
 /// A window is acknowledged when it is complete, at the file's end, and once per gap (RFC 7440

@@ -108,8 +108,8 @@ impl RetryTimer {
     /// The interval that follows from the round trips so far.
     fn estimate(&self) -> Option<Duration> {
         let (smoothed, variation) = self.smoothed?;
-        // At least twice the round trip: where thousands of transfers share a queue, round trips are
-        // long and hardly vary, and one more transfer would make all others repeat themselves.
+        // At least twice the round trip: where thousands of transfers share a queue, round trips
+        // are long and hardly vary, and one more transfer would make all others repeat themselves.
         let interval = smoothed.saturating_add(variation.saturating_mul(4).max(smoothed));
         Some(interval.max(self.policy.min).min(self.policy.max))
     }

@@ -11,8 +11,8 @@ use super::rtt::{GaveUp, RetryPolicy, RetryTimer};
 
 /// One transfer to a client: which blocks are due, and when they are due again.
 ///
-/// How to drive it: report how much of the file is loaded with [`content`](Self::content); send what
-/// [`pending`](Self::pending) names and report it with [`sent`](Self::sent) or
+/// How to drive it: report how much of the file is loaded with [`content`](Self::content); send
+/// what [`pending`](Self::pending) names and report it with [`sent`](Self::sent) or
 /// [`sent_option_ack`](Self::sent_option_ack), until nothing is pending; hand in ACKs, and call
 /// [`on_deadline`](Self::on_deadline) when [`deadline`](Self::deadline) has come.
 ///
@@ -202,8 +202,8 @@ impl Sender {
     }
 
     /// Whether the client may have a block that this sender never sent, because it was sent to
-    /// others of its stream. A stream's file has at most 65,535 blocks, so an old ACK is never taken
-    /// for one ahead.
+    /// others of its stream. A stream's file has at most 65,535 blocks, so an old ACK is never
+    /// taken for one ahead.
     fn may_ask_behind(&self, block: u64) -> bool {
         self.multicast && self.last.is_some_and(|last| block <= last)
     }

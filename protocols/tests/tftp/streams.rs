@@ -1,4 +1,4 @@
-//! One stream for many clients (RFC 2090): what a master does not hear, and what those lack who came late.
+//! One stream for many clients (RFC 2090): lost blocks, and clients that join late.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -21,8 +21,8 @@ struct Client {
     done: bool,
 }
 
-/// Plays a stream of `blocks` blocks to clients that join when so many steps have gone by, losing `loss` percent of what each hears
-/// and says. Returns how many blocks were sent.
+/// Sends a stream of `blocks` blocks to clients that join at the steps `joins`. `loss` percent of
+/// all packets to and from each client are lost. Returns how many blocks were sent.
 fn play(blocks: u64, window: u16, joins: &[u64], loss: u64, seed: u64) -> u64 {
     let mut random = Random(seed);
     let mut lost = || random.next() % 100 < loss;

@@ -1,4 +1,4 @@
-//! A shard by itself, on an engine that says of nothing that it was sent until it is told to.
+//! A single shard on a packet engine that completes a send only when the test says so.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use bootstorm_net::{
 };
 use bootstorm_protocols::time::Moment;
 
-use super::fleet::{SERVER, content};
+use super::clients::{SERVER, content};
 use crate::config;
 use crate::metrics::{Metrics, TftpMetrics};
 use crate::tftp::{TftpPorts, TftpServer, TftpShard};
@@ -24,7 +24,7 @@ pub(super) struct Send {
     pub(super) token: u64,
 }
 
-/// An engine that takes `room` shared sends and reports none.
+/// A packet engine that accepts `room` shared sends and completes none by itself.
 pub(super) struct Stuck {
     pub(super) room: usize,
     pub(super) now: Moment,
@@ -102,7 +102,7 @@ impl Alone {
         let mut sim = network.backend(&Limits::default());
         let listen = sim.add_socket(SimSocket::udp(link, (SERVER, 69))).unwrap();
         let data = sim.add_socket(SimSocket::udp(link, (SERVER, 1069))).unwrap();
-        // Requests to the address of `data` never get the other one.
+        // No request is sent to the address of the second socket.
         let any = sim.add_socket(SimSocket::udp(link, (SERVER, 1070))).unwrap();
         let bound = vec![(IpAddr::V4(SERVER), data)];
         let ports = vec![TftpPorts { listen, data: vec![any], bound }];
@@ -126,7 +126,8 @@ impl Alone {
         self.shard.datagram(&datagram, &mut self.tx);
     }
 
-    /// The client asks for the kernel, and gets an OACK. With the ACK of block 0 its first window is due.
+    /// The client requests the file and gets an OACK; its ACK of block 0 makes the first window
+    /// due.
     pub(super) fn ask(&mut self, client: u16, windowsize: u16) {
         let options = format!("blksize\x001468\x00windowsize\x00{windowsize}\x00");
         let request = [b"\0\x01kernel\0octet\0", options.as_bytes()].concat();
@@ -140,7 +141,7 @@ impl Alone {
         self.datagram(self.data, client, &[0, 4, high, low]);
     }
 
-    /// The engine is done with a send.
+    /// A send completes.
     pub(super) fn sent(&mut self, send: Send, errno: Option<i32>) {
         let result = errno.map_or(Ok(()), |errno| Err(std::io::Error::from_raw_os_error(errno)));
         self.shard.sent(send.token, &result);
@@ -150,7 +151,7 @@ impl Alone {
         self.shard.batch_end(dry, &mut self.tx)
     }
 
-    /// What was sent since the last call, of which the engine is done with nothing.
+    /// What was sent since the last call; none of it has completed.
     pub(super) fn taken(&mut self) -> Vec<Send> {
         std::mem::take(&mut self.tx.sends)
     }

@@ -1,4 +1,4 @@
-//! What a shard does while the engine has not sent what it was given, and whose turn it is when it has.
+//! What a shard does while sends are in flight, and which transfer sends next.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn a_window_goes_in_two_sends_and_each_waits_until_the_one_before_is_accepted() 
     alone.ack(4000, 0);
     let next = alone.batch_end(true);
     assert_eq!(next, Some(alone.tx.now), "what is left may go as soon as this is accepted");
-    // 44 blocks of 1472 bytes are what one send of 65,507 bytes holds, and one send is a turn.
+    // One send holds 65,507 bytes, so 44 blocks of 1472 bytes; a turn is one send.
     let first = alone.taken();
     assert_eq!(shapes(&first), [(44 * 1472, 1472)]);
     alone.batch_end(true);
@@ -25,7 +25,7 @@ fn a_window_goes_in_two_sends_and_each_waits_until_the_one_before_is_accepted() 
     alone.batch_end(true);
     assert_eq!(shapes(&alone.taken()), [(20 * 1472, 1472)]);
 
-    // An ACK inside the window: what is behind it is due again, but not before the engine is done.
+    // An ACK inside the window: the blocks behind it are due again, once the send has completed.
     alone.ack(4000, 40);
     alone.batch_end(true);
     assert_eq!(alone.taken(), []);
@@ -33,7 +33,7 @@ fn a_window_goes_in_two_sends_and_each_waits_until_the_one_before_is_accepted() 
     alone.batch_end(true);
     assert_eq!(shapes(&alone.taken()), [(44 * 1472, 1472)]);
 
-    // No room for more: what is left comes as soon as there is some, and nobody need say so.
+    // The engine is full: the rest is sent by a timer as soon as there is room.
     alone.tx.room = 0;
     alone.sent(first[0], None);
     let retry = alone.batch_end(true).expect("the shard wants to be called again");
@@ -42,7 +42,7 @@ fn a_window_goes_in_two_sends_and_each_waits_until_the_one_before_is_accepted() 
     alone.batch_end(true);
     assert_eq!(shapes(&alone.taken()), [(20 * 1472, 1472)]);
 
-    // A path that takes no segments gets datagrams one by one.
+    // A path without segmentation gets one datagram a send.
     alone.sent(first[0], Some(5));
     alone.batch_end(true);
     let single = alone.taken();
@@ -72,7 +72,7 @@ fn everybody_sends_once_before_anybody_sends_twice() {
         }
         assert!(order.len() > before);
     }
-    // Then those with a second send of their window; the others wait for their ACK.
+    // Then the transfers whose window needs a second send; the others wait for their ACK.
     let windowed: Vec<u16> = (1..=30).filter(|client| client % 3 != 0).collect();
     assert_eq!(order, [(1..=30).collect(), windowed].concat());
 }
@@ -88,7 +88,7 @@ fn after_a_stall_answers_are_read_before_clocks() {
             alone.sent(send, None);
         }
     }
-    // Nobody ran for three seconds. All have answered meanwhile, and wait in the socket.
+    // The process stood still for three seconds; all ACKs wait in the socket.
     alone.tx.now = alone.tx.now + Duration::from_secs(3);
     for clients in [1..=100, 101..=200] {
         assert_eq!(alone.metrics().retransmits.get(), 0);
@@ -102,7 +102,7 @@ fn after_a_stall_answers_are_read_before_clocks() {
         }
     }
     assert_eq!(alone.metrics().retransmits.get(), 0);
-    // Those who really say nothing are asked again, even by a shard whose sockets are never empty.
+    // Blocks for clients that are silent are repeated even if the sockets are never empty.
     for _ in 0..100 {
         alone.tx.now = alone.tx.now + Duration::from_millis(100);
         alone.batch_end(false);

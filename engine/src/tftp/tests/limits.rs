@@ -1,51 +1,52 @@
-//! Less is granted than is asked: quirks, and windows that lost much.
+//! Where less is granted than asked for: quirks, and clients whose windows lost much.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bootstorm_net::sim::Faults;
 
-use super::fleet::{Fleet, Plan, content};
+use super::clients::{Plan, content};
+use super::simulation::Simulation;
 use crate::event::Detail;
 use crate::quirks::{BUILT_IN, BuiltIn, Quirk, Quirks, TftpOption, tests::discover};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const UEFI: &[u8] = b"PXEClient:Arch:00007:UNDI:003016";
 
-fn fleet(faults: Faults, quirks: &Quirks) -> Fleet {
-    let fleet = Fleet::new(1, faults, |config| {
+fn simulation(faults: Faults, quirks: &Quirks) -> Simulation {
+    let simulation = Simulation::new(1, faults, |config| {
         config.quirks = quirks.clone();
         config.clamp_to_mtu = false;
     });
-    fleet.file("loader", &content(100_000, 1));
-    fleet
+    simulation.file("loader", &content(100_000, 1));
+    simulation
 }
 
-/// As DHCP does when it gives [`CLIENT`] to a machine of that class.
-fn give_address(fleet: &Fleet, quirks: &Quirks, class: &[u8]) {
+/// Notes the quirks of a class for [`CLIENT`], as DHCP does when it assigns the address.
+fn give_address(simulation: &Simulation, quirks: &Quirks, class: &[u8]) {
     let message = discover([0x52, 0x54, 0, 0, 0, 1], Some(class));
     let message = bootstorm_protocols::dhcpv4::Message::parse(&message).unwrap();
-    fleet.server.notes.note(CLIENT, quirks, quirks.of(&message));
+    simulation.server.notes.note(CLIENT, quirks, quirks.of(&message));
 }
 
-/// blksize and windowsize that are granted of 1468 and 4; 0 where there was no OACK for them.
-fn granted(fleet: &mut Fleet) -> (u16, u16) {
-    let client = fleet.add(Plan::get("loader").options(1468, 4));
-    fleet.run();
-    fleet.drain();
-    assert!(fleet.bytes(client) == content(100_000, 1));
-    let granted = fleet.clients.list[client].granted;
+/// The blksize and windowsize granted when 1468 and 4 are asked for; 0 where the OACK has none.
+fn granted(simulation: &mut Simulation) -> (u16, u16) {
+    let client = simulation.add(Plan::get("loader").options(1468, 4));
+    simulation.run();
+    simulation.drain();
+    assert!(simulation.bytes(client) == content(100_000, 1));
+    let granted = simulation.clients.list[client].granted;
     (granted.blksize.unwrap_or(0), granted.windowsize.unwrap_or(0))
 }
 
 #[test]
 fn a_machine_with_quirks_is_granted_less_until_its_address_is_anothers() {
     let quirks = Quirks::new(BUILT_IN.iter().map(BuiltIn::quirk).collect());
-    let mut fleet = fleet(Faults::default(), &quirks);
-    assert_eq!(granted(&mut fleet), (1468, 4), "nothing is noted");
-    give_address(&fleet, &quirks, UEFI);
-    assert_eq!(granted(&mut fleet), (1024, 1));
-    let named: Vec<String> = fleet.shards[0]
+    let mut simulation = simulation(Faults::default(), &quirks);
+    assert_eq!(granted(&mut simulation), (1468, 4), "nothing is noted");
+    give_address(&simulation, &quirks, UEFI);
+    assert_eq!(granted(&mut simulation), (1024, 1));
+    let named: Vec<String> = simulation.shards[0]
         .1
         .events
         .iter()
@@ -64,9 +65,9 @@ fn a_machine_with_quirks_is_granted_less_until_its_address_is_anothers() {
             format!("TransferFinished {both}"),
         ]
     );
-    give_address(&fleet, &quirks, b"PXEClient:Arch:00000:UNDI:002001");
-    assert_eq!(granted(&mut fleet), (1468, 4), "bios-fragments has nothing to lower");
-    let counted = fleet.all_metrics().quirks.values(["bios-fragments"].into_iter());
+    give_address(&simulation, &quirks, b"PXEClient:Arch:00000:UNDI:002001");
+    assert_eq!(granted(&mut simulation), (1468, 4), "bios-fragments has nothing to lower");
+    let counted = simulation.all_metrics().quirks.values(["bios-fragments"].into_iter());
     let counted: Vec<(&str, u64)> = counted.iter().map(|(name, &count)| (&**name, count)).collect();
     assert_eq!(counted, [("bios-fragments", 0), ("edk2-windowsize", 1), ("ovmf-blksize", 1)]);
 }
@@ -83,38 +84,38 @@ fn without_options_the_transfer_is_one_of_rfc_1350() {
         ignore_options: all,
     };
     let quirks = Quirks::new(vec![rfc1350]);
-    let mut fleet = fleet(Faults::default(), &quirks);
-    give_address(&fleet, &quirks, UEFI);
-    assert_eq!(granted(&mut fleet), (0, 0));
-    let client = &fleet.clients.list[0];
+    let mut simulation = simulation(Faults::default(), &quirks);
+    give_address(&simulation, &quirks, UEFI);
+    assert_eq!(granted(&mut simulation), (0, 0));
+    let client = &simulation.clients.list[0];
     assert!(!client.granted.needs_option_ack());
 }
 
 #[test]
 fn a_reload_switches_quirks_off_at_once_and_on_for_addresses_given_later() {
     let on = Quirks::new(BUILT_IN.iter().map(BuiltIn::quirk).collect());
-    let mut fleet = fleet(Faults::default(), &on);
-    give_address(&fleet, &on, UEFI);
-    assert_eq!(granted(&mut fleet), (1024, 1));
-    let mut config = crate::config::Tftp::new(fleet.path(""));
+    let mut simulation = simulation(Faults::default(), &on);
+    give_address(&simulation, &on, UEFI);
+    assert_eq!(granted(&mut simulation), (1024, 1));
+    let mut config = crate::config::Tftp::new(simulation.path(""));
     config.quirks = Quirks::new(Vec::new());
-    fleet.server.reconfigure(&config).unwrap();
-    assert_eq!(granted(&mut fleet), (1468, 4));
+    simulation.server.reconfigure(&config).unwrap();
+    assert_eq!(granted(&mut simulation), (1468, 4));
     config.quirks = Quirks::default();
-    fleet.server.reconfigure(&config).unwrap();
-    give_address(&fleet, &config.quirks, UEFI);
-    assert_eq!(granted(&mut fleet), (1468, 4), "bios-fragments is not UEFI's");
+    simulation.server.reconfigure(&config).unwrap();
+    give_address(&simulation, &config.quirks, UEFI);
+    assert_eq!(granted(&mut simulation), (1468, 4), "bios-fragments is not UEFI's");
 }
 
-/// The windows granted to one client after another of the same address, of 16 asked.
-fn windows(fleet: &mut Fleet, count: usize) -> Vec<u16> {
+/// The windows granted to clients of one address, one after another, when 16 is asked for.
+fn windows(simulation: &mut Simulation, count: usize) -> Vec<u16> {
     let mut windows = Vec::new();
     for _ in 0..count {
-        let client = fleet.add(Plan::get("loader").options(512, 16));
-        fleet.run();
-        fleet.drain();
-        assert!(fleet.bytes(client) == content(100_000, 1));
-        windows.push(fleet.clients.list[client].granted.windowsize.unwrap());
+        let client = simulation.add(Plan::get("loader").options(512, 16));
+        simulation.run();
+        simulation.drain();
+        assert!(simulation.bytes(client) == content(100_000, 1));
+        windows.push(simulation.clients.list[client].granted.windowsize.unwrap());
     }
     windows
 }
@@ -126,24 +127,24 @@ fn windows_shrink_where_much_is_lost_and_grow_where_nothing_is() {
         delay: Duration::from_micros(100)..Duration::from_micros(200),
         ..Faults::default()
     };
-    let mut fleet = fleet(lossy, &Quirks::default());
-    assert_eq!(windows(&mut fleet, 6), [16, 8, 4, 2, 1, 1]);
-    fleet.network.set_faults(Faults::default());
-    assert_eq!(windows(&mut fleet, 6)[1..], [2, 4, 8, 16, 16]);
-    assert!(fleet.metrics(0).windows_narrowed.get() >= 9);
+    let mut simulation = simulation(lossy, &Quirks::default());
+    assert_eq!(windows(&mut simulation, 6), [16, 8, 4, 2, 1, 1]);
+    simulation.network.set_faults(Faults::default());
+    assert_eq!(windows(&mut simulation, 6)[1..], [2, 4, 8, 16, 16]);
+    assert!(simulation.metrics(0).windows_narrowed.get() >= 9);
 }
 
 #[test]
 fn a_loss_now_and_then_narrows_nothing() {
-    let mut fleet = fleet(Faults { loss: 0.01, ..Faults::default() }, &Quirks::default());
-    assert_eq!(windows(&mut fleet, 8), [16; 8]);
-    assert!(fleet.metrics(0).retransmits.get() > 0);
+    let mut simulation = simulation(Faults { loss: 0.01, ..Faults::default() }, &Quirks::default());
+    assert_eq!(windows(&mut simulation, 8), [16; 8]);
+    assert!(simulation.metrics(0).retransmits.get() > 0);
 }
 
 #[test]
 fn windows_stay_where_they_are_told_to() {
     let lossy = Faults { loss: 0.1, ..Faults::default() };
-    let mut fleet = Fleet::new(1, lossy, |config| config.adaptive_windowsize = false);
-    fleet.file("loader", &content(100_000, 1));
-    assert_eq!(windows(&mut fleet, 4), [16; 4]);
+    let mut simulation = Simulation::new(1, lossy, |config| config.adaptive_windowsize = false);
+    simulation.file("loader", &content(100_000, 1));
+    assert_eq!(windows(&mut simulation, 4), [16; 4]);
 }

@@ -1,4 +1,4 @@
-//! The threads that read, with and without a ring.
+//! The threads that read files, with and without a ring.
 
 use std::fs::File;
 use std::io::{PipeWriter, Write, pipe};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bootstorm_protocols::tftp::{Mode, Rollover};
 use rustix::fs::fstat;
 
-use super::fleet::content;
+use super::clients::content;
 use crate::tftp::frame::Shape;
 use crate::tftp::images::{Failure, Image, Images, Window};
 use crate::tftp::loader::{Loader, Threads};
@@ -23,7 +23,7 @@ fn image(images: &Images, file: File) -> Arc<Image> {
     images.image(file, &stat, SHAPE)
 }
 
-/// A file whose reads hang until something is written. By its size it is empty, so it is one block.
+/// A file whose reads block until something is written. Its size is 0, so it has one block.
 fn hanging(images: &Images) -> (Arc<Image>, PipeWriter) {
     let (reader, writer) = pipe().unwrap();
     (image(images, OwnedFd::from(reader).into()), writer)
@@ -59,7 +59,7 @@ fn data(image: &Image) -> Vec<u8> {
     all
 }
 
-/// A loader with a ring; `None` where this host has none to give.
+/// A loader with a ring; `None` if this host denies rings.
 fn ring(images: &Arc<Images>) -> Option<Loader> {
     let loader = Loader::new(Threads::Ring, Arc::clone(images)).unwrap();
     if !loader.has_ring() {
@@ -96,7 +96,7 @@ fn reads_that_hang_hold_up_neither_who_asks_nor_other_files() {
     let Some(loader) = ring(&images) else { return };
     let hanging: Vec<_> = (0..20).map(|_| hanging(&images)).collect();
     for (image, _) in &hanging {
-        // Done in this thread it would not return.
+        // In this thread the read would not return.
         assert!(loader.want(image, 0, None));
     }
     let image = big(&images, dir.path());
@@ -142,7 +142,7 @@ fn ten_thousand_who_ask_at_once_are_one_read() {
             }
         });
         wait("the chunk", || has(&image, 0));
-        // It finishes what waits.
+        // Dropping it finishes the queued jobs.
         drop(loader);
         assert_eq!(images.tick() - before, 2, "each chunk that comes into memory takes one step");
     }

@@ -2,10 +2,11 @@
 
 mod alone;
 mod backpressure;
-mod fleet;
+mod clients;
 mod limits;
 mod loading;
 mod multicast;
 mod refusals;
+mod simulation;
 mod transfers;
 mod uploads;

@@ -1,4 +1,4 @@
-//! Streams of many clients, over a simulated network.
+//! Streams with many clients, on a simulated network.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,7 +12,8 @@ use bootstorm_protocols::tftp::{
 };
 use bootstorm_protocols::time::Moment;
 
-use super::fleet::{Client, Fleet, Outcome, Plan, SERVER, content, copy, policy};
+use super::clients::{Client, Outcome, Plan, SERVER, content, copy, policy};
+use super::simulation::Simulation;
 use crate::config::{self, Prefix};
 use crate::event::Kind;
 
@@ -22,16 +23,21 @@ fn lan() -> Faults {
 }
 
 impl Client {
-    /// The receiver's part is over when the server has granted a place in a stream.
-    pub(super) fn begin_to_listen(&mut self, now: Moment) {
+    /// Replaces the receiver by a listener if the server has granted the multicast option.
+    pub(super) fn start_listener(&mut self, now: Moment) {
         let Some(Multicast { master, .. }) = self.granted.multicast else { return };
         let (block_len, window) = (self.granted.block_len(), self.granted.window_len());
         let listener = Listener::new(block_len, window, None, master, &policy(), now);
         self.listener = Some(listener);
     }
 
-    /// A block for a group.
-    pub(super) fn hear(&mut self, group: Ipv4Addr, datagram: &Datagram<'_>, now: Moment) {
+    /// A block that was sent to a group arrived.
+    pub(super) fn multicast_block(
+        &mut self,
+        group: Ipv4Addr,
+        datagram: &Datagram<'_>,
+        now: Moment,
+    ) {
         let own = self.granted.multicast.and_then(|multicast| multicast.group);
         let Some(listener) = &mut self.listener else { return };
         if own.is_none_or(|own| *own.ip() != group) || self.outcome.is_some() {
@@ -50,17 +56,17 @@ impl Client {
         }
     }
 
-    pub(super) fn say_as_listener(&mut self, tx: &mut Outbox) {
+    pub(super) fn send_as_listener(&mut self, tx: &mut Outbox) {
         let Some(listener) = &mut self.listener else { return };
-        let Some(says) = listener.pending() else { return };
+        let Some(packet) = listener.pending() else { return };
         listener.sent(tx.now());
-        let to = match says {
+        let to = match packet {
             ListenerSend::Ack(_) => self.peer,
             ListenerSend::Request => SocketAddr::from((SERVER, self.port)),
         };
         let target = Target::Udp { to, from: Some(self.address), ifindex: 0 };
         let plan = &self.plan;
-        let write = |slot: &mut [u8]| match says {
+        let write = |slot: &mut [u8]| match packet {
             ListenerSend::Ack(block) => copy(slot, &ack(block, Rollover::default())),
             ListenerSend::Request => {
                 let mut writer =
@@ -76,8 +82,8 @@ impl Client {
     }
 }
 
-fn fleet(faults: Faults, change: impl FnOnce(&mut config::Tftp)) -> Fleet {
-    Fleet::new(1, faults, |config| {
+fn simulation(faults: Faults, change: impl FnOnce(&mut config::Tftp)) -> Simulation {
+    Simulation::new(1, faults, |config| {
         let groups = Prefix::containing(Ipv4Addr::new(239, 255, 1, 0), 24).unwrap();
         config.multicast = Some(config::Multicast { groups, port: 1758, ttl: 1 });
         change(config);
@@ -86,7 +92,7 @@ fn fleet(faults: Faults, change: impl FnOnce(&mut config::Tftp)) -> Fleet {
 
 fn listens(name: &str) -> Plan {
     let plan = Plan::get(name).options(512, 4);
-    Plan { asked: super::fleet::asks_for_a_place(plan.asked), ..plan }
+    Plan { asked: super::clients::with_multicast(plan.asked), ..plan }
 }
 
 fn later(plan: Plan, after: Duration) -> Plan {
@@ -95,99 +101,107 @@ fn later(plan: Plan, after: Duration) -> Plan {
 
 #[test]
 fn a_hundred_clients_share_one_stream() {
-    let mut fleet = fleet(lan(), |_| {});
+    let mut simulation = simulation(lan(), |_| {});
     let file = content(200_000, 1);
-    fleet.file("image", &file);
+    simulation.file("image", &file);
     for _ in 0..100 {
-        fleet.add(listens("image"));
+        simulation.add(listens("image"));
     }
-    fleet.run();
-    fleet.drain();
+    simulation.run();
+    simulation.drain();
     for client in 0..100 {
-        assert!(fleet.bytes(client) == file, "client {client}");
+        assert!(simulation.bytes(client) == file, "client {client}");
     }
-    let groups: HashSet<_> =
-        fleet.clients.list.iter().map(|client| client.granted.multicast.unwrap().group).collect();
+    let groups: HashSet<_> = simulation
+        .clients
+        .list
+        .iter()
+        .map(|client| client.granted.multicast.unwrap().group)
+        .collect();
     assert_eq!(groups.len(), 1);
-    let metrics = fleet.metrics(0);
+    let metrics = simulation.metrics(0);
     assert_eq!((metrics.listeners.get(), metrics.finished.get()), (99, 100));
-    // The file once, and not for each.
+    // The file was sent once, and not once for each client.
     assert!(metrics.bytes.get() < 2 * 200_000, "{}", metrics.bytes.get());
     assert_eq!(
-        (fleet.events(Kind::TransferStarted), fleet.events(Kind::TransferFinished)),
+        (simulation.events(Kind::TransferStarted), simulation.events(Kind::TransferFinished)),
         (100, 100)
     );
-    fleet.step();
-    assert_eq!(fleet.metrics(0).streams.get(), 0);
+    simulation.step();
+    assert_eq!(simulation.metrics(0).streams.get(), 0);
 }
 
 #[test]
 fn who_comes_late_gets_the_beginning_too() {
-    let mut fleet = fleet(lan(), |_| {});
+    let mut simulation = simulation(lan(), |_| {});
     let file = content(400_000, 2);
-    fleet.file("image", &file);
+    simulation.file("image", &file);
     for client in 0..20 {
-        fleet.add(later(listens("image"), Duration::from_millis(3 * client)));
+        simulation.add(later(listens("image"), Duration::from_millis(3 * client)));
     }
-    fleet.run();
-    fleet.drain();
+    simulation.run();
+    simulation.drain();
     for client in 0..20 {
-        assert!(fleet.bytes(client) == file, "client {client}");
+        assert!(simulation.bytes(client) == file, "client {client}");
     }
-    assert!(fleet.metrics(0).bytes.get() < 3 * 400_000, "{}", fleet.metrics(0).bytes.get());
-    assert_eq!(fleet.metrics(0).finished.get(), 20);
+    assert!(
+        simulation.metrics(0).bytes.get() < 3 * 400_000,
+        "{}",
+        simulation.metrics(0).bytes.get()
+    );
+    assert_eq!(simulation.metrics(0).finished.get(), 20);
 }
 
 #[test]
 fn lost_packets_are_made_good() {
     let faults = Faults { loss: 0.05, duplicate: 0.02, reorder: 0.02, ..lan() };
-    let mut fleet = fleet(faults, |config| config.retries = 100);
+    let mut simulation = simulation(faults, |config| config.retries = 100);
     let file = content(100_000, 3);
-    fleet.file("image", &file);
+    simulation.file("image", &file);
     for client in 0..30 {
-        fleet.add(later(listens("image"), Duration::from_millis(client)));
+        simulation.add(later(listens("image"), Duration::from_millis(client)));
     }
-    fleet.run();
+    simulation.run();
     for client in 0..30 {
-        assert!(fleet.bytes(client) == file, "client {client}");
+        assert!(simulation.bytes(client) == file, "client {client}");
     }
 }
 
 #[test]
 fn a_master_that_dies_is_followed_by_another() {
-    let mut fleet = fleet(lan(), |_| {});
+    let mut simulation = simulation(lan(), |_| {});
     let file = content(300_000, 4);
-    fleet.file("image", &file);
+    simulation.file("image", &file);
     for _ in 0..10 {
-        fleet.add(listens("image"));
+        simulation.add(listens("image"));
     }
-    // One master is switched off in the middle, the next says that it leaves.
-    while fleet.clients.list[0].bytes.len() < 100_000 {
-        assert!(fleet.step());
+    // One master is switched off in the middle of the file; the next one ends with an ERROR.
+    while simulation.clients.list[0].bytes.len() < 100_000 {
+        assert!(simulation.step());
     }
-    let master = |fleet: &Fleet| {
+    let master = |simulation: &Simulation| {
         let is_master = |client: &Client| {
             client.outcome.is_none() && client.listener.as_ref().is_some_and(Listener::is_master)
         };
-        fleet.clients.list.iter().position(is_master)
+        simulation.clients.list.iter().position(is_master)
     };
-    let first = master(&fleet).unwrap();
-    fleet.clients.list[first].outcome = Some(Outcome::GaveUp);
-    while master(&fleet).is_none() {
-        assert!(fleet.step());
+    let first = master(&simulation).unwrap();
+    simulation.clients.list[first].outcome = Some(Outcome::GaveUp);
+    while master(&simulation).is_none() {
+        assert!(simulation.step());
     }
-    let second = master(&fleet).unwrap();
-    let peer = fleet.clients.list[second].peer;
+    let second = master(&simulation).unwrap();
+    let peer = simulation.clients.list[second].peer;
     let mut error = [0; 32];
     let len = write_error(&mut error, ErrorCode::NotDefined, "power button").unwrap();
-    fleet.raw(second, peer, &error[..len]);
-    fleet.clients.list[second].outcome = Some(Outcome::GaveUp);
-    fleet.run();
-    fleet.drain();
+    simulation.raw(second, peer, &error[..len]);
+    simulation.clients.list[second].outcome = Some(Outcome::GaveUp);
+    simulation.run();
+    simulation.drain();
     for client in (0..10).filter(|client| ![first, second].contains(client)) {
-        assert!(fleet.bytes(client) == file, "client {client}");
+        assert!(simulation.bytes(client) == file, "client {client}");
     }
-    assert_eq!((fleet.metrics(0).finished.get(), fleet.metrics(0).failed.get()), (8, 2));
+    assert_eq!((simulation.metrics(0).finished.get(), simulation.metrics(0).failed.get()), (8, 2));
 }
 
 #[test]
@@ -197,39 +211,40 @@ fn where_there_can_be_no_stream_each_gets_the_file_by_itself() {
         let groups = Prefix::containing(Ipv4Addr::new(239, 255, 1, 1), 32).unwrap();
         config.multicast = Some(config::Multicast { groups, port: 1758, ttl: 1 });
     };
-    // Not configured; more blocks than 16 bits count; no group left for the second file.
+    // Not configured; more blocks than 16 bits can count; no free group for the second file.
     for (change, len, blksize, streams) in
         [(&none as &dyn Fn(&mut _), 5000, 512, 0), (&one, 600_000, 8, 0), (&one, 5000, 512, 1)]
     {
-        let mut fleet = fleet(lan(), change);
+        let mut simulation = simulation(lan(), change);
         let files: Vec<_> = (0..2).map(|seed| content(len, seed)).collect();
         for (name, file) in ["a", "b"].into_iter().zip(&files) {
-            fleet.file(name, file);
-            fleet.add(listens(name).options(blksize, 8));
+            simulation.file(name, file);
+            simulation.add(listens(name).options(blksize, 8));
         }
-        fleet.run();
-        let granted = fleet.clients.list.iter().filter(|client| client.granted.multicast.is_some());
+        simulation.run();
+        let granted =
+            simulation.clients.list.iter().filter(|client| client.granted.multicast.is_some());
         assert_eq!(granted.count(), streams);
         for (client, file) in files.iter().enumerate() {
-            assert!(fleet.bytes(client) == *file);
+            assert!(simulation.bytes(client) == *file);
         }
     }
 }
 
 #[test]
 fn a_file_that_changes_begins_a_stream_of_its_own() {
-    let mut fleet = fleet(lan(), |_| {});
+    let mut simulation = simulation(lan(), |_| {});
     let (old, new) = (content(200_000, 5), content(150_000, 6));
-    fleet.file("image", &old);
-    fleet.add(listens("image"));
-    while fleet.clients.list[0].bytes.len() < 50_000 {
-        assert!(fleet.step());
+    simulation.file("image", &old);
+    simulation.add(listens("image"));
+    while simulation.clients.list[0].bytes.len() < 50_000 {
+        assert!(simulation.step());
     }
-    std::fs::remove_file(fleet.path("image")).unwrap();
-    fleet.file("image", &new);
-    fleet.add(listens("image"));
-    fleet.run();
-    assert!(fleet.bytes(0) == old);
-    assert!(fleet.bytes(1) == new);
-    assert_eq!(fleet.metrics(0).listeners.get(), 0);
+    std::fs::remove_file(simulation.path("image")).unwrap();
+    simulation.file("image", &new);
+    simulation.add(listens("image"));
+    simulation.run();
+    assert!(simulation.bytes(0) == old);
+    assert!(simulation.bytes(1) == new);
+    assert_eq!(simulation.metrics(0).listeners.get(), 0);
 }

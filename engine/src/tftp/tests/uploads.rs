@@ -1,4 +1,4 @@
-//! Files that come from clients.
+//! Uploads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +6,16 @@ use std::time::Duration;
 use bootstorm_net::sim::Faults;
 use bootstorm_protocols::tftp::{ErrorCode, Mode};
 
-use super::fleet::{Fleet, Plan, content};
+use super::clients::{Plan, content};
+use super::simulation::Simulation;
 use crate::event::Kind;
 
 fn put(name: &str, bytes: Vec<u8>) -> Plan {
     Plan { upload: Some(Arc::new(bytes)), ..Plan::get(name) }
 }
 
-fn names(fleet: &Fleet) -> Vec<String> {
-    let entries = std::fs::read_dir(fleet.path("")).unwrap();
+fn names(simulation: &Simulation) -> Vec<String> {
+    let entries = std::fs::read_dir(simulation.path("")).unwrap();
     let mut names: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -23,11 +24,11 @@ fn names(fleet: &Fleet) -> Vec<String> {
 
 #[test]
 fn uploads_are_off_unless_allowed() {
-    let mut fleet = Fleet::new(1, Faults::default(), |_| {});
-    let client = fleet.add(put("log", vec![1; 100]));
-    fleet.run();
-    assert_eq!(fleet.refusal(client), (ErrorCode::AccessViolation, "uploads are not allowed"));
-    assert!(names(&fleet).is_empty());
+    let mut simulation = Simulation::new(1, Faults::default(), |_| {});
+    let client = simulation.add(put("log", vec![1; 100]));
+    simulation.run();
+    assert_eq!(simulation.refusal(client), (ErrorCode::AccessViolation, "uploads are not allowed"));
+    assert!(names(&simulation).is_empty());
 }
 
 #[test]
@@ -35,58 +36,60 @@ fn uploads_over_a_bad_network_are_stored_byte_for_byte() {
     let delay = Duration::from_micros(100);
     let faults =
         Faults { loss: 0.05, duplicate: 0.03, delay: delay..delay * 2, ..Faults::default() };
-    let mut fleet = Fleet::new(1, faults, |config| config.upload = true);
+    let mut simulation = Simulation::new(1, faults, |config| config.upload = true);
     let lens = [0, 1, 512, 5_000, 1_500_000];
     for len in lens {
-        fleet.add(put(&format!("plain-{len}"), content(len, 3)));
-        fleet.add(put(&format!("window-{len}"), content(len, 4)).options(1024, 8));
+        simulation.add(put(&format!("plain-{len}"), content(len, 3)));
+        simulation.add(put(&format!("window-{len}"), content(len, 4)).options(1024, 8));
     }
-    fleet.run();
-    fleet.drain();
+    simulation.run();
+    simulation.drain();
     for len in lens {
-        assert!(std::fs::read(fleet.path(format!("plain-{len}"))).unwrap() == content(len, 3));
-        assert!(std::fs::read(fleet.path(format!("window-{len}"))).unwrap() == content(len, 4));
+        assert!(std::fs::read(simulation.path(format!("plain-{len}"))).unwrap() == content(len, 3));
+        assert!(
+            std::fs::read(simulation.path(format!("window-{len}"))).unwrap() == content(len, 4)
+        );
     }
-    assert_eq!(names(&fleet).len(), lens.len() * 2, "{:?}", names(&fleet));
-    assert_eq!(fleet.events(Kind::TransferFinished), lens.len() * 2);
+    assert_eq!(names(&simulation).len(), lens.len() * 2, "{:?}", names(&simulation));
+    assert_eq!(simulation.events(Kind::TransferFinished), lens.len() * 2);
 }
 
 #[test]
 fn nothing_is_overwritten_and_nothing_half_is_left() {
-    let mut fleet = Fleet::new(1, Faults::default(), |config| {
+    let mut simulation = Simulation::new(1, Faults::default(), |config| {
         config.upload = true;
         config.retries = 2;
     });
-    fleet.file("log", b"kept");
-    let taken = fleet.add(put("log", vec![1; 100]));
-    fleet.run();
-    assert_eq!(fleet.refusal(taken), (ErrorCode::FileExists, "file exists"));
-    let missing = fleet.add(put("no/such/directory", vec![1; 100]));
-    fleet.run();
-    assert_eq!(fleet.refusal(missing).0, ErrorCode::FileNotFound);
+    simulation.file("log", b"kept");
+    let taken = simulation.add(put("log", vec![1; 100]));
+    simulation.run();
+    assert_eq!(simulation.refusal(taken), (ErrorCode::FileExists, "file exists"));
+    let missing = simulation.add(put("no/such/directory", vec![1; 100]));
+    simulation.run();
+    assert_eq!(simulation.refusal(missing).0, ErrorCode::FileNotFound);
     let large = put("large", vec![1; 100]).options(512, 1);
     let asked = bootstorm_protocols::tftp::Negotiated { tsize: Some(1 << 50), ..large.asked };
-    let large = fleet.add(Plan { asked, ..large });
-    fleet.run();
-    assert_eq!(fleet.refusal(large), (ErrorCode::DiskFull, "upload is too large"));
+    let large = simulation.add(Plan { asked, ..large });
+    simulation.run();
+    assert_eq!(simulation.refusal(large), (ErrorCode::DiskFull, "upload is too large"));
 
-    let lost = fleet.add(put("lost", content(900_000, 1)));
+    let lost = simulation.add(put("lost", content(900_000, 1)));
     for _ in 0..200 {
-        fleet.step();
+        simulation.step();
     }
-    assert_eq!(names(&fleet).len(), 2, "the upload has begun under another name");
-    fleet.network.set_faults(Faults { loss: 1.0, ..Faults::default() });
-    fleet.drain();
-    assert_eq!(names(&fleet), ["log"]);
-    assert_eq!(fleet.clients.list[lost].outcome, None);
-    assert_eq!(std::fs::read(fleet.path("log")).unwrap(), b"kept");
+    assert_eq!(names(&simulation).len(), 2, "the upload has begun under another name");
+    simulation.network.set_faults(Faults { loss: 1.0, ..Faults::default() });
+    simulation.drain();
+    assert_eq!(names(&simulation), ["log"]);
+    assert_eq!(simulation.clients.list[lost].outcome, None);
+    assert_eq!(std::fs::read(simulation.path("log")).unwrap(), b"kept");
 }
 
 #[test]
 fn text_is_converted_back() {
-    let mut fleet = Fleet::new(1, Faults::default(), |config| config.upload = true);
+    let mut simulation = Simulation::new(1, Faults::default(), |config| config.upload = true);
     let plan = put("text", b"one\r\ntwo\r\0three\r".to_vec());
-    fleet.add(Plan { mode: Mode::Netascii, ..plan });
-    fleet.run();
-    assert_eq!(std::fs::read(fleet.path("text")).unwrap(), b"one\ntwo\rthree\r");
+    simulation.add(Plan { mode: Mode::Netascii, ..plan });
+    simulation.run();
+    assert_eq!(std::fs::read(simulation.path("text")).unwrap(), b"one\ntwo\rthree\r");
 }

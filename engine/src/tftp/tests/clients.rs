@@ -1,37 +1,26 @@
-//! Shards, clients, and the network between them.
+//! Clients on a simulated network.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use bootstorm_net::sim::{Faults, Sim, SimInterface, SimNetwork, SimSocket};
-use bootstorm_net::{
-    Address, Backend, Datagram, Handler, Limits, Outbox, SocketId, Target, Transmit,
-};
+use bootstorm_net::{Datagram, Handler, Outbox, SocketId, Target, Transmit};
 use bootstorm_protocols::tftp::netascii::Decoder;
 use bootstorm_protocols::tftp::{
-    Acked, Arrived, ErrorCode, Listener, MULTICAST_PORT, Mode, Multicast, Negotiated, Packet,
-    Receiver, ReceiverSend, RetryPolicy, Sender, SenderSend, ack, data_header, write_error,
-    write_request,
+    Acked, Arrived, ErrorCode, Listener, Mode, Multicast, Negotiated, Packet, Receiver,
+    ReceiverSend, RetryPolicy, Sender, SenderSend, ack, data_header, write_error, write_request,
 };
 use bootstorm_protocols::time::Moment;
 
-use crate::config;
-use crate::event::{BootEvent, Kind};
-use crate::metrics::{Metrics, TftpMetrics};
-use crate::tftp::reason::Reason;
-use crate::tftp::{TftpPorts, TftpServer, TftpShard};
-
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// Clients of one address, each with a port of its own.
-const PORTS: usize = 32;
-const ADDRESSES: usize = 32;
+pub(super) const PORTS: usize = 32;
+pub(super) const ADDRESSES: usize = 32;
 
 /// The address of a client; the first 32 clients have 10.0.0.2.
-fn address(index: usize) -> IpAddr {
+pub(super) fn address(index: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2 + (index / PORTS) as u8))
 }
 
@@ -46,7 +35,7 @@ pub(super) fn content(len: usize, seed: u64) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// What one client does.
+/// What a client does.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) name: String,
@@ -56,7 +45,7 @@ pub(super) struct Plan {
     pub(super) upload: Option<Arc<Vec<u8>>>,
     /// Ends the transfer when the OACK has told the size.
     pub(super) probe: bool,
-    /// [`Moment::NEVER`]: the test speaks for the client.
+    /// [`Moment::NEVER`]: the test itself sends the client's packets.
     pub(super) start: Moment,
 }
 
@@ -80,7 +69,7 @@ impl Plan {
     }
 }
 
-/// How it ended.
+/// How a client's transfer ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
     Complete,
@@ -93,11 +82,11 @@ pub(super) struct Client {
     pub(super) address: IpAddr,
     pub(super) plan: Plan,
     receiver: Receiver,
-    /// In place of the receiver, when the server has granted a place in a stream.
+    /// Used instead of the receiver when the server has granted the multicast option.
     pub(super) listener: Option<Listener>,
     sender: Option<Sender>,
     decoder: Decoder,
-    /// Where it asks; 69, and 1069 for the second shard.
+    /// The port that it sends requests to: 69, or 1069 for the second shard.
     pub(super) port: u16,
     pub(super) peer: SocketAddr,
     pub(super) bytes: Vec<u8>,
@@ -118,6 +107,52 @@ pub(super) struct Clients {
 }
 
 impl Clients {
+    /// Adds a client that uses `socket`.
+    pub(super) fn add(&mut self, plan: Plan, socket: SocketId) {
+        let (index, start) = (self.list.len(), plan.start);
+        self.list.push(Client {
+            socket,
+            address: address(index),
+            receiver: Receiver::asking(&plan.asked, &policy(), start),
+            plan,
+            listener: None,
+            sender: None,
+            decoder: Decoder::default(),
+            port: 69,
+            peer: (SERVER, 69).into(),
+            bytes: Vec::new(),
+            granted: Negotiated::default(),
+            outcome: None,
+            ports: BTreeSet::new(),
+            timer: Some(start),
+            counted: false,
+        });
+        if start != Moment::NEVER {
+            self.timers.insert((start, index));
+        }
+    }
+
+    /// A client begins another transfer, from the same port.
+    pub(super) fn restart(&mut self, index: usize, plan: Plan) {
+        let client = &mut self.list[index];
+        let start = plan.start;
+        client.receiver = Receiver::asking(&plan.asked, &policy(), start);
+        client.plan = plan;
+        client.sender = None;
+        client.listener = None;
+        client.peer = (SERVER, 69).into();
+        client.bytes.clear();
+        client.outcome = None;
+        client.timer = Some(start);
+        self.ended -= usize::from(std::mem::take(&mut client.counted));
+        self.timers.insert((start, index));
+    }
+
+    /// Whether every client has an outcome.
+    pub(super) fn all_ended(&self) -> bool {
+        self.ended == self.list.len()
+    }
+
     fn act(&mut self, index: usize, tx: &mut Outbox) {
         let client = &mut self.list[index];
         let now = tx.now();
@@ -169,7 +204,7 @@ impl Client {
             return;
         }
         if self.listener.is_some() {
-            return self.say_as_listener(tx);
+            return self.send_as_listener(tx);
         }
         while let Some(pending) = self.receiver.pending() {
             let to = match pending {
@@ -203,7 +238,7 @@ impl Client {
             return;
         }
         match Packet::parse(datagram.payload).unwrap() {
-            // Too late to matter, as for every client that has what it wanted.
+            // A client that has its file ignores errors.
             Packet::Error { .. } if self.receiver.is_complete() => {}
             Packet::Error { code, message } => {
                 let message = String::from_utf8(message.to_vec()).unwrap();
@@ -218,7 +253,7 @@ impl Client {
                     return listener.on_option_ack(&options, tx.now()).unwrap();
                 }
                 self.granted = self.receiver.on_option_ack(&options, tx.now()).unwrap();
-                self.begin_to_listen(tx.now());
+                self.start_listener(tx.now());
                 if self.plan.probe {
                     let target =
                         Target::Udp { to: self.peer, from: Some(self.address), ifindex: 0 };
@@ -286,7 +321,7 @@ impl Handler<Outbox> for Clients {
         let Some(IpAddr::V4(to)) = datagram.destination else { panic!("{datagram:?}") };
         if to.is_multicast() {
             for index in 0..self.list.len() {
-                self.list[index].hear(to, &datagram, tx.now());
+                self.list[index].multicast_block(to, &datagram, tx.now());
                 self.act(index, tx);
             }
             return;
@@ -313,35 +348,8 @@ impl Handler<Outbox> for Clients {
     }
 }
 
-/// One shard of the server.
-pub(super) struct Shard {
-    pub(super) tftp: TftpShard,
-    pub(super) events: Vec<BootEvent>,
-}
-
-impl Handler<Outbox> for Shard {
-    fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut Outbox) {
-        assert!(self.tftp.owns(datagram.socket));
-        self.tftp.datagram(&datagram, tx);
-    }
-
-    fn woken(&mut self, tx: &mut Outbox) {
-        self.tftp.woken(tx);
-    }
-
-    fn sent(&mut self, token: u64, result: io::Result<()>, _: &mut Outbox) {
-        self.tftp.sent(token, &result);
-    }
-
-    fn batch_end(&mut self, dry: bool, tx: &mut Outbox) -> Option<Moment> {
-        let next = self.tftp.batch_end(dry, tx);
-        self.events.extend(self.tftp.take_events());
-        next
-    }
-}
-
 pub(super) fn policy() -> RetryPolicy {
-    RetryPolicy { tries: 40, total: std::time::Duration::from_secs(3600), ..RetryPolicy::default() }
+    RetryPolicy { tries: 40, total: Duration::from_secs(3600), ..RetryPolicy::default() }
 }
 
 pub(super) fn copy(slot: &mut [u8], packet: &[u8]) -> usize {
@@ -349,211 +357,7 @@ pub(super) fn copy(slot: &mut [u8], packet: &[u8]) -> usize {
     packet.len()
 }
 
-/// A server with its files, and clients.
-pub(super) struct Fleet {
-    pub(super) dir: tempfile::TempDir,
-    pub(super) network: SimNetwork,
-    pub(super) server: Arc<TftpServer>,
-    pub(super) shards: Vec<(Sim, Shard)>,
-    pub(super) clients: Clients,
-    backend: Sim,
-    sockets: Vec<SocketId>,
-    metrics: Arc<Metrics>,
-}
-
-impl Fleet {
-    /// `change` adapts the configuration.
-    pub(super) fn new(
-        shards: usize,
-        faults: Faults,
-        change: impl FnOnce(&mut config::Tftp),
-    ) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("root");
-        fs::create_dir(&root).unwrap();
-        let mut config = config::Tftp::new(root);
-        config.max_transfers_per_client = u32::MAX;
-        config.retries = 30;
-        change(&mut config);
-        // No threads: what is asked of the disk is done at once, so that a run can be repeated.
-        let server = TftpServer::without_threads(&config).unwrap();
-        let network = SimNetwork::new(7, faults);
-        let attach = |mac: u8, addresses: Vec<IpAddr>| {
-            let addresses = addresses.into_iter().map(|ip| Address { ip, prefix: 24 }).collect();
-            let mac = [2, 0, 0, 0, 0, mac];
-            network.attach(SimInterface { ifindex: 1, mac, addresses, segment: 0 })
-        };
-        let here = attach(1, vec![IpAddr::V4(SERVER)]);
-        let there = attach(2, (0..ADDRESSES).map(|at| address(at * PORTS)).collect());
-        let metrics = Arc::new(Metrics::new(shards));
-        let make = |index: usize| {
-            let mut sim = network.backend(&Limits::default());
-            // Without steering a simulated network gives a datagram to the first of equal sockets, so the shards
-            // listen on ports of their own here; which one gets a request is the kernel's affair.
-            let port = 69 + index as u16 * 1000;
-            let listen = sim.add_socket(SimSocket::udp(here, (SERVER, port))).unwrap();
-            let mut data = || sim.add_socket(SimSocket::udp(here, (SERVER, 0))).unwrap();
-            let data = (0..16).map(|_| data()).collect();
-            let ports = TftpPorts { listen, data, bound: Vec::new() };
-            let tftp = TftpShard::new(
-                Arc::clone(&server),
-                vec![ports],
-                sim.waker(),
-                Arc::clone(&metrics),
-                index,
-            );
-            (sim, Shard { tftp, events: Vec::new() })
-        };
-        let made = (0..shards).map(make).collect();
-        let mut backend = network.backend(&Limits {
-            slots: 16_384,
-            batch: 1024,
-            payload_len: 65_536,
-            ..Limits::default()
-        });
-        let mut socket = |port| {
-            backend.add_socket(SimSocket::udp(there, (Ipv4Addr::UNSPECIFIED, port))).unwrap()
-        };
-        let sockets = (0..PORTS as u16).map(|index| socket(10_000 + index)).collect();
-        socket(MULTICAST_PORT);
-        let clients = Clients::default();
-        Self { dir, network, server, shards: made, clients, backend, sockets, metrics }
-    }
-
-    pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.dir.path().join("root").join(name)
-    }
-
-    pub(super) fn file(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.path(name), bytes).unwrap();
-    }
-
-    /// Adds a client with a port of its own.
-    pub(super) fn add(&mut self, plan: Plan) -> usize {
-        let index = self.clients.list.len();
-        assert!(index < PORTS * ADDRESSES);
-        let start = plan.start.max(self.network.now());
-        let client = Client {
-            socket: self.sockets[index % PORTS],
-            address: address(index),
-            receiver: Receiver::asking(&plan.asked, &policy(), start),
-            plan: Plan { start, ..plan },
-            listener: None,
-            sender: None,
-            decoder: Decoder::default(),
-            port: 69,
-            peer: (SERVER, 69).into(),
-            bytes: Vec::new(),
-            granted: Negotiated::default(),
-            outcome: None,
-            ports: BTreeSet::new(),
-            timer: Some(start),
-            counted: false,
-        };
-        if start != Moment::NEVER {
-            self.clients.timers.insert((start, index));
-        }
-        self.clients.list.push(client);
-        index
-    }
-
-    /// The client's requests go to another shard.
-    pub(super) fn ask_shard(&mut self, index: usize, shard: u16) {
-        self.clients.list[index].port = 69 + shard * 1000;
-    }
-
-    /// The same client, from the same port, begins anew.
-    pub(super) fn again(&mut self, index: usize, plan: Plan) {
-        let now = self.network.now();
-        let client = &mut self.clients.list[index];
-        client.receiver = Receiver::asking(&plan.asked, &policy(), now);
-        client.plan = Plan { start: now, ..plan };
-        client.sender = None;
-        client.listener = None;
-        client.peer = (SERVER, 69).into();
-        client.bytes.clear();
-        client.outcome = None;
-        client.timer = Some(now);
-        self.clients.ended -= usize::from(std::mem::take(&mut client.counted));
-        self.clients.timers.insert((now, index));
-    }
-
-    /// One leap of the clock; false when nothing will happen any more.
-    pub(super) fn step(&mut self) -> bool {
-        for (sim, shard) in &mut self.shards {
-            sim.turn(None, shard).unwrap();
-        }
-        self.backend.turn(None, &mut self.clients).unwrap();
-        for (sim, shard) in &mut self.shards {
-            sim.turn(None, shard).unwrap();
-        }
-        self.network.advance().is_some()
-    }
-
-    /// Until every client has an outcome.
-    pub(super) fn run(&mut self) {
-        for _ in 0..3_000_000 {
-            if !self.step() || self.clients.ended == self.clients.list.len() {
-                return;
-            }
-        }
-        panic!("{} of {} clients came to an end", self.clients.ended, self.clients.list.len());
-    }
-
-    /// Until the server has no transfer either.
-    pub(super) fn drain(&mut self) {
-        for _ in 0..1_000_000 {
-            if self.server.active() == 0 || !self.step() {
-                return;
-            }
-        }
-        panic!("{} transfers do not end", self.server.active());
-    }
-
-    pub(super) fn outcome(&self, index: usize) -> &Outcome {
-        self.clients.list[index].outcome.as_ref().expect("the client has come to an end")
-    }
-
-    pub(super) fn refusal(&self, index: usize) -> (ErrorCode, &str) {
-        match self.outcome(index) {
-            Outcome::Refused(code, text) => (*code, text),
-            other => panic!("{other:?} instead of a refusal"),
-        }
-    }
-
-    pub(super) fn bytes(&self, index: usize) -> &[u8] {
-        assert_eq!(*self.outcome(index), Outcome::Complete);
-        &self.clients.list[index].bytes
-    }
-
-    pub(super) fn metrics(&self, shard: usize) -> &TftpMetrics {
-        &self.metrics.shard(shard).unwrap().tftp
-    }
-
-    /// How often something ended for this reason.
-    pub(super) fn reason(&self, shard: usize, reason: Reason) -> u64 {
-        self.metrics(shard).reasons.values().nth(reason.number()).expect("a reason has a counter")
-    }
-
-    pub(super) fn all_metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    pub(super) fn events(&self, kind: Kind) -> usize {
-        let events = self.shards.iter().flat_map(|(_, shard)| &shard.events);
-        events.filter(|event| event.kind == kind).count()
-    }
-
-    /// Sends raw bytes from a client's socket.
-    pub(super) fn raw(&mut self, index: usize, to: SocketAddr, packet: &[u8]) {
-        let client = &self.clients.list[index];
-        let target = Target::Udp { to, from: Some(client.address), ifindex: 0 };
-        let socket = client.socket;
-        self.backend.tx().send(socket, &target, |slot| copy(slot, packet)).unwrap();
-    }
-}
-
-/// The same options, and a place in a stream.
-pub(super) fn asks_for_a_place(asked: Negotiated) -> Negotiated {
+/// The same options, and the multicast option.
+pub(super) fn with_multicast(asked: Negotiated) -> Negotiated {
     Negotiated { multicast: Some(Multicast::default()), ..asked }
 }
