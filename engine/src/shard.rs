@@ -11,7 +11,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bootstorm_net::{Datagram, Handler, Held, Refused, SocketId, Target, Transmit};
 use bootstorm_protocols::dhcpv4::{CLIENT_PORT, Message, MessageType, SERVER_PORT};
@@ -86,10 +85,13 @@ impl Request {
 struct Sent<'a> {
     metrics: &'a ShardMetrics,
     events: &'a mut EventSink,
+    /// When the requests were read that this batch answers: it leaves as a whole.
+    answered: &'a mut Vec<Moment>,
 }
 
 impl Sent<'_> {
-    fn reply(&mut self, event: &BootEvent, took: Duration) {
+    /// A reply leaves with this batch, to a request that was read at `received`.
+    fn reply(&mut self, event: &BootEvent, received: Moment) {
         let kind = match event.kind {
             Kind::Offer => MessageType::Offer.code(),
             Kind::Ack => MessageType::Ack.code(),
@@ -98,7 +100,7 @@ impl Sent<'_> {
             _ => 0,
         };
         self.metrics.replies.increment(kind.into());
-        self.metrics.reply_latency.observe(took);
+        self.answered.push(received);
         self.events.emit(*event);
     }
 
@@ -132,6 +134,8 @@ pub struct Parts {
     pub dry_run: bool,
     /// Set when the server is stopping: nothing new is begun.
     pub draining: Arc<AtomicBool>,
+    /// Reads the clock of the batches, for how long a batch took.
+    pub clock: Box<dyn Fn() -> Moment + Send>,
 }
 
 /// One shard. The backend's [`Handler`].
@@ -145,6 +149,8 @@ pub struct Shard {
     pending: Slab<Pending>,
     probes: Probes<Probed>,
     echo_sequence: u16,
+    /// When the requests were read that this batch answers.
+    answered: Vec<Moment>,
 }
 
 impl Shard {
@@ -161,6 +167,7 @@ impl Shard {
             pending: Slab::new(),
             probes: Probes::new(),
             echo_sequence: 0,
+            answered: Vec::new(),
             parts,
         }
     }
@@ -194,15 +201,31 @@ impl Shard {
         self.parts.draining.load(Ordering::Relaxed)
     }
 
+    /// Counts a datagram that came to the DHCP port, and answers it.
     fn dhcp<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) {
-        let Self { parts, guard, arena, pending, probes, .. } = self;
+        let metrics = &self.parts.metrics;
+        match Message::parse(datagram.payload) {
+            Ok(message) => {
+                let kind = message.message_type().map_or(0, |kind| kind.code().into());
+                metrics.received.increment(kind);
+                self.answer(datagram, &message, None, tx);
+            }
+            Err(error) => metrics.parse_errors.increment(error.index()),
+        }
+    }
+
+    /// Answers a message. `waiting_since` is when it was read, where that was before this batch: it
+    /// was counted and reported then.
+    fn answer<T: Transmit>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        message: &Message<'_>,
+        waiting_since: Option<Moment>,
+        tx: &mut T,
+    ) {
+        let Self { parts, guard, arena, pending, probes, answered, .. } = self;
         let Parts { snapshot, leases, metrics, events, tftp, dry_run, .. } = parts;
         let current = guard.get_or_insert_with(|| snapshot.read());
-        let message = match Message::parse(datagram.payload) {
-            Ok(message) => message,
-            Err(error) => return metrics.parse_errors.increment(error.index()),
-        };
-        metrics.received.increment(message.message_type().map_or(0, |kind| kind.code().into()));
         // The sockets are IPv4's.
         let SocketAddr::V4(source) = datagram.source else { return };
         let unknown = Interface::unknown(datagram.ifindex);
@@ -218,13 +241,16 @@ impl Shard {
             source,
         };
         let now = tx.now();
-        events.emit(dhcp::received(&message, &arrival));
-        let decision = dhcp::answer(&message, &arrival, &current.config.dhcp, leases, now, arena);
+        let received = waiting_since.unwrap_or(now);
+        if waiting_since.is_none() {
+            events.emit(dhcp::received(message, &arrival));
+        }
+        let decision = dhcp::answer(message, &arrival, &current.config.dhcp, leases, now, arena);
         if let Some(tftp) = tftp {
-            quirks::note(tftp.notes(), &current.config, &message, &decision.action);
+            quirks::note(tftp.notes(), &current.config, message, &decision.action);
         }
         let event = decision.event;
-        let mut sent = Sent { metrics, events };
+        let mut sent = Sent { metrics, events, answered };
         match decision.action {
             Action::Silence(silence) => {
                 sent.metrics.silences.increment(silence.index());
@@ -238,7 +264,7 @@ impl Shard {
             Action::Reply(reply) => {
                 let path = ReplyPath::of(&reply, datagram, interface, self.link);
                 match *dry_run || path.send(&reply, tx).is_ok() {
-                    true => sent.reply(&event, Duration::ZERO),
+                    true => sent.reply(&event, received),
                     false => sent.metrics.send_failures.increment(),
                 }
             }
@@ -254,7 +280,7 @@ impl Shard {
                         }
                     },
                 };
-                let token = pending.insert(Pending { held, received: now, event });
+                let token = pending.insert(Pending { held, received, event });
                 if leases.submit(change, Some(token as u64), now).is_err() {
                     pending.remove(token).held.into_iter().for_each(|held| tx.discard(held));
                     sent.not_durable(&event);
@@ -269,7 +295,7 @@ impl Shard {
                 let path = ReplyPath::of(&reply, datagram, interface, self.link);
                 let Some(icmp) = self.icmp.filter(|_| !*dry_run && probes.has_room()) else {
                     return match *dry_run || path.send(&reply, tx).is_ok() {
-                        true => sent.reply(&event, Duration::ZERO),
+                        true => sent.reply(&event, received),
                         false => sent.metrics.send_failures.increment(),
                     };
                 };
@@ -287,11 +313,7 @@ impl Shard {
                 });
                 let wait = current.config.dhcp.ping_check.unwrap_or_default();
                 let request = Request::copy(datagram);
-                probes.begin(
-                    reply.yiaddr,
-                    now + wait,
-                    Probed { held, received: now, event, request },
-                );
+                probes.begin(reply.yiaddr, now + wait, Probed { held, received, event, request });
             }
         }
     }
@@ -314,37 +336,52 @@ impl Shard {
             // If it is undone, the address will be pinged again before the next offer.
             let _undone = leases.submit(change, None, now);
         }
-        self.dhcp(&probed.request.datagram(), tx);
+        let datagram = probed.request.datagram();
+        // It was parsed before it was kept.
+        if let Ok(message) = Message::parse(datagram.payload) {
+            self.answer(&datagram, &message, Some(probed.received), tx);
+        }
     }
 
     /// Sends the offers whose address did not answer the ping in time.
     fn offers_due<T: Transmit>(&mut self, tx: &mut T) {
         let now = tx.now();
-        let Parts { metrics, events, .. } = &mut self.parts;
-        while let Some(probed) = self.probes.due(now) {
+        let Self { parts: Parts { metrics, events, .. }, probes, answered, .. } = self;
+        while let Some(probed) = probes.due(now) {
             tx.submit(probed.held);
-            Sent { metrics, events }.reply(&probed.event, now.since(probed.received));
+            Sent { metrics, events, answered }.reply(&probed.event, probed.received);
         }
     }
 
     /// Sends the ACKs whose leases are on disk, and discards those whose leases were not written.
     fn committed<T: Transmit>(&mut self, tx: &mut T) {
-        let Self { parts, pending, .. } = self;
+        let Self { parts, pending, answered, .. } = self;
         let Parts { leases, metrics, events, .. } = parts;
         leases.completed(|token, result| {
             let Some(ack) = pending.try_remove(token as usize) else { return };
             match (result, ack.held) {
                 (Ok(()), held) => {
                     held.into_iter().for_each(|held| tx.submit(held));
-                    Sent { metrics, events }.reply(&ack.event, tx.now().since(ack.received));
+                    Sent { metrics, events, answered }.reply(&ack.event, ack.received);
                 }
                 (Err(_), held) => {
                     held.into_iter().for_each(|held| tx.discard(held));
-                    Sent { metrics, events }.not_durable(&ack.event);
+                    Sent { metrics, events, answered }.not_durable(&ack.event);
                 }
             }
         });
         metrics.commits_pending.set(pending.len() as u64);
+    }
+}
+
+impl Shard {
+    /// The replies of a batch are handed to the kernel together, at its end.
+    fn observe_latencies(&mut self) {
+        if !self.answered.is_empty() {
+            let now = (self.parts.clock)();
+            let latency = &self.parts.metrics.reply_latency;
+            self.answered.drain(..).for_each(|received| latency.observe(now.since(received)));
+        }
     }
 }
 
@@ -390,6 +427,7 @@ impl<T: Transmit> Handler<T> for Shard {
             next = Some(tx.now());
         }
         events.batch_end();
+        self.observe_latencies();
         self.arena.reset();
         self.guard = None;
         next

@@ -240,10 +240,11 @@ pub(super) fn control(node: Option<Node>, problems: &mut Problems) -> Control {
     let usual = Control::default();
     let opened = node.and_then(|node| Fields::open(node, &schema::CONTROL, problems));
     let Some(mut fields) = opened else { return usual };
-    let metrics = fields.get("metrics", problems, |node| match node.value {
+    let metrics = fields.get("metrics", problems, |node| match &node.value {
         Value::Bool(false) => Ok(None),
+        Value::Text(text) if **text == *"off" => Ok(None),
         _ => units::socket_address(node).map(Some).map_err(|fault| Fault {
-            help: fault.help.map(|help| format!("{help}, or false for no metrics")),
+            help: fault.help.map(|help| format!("{help}, or \"off\" for no metrics")),
             ..fault
         }),
     });

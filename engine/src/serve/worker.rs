@@ -141,6 +141,7 @@ impl Seed {
             tftp,
             dry_run: self.dry_run,
             draining: self.draining.clone(),
+            clock: Box::new(now),
         };
         let mut shard = Shard::new(parts, sockets.clone());
         // Whoever waits is gone only if the start failed elsewhere.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bootstorm_net::sim::{Faults, Sim, SimInterface, SimNetwork, SimSocket};
 use bootstorm_net::{
@@ -27,6 +28,11 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const RELAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 /// The only address of the pool.
 const MACHINE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+/// How long each batch takes.
+const BATCH: Duration = Duration::from_micros(5);
+/// The simulated network has no raw sockets: any other serves.
+const ICMP: (Role, u16) = (Role::Icmp, 7);
 
 /// What came to the machine and its relay agent.
 #[derive(Default)]
@@ -52,6 +58,7 @@ struct Lab {
     client: (Sim, Inbox),
     relay: SocketId,
     machine: SocketId,
+    metrics: Arc<Metrics>,
     log: EventLog,
 }
 
@@ -73,7 +80,7 @@ impl Lab {
         let mut sockets = Sockets::default();
         let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         for (role, port) in
-            [(Role::Dhcp, 67), (Role::TftpRequests(any), 69), (Role::TftpData(any), 1069)]
+            [(Role::Dhcp, 67), (Role::TftpRequests(any), 69), (Role::TftpData(any), 1069), ICMP]
         {
             let id = sim.add_socket(SimSocket::udp(here, (SERVER, port))).unwrap();
             sockets.add(id, role, None);
@@ -92,15 +99,19 @@ impl Lab {
             leases: leases.shard(0, || {}),
             metrics: metrics.own(0).unwrap(),
             events: sinks.pop().unwrap(),
-            tftp: Some(TftpShard::new(tftp, ports, sim.waker(), metrics, 0)),
+            tftp: Some(TftpShard::new(tftp, ports, sim.waker(), metrics.clone(), 0)),
             dry_run: false,
             draining: Arc::new(AtomicBool::new(false)),
+            clock: {
+                let network = network.clone();
+                Box::new(move || network.now() + BATCH)
+            },
         };
         let mut client = network.backend(&Limits::default());
         let relay = client.add_socket(SimSocket::udp(there, (RELAY, 67))).unwrap();
         let machine = client.add_socket(SimSocket::udp(there, (MACHINE, 2000))).unwrap();
         let server = (sim, Shard::new(parts, sockets));
-        Self { network, server, client: (client, Inbox::default()), relay, machine, log }
+        Self { network, server, client: (client, Inbox::default()), relay, machine, metrics, log }
     }
 
     /// The first answer to a datagram of the machine, or of its relay agent.
@@ -127,9 +138,7 @@ impl Lab {
     /// What the OACK of a read request says to a machine of this class, that got its address a
     /// moment ago.
     fn granted(&mut self, class: &[u8]) -> String {
-        let mut message = discover([0x52, 0x54, 0, 0, 0, 1], Some(class));
-        message[24..28].copy_from_slice(&RELAY.octets());
-        let offer = self.ask(self.relay, RELAY, 67, &message);
+        let offer = self.ask(self.relay, RELAY, 67, &relayed(class));
         assert_eq!(offer[16..20], MACHINE.octets());
         let request = b"\0\x01loader\0octet\0blksize\x001468\0windowsize\x004\0";
         let answer = self.ask(self.machine, MACHINE, 69, request);
@@ -143,6 +152,64 @@ impl Lab {
         self.client.0.tx().send(self.machine, &target, error).unwrap();
         answer.escape_ascii().to_string()
     }
+}
+
+/// A DISCOVER of a machine behind the relay agent.
+fn relayed(class: &[u8]) -> Vec<u8> {
+    let mut message = discover([0x52, 0x54, 0, 0, 0, 1], Some(class));
+    message[24..28].copy_from_slice(&RELAY.octets());
+    message
+}
+
+const SUBNET: &str = r#"
+[[dhcp.subnet]]
+subnet = "10.0.0.0/24"
+pools = ["10.0.0.2"]
+[tftp]
+root = "/"
+"#;
+
+#[test]
+fn an_offer_takes_as_long_as_its_batch() {
+    let mut lab = Lab::new(SUBNET);
+    lab.ask(lab.relay, RELAY, 67, &relayed(b"PXEClient"));
+    let latency = lab.metrics.shard(0).unwrap().reply_latency.histogram();
+    let observed = latency.cumulative().last().map(|(_, count)| count);
+    assert_eq!((observed, latency.sum()), (Some(1), BATCH.as_nanos() as u64));
+    lab.log.stop();
+}
+
+#[test]
+fn a_discover_that_waits_for_a_ping_is_counted_once_however_the_ping_ends() {
+    let mut lab = Lab::new(&format!("[dhcp]\nping-check = \"300ms\"\n{SUBNET}"));
+    let message = relayed(b"PXEClient");
+    let mut received = |role, payload| {
+        let (sim, shard) = &mut lab.server;
+        let socket = shard.sockets.of(role).next().unwrap();
+        let datagram = Datagram {
+            socket,
+            source: (RELAY, 67).into(),
+            destination: Some(SERVER.into()),
+            ifindex: 1,
+            payload,
+            segment: 0,
+            truncated: false,
+        };
+        shard.datagram(datagram, sim.tx());
+        shard.batch_end(true, sim.tx());
+    };
+    received(Role::Dhcp, &message);
+    // Somebody at the address answers the ping, and the pool has no other.
+    let mut echo = [0; 28];
+    (echo[0], echo[9]) = (0x45, 1);
+    echo[12..16].copy_from_slice(&MACHINE.octets());
+    echo[24..26].copy_from_slice(&super::ECHO_IDENTIFIER.to_be_bytes());
+    received(Role::Icmp, &echo);
+    let metrics = lab.metrics.shard(0).unwrap();
+    assert_eq!(metrics.addresses_in_use.get(), 1);
+    let discovers = metrics.received.values().nth(1);
+    assert_eq!((discovers, metrics.received.total(), metrics.silences.total()), (Some(1), 1, 1));
+    lab.log.stop();
 }
 
 #[test]

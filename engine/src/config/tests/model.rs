@@ -108,7 +108,10 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(config.control, Control::default());
     assert_eq!(config.log, Log::default());
     assert!(config.dhcp.subnets.is_empty());
-    assert_eq!(good("[control]\nmetrics = false\n[tftp]\nroot = \"/\"").control.metrics, None);
+    for off in ["\"off\"", "false"] {
+        let text = format!("[control]\nmetrics = {off}\n[tftp]\nroot = \"/\"");
+        assert_eq!(good(&text).control.metrics, None, "{off}");
+    }
     let all = good("[server]\nallow-other-servers = true\n[tftp]\nroot = \"/\"");
     assert_eq!(all.server.allow_other_servers, OtherServers::All);
 }
