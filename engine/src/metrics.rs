@@ -212,6 +212,8 @@ impl Latency {
 pub const MESSAGE_TYPES: usize = 19;
 /// Room for the reasons why requests are not answered.
 pub const REASONS: usize = 32;
+/// Room for the reasons of NAKs.
+pub const NAK_REASONS: usize = 8;
 
 /// The names of [`ShardMetrics::parse_errors`], in its order.
 pub const PARSE_ERRORS: &[&str] = bootstorm_protocols::dhcpv4::ParseError::NAMES;
@@ -239,6 +241,8 @@ pub struct ShardMetrics {
     pub replies: Counters<MESSAGE_TYPES>,
     /// Requests that were not answered, by reason.
     pub silences: Counters<REASONS>,
+    /// NAKs, by reason.
+    pub naks: Counters<NAK_REASONS>,
     /// Datagrams that are not DHCP messages, by [`PARSE_ERRORS`].
     pub parse_errors: Counters<{ PARSE_ERRORS.len() }>,
     /// Datagrams and replies lost or held up, by [`DROPS`]. Totals of the packet engine.

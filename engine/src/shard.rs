@@ -264,7 +264,12 @@ impl Shard {
             Action::Reply(reply) => {
                 let path = ReplyPath::of(&reply, datagram, interface, self.link);
                 match *dry_run || path.send(&reply, tx).is_ok() {
-                    true => sent.reply(&event, received),
+                    true => {
+                        if let Some(reason) = reply.nak {
+                            sent.metrics.naks.increment(reason.index());
+                        }
+                        sent.reply(&event, received);
+                    }
                     false => sent.metrics.send_failures.increment(),
                 }
             }

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::status::Running;
-use crate::dhcp::Silence;
+use crate::dhcp::{NakReason, Silence};
 use crate::metrics::{Counters, DROPS, Histogram, PARSE_ERRORS, ShardMetrics};
 
 /// The media type of the page.
@@ -93,6 +93,11 @@ fn dhcp(page: &mut Page, running: &Running) {
     let reasons: Vec<&str> = Silence::ALL.iter().map(|silence| silence.name()).collect();
     for (shard, metrics) in shards() {
         page.counts(&shard, "reason", &reasons, &metrics.silences);
+    }
+    page.counter("bootstorm_dhcp_naks_total", "NAKs sent, by reason.");
+    let reasons: Vec<&str> = NakReason::ALL.iter().map(|reason| reason.name()).collect();
+    for (shard, metrics) in shards() {
+        page.counts(&shard, "reason", &reasons, &metrics.naks);
     }
     page.counter(
         "bootstorm_dhcp_malformed_total",

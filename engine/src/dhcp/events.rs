@@ -51,9 +51,9 @@ pub(super) fn of_decision(
                 Some(_) => Kind::Ack,
                 None => Kind::BootReply,
             };
-            let detail = match (kind, reply.explanation) {
-                (Kind::Nak, why) => Detail::Reason(why),
-                _ => Detail::Answer {
+            let detail = match reply.nak {
+                Some(reason) => Detail::Reason(reason.text()),
+                None => Detail::Answer {
                     file: FileName::new(reply.boot_file),
                     lease_seconds: reply.lease_seconds,
                     reason: reply.boot_reason,

@@ -125,13 +125,8 @@ impl<'a> Exchange<'a> {
     /// This server's own address towards the client: what it was written to, or its address on
     /// the client's link, or its first one there.
     pub(super) fn own_address(&self) -> Ipv4Addr {
-        let on_link = || {
-            self.arrival.interface.iter().copied().find(|&address| {
-                self.dhcp
-                    .subnet_of(address)
-                    .is_some_and(|subnet| self.dhcp.subnet(subnet).network == self.link.network)
-            })
-        };
+        let on_link =
+            || self.arrival.interface.iter().copied().find(|&address| self.is_on_link(address));
         self.arrival
             .unicast()
             .or_else(on_link)
@@ -157,10 +152,16 @@ impl<'a> Exchange<'a> {
         self.arrival.owns(identifier) || identifier == self.server_identifier()
     }
 
+    /// Whether `address` is of a subnet of the client's link.
+    pub(super) fn is_on_link(&self, address: Ipv4Addr) -> bool {
+        self.dhcp
+            .subnet_of(address)
+            .is_some_and(|subnet| self.dhcp.subnet(subnet).network == self.link.network)
+    }
+
     /// Whether the machine may have `address`, whoever has it now.
     pub(super) fn may_have(&self, address: Ipv4Addr, leases: &ShardLeases) -> bool {
-        let Some(subnet) = self.dhcp.subnet_of(address) else { return false };
-        if self.dhcp.subnet(subnet).network != self.link.network {
+        if !self.is_on_link(address) {
             return false;
         }
         match self.reservation.address {

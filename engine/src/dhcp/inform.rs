@@ -14,11 +14,7 @@ impl<'a> Exchange<'a> {
             return Action::Silence(Silence::NoAddressNamed);
         };
         // RFC 2131 4.3.5: check the address against the network, but not against the leases.
-        let on_link = self
-            .dhcp
-            .subnet_of(address)
-            .is_some_and(|subnet| self.dhcp.subnet(subnet).network == self.link.network);
-        if !on_link {
+        if !self.is_on_link(address) {
             return Action::Silence(Silence::NoSubnetHere);
         }
         Action::Reply(self.ack_to_inform(address))

@@ -10,12 +10,10 @@
 //! | | `ping-check`, and the machine never had the address | OFFER unless the probe is answered |
 //! | REQUEST, SELECTING | names another server | silence, our offer is free again |
 //! | | the machine may have the address | ACK once the lease is durable |
-//! | | otherwise | NAK |
-//! | REQUEST in any other state | it is the machine's leased or reserved address | ACK once durable |
-//! | | the machine is known with another address, or moved here | NAK |
-//! | | unknown machine, authoritative | NAK |
-//! | | unknown machine, otherwise | silence |
-//! | RENEWING | another machine has the address by now | NAK |
+//! | | otherwise | NAK (see `nak`) |
+//! | REQUEST, other states | it is the machine's leased or reserved address | ACK once durable |
+//! | | a valid lease forbids it, or this server is authoritative | NAK (see `nak`) |
+//! | | otherwise | silence |
 //! | DECLINE | from the holder | quarantine for `decline-time`; a reserved address stays usable |
 //! | RELEASE | from the holder | the address is free, and kept for the machine while others are |
 //! | INFORM | ciaddr is on the client's network | ACK without address and lease time |
@@ -36,6 +34,7 @@ mod exchange;
 mod identity;
 mod inform;
 mod machine;
+mod nak;
 mod options;
 mod release;
 mod reply;
@@ -53,6 +52,7 @@ use bumpalo::Bump;
 
 pub use arrival::Arrival;
 pub use delivery::Delivery;
+pub use nak::NakReason;
 pub use reply::{Origin, Outgoing, Reply};
 pub use silence::Silence;
 

@@ -8,6 +8,7 @@ use bootstorm_protocols::time::Moment;
 use super::boot::Boot;
 use super::delivery::Delivery;
 use super::exchange::Exchange;
+use super::nak::NakReason;
 use super::options::Options;
 use crate::config::{LeaseTime, ScopeChain, ScopeId};
 
@@ -57,8 +58,8 @@ pub struct Reply<'a> {
     pub boot_reason: &'static str,
     /// The lease time in seconds, `u32::MAX` for ever; 0 where none is given.
     pub lease_seconds: u32,
-    /// Why it is a NAK; empty where it is none.
-    pub explanation: &'static str,
+    /// Why it is a NAK; `None` where it is none.
+    pub nak: Option<NakReason>,
     /// Everything but option 82, in the order it is written.
     pub options: &'a [Outgoing<'a>],
     ciaddr: Ipv4Addr,
@@ -168,10 +169,10 @@ impl<'a> Exchange<'a> {
     }
 
     /// RFC 2131 table 3: of the parameters only message, server and client identifier.
-    pub(super) fn nak(&self, why: &'static str) -> Reply<'a> {
+    pub(super) fn nak(&self, reason: NakReason) -> Reply<'a> {
         let kind = Some(MessageType::Nak);
         let mut options = Options::new(self, kind);
-        options.explanation(why);
+        options.explanation(reason.text());
         let routed = self.arrival.unicast().is_some()
             && self.arrival.is_routed(self.dhcp, self.message.ciaddr());
         let relayed = !self.message.giaddr().is_unspecified();
@@ -180,7 +181,7 @@ impl<'a> Exchange<'a> {
             flags: self.message.flags() | if relayed { BROADCAST_FLAG } else { 0 },
             ciaddr: Ipv4Addr::UNSPECIFIED,
             delivery: Delivery::of_nak(self.message, self.relay_port(), routed),
-            explanation: why,
+            nak: Some(reason),
             ..self.bare(kind, options)
         }
     }
@@ -225,7 +226,7 @@ impl<'a> Exchange<'a> {
             boot_scope: None,
             boot_reason: "",
             lease_seconds: 0,
-            explanation: "",
+            nak: None,
             options: options.finish(),
             // RFC 2131 table 3: ciaddr of an ACK is that of its REQUEST.
             ciaddr: self.message.ciaddr(),

@@ -13,15 +13,10 @@ enum State {
     Selecting { server: Ipv4Addr, address: Ipv4Addr },
     /// It starts again and remembers an address.
     InitReboot { address: Ipv4Addr },
-    /// It extends its lease: with the server that gave it (RENEWING), or with any (REBINDING).
-    Extending { address: Ipv4Addr, with_us: bool },
+    /// It extends its lease: with the server that gave it (RENEWING), or with any (REBINDING). For
+    /// both the same is decided.
+    Extending { address: Ipv4Addr },
 }
-
-/// Texts of option 56.
-const WRONG_LINK: &str = "address is not on this network";
-const NOT_YOURS: &str = "address belongs to another client";
-const NOT_THE_LEASE: &str = "address is not the one leased to you";
-const UNKNOWN: &str = "no lease known for you";
 
 impl<'a> Exchange<'a> {
     pub(super) fn request(&self, leases: &mut ShardLeases) -> Action<'a> {
@@ -38,8 +33,9 @@ impl<'a> Exchange<'a> {
         }
         match state {
             State::Selecting { address, .. } => self.select(address, leases),
-            State::InitReboot { address } => self.verify(address, false, leases),
-            State::Extending { address, with_us } => self.verify(address, with_us, leases),
+            State::InitReboot { address } | State::Extending { address } => {
+                self.verify(address, leases)
+            }
         }
     }
 
@@ -53,14 +49,7 @@ impl<'a> Exchange<'a> {
             (Some(address), Some(server), _) if !self.is_own_identifier(server) => {
                 Some(State::Selecting { server, address })
             }
-            (Some(address), ..) => {
-                // RFC 5010 section 4: the relay agent knows whether the client wrote by unicast.
-                let unicast = match &self.relay {
-                    Some(relay) => relay.unicast().unwrap_or(false),
-                    None => self.arrival.unicast().is_some(),
-                };
-                Some(State::Extending { address, with_us: unicast })
-            }
+            (Some(address), ..) => Some(State::Extending { address }),
             (None, Some(server), Some(address)) => Some(State::Selecting { server, address }),
             (None, None, Some(address)) => Some(State::InitReboot { address }),
             (None, _, None) => None,
@@ -69,45 +58,25 @@ impl<'a> Exchange<'a> {
 
     /// The client takes our offer. We are the server it means, so it gets ACK or NAK.
     fn select(&self, address: Ipv4Addr, leases: &mut ShardLeases) -> Action<'a> {
-        if !self.may_have(address, leases) {
-            return self.refuse(address, leases);
-        }
         // An offer that ran out, or that a restart forgot, is made again if the address is free.
-        if self.lease.as_ref().is_none_or(|lease| lease.ip != address)
-            && self.allocate_exactly(address, leases).is_err()
-        {
-            return self.refuse(address, leases);
-        }
-        self.bind(address, leases)
+        let offered = self.lease.as_ref().is_some_and(|lease| lease.ip == address);
+        let granted = self.may_have(address, leases)
+            && (offered || self.allocate_exactly(address, leases).is_ok());
+        let action = granted.then(|| self.bind(address, leases)).flatten();
+        action.unwrap_or_else(|| self.refuse(address, true, leases))
     }
 
-    /// The client has an address (INIT-REBOOT, RENEWING, REBINDING). RFC 2131 4.3.2: NAK when the
-    /// address is wrong for a client that is known; silence when nothing is known of it, unless
-    /// this server is the authority here.
-    fn verify(&self, address: Ipv4Addr, with_us: bool, leases: &mut ShardLeases) -> Action<'a> {
-        let held = self.lease.as_ref().map(|lease| lease.ip);
-        let reserved = self.reservation.address;
-        let own = held == Some(address) || reserved == Some(address);
-        if own && self.may_have(address, leases) {
-            // A reserved address may have been leased by no message yet.
-            if held == Some(address) || self.allocate_exactly(address, leases).is_ok() {
-                return self.bind(address, leases);
-            }
-        }
-        let moved = || leases.at(address, self.now).is_some_and(|lease| lease.client == self.key);
-        // A renewal written to this server comes from a client that got its address here. If
-        // another has that address now, silence would let two machines go on with it.
-        let taken = || {
-            with_us
-                && leases
-                    .at(address, self.now)
-                    .is_some_and(|lease| lease.is_active(self.now) && lease.client != self.key)
-        };
-        if held.is_some() || reserved.is_some() || self.dhcp.authoritative || moved() || taken() {
-            self.refuse(address, leases)
-        } else {
-            Action::Silence(Silence::NotAuthoritative)
-        }
+    /// The client has an address (INIT-REBOOT, RENEWING, REBINDING): ACK if it may keep it. For
+    /// all others see [`super::nak`].
+    fn verify(&self, address: Ipv4Addr, leases: &mut ShardLeases) -> Action<'a> {
+        let held = self.lease.as_ref().is_some_and(|lease| lease.ip == address);
+        let own = held || self.reservation.address == Some(address);
+        // A reserved address may have been leased by no message yet.
+        let granted = own
+            && self.may_have(address, leases)
+            && (held || self.allocate_exactly(address, leases).is_ok());
+        let action = granted.then(|| self.bind(address, leases)).flatten();
+        action.unwrap_or_else(|| self.refuse(address, false, leases))
     }
 
     /// Holds exactly this address for the client, which may have it.
@@ -125,34 +94,15 @@ impl<'a> Exchange<'a> {
         if offer.ip == address { Ok(()) } else { Err(()) }
     }
 
-    fn bind(&self, address: Ipv4Addr, leases: &mut ShardLeases) -> Action<'a> {
+    /// Binds the address; `None` when another client has it by now.
+    fn bind(&self, address: Ipv4Addr, leases: &mut ShardLeases) -> Option<Action<'a>> {
         let lease = self.lease_time(address);
         match leases.bind(&self.client(), address, self.now, self.expiry(lease)) {
             Bind::Pending(change) => {
-                Action::AckWhenDurable { change, reply: self.ack(address, lease) }
+                Some(Action::AckWhenDurable { change, reply: self.ack(address, lease) })
             }
-            Bind::AlreadyPending => Action::Silence(Silence::CommitPending),
-            Bind::Refused(_) => self.refuse(address, leases),
+            Bind::AlreadyPending => Some(Action::Silence(Silence::CommitPending)),
+            Bind::Refused(_) => None,
         }
-    }
-
-    fn refuse(&self, address: Ipv4Addr, leases: &ShardLeases) -> Action<'a> {
-        let on_link = self
-            .dhcp
-            .subnet_of(address)
-            .is_some_and(|subnet| self.dhcp.subnet(subnet).network == self.link.network);
-        let why = if !on_link {
-            WRONG_LINK
-        } else if leases
-            .at(address, self.now)
-            .is_some_and(|lease| lease.state.is_taken() && lease.client != self.key)
-        {
-            NOT_YOURS
-        } else if self.lease.is_some() || self.reservation.address.is_some() {
-            NOT_THE_LEASE
-        } else {
-            UNKNOWN
-        };
-        Action::Reply(self.nak(why))
     }
 }

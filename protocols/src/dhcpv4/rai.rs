@@ -11,14 +11,10 @@ const REMOTE_ID: u8 = 2;
 /// Link selection (RFC 3527).
 const LINK_SELECTION: u8 = 5;
 /// Relay agent flags (RFC 5010).
-const FLAGS: u8 = 10;
 /// Server identifier override (RFC 5107).
 const SERVER_IDENTIFIER_OVERRIDE: u8 = 11;
 /// Relay source port (RFC 8357).
 const RELAY_SOURCE_PORT: u8 = 19;
-
-/// The bit of the flags sub-option that says how the relay got the message (RFC 5010 section 3).
-const UNICAST: u8 = 0x80;
 
 /// What a relay agent says about where a message came from. To be echoed as it is in every reply
 /// (RFC 3046 section 2.2): [`super::MessageWriter::echo`].
@@ -66,13 +62,6 @@ impl<'a> RelayAgentInformation<'a> {
     #[must_use]
     pub fn link_selection(&self) -> Option<Ipv4Addr> {
         self.sub_option(LINK_SELECTION)?.ipv4()
-    }
-
-    /// Whether the relay got the client's message by unicast; `None` when it does not say
-    /// (RFC 5010).
-    #[must_use]
-    pub fn unicast(&self) -> Option<bool> {
-        Some(self.sub_option(FLAGS)?.u8()? & UNICAST != 0)
     }
 
     /// The address to give as server identifier, so that renewals pass the relay (RFC 5107).

@@ -127,7 +127,7 @@ pub(crate) fn read_everything(message: &Message<'_>) {
         assert!(class.classes().all(|name| class.contains(&bytes_of(Some(name)))));
     }
     if let Some(agent) = message.relay_agent_information() {
-        let _ = (agent.link_selection(), agent.server_identifier_override(), agent.unicast());
+        let _ = (agent.link_selection(), agent.server_identifier_override());
         assert_eq!(agent.sub_options().count(), whole_sub_options(&bytes_of(Some(agent.data()))));
     }
     for code in 0..=255 {

@@ -59,9 +59,13 @@ ip = "10.1.0.17"
 options = { host-name = "rack1-n01" }
 "#;
 
-/// The hall's server, which does not claim to know every client.
+/// The same configuration of a server that does not claim to know every client.
+fn modest(text: &str) -> String {
+    text.replace("authoritative = true", "authoritative = false")
+}
+
 fn modest_hall() -> Server {
-    Server::new(&HALL.replace("authoritative = true", "authoritative = false"))
+    Server::new(&modest(HALL))
 }
 
 fn ip(text: &str) -> Ipv4Addr {

@@ -125,27 +125,133 @@ fn an_expired_lease_is_renewed_while_nobody_else_has_it() {
     server.expect(MessageType::Nak, &client.renew(address));
 }
 
-#[test]
-fn two_machines_never_go_on_with_one_address_for_want_of_authority() {
+/// A hall whose machine has a lease of 10.1.4.0.
+fn leased_hall() -> (Server, Client) {
     let mut server = modest_hall();
-    let address = server.lease(&Client::dhclient(mac(1)));
-    let other = Client::dhclient(mac(2));
-    server.expect(MessageType::Nak, &other.renew(address));
-    // By broadcast it may be another server's client; RFC 2131 4.3.2 wants silence.
-    assert_eq!(server.silence(&other.rebind(address)), Silence::NotAuthoritative);
-    assert_eq!(server.silence(&other.reboot(address)), Silence::NotAuthoritative);
+    let client = Client::dhclient(mac(1));
+    assert_eq!(server.lease(&client), ip("10.1.4.0"));
+    (server, client)
 }
 
-// RFC 5010 section 4: behind a relay agent the flags sub-option tells renewing from rebinding.
+/// INIT-REBOOT, RENEWING and REBINDING.
+fn asks_for(client: &Client, address: Ipv4Addr) -> [Datagram; 3] {
+    [client.reboot(address), client.renew(address), client.rebind(address)]
+}
+
+fn nak_reason(answer: &Answer) -> &'static str {
+    match answer.event.detail {
+        Detail::Reason(text) => text,
+        other => panic!("{other:?} of no NAK"),
+    }
+}
+
+// Two machines would use the address, in whichever state the second one asks.
 #[test]
-fn the_relay_agent_tells_a_renewal_from_a_rebinding() {
+fn two_machines_never_go_on_with_one_address_for_want_of_authority() {
+    let (mut server, _) = leased_hall();
+    for request in asks_for(&Client::dhclient(mac(2)), ip("10.1.4.0")) {
+        let nak = server.expect(MessageType::Nak, &request);
+        assert_eq!(nak_reason(&nak), "address belongs to another client");
+    }
+    // Until that lease ends.
+    server.pass(Duration::from_secs(3601));
+    for request in asks_for(&Client::dhclient(mac(2)), ip("10.1.4.0")) {
+        assert_eq!(server.silence(&request), Silence::NotAuthoritative);
+    }
+}
+
+// What another server gave stays its client's: the records of this one are of the past, or of an
+// offer that was not taken.
+#[test]
+fn a_lease_of_another_server_is_not_refused_for_an_old_record_here() {
+    let elsewhere = [ip("10.1.200.1"), ip("10.1.4.7"), ip("172.16.0.9")];
+    let (mut released, client) = leased_hall();
+    assert!(matches!(released.receive(&client.release(ip("10.1.4.0"))), Outcome::Recorded));
+    let (mut expired, _) = leased_hall();
+    expired.pass(Duration::from_secs(3601));
+    let mut offered = modest_hall();
+    offered.expect(MessageType::Offer, &client.discover());
+    let mut declined = leased_hall().0;
+    assert!(matches!(declined.receive(&client.decline(ip("10.1.4.0"))), Outcome::Recorded));
+    for server in [&mut released, &mut expired, &mut offered, &mut declined] {
+        for request in elsewhere.iter().flat_map(|&address| asks_for(&client, address)) {
+            assert_eq!(server.silence(&request), Silence::NotAuthoritative);
+        }
+    }
+}
+
+// The same records on another link than the one where the client asks now.
+#[test]
+fn an_ended_lease_on_another_link_is_no_reason_for_a_nak() {
     let mut server = modest_hall();
-    let relay = ip("10.2.0.1");
-    let address = server.lease(&Client::dhclient(mac(1)).behind(relay, b""));
-    let renewing = Client::dhclient(mac(2)).behind(relay, &[10, 1, 0x80]);
-    let rebinding = Client::dhclient(mac(2)).behind(relay, &[10, 1, 0]);
-    server.expect(MessageType::Nak, &renewing.rebind(address));
-    assert_eq!(server.silence(&rebinding.rebind(address)), Silence::NotAuthoritative);
+    let client = Client::dhclient(mac(1));
+    let address = server.lease(&client.clone().behind(ip("10.2.0.1"), b""));
+    server.expect(MessageType::Nak, &client.reboot(address));
+    server.pass(Duration::from_secs(3601));
+    assert_eq!(server.silence(&client.reboot(address)), Silence::NotAuthoritative);
+}
+
+#[test]
+fn a_valid_lease_or_a_reservation_of_the_client_is_a_reason_for_a_nak() {
+    let (mut server, client) = leased_hall();
+    for request in asks_for(&client, ip("10.1.200.1")) {
+        let nak = server.expect(MessageType::Nak, &request);
+        assert_eq!(nak_reason(&nak), "address is not the one leased to you");
+    }
+    let reserved = Client::dhclient(mac(0x11));
+    for request in asks_for(&reserved, ip("10.1.200.1")) {
+        let nak = modest_hall().expect(MessageType::Nak, &request);
+        assert_eq!(nak_reason(&nak), "another address is reserved for you");
+    }
+    // Its own lease, which the configuration no longer gives it.
+    server.reload(&modest(&HALL.replace("10.1.4.0-10.1.4.9", "10.1.4.5-10.1.4.9")));
+    for request in asks_for(&client, ip("10.1.4.0")) {
+        let nak = server.expect(MessageType::Nak, &request);
+        assert_eq!(nak_reason(&nak), "address is not available to you");
+    }
+}
+
+// Its machine gets another address meanwhile, and that may be another server's.
+#[test]
+fn a_reservation_that_somebody_else_holds_is_no_reason_for_a_nak() {
+    let (mut server, _) = leased_hall();
+    server.reload(&modest(&HALL.replace("10.1.0.17", "10.1.4.0")));
+    let reserved = Client::dhclient(mac(0x11));
+    for request in asks_for(&reserved, ip("10.1.200.1")) {
+        assert_eq!(server.silence(&request), Silence::NotAuthoritative);
+    }
+}
+
+// Beside another server, the network that this one does not know may be that one's.
+#[test]
+fn only_authority_refuses_a_wrong_network() {
+    for address in [ip("172.16.0.9"), ip("10.2.0.77")] {
+        for request in asks_for(&Client::dhclient(mac(1)), address) {
+            // A unicast names its link by ciaddr.
+            let silence = modest_hall().receive(&request);
+            assert!(matches!(silence, Outcome::Silence(Silence::NotAuthoritative)), "{silence:?}");
+            let nak = Server::new(HALL).expect(MessageType::Nak, &request);
+            assert!(
+                ["address is not on this network", "no lease known for you"]
+                    .contains(&nak_reason(&nak))
+            );
+        }
+    }
+}
+
+// RFC 2131 4.3.2: a client that selects this server waits for nobody else.
+#[test]
+fn a_client_that_selects_this_server_always_hears_why_not() {
+    let (mut server, _) = leased_hall();
+    let late = Client::dhclient(mac(2));
+    for (address, why) in [
+        ("10.1.4.0", "address belongs to another client"),
+        ("10.1.77.1", "address is not available to you"),
+        ("172.16.0.9", "address is not on this network"),
+    ] {
+        let request = late.select_from(ip("10.1.0.6"), ip(address));
+        assert_eq!(nak_reason(&server.expect(MessageType::Nak, &request)), why);
+    }
 }
 
 #[test]

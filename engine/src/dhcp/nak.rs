@@ -1,0 +1,130 @@
+//! NAK: which requests get one, and why (RFC 2131, section 4.3.2).
+//!
+//! A NAK makes a machine give up its address, and some firmware (Dell's PXE) its boot. Beside
+//! another server a needless one takes a good lease away. So a NAK needs a reason that holds now:
+//! an expired or released lease, or an offer, is none.
+//!
+//! A client asks for an address that it cannot have. The first row that applies decides.
+//!
+//! | state | what holds | decision |
+//! | --- | --- | --- |
+//! | SELECTING, names this server | | NAK: nobody else answers the client |
+//! | any other | another client has a valid lease of the address | NAK: two would use it |
+//! | | the client has a valid lease of another address on this link | NAK |
+//! | | the address is its valid lease on another link, or one that it may no longer have | NAK |
+//! | | another address is reserved for it on this link, and free for it | NAK |
+//! | | this server is authoritative: the address is of another network, or unknown here | NAK |
+//! | | none of these, whatever old records there are | silence |
+//!
+//! RFC 2131 wants silence in INIT-REBOOT where the server has no record of the client, for the sake
+//! of other servers. The second row differs on purpose, as dhcpd does: with a
+//! valid lease of another client there is no other server whose lease could be right. A wrong
+//! network is a reason with authority only: another server may serve that network on this link.
+
+use std::net::Ipv4Addr;
+
+use super::exchange::Exchange;
+use super::{Action, Silence};
+use crate::leases::{LeaseState, ShardLeases};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $label:literal, $text:literal;)*) => {
+        /// Why a client gets a NAK. Counted by [`NakReason::index`].
+        #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+        pub enum NakReason { $($(#[$doc])* $name,)* }
+
+        impl NakReason {
+            /// Every reason, in the order of [`NakReason::index`].
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The label of its metric.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+
+            /// The text of option 56, and of the log.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The address is of no subnet of the client's link.
+    WrongNetwork = "wrong-network", "address is not on this network";
+    /// Another client has a valid lease or an offer of the address.
+    HeldByOther = "held-by-other", "address belongs to another client";
+    /// The client has a valid lease of another address on this link.
+    OtherLease = "other-lease", "address is not the one leased to you";
+    /// Another address is reserved for the client.
+    OtherReservation = "other-reservation", "another address is reserved for you";
+    /// No pool or reservation gives the client this address, or it is in quarantine.
+    NotAvailable = "not-available", "address is not available to you";
+    /// Nothing is known of the client, and this server is authoritative.
+    UnknownClient = "unknown-client", "no lease known for you";
+}
+
+impl NakReason {
+    /// Its place in [`NakReason::ALL`], for counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+// One counter each in the metrics of a shard.
+const _: () = assert!(NakReason::ALL.len() <= crate::metrics::NAK_REASONS);
+
+impl<'a> Exchange<'a> {
+    /// Refuses an address that the client cannot have: a NAK where one is warranted. `selected`
+    /// says that the client took this server's offer.
+    pub(super) fn refuse(
+        &self,
+        address: Ipv4Addr,
+        selected: bool,
+        leases: &ShardLeases,
+    ) -> Action<'a> {
+        let there = leases.at(address, self.now);
+        let valid = there.as_ref().filter(|lease| lease.is_active(self.now));
+        let of_other = valid.is_some_and(|lease| lease.client != self.key);
+        let of_client = valid.is_some_and(|lease| lease.client == self.key);
+        let lease = self.lease.as_ref().filter(|lease| lease.is_active(self.now));
+        let reserved = self.reservation.address;
+        let moves = reserved.is_some_and(|ip| ip != address && !self.blocked(ip, leases));
+        let certain = of_other || of_client || lease.is_some() || moves;
+        if !certain && !selected && !self.dhcp.authoritative {
+            return Action::Silence(Silence::NotAuthoritative);
+        }
+        let offered = || {
+            there
+                .as_ref()
+                .is_some_and(|lease| lease.state == LeaseState::Offered && lease.client != self.key)
+        };
+        let reason = if !self.is_on_link(address) {
+            NakReason::WrongNetwork
+        } else if of_other || offered() {
+            NakReason::HeldByOther
+        } else if lease.is_some_and(|lease| lease.ip != address) {
+            NakReason::OtherLease
+        } else if moves {
+            NakReason::OtherReservation
+        } else if of_client || selected {
+            NakReason::NotAvailable
+        } else {
+            NakReason::UnknownClient
+        };
+        Action::Reply(self.nak(reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_counted_at_its_own_place() {
+        for (place, reason) in NakReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), place);
+        }
+    }
+}
