@@ -287,7 +287,7 @@ pub struct Tftp {
     pub upload: bool,
     /// The largest blksize to agree to (RFC 2348), 8 to 65464.
     pub max_blksize: u16,
-    /// The largest windowsize to agree to (RFC 7440), 1 to 65535.
+    /// The largest windowsize to agree to (RFC 7440), 1 to 65535; above 32767 it counts as 32767.
     pub max_windowsize: u16,
     /// Whether a client that lost much of its last transfer is granted a smaller window.
     pub adaptive_windowsize: bool,

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use bootstorm_protocols::tftp::{MAX_BLKSIZE, MIN_BLKSIZE, Multicast, Negotiated};
+use bootstorm_protocols::tftp::{MAX_BLKSIZE, MAX_WINDOWSIZE, MIN_BLKSIZE, Multicast, Negotiated};
 
 use super::args::{Common, DoraArgs, StormArgs, TftpArgs};
 use super::{Failure, status};
@@ -70,8 +70,8 @@ pub(super) fn tftp(args: &TftpArgs, command: &str) -> Result<u8, Failure> {
     if args.blksize != 0 && !(MIN_BLKSIZE..=MAX_BLKSIZE).contains(&args.blksize) {
         return Err(format!("--blksize: {MIN_BLKSIZE} to {MAX_BLKSIZE}, or 0").into());
     }
-    if args.windowsize == 0 {
-        return Err("--windowsize: 1 to 65535".into());
+    if !(1..=MAX_WINDOWSIZE).contains(&args.windowsize) {
+        return Err(format!("--windowsize: 1 to {MAX_WINDOWSIZE}").into());
     }
     let mut set = vec![format!("machines={}", args.clients)];
     set.extend(args.common.set.iter().cloned());

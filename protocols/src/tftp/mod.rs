@@ -22,8 +22,8 @@ mod sender;
 pub use block::Rollover;
 pub use multicast::{Listener, ListenerSend, MAX_MULTICAST_BLOCKS, MULTICAST_PORT, Multicast};
 pub use negotiate::{
-    Direction, Limits, MAX_BLKSIZE, MIN_BLKSIZE, Negotiated, Refused, accept, blksize_for_mtu,
-    negotiate,
+    Direction, Limits, MAX_BLKSIZE, MAX_WINDOWSIZE, MIN_BLKSIZE, Negotiated, Refused, accept,
+    blksize_for_mtu, negotiate,
 };
 pub use packet::{
     DATA_HEADER_LEN, ErrorCode, Mode, OptionWriter, Options, Packet, ParseError, Request, ack,

@@ -16,6 +16,10 @@ const DEFAULT_BLKSIZE: u16 = 512;
 pub const MIN_BLKSIZE: u16 = 8;
 /// Largest blksize (RFC 2348).
 pub const MAX_BLKSIZE: u16 = 65_464;
+/// Largest windowsize. RFC 7440 section 3 allows 65,535, but the window in flight and the one before
+/// must have different block numbers: with more, a delayed ACK of a block of the window before would
+/// be taken for one of a block far ahead, and the blocks between would be missing.
+pub const MAX_WINDOWSIZE: u16 = 32_767;
 
 const BLKSIZE: &str = "blksize";
 const TSIZE: &str = "tsize";
@@ -167,7 +171,7 @@ pub fn negotiate(
     let windowsize = number(options, WINDOWSIZE)?
         .map(|asked| at_least(1, asked, WINDOWSIZE))
         .transpose()?
-        .map(|asked| asked.min(limits.max_windowsize.max(1)));
+        .map(|asked| asked.min(limits.max_windowsize.clamp(1, MAX_WINDOWSIZE)));
     let multicast = match direction {
         Direction::Read { .. } if limits.multicast && options.names(MULTICAST) => {
             Some(Multicast::default())
@@ -193,7 +197,8 @@ pub fn negotiate(
 ///
 /// # Errors
 /// [`Refused`] for an option that was not asked for, or whose value the server may not answer
-/// with: a larger blksize or windowsize, another timeout, no multicast group.
+/// with: a larger blksize or windowsize, a windowsize above [`MAX_WINDOWSIZE`], another timeout,
+/// no multicast group.
 pub fn accept(asked: &Negotiated, options: &Options<'_>) -> Result<Negotiated, Refused> {
     let granted = |option: &'static str, asked: Option<u64>, least: u64| {
         let Some(value) = number(options, option)? else { return Ok(None) };
@@ -202,8 +207,8 @@ pub fn accept(asked: &Negotiated, options: &Options<'_>) -> Result<Negotiated, R
             _ => Err(Refused { option }),
         }
     };
-    let narrow = |option: &'static str, asked: Option<u16>, least: u16| {
-        let value = granted(option, asked.map(u64::from), least.into())?;
+    let narrow = |option: &'static str, asked: Option<u16>, least: u16, most: u16| {
+        let value = granted(option, asked.map(|asked| asked.min(most).into()), least.into())?;
         // Not above what was asked, which is 16 bits.
         Ok(value.and_then(|value| u16::try_from(value).ok()))
     };
@@ -220,8 +225,8 @@ pub fn accept(asked: &Negotiated, options: &Options<'_>) -> Result<Negotiated, R
         return Err(Refused { option: MULTICAST });
     }
     Ok(Negotiated {
-        blksize: narrow(BLKSIZE, asked.blksize, MIN_BLKSIZE)?,
-        windowsize: narrow(WINDOWSIZE, asked.windowsize, 1)?,
+        blksize: narrow(BLKSIZE, asked.blksize, MIN_BLKSIZE, MAX_BLKSIZE)?,
+        windowsize: narrow(WINDOWSIZE, asked.windowsize, 1, MAX_WINDOWSIZE)?,
         timeout,
         tsize: granted(TSIZE, asked.tsize.map(|_| u64::MAX), 0)?,
         rollover,

@@ -3,3 +3,4 @@
 mod pair;
 mod streams;
 mod transfers;
+mod wrap;

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bootstorm_protocols::tftp::{Negotiated, RetryPolicy};
+use bootstorm_protocols::tftp::{MAX_WINDOWSIZE, Negotiated, RetryPolicy};
 
 use self::transfer::{FetchError, Fetched, fetch};
 use self::url::TftpUrl;
@@ -31,7 +31,7 @@ pub(crate) struct Fetch {
     #[arg(long, value_name = "BYTES", default_value_t = 1468, value_parser = clap::value_parser!(u16).range(8..=65464))]
     blksize: u16,
     /// Window in blocks to ask for (RFC 7440)
-    #[arg(long, value_name = "BLOCKS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "BLOCKS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_WINDOWSIZE)))]
     windowsize: u16,
     /// Ask for nothing: blocks of 512 bytes, one at a time, as in RFC 1350
     #[arg(long, conflicts_with_all = ["blksize", "windowsize"])]
