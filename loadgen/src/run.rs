@@ -90,7 +90,7 @@ fn run_on<B: Backend<Socket = Socket>>(
         deadline = backend.turn(deadline, &mut clients).map_err(RunError::Engine)?;
     }
     let end = now();
-    clients.close();
+    clients.close(end);
     let drops = since(before, backend.drops());
     let engine = backend.name();
     let wall = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -37,12 +37,13 @@ const QUANTILES: [(&str, Quantile); 5] = [
 ];
 
 /// What a time is of: prefix in the limit's name, key in the report.
-const TIMES: [(&str, &str); 6] = [
+const TIMES: [(&str, &str); 7] = [
     ("", "answer"),
     ("offer-", "offer"),
     ("ack-", "ack"),
     ("dora-", "dora"),
     ("transfer-", "transfer"),
+    ("http-", "http"),
     ("boot-", "boot"),
 ];
 
@@ -57,6 +58,9 @@ const COUNTS: [(&str, Figure); 9] = [
     ("loss", Figure::Share(loss)),
     ("rate", Figure::Least(|report| report.dhcp.exchanges_per_second)),
 ];
+
+/// Limits of 0 that every run has unless it names others.
+const IMPLIED: [&str; 2] = ["giveups", "violations"];
 
 const UP: (&str, Figure) = ("up", Figure::Least(|report| report.machines.up as f64));
 const SPEED: (&str, Figure) =
@@ -152,17 +156,28 @@ fn limit(text: &str) -> Result<Limit, SloError> {
 }
 
 impl Slo {
-    /// Holds a report against the limits. That the server does nothing wrong is asked in any case.
+    /// These limits with those of `named`, which take the place of those of the same name.
+    #[must_use]
+    pub fn with(self, named: Slo) -> Slo {
+        let kept = self.0.into_iter();
+        let kept = kept.filter(|limit| named.0.iter().all(|other| other.name != limit.name));
+        Slo(kept.chain(named.0.iter().cloned()).collect())
+    }
+
+    /// Holds a report against the limits. That no machine gives up, and that the server does
+    /// nothing wrong, is asked unless a limit on it says otherwise.
     pub fn check(&self, report: &Report) -> Vec<SloRow> {
-        let implied = Limit {
-            name: "violations".to_owned(),
-            figure: Figure::Count(|report| violations(report, None)),
-            value: 0.0,
-            written: "0".to_owned(),
-        };
-        let said = self.0.iter().any(|limit| limit.name == "violations");
-        let implied = (!said).then_some(&implied);
-        self.0.iter().chain(implied).map(|limit| limit.check(report)).collect()
+        let implied = COUNTS
+            .iter()
+            .filter(|(name, _)| IMPLIED.contains(name))
+            .filter(|(name, _)| self.0.iter().all(|limit| limit.name != *name))
+            .map(|&(name, figure)| Limit {
+                name: name.to_owned(),
+                figure,
+                value: 0.0,
+                written: "0".to_owned(),
+            });
+        self.0.iter().cloned().chain(implied).map(|limit| limit.check(report)).collect()
     }
 }
 
@@ -175,17 +190,25 @@ impl Limit {
             }
             Figure::Least(of) => (format!("{:.0}", of(report)), of(report) >= self.value, ">="),
             Figure::Time(key, quantile) => {
-                let times = report.latency.get(key).filter(|times| times.count > 0);
-                let found = times.map(|times| match quantile {
-                    Quantile::P50 => times.p50,
-                    Quantile::P90 => times.p90,
-                    Quantile::P99 => times.p99,
-                    Quantile::P999 => times.p999,
-                    Quantile::Max => times.max,
+                let times = report.latency.get(key).filter(|times| !times.is_empty());
+                // `None` is nothing measured, `Some(None)` infinitely late.
+                let found = times.map(|times| {
+                    let all = times.with_failures();
+                    match quantile {
+                        Quantile::P50 => all.p50,
+                        Quantile::P90 => all.p90,
+                        Quantile::P99 => all.p99,
+                        Quantile::P999 => all.p999,
+                        Quantile::Max => all.max,
+                    }
                 });
-                // What was never answered was not answered in time.
-                let met = found.is_some_and(|found| found <= self.value);
-                (found.map_or_else(|| "-".to_owned(), |ms| Milliseconds(ms).to_string()), met, "<=")
+                let met = found.flatten().is_some_and(|found| found <= self.value);
+                let found = match found {
+                    None => "-".to_owned(),
+                    Some(None) => "never".to_owned(),
+                    Some(Some(ms)) => Milliseconds(ms).to_string(),
+                };
+                (found, met, "<=")
             }
         };
         SloRow { name: self.name.clone(), limit: format!("{sign} {}", self.written), found, met }
@@ -210,7 +233,7 @@ impl fmt::Display for Milliseconds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Quantiles;
+    use crate::report::{Quantiles, WithFailures};
 
     #[test]
     fn limits_hold_up_to_their_value() {
@@ -223,7 +246,28 @@ mod tests {
         };
         assert_eq!(met("giveups=2,p99=500ms"), [true, true, true]);
         assert_eq!(met("giveups=1,p99=499ms,violations=0"), [false, false, true]);
-        assert_eq!(met("up=1"), [false, true]);
+        // Two gave up, and no limit allows that.
+        assert_eq!(met("up=1"), [false, false, true]);
+    }
+
+    #[test]
+    fn naming_a_limit_adds_to_those_of_the_scenario() {
+        let scenario = "giveups=0,p99=500ms".parse::<Slo>().unwrap();
+        let both = scenario.with("p99=1s,boot-p99=60s".parse().unwrap());
+        let written: Vec<String> =
+            both.0.iter().map(|limit| format!("{}={}", limit.name, limit.written)).collect();
+        assert_eq!(written, ["giveups=0", "p99=1s", "boot-p99=60s"]);
+    }
+
+    #[test]
+    fn a_quantile_that_failures_reach_is_never_met() {
+        let mut report = Report::default();
+        let all = WithFailures { p50: Some(3.0), ..WithFailures::default() };
+        let answers = Quantiles { count: 98, failed: 2, p99: 5.0, ..Quantiles::default() };
+        report.latency.insert("answer".into(), Quantiles { with_failures: Some(all), ..answers });
+        let rows = "p50=10ms,p99=1h".parse::<Slo>().unwrap().check(&report);
+        assert_eq!((rows[0].found.as_str(), rows[0].met), ("3.00 ms", true));
+        assert_eq!((rows[1].found.as_str(), rows[1].met), ("never", false));
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub(crate) fn report(
             scenario: job.scenario.name.clone(),
             summary: job.scenario.summary.clone(),
             command: job.command.clone(),
+            load_loop: Some(job.scenario.load_loop()),
             seed: job.seed,
             schedule: format!("{schedule:016x}"),
             server: job.server.to_string(),

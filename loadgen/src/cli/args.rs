@@ -88,7 +88,7 @@ pub(super) struct Common {
     /// The same seed makes the same storm; drawn when it is not said
     #[arg(long)]
     pub(super) seed: Option<u64>,
-    /// Limits, such as giveups=0,duplicates=0,p99=500ms,boot-p99=60s
+    /// Limits on top of the scenario's, such as giveups=0,p99=500ms,boot-p99=60s
     #[arg(long, value_name = "LIMITS")]
     pub(super) slo: Option<Slo>,
     /// Writes the report as JSON; `-` is standard output

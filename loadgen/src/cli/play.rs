@@ -15,6 +15,7 @@ use crate::progress::Progress;
 use crate::report::{self, Report};
 use crate::run;
 use crate::scenario::{Requester, Scenario, Stage, is_rate};
+use crate::slo::Slo;
 use crate::validator::LocalCopies;
 
 pub(super) fn dora(args: &DoraArgs, command: &str) -> Result<u8, Failure> {
@@ -139,10 +140,7 @@ pub(super) fn job(common: &Common, scenario: Scenario, command: &str) -> Result<
     for other in common.tftp_server.into_iter().chain(common.http.map(|http| *http.ip())) {
         guard::check(other, false, None, permission)?;
     }
-    let slo = match &common.slo {
-        Some(slo) => slo.clone(),
-        None => scenario.slo.parse()?,
-    };
+    let slo = scenario.slo.parse::<Slo>()?.with(common.slo.clone().unwrap_or_default());
     if let Some(root) = common.root.as_deref().filter(|root| !root.is_dir()) {
         return Err(format!("--root {}: no such folder", root.display()).into());
     }

@@ -95,12 +95,32 @@ impl Clients {
         machine.rounds = machine.rounds.saturating_add(1);
         if !self.is_attacker(index) {
             self.metrics.dhcp.unanswered += 1;
+            self.exchange_failed(index);
         }
         let machine = &self.machines[index as usize];
         if machine.rounds < machine.program.dhcp().rounds {
             self.discover(index, at, tx);
         } else {
             self.fail_boot(index, reason, at);
+        }
+    }
+
+    /// Counts an exchange that has failed as infinitely late, by the message that it waited for.
+    pub(super) fn exchange_failed(&mut self, index: u32) {
+        if self.is_attacker(index) {
+            return;
+        }
+        match self.machines[index as usize].phase {
+            Phase::Selecting => {
+                self.metrics.failed(Timed::Offer);
+                self.metrics.failed(Timed::Dora);
+            }
+            Phase::Requesting => {
+                self.metrics.failed(Timed::Ack);
+                self.metrics.failed(Timed::Dora);
+            }
+            Phase::Renewing => self.metrics.failed(Timed::Ack),
+            _ => {}
         }
     }
 
@@ -147,6 +167,7 @@ impl Clients {
     /// A NAK: the client begins anew (RFC 2131 section 3.1, 4), but not for ever.
     fn refused<T: Transmit>(&mut self, index: u32, now: Moment, tx: &mut T) {
         self.count(index, |dhcp| &mut dhcp.naks);
+        self.exchange_failed(index);
         let machine = &mut self.machines[index as usize];
         if machine.phase == Phase::Renewing {
             machine.rounds = 0;

@@ -76,7 +76,10 @@ impl Clients {
                 self.machines[index as usize].item += 1;
                 self.fetch(index, now, tx);
             }
-            Err(reason) => self.fail_boot(index, &format!("{reason}: {name}"), now),
+            Err(reason) => {
+                self.metrics.failed(Timed::Http);
+                self.fail_boot(index, &format!("{reason}: {name}"), now);
+            }
         }
     }
 

@@ -51,6 +51,7 @@ impl Clients {
         let next = usize::from(machine.tries) + 1;
         if next >= RENEW_AT.len() {
             self.metrics.dhcp.expired += 1;
+            self.exchange_failed(index);
             self.discover(index, due, tx);
             return;
         }

@@ -22,7 +22,7 @@ impl Clients {
             self.metrics.powered_on(at);
         }
         let machine = &mut self.machines[index as usize];
-        machine.powered = at;
+        machine.powered = Some(at);
         machine.stage = 0;
         self.begin_stage(index, at, tx);
     }
@@ -89,7 +89,7 @@ impl Clients {
         let machine = &mut self.machines[index as usize];
         machine.phase = Phase::Up;
         machine.failed_boots = 0;
-        let powered = machine.powered;
+        let powered = machine.powered.unwrap_or(now);
         self.set_state(index, State::Up);
         self.disarm(index);
         if attacker {
@@ -211,6 +211,7 @@ impl Clients {
             if self.in_turns && machine.awaits_answer() {
                 // It is still waiting from its last turn, which so found no end.
                 self.metrics.dhcp.unanswered += 1;
+                self.exchange_failed(arrival.machine);
             }
             self.power_on(arrival.machine, arrival.at, tx);
         }

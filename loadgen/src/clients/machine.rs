@@ -85,8 +85,8 @@ pub(super) struct Machine {
     pub(super) due: Moment,
     /// When the running timer fires.
     pub(super) timer_at: Moment,
-    /// When it was powered on.
-    pub(super) powered: Moment,
+    /// When it was powered on; `None` before the first time.
+    pub(super) powered: Option<Moment>,
     /// When its DISCOVER was meant to be sent first.
     pub(super) discovered: Moment,
     /// When the message that is waited for was meant to be sent first.
@@ -149,7 +149,7 @@ impl Machine {
             timer: None,
             due: never,
             timer_at: never,
-            powered: never,
+            powered: None,
             discovered: never,
             asked: never,
             sent: never,

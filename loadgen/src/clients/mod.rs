@@ -50,7 +50,7 @@ use crate::health::Health;
 use crate::http::Fetcher;
 use crate::identity::Identities;
 use crate::memberships::Memberships;
-use crate::metrics::{Metrics, State};
+use crate::metrics::{Metrics, State, Timed};
 use crate::progress::Progress;
 use crate::routes::Routes;
 use crate::scenario::{Requester, Scenario, Stage};
@@ -59,6 +59,8 @@ use crate::validator::{Files, Validator};
 
 /// Things done in one batch at most, so that datagrams never wait long and transmit slots suffice.
 const BURST: usize = 1024;
+/// What waits for longer when the run ends has failed.
+const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// The socket and target of a datagram.
 #[derive(Copy, Clone, Debug)]
@@ -335,13 +337,40 @@ impl Clients {
         }
     }
 
-    /// Counts the exchanges that were unfinished when the run ended as unanswered.
-    pub fn close(&mut self) {
-        let cut_off = self.machines[..self.real as usize]
-            .iter()
-            .filter(|machine| matches!(machine.phase, Phase::Selecting | Phase::Requesting))
-            .count();
-        self.metrics.dhcp.unanswered += cut_off as u64;
+    /// Counts what the end of the run cut off. What had not waited for long is no failure: it was
+    /// merely under way.
+    pub fn close(&mut self, now: Moment) {
+        for index in 0..self.real {
+            let machine = &self.machines[index as usize];
+            let phase = machine.phase;
+            let since = machine.transfer.as_ref().map_or(machine.asked, |transfer| transfer.began);
+            let waits = now.since(since) > CUT_OFF;
+            if matches!(phase, Phase::Selecting | Phase::Requesting) {
+                self.metrics.dhcp.unanswered += 1;
+            }
+            match phase {
+                Phase::Selecting | Phase::Requesting | Phase::Renewing if waits => {
+                    self.exchange_failed(index);
+                }
+                Phase::Loading if waits => self.metrics.failed(Timed::Transfer),
+                Phase::Fetching if waits => self.metrics.failed(Timed::Http),
+                _ => {}
+            }
+            if self.boot_failed(index, now) {
+                self.metrics.failed(Timed::Boot);
+            }
+        }
+    }
+
+    /// Whether a machine was powered on and is not up at the end of the run.
+    fn boot_failed(&self, index: u32, now: Moment) -> bool {
+        let machine = &self.machines[index as usize];
+        match machine.state {
+            State::Up => false,
+            State::GivenUp => true,
+            _ if self.in_turns => false,
+            _ => machine.powered.is_some_and(|powered| now.since(powered) > CUT_OFF),
+        }
     }
 }
 

@@ -335,6 +335,7 @@ impl Clients {
             }
             Outcome::Failed(reason) => {
                 self.metrics.tftp.end(false, now);
+                self.metrics.failed(Timed::Transfer);
                 self.files.abandon(file, index);
                 let machine = &mut self.machines[index as usize];
                 machine.file_tries += 1;

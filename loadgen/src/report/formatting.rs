@@ -79,6 +79,11 @@ pub(super) fn millis_in_table(value: f64) -> String {
     }
 }
 
+/// A time given in milliseconds, `None` for one that is infinite.
+pub(super) fn or_never(value: Option<f64>, write: fn(f64) -> String) -> String {
+    value.map_or_else(|| "never".to_owned(), write)
+}
+
 /// A time given in seconds.
 pub(super) fn seconds(value: f64) -> String {
     let size = value.abs();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Quantiles, Report, SCHEMA};
+use super::{Quantiles, Report, SCHEMA, WithFailures};
 
 /// A document longer than this is no report: the longest that the generator writes has a few MiB.
 const LONGEST: u64 = 256 << 20;
@@ -201,9 +201,14 @@ fn make_finite(report: &mut Report) -> usize {
     ] {
         check(number);
     }
-    for Quantiles { count: _, min, mean, p50, p90, p99, p999, max } in report.latency.values_mut() {
+    for found in report.latency.values_mut() {
+        let Quantiles { count: _, failed: _, min, mean, p50, p90, p99, p999, max, with_failures } =
+            found;
         for number in [min, mean, p50, p90, p99, p999, max] {
             check(number);
+        }
+        if let Some(WithFailures { p50, p90, p99, p999, max }) = with_failures {
+            [p50, p90, p99, p999, max].into_iter().flatten().for_each(&mut check);
         }
     }
     report.machines.all_up_seconds.iter_mut().for_each(&mut check);

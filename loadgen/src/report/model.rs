@@ -92,6 +92,10 @@ pub struct Run {
     pub summary: String,
     /// The command line.
     pub command: String,
+    /// Whether machines begin by a schedule or as others finish; `None` in reports of versions that
+    /// did not say.
+    #[serde(rename = "loop", default)]
+    pub load_loop: Option<Loop>,
     /// The seed: the same one makes the same storm.
     pub seed: u64,
     /// A number made of the whole schedule: equal for equal storms.
@@ -108,6 +112,30 @@ pub struct Run {
     pub started: String,
     /// How long it took, in seconds.
     pub seconds: f64,
+}
+
+/// What decides when a machine begins.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loop {
+    /// A schedule, whatever the server does: a stall is in the times of all that came meanwhile.
+    Open,
+    /// Another machine has finished: a slow server is asked less, and a stall is counted once for
+    /// each machine that waits.
+    Closed,
+}
+
+impl Loop {
+    /// What it is and what that means for the times, for people.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Loop::Open => "open loop: machines begin by a schedule, whatever the server does",
+            Loop::Closed => {
+                "closed loop: a machine begins when another has finished, so a slow server is \
+                 asked less"
+            }
+        }
+    }
 }
 
 /// What became of the machines at the end of the run. `total` = `up` + `given_up` + `unfinished` +
@@ -241,6 +269,47 @@ pub struct Quantiles {
     pub p999: f64,
     /// Longest.
     pub max: f64,
+    /// How many failed: given up, cut off or refused, so that there was no time to measure.
+    #[serde(default)]
+    pub failed: u64,
+    /// Quantiles of all of them, with those that failed as infinitely late; `None` in reports of
+    /// versions that did not count failures.
+    #[serde(default)]
+    pub with_failures: Option<WithFailures>,
+}
+
+/// Quantiles in milliseconds in which what failed is infinitely late; `None` is infinite.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct WithFailures {
+    /// Median.
+    pub p50: Option<f64>,
+    /// 90 of 100 are not longer.
+    pub p90: Option<f64>,
+    /// 99 of 100.
+    pub p99: Option<f64>,
+    /// 999 of 1,000.
+    pub p999: Option<f64>,
+    /// Longest.
+    pub max: Option<f64>,
+}
+
+impl Quantiles {
+    /// Whether anything was timed or failed.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0 && self.failed == 0
+    }
+
+    /// The quantiles in which what failed is infinitely late. In a report of a version that did not
+    /// count failures they are those of what was timed.
+    pub fn with_failures(&self) -> WithFailures {
+        self.with_failures.clone().unwrap_or(WithFailures {
+            p50: Some(self.p50),
+            p90: Some(self.p90),
+            p99: Some(self.p99),
+            p999: Some(self.p999),
+            max: Some(self.max),
+        })
+    }
 }
 
 /// The run over time, in buckets of equal length. Every list has one entry for each bucket.

@@ -1,8 +1,8 @@
 //! The summary that a run ends with, for a terminal of 80 columns.
 
 use super::formatting::{
-    Align, NOTHING, bytes, clip, columns, count, counted, millis, millis_in_table, number, percent,
-    plain, seconds, timed, wrap,
+    Align, NOTHING, bytes, clip, columns, count, counted, millis, millis_in_table, number,
+    or_never, percent, plain, seconds, timed, wrap,
 };
 use super::{Dhcp, Generator, Report, Transfers, Verdict, headline};
 
@@ -121,6 +121,9 @@ fn run(out: &mut Out, report: &Report) {
         "",
         &format!("schedule {}, begun {}, version {}", run.schedule, run.started, report.version),
     );
+    if let Some(load_loop) = run.load_loop {
+        out.field("", load_loop.meaning());
+    }
 }
 
 fn limits(out: &mut Out, report: &Report, style: &Style) {
@@ -252,20 +255,22 @@ fn transfers(out: &mut Out, name: &str, transfers: &Transfers) {
 }
 
 fn latency(out: &mut Out, report: &Report) {
-    let mut rows = vec![
-        ["time of", "count", "median", "90 %", "99 %", "99.9 %", "longest"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    // A column that most runs would fill with zeros.
+    let failures = report.latency.values().any(|found| found.failed > 0);
+    let mut heads = vec!["time of", "count"];
+    heads.extend(failures.then_some("failed"));
+    heads.extend(["median", "90 %", "99 %", "99.9 %", "longest"]);
+    let mut rows = vec![heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>()];
     for (key, meaning) in timed(report) {
-        let Some(quantiles) = report.latency.get(&key).filter(|quantiles| quantiles.count > 0)
-        else {
+        let Some(quantiles) = report.latency.get(&key).filter(|found| !found.is_empty()) else {
             continue;
         };
+        let all = quantiles.with_failures();
         let mut row = vec![clip(&meaning, 17), clip(&count(quantiles.count), 10)];
+        row.extend(failures.then(|| clip(&count(quantiles.failed), 7)));
         row.extend(
-            [quantiles.p50, quantiles.p90, quantiles.p99, quantiles.p999, quantiles.max]
-                .map(millis_in_table),
+            [all.p50, all.p90, all.p99, all.p999, all.max]
+                .map(|time| or_never(time, millis_in_table)),
         );
         rows.push(row);
     }
@@ -273,7 +278,7 @@ fn latency(out: &mut Out, report: &Report) {
         return;
     }
     out.line("");
-    let mut aligns = [Align::Right; 7];
+    let mut aligns = vec![Align::Right; heads.len()];
     aligns[0] = Align::Left;
     for line in columns(&rows, &aligns) {
         out.line(&clip(&line, WIDTH));

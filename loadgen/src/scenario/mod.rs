@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 pub use self::library::{Built, LIBRARY};
 use crate::firmware::Program;
+use crate::report::Loop;
 use crate::units::{Share, Size, Span};
 
 /// A storm as it is written down. `deny_unknown_fields` everywhere: a misspelt key must not be a
@@ -25,7 +26,7 @@ pub struct Scenario {
     pub machines: u32,
     /// When the run ends, whoever is still at it.
     pub limit: Span,
-    /// What is asked of the server; `--slo` replaces it.
+    /// What is asked of the server; `--slo` adds to it.
     #[serde(default)]
     pub slo: String,
     /// When machines are powered on.
@@ -329,6 +330,11 @@ impl Scenario {
     pub fn asks_for_addresses(&self) -> bool {
         let asks = |stage: &Stage| matches!(stage, Stage::Dhcp(_) | Stage::Discover(_));
         self.stages.iter().any(asks) || self.attack.is_some()
+    }
+
+    /// What decides when machines begin.
+    pub fn load_loop(&self) -> Loop {
+        if self.arrival.in_flight.is_some() { Loop::Closed } else { Loop::Open }
     }
 
     /// Whether anybody loads by TFTP.

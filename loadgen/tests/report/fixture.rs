@@ -151,6 +151,7 @@ pub(crate) fn empty() -> Report {
             scenario: "storm".to_owned(),
             summary: "Machines that were all switched on at once.".to_owned(),
             command: "bootstorm-load run storm --seed 42".to_owned(),
+            load_loop: Some(Loop::Open),
             seed: 42,
             schedule: "9f1c20d7a4be8863".to_owned(),
             server: "10.77.0.1".to_owned(),
@@ -425,5 +426,6 @@ fn quantiles(mut times: Vec<f64>) -> Quantiles {
         p99: at(0.99),
         p999: at(0.999),
         max: at(1.0),
+        ..Quantiles::default()
     }
 }

@@ -5,6 +5,8 @@ mod odd;
 mod page;
 mod wellformed;
 
+use std::path::Path;
+
 use bootstorm_loadgen::report::compare::{Change, compare};
 use bootstorm_loadgen::report::*;
 
@@ -137,6 +139,47 @@ fn the_summary_has_the_first_example_of_each_violation() {
     assert!(text.contains("kept up"));
     let invalid = text::render(&fixture::invalid(), false);
     assert!(invalid.contains("312 datagrams dropped by the kernel"));
+}
+
+#[test]
+fn every_report_says_which_loop_it_was_and_what_failed() {
+    let mut report = fixture::good();
+    let all = WithFailures { p50: Some(3.0), p90: Some(4.0), ..WithFailures::default() };
+    let offers =
+        Quantiles { count: 95, failed: 5, with_failures: Some(all), ..Quantiles::default() };
+    report.latency.insert("offer".to_owned(), offers);
+    for (load_loop, words) in [(Loop::Open, "open loop"), (Loop::Closed, "closed loop")] {
+        report.run.load_loop = Some(load_loop);
+        let text = text::render(&report, false);
+        let line = text.lines().find(|line| line.starts_with("DISCOVER to OFFER")).unwrap();
+        assert!(line.contains(" 95 ") && line.contains(" 5 ") && line.contains("4 ms"), "{line}");
+        assert_eq!(line.matches("never").count(), 3, "{line}");
+        let page = html::render(&report);
+        let mut document = Vec::new();
+        json::write_to(&mut document, &report).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&document).unwrap();
+        assert!(text.contains(words) && page.contains(words), "{words}");
+        assert!(words.starts_with(value["run"]["loop"].as_str().unwrap()), "{words}");
+        assert!(page.contains("<td>never</td>"));
+        let offer = &value["latency"]["offer"];
+        assert_eq!((&offer["failed"], &offer["with_failures"]["p99"]), (&5.into(), &().into()));
+    }
+}
+
+#[test]
+fn a_report_without_loop_and_failures_is_still_read() {
+    let mut document = Vec::new();
+    json::write_to(&mut document, &fixture::good()).unwrap();
+    let mut value: serde_json::Value = serde_json::from_slice(&document).unwrap();
+    value["run"].as_object_mut().unwrap().remove("loop");
+    let offer = value["latency"]["offer"].as_object_mut().unwrap();
+    offer.remove("failed");
+    offer.remove("with_failures");
+    let old = json::read_from(value.to_string().as_bytes(), Path::new("old.json")).unwrap();
+    let offer = &old.latency["offer"];
+    assert_eq!(offer.with_failures().p99, Some(offer.p99));
+    assert_eq!(old.run.load_loop, None);
+    assert!(!text::render(&old, false).contains("loop"));
 }
 
 #[test]

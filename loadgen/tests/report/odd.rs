@@ -181,6 +181,12 @@ prop_compose! {
                 p99: float(),
                 p999: float(),
                 max: float(),
+                failed: number(),
+                with_failures: flags[7].then(|| WithFailures {
+                    p50: Some(float()),
+                    max: Some(float()),
+                    ..WithFailures::default()
+                }),
             });
         }
         report

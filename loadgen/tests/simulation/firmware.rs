@@ -144,3 +144,24 @@ fn machines_that_decline_come_up_with_another_exchange() {
     // This server offers a declined address again, which is a violation.
     assert_eq!(ended.violations(), ["declined-address"]);
 }
+
+#[test]
+fn what_fails_is_infinitely_late_in_every_quantile() {
+    let text = one("plain").replace("machines = 1\n", "machines = 10\n");
+    let ended = play(&text, 1, Fault::OffersOnly);
+    let latency = ended.clients.metrics.latency();
+    let found = |what: &str| {
+        let found = &latency[what];
+        (found.count, found.failed, found.with_failures().p50.is_some())
+    };
+    assert_eq!(found("offer"), (10, 0, true));
+    assert_eq!(found("ack"), (0, 10, false));
+    assert_eq!(found("dora"), (0, 10, false));
+    assert_eq!(found("boot"), (0, 10, false));
+    // Half of all answers failed, so half of them did not.
+    assert_eq!(found("answer"), (10, 10, true));
+    assert_eq!(latency["answer"].with_failures().p90, None);
+    // A NAK is no answer in time either, though it came.
+    let naks = play(&text, 1, Fault::Naks).clients.metrics.latency();
+    assert_eq!((naks["ack"].failed, naks["ack"].with_failures().p50), (30, None));
+}

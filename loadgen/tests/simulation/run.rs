@@ -98,7 +98,7 @@ pub(crate) fn play(text: &str, seed: u64, fault: Fault) -> Ended {
         server_backend.turn(None, &mut server).unwrap();
         network.advance();
     }
-    clients.close();
+    clients.close(network.now());
     Ended { clients, server }
 }
 

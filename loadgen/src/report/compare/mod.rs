@@ -170,6 +170,8 @@ impl Figures {
         for (key, _) in kinds {
             let of =
                 |report: &Report| report.latency.get(&key).filter(|found| found.count > 0).cloned();
+            let failed = |report: &Report| report.latency.get(&key).map_or(0, |found| found.failed);
+            self.faults(&format!("{key} failed"), failed(a), failed(b));
             let (a, b) = (of(a), of(b));
             if a.is_none() && b.is_none() {
                 continue;

@@ -184,7 +184,7 @@ fn quantiles(page: &mut String, report: &Report) {
             report
                 .latency
                 .get(&key)
-                .filter(|found| found.count > 0)
+                .filter(|found| !found.is_empty())
                 .map(|found| (key, meaning, found))
         })
         .collect();
@@ -207,20 +207,27 @@ fn quantiles(page: &mut String, report: &Report) {
         name: "count".to_owned(),
         cells: timed.iter().map(|(_, _, found)| count(found.count)).collect(),
     });
-    type Take = fn(&crate::report::Quantiles) -> f64;
+    columns.push(Column {
+        name: "failed".to_owned(),
+        cells: timed.iter().map(|(_, _, found)| count(found.failed)).collect(),
+    });
+    type Take = fn(&crate::report::Quantiles) -> Option<f64>;
     let takes: [(&str, Take); 7] = [
-        ("shortest", |found| found.min),
-        ("mean", |found| found.mean),
-        ("median", |found| found.p50),
-        ("90 %", |found| found.p90),
-        ("99 %", |found| found.p99),
-        ("99.9 %", |found| found.p999),
-        ("longest", |found| found.max),
+        ("shortest", |found| (found.count > 0).then_some(found.min)),
+        ("mean", |found| (found.failed == 0).then_some(found.mean)),
+        ("median", |found| found.with_failures().p50),
+        ("90 %", |found| found.with_failures().p90),
+        ("99 %", |found| found.with_failures().p99),
+        ("99.9 %", |found| found.with_failures().p999),
+        ("longest", |found| found.with_failures().max),
     ];
     for (name, take) in takes {
         columns.push(Column {
             name: name.to_owned(),
-            cells: timed.iter().map(|(_, _, found)| millis(take(found))).collect(),
+            cells: timed
+                .iter()
+                .map(|(_, _, found)| formatting::or_never(take(found), millis))
+                .collect(),
         });
     }
     tables::numbers(page, "Quantiles of every time", &columns);

@@ -11,7 +11,7 @@ mod heat;
 mod tables;
 mod view;
 
-use super::formatting::{NOTHING, bytes, count, counted, millis, number, plain, seconds};
+use super::formatting::{NOTHING, bytes, count, counted, millis, number, or_never, plain, seconds};
 use super::{Report, Verdict, headline};
 use view::View;
 
@@ -101,6 +101,9 @@ fn opening(page: &mut String, report: &Report, headline: &str) {
         seconds(run.seconds),
         esc(&run.started),
     ));
+    if let Some(load_loop) = run.load_loop {
+        page.push_str(&format!("<p class=\"about\">An {}.</p>\n", esc(load_loop.meaning())));
+    }
     if !report.invalid_because.is_empty() {
         page.push_str("<p><b>This run says nothing about the server, because</b></p>\n");
         tables::list(page, &report.invalid_because);
@@ -115,7 +118,7 @@ fn tiles(page: &mut String, report: &Report) {
         .iter()
         .filter(|row| row.kind == "duplicate-address")
         .fold(0_u64, |sum, row| sum.saturating_add(row.count));
-    let boot = report.latency.get("boot").filter(|boot| boot.count > 0);
+    let boot = report.latency.get("boot").filter(|boot| !boot.is_empty());
     let bad = |number: u64| if number > 0 { "bad" } else { "" };
     let of = |total: u64| format!("of {}", count(total));
     let tftp = report.tftp.complete > 0;
@@ -153,13 +156,19 @@ fn tiles(page: &mut String, report: &Report) {
         (
             "",
             "Boot, median",
-            boot.map_or_else(|| NOTHING.to_owned(), |boot| millis(boot.p50)),
+            boot.map_or_else(
+                || NOTHING.to_owned(),
+                |boot| or_never(boot.with_failures().p50, millis),
+            ),
             "self test to up".to_owned(),
         ),
         (
             "",
             "Boot, 99 of 100",
-            boot.map_or_else(|| NOTHING.to_owned(), |boot| millis(boot.p99)),
+            boot.map_or_else(
+                || NOTHING.to_owned(),
+                |boot| or_never(boot.with_failures().p99, millis),
+            ),
             "were up within this".to_owned(),
         ),
     ] {

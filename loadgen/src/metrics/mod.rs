@@ -1,11 +1,14 @@
 //! Counters of a run: messages, times, machines by state, and all of them over time.
 
+mod quantiles;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 use hdrhistogram::Histogram;
 
+use self::quantiles::quantiles;
 use crate::report::{Dhcp, GiveUpRow, Machines, Phases, Quantiles, Timeline, Transfers};
 
 /// Longest time that is told apart, in microseconds.
@@ -157,6 +160,8 @@ pub struct Metrics {
     pub retried_boots: u64,
     giveups: BTreeMap<String, u64>,
     times: [Histogram<u64>; TIMED.len()],
+    /// What was begun and failed, so that it has no time.
+    failed: [u64; TIMED.len()],
     states: [u64; STATES],
     buckets: Vec<Bucket>,
     current: Bucket,
@@ -193,6 +198,7 @@ impl Metrics {
                 histogram()?,
                 histogram()?,
             ],
+            failed: [0; TIMED.len()],
             states,
             buckets: Vec::new(),
             current: Bucket::default(),
@@ -289,6 +295,11 @@ impl Metrics {
         micros
     }
 
+    /// Something that was begun has failed: it counts as infinitely late.
+    pub fn failed(&mut self, what: Timed) {
+        self.failed[what as usize] += 1;
+    }
+
     /// Bytes of a file arrived, by TFTP.
     pub fn loaded(&mut self, bytes: u64) {
         self.current.bytes += bytes;
@@ -358,16 +369,16 @@ impl Metrics {
     pub fn latency(&self) -> BTreeMap<String, Quantiles> {
         let mut map = BTreeMap::new();
         for (what, name) in TIMED {
-            let times = &self.times[what as usize];
-            if !times.is_empty() {
-                map.insert(name.to_owned(), quantiles(times));
-            }
+            let found = quantiles(&self.times[what as usize], self.failed[what as usize]);
+            map.insert(name.to_owned(), found);
         }
         let mut answer = self.times[Timed::Offer as usize].clone();
         // Histograms of the same bounds always add up.
-        if answer.add(&self.times[Timed::Ack as usize]).is_ok() && !answer.is_empty() {
-            map.insert("answer".to_owned(), quantiles(&answer));
+        if answer.add(&self.times[Timed::Ack as usize]).is_ok() {
+            let failed = self.failed[Timed::Offer as usize] + self.failed[Timed::Ack as usize];
+            map.insert("answer".to_owned(), quantiles(&answer, failed));
         }
+        map.retain(|_, found| !found.is_empty());
         map
     }
 
@@ -407,21 +418,6 @@ impl Metrics {
     /// When the run began.
     pub fn start(&self) -> Moment {
         self.start
-    }
-}
-
-/// From microseconds to milliseconds.
-fn quantiles(times: &Histogram<u64>) -> Quantiles {
-    let at = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
-    Quantiles {
-        count: times.len(),
-        min: times.min() as f64 / 1000.0,
-        mean: times.mean() / 1000.0,
-        p50: at(0.5),
-        p90: at(0.9),
-        p99: at(0.99),
-        p999: at(0.999),
-        max: times.max() as f64 / 1000.0,
     }
 }
 
