@@ -5,6 +5,8 @@ The lease is short, so that T1 and T2 come of themselves: each client renews by 
 clock. For rebinding the server's own address is made deaf, and only broadcasts reach it.
 """
 
+import socket
+
 import lab as laboratory
 import wire
 from clients import Dhclient, Dhcpcd, Udhcpc
@@ -153,6 +155,28 @@ def decline(suite, lab, server):
     client.crash()
 
 
+def old_address_in_ciaddr(suite, lab):
+    """NetworkManager's client and VPCS fill in ciaddr before they have an address, and send from
+    0.0.0.0: nobody answers ARP for it, so the replies go to chaddr and yiaddr."""
+    namespace, mac, old = lab.namespace("raw"), "52:54:00:c1:1e:77", "10.77.200.200"
+    lab.plug(namespace, 0)
+    with laboratory.inside(namespace):
+        raw = wire.Raw("eth0")
+    for flag in (False, True):
+        xid, asked, names = 0xc1add0 + flag, (), ("DISCOVER", "REQUEST")
+        for kind, wanted, name in zip(names, ("OFFER", "ACK"), ("a DISCOVER", "SELECTING")):
+            raw.send(wire.message(kind, mac, xid, asked, broadcast=flag, ciaddr=old), mac)
+            datagram, answer = next(
+                (reply for reply in raw.replies(3) if reply[1].xid == xid), (None, None))
+            what = f"{name} with an old ciaddr" + (" and the broadcast flag" if flag else "")
+            if not suite.check(f"{what} is answered", answer and answer.kind == wanted):
+                break
+            way = ("ff:ff:ff:ff:ff:ff", "255.255.255.255") if flag else (mac, answer.yiaddr)
+            suite.equal(f"{what}: where the reply goes", (datagram.to, datagram.destination), way)
+            asked = ((50, socket.inet_aton(answer.yiaddr)), (54, answer.options[54]))
+    raw.close()
+
+
 def main():
     suite = Suite("DHCP clients")
     lab = Lab(bridges=2)
@@ -201,6 +225,8 @@ def main():
             client.crash()
     with suite.step("an address in use without a lease"):
         decline(suite, lab, server)
+    with suite.step("ciaddr is filled in by a client that has no address"):
+        old_address_in_ciaddr(suite, lab)
     with suite.step("the server ends"):
         suite.equal("SIGTERM, exit status", server.stop(), 0)
     suite.finish()

@@ -30,6 +30,15 @@ impl Arrival<'_> {
         self.destination.filter(|address| self.owns(*address))
     }
 
+    /// ciaddr where the client answers ARP for it: the datagram came from it, or from another
+    /// unicast address (behind NAT, or through a relay agent). From 0.0.0.0 ciaddr says nothing:
+    /// NetworkManager and VPCS fill it in with an address that they no longer have.
+    pub(super) fn ciaddr_in_use(&self, message: &Message<'_>) -> Option<Ipv4Addr> {
+        let (ciaddr, source) = (message.ciaddr(), *self.source.ip());
+        let unicast = !source.is_unspecified() && !source.is_broadcast() && !source.is_multicast();
+        (unicast && !ciaddr.is_unspecified()).then_some(ciaddr)
+    }
+
     /// Whether `address` is an address of this server.
     pub(super) fn owns(&self, address: Ipv4Addr) -> bool {
         self.server.contains(&address) || self.interface.contains(&address)

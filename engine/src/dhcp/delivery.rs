@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use bootstorm_protocols::dhcpv4::{CLIENT_PORT, ETHERNET, Message, SERVER_PORT};
 
+use super::arrival::Arrival;
+
 /// How a reply reaches its client.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Delivery {
@@ -27,52 +29,63 @@ impl Delivery {
     /// that the relay agent sends from if it said so (RFC 8357).
     pub(super) fn of_answer(
         message: &Message<'_>,
+        arrival: &Arrival<'_>,
         relay_port: Option<u16>,
         yiaddr: Ipv4Addr,
     ) -> Self {
         // RFC 2131 4.1: a giaddr wins over everything, the broadcast flag included.
+        Self::to_relay(message, relay_port)
+            .or_else(|| arrival.ciaddr_in_use(message).map(Self::to_client))
+            .unwrap_or_else(|| Self::on_link(message, yiaddr))
+    }
+
+    /// The way of a NAK. `routed` says that the client sits behind a router and wrote by unicast.
+    pub(super) fn of_nak(
+        message: &Message<'_>,
+        arrival: &Arrival<'_>,
+        relay_port: Option<u16>,
+        routed: bool,
+    ) -> Self {
+        // RFC 2131 4.1: without giaddr a NAK is broadcast, because the client may not own its
+        // address. A broadcast never reaches a client behind a router, and a renewing one still
+        // listens on its address.
+        Self::to_relay(message, relay_port)
+            .or_else(|| arrival.ciaddr_in_use(message).filter(|_| routed).map(Self::to_client))
+            .unwrap_or(Self::Broadcast)
+    }
+
+    /// The way of the ACK to an INFORM from `address`: RFC 2131 4.3.5 sends it to ciaddr, relay
+    /// agent or not. Clients that leave ciaddr empty are answered where the datagram came from.
+    pub(super) fn of_inform(
+        message: &Message<'_>,
+        arrival: &Arrival<'_>,
+        relay_port: Option<u16>,
+        address: Ipv4Addr,
+    ) -> Self {
+        if let Some(ciaddr) = arrival.ciaddr_in_use(message) {
+            return Self::to_client(ciaddr);
+        }
         if let Some(relay) = Self::to_relay(message, relay_port) {
             return relay;
         }
-        if !message.ciaddr().is_unspecified() {
-            return Self::to_client(message.ciaddr());
+        match *arrival.source.ip() {
+            Ipv4Addr::UNSPECIFIED => Self::on_link(message, address),
+            source => Self::to_client(source),
         }
+    }
+
+    /// To a client on the server's own link that does not answer ARP yet: to its hardware address,
+    /// or by broadcast if it asks for that.
+    fn on_link(message: &Message<'_>, ip: Ipv4Addr) -> Self {
         if message.broadcast() {
             return Self::Broadcast;
         }
         // A client whose address is no Ethernet address cannot be reached by a frame that this
         // server builds; RFC 4390 section 2.1 asks for broadcasts on InfiniBand anyway.
         match <[u8; 6]>::try_from(message.chaddr()) {
-            Ok(mac) if message.htype() == ETHERNET => Self::Link { ip: yiaddr, mac },
+            Ok(mac) if message.htype() == ETHERNET => Self::Link { ip, mac },
             _ => Self::Broadcast,
         }
-    }
-
-    /// The way of a NAK. `routed` says that the client sits behind a router and wrote by unicast.
-    pub(super) fn of_nak(message: &Message<'_>, relay_port: Option<u16>, routed: bool) -> Self {
-        if let Some(relay) = Self::to_relay(message, relay_port) {
-            return relay;
-        }
-        // RFC 2131 4.1: without giaddr a NAK is broadcast, because the client may not own its
-        // address. A broadcast never reaches a client behind a router, and a renewing one still
-        // listens on its address.
-        if routed { Self::to_client(message.ciaddr()) } else { Self::Broadcast }
-    }
-
-    /// The way of the ACK to an INFORM: RFC 2131 4.3.5 sends it to ciaddr, relay agent or not.
-    /// Clients that leave ciaddr empty are answered where the datagram came from.
-    pub(super) fn of_inform(
-        message: &Message<'_>,
-        relay_port: Option<u16>,
-        source: SocketAddrV4,
-    ) -> Self {
-        if !message.ciaddr().is_unspecified() {
-            return Self::to_client(message.ciaddr());
-        }
-        if let Some(relay) = Self::to_relay(message, relay_port) {
-            return relay;
-        }
-        if source.ip().is_unspecified() { Self::Broadcast } else { Self::to_client(*source.ip()) }
     }
 
     fn to_relay(message: &Message<'_>, port: Option<u16>) -> Option<Self> {

@@ -142,7 +142,7 @@ impl<'a> Exchange<'a> {
         Reply {
             yiaddr: address,
             lease_seconds: lease.seconds(),
-            delivery: Delivery::of_answer(self.message, self.relay_port(), address),
+            delivery: self.delivery_of(address),
             ..self.parameters(Some(kind), &chain, address, options)
         }
     }
@@ -152,7 +152,7 @@ impl<'a> Exchange<'a> {
         let kind = Some(MessageType::Ack);
         let chain = self.chain(Some(address));
         Reply {
-            delivery: Delivery::of_inform(self.message, self.relay_port(), self.arrival.source),
+            delivery: Delivery::of_inform(self.message, self.arrival, self.relay_port(), address),
             ..self.parameters(kind, &chain, address, Options::new(self, kind))
         }
     }
@@ -163,7 +163,7 @@ impl<'a> Exchange<'a> {
         Reply {
             yiaddr: address,
             lease_seconds: u32::MAX,
-            delivery: Delivery::of_answer(self.message, self.relay_port(), address),
+            delivery: self.delivery_of(address),
             ..self.parameters(None, &chain, address, Options::new(self, None))
         }
     }
@@ -180,7 +180,7 @@ impl<'a> Exchange<'a> {
             // RFC 2131 4.3.2: the relay agent must broadcast a NAK, the client has no address.
             flags: self.message.flags() | if relayed { BROADCAST_FLAG } else { 0 },
             ciaddr: Ipv4Addr::UNSPECIFIED,
-            delivery: Delivery::of_nak(self.message, self.relay_port(), routed),
+            delivery: Delivery::of_nak(self.message, self.arrival, self.relay_port(), routed),
             nak: Some(reason),
             ..self.bare(kind, options)
         }
@@ -234,6 +234,11 @@ impl<'a> Exchange<'a> {
             request: self.message,
             max_len: self.message.reply_room(self.arrival.mtu),
         }
+    }
+
+    /// How a reply that gives `address` reaches the client.
+    fn delivery_of(&self, address: Ipv4Addr) -> Delivery {
+        Delivery::of_answer(self.message, self.arrival, self.relay_port(), address)
     }
 
     /// The port that the relay agent wants replies at, if it is not 67 (RFC 8357 section 5).

@@ -43,14 +43,19 @@ impl<'a> Exchange<'a> {
         let ciaddr = Some(self.message.ciaddr()).filter(|address| !address.is_unspecified());
         let requested = self.message.requested_address();
         let server = self.message.server_identifier();
-        // Renewing clients must send neither option 50 nor 54; some do. Their ciaddr says what
-        // they mean, unless they name a server that is not this one.
+        let direct = self.message.giaddr().is_unspecified();
+        let in_use = self.arrival.ciaddr_in_use(self.message).filter(|_| direct);
         match (ciaddr, server, requested) {
             (Some(address), Some(server), _) if !self.is_own_identifier(server) => {
                 Some(State::Selecting { server, address })
             }
+            // Renewing clients must send neither option 50 nor 54; some do. The address that they
+            // have says what they mean.
+            _ if in_use.is_some() => in_use.map(|address| State::Extending { address }),
+            // Selecting clients must leave ciaddr empty; some do not, and it is an old address.
+            (_, Some(server), Some(address)) => Some(State::Selecting { server, address }),
+            (Some(_), None, Some(address)) if direct => Some(State::InitReboot { address }),
             (Some(address), ..) => Some(State::Extending { address }),
-            (None, Some(server), Some(address)) => Some(State::Selecting { server, address }),
             (None, None, Some(address)) => Some(State::InitReboot { address }),
             (None, _, None) => None,
         }

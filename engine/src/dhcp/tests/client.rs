@@ -17,6 +17,20 @@ pub(super) struct Datagram {
     pub(super) to: Ipv4Addr,
 }
 
+impl Datagram {
+    /// The same with another ciaddr.
+    pub(super) fn with_ciaddr(mut self, address: Ipv4Addr) -> Self {
+        self.payload[12..16].copy_from_slice(&address.octets());
+        self
+    }
+
+    /// The same from another source address.
+    pub(super) fn from(mut self, address: Ipv4Addr) -> Self {
+        self.source.set_ip(address);
+        self
+    }
+}
+
 /// A relay agent that a client's broadcasts pass.
 #[derive(Clone, Debug)]
 pub(super) struct Relay {
@@ -196,9 +210,17 @@ impl Client {
         self.unicast(MessageType::Request, address, &[])
     }
 
-    /// REBINDING: by broadcast.
+    /// REBINDING: by broadcast, from the address.
     pub(super) fn rebind(&self, address: Ipv4Addr) -> Datagram {
-        self.through_relay(MessageType::Request, address, &[])
+        self.leaving_from(self.through_relay(MessageType::Request, address, &[]), address)
+    }
+
+    /// A direct client's datagram as it leaves from its address.
+    fn leaving_from(&self, mut datagram: Datagram, address: Ipv4Addr) -> Datagram {
+        if self.relay.is_none() {
+            datagram.source = SocketAddrV4::new(address, 68);
+        }
+        datagram
     }
 
     pub(super) fn release(&self, address: Ipv4Addr) -> Datagram {
@@ -218,11 +240,7 @@ impl Client {
     }
 
     pub(super) fn inform(&self, address: Ipv4Addr) -> Datagram {
-        let mut datagram = self.through_relay(MessageType::Inform, address, &[]);
-        if self.relay.is_none() {
-            datagram.source = SocketAddrV4::new(address, 68);
-        }
-        datagram
+        self.leaving_from(self.through_relay(MessageType::Inform, address, &[]), address)
     }
 
     /// A BOOTP request: no message type.

@@ -45,6 +45,68 @@ fn a_reply_goes_to_the_relay_agent_even_with_the_broadcast_flag() {
     }
 }
 
+// RFC 2131 section 4.1, and what clients make of ciaddr. In every case the client holds 10.1.4.0
+// on this link, or is offered it.
+#[test]
+fn every_way_of_a_reply_by_giaddr_ciaddr_source_and_flag() {
+    let held = ip("10.1.4.0");
+    let zero = Ipv4Addr::UNSPECIFIED;
+    let old = ip("10.9.9.9");
+    let frame = Delivery::Link { ip: held, mac: mac(1) };
+    let to = |address: &str| Delivery::Unicast(format!("{address}:68").parse().unwrap());
+    #[rustfmt::skip]
+    let cases = [
+        // ciaddr, source, broadcast flag: OFFER and ACK of SELECTING, ACK of RENEWING
+        (zero, zero,             false, frame,               None),
+        (zero, zero,             true,  Delivery::Broadcast, None),
+        // NetworkManager: an old address in ciaddr. VPCS: the offered one.
+        (old,  zero,             false, frame,               None),
+        (old,  zero,             true,  Delivery::Broadcast, None),
+        (held, zero,             false, frame,               Some(frame)),
+        (held, zero,             true,  Delivery::Broadcast, Some(Delivery::Broadcast)),
+        // A client that has its address; the flag does not count then.
+        (held, held,             false, to("10.1.4.0"),      Some(to("10.1.4.0"))),
+        (held, held,             true,  to("10.1.4.0"),      Some(to("10.1.4.0"))),
+        // From another unicast address of its own, or through NAT.
+        (held, ip("10.1.7.7"),   false, to("10.1.4.0"),      Some(to("10.1.4.0"))),
+        // No address of a machine.
+        (held, ip("224.0.0.1"),  false, frame,               Some(frame)),
+        (held, Ipv4Addr::BROADCAST, false, frame,            Some(frame)),
+        // An address, but ciaddr is empty.
+        (zero, ip("10.1.7.7"),   false, frame,               None),
+    ];
+    for (ciaddr, source, flag, selecting, renewing) in cases {
+        let case = format!("ciaddr {ciaddr} from {source}, broadcast {flag}");
+        let mut server = Server::new(HALL);
+        let mut client = Client::dhclient(mac(1));
+        client.broadcast = flag;
+        let alter = |datagram: Datagram| datagram.with_ciaddr(ciaddr).from(source);
+        let offer = server.expect(MessageType::Offer, &alter(client.discover()));
+        assert_eq!((offer.yiaddr(), offer.delivery), (held, selecting), "{case}: OFFER");
+        let ack = server.expect(MessageType::Ack, &alter(client.select(&offer)));
+        assert_eq!((ack.yiaddr(), ack.delivery), (held, selecting), "{case}: ACK");
+        if let Some(renewing) = renewing {
+            let ack = server.expect(MessageType::Ack, &alter(client.rebind(held)));
+            assert_eq!((ack.yiaddr(), ack.delivery), (held, renewing), "{case}: renewal");
+        }
+    }
+}
+
+// RFC 2131 section 4.3.5.
+#[test]
+fn the_ack_to_an_inform_goes_to_the_address_it_came_from_or_to_the_hardware_address() {
+    let mut server = Server::new(HALL);
+    let client = Client::dhclient(mac(1));
+    let own = ip("10.1.99.5");
+    let ack = server.expect(MessageType::Ack, &client.inform(own));
+    assert_eq!(ack.to(), "10.1.99.5:68".parse().unwrap());
+    let raw = client.inform(own).from(Ipv4Addr::UNSPECIFIED);
+    let ack = server.expect(MessageType::Ack, &raw);
+    assert_eq!(ack.delivery, Delivery::Link { ip: own, mac: mac(1) });
+    let raw = client.broadcasting().inform(own).from(Ipv4Addr::UNSPECIFIED);
+    assert_eq!(server.expect(MessageType::Ack, &raw).delivery, Delivery::Broadcast);
+}
+
 // RFC 8357 section 5: only an agent that says so is answered at its source port.
 #[test]
 fn a_relay_agent_with_a_port_of_its_own_is_answered_there() {

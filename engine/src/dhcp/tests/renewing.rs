@@ -54,6 +54,32 @@ fn selecting_is_answered_whether_the_offer_is_remembered_or_not() {
     server.expect(MessageType::Nak, &late.select_from(ip("10.1.0.6"), ip("10.2.0.10")));
 }
 
+// RFC 2131 4.3.2 wants ciaddr empty; NetworkManager leaves an old address in it.
+#[test]
+fn selecting_and_init_reboot_mean_option_50_and_not_an_old_ciaddr() {
+    for mut server in [Server::new(HALL), modest_hall()] {
+        let client = Client::dhclient(mac(1));
+        for old in [ip("10.1.4.9"), ip("10.9.9.9")] {
+            let offer = server.expect(MessageType::Offer, &client.discover().with_ciaddr(old));
+            let ack = server.expect(MessageType::Ack, &client.select(&offer).with_ciaddr(old));
+            assert_eq!(ack.yiaddr(), offer.yiaddr());
+            let reboot = client.reboot(ack.yiaddr()).with_ciaddr(old);
+            assert_eq!(server.expect(MessageType::Ack, &reboot).yiaddr(), offer.yiaddr());
+        }
+    }
+}
+
+// Renewing clients must send neither option 50 nor 54; the address that they have counts.
+#[test]
+fn a_renewal_with_options_50_and_54_means_the_address_that_it_comes_from() {
+    let mut server = Server::new(HALL);
+    let client = Client::dhclient(mac(1));
+    let address = server.lease(&client);
+    let odd = client.select_from(ip("10.1.0.6"), ip("10.1.4.9"));
+    let ack = server.expect(MessageType::Ack, &odd.with_ciaddr(address).from(address));
+    assert_eq!(ack.yiaddr(), address);
+}
+
 #[test]
 fn init_reboot_is_confirmed_for_the_leased_address_and_refused_for_others() {
     for mut server in [Server::new(HALL), modest_hall()] {
