@@ -13,6 +13,8 @@ from machine import Machine, installer_initrd, kernel_image
 from server import Server, subnet
 from suite import Suite
 
+TAKES_SECONDS = 45
+
 MAC = "52:54:00:b1:05:01"
 _SCRIPT = """#!ipxe
 echo SCRIPT ip=${net0/ip} next-server=${next-server}

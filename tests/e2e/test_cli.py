@@ -12,6 +12,8 @@ from lab import ROOT, Lab
 from server import BINARY, Server, configuration, subnet
 from suite import Suite
 
+TAKES_SECONDS = 15
+
 _FOREIGN = "10.77.0.99"
 
 

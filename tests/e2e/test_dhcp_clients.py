@@ -14,6 +14,8 @@ from lab import Lab
 from server import Server, subnet
 from suite import Suite
 
+TAKES_SECONDS = 42
+
 LEASE = 20  # seconds; dhcpcd takes anything less for a mistake
 HOST_MAC = "52:54:00:c1:1e:03"  # the third client has a reservation
 _HOST = f"""

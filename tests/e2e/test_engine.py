@@ -11,6 +11,8 @@ from lab import Lab
 from server import BINARY, Server, configuration, subnet
 from suite import Suite
 
+TAKES_SECONDS = 12
+
 _DENY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "deny_uring.py")
 MACHINES = 20
 

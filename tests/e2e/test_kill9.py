@@ -17,6 +17,8 @@ from load import Load
 from server import Server, subnet
 from suite import Suite
 
+TAKES_SECONDS = 23
+
 RELAY = "10.77.9.9"
 
 

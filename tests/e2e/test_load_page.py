@@ -19,6 +19,8 @@ import xml.etree.ElementTree
 import browser
 from suite import Suite
 
+TAKES_SECONDS = 25
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 

@@ -14,6 +14,8 @@ from lab import Lab
 from server import Server
 from suite import Suite
 
+TAKES_SECONDS = 21
+
 HOST = "10.77.0.1"
 _BIG = 40 << 20  # more than 65,535 blocks of 512 bytes: the block number wraps
 

@@ -13,6 +13,8 @@ from machine import Machine
 from server import Server, subnet
 from suite import Suite
 
+TAKES_SECONDS = 45
+
 _SCRIPT = """#!ipxe
 echo SCRIPT ip=${net0/ip} platform=${platform} file=${filename}
 sleep 3600
