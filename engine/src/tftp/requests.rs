@@ -56,12 +56,7 @@ impl TftpShard {
             return self.count(Reason::Broadcast);
         }
         if let Some(number) = self.transfers.of_client(&datagram.source) {
-            let known = self.transfers.get(number).filter(|known| known.digest == digest);
-            if known.as_ref().is_some_and(|known| matches!(known.work, Work::Listening { .. })) {
-                self.count(Reason::Repeated);
-                return self.tell_listener(number, tx);
-            }
-            if known.is_some_and(|known| !known.begun() || tx.now() < known.heard + SILENCE) {
+            if self.repeated_request(number, digest, tx) {
                 return self.count(Reason::Repeated);
             }
             self.supersede(number, tx);
@@ -79,6 +74,24 @@ impl TftpShard {
                 self.push(datagram.source, datagram.ifindex, Kind::TransferFailed, summary);
             }
         }
+    }
+
+    /// Whether a request repeats the one of a transfer that need not begin again. If the client has
+    /// answered nothing yet, the first answer may have been lost, and is sent again at once.
+    fn repeated_request<T: Transmit>(&mut self, number: u64, digest: u64, tx: &mut T) -> bool {
+        let now = tx.now();
+        let Some(known) = self.transfers.get(number).filter(|known| known.digest == digest) else {
+            return false;
+        };
+        if matches!(known.work, Work::Listening { .. }) {
+            self.tell_listener(number, tx);
+            return true;
+        }
+        if known.request_repeated(now) {
+            self.enqueue(number);
+            return true;
+        }
+        matches!(known.work, Work::Opening) || now < known.heard + SILENCE
     }
 
     /// Begins a transfer; a loader thread opens its file.

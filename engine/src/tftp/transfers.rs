@@ -108,6 +108,16 @@ impl Transfer {
         }
     }
 
+    /// The client has repeated its request: makes the first answer due again, if the client has
+    /// answered nothing yet. Returns whether it has.
+    pub(super) fn request_repeated(&mut self, now: Moment) -> bool {
+        match &mut self.work {
+            Work::Opening | Work::Listening { .. } => false,
+            Work::Sending { sender, .. } => sender.on_request(now),
+            Work::Receiving(upload) => upload.receiver.on_request(now),
+        }
+    }
+
     /// Whether the client has sent a block, or an ACK of one.
     pub(super) fn begun(&self) -> bool {
         match &self.work {

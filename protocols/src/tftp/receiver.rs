@@ -182,6 +182,17 @@ impl Receiver {
         }
     }
 
+    /// A client that uploads has repeated its request. If no block has arrived, the OACK or ACK 0
+    /// may have been lost: it becomes pending again. Returns whether it has.
+    pub fn on_request(&mut self, now: Moment) -> bool {
+        if self.is_client || self.last > 0 || self.phase != Phase::Receiving {
+            return false;
+        }
+        self.retry.progress(now);
+        self.repeat();
+        true
+    }
+
     /// When [`on_deadline`](Self::on_deadline) is to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {

@@ -36,6 +36,8 @@ pub struct Sender {
     window: u64,
     /// The OACK has not been answered yet.
     opening: bool,
+    /// The client has answered something, so it has got the first packet.
+    answered: bool,
     /// The OACK is to be sent, for the first time or again.
     option_ack_due: bool,
     /// Highest block that the client has, 0 at first.
@@ -96,6 +98,7 @@ impl Sender {
             multicast: negotiated.multicast.is_some(),
             window: negotiated.window_len().into(),
             opening: negotiated.needs_option_ack(),
+            answered: false,
             option_ack_due: negotiated.needs_option_ack(),
             acked: 0,
             next: 1,
@@ -201,6 +204,29 @@ impl Sender {
         }
     }
 
+    /// The client has repeated its request. If it has not answered the first packet (the OACK, or
+    /// block 1 where there are no options), that may have been lost: it becomes pending again.
+    /// Returns whether it has.
+    pub fn on_request(&mut self, now: Moment) -> bool {
+        if self.answered {
+            return false;
+        }
+        self.retry.progress(now);
+        self.repeat_first();
+        true
+    }
+
+    /// Makes the first packet pending again, unless it still is.
+    fn repeat_first(&mut self) {
+        if self.opening {
+            self.unrepeated = u64::from(!self.option_ack_due || self.unrepeated > 0);
+            self.option_ack_due = true;
+        } else {
+            self.go_back();
+        }
+        self.doubtful = self.unrepeated > 0;
+    }
+
     /// Whether the client may have a block that this sender never sent, because it was sent to
     /// others of its stream. A stream's file has at most 65,535 blocks, so an old ACK is never
     /// taken for one ahead.
@@ -227,8 +253,7 @@ impl Sender {
         self.retry.expired(now)?;
         self.deadline = None;
         if self.opening {
-            self.option_ack_due = true;
-            self.unrepeated = 1;
+            self.repeat_first();
         } else {
             self.doubtful = true;
             self.pace.unanswered(self.next - 1 - self.acked);
@@ -273,6 +298,7 @@ impl Sender {
     fn advance(&mut self, acked: u64, now: Moment) -> Acked {
         self.retry.progress(now);
         self.retry.prompt(now.since(self.latest_sent));
+        self.answered = true;
         self.acked = acked;
         self.sent_until = self.sent_until.max(acked);
         self.doubtful = false;

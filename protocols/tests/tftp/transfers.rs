@@ -140,6 +140,36 @@ fn the_agreed_timeout_is_the_interval_of_both_ends() {
 }
 
 #[test]
+fn a_repeated_request_repeats_the_first_packet_and_measures_no_round_trip() {
+    let start = Moment::from_nanos(1);
+    let ms = Duration::from_millis;
+    let policy = RetryPolicy::default();
+    let mut sender = Sender::new(&options(None, Some(4)), &policy, start);
+    assert!(sender.on_request(start), "it is pending, and stays so");
+    sender.sent_option_ack(start);
+    assert_eq!(sender.pending(), None);
+    assert!(sender.on_request(start + ms(900)));
+    assert_eq!(sender.pending(), Some(SenderSend::OptionAck));
+    sender.sent_option_ack(start + ms(900));
+    assert_eq!(sender.deadline(), Some(start + ms(1900)));
+    // An answer, to either of them.
+    let now = start + ms(901);
+    assert_eq!(sender.on_ack(0, now), Acked::Progress);
+    assert!(!sender.on_request(now), "it has been answered");
+    sender.content(4, Some(4));
+    sender.sent(4, now);
+    assert_eq!(sender.deadline(), Some(now + policy.initial));
+
+    // A client that repeats its request is there, however often the OACK is lost.
+    let mut sender = Sender::new(&options(None, Some(4)), &policy, start);
+    for second in 0..100 {
+        sender.on_request(start + ms(1000 * second));
+        sender.sent_option_ack(start + ms(1000 * second));
+        assert!(sender.on_deadline(start + ms(1000 * second + 999)).is_ok());
+    }
+}
+
+#[test]
 fn a_silent_client_is_given_up() {
     let start = Moment::default();
     let policy = RetryPolicy::default();

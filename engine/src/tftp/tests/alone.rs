@@ -29,6 +29,8 @@ pub(super) struct Stuck {
     pub(super) room: usize,
     pub(super) now: Moment,
     pub(super) sends: Vec<Send>,
+    /// OACKs, ACKs and ERRORs.
+    packets: Vec<Vec<u8>>,
 }
 
 impl Transmit for Stuck {
@@ -38,7 +40,9 @@ impl Transmit for Stuck {
         _: &Target,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), Refused> {
-        write(&mut [0; 2048]);
+        let mut slot = [0; 2048];
+        let len = write(&mut slot);
+        self.packets.push(slot[..len].to_vec());
         Ok(())
     }
 
@@ -109,7 +113,7 @@ impl Alone {
         let metrics = Arc::new(Metrics::new(1));
         let shard = TftpShard::new(server.clone(), ports, sim.waker(), metrics.clone(), 0);
         let now = Moment::from_nanos(1_000_000_000);
-        let tx = Stuck { room: usize::MAX, now, sends: Vec::new() };
+        let tx = Stuck { room: usize::MAX, now, sends: Vec::new(), packets: Vec::new() };
         Self { tx, server, shard, metrics, listen, data, _root: root }
     }
 
@@ -130,10 +134,19 @@ impl Alone {
     /// due.
     pub(super) fn ask(&mut self, client: u16, windowsize: u16) {
         let options = format!("blksize\x001468\x00windowsize\x00{windowsize}\x00");
-        let request = [b"\0\x01kernel\0octet\0", options.as_bytes()].concat();
-        self.datagram(self.listen, client, &request);
+        self.request(client, &[b"\0\x01kernel\0octet\0", options.as_bytes()].concat());
+    }
+
+    /// A request arrives; the loader does its part at once.
+    pub(super) fn request(&mut self, client: u16, request: &[u8]) {
+        self.datagram(self.listen, client, request);
         self.shard.woken(&mut self.tx);
         self.batch_end(true);
+    }
+
+    pub(super) fn data(&mut self, client: u16, block: u16, data: &[u8]) {
+        let [high, low] = block.to_be_bytes();
+        self.datagram(self.data, client, &[&[0, 3, high, low], data].concat());
     }
 
     pub(super) fn ack(&mut self, client: u16, block: u16) {
@@ -154,6 +167,11 @@ impl Alone {
     /// What was sent since the last call; none of it has completed.
     pub(super) fn taken(&mut self) -> Vec<Send> {
         std::mem::take(&mut self.tx.sends)
+    }
+
+    /// The OACKs, ACKs and ERRORs sent since the last call.
+    pub(super) fn packets(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.tx.packets)
     }
 
     pub(super) fn metrics(&self) -> &TftpMetrics {

@@ -7,6 +7,7 @@ mod limits;
 mod loading;
 mod multicast;
 mod refusals;
+mod repeats;
 mod simulation;
 mod transfers;
 mod uploads;
