@@ -11,7 +11,7 @@ import socket
 
 import lab as laboratory
 from lab import Lab
-from server import Server
+from server import Server, configuration
 from suite import Suite
 
 TAKES_SECONDS = 21
@@ -179,6 +179,9 @@ def refusals(suite, lab, namespace):
         reply = raw_get(lab, namespace, b"\0\1" + name.encode() + b"\0octet\0")
         suite.check(f"refused with an ERROR packet: {name.replace(lab.directory, 'LAB')}",
                     reply[:2] == b"\0\5", reply[:40])
+    for name in ("deep", "deep/", "deep/in/..", "/", "."):
+        reply = raw_get(lab, namespace, b"\0\1" + name.encode() + b"\0octet\0")
+        suite.equal(f"a directory is no file, ERROR 1: {name}", reply[:4], b"\0\5\0\1")
     reply = raw_get(lab, namespace, b"\0\1one\0octet\0")
     suite.equal("a plain name still works", reply, b"x")
     reply = raw_get(lab, namespace, b"\0\1/staying\0octet\0")
@@ -190,6 +193,33 @@ def refusals(suite, lab, namespace):
                                     "uploaded"])
     suite.check("writing is off", not os.path.exists(lab.path("tftp/uploaded")) and
                 "rror" in output, output)
+
+
+def names(suite, lab, namespace, server, files):
+    """Names as firmware writes them, and with rules and a search that makes no difference of case."""
+    tree = files["deep/in/a/tree"]
+    hpa, atftp, curl, busybox = (getters()[at] for at in (0, 1, 5, 7))
+    for getter in (hpa, atftp, curl, busybox):
+        status, output, data = getter.get(lab, namespace, "deep/in/../in/a/../a/tree")
+        suite.check(f"{getter.name}: `..` inside the root", data == tree and status == 0, output)
+    reply = raw_get(lab, namespace, b"\0\1one\0octet\0tsize\x000\0\xff\xffpadding")
+    suite.equal("what follows the last NUL is ignored", reply, b"\0\6tsize\x001\0")
+    lab.write("tftp/Boot/BCD", b"upper")
+    lab.write("tftp/boot/boot.sdi", b"lower")
+    lab.write("tftp/caf\udce9/menu", b"latin 1")
+    map_file = lab.path("tftp.map")
+    with open(map_file, "wb") as rules:
+        rules.write(b"# apr\xe8s\nr ^coffee/ caf\xe9/\nr ^leave/ ../\n")
+    server.configure(configuration(server.state, tftp=lab.path("tftp"), after=(
+        f'case-insensitive = true\nmap-file = "{map_file}"\n')))
+    suite.equal("reload", server.tool("reload")[0], 0)
+    for name, content in (("boot/bcd", b"upper"), ("BOOT/BCD", b"upper"), ("Boot/Boot.SDI", b"lower"),
+                          ("\\BOOT\\..\\boot\\bcd", b"upper"), ("coffee/MENU", b"latin 1")):
+        suite.equal(f"without regard to case: {name}",
+                    raw_get(lab, namespace, b"\0\1" + name.encode() + b"\0octet\0"), content)
+    for name in ("leave/secret", "../SECRET", "boot/../../secret", "leave/TFTP/one"):
+        reply = raw_get(lab, namespace, b"\0\1" + name.encode() + b"\0octet\0")
+        suite.equal(f"and never out of the root: {name}", reply[:4], b"\0\5\0\2")
 
 
 def strangers(suite, lab, namespace):
@@ -243,6 +273,8 @@ def main():
         parallel(suite, lab, namespace, files)
     with suite.step("what is refused"):
         refusals(suite, lab, namespace)
+    with suite.step("names"):
+        names(suite, lab, namespace, server, files)
     with suite.step("what fits no transfer"):
         strangers(suite, lab, namespace)
     with suite.step("the server ends"):

@@ -133,8 +133,12 @@ fn lack(root: &Path, file: &[u8]) -> Option<String> {
     // An absolute name begins at the root, too.
     let slashes = file.iter().take_while(|&&byte| byte == b'/').count();
     let path = root.join(Path::new(OsStr::from_bytes(&file[slashes..])));
-    if path.components().any(|component| component == Component::ParentDir) {
-        return Some(format!("{} may lead out of the TFTP root", path.display()));
+    // `..` inside the root is served.
+    if path.components().any(|component| component == Component::ParentDir)
+        && let (Ok(root), Ok(found)) = (root.canonicalize(), path.canonicalize())
+        && !found.starts_with(root)
+    {
+        return Some(format!("{} leads out of the TFTP root", path.display()));
     }
     match path.metadata() {
         Ok(found) if found.is_file() => None,

@@ -321,21 +321,26 @@ pub struct Tftp {
 }
 
 /// One line of a map file: an operation, a pattern, a replacement. What they mean is told by the
-/// TFTP service, which compiles them; here they are text.
+/// TFTP service, which compiles them. File names are bytes, so both may be no UTF-8.
 #[derive(Clone, Debug)]
 pub struct MapRule {
     /// The letters of the operation, as tftpd-hpa has them: `r`, `rg`, `ri`, `a`, ...
     pub operation: String,
     /// A regular expression.
-    pub pattern: String,
+    pub pattern: Vec<u8>,
     /// What replaces the match; empty where the operation needs none.
-    pub replacement: String,
+    pub replacement: Vec<u8>,
     pub(super) at: Option<At>,
 }
 
 impl MapRule {
     /// A rule that stands in no file.
-    pub fn new(operation: String, pattern: String, replacement: String) -> Self {
+    pub fn new(
+        operation: String,
+        pattern: impl Into<Vec<u8>>,
+        replacement: impl Into<Vec<u8>>,
+    ) -> Self {
+        let (pattern, replacement) = (pattern.into(), replacement.into());
         Self { operation, pattern, replacement, at: None }
     }
 

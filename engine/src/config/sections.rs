@@ -189,22 +189,27 @@ fn map(fields: &mut Fields, files: &mut Files, problems: &mut Problems) -> Vec<M
         let pattern = fields.get("pattern", problems, may_be_empty).unwrap_or_default();
         let replacement = fields.get("replacement", problems, may_be_empty).unwrap_or_default();
         if let Some((operation, place)) = operation {
-            rules.push(MapRule { at: At::of(place, files), operation, pattern, replacement });
+            let at = At::of(place, files);
+            rules.push(MapRule { at, ..MapRule::new(operation, pattern, replacement) });
         }
     }
     rules
 }
 
 /// A map file as tftpd-hpa reads it: an operation, a pattern and a replacement in each line, with
-/// blanks between them; `#` begins a comment.
+/// blanks between them; `#` begins a comment. File names are bytes, so it may be no UTF-8.
 fn map_file(
     path: PathBuf,
     named: Place,
     files: &mut Files,
     problems: &mut Problems,
 ) -> Vec<MapRule> {
-    let added = read(&path).and_then(|text| Ok((files.add(path.clone(), &text)?, text)));
-    let (file, text) = match added {
+    let added = disk::read(&path).map_err(|error| error.to_string()).and_then(|bytes| {
+        // What problems show of it.
+        let shown = String::from_utf8_lossy(&bytes).into_owned();
+        Ok((files.add(path.clone(), &shown)?, bytes, shown))
+    });
+    let (file, bytes, shown) = match added {
         Ok(added) => added,
         Err(error) => {
             let message = format!("the map file {} cannot be read: {error}", path.display());
@@ -214,12 +219,16 @@ fn map_file(
     };
     let mut rules = Vec::new();
     let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        let place = Place::of_line(file, start, line);
-        start += line.len();
-        let mut words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
+    for (line, shown) in
+        bytes.split_inclusive(|&byte| byte == b'\n').zip(shown.split_inclusive('\n'))
+    {
+        let place = Place::of_line(file, start, shown);
+        start += shown.len();
+        let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let mut words = words.take_while(|word| !word.starts_with(b"#"));
         let mut word = || words.next().unwrap_or_default().to_owned();
         let (operation, pattern, replacement) = (word(), word(), word());
+        let operation = String::from_utf8_lossy(&operation).into_owned();
         if words.next().is_some() {
             let help = "write an operation, a pattern and a replacement: r ^old/ new/";
             problems.error(place, Fault::new("a map rule has at most three words", help));
@@ -228,11 +237,6 @@ fn map_file(
         }
     }
     rules
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let bytes = disk::read(path).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 
 /// `[control]`

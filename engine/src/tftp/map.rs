@@ -192,12 +192,13 @@ impl Rule {
             }
         }
         let has = |letter: char| operation.contains(letter);
-        let pattern = RegexBuilder::new(&rule.pattern)
+        let pattern = expression(&rule.pattern);
+        let pattern = RegexBuilder::new(&pattern)
             .case_insensitive(has('i'))
             .unicode(false)
             .size_limit(PATTERN_SIZE)
             .build()
-            .map_err(|error| format!("pattern {:?}: {error}", rule.pattern))?;
+            .map_err(|error| format!("pattern {pattern:?}: {error}"))?;
         let action = match operation.matches('g').count() {
             _ if has('a') => Action::Refuse,
             _ if !has('r') => Action::Nothing,
@@ -206,9 +207,11 @@ impl Rule {
             _ => Action::Replace(Extent::Everywhere),
         };
         let then = if has('j') {
-            let label = labels.iter().find(|(label, _)| *label == rule.replacement);
+            let wanted = &rule.replacement;
+            let label = labels.iter().find(|(label, _)| label.as_bytes() == wanted);
             let (_, to) = label.ok_or_else(|| {
-                format!("no label {:?}; add a rule with the operation \":{0}\"", rule.replacement)
+                let wanted = wanted.escape_ascii();
+                format!("no label \"{wanted}\"; add a rule with the operation \":{wanted}\"")
             })?;
             Then::Jump(*to)
         } else if has('s') {
@@ -222,7 +225,7 @@ impl Rule {
         };
         Ok(Self {
             pattern,
-            replacement: parts(rule.replacement.as_bytes()),
+            replacement: parts(&rule.replacement),
             inverse: has('~'),
             action,
             then,
@@ -298,6 +301,22 @@ fn hexadecimal(address: IpAddr) -> String {
         IpAddr::V4(address) => format!("{:08X}", u32::from(address)),
         IpAddr::V6(address) => format!("{:032X}", u128::from(address)),
     }
+}
+
+/// A pattern as the regex crate reads it, which takes UTF-8 only: other bytes as `\xNN`.
+fn expression(pattern: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in pattern.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            // A backslash before such a byte means the byte.
+            if text.bytes().rev().take_while(|&byte| byte == b'\\').count() % 2 == 1 {
+                text.pop();
+            }
+            text.push_str(&format!("\\x{byte:02X}"));
+        }
+    }
+    text
 }
 
 /// Parses a replacement. A backslash before a character without a meaning gives that character.
@@ -389,6 +408,25 @@ mod tests {
         let lines = ["rE ^ here/", "r ^ other/"];
         assert_eq!(apply(&lines, "a").unwrap(), "here/a");
         assert_eq!(apply(&["rE ^ there/", "r ^ other/"], "a").unwrap(), "other/a");
+    }
+
+    #[test]
+    fn names_and_rules_are_bytes() {
+        let rule = |operation: &str, pattern: &[u8], replacement: &[u8]| {
+            MapRule::new(operation.to_owned(), pattern, replacement)
+        };
+        let apply = |rule: MapRule, name: &[u8]| {
+            Map::new(&[rule]).unwrap().apply(name, READER, |_| false).unwrap()
+        };
+        assert_eq!(
+            apply(rule("r", b"\xe9t\xe9", b"\xfc-\\0"), b"l'\xe9t\xe9"),
+            b"l'\xfc-\xe9t\xe9"
+        );
+        assert_eq!(apply(rule("rgg", b"[\xe8\xe9]", b"e"), b"\xe8\xe9\xea"), b"ee\xea");
+        assert_eq!(apply(rule("r", b"\\\xe9", b"e"), b"\xe9\xe9"), b"e\xe9");
+        assert_eq!(apply(rule("r", br"\\x", b"/"), br"a\x"), b"a/");
+        assert_eq!(apply(rule("r", b"\\\\\xe9", b"/"), b"\\\xe9"), b"/");
+        assert_eq!(apply(rule("r", "\u{e9}".as_bytes(), b"e"), "\u{e9}".as_bytes()), b"e");
     }
 
     #[test]

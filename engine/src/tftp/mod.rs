@@ -23,6 +23,7 @@ mod reader;
 mod reason;
 mod receiving;
 mod requests;
+mod search;
 mod sending;
 mod service;
 mod shard;

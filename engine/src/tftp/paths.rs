@@ -6,15 +6,18 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use bootstorm_protocols::tftp::ErrorCode;
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fcntl_setfl, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fcntl_setfl, fstat, openat2};
 use rustix::io::Errno;
 
-/// The directory that no request leaves. The kernel enforces it (openat2, RESOLVE_BENEATH), so neither a symbolic link nor one that is
-/// swapped in between leads out.
+use super::search::{self, Listings};
+
+/// The directory that no request leaves. The kernel enforces it (openat2, RESOLVE_BENEATH): neither
+/// `..` nor a symbolic link leads out, not even one that is replaced while a name is resolved.
 #[derive(Debug)]
 pub(super) struct Root {
     dir: OwnedFd,
-    case_insensitive: bool,
+    /// For names that differ in case; `None` where only exact names are found.
+    listings: Option<Listings>,
 }
 
 /// Declares the errors, each with its text and the code of the ERROR packet, in one table.
@@ -45,16 +48,17 @@ macro_rules! path_errors {
 }
 
 path_errors! {
-    /// Empty, with a NUL, or with `..`.
+    /// With a NUL, or of an upload to a directory.
     BadName: "bad file name", AccessViolation;
     /// No such file.
     NotFound: "file not found", FileNotFound;
-    /// A symbolic link leads out of the root.
+    /// `..` or a symbolic link leads out of the root.
     Outside: "file is outside of the TFTP root", AccessViolation;
     /// The server has no permission.
     Denied: "permission denied", AccessViolation;
-    /// A directory, a device, a pipe.
-    NotAFile: "not a regular file", AccessViolation;
+    /// A directory, a device, a pipe. No such file, by its code: a client that tries several names,
+    /// as shim does, goes on after code 1 only.
+    NotAFile: "not a regular file", FileNotFound;
     /// The name of an upload is taken.
     Exists: "file exists", FileExists;
     /// Anything else: too many open files, a failing disk.
@@ -65,7 +69,7 @@ impl From<Errno> for PathError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG => Self::NotFound,
-            // What RESOLVE_BENEATH says; ELOOP is what RESOLVE_NO_MAGICLINKS says.
+            // EXDEV is what RESOLVE_BENEATH says, ELOOP what RESOLVE_NO_MAGICLINKS says.
             Errno::XDEV | Errno::LOOP => Self::Outside,
             Errno::ACCESS | Errno::PERM | Errno::ROFS => Self::Denied,
             Errno::ISDIR | Errno::NXIO => Self::NotAFile,
@@ -80,25 +84,29 @@ impl Root {
     pub(super) fn open(path: &Path, case_insensitive: bool) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { dir, case_insensitive })
+        Ok(Self { dir, listings: case_insensitive.then(Listings::default) })
     }
 
     /// Opens a regular file for reading. `name` is relative to the root, as [`relative`] makes it.
     pub(super) fn read(&self, name: &[u8]) -> Result<(File, Stat), PathError> {
+        match (self.regular_file(name), &self.listings) {
+            (Err(PathError::NotFound | PathError::NotAFile), Some(listings)) => {
+                search::open(self, listings, name)
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    /// Opens the regular file of exactly this name for reading.
+    pub(super) fn regular_file(&self, name: &[u8]) -> Result<(File, Stat), PathError> {
         // Without O_NONBLOCK a pipe in the root would hold the thread until somebody writes to it.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = match self.beneath(name, flags, Mode::empty()) {
-            Err(Errno::NOENT) if self.case_insensitive => {
-                self.beneath(&self.find(name)?, flags, Mode::empty())
-            }
-            opened => opened,
-        };
-        let file = opened?;
+        let file = self.beneath(name, flags)?;
         let stat = fstat(&file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(PathError::NotAFile);
         }
-        // With it a ring would say "would block" of a file on NFS or FUSE, instead of waiting for the disk.
+        // With it a read through a ring fails with EAGAIN on NFS or FUSE instead of waiting.
         fcntl_setfl(&file, OFlags::empty())?;
         Ok((file.into(), stat))
     }
@@ -112,65 +120,42 @@ impl Root {
         let (Some(directory), Some(last)) = (directory, last) else {
             return Err(PathError::BadName);
         };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok((self.beneath(directory, flags, Mode::empty())?, last))
+        if matches!(last, b"." | b"..") {
+            return Err(PathError::BadName);
+        }
+        Ok((self.directory(directory, OFlags::PATH)?, last))
     }
 
-    fn beneath(&self, name: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    /// Opens a directory.
+    pub(super) fn directory(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, PathError> {
+        Ok(self.beneath(name, flags | OFlags::DIRECTORY | OFlags::CLOEXEC)?)
+    }
+
+    fn beneath(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        // EAGAIN: the tree changed under the kernel's hands; it asks to be called again.
+        // EAGAIN: a directory was moved meanwhile, so the kernel cannot tell and wants a retry.
         let mut tries = 4;
         loop {
             tries -= 1;
-            match openat2(&self.dir, name, flags, mode, resolve) {
+            match openat2(&self.dir, name, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) if tries > 0 => {}
                 opened => return opened,
             }
         }
     }
-
-    /// The file whose name differs from `name` in the case of ASCII letters only, component by component. Of several
-    /// the first in byte order, so that the answer is always the same.
-    fn find(&self, name: &[u8]) -> Result<Vec<u8>, PathError> {
-        let mut found: Vec<u8> = Vec::new();
-        for component in name.split(|&byte| byte == b'/') {
-            let directory = if found.is_empty() { b"." } else { found.as_slice() };
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let mut best: Option<Vec<u8>> = None;
-            for entry in Dir::new(self.beneath(directory, flags, Mode::empty())?)? {
-                let entry = entry?;
-                let entry = entry.file_name().to_bytes();
-                if entry == component {
-                    best = Some(entry.to_vec());
-                    break;
-                }
-                if entry.eq_ignore_ascii_case(component)
-                    && best.as_deref().is_none_or(|best| entry < best)
-                {
-                    best = Some(entry.to_vec());
-                }
-            }
-            let best = best.ok_or(PathError::NotFound)?;
-            if !found.is_empty() {
-                found.push(b'/');
-            }
-            found.extend_from_slice(&best);
-        }
-        Ok(found)
-    }
 }
 
-/// The path below the root that a request's name means: backslashes are slashes (Windows loaders and shim write them), an absolute name
-/// begins at the root, empty components and `.` mean nothing.
+/// Turns the name in a request into a path relative to the root. Backslashes are slashes, since
+/// Windows loaders and shim write them; an absolute name begins at the root; empty components and
+/// `.` are left out. `..` stays: the kernel resolves it, as it does symbolic links.
 ///
 /// # Errors
-/// [`PathError::BadName`] for `..`, NUL, and names that name nothing.
+/// [`PathError::BadName`] for a NUL.
 pub(super) fn relative(name: &[u8]) -> Result<Vec<u8>, PathError> {
     let mut path = Vec::with_capacity(name.len());
     for component in name.split(|&byte| byte == b'/' || byte == b'\\') {
         match component {
             b"" | b"." => {}
-            b".." => return Err(PathError::BadName),
             component if component.contains(&0) => return Err(PathError::BadName),
             component => {
                 if !path.is_empty() {
@@ -180,7 +165,10 @@ pub(super) fn relative(name: &[u8]) -> Result<Vec<u8>, PathError> {
             }
         }
     }
-    if path.is_empty() { Err(PathError::BadName) } else { Ok(path) }
+    if path.is_empty() {
+        path.push(b'.');
+    }
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -230,16 +218,20 @@ mod tests {
     }
 
     #[test]
-    fn case_may_be_told_not_to_matter() {
-        let (dir, _) = tree();
+    fn dots_are_resolved_inside_the_root() {
+        let (dir, root) = tree();
         let path = dir.path().join("root");
-        std::fs::write(path.join("EFI/Boot/bootx64.efi"), "lower").unwrap();
-        let root = Root::open(&path, true).unwrap();
-        assert_eq!(read(&root, "efi/boot/bootx64.efi").as_deref(), Ok("lower"));
-        assert_eq!(read(&root, "efi/BOOT/BOOTX64.EFI").as_deref(), Ok("loader"), "B is before b");
-        assert_eq!(read(&root, "efi/BOOT/other"), Err(PathError::NotFound));
-        symlink("..", path.join("up")).unwrap();
-        assert_eq!(read(&root, "UP/secret"), Err(PathError::Outside));
+        symlink("EFI/Boot", path.join("short")).unwrap();
+        for name in [
+            "EFI/../EFI/Boot/BootX64.efi",
+            "/EFI/Boot/../Boot/BootX64.efi",
+            r"\EFI\Boot\..\..\EFI\Boot\BootX64.efi",
+            // The parent of where the link leads, as in a shell's `ls`.
+            "short/../Boot/BootX64.efi",
+        ] {
+            assert_eq!(read(&root, name).as_deref(), Ok("loader"), "{name}");
+        }
+        assert_eq!(read(&root, "none/../EFI/Boot/BootX64.efi"), Err(PathError::NotFound));
     }
 
     #[test]
@@ -251,10 +243,20 @@ mod tests {
         symlink("..", path.join("up")).unwrap();
         symlink("EFI/Boot/BootX64.efi", path.join("inside")).unwrap();
         symlink("/proc/self/root", path.join("magic")).unwrap();
-        for name in ["../secret", "EFI/../../secret", r"..\secret", "a\0b", "", "/", "."] {
-            assert_eq!(read(&root, name), Err(PathError::BadName), "{name:?}");
-        }
-        for name in ["link", "absolute", "up/secret", "magic/etc/passwd"] {
+        assert_eq!(read(&root, "a\0b"), Err(PathError::BadName));
+        for name in [
+            "../secret",
+            "..",
+            "EFI/../../secret",
+            r"..\secret",
+            "/../secret",
+            "EFI/Boot/../../../root/EFI/Boot/BootX64.efi",
+            "link",
+            "absolute",
+            "up/secret",
+            "EFI/../up/secret",
+            "magic/etc/passwd",
+        ] {
             assert_eq!(read(&root, name), Err(PathError::Outside), "{name}");
         }
         assert_eq!(read(&root, "inside").as_deref(), Ok("loader"));
@@ -266,7 +268,10 @@ mod tests {
         let pipe = dir.path().join("root/pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert_eq!(read(&root, "pipe"), Err(PathError::NotAFile));
-        assert_eq!(read(&root, "EFI"), Err(PathError::NotAFile));
+        for name in ["EFI", "EFI/", "EFI/..", "", "/", r"\", "."] {
+            assert_eq!(read(&root, name), Err(PathError::NotAFile), "{name:?}");
+        }
+        assert_eq!(PathError::NotAFile.code(), ErrorCode::FileNotFound);
         assert_eq!(read(&root, "EFI/Boot/BootX64.efi/x"), Err(PathError::NotFound));
     }
 
@@ -279,7 +284,7 @@ mod tests {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let (here, new) = (path.join("door"), path.join("new"));
+                let (here, new) = (path.join("link"), path.join("new"));
                 while !stop.load(Ordering::Relaxed) {
                     for target in ["..", "real"] {
                         symlink(target, &new).unwrap();
@@ -289,7 +294,7 @@ mod tests {
             });
             let mut seen = 0;
             for _ in 0..20_000 {
-                match read(&root, "door/secret") {
+                match read(&root, "link/secret") {
                     Ok(text) => {
                         assert_eq!(text, "harmless");
                         seen += 1;
@@ -304,10 +309,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn relative_names_stay_relative(name in prop::collection::vec(prop::sample::select(b"ab./\\\0".to_vec()), 0..30)) {
+        fn relative_names_stay_relative(
+            name in prop::collection::vec(prop::sample::select(b"ab./\\\0".to_vec()), 0..30)
+        ) {
             if let Ok(path) = relative(&name) {
-                prop_assert!(!path.starts_with(b"/") && !path.contains(&0) && !path.contains(&b'\\'));
-                prop_assert!(path.split(|&byte| byte == b'/').all(|part| part != b".." && part != b"." && !part.is_empty()));
+                prop_assert!(!path.contains(&0) && !path.contains(&b'\\'));
+                let mut parts = path.split(|&byte| byte == b'/');
+                prop_assert!(path == b"." || parts.all(|part| part != b"." && !part.is_empty()));
             }
         }
     }

@@ -101,7 +101,7 @@ pub enum ParseError {
     /// An opcode that no RFC defines.
     #[error("unknown opcode {0}")]
     Opcode(u16),
-    /// A request whose last string does not end with NUL.
+    /// A request whose file name or mode does not end with NUL, or an OACK that does not.
     #[error("request does not end with NUL")]
     Unterminated,
     /// A request with an empty file name.
@@ -190,7 +190,11 @@ impl<'a> Request<'a> {
             .into_iter()
             .find(|known| known.name().as_bytes().eq_ignore_ascii_case(mode))
             .ok_or(ParseError::Mode)?;
-        Ok(Self { filename, mode, options: Options::parse(reader.rest())? })
+        // Some firmware sends more than its last string: what follows the last NUL means nothing.
+        let rest = reader.rest();
+        let len = rest.iter().rposition(|&byte| byte == 0).map_or(0, |last| last + 1);
+        let options = Options { bytes: rest.get(..len).unwrap_or_default() };
+        Ok(Self { filename, mode, options })
     }
 }
 
@@ -418,6 +422,18 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_the_last_nul_of_a_request_is_ignored() {
+        let request = read(b"\0\x01name\0octet\0blksize\x001468\0junk");
+        assert_eq!(request.options.iter().collect::<Vec<_>>(), [(&b"blksize"[..], &b"1468"[..])]);
+        assert_eq!(request, read(b"\0\x01name\0octet\0blksize\x001468\0"));
+        let request = read(b"\0\x01name\0octet\0blksize\x001468\0tsize\x000");
+        assert_eq!(request.options.get("blksize"), Some(&b"1468"[..]));
+        assert_eq!(request.options.get("tsize"), None);
+        assert!(read(b"\0\x01name\0octet\0\xff\xff").options.is_empty());
+        assert_eq!(Packet::parse(b"\0\x06blksize\x001468"), Err(ParseError::Unterminated));
+    }
+
+    #[test]
     fn broken_requests_are_refused_by_name() {
         let refused = |bytes| Packet::parse(bytes).expect_err("must not parse");
         assert_eq!(refused(b""), ParseError::Short);
@@ -426,7 +442,6 @@ mod tests {
         assert_eq!(refused(b"\0\x07\0\0"), ParseError::Opcode(7));
         assert_eq!(refused(b"\0\x01name"), ParseError::Unterminated);
         assert_eq!(refused(b"\0\x01name\0octet"), ParseError::Unterminated);
-        assert_eq!(refused(b"\0\x01name\0octet\0blksize\x001468"), ParseError::Unterminated);
         assert_eq!(refused(b"\0\x01\0octet\0"), ParseError::NoFileName);
         assert_eq!(refused(b"\0\x01a\0mail\0"), ParseError::Mode);
     }

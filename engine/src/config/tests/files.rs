@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::super::{Problem, check, load, parse, schema};
+use super::super::{MapRule, Problem, check, load, parse, schema};
 use super::model::FULL;
 
 struct Directory(tempfile::TempDir);
@@ -134,12 +134,18 @@ fn a_pattern_that_finds_nothing_is_no_error() {
 fn map_files_are_read_and_their_rules_know_their_lines() {
     let directory = Directory::with(&[
         ("main.toml", "[tftp]\nroot = \"/\"\nmap-file = \"tftp.map\"\n"),
-        ("tftp.map", "# from the old server\nrg \\\\ / # Windows\n\n  a secret\n"),
+        ("tftp.map", ""),
     ]);
+    // Names are bytes: a comment in Latin-1, and a name.
+    let text = b"# f\xfcr the old server\nrg \\\\ / # Windows\n\n  a secret\nr ^\xe9\xe8 \xe8\n";
+    std::fs::write(directory.path("tftp.map"), text).unwrap();
     let tftp = load(&directory.path("main.toml")).unwrap().tftp.unwrap();
-    let rules: Vec<_> =
-        tftp.map.iter().map(|r| [&*r.operation, &*r.pattern, &*r.replacement]).collect();
-    assert_eq!(rules, [["rg", r"\\", "/"], ["a", "secret", ""]]);
+    let rule = |operation: &str, pattern: &[u8], replacement: &[u8]| {
+        MapRule::new(operation.to_owned(), pattern, replacement)
+    };
+    let expected =
+        [rule("rg", br"\\", b"/"), rule("a", b"secret", b""), rule("r", b"^\xe9\xe8", b"\xe8")];
+    assert_eq!(tftp.map, expected);
     let problem = tftp.map[1].problem("this is only a test".to_owned());
     assert_eq!(problem.place(), Some((&*directory.path("tftp.map"), 4, 1)));
 
@@ -152,6 +158,7 @@ fn check_warns_of_what_the_host_lacks() {
     let directory = Directory::with(&[
         ("boot/pxelinux.0", ""),
         ("boot/efi/shim.efi", ""),
+        ("outside.efi", ""),
         (
             "main.toml",
             r#"[server]
@@ -163,6 +170,7 @@ boot = [
   { arch = 7, file = "efi/shim.efi" },
   { arch = 11, file = "arm.efi" },
   { arch = 6, file = "../outside.efi" },
+  { arch = 9, file = "efi/../pxelinux.0" },
   { arch = 15, url = "http://10.0.0.1/other.efi" },
   { arch = 2, file = "elsewhere.efi", next-server = "10.0.0.2" },
   { file = "efi" },
@@ -188,7 +196,7 @@ root = "boot"
         [
             "there is no interface `eth999` now",
             "there is no file DIR/boot/arm.efi",
-            "DIR/boot/../outside.efi may lead out of the TFTP root",
+            "DIR/boot/../outside.efi leads out of the TFTP root",
             "DIR/boot/efi is no file",
         ]
     );

@@ -22,10 +22,11 @@ fn names_that_give_no_file_are_refused_with_the_code_that_fits() {
     std::fs::create_dir(simulation.path("directory")).unwrap();
     let cases = [
         ("missing", ErrorCode::FileNotFound, "file not found"),
-        ("../secret", ErrorCode::AccessViolation, "bad file name"),
-        (r"..\secret", ErrorCode::AccessViolation, "bad file name"),
+        ("../secret", ErrorCode::AccessViolation, "file is outside of the TFTP root"),
+        (r"..\secret", ErrorCode::AccessViolation, "file is outside of the TFTP root"),
         ("link", ErrorCode::AccessViolation, "file is outside of the TFTP root"),
-        ("directory", ErrorCode::AccessViolation, "not a regular file"),
+        ("directory", ErrorCode::FileNotFound, "not a regular file"),
+        ("/", ErrorCode::FileNotFound, "not a regular file"),
     ];
     for (name, code, text) in cases {
         let client = simulation.add(Plan::get(name));
