@@ -75,6 +75,31 @@ def storm(suite, lab, namespace, salt):
     raw.close()
 
 
+def behind_a_balancer(suite, lab, namespace):
+    """Machines know the server by an address that leads to it and is none of its own."""
+    extra = 'server-identifier = "192.0.2.80"'
+    server = Server(lab, name="balanced", subnets=[subnet(extra=extra)])
+    server.start()
+    with laboratory.inside(namespace):
+        raw = wire.Raw("eth0")
+    mac, balancer = macs(9)[0], bytes([192, 0, 2, 80])
+    offer = raw.ask("DISCOVER", mac, 1)
+    suite.equal("the OFFER names the balancer", offer.address(54), "192.0.2.80")
+    requested = bytes(map(int, offer.yiaddr.split(".")))
+    ack = raw.ask("REQUEST", mac, 2, [(50, requested), (54, balancer)])
+    suite.equal("a REQUEST that names it gets its ACK", (ack.kind, ack.address(54)),
+                ("ACK", "192.0.2.80"))
+    other = raw.ask("REQUEST", mac, 3, [(50, requested), (54, bytes([192, 0, 2, 81]))], seconds=1)
+    suite.equal("one that names another server gets nothing", other, None)
+    warned = [line for line in server.log().splitlines() if "server-identifier 192.0.2.80" in line]
+    suite.check("the start says that it is no address of this host, and where it stands",
+                len(warned) == 1 and ".toml:" in warned[0], server.log())
+    status, told = server.tool("check")
+    suite.check("so does check", status == 0 and "no address of this host" in told, told)
+    raw.close()
+    server.stop()
+
+
 def main():
     suite = Suite("One offer")
     lab = Lab()
@@ -90,6 +115,8 @@ def main():
             suite.equal("SIGTERM, exit status", server.stop(), 0)
         if suite.failed:
             suite.say(server.log())
+    with suite.step("behind a load balancer"):
+        behind_a_balancer(suite, lab, namespace)
     suite.finish()
 
 

@@ -207,6 +207,11 @@ impl ConfigArg {
     fn load(&self) -> Result<Config, Failure> {
         config::load(&self.config).map_err(rendered)
     }
+
+    /// The same, with warnings of what this host lacks.
+    fn load_on_host(&self) -> Result<Config, Failure> {
+        config::load_on_host(&self.config).map_err(rendered)
+    }
 }
 
 fn rendered(error: ConfigError) -> Failure {

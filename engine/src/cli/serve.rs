@@ -52,7 +52,7 @@ enum Level {
 
 impl Serve {
     pub(crate) fn run(self) -> Outcome {
-        let config = self.config.load()?;
+        let config = self.config.load_on_host()?;
         let format = match self.log_format {
             None => config.log.format,
             Some(Format::Human) => LogFormat::Human,

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::options;
 
-use super::builder::{Builder, HostDraft, Placed, PoolDraft, SubnetDraft, WantedFile};
+use super::builder::{Builder, HostDraft, HostNeeds, Placed, PoolDraft, SubnetDraft};
 use super::lookup::Index;
 use super::problem::{Fault, Problems};
 use super::source::Place;
@@ -15,9 +15,9 @@ use super::{
 };
 
 impl Builder {
-    /// The model, and the boot files that it wants from this server. What is wrong is noted; the
-    /// model is of use only if nothing was.
-    pub(super) fn finish(self, problems: &mut Problems) -> (Dhcp, Vec<WantedFile>) {
+    /// The model, and what it expects of this host. What is wrong is noted; the model is of use
+    /// only if nothing was.
+    pub(super) fn finish(self, problems: &mut Problems) -> (Dhcp, HostNeeds) {
         let Self { mut dhcp, mut subnets, hosts, networks, wanted, lacks_subnet, .. } = self;
         // By network address, so that overlaps are between neighbours and lookups can bisect.
         subnets.sort_by_key(|draft| (draft.prefix, draft.place));
@@ -39,6 +39,9 @@ impl Builder {
         networks.warn(&dhcp, problems);
         add_pools(&mut dhcp, pools, problems);
         add_hosts(&mut dhcp, hosts, lacks_subnet, problems);
+        dhcp.server_identifiers = wanted.identifiers.iter().map(|&(address, _)| address).collect();
+        dhcp.server_identifiers.sort_unstable();
+        dhcp.server_identifiers.dedup();
         (dhcp, wanted)
     }
 }

@@ -2,6 +2,7 @@
 //! told with both places. Front ends for other syntaxes fill the same builder.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
 use super::problem::{Fault, Problems};
 use super::scope_reader::ScopePlaces;
@@ -64,6 +65,14 @@ pub(super) struct WantedFile {
     pub(super) place: Place,
 }
 
+/// What the configuration expects of the host that the server runs on.
+#[derive(Debug, Default)]
+pub(super) struct HostNeeds {
+    pub(super) files: Vec<WantedFile>,
+    /// Every `server-identifier`.
+    pub(super) identifiers: Vec<(Ipv4Addr, Place)>,
+}
+
 /// A model that is being put together.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
@@ -73,7 +82,7 @@ pub(super) struct Builder {
     pub(super) hosts: Vec<HostDraft>,
     /// Every `[[dhcp.shared-network]]`.
     pub(super) networks: HashMap<String, (Place, Placed)>,
-    pub(super) wanted: Vec<WantedFile>,
+    pub(super) wanted: HostNeeds,
     /// A subnet was not understood, so nobody can say which addresses are in none.
     pub(super) lacks_subnet: bool,
     groups: HashMap<String, (GroupId, Place)>,
@@ -169,17 +178,18 @@ impl Builder {
 fn look_at(
     (scope, places): (&Scope, &ScopePlaces),
     wider: &[&Scope],
-    wanted: &mut Vec<WantedFile>,
+    wanted: &mut HostNeeds,
     problems: &mut Problems,
 ) {
     lease_times(scope, places, wider, problems);
+    wanted.identifiers.extend(scope.server_identifier.zip(places.server_identifier));
     let chain = || std::iter::once(scope).chain(wider.iter().copied());
     if chain().any(|scope| scope.next_server.is_some()) {
         return;
     }
     for (rule, &place) in scope.boot.iter().zip(&places.boot) {
         if let (BootFile::File(file), None) = (&rule.file, rule.next_server) {
-            wanted.push(WantedFile { file: file.clone(), place });
+            wanted.files.push(WantedFile { file: file.clone(), place });
         }
     }
 }

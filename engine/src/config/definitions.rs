@@ -49,7 +49,7 @@ fn protocol_option(code: u8) -> Option<&'static str> {
     Some(match code {
         options::LEASE_TIME => "write lease-time = \"1h\" instead",
         options::PARAMETER_REQUEST_LIST => "to send what clients do not ask for, use always-send",
-        options::SERVER_IDENTIFIER => "it is the address of the interface that answers",
+        options::SERVER_IDENTIFIER => "write server-identifier = \"10.1.0.6\" in the scope instead",
         options::RAPID_COMMIT => "write rapid-commit = true in [dhcp] instead",
         _ if options::is_protocol(code) => "leave it out: its value follows from the exchange",
         _ => return None,

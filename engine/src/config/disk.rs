@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::builder::WantedFile;
+use bootstorm_net::Interface;
+
+use super::builder::{HostNeeds, WantedFile};
 use super::problem::{Fault, Problems};
 use super::source::Place;
 use super::{Server, Tftp, schema};
@@ -87,17 +90,35 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|&byte| byte == b'*')
 }
 
+/// The interfaces of this host. When they cannot be listed, the value at `place` is not checked.
+fn interfaces(place: Place, problems: &mut Problems) -> Option<Vec<Interface>> {
+    let listed = bootstorm_net::interfaces();
+    let failed = |error| {
+        let text = format!("the interfaces of this host cannot be listed: {error}");
+        problems.warn(place, Fault::plain(text));
+    };
+    listed.map_err(failed).ok()
+}
+
+/// Warns of addresses that this host should have and does not.
+pub(super) fn warn_of_addresses(needs: &HostNeeds, problems: &mut Problems) {
+    let Some(&(_, first)) = needs.identifiers.first() else { return };
+    let Some(there) = interfaces(first, problems) else { return };
+    let own = |address: Ipv4Addr| {
+        there.iter().flat_map(|each| &each.addresses).any(|own| own.ip == IpAddr::V4(address))
+    };
+    for &(address, place) in needs.identifiers.iter().filter(|(address, _)| !own(*address)) {
+        let text = format!("server-identifier {address} is no address of this host now");
+        let help = "machines renew their leases there: right if a load balancer or a virtual \
+                    address leads here, else no renewal arrives";
+        problems.warn(place, Fault::new(text, help));
+    }
+}
+
 /// Warns of interfaces that this host does not have.
 pub(super) fn warn_of_interfaces(server: &Server, places: &[Place], problems: &mut Problems) {
-    let Some(wanted) = &server.interfaces else { return };
-    let there = match bootstorm_net::interfaces() {
-        Ok(there) => there,
-        Err(error) => {
-            let Some(&place) = places.first() else { return };
-            let text = format!("the interfaces of this host cannot be listed: {error}");
-            return problems.warn(place, Fault::plain(text));
-        }
-    };
+    let (Some(wanted), Some(&first)) = (&server.interfaces, places.first()) else { return };
+    let Some(there) = interfaces(first, problems) else { return };
     for (name, &place) in wanted.iter().zip(places) {
         if there.iter().any(|interface| interface.name == *name) {
             continue;

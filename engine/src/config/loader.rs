@@ -12,7 +12,7 @@ use super::{Config, dhcp_reader, disk, schema, sections, units};
 
 /// Reads a configuration and everything that it includes.
 ///
-/// Nothing is asked of the network or of the TFTP root; [`check`] does that.
+/// Nothing is asked of the host; [`load_on_host`] and [`check`] do that.
 ///
 /// # Errors
 /// Everything that is wrong, each with file, line, column, and what to write instead.
@@ -20,11 +20,19 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     Loader::default().run(path, None, Depth::Text)
 }
 
-/// Reads a configuration as [`load`] does, and warns of what this host lacks for it: interfaces
-/// that do not exist, boot files that are not below the TFTP root.
+/// Reads a configuration as [`load`] does, and warns of addresses that this host lacks for it.
 ///
 /// # Errors
 /// As [`load`]; what the host lacks is never an error.
+pub fn load_on_host(path: &Path) -> Result<Config, ConfigError> {
+    Loader::default().run(path, None, Depth::Addresses)
+}
+
+/// Reads a configuration as [`load_on_host`] does, and warns of interfaces that do not exist and
+/// of boot files that are not below the TFTP root.
+///
+/// # Errors
+/// As [`load`].
 pub fn check(path: &Path) -> Result<Config, ConfigError> {
     Loader::default().run(path, None, Depth::Host)
 }
@@ -38,11 +46,13 @@ pub fn parse(path: &Path, text: &[u8]) -> Result<Config, ConfigError> {
 }
 
 /// How far to look.
-#[derive(Copy, Clone, PartialEq, Eq)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Depth {
     /// Only at what is written.
     Text,
-    /// At interfaces and boot files, too.
+    /// At the host's addresses, too.
+    Addresses,
+    /// At its interfaces and boot files, too.
     Host,
 }
 
@@ -176,12 +186,15 @@ impl Loader {
             problems.warn(place, Fault::new("[dhcp] has no subnet: no machine is answered", help));
         }
         if tftp.is_none() {
-            warn_of_nobody(&wanted, problems);
+            warn_of_nobody(&wanted.files, problems);
         }
-        if depth == Depth::Host && !problems.has_errors() {
+        if depth >= Depth::Addresses && !problems.has_errors() {
+            disk::warn_of_addresses(&wanted, problems);
+        }
+        if depth >= Depth::Host && !problems.has_errors() {
             disk::warn_of_interfaces(&server, &interfaces, problems);
             if let Some(tftp) = &tftp {
-                disk::warn_of_missing_files(tftp, &wanted, problems);
+                disk::warn_of_missing_files(tftp, &wanted.files, problems);
             }
         }
         let control = sections::control(control, problems);

@@ -34,7 +34,7 @@ mod units;
 mod tests;
 
 pub use bootstorm_net::EngineChoice;
-pub use loader::{check, load, parse};
+pub use loader::{check, load, load_on_host, parse};
 pub use lookup::HostIds;
 pub use model::*;
 pub use option_set::OptionSet;

@@ -130,6 +130,8 @@ pub struct Dhcp {
     pub groups: Vec<Group>,
     /// Known machines.
     pub hosts: Vec<Host>,
+    /// Every `server-identifier`, rising.
+    pub server_identifiers: Vec<Ipv4Addr>,
     pub(super) index: Index,
 }
 
@@ -441,6 +443,7 @@ impl Default for Dhcp {
             classes: Vec::new(),
             groups: Vec::new(),
             hosts: Vec::new(),
+            server_identifiers: Vec::new(),
             index: Index::default(),
         }
     }

@@ -66,6 +66,11 @@ impl Problem {
         self.at.as_ref().map(|at| (Path::new(&*at.source.name), at.line, at.column))
     }
 
+    /// It in one line, for a log: where it is, what it is, and what to do.
+    pub fn one_line(&self) -> impl fmt::Display + '_ {
+        OneLine(self)
+    }
+
     /// Whether the configuration can be used all the same.
     pub fn is_warning(&self) -> bool {
         self.severity == Severity::Warning
@@ -90,6 +95,23 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+/// A problem in one line, for a log: where it is, what it is, and what to do.
+struct OneLine<'p>(&'p Problem);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(problem) = self;
+        if let Some((path, line, column)) = problem.place() {
+            write!(f, "{}:{line}:{column}: ", path.display())?;
+        }
+        f.write_str(&problem.message)?;
+        let help = problem.help.iter().flat_map(|help| help.lines());
+        help.enumerate().try_for_each(|(index, line)| {
+            write!(f, "{} {line}", if index == 0 { ";" } else { "," })
+        })
     }
 }
 

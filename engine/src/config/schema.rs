@@ -67,6 +67,7 @@ pub(super) const SCOPE: &[&str] = &[
     "vendor-option-space",
     "boot",
     "next-server",
+    "server-identifier",
     "server-name",
     "lease-time",
     "min-lease-time",

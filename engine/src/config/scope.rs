@@ -53,6 +53,9 @@ pub struct Scope {
     pub max_lease_time: Option<LeaseTime>,
     /// The TFTP server of the next stage (`siaddr`, option 66); default is this server.
     pub next_server: Option<Ipv4Addr>,
+    /// The address at which clients reach this server (option 54); default is the one that the
+    /// request came to.
+    pub server_identifier: Option<Ipv4Addr>,
     /// The text for `sname`, at most 63 bytes.
     pub server_name: Option<Box<[u8]>>,
 }
@@ -205,6 +208,11 @@ impl<'c> ScopeChain<'c> {
     /// The TFTP server of the next stage, if the configuration names one.
     pub fn next_server(&self) -> Option<Ipv4Addr> {
         self.first(|scope| scope.next_server).map(|(address, _)| address)
+    }
+
+    /// The address at which clients reach this server, if the configuration sets one.
+    pub fn server_identifier(&self) -> Option<Ipv4Addr> {
+        self.first(|scope| scope.server_identifier).map(|(address, _)| address)
     }
 
     /// The text for `sname`, if the configuration has one.

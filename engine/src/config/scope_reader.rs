@@ -32,6 +32,7 @@ pub(super) struct Names<'a> {
 pub(super) struct ScopePlaces {
     pub(super) routers: Option<Place>,
     pub(super) next_server: Option<Place>,
+    pub(super) server_identifier: Option<Place>,
     pub(super) lease_time: Option<Place>,
     pub(super) min_lease_time: Option<Place>,
     pub(super) max_lease_time: Option<Place>,
@@ -83,6 +84,7 @@ impl Names<'_> {
     ) -> (Scope, ScopePlaces) {
         let mut places = ScopePlaces {
             next_server: fields.place_of("next-server"),
+            server_identifier: fields.place_of("server-identifier"),
             lease_time: fields.place_of("lease-time"),
             min_lease_time: fields.place_of("min-lease-time"),
             max_lease_time: fields.place_of("max-lease-time"),
@@ -99,6 +101,7 @@ impl Names<'_> {
             min_lease_time: fields.get("min-lease-time", problems, units::lease_time),
             max_lease_time: fields.get("max-lease-time", problems, units::lease_time),
             next_server: fields.get("next-server", problems, units::ipv4),
+            server_identifier: fields.get("server-identifier", problems, units::host_ipv4),
             server_name: fields.get("server-name", problems, server_name),
         };
         (scope, places)

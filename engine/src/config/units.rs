@@ -108,6 +108,15 @@ pub(super) fn ipv4(node: &Node) -> Result<Ipv4Addr, Fault> {
         .ok_or_else(|| must_be("an IPv4 address", node, "write four numbers: \"10.1.0.6\""))
 }
 
+/// An IPv4 address that one host can have: neither unspecified nor broadcast nor multicast.
+pub(super) fn host_ipv4(node: &Node) -> Result<Ipv4Addr, Fault> {
+    let address = ipv4(node)?;
+    if address.is_unspecified() || address.is_broadcast() || address.is_multicast() {
+        return Err(must_be("the address of a host", node, "write \"10.1.0.6\""));
+    }
+    Ok(address)
+}
+
 /// An IPv6 address.
 pub(super) fn ipv6(node: &Node) -> Result<Ipv6Addr, Fault> {
     text(node)

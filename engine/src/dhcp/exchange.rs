@@ -134,22 +134,28 @@ impl<'a> Exchange<'a> {
             .unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
 
-    /// Option 54 of replies: what the relay agent wants to stand there (RFC 5107), else what the
-    /// configuration says, else this server's own address.
-    pub(super) fn server_identifier(&self) -> Ipv4Addr {
-        self.identifier_override
-            .or_else(|| self.configured_identifier())
-            .unwrap_or_else(|| self.own_address())
+    /// Where clients reach this server: at the address that the configuration sets, else at its
+    /// own.
+    pub(super) fn reachable_address(&self, chain: &ScopeChain<'a>) -> Ipv4Addr {
+        chain.server_identifier().unwrap_or_else(|| self.own_address())
     }
 
-    fn configured_identifier(&self) -> Option<Ipv4Addr> {
-        let (value, _) = self.chain(None).option(options::SERVER_IDENTIFIER)?;
-        <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from)
+    /// Option 54 of every reply: what the relay agent wants to stand there (RFC 5107), else where
+    /// clients reach this server.
+    pub(super) fn server_identifier(&self, chain: &ScopeChain<'a>) -> Ipv4Addr {
+        self.identifier_override.unwrap_or_else(|| self.reachable_address(chain))
     }
 
-    /// Whether a server identifier in a request means this server.
+    /// Whether option 54 of a request means this server. It does with
+    /// - every address of this host: RFC 2131 section 4.1 lets a server take any of its addresses,
+    ///   and a client may know one from before `server-identifier` was set;
+    /// - every `server-identifier` of the configuration, whatever its scope: a REQUEST may say less
+    ///   about its sender than the DISCOVER did, so that another scope holds for it;
+    /// - what the relay agent of this request wants (RFC 5107).
     pub(super) fn is_own_identifier(&self, identifier: Ipv4Addr) -> bool {
-        self.arrival.owns(identifier) || identifier == self.server_identifier()
+        self.arrival.owns(identifier)
+            || self.dhcp.server_identifiers.binary_search(&identifier).is_ok()
+            || self.identifier_override == Some(identifier)
     }
 
     /// Whether `address` is of a subnet of the client's link.

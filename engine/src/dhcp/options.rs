@@ -40,12 +40,16 @@ fn is_ours(code: u8) -> bool {
 
 impl<'a, 'i> Options<'a, 'i> {
     /// Begins the options of a DHCP reply: its type and this server's identifier.
-    pub(super) fn new(exchange: &'i Exchange<'a>, kind: Option<MessageType>) -> Self {
+    pub(super) fn new(
+        exchange: &'i Exchange<'a>,
+        kind: Option<MessageType>,
+        chain: &ScopeChain<'a>,
+    ) -> Self {
         let mut this =
             Self { exchange, list: BumpVec::with_capacity_in(24, exchange.arena), present: [0; 4] };
         if let Some(kind) = kind {
             this.make(options::MESSAGE_TYPE, &[kind.code()]);
-            this.make(options::SERVER_IDENTIFIER, &exchange.server_identifier().octets());
+            this.make(options::SERVER_IDENTIFIER, &exchange.server_identifier(chain).octets());
             if let Some(client_id) = exchange.option(options::CLIENT_IDENTIFIER) {
                 // RFC 6842 section 3: the reply carries the client identifier of the request.
                 this.push(options::CLIENT_IDENTIFIER, client_id, Origin::Echo);

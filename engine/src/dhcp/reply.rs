@@ -134,7 +134,7 @@ impl<'a> Exchange<'a> {
 
     fn grant(&self, kind: MessageType, address: Ipv4Addr, lease: LeaseTime) -> Reply<'a> {
         let chain = self.chain(Some(address));
-        let mut options = Options::new(self, Some(kind));
+        let mut options = Options::new(self, Some(kind), &chain);
         options.lease(&chain, lease);
         if self.message.message_type() == Some(MessageType::Discover) && kind == MessageType::Ack {
             options.rapid_commit();
@@ -153,7 +153,7 @@ impl<'a> Exchange<'a> {
         let chain = self.chain(Some(address));
         Reply {
             delivery: Delivery::of_inform(self.message, self.arrival, self.relay_port(), address),
-            ..self.parameters(kind, &chain, address, Options::new(self, kind))
+            ..self.parameters(kind, &chain, address, Options::new(self, kind, &chain))
         }
     }
 
@@ -164,14 +164,14 @@ impl<'a> Exchange<'a> {
             yiaddr: address,
             lease_seconds: u32::MAX,
             delivery: self.delivery_of(address),
-            ..self.parameters(None, &chain, address, Options::new(self, None))
+            ..self.parameters(None, &chain, address, Options::new(self, None, &chain))
         }
     }
 
     /// RFC 2131 table 3: of the parameters only message, server and client identifier.
     pub(super) fn nak(&self, reason: NakReason) -> Reply<'a> {
         let kind = Some(MessageType::Nak);
-        let mut options = Options::new(self, kind);
+        let mut options = Options::new(self, kind, &self.chain(None));
         options.explanation(reason.text());
         let routed = self.arrival.unicast().is_some()
             && self.arrival.is_routed(self.dhcp, self.message.ciaddr());
@@ -195,12 +195,13 @@ impl<'a> Exchange<'a> {
         mut options: Options<'a, '_>,
     ) -> Reply<'a> {
         let boot = Boot::choose(chain, &self.machine, self.classes);
-        // siaddr is the next server, by default this one; a machine that boots nothing gets none
+        // siaddr is the next server, by default this one, where clients
+        // reach it; a machine that boots nothing gets none
         // unless the configuration names one.
         let siaddr = match boot.next_server {
             Some(next_server) => next_server,
             None if boot.file.is_empty() => Ipv4Addr::UNSPECIFIED,
-            None => self.own_address(),
+            None => self.reachable_address(chain),
         };
         options.boot(chain, &boot, siaddr);
         options.parameters(chain, address);

@@ -44,6 +44,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// shards' slow path.
 const SWEEP: usize = 4096;
 
+/// Warnings of the configuration that are logged, at most.
+const WARNINGS: usize = 20;
+
 /// How `serve` was called.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -119,6 +122,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 /// # Errors
 /// What keeps it from starting, or a shard that failed.
 pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
+    log_warnings(&config);
     let signals = Signals::catch().map_err(system("catch signals"))?;
     let state_dir = config.server.state_dir.clone();
     let account = match (&config.server.user, &config.server.group) {
@@ -156,6 +160,16 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         neighbours::later_start(&config, &interfaces)?;
     }
     Server::start(config, options, interfaces, kind, sockets, listeners)?.run(signals)
+}
+
+/// Logs what looks wrong in the configuration, a line each.
+fn log_warnings(config: &Config) {
+    for warning in config.warnings.iter().take(WARNINGS) {
+        tracing::warn!("{}", warning.one_line());
+    }
+    if let Some(more) = config.warnings.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
+        tracing::warn!("and {more} more warnings: `bootstorm check` shows them");
+    }
 }
 
 fn cores() -> usize {
@@ -312,7 +326,7 @@ impl Server {
     /// Takes over the file as it is now, or says why it cannot.
     fn reload(&mut self) -> Result<String, String> {
         let path = &self.options.config_path;
-        let new = Arc::new(config::load(path).map_err(|error| error.render(false))?);
+        let new = Arc::new(config::load_on_host(path).map_err(|error| error.render(false))?);
         let interfaces = Interfaces::read(new.server.interfaces.as_deref())
             .map_err(|error| format!("list interfaces: {error}"))?;
         if let (Some(server), Some(tftp)) = (&self.tftp, &new.tftp) {
@@ -327,6 +341,7 @@ impl Server {
             snapshot.interfaces = interfaces;
         });
         self.config.store(new.clone());
+        log_warnings(&new);
         let later = needs_restart(&old, &new);
         Ok(match later.as_slice() {
             [] => format!("{} is in force", path.display()),

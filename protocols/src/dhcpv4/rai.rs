@@ -10,7 +10,6 @@ const CIRCUIT_ID: u8 = 1;
 const REMOTE_ID: u8 = 2;
 /// Link selection (RFC 3527).
 const LINK_SELECTION: u8 = 5;
-/// Relay agent flags (RFC 5010).
 /// Server identifier override (RFC 5107).
 const SERVER_IDENTIFIER_OVERRIDE: u8 = 11;
 /// Relay source port (RFC 8357).

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::super::{MapRule, Problem, check, load, parse, schema};
+use super::super::{Config, MapRule, Problem, check, load, load_on_host, parse, schema};
 use super::model::FULL;
 
 struct Directory(tempfile::TempDir);
@@ -185,7 +185,7 @@ root = "boot"
 "#,
         ),
     ]);
-    let told = |config: &super::super::Config| {
+    let told = |config: &Config| {
         let directory = directory.0.path().to_str().unwrap();
         let lines = config.warnings.iter().map(Problem::to_string);
         lines.map(|line| line.replace(directory, "DIR")).collect::<Vec<_>>()
@@ -200,6 +200,26 @@ root = "boot"
             "DIR/boot/efi is no file",
         ]
     );
+}
+
+// A load balancer's or a virtual address is right, so it is no error.
+#[test]
+fn a_server_identifier_that_this_host_does_not_have_is_named_with_its_place() {
+    let text = "[dhcp]\nserver-identifier = \"127.0.0.1\"\n[[dhcp.subnet]]\n\
+                subnet = \"10.0.0.0/8\"\nserver-identifier = \"203.0.113.9\"\n";
+    let directory = Directory::with(&[("main.toml", text)]);
+    let path = directory.path("main.toml");
+    let told = |config: Config| {
+        let lines = config.warnings.iter().map(|warning| warning.one_line().to_string());
+        lines.map(|line| line.replace(path.to_str().unwrap(), "main.toml")).collect::<Vec<_>>()
+    };
+    let expected = "main.toml:5:21: server-identifier 203.0.113.9 is no address of this host now; \
+                    machines renew their leases there: right if a load balancer or a virtual \
+                    address leads here, else no renewal arrives";
+    for read in [check, load_on_host] {
+        assert_eq!(told(read(&path).unwrap()), [expected]);
+    }
+    assert!(load(&path).unwrap().warnings.is_empty());
 }
 
 /// Blocks between ```toml and ``` of the manual.

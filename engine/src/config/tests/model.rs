@@ -75,6 +75,7 @@ fn settings_of_the_server() {
     assert_eq!(dhcp.offer_time, Duration::from_secs(30));
     assert_eq!(dhcp.decline_time, Duration::from_secs(600));
     assert_eq!(dhcp.ping_check, Some(Duration::from_millis(500)));
+    assert_eq!(dhcp.server_identifiers, [ip("10.1.0.9"), ip("192.0.2.9")]);
 }
 
 /// Those of [`FULL`]: the built-in ones in the order of their table, then the file's.
@@ -216,6 +217,7 @@ fn boot_rules_and_classes() {
     assert_eq!(rules[3].next_server, Some(ip("10.1.0.8")));
     assert!(rules[4].matches.is_empty());
     assert_eq!(dhcp.subnets[0].scope.next_server, Some(ip("10.1.0.6")));
+    assert_eq!(dhcp.subnets[0].scope.server_identifier, Some(ip("10.1.0.9")));
 
     assert_eq!(dhcp.classes[0].name, "gpu");
     assert_eq!(dhcp.classes[0].matches.vendor_class, [Box::from(*b"PXEClient:Arch:00007")]);
@@ -234,10 +236,12 @@ fn the_narrowest_scope_wins() {
         min-lease-time = "5s"
         max-lease-time = "20s"
         boot = { file = "global" }
+        server-identifier = "10.0.0.3"
         [[dhcp.shared-network]]
         name = "n"
         options = { domain-name = "network", root-path = "network", nis-domain = "network", merit-dump = "network", tftp-server-name = "network", bootfile-name = "network" }
         next-server = "10.0.0.1"
+        server-identifier = "10.0.0.2"
         [[dhcp.subnet]]
         subnet = "10.1.0.0/24"
         shared-network = "n"
@@ -291,6 +295,7 @@ fn the_narrowest_scope_wins() {
     assert_eq!(chain.option(3), None);
 
     assert_eq!(chain.next_server(), Some(ip("10.0.0.1")));
+    assert_eq!(chain.server_identifier(), Some(ip("10.0.0.2")));
     assert_eq!(chain.server_name(), Some(&b"group"[..]));
     assert!(chain.always_sends(12) && chain.always_sends(6) && !chain.always_sends(3));
     let seconds = |wish| chain.lease_time_for(LeaseTime::from_seconds(wish)).seconds();

@@ -12,6 +12,7 @@ mod links;
 mod options;
 mod renewing;
 mod server;
+mod server_identifier;
 
 use std::net::Ipv4Addr;
 
