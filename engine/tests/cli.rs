@@ -82,20 +82,30 @@ fn a_wrong_command_line_is_exit_2_and_names_the_way_out() {
 }
 
 #[test]
-fn a_missing_or_broken_configuration_is_exit_2_with_its_place() {
+fn a_missing_or_broken_configuration_is_exit_78_with_its_place() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("nowhere.toml");
     let missing = missing.to_str().unwrap();
     for command in ["check", "serve", "status", "reload"] {
-        bootstorm(&[command, "--config", missing]).fails(2, &["nowhere.toml"]);
+        bootstorm(&[command, "--config", missing]).fails(78, &["nowhere.toml"]);
     }
     let broken = directory.path().join("broken.toml");
     std::fs::write(&broken, "[server]\ninterfacs = [\"eth0\"]\n").unwrap();
     let broken = broken.to_str().unwrap();
     for command in ["check", "serve"] {
         bootstorm(&[command, "--config", broken])
-            .fails(2, &["broken.toml:2:1", "interfacs = [\"eth0\"]", "interfaces"]);
+            .fails(78, &["broken.toml:2:1", "interfacs = [\"eth0\"]", "interfaces"]);
     }
+}
+
+#[test]
+fn a_user_that_does_not_exist_is_a_mistake_of_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("[server]", "[server]\nuser = \"no-such-user-here\"");
+    std::fs::write(&config, text).unwrap();
+    bootstorm(&["serve", "--config", &config]).fails(78, &["no-such-user-here", "useradd"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{Answer, ConfigArg, Failure, Outcome, rendered};
 /// Check a configuration without touching anything
 ///
 /// Reads the configuration as `serve` and `reload` would. What is wrong is shown with file, line
-/// and column, the line itself underlined, and what to write instead (exit 2). What is only
+/// and column, the line itself underlined, and what to write instead (exit 78). What is only
 /// suspicious, as a boot file that is missing under the TFTP root or an interface that this host
 /// has not, is shown as a warning (exit 0).
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ impl Check {
             && let Err(error) = Map::new(&tftp.map)
         {
             let problem = tftp.map[error.index].problem(error.problem);
-            return Err(Failure::Rendered(problem.render(colour)));
+            return Err(Failure::Configuration(problem.render(colour)));
         }
         for warning in &config.warnings {
             // A closed standard error does not make the configuration worse.

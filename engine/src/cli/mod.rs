@@ -1,5 +1,4 @@
-//! The command line: one file a subcommand, and what they share. Exit codes: 0 done, 1 the answer
-//! is no, 2 could not run.
+//! The command line: one file a subcommand, and what they share.
 
 mod check;
 mod completions;
@@ -48,7 +47,9 @@ Examples:
 Exit status:
   0  done
   1  the answer is no: no such lease, nobody answers, the file is refused
-  2  could not run: wrong usage or configuration, no permission, no server";
+  2  could not run: wrong usage, no permission, no server, and whatever else may pass
+  78 the configuration is wrong
+  80 serve: another DHCP server answers on this network";
 
 /// Boots machines from the network: DHCP, TFTP and durable leases for whole data centres.
 #[derive(Debug, Parser)]
@@ -73,6 +74,15 @@ enum Command {
     Man(man::Man),
 }
 
+/// Exit status when a command could not run; trying again may help.
+const COULD_NOT_RUN: u8 = 2;
+/// Exit status when the configuration is wrong: EX_CONFIG of sysexits(3), and systemd calls it so.
+/// The systemd unit does not try again, so this number stays.
+const CONFIGURATION: u8 = 78;
+/// Exit status of `serve` when another DHCP server answers. Above the numbers of sysexits(3), so
+/// that systemd gives it no name. The systemd unit does not try again, so this number stays.
+const NOT_ALONE: u8 = 80;
+
 /// What a subcommand found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -82,13 +92,15 @@ enum Answer {
     No,
 }
 
-/// Why a subcommand could not run: exit 2.
+/// Why a subcommand could not run.
 #[derive(Debug)]
 enum Failure {
-    /// `bootstorm: <thing>: <cause>`, and the way out.
+    /// `bootstorm: <thing>: <cause>`, and the way out. Trying again may help: exit 2.
     Message(String),
-    /// Text that stands for itself, such as a diagnostic with its line underlined.
-    Rendered(String),
+    /// The configuration is wrong; `bootstorm: <cause>`, or a diagnostic with its line underlined.
+    Configuration(String),
+    /// Another DHCP server answers on this network.
+    NotAlone(String),
     /// Whoever read our output has had enough: no failure, but no reason to go on.
     OutputClosed,
 }
@@ -139,12 +151,16 @@ pub(crate) fn main() -> ExitCode {
         Ok(Answer::No) => ExitCode::from(1),
         Err(Failure::Message(message)) => {
             complain(&message);
-            ExitCode::from(2)
+            ExitCode::from(COULD_NOT_RUN)
         }
-        Err(Failure::Rendered(text)) => {
+        Err(Failure::Configuration(text)) => {
             // Nobody is left to tell when standard error is closed, here and below.
             let _closed = io::stderr().write_all(text.as_bytes());
-            ExitCode::from(2)
+            ExitCode::from(CONFIGURATION)
+        }
+        Err(Failure::NotAlone(message)) => {
+            complain(&message);
+            ExitCode::from(NOT_ALONE)
         }
     }
 }
@@ -177,7 +193,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         // The help itself, for a command line without a subcommand.
         None => drop(error.print()),
     }
-    ExitCode::from(2)
+    ExitCode::from(COULD_NOT_RUN)
 }
 
 /// A line for people on standard error.
@@ -215,7 +231,7 @@ impl ConfigArg {
 }
 
 fn rendered(error: ConfigError) -> Failure {
-    Failure::Rendered(error.render(io::stderr().is_terminal()))
+    Failure::Configuration(error.render(io::stderr().is_terminal()))
 }
 
 /// Which server to talk to.

@@ -1,7 +1,7 @@
 //! `bootstorm serve`
 
 use bootstorm::config::{LogFormat, LogLevel};
-use bootstorm::serve::{self, Options};
+use bootstorm::serve::{self, Options, ServeError};
 use clap::ValueEnum;
 
 use super::{Answer, ConfigArg, Failure, Outcome};
@@ -11,7 +11,7 @@ use super::{Answer, ConfigArg, Failure, Outcome};
 /// Runs in the foreground and logs to standard error, as systemd wants it. SIGHUP reloads, SIGTERM
 /// and SIGINT drain and end it with exit 0, a second SIGINT ends it at once. On its first start
 /// with an empty state directory it first asks on every served interface, for at most a second,
-/// whether another DHCP server answers there; if one does, it names it and ends with exit 2, unless
+/// whether another DHCP server answers there; if one does, it names it and ends with exit 80, unless
 /// allow-other-servers says otherwise.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
@@ -68,7 +68,17 @@ impl Serve {
         };
         bootstorm::log::init(format, level);
         let options = Options { config_path: self.config.path(), dry_run: self.dry_run };
-        serve::run(config, options).map_err(|error| Failure::of("serve", error))?;
+        serve::run(config, options).map_err(failure)?;
         Ok(Answer::Yes)
+    }
+}
+
+fn failure(error: ServeError) -> Failure {
+    match error {
+        ServeError::NotAlone(_) => Failure::NotAlone(format!("serve: {error}")),
+        _ if error.is_of_configuration() => {
+            Failure::Configuration(format!("bootstorm: serve: {error}\n"))
+        }
+        _ => Failure::of("serve", error),
     }
 }

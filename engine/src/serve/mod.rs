@@ -113,6 +113,19 @@ pub enum ServeError {
     },
 }
 
+impl ServeError {
+    /// Whether only another configuration helps. Whatever else went wrong may pass: a port that
+    /// another process has, a directory that is not mounted yet, a full disk.
+    #[must_use]
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Privilege(PrivilegeError::NoUser { .. } | PrivilegeError::NoGroup { .. })
+                | Self::Tftp(TftpError::Map(_))
+        )
+    }
+}
+
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
     move |cause| ServeError::System { what, cause }
 }
