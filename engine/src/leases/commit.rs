@@ -20,6 +20,7 @@ use bootstorm_protocols::time::Moment;
 
 use super::queue::Queued;
 use super::{LeaseStore, Leases, NotDurable, StoreError, Write};
+use crate::liveness::Heartbeat;
 use crate::metrics::Metrics;
 
 /// Nice value of the committer: it works little, and many wait for it.
@@ -43,6 +44,7 @@ pub struct Committer {
     leases: Arc<Leases>,
     store: Arc<dyn LeaseStore>,
     metrics: Option<Arc<Metrics>>,
+    heartbeat: Option<Heartbeat>,
     taken: Vec<Queued>,
     batch: Vec<Write>,
     /// The versions of the slots that the batch was taken from.
@@ -57,6 +59,7 @@ impl Committer {
             leases,
             store,
             metrics: None,
+            heartbeat: None,
             taken: Vec::with_capacity(LARGEST_BATCH),
             batch: Vec::with_capacity(LARGEST_BATCH),
             versions: Vec::with_capacity(LARGEST_BATCH),
@@ -69,6 +72,13 @@ impl Committer {
     #[must_use]
     pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
         self.metrics = Some(metrics);
+        self
+    }
+
+    /// Says by it that its thread makes progress, and when it waits for the disk.
+    #[must_use]
+    pub fn with_heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.heartbeat = Some(heartbeat);
         self
     }
 
@@ -86,7 +96,8 @@ impl Committer {
             // milliseconds until the shard's time slice ends, and all ACKs with it. The process may
             // lack the right to it; then the committer works at normal priority.
             let _ = rustix::process::setpriority_process(None, COMMITTER_NICE);
-            while self.leases.queue.wait() {
+            let leases = Arc::clone(&self.leases);
+            while leases.queue.wait(|| self.heartbeat.iter().for_each(Heartbeat::beat)) {
                 let start = clock();
                 self.run_once(start);
                 if let Some(metrics) = &self.metrics {
@@ -144,14 +155,14 @@ impl Committer {
             if now < broken.retry_at {
                 return false;
             }
-            if let Err(error) = self.store.reopen() {
+            if let Err(error) = on_disk(self.heartbeat.as_ref(), || self.store.reopen()) {
                 self.failed(&error, now);
                 return false;
             }
         }
         let doubts = self.add_doubts();
         let clock = self.leases.clock(now);
-        let result = self.store.commit(&self.batch, &clock);
+        let result = on_disk(self.heartbeat.as_ref(), || self.store.commit(&self.batch, &clock));
         match result {
             Ok(()) => {
                 self.batch.truncate(self.batch.len() - doubts);
@@ -235,6 +246,14 @@ impl Committer {
                 self.taken.iter().filter(|queued| queued.waiter.is_some()).count() as u64;
         }
         self.leases.queue.wake_waiters();
+    }
+}
+
+/// Does what takes as long as the disk.
+fn on_disk<R>(heartbeat: Option<&Heartbeat>, wait: impl FnOnce() -> R) -> R {
+    match heartbeat {
+        Some(heartbeat) => heartbeat.while_waiting(wait),
+        None => wait(),
     }
 }
 

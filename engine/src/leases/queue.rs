@@ -159,10 +159,11 @@ impl Queue {
     }
 
     /// Waits, in the committer's thread, until a batch closes; `false` when it is to stop and
-    /// nothing is left.
-    pub(super) fn wait(&self) -> bool {
+    /// nothing is left. Calls `round` now and then meanwhile.
+    pub(super) fn wait(&self, round: impl Fn()) -> bool {
         let _ = self.committer.set(thread::current());
         loop {
+            round();
             self.parked.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             let stopping = self.stopping.load(Ordering::Relaxed);

@@ -4,6 +4,7 @@
 mod desk;
 mod neighbours;
 mod sockets;
+mod watchdog;
 mod worker;
 
 use std::io;
@@ -23,10 +24,12 @@ use crate::control::{self, Command, Control, Listeners};
 use crate::event::bus::EventBus;
 use crate::interfaces::Interfaces;
 use crate::leases::{CommitterThread, FjallStore, LeaseStore, Leases, MemoryStore, StoreError};
+use crate::liveness::Heartbeat;
 use crate::log::EventLog;
 use crate::metrics::Metrics;
 use crate::privileges::{self, Account, PrivilegeError};
 use crate::probe::NotAlone;
+use crate::service_manager::ServiceManager;
 use crate::signals::Signals;
 use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::tftp::{TftpError, TftpServer};
@@ -137,6 +140,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     log_warnings(&config);
     let signals = Signals::catch().map_err(system("catch signals"))?;
+    let manager = Arc::new(ServiceManager::from_environment());
     let state_dir = config.server.state_dir.clone();
     let account = match (&config.server.user, &config.server.group) {
         (Some(user), Some(group)) => Some(Account::find(user)?.with_group(group)?),
@@ -157,6 +161,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     }
     let first_start = !FjallStore::exists(&state_dir);
     if first_start && !options.dry_run {
+        manager.status("looking for other DHCP servers");
         neighbours::first_start(&config, &interfaces)?;
     }
     for (capability, purpose) in privileges::missing() {
@@ -172,7 +177,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     if !first_start && !options.dry_run {
         neighbours::later_start(&config, &interfaces)?;
     }
-    Server::start(config, options, interfaces, kind, sockets, listeners)?.run(signals)
+    Server::start(config, options, interfaces, kind, sockets, listeners, manager)?.run(signals)
 }
 
 /// Logs what looks wrong in the configuration, a line each.
@@ -208,6 +213,8 @@ fn check_interfaces(config: &Config, interfaces: &Interfaces) -> Result<(), Serv
 }
 
 struct Server {
+    manager: Arc<ServiceManager>,
+    heartbeat: Heartbeat,
     options: Options,
     snapshot: SharedSnapshot,
     config: Arc<ArcSwap<Config>>,
@@ -231,8 +238,10 @@ impl Server {
         kind: EngineKind,
         sockets: Vec<Vec<Opened>>,
         listeners: Listeners,
+        manager: Arc<ServiceManager>,
     ) -> Result<Self, ServeError> {
         let shards = sockets.len();
+        let mut liveness = watchdog::liveness(&manager);
         let config = Arc::new(config);
         let bus = EventBus::default();
         let (log, sinks) =
@@ -246,6 +255,7 @@ impl Server {
         let committer = leases
             .committer()
             .with_metrics(all_metrics.clone())
+            .with_heartbeat(liveness.watch("the committer"))
             .spawn(now)
             .map_err(system("start the committer"))?;
         let tftp = config.tftp.as_ref().map(TftpServer::new).transpose()?;
@@ -269,6 +279,7 @@ impl Server {
                 events,
                 dry_run: options.dry_run,
                 draining: draining.clone(),
+                heartbeat: liveness.watch(format!("shard {index}")),
             };
             running.push(seed.start(sender.clone())?);
         }
@@ -294,7 +305,11 @@ impl Server {
         };
         let control =
             Control::start(listeners, desk).map_err(system("start the control thread"))?;
+        let heartbeat = liveness.watch("the main thread");
+        watchdog::start(liveness, manager.clone()).map_err(system("start the watchdog"))?;
         Ok(Self {
+            manager,
+            heartbeat,
             options,
             snapshot,
             config,
@@ -313,17 +328,20 @@ impl Server {
 
     fn run(mut self, signals: Signals) -> Result<(), ServeError> {
         signals.forward(self.sender.clone()).map_err(system("start the signal thread"))?;
-        tracing::info!(
-            "serving with {} {} on {}",
-            self.shards.len(),
-            if self.shards.len() == 1 { "shard" } else { "shards" },
-            self.facts.load().interfaces.join(", "),
-        );
+        let serving = self.serving();
+        tracing::info!("{serving}");
+        self.manager.ready(&serving);
         loop {
+            self.heartbeat.beat();
             match self.commands.recv_timeout(HOUSEKEEPING) {
                 Ok(Command::Reload { reply }) => {
+                    self.manager.reloading();
                     let outcome = self.reload();
                     self.note_reload(outcome.clone());
+                    self.manager.ready(&match &outcome {
+                        Ok(_) => self.serving(),
+                        Err(_) => format!("{}; the last reload failed", self.serving()),
+                    });
                     if let Some(reply) = reply {
                         // Whoever asked may be gone.
                         let _gone = reply.send(outcome);
@@ -336,14 +354,24 @@ impl Server {
         }
     }
 
+    /// What the server does, in one line.
+    fn serving(&self) -> String {
+        let shards = self.shards.len();
+        let plural = if shards == 1 { "" } else { "s" };
+        let interfaces = self.facts.load().interfaces.join(", ");
+        format!("serving with {shards} shard{plural} on {interfaces}")
+    }
+
     /// Takes over the file as it is now, or says why it cannot.
     fn reload(&mut self) -> Result<String, String> {
         let path = &self.options.config_path;
-        let new = Arc::new(config::load_on_host(path).map_err(|error| error.render(false))?);
+        let loaded = self.heartbeat.while_waiting(|| config::load_on_host(path));
+        let new = Arc::new(loaded.map_err(|error| error.render(false))?);
         let interfaces = Interfaces::read(new.server.interfaces.as_deref())
             .map_err(|error| format!("list interfaces: {error}"))?;
         if let (Some(server), Some(tftp)) = (&self.tftp, &new.tftp) {
-            server.reconfigure(tftp).map_err(|error| error.to_string())?;
+            let open = || server.reconfigure(tftp);
+            self.heartbeat.while_waiting(open).map_err(|error| error.to_string())?;
         }
         let old = self.config.load_full();
         self.change_devices(&old, &new, &interfaces)?;
@@ -427,6 +455,9 @@ impl Server {
     /// Lets what was begun end, and ends.
     fn stop(self) -> Result<(), ServeError> {
         tracing::info!("stopping: ACKs and transfers under way are finished first");
+        self.manager.stopping("finishing ACKs and transfers");
+        // Whoever is joined below is watched, and this thread waits for them.
+        drop(self.heartbeat);
         self.draining.store(true, Ordering::SeqCst);
         self.shards.iter().for_each(Worker::wake);
         let mut outcome = Ok(());

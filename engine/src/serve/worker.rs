@@ -15,6 +15,7 @@ use super::sockets::Opened;
 use super::{DRAIN, HOUSEKEEPING, ServeError, system};
 use crate::control::Command;
 use crate::leases::Leases;
+use crate::liveness::Heartbeat;
 use crate::log::EventSink;
 use crate::metrics::{Metrics, OwnMetrics};
 use crate::shard::{Parts, Role, Shard, Sockets};
@@ -78,6 +79,7 @@ pub(super) struct Seed {
     pub(super) events: EventSink,
     pub(super) dry_run: bool,
     pub(super) draining: Arc<AtomicBool>,
+    pub(super) heartbeat: Heartbeat,
 }
 
 impl Seed {
@@ -152,6 +154,7 @@ impl Seed {
         loop {
             let deadline = wanted.map_or(report, |wanted: Moment| wanted.min(report));
             wanted = backend.turn(Some(deadline), &mut shard)?;
+            self.heartbeat.beat();
             if shard.awaits_disk() {
                 // A shard that is never idle keeps its core for some milliseconds from the kernel's
                 // threads that write, and an fsync takes several of them, one after the other.
