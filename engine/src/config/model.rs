@@ -316,6 +316,8 @@ pub struct Tftp {
     pub interface_rates: Vec<(Option<String>, u64)>,
     /// How long to wait for an ACK before anything is known of the round trip.
     pub timeout: Duration,
+    /// The shortest time before an unanswered packet is sent again, at most `timeout`.
+    pub min_retry: Duration,
     /// Retransmissions of one window before a transfer is given up.
     pub retries: u32,
     /// Known faults of firmware, and what machines that have them are granted.
@@ -478,6 +480,7 @@ impl Tftp {
             client_rate: None,
             interface_rates: Vec::new(),
             timeout: Duration::from_secs(1),
+            min_retry: Duration::from_millis(200),
             retries: 10,
             quirks: Quirks::default(),
         }

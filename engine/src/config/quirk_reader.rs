@@ -76,8 +76,8 @@ fn quirk(fields: &mut Fields, problems: &mut Problems) -> Option<(Quirk, Place)>
                     mac-prefix = \"00:1a:64\"; for all machines there are the keys of [tftp]";
         problems.error(fields.place, Fault::new("this quirk is no machine's", help));
     }
-    if !given(fields, &["max-blksize", "max-windowsize", "ignore-options"]) {
-        let help = "add max-blksize, max-windowsize or ignore-options";
+    if !given(fields, &["max-blksize", "max-windowsize", "ignore-options", "min-retry"]) {
+        let help = "add max-blksize, max-windowsize, ignore-options or min-retry";
         problems.error(fields.place, Fault::new("this quirk changes nothing", help));
     }
     let vendor_class = values(fields.list("vendor-class", problems, units::octets));
@@ -87,9 +87,17 @@ fn quirk(fields: &mut Fields, problems: &mut Problems) -> Option<(Quirk, Place)>
     let max_windowsize =
         fields.get("max-windowsize", problems, |node| units::integer(node, 1..=u16::MAX));
     let ignore_options = values(fields.list("ignore-options", problems, options)).concat();
+    let min_retry = fields.get("min-retry", problems, units::retry_interval);
     let (name, place) = name?;
-    let quirk =
-        Quirk { name, vendor_class, mac_prefix, max_blksize, max_windowsize, ignore_options };
+    let quirk = Quirk {
+        name,
+        vendor_class,
+        mac_prefix,
+        max_blksize,
+        max_windowsize,
+        ignore_options,
+        min_retry,
+    };
     Some((quirk, place))
 }
 

@@ -164,6 +164,7 @@ pub(super) const TFTP: Schema = Schema::new(
         "client-rate",
         "interface-rate",
         "timeout",
+        "min-retry",
         "retries",
         "quirks-on",
         "quirks-off",
@@ -176,7 +177,15 @@ pub(super) const MAP_RULE: Schema =
 
 pub(super) const QUIRK: Schema = Schema::new(
     "[[tftp.quirk]]",
-    &["name", "vendor-class", "mac-prefix", "max-blksize", "max-windowsize", "ignore-options"],
+    &[
+        "name",
+        "vendor-class",
+        "mac-prefix",
+        "max-blksize",
+        "max-windowsize",
+        "ignore-options",
+        "min-retry",
+    ],
 );
 
 pub(super) const CONTROL: Schema = Schema::new("[control]", &["metrics"]);

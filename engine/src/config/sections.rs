@@ -102,6 +102,7 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
     let usual = Tftp::new(root);
     let map = map(&mut fields, files, problems);
     let quirks = quirk_reader::quirks(&mut fields, problems);
+    let (timeout, min_retry) = retry_intervals(&mut fields, &usual, problems);
     let tftp = Tftp {
         upload: fields.get("upload", problems, units::boolean).unwrap_or(usual.upload),
         // RFC 2348: 8 to 65464.
@@ -133,12 +134,8 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
             .into_iter()
             .map(|(rate, _)| rate)
             .collect(),
-        // RFC 2349 gives clients 1 to 255 seconds; a server may begin faster.
-        timeout: fields
-            .get("timeout", problems, |node| {
-                units::duration_in(node, Duration::from_millis(10), Duration::from_secs(255))
-            })
-            .unwrap_or(usual.timeout),
+        timeout,
+        min_retry,
         retries: fields
             .get("retries", problems, |node| units::integer(node, 1..=100))
             .unwrap_or(usual.retries),
@@ -151,6 +148,25 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
         ..usual
     };
     Some(tftp)
+}
+
+/// `timeout` and `min-retry`: the first interval of a transfer, and the shortest.
+fn retry_intervals(
+    fields: &mut Fields,
+    usual: &Tftp,
+    problems: &mut Problems,
+) -> (Duration, Duration) {
+    let place = fields.place_of("min-retry");
+    let timeout = fields.get("timeout", problems, units::retry_interval).unwrap_or(usual.timeout);
+    let min_retry = fields.get("min-retry", problems, units::retry_interval);
+    if let (Some(min_retry), Some(place)) = (min_retry, place)
+        && min_retry > timeout
+    {
+        let text = format!("min-retry is longer than the first interval, timeout = {timeout:?}");
+        let help = "raise `timeout` to the same time, or lower `min-retry`";
+        problems.error(place, Fault::new(text, help));
+    }
+    (timeout, min_retry.unwrap_or_else(|| usual.min_retry.min(timeout)))
 }
 
 /// `multicast` and what goes with it.

@@ -261,6 +261,12 @@ pub(super) fn duration_in(node: &Node, least: Duration, most: Duration) -> Resul
     Err(Fault::plain(format!("must be {what}, not {}", Shown(&node.value))))
 }
 
+/// The time before a TFTP packet is sent again. RFC 2349 lets clients ask for 1 to 255 seconds; a
+/// server may begin sooner.
+pub(super) fn retry_interval(node: &Node) -> Result<Duration, Fault> {
+    duration_in(node, Duration::from_millis(10), Duration::from_secs(255))
+}
+
 /// A lease time: whole seconds or `infinite`.
 pub(super) fn lease_time(node: &Node) -> Result<LeaseTime, Fault> {
     if matches!(&node.value, Value::Text(text) if &**text == "infinite") {

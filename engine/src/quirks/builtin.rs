@@ -1,6 +1,8 @@
 //! The quirks that this server knows. A new one needs evidence that others can read, and is on by
 //! itself only if no healthy machine that it matches becomes slower.
 
+use std::time::Duration;
+
 use super::Quirk;
 
 /// One row of the table.
@@ -14,6 +16,7 @@ pub struct BuiltIn {
     mac_prefix: &'static [&'static [u8]],
     max_blksize: Option<u16>,
     max_windowsize: Option<u16>,
+    min_retry: Option<Duration>,
 }
 
 /// What an unfragmented packet carries on Ethernet: 1500 bytes less the headers of IPv4, UDP and
@@ -30,6 +33,17 @@ const UEFI: &[&[u8]] = &[
     b"PXEClient:Arch:00011",
 ];
 
+/// The beginnings of hardware addresses that IEEE's registry gives to Raspberry Pi.
+const RASPBERRY_PI: &[&[u8]] = &[
+    &[0x28, 0xcd, 0xc1],
+    &[0x2c, 0xcf, 0x67],
+    &[0x88, 0xa2, 0x9e],
+    &[0xb8, 0x27, 0xeb],
+    &[0xd8, 0x3a, 0xdd],
+    &[0xdc, 0xa6, 0x32],
+    &[0xe4, 0x5f, 0x01],
+];
+
 /// All of them, in the order in which they are applied.
 pub const BUILT_IN: &[BuiltIn] = &[
     // The PXE base code of BIOS ROMs drops fragments of TFTP packets without a word, until PXE-E32
@@ -44,6 +58,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         mac_prefix: &[],
         max_blksize: Some(ETHERNET_BLKSIZE),
         max_windowsize: None,
+        min_retry: None,
     },
     // EDK2 loses blocks of 65,464 bytes, which come in 45 fragments, now and then and gives up:
     // tianocore/edk2 issue 7632 (was bug 1324). Off: Windows' boot manager asks for large blocks on
@@ -55,6 +70,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         mac_prefix: &[],
         max_blksize: Some(ETHERNET_BLKSIZE),
         max_windowsize: None,
+        min_retry: None,
     },
     // EDK2 asks for windows of four since tianocore/edk2 issue 7264, and answers each block behind
     // a gap with an ACK of its own, so that a lost or overtaken block multiplies the traffic;
@@ -67,6 +83,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         mac_prefix: &[],
         max_blksize: None,
         max_windowsize: Some(1),
+        min_retry: None,
     },
     // OVMF of 2017 on QEMU failed with the usual block size and booted with 1024:
     // crowbar/crowbar-core pull request 1078. Off: OVMF of 2022 manages 1468, see docs/FIRMWARE.md.
@@ -78,6 +95,20 @@ pub const BUILT_IN: &[BuiltIn] = &[
         mac_prefix: &[&[0x52, 0x54, 0x00]],
         max_blksize: Some(1024),
         max_windowsize: None,
+        min_retry: None,
+    },
+    // The loaders of Raspberry Pis that have taken a block, but whose ACK is late, count the same
+    // block once more as the next one, acknowledge a block that was never sent, and hang:
+    // raspberrypi/firmware issue 1631. They are busy for more than 0.1 s now and then. On: a longer
+    // wait costs time only where packets are lost.
+    BuiltIn {
+        name: "raspberry-pi-retry",
+        on: true,
+        vendor_class: &[b"PXEClient:Arch:00000"],
+        mac_prefix: RASPBERRY_PI,
+        max_blksize: None,
+        max_windowsize: None,
+        min_retry: Some(Duration::from_secs(1)),
     },
 ];
 
@@ -92,6 +123,7 @@ impl BuiltIn {
             max_blksize: self.max_blksize,
             max_windowsize: self.max_windowsize,
             ignore_options: Vec::new(),
+            min_retry: self.min_retry,
         }
     }
 }

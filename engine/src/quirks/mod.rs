@@ -14,6 +14,7 @@ mod notes;
 pub(crate) mod tests;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::Message;
 use bootstorm_protocols::tftp::Negotiated;
@@ -56,6 +57,15 @@ impl TftpOption {
     ];
 }
 
+/// What of a transfer quirks change.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// The options that are granted.
+    pub negotiated: Negotiated,
+    /// The shortest time before an unanswered packet is sent again.
+    pub min_retry: Duration,
+}
+
 /// One fault, whom it befalls, and what helps.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Quirk {
@@ -71,6 +81,8 @@ pub struct Quirk {
     pub max_windowsize: Option<u16>,
     /// Options that are left unanswered, as by a server that does not know them.
     pub ignore_options: Vec<TftpOption>,
+    /// The shortest time before an unanswered packet is sent again.
+    pub min_retry: Option<Duration>,
 }
 
 impl Quirk {
@@ -83,9 +95,10 @@ impl Quirk {
             && one_of(&self.mac_prefix, |start| message.chaddr().starts_with(start))
     }
 
-    /// Takes from what was negotiated what the quirk forbids; false where that is nothing.
-    pub fn apply(&self, negotiated: &mut Negotiated) -> bool {
-        let before = *negotiated;
+    /// Changes the terms as the quirk demands; false if they need no change.
+    pub fn apply(&self, terms: &mut Terms) -> bool {
+        let before = *terms;
+        let negotiated = &mut terms.negotiated;
         negotiated.blksize = at_most(negotiated.blksize, self.max_blksize);
         negotiated.windowsize = at_most(negotiated.windowsize, self.max_windowsize);
         for option in &self.ignore_options {
@@ -98,7 +111,8 @@ impl Quirk {
                 TftpOption::Multicast => negotiated.multicast = None,
             }
         }
-        *negotiated != before
+        terms.min_retry = terms.min_retry.max(self.min_retry.unwrap_or_default());
+        *terms != before
     }
 }
 
@@ -162,15 +176,10 @@ impl Quirks {
     }
 
     /// Applies a set in the order of the list; `touched` is told each quirk that changed something.
-    pub fn apply(
-        &self,
-        set: QuirkSet,
-        negotiated: &mut Negotiated,
-        mut touched: impl FnMut(&Quirk),
-    ) {
+    pub fn apply(&self, set: QuirkSet, terms: &mut Terms, mut touched: impl FnMut(&Quirk)) {
         let chosen = self.list.iter().enumerate().filter(|(bit, _)| set.0 & 1 << bit != 0);
         for (_, quirk) in chosen {
-            if quirk.apply(negotiated) {
+            if quirk.apply(terms) {
                 touched(quirk);
             }
         }

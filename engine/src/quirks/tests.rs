@@ -1,6 +1,7 @@
 //! Who has a quirk, what it changes, and what is remembered of it.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageWriter};
 use bootstorm_protocols::tftp::Negotiated;
@@ -59,6 +60,7 @@ fn custom(name: &str) -> Quirk {
         max_blksize: None,
         max_windowsize: None,
         ignore_options: Vec::new(),
+        min_retry: None,
     }
 }
 
@@ -70,6 +72,10 @@ const ASKED: Negotiated = Negotiated {
     rollover: None,
     multicast: None,
 };
+
+fn terms(negotiated: Negotiated) -> Terms {
+    Terms { negotiated, min_retry: Duration::from_millis(200) }
+}
 
 #[test]
 fn class_and_hardware_address_must_both_fit() {
@@ -91,46 +97,68 @@ fn class_and_hardware_address_must_both_fit() {
 #[test]
 fn a_quirk_lowers_and_never_raises() {
     let both = Quirk { max_blksize: Some(1024), max_windowsize: Some(1), ..custom("both") };
-    let mut granted = ASKED;
+    let mut granted = terms(ASKED);
     assert!(both.apply(&mut granted));
-    assert_eq!(granted, Negotiated { blksize: Some(1024), windowsize: Some(1), ..ASKED });
+    assert_eq!(
+        granted.negotiated,
+        Negotiated { blksize: Some(1024), windowsize: Some(1), ..ASKED }
+    );
     assert!(!both.apply(&mut granted), "it is granted already");
     // Who asked for nothing gets RFC 1350, without an OACK.
-    let mut nothing = Negotiated::default();
-    assert!(!both.apply(&mut nothing) && !nothing.needs_option_ack());
+    let mut nothing = terms(Negotiated::default());
+    assert!(!both.apply(&mut nothing) && !nothing.negotiated.needs_option_ack());
+}
+
+#[test]
+fn the_loader_of_a_raspberry_pi_is_given_a_second_and_its_system_is_not() {
+    const PI: [u8; 6] = [0xdc, 0xa6, 0x32, 1, 2, 3];
+    let on = Quirks::default();
+    let seconds = |mac, class| {
+        let set = on.of(&Message::parse(&discover(mac, class)).unwrap());
+        let mut granted = terms(ASKED);
+        on.apply(set, &mut granted, |_| {});
+        (granted.negotiated == ASKED).then_some(granted.min_retry)
+    };
+    assert_eq!(seconds(PI, Some(BIOS)), Some(Duration::from_secs(1)));
+    assert_eq!(seconds(OTHER, Some(BIOS)), Some(Duration::from_millis(200)));
+    assert_eq!(seconds(PI, Some(b"dhcpcd-9.4.1")), Some(Duration::from_millis(200)));
+    assert_eq!(seconds(PI, None), Some(Duration::from_millis(200)));
 }
 
 #[test]
 fn an_ignored_option_is_not_answered() {
     let tsize = Quirk { ignore_options: vec![TftpOption::Tsize], ..custom("tsize") };
-    let mut granted = ASKED;
+    let mut granted = terms(ASKED);
     assert!(tsize.apply(&mut granted));
-    assert_eq!(granted, Negotiated { tsize: None, ..ASKED });
+    assert_eq!(granted.negotiated, Negotiated { tsize: None, ..ASKED });
     let all = TftpOption::ALL.into_iter().map(|(_, option)| option).collect();
-    let mut granted = Negotiated {
+    let mut granted = terms(Negotiated {
         timeout: Some(3),
         rollover: Some(Default::default()),
         multicast: Some(Default::default()),
         ..ASKED
-    };
+    });
     assert!(Quirk { ignore_options: all, ..custom("all") }.apply(&mut granted));
-    assert!(!granted.needs_option_ack());
+    assert!(!granted.negotiated.needs_option_ack());
 }
 
 #[test]
 fn those_that_are_on_slow_nobody_on_a_usual_network() {
     let on = Quirks::default();
-    assert_eq!(on.iter().map(|quirk| &*quirk.name).collect::<Vec<_>>(), ["bios-fragments"]);
+    assert_eq!(
+        on.iter().map(|quirk| &*quirk.name).collect::<Vec<_>>(),
+        ["bios-fragments", "raspberry-pi-retry"]
+    );
     for class in [BIOS, UEFI] {
         let set = on.of(&Message::parse(&discover(QEMU, Some(class))).unwrap());
-        let mut granted = ASKED;
+        let mut granted = terms(ASKED);
         on.apply(set, &mut granted, |quirk| panic!("{} changed something", quirk.name));
     }
-    let mut jumbo = Negotiated { blksize: Some(8968), ..ASKED };
+    let mut jumbo = terms(Negotiated { blksize: Some(8968), ..ASKED });
     let mut names = Vec::new();
     let set = on.of(&Message::parse(&discover(QEMU, Some(BIOS))).unwrap());
     on.apply(set, &mut jumbo, |quirk| names.push(quirk.name.clone()));
-    assert_eq!((jumbo.blksize, names.len()), (Some(1468), 1));
+    assert_eq!((jumbo.negotiated.blksize, names.len()), (Some(1468), 1));
 }
 
 #[test]
@@ -192,12 +220,16 @@ proptest! {
         max_blksize in prop::option::of(8u16..=65_464),
         max_windowsize in prop::option::of(1u16..),
         ignored in prop::sample::subsequence(TftpOption::ALL.to_vec(), 0..=5),
+        min_retry in prop::option::of((0u64..2_000).prop_map(Duration::from_millis)),
     ) {
         let ignore_options = ignored.into_iter().map(|(_, option)| option).collect();
-        let quirk = Quirk { max_blksize, max_windowsize, ignore_options, ..custom("any") };
-        let before = Negotiated { blksize, windowsize, ..Negotiated::default() };
+        let quirk =
+            Quirk { max_blksize, max_windowsize, ignore_options, min_retry, ..custom("any") };
+        let before = terms(Negotiated { blksize, windowsize, ..Negotiated::default() });
         let mut after = before;
         prop_assert_eq!(quirk.apply(&mut after), after != before);
+        prop_assert_eq!(after.min_retry, min_retry.unwrap_or_default().max(before.min_retry));
+        let (before, after) = (before.negotiated, after.negotiated);
         for (was, is, most) in [
             (before.blksize, after.blksize, max_blksize),
             (before.windowsize, after.windowsize, max_windowsize),

@@ -12,6 +12,7 @@ use bootstorm_protocols::tftp::{
 use bootstorm_protocols::time::Moment;
 
 use crate::event::{FileName, Kind};
+use crate::quirks::Terms;
 
 use super::frame::Shape;
 use super::loader::{FileRequest, Job};
@@ -117,15 +118,17 @@ impl TftpShard {
         // The size is filled in when the file is open.
         let size = (request.mode == Mode::Octet).then_some(0);
         let direction = if writes { Direction::Write } else { Direction::Read { size } };
-        let mut negotiated =
+        let negotiated =
             negotiate(&request.options, &limits, direction).map_err(|_| Reason::BadOption)?;
+        let mut terms = Terms { negotiated, min_retry: service.min_retry() };
         if request.mode != Mode::Octet || datagram.ifindex == 0 {
-            negotiated.multicast = None;
+            terms.negotiated.multicast = None;
         }
         if writes && negotiated.tsize.is_some_and(|size| size > MAX_UPLOAD) {
             return Err(Reason::UploadTooLarge);
         }
-        let quirks = self.apply_quirks(&service, client.ip(), &mut negotiated);
+        let quirks = self.apply_quirks(&service, client.ip(), &mut terms);
+        let Terms { mut negotiated, min_retry } = terms;
         if !writes {
             self.narrow_window(&service, client.ip(), &mut negotiated);
         }
@@ -146,6 +149,7 @@ impl TftpShard {
             socket,
             digest,
             negotiated,
+            min_retry,
             quirks,
             netascii: request.mode == Mode::Netascii,
             started: now,

@@ -26,9 +26,6 @@ const DEFAULT_MTU: u32 = 1500;
 /// The smallest image budget in bytes, whatever is configured: a chunk has to stay in memory while
 /// transfers send it.
 const MIN_BUDGET: u64 = 4 << 20;
-/// The shortest time until an unanswered window is sent again. A machine room's round trips take less than a millisecond and
-/// none of its clients delays an ACK on purpose, but some write to a slow disk or draw on a screen.
-const MIN_RETRY: Duration = Duration::from_millis(50);
 /// Bytes of an upload at most: enough for the crash dump of a large machine.
 pub(super) const MAX_UPLOAD: u64 = 64 << 30;
 /// The largest block of an upload in bytes: with its header it fits a receive buffer.
@@ -61,7 +58,8 @@ pub enum TftpError {
 pub(super) struct Service {
     pub(super) root: Root,
     pub(super) map: Map,
-    pub(super) policy: RetryPolicy,
+    /// Without quirks.
+    policy: RetryPolicy,
     /// Bytes a second of one transfer at most.
     client_rate: Option<u64>,
     pub(super) upload: bool,
@@ -84,7 +82,7 @@ impl Service {
             map: Map::new(&config.map)?,
             policy: RetryPolicy {
                 initial: config.timeout,
-                min: MIN_RETRY.min(config.timeout),
+                min: config.min_retry,
                 max: usual.max.max(config.timeout),
                 tries: config.retries,
                 total: usual.total.max(config.timeout.saturating_mul(4)),
@@ -103,6 +101,16 @@ impl Service {
             multicast: config.multicast,
             clamp_to_mtu: config.clamp_to_mtu,
         })
+    }
+
+    /// The retry policy of a transfer that repeats no packet before `min_retry`.
+    pub(super) fn policy(&self, min_retry: Duration) -> RetryPolicy {
+        self.policy.at_least(min_retry)
+    }
+
+    /// The shortest interval of a transfer without quirks.
+    pub(super) fn min_retry(&self) -> Duration {
+        self.policy.min
     }
 
     /// The shortest time between two blocks of `len` bytes, at the rate that a client is granted.

@@ -341,7 +341,7 @@ impl TftpShard {
         if transfer.negotiated.multicast.is_some_and(|multicast| !multicast.master) {
             return self.listen(number, image, tx);
         }
-        let sender = service.sender(&transfer.negotiated, tx.now());
+        let sender = service.sender(transfer, tx.now());
         transfer.work = Work::Sending { image, sender };
         self.enqueue(number);
     }
@@ -352,9 +352,7 @@ impl TftpShard {
         result: Result<Arc<Incoming>, Reason>,
         tx: &mut T,
     ) {
-        let service = self.server.service.load();
-        let policy = service.policy;
-        drop(service);
+        let service = self.server.service.load_full();
         let Some(transfer) = self.transfers.get(number) else {
             if let Ok(file) = result {
                 self.discard(file);
@@ -363,6 +361,7 @@ impl TftpShard {
         };
         match result {
             Ok(file) => {
+                let policy = service.policy(transfer.min_retry);
                 let receiver = Receiver::serving(&transfer.negotiated, &policy, tx.now());
                 let upload = Upload::new(receiver, file, transfer.netascii);
                 transfer.work = Work::Receiving(Box::new(upload));
@@ -461,8 +460,11 @@ impl TftpShard {
             Work::Receiving(upload) => (upload.receiver.deadline(), upload.holds_back()),
         };
         let Some(deadline) = deadline else { return };
-        if deadline > now || held_up {
+        if held_up {
             return self.arm(number, deadline.max(now + OWN_DELAY));
+        }
+        if deadline > now {
+            return self.arm(number, deadline);
         }
         let gave_up = match &mut transfer.work {
             Work::Opening | Work::Listening { .. } => return,

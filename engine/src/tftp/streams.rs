@@ -24,7 +24,7 @@ use crate::event::Kind;
 use super::images::Image;
 use super::service::Service;
 use super::shard::TftpShard;
-use super::transfers::Work;
+use super::transfers::{Transfer, Work};
 
 /// Repetitions before a silent master is replaced, since all others wait for it. A client that is
 /// replaced may ask again, and keeps the blocks it has.
@@ -208,7 +208,7 @@ impl TftpShard {
                 transfer.negotiated.multicast =
                     Some(Multicast { group: Some(stream.group), master: true });
                 let image = Arc::clone(image);
-                let sender = service.sender(&transfer.negotiated, now);
+                let sender = service.sender(transfer, now);
                 transfer.work = Work::Sending { image, sender };
                 stream.master = Some(next);
                 drop(service);
@@ -221,11 +221,12 @@ impl TftpShard {
 
 impl Service {
     /// The state machine of a transfer that begins.
-    pub(super) fn sender(&self, negotiated: &Negotiated, now: Moment) -> Sender {
+    pub(super) fn sender(&self, transfer: &Transfer, now: Moment) -> Sender {
+        let (negotiated, policy) = (&transfer.negotiated, self.policy(transfer.min_retry));
         let mut sender = match negotiated.multicast {
-            None => Sender::new(negotiated, &self.policy, now),
+            None => Sender::new(negotiated, &policy, now),
             Some(_) => {
-                let (negotiated, policy) = stream_terms(negotiated, &self.policy);
+                let (negotiated, policy) = stream_terms(negotiated, &policy);
                 Sender::new(&negotiated, &policy, now)
             }
         };

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bootstorm_net::{SocketId, Target};
 use bootstorm_protocols::tftp::netascii::Decoder;
@@ -26,7 +27,9 @@ pub(super) struct Transfer {
     /// Tells a repeated request from a new one.
     pub(super) digest: u64,
     pub(super) negotiated: Negotiated,
-    /// The quirks that changed the negotiated options, for the log.
+    /// The shortest time before an unanswered packet is sent again.
+    pub(super) min_retry: Duration,
+    /// The quirks that changed something of it, for the log.
     pub(super) quirks: QuirkNames,
     pub(super) netascii: bool,
     pub(super) started: Moment,

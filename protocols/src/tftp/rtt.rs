@@ -34,6 +34,19 @@ impl Default for RetryPolicy {
     }
 }
 
+impl RetryPolicy {
+    /// The same policy, but with no interval shorter than `interval`.
+    #[must_use]
+    pub fn at_least(self, interval: Duration) -> Self {
+        Self {
+            initial: self.initial.max(interval),
+            min: self.min.max(interval),
+            max: self.max.max(interval),
+            ..self
+        }
+    }
+}
+
 /// The other end has been silent for too long.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Error)]
 #[error("no answer after {tries} repetitions")]

@@ -109,6 +109,29 @@ fn a_slow_disk_costs_no_packets() {
     assert!(report.took >= Duration::from_secs(2), "the disk was not slow: {:?}", report.took);
 }
 
+/// What the shortest interval costs on a lossy path in lockstep. A block takes one more interval for
+/// each time that it or its ACK is lost: with `loss` of each, 1 / (1 - loss)^2 - 1 intervals on
+/// average, and a little more, because a second loss in a row waits for twice the interval.
+#[test]
+fn a_lossy_path_costs_its_share_of_the_shortest_interval() {
+    for (loss, expected) in [(1, 0.020), (5, 0.108), (10, 0.235)] {
+        for min in [50, 200, 1000] {
+            let channel = Channel { loss, ..CLEAN };
+            let mut pair = Pair::new(file(4000 * 512), options(None, None), channel, 4);
+            let min = Duration::from_millis(min);
+            pair.policy = RetryPolicy { min, ..pair.policy };
+            let report = pair.run();
+            assert_exact_and_bounded(&pair, &report);
+            let share = report.took.as_secs_f64() / 4000.0 / min.as_secs_f64();
+            println!(
+                "loss {loss} %, at least {min:?}: {share:.3} of it a block, {:.1?} in all",
+                report.took
+            );
+            assert!((0.7 * expected..1.5 * expected).contains(&share), "{share} at {loss} %");
+        }
+    }
+}
+
 #[test]
 fn uploads_arrive_too() {
     for window in [None, Some(1), Some(7), Some(64)] {

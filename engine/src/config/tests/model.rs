@@ -57,6 +57,7 @@ fn settings_of_the_server() {
             client_rate: Some(50_000_000),
             interface_rates: vec![(None, 1_125_000_000), (Some("eth1".to_owned()), 112_500_000)],
             timeout: Duration::from_millis(500),
+            min_retry: Duration::from_millis(100),
             retries: 4,
             quirks: quirks(),
         })
@@ -89,6 +90,7 @@ fn quirks() -> Quirks {
         max_blksize: Some(1024),
         max_windowsize: Some(2),
         ignore_options: vec![TftpOption::Tsize, TftpOption::Timeout],
+        min_retry: Some(Duration::from_secs(2)),
     };
     let rfc1350 = Quirk {
         name: "rfc1350".into(),
@@ -97,8 +99,10 @@ fn quirks() -> Quirks {
         max_blksize: None,
         max_windowsize: None,
         ignore_options: TftpOption::ALL.into_iter().map(|(_, option)| option).collect(),
+        min_retry: None,
     };
-    Quirks::new(vec![built_in("edk2-windowsize"), built_in("ovmf-blksize"), old_blades, rfc1350])
+    let [edk2, ovmf, pi] = ["edk2-windowsize", "ovmf-blksize", "raspberry-pi-retry"].map(built_in);
+    Quirks::new(vec![edk2, ovmf, pi, old_blades, rfc1350])
 }
 
 #[test]

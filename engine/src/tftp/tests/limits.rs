@@ -82,6 +82,7 @@ fn without_options_the_transfer_is_one_of_rfc_1350() {
         max_blksize: None,
         max_windowsize: None,
         ignore_options: all,
+        min_retry: None,
     };
     let quirks = Quirks::new(vec![rfc1350]);
     let mut simulation = simulation(Faults::default(), &quirks);
@@ -123,7 +124,7 @@ fn windows(simulation: &mut Simulation, count: usize) -> Vec<u16> {
 #[test]
 fn windows_shrink_where_much_is_lost_and_grow_where_nothing_is() {
     let lossy = Faults {
-        loss: 0.1,
+        loss: 0.15,
         delay: Duration::from_micros(100)..Duration::from_micros(200),
         ..Faults::default()
     };

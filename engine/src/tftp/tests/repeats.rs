@@ -1,8 +1,11 @@
-//! Requests that come again because the first answer was lost.
+//! Requests that come again because the first answer was lost, and when blocks are sent again.
 
 use std::time::Duration;
 
+use bootstorm_protocols::dhcpv4::Message;
+
 use super::alone::Alone;
+use crate::quirks::tests::discover;
 use crate::tftp::shard::SILENCE;
 
 const OACK: &[u8] = b"\0\x06blksize\x001468\0windowsize\x004\0";
@@ -87,4 +90,48 @@ fn a_client_that_asks_again_after_a_silence_begins_again() {
     alone.request(4000, READ);
     assert_eq!(alone.packets(), [OACK]);
     assert_eq!(alone.server.active(), 1);
+}
+
+/// How long a shard waits before it repeats a block to a client that answered ten times within a
+/// millisecond, and then no more.
+fn wait(alone: &mut Alone) -> Duration {
+    let ms = Duration::from_millis(1);
+    alone.request(4000, PLAIN);
+    for block in 1..=11 {
+        let sends = alone.taken();
+        assert_eq!(sends.len(), 1);
+        alone.sent(sends[0], None);
+        if block <= 10 {
+            alone.tx.now = alone.tx.now + ms;
+            alone.ack(4000, block);
+            alone.batch_end(true);
+        }
+    }
+    let silent = alone.tx.now;
+    while alone.metrics().retransmits.get() == 0 {
+        alone.tx.now = alone.tx.now + ms;
+        alone.batch_end(true);
+    }
+    alone.tx.now.since(silent)
+}
+
+#[test]
+fn a_block_is_not_repeated_before_the_shortest_interval() {
+    let ms = Duration::from_millis;
+    let about = |least: Duration, waited| (least..least + ms(5)).contains(&waited);
+    assert!(about(ms(200), wait(&mut Alone::new(|_| {}))));
+    assert!(about(ms(50), wait(&mut Alone::new(|config| config.min_retry = ms(50)))));
+
+    // A Raspberry Pi, by its DHCP messages, is given more time; less is not granted by a quirk.
+    let pi = discover([0xb8, 0x27, 0xeb, 1, 2, 3], Some(b"PXEClient:Arch:00000:UNDI:002001"));
+    for (min_retry, expected) in [(200, 1000), (3000, 3000)] {
+        let mut alone = Alone::new(|config| {
+            config.min_retry = ms(min_retry);
+            config.timeout = ms(3000);
+        });
+        let quirks = crate::quirks::Quirks::default();
+        let set = quirks.of(&Message::parse(&pi).unwrap());
+        alone.server.notes.note([10, 0, 0, 9].into(), &quirks, set);
+        assert!(about(ms(expected), wait(&mut alone)));
+    }
 }
