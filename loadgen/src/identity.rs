@@ -35,22 +35,26 @@ pub struct Identities {
     salt: u32,
     /// Numbers from here on are attackers.
     machines: u32,
+    /// Third byte of hardware addresses.
+    generation: u8,
 }
 
 impl Identities {
-    /// For so many machines; attackers are numbered after them.
-    pub fn new(seed: Seed, machines: u32) -> Identities {
+    /// For so many machines; attackers are numbered after them. Machines of another generation have
+    /// other hardware addresses.
+    pub fn new(seed: Seed, machines: u32, generation: u8) -> Identities {
         let salt = seed.draw(Purpose::Xid, 0, 0) as u32;
-        Identities { seed, salt, machines }
+        Identities { seed, salt, machines, generation }
     }
 
     /// The hardware address. Those of machines count up, as in a real rack; those of attackers are
     /// drawn.
     pub fn mac(&self, machine: u32) -> [u8; 6] {
-        let [a, b, c, d] = machine.to_be_bytes();
+        // Machines are fewer than 2^24, so the first byte is 0.
+        let [_, b, c, d] = machine.to_be_bytes();
         if machine < self.machines {
             let [x, y] = MACHINE_PREFIX;
-            return [x, y, a, b, c, d];
+            return [x, y, self.generation, b, c, d];
         }
         let [e, f, g, h, ..] = self.seed.draw(Purpose::Attacker, machine, 0).to_be_bytes();
         [ATTACKER_PREFIX, e, f, g, h, d ^ e]
@@ -58,9 +62,10 @@ impl Identities {
 
     /// The number that a hardware address has; attackers' have none.
     pub fn of_mac(&self, mac: &[u8]) -> Option<u32> {
-        let [x, y, number @ ..] = <[u8; 6]>::try_from(mac).ok()?;
-        let machine = u32::from_be_bytes(number);
-        ([x, y] == MACHINE_PREFIX && machine < self.machines).then_some(machine)
+        let [x, y, generation, b, c, d] = <[u8; 6]>::try_from(mac).ok()?;
+        let machine = u32::from_be_bytes([0, b, c, d]);
+        let ours = [x, y] == MACHINE_PREFIX && generation == self.generation;
+        (ours && machine < self.machines).then_some(machine)
     }
 
     /// The transaction id of a machine's `round`th message exchange: unlike that of any other
@@ -118,25 +123,28 @@ mod tests {
     proptest! {
         #[test]
         fn a_transaction_id_leads_back(seed: u64, machine in 0..MOST_MACHINES, round: u8) {
-            let ids = Identities::new(Seed(seed), 100);
+            let ids = Identities::new(Seed(seed), 100, 0);
             prop_assert_eq!(ids.of_xid(ids.xid(machine, round)), (machine, round));
         }
     }
 
     #[test]
     fn machines_and_attackers_never_share_an_address() {
-        let ids = Identities::new(Seed(3), 1000);
+        let ids = Identities::new(Seed(3), 1000, 0);
         let macs: HashSet<[u8; 6]> = (0..50_000).map(|machine| ids.mac(machine)).collect();
         assert_eq!(macs.len(), 50_000);
         assert_eq!(ids.mac(258), [0x02, 0xb0, 0, 0, 1, 2]);
         assert_eq!(ids.of_mac(&ids.mac(258)), Some(258));
         assert_eq!(ids.of_mac(&ids.mac(1000)), None);
         assert_eq!(ids.of_mac(&[]), None);
+        let later = Identities::new(Seed(3), 1000, 7);
+        assert_eq!(later.mac(258), [0x02, 0xb0, 7, 0, 1, 2]);
+        assert_eq!((later.of_mac(&later.mac(258)), ids.of_mac(&later.mac(258))), (Some(258), None));
     }
 
     #[test]
     fn one_machine_has_three_client_identifiers() {
-        let ids = Identities::new(Seed(3), 10);
+        let ids = Identities::new(Seed(3), 10, 0);
         let mut buf = [0; 32];
         let mut id = |kind| {
             let len = ids.client_id(5, kind, &mut buf);

@@ -19,6 +19,10 @@ pub struct Job {
     pub scenario: Scenario,
     /// The seed.
     pub seed: u64,
+    /// Which set of hardware addresses machines have: each is of other machines.
+    pub generation: u8,
+    /// At the end machines give their leases back, so many a second.
+    pub release: Option<u32>,
     /// The server.
     pub server: Ipv4Addr,
     /// The interface towards it.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bootstorm_net::{BUSY_POLL, Backend, Drops, Engine, Limits, Socket, now};
 
-use crate::clients::{Access, Clients, Config, Sockets};
+use crate::clients::{Access, Clients, Config, Release, Sockets};
 use crate::http::Fetcher;
 use crate::job::{Job, RunError};
 use crate::memberships::Memberships;
@@ -62,6 +62,7 @@ fn run_on<B: Backend<Socket = Socket>>(
     let config = Config {
         scenario: job.scenario.clone(),
         seed: Seed(job.seed),
+        generation: job.generation,
         sockets,
         files: Files::new(job.copies.clone()),
         validator,
@@ -101,7 +102,15 @@ fn run_on<B: Backend<Socket = Socket>>(
         notes.push(format!("{}: {error}; the packets of the violations are lost", path.display()));
     }
     let ended = verdict::Finished { started, end, drops, engine, schedule, relays };
-    Ok(verdict::report(job, &mut clients, ended, std::mem::take(notes)))
+    let report = verdict::report(job, &mut clients, ended, std::mem::take(notes));
+    if let Some(per_second) = job.release {
+        let mut release = Release::new(&mut clients, per_second, now());
+        let mut deadline = Some(now());
+        while !release.is_over() {
+            deadline = backend.turn(deadline, &mut release).map_err(RunError::Engine)?;
+        }
+    }
+    Ok(report)
 }
 
 /// Addresses of the relay agents that are played.

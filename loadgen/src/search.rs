@@ -2,7 +2,9 @@
 //! confirm. A single good trial is luck: the answer is a load that was met again and again.
 
 /// Trials in a row that may be invalid before the search ends.
-const PATIENCE: u32 = 5;
+const MOST_INVALID: u32 = 5;
+/// A trial lasts so many times as long as a server's queue could hide that the load is too high.
+const MARGIN: f64 = 1.5;
 
 /// What to do next.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -37,10 +39,13 @@ pub struct Search {
     most: u32,
     within: f64,
     confirmations: u32,
+    confirm_seconds: f64,
     /// Highest load met so far, and lowest missed.
     met: u32,
     missed: Option<u32>,
     confirmed: u32,
+    /// How long the trials that confirmed it lasted together.
+    confirmed_seconds: f64,
     invalid: u32,
     state: State,
 }
@@ -54,17 +59,26 @@ enum State {
 
 impl Search {
     /// Begins with `start`, never tries more than `most`, ends when met and missed are `within`
-    /// this share of each other and the met one held `confirmations` times more.
-    pub fn new(start: u32, most: u32, within: f64, confirmations: u32) -> Search {
+    /// this share of each other and the met one held `confirmations` times more, for
+    /// `confirm_seconds` together at least.
+    pub fn new(
+        start: u32,
+        most: u32,
+        within: f64,
+        confirmations: u32,
+        confirm_seconds: f64,
+    ) -> Search {
         let most = most.max(1);
         Search {
             load: start.clamp(1, most),
             most,
             within: within.max(0.001),
             confirmations,
+            confirm_seconds,
             met: 0,
             missed: None,
             confirmed: 0,
+            confirmed_seconds: 0.0,
             invalid: 0,
             state: State::Searching,
         }
@@ -79,11 +93,29 @@ impl Search {
         }
     }
 
-    /// Tells how it ended.
-    pub fn tell(&mut self, outcome: Outcome) {
+    /// How far the load of the next trial is above the highest that was met, as a share of that.
+    fn step(&self) -> f64 {
+        match self.state {
+            State::Searching if self.met > 0 && self.load > self.met => {
+                f64::from(self.load - self.met) / f64::from(self.met)
+            }
+            State::Searching => 1.0,
+            State::Confirming | State::Over(_) => self.within,
+        }
+    }
+
+    /// Seconds that the next trial at a rate must last. A server that is asked for more than it can
+    /// do puts the rest into a queue; clients notice when an answer waits longer than their
+    /// `patience` in seconds. The smaller the step, the longer the queue takes to grow that long.
+    pub fn least_seconds(&self, patience: f64) -> f64 {
+        MARGIN * patience / self.step()
+    }
+
+    /// Tells how a trial of so many seconds ended.
+    pub fn tell(&mut self, outcome: Outcome, seconds: f64) {
         if outcome == Outcome::Invalid {
             self.invalid += 1;
-            if self.invalid >= PATIENCE {
+            if self.invalid >= MOST_INVALID {
                 self.state = State::Over(Step::Unclear);
             }
             return;
@@ -92,7 +124,10 @@ impl Search {
         match (self.state, outcome) {
             (State::Confirming, Outcome::Met) => {
                 self.confirmed += 1;
-                if self.confirmed >= self.confirmations {
+                self.confirmed_seconds += seconds;
+                if self.confirmed >= self.confirmations
+                    && self.confirmed_seconds >= self.confirm_seconds
+                {
                     self.state = State::Over(Step::Found(self.load));
                 }
             }
@@ -101,6 +136,7 @@ impl Search {
                 self.missed = Some(self.load);
                 self.met = 0;
                 self.confirmed = 0;
+                self.confirmed_seconds = 0.0;
                 self.lower();
             }
             (State::Searching, Outcome::Met) => {
@@ -139,6 +175,7 @@ impl Search {
     fn confirm(&mut self) {
         self.load = self.met;
         self.confirmed = 0;
+        self.confirmed_seconds = 0.0;
         self.state = if self.confirmations == 0 {
             State::Over(Step::Found(self.met))
         } else {
@@ -161,6 +198,10 @@ impl Search {
 mod tests {
     use super::*;
 
+    fn new(start: u32, most: u32, confirmations: u32) -> Search {
+        Search::new(start, most, 0.05, confirmations, 0.0)
+    }
+
     /// Runs a search against a server that holds up to `limit`.
     fn find(limit: u32, search: &mut Search) -> (Step, u32) {
         for trials in 0..200 {
@@ -168,7 +209,7 @@ mod tests {
                 Step::Try(load) | Step::Confirm(load) => load,
                 over => return (over, trials),
             };
-            search.tell(if load <= limit { Outcome::Met } else { Outcome::Missed });
+            search.tell(if load <= limit { Outcome::Met } else { Outcome::Missed }, 1.0);
         }
         panic!("the search does not end");
     }
@@ -176,7 +217,7 @@ mod tests {
     #[test]
     fn every_limit_is_found_within_what_was_asked() {
         for limit in [1, 7, 999, 1000, 1001, 15_300, 700_000] {
-            let (step, trials) = find(limit, &mut Search::new(1000, 1_000_000, 0.05, 3));
+            let (step, trials) = find(limit, &mut new(1000, 1_000_000, 3));
             let Step::Found(found) = step else { panic!("{limit}: {step:?}") };
             assert!(
                 found <= limit && f64::from(found) >= f64::from(limit) * 0.94 - 1.0,
@@ -188,28 +229,62 @@ mod tests {
 
     #[test]
     fn what_cannot_be_met_or_missed_ends() {
-        assert_eq!(find(0, &mut Search::new(1000, 10_000, 0.05, 3)).0, Step::None);
-        assert_eq!(find(u32::MAX, &mut Search::new(1000, 10_000, 0.05, 3)).0, Step::Found(10_000));
+        assert_eq!(find(0, &mut new(1000, 10_000, 3)).0, Step::None);
+        assert_eq!(find(u32::MAX, &mut new(1000, 10_000, 3)).0, Step::Found(10_000));
     }
 
     #[test]
     fn luck_is_not_confirmed() {
-        let mut search = Search::new(1000, 1000, 0.05, 2);
-        search.tell(Outcome::Met);
+        let mut search = new(1000, 1000, 2);
+        search.tell(Outcome::Met, 1.0);
         assert_eq!(search.next(), Step::Confirm(1000));
-        search.tell(Outcome::Missed);
+        search.tell(Outcome::Missed, 1.0);
         assert_eq!(search.next(), Step::Confirm(950));
-        search.tell(Outcome::Met);
-        search.tell(Outcome::Met);
+        search.tell(Outcome::Met, 1.0);
+        search.tell(Outcome::Met, 1.0);
         assert_eq!(search.next(), Step::Found(950));
     }
 
     #[test]
+    fn what_was_confirmed_too_briefly_is_confirmed_again() {
+        let mut search = Search::new(1000, 1000, 0.05, 2, 30.0);
+        search.tell(Outcome::Met, 10.0);
+        for _ in 0..3 {
+            assert_eq!(search.next(), Step::Confirm(1000));
+            search.tell(Outcome::Met, 10.0);
+        }
+        assert_eq!(search.next(), Step::Found(1000));
+    }
+
+    /// A server that does `limit` a second and queues the rest: whether clients that wait for
+    /// `patience` seconds miss an answer.
+    fn queue_shows(limit: f64, load: f64, seconds: f64, patience: f64) -> bool {
+        (load - limit).max(0.0) * seconds / limit > patience
+    }
+
+    #[test]
+    fn no_trial_is_so_short_that_a_queue_hides_the_overload() {
+        for limit in [700.0, 5_100.0, 99_000.0] {
+            let mut search = new(1000, 1_000_000, 3);
+            while let Step::Try(load) | Step::Confirm(load) = search.next() {
+                let seconds = search.least_seconds(1.0);
+                let shows = queue_shows(limit, load.into(), seconds, 1.0);
+                // Only what is less than a step of the search above the limit may be hidden.
+                let above = f64::from(load) / limit - 1.0;
+                assert!(shows || above <= search.step().max(0.05), "{load} of {limit}: {seconds}");
+                search.tell(if shows { Outcome::Missed } else { Outcome::Met }, seconds);
+            }
+            let Step::Found(found) = search.next() else { panic!("{limit}: {:?}", search.next()) };
+            assert!((0.9..1.05).contains(&(f64::from(found) / limit)), "{found} of {limit}");
+        }
+    }
+
+    #[test]
     fn a_faulty_generator_finds_nothing() {
-        let mut search = Search::new(1000, 10_000, 0.05, 3);
-        for _ in 0..PATIENCE {
+        let mut search = new(1000, 10_000, 3);
+        for _ in 0..MOST_INVALID {
             assert_eq!(search.next(), Step::Try(1000));
-            search.tell(Outcome::Invalid);
+            search.tell(Outcome::Invalid, 1.0);
         }
         assert_eq!(search.next(), Step::Unclear);
     }

@@ -219,7 +219,8 @@ impl<'a, B: Backend<Socket = Socket>> Setup<'a, B> {
             && !self.job.ports
             && (client_addresses.is_some() || (asks && self.may_route()?))
         {
-            let client = if scenario.renew || matches!(access, Access::Direct { .. }) {
+            let client = if scenario.sends_unicast_dhcp() || matches!(access, Access::Direct { .. })
+            {
                 Some(self.udp(SocketAddr::from(([0, 0, 0, 0], CLIENT_PORT)))?)
             } else {
                 None

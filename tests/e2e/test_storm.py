@@ -197,11 +197,17 @@ def main():
     with suite.step("a limit is searched"):
         status, output = lab.run(room, [
             storm.BINARY, "find-limit", "--server", SERVER, "--interface", "eth0", "--start", "50",
-            "--most", "200", "--seconds", "1", "--confirm", "1", "--relay", RELAY_TOLD,
+            "--most", "200", "--seconds", "1", "--confirm", "1", "--short", "--relay", RELAY_TOLD,
             "--slo", "loss=1%"], 60)
         suite.check("it is found and confirmed",
                     (status == MET and re.search(r"limit: \d+ exchanges/s", output))
                     or status == INVALID, output)
+        # The second trial has machines of its own, and none of a trial holds an address afterwards.
+        rows = [row for row in server.leases().values()
+                if row["hardware"].startswith("02:b0:01:")]
+        suite.check("a trial has new machines", rows, output)
+        suite.equal("which hold nothing afterwards",
+                    [row for row in rows if row["state"] == "active"], [])
     with suite.step("Ctrl-C"):
         interrupted(suite, lab, room)
     suite.equal("the server ends", server.stop(), 0)

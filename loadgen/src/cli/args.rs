@@ -195,12 +195,23 @@ pub(super) struct FindLimitArgs {
     /// How near the answer must be
     #[arg(long, value_name = "SHARE", default_value = "5%")]
     pub(super) within: crate::units::Share,
-    /// Seconds of a trial at a rate
+    /// Seconds of a trial at a rate, at least: finer steps last longer, so that no queue of the
+    /// server hides that a rate is too high
     #[arg(long, value_name = "N", default_value_t = 5.0)]
     pub(super) seconds: f64,
     /// Trials that must confirm the answer
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(super) confirm: u32,
+    /// Seconds of a trial that confirms the answer, at least; with a scenario, of all of them
+    #[arg(long, value_name = "N", default_value_t = 30.0)]
+    pub(super) confirm_seconds: f64,
+    /// Trials last --seconds and no longer: to try it out, not to quote
+    #[arg(long)]
+    pub(super) short: bool,
+    /// A shell command before each trial, such as one that starts the server with no leases;
+    /// without it machines give their leases back after each trial, and the next has other machines
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) before_trial: Option<String>,
     /// Only DISCOVER and OFFER
     #[arg(long)]
     pub(super) discover_only: bool,

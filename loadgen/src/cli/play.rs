@@ -150,6 +150,8 @@ pub(super) fn job(common: &Common, scenario: Scenario, command: &str) -> Result<
     Ok(Job {
         scenario,
         seed,
+        generation: 0,
+        release: None,
         server: common.server,
         interface: common.interface.clone(),
         relays: common.relay.clone(),

@@ -1,23 +1,21 @@
-//! DHCP of a machine: which messages it sends, when it repeats them, how it takes the answers.
+//! DHCP of a machine: which message comes next, when it is repeated, what an answer changes.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bootstorm_net::{Target, Transmit};
+use bootstorm_net::Transmit;
 use bootstorm_protocols::dhcpv4::pxe::PXE_CLIENT;
-use bootstorm_protocols::dhcpv4::{BOOTREPLY, CLIENT_PORT, Message, MessageType, SERVER_PORT};
-use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
+use bootstorm_protocols::dhcpv4::{Message, MessageType};
 use bootstorm_protocols::time::Moment;
 
-use super::encoder::Encoder;
+use super::Clients;
+use super::encoder::Form;
 use super::machine::{Machine, Phase};
-use super::sockets::Access;
-use super::{Clients, SendPath};
 use crate::firmware::DhcpBehaviour;
 use crate::metrics::{State, Timed};
 use crate::scenario::Stage;
 use crate::seed::Purpose;
-use crate::validator::{Asked, Kind, boot_file};
+use crate::validator::{Asked, boot_file};
 
 /// A boot has failed with so many NAKs in a row.
 const MOST_NAKS: u8 = 3;
@@ -36,19 +34,45 @@ impl Clients {
         if !self.is_attacker(index) {
             self.metrics.exchange_begun(at);
         }
-        self.send_message(index, MessageType::Discover, tx);
+        self.send_message(index, Form::Discover, tx);
         let wait = self.wait(index, |behaviour| behaviour.discover_waits);
         self.arm(index, at + wait.unwrap_or_default());
     }
 
     /// Takes the offer with a REQUEST.
     pub(super) fn request<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
+        self.machines[index as usize].phase = Phase::Requesting;
+        self.ask(index, at, tx);
+    }
+
+    /// Asks the server to confirm the address that the machine remembers (INIT-REBOOT, RFC 2131
+    /// section 3.2).
+    pub(super) fn reboot<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
+        self.machines[index as usize].phase = Phase::Rebooting;
+        self.ask_anew(index, at, tx);
+    }
+
+    /// Asks for parameters with an address that is configured already (RFC 2131 section 3.4).
+    pub(super) fn inform<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
+        self.machines[index as usize].phase = Phase::Informing;
+        self.ask_anew(index, at, tx);
+    }
+
+    fn ask_anew<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         let machine = &mut self.machines[index as usize];
-        machine.phase = Phase::Requesting;
+        machine.serial = machine.serial.wrapping_add(1);
+        machine.discovered = at;
+        self.ask(index, at, tx);
+    }
+
+    /// Sends the message of the machine's phase for the first time.
+    fn ask<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
+        let machine = &mut self.machines[index as usize];
         machine.tries = 0;
         machine.asked = at;
+        let Some(form) = machine.phase.message() else { return };
         self.set_state(index, State::Requesting);
-        self.send_message(index, MessageType::Request, tx);
+        self.send_message(index, form, tx);
         let wait = self.wait(index, |behaviour| behaviour.request_waits);
         self.arm(index, at + wait.unwrap_or_default());
     }
@@ -62,7 +86,7 @@ impl Clients {
         let enough = machine.tries >= machine.program.dhcp().collect;
         match self.wait(index, |behaviour| behaviour.discover_waits).filter(|_| !enough) {
             Some(wait) => {
-                self.send_message(index, MessageType::Discover, tx);
+                self.send_message(index, Form::Discover, tx);
                 self.arm(index, due + wait);
             }
             None => self.request(index, due, tx),
@@ -74,18 +98,23 @@ impl Clients {
         let due = self.machines[index as usize].due;
         let machine = &mut self.machines[index as usize];
         machine.tries = machine.tries.saturating_add(1);
-        let requesting = machine.phase == Phase::Requesting;
-        let wait = self.wait(index, |behaviour| {
-            if requesting { behaviour.request_waits } else { behaviour.discover_waits }
+        let phase = machine.phase;
+        let wait = self.wait(index, |behaviour| match phase {
+            Phase::Selecting => behaviour.discover_waits,
+            _ => behaviour.request_waits,
         });
-        if let Some(wait) = wait {
-            let kind = if requesting { MessageType::Request } else { MessageType::Discover };
-            self.send_message(index, kind, tx);
+        if let (Some(wait), Some(form)) = (wait, phase.message()) {
+            self.send_message(index, form, tx);
             self.count_again(index);
             self.arm(index, due + wait);
             return;
         }
-        let reason = if requesting { "no ACK" } else { "no OFFER" };
+        let reason = match phase {
+            Phase::Selecting => "no OFFER",
+            Phase::Rebooting => "no ACK after INIT-REBOOT",
+            Phase::Informing => "no ACK after INFORM",
+            _ => "no ACK",
+        };
         self.begin_again(index, due, reason, tx);
     }
 
@@ -119,7 +148,9 @@ impl Clients {
                 self.metrics.failed(Timed::Ack);
                 self.metrics.failed(Timed::Dora);
             }
-            Phase::Renewing => self.metrics.failed(Timed::Ack),
+            Phase::Renewing | Phase::Rebooting | Phase::Informing => {
+                self.metrics.failed(Timed::Ack);
+            }
             _ => {}
         }
     }
@@ -152,10 +183,13 @@ impl Clients {
             (Some(MessageType::Offer), Phase::Selecting | Phase::Collecting) => {
                 self.offered(index, message, source, tx);
             }
-            (Some(MessageType::Ack), Phase::Requesting | Phase::Renewing) => {
+            (Some(MessageType::Ack), Phase::Informing) => {
+                self.informed(index, message, source, tx);
+            }
+            (Some(MessageType::Ack), Phase::Requesting | Phase::Renewing | Phase::Rebooting) => {
                 self.acknowledged(index, message, source, tx);
             }
-            (Some(MessageType::Nak), Phase::Requesting | Phase::Renewing) => {
+            (Some(MessageType::Nak), Phase::Requesting | Phase::Renewing | Phase::Rebooting) => {
                 self.refused(index, now, tx);
             }
             // An answer to what was asked before: a repeated message was answered twice, or too
@@ -234,7 +268,7 @@ impl Clients {
         let lease = self.validate(index, |validator, asked| validator.ack(asked, ack, source, now));
         let attacker = self.is_attacker(index);
         let machine = &mut self.machines[index as usize];
-        let renewing = machine.phase == Phase::Renewing;
+        let phase = machine.phase;
         let (asked, discovered) = (machine.asked, machine.discovered);
         machine.address = ack.yiaddr();
         machine.bound = true;
@@ -243,14 +277,16 @@ impl Clients {
         if !attacker {
             self.metrics.dhcp.acks += 1;
             self.metrics.answered(Timed::Ack, asked, now);
-            if renewing {
-                self.metrics.dhcp.renewals += 1;
-            } else {
-                self.metrics.dhcp.exchanges += 1;
-                self.metrics.took(Timed::Dora, discovered, now);
+            match phase {
+                Phase::Renewing => self.metrics.dhcp.renewals += 1,
+                Phase::Rebooting => self.metrics.dhcp.reboots += 1,
+                _ => {
+                    self.metrics.dhcp.exchanges += 1;
+                    self.metrics.took(Timed::Dora, discovered, now);
+                }
             }
         }
-        if renewing {
+        if phase == Phase::Renewing {
             self.rest_until_renewal(index);
             return;
         }
@@ -265,6 +301,25 @@ impl Clients {
             if file.is_empty() { None } else { self.files.named(&file) };
         self.route(index);
         self.finish_stage(index, self.machines[index as usize].program.dhcp().settle, tx);
+    }
+
+    /// The answer to an INFORM: parameters, and no lease.
+    fn informed<T: Transmit>(
+        &mut self,
+        index: u32,
+        ack: &Message<'_>,
+        source: Ipv4Addr,
+        tx: &mut T,
+    ) {
+        let now = tx.now();
+        self.validate(index, |validator, asked| validator.informed(asked, ack, source, now));
+        if !self.is_attacker(index) {
+            self.metrics.dhcp.acks += 1;
+            self.metrics.dhcp.informs += 1;
+            let asked = self.machines[index as usize].asked;
+            self.metrics.answered(Timed::Ack, asked, now);
+        }
+        self.finish_stage(index, Duration::ZERO, tx);
     }
 
     /// An exchange without REQUEST is over.
@@ -284,10 +339,10 @@ impl Clients {
         question: impl FnOnce(&mut crate::validator::Validator, &Asked<'_>) -> R,
     ) -> R {
         let machine = &self.machines[index as usize];
-        let relayed = !self.is_unicast(machine);
+        let relayed = !self.is_unicast(machine, machine.phase.message());
         let relay = self.sockets.relay(machine.relay).filter(|_| relayed);
         let network = self.sockets.network(machine.relay);
-        let waits_for_ack = matches!(machine.phase, Phase::Requesting | Phase::Renewing);
+        let waits_for_ack = machine.phase.awaits_ack();
         let asked = Asked {
             machine: index,
             mac: self.ids.mac(index),
@@ -302,13 +357,17 @@ impl Clients {
         question(&mut self.validator, &asked)
     }
 
-    /// Renewals go straight to the server.
-    fn is_unicast(&self, machine: &Machine) -> bool {
-        machine.phase == Phase::Renewing
+    /// Whether a message of a machine goes straight to the server, and not through a relay agent.
+    pub(super) fn is_unicast(&self, machine: &Machine, form: Option<Form>) -> bool {
+        form.is_some_and(Form::has_address)
             && self.sockets.renewal(machine.address, machine.server_id).is_some()
     }
 
-    fn count(&mut self, index: u32, which: impl Fn(&mut crate::report::Dhcp) -> &mut u64) {
+    pub(super) fn count(
+        &mut self,
+        index: u32,
+        which: impl Fn(&mut crate::report::Dhcp) -> &mut u64,
+    ) {
         if !self.is_attacker(index) {
             *which(&mut self.metrics.dhcp) += 1;
         }
@@ -318,143 +377,6 @@ impl Clients {
         if !self.is_attacker(index) {
             self.metrics.dhcp.retransmissions += 1;
             self.metrics.sent_again();
-        }
-    }
-
-    /// Writes a message and sends it the way that the machine has now.
-    pub(super) fn send_message<T: Transmit>(&mut self, index: u32, kind: MessageType, tx: &mut T) {
-        let now = tx.now();
-        if self.is_attacker(index) {
-            self.metrics.dhcp.attack_messages += 1;
-        } else {
-            let dhcp = &mut self.metrics.dhcp;
-            match kind {
-                MessageType::Discover => dhcp.discovers += 1,
-                MessageType::Decline => dhcp.declines += 1,
-                _ => dhcp.requests += 1,
-            }
-            self.metrics.sent();
-        }
-        let machine = &mut self.machines[index as usize];
-        machine.sent = now;
-        let machine = &self.machines[index as usize];
-        let unicast = self.is_unicast(machine);
-        let relay = self.sockets.relay(machine.relay).filter(|_| !unicast);
-        let mac = self.ids.mac(index);
-        let mut encoder = Encoder {
-            kind,
-            mac,
-            xid: self.ids.xid(index, machine.serial),
-            secs: now.since(machine.discovered).as_secs().min(u16::MAX.into()) as u16,
-            giaddr: relay.map_or(Ipv4Addr::UNSPECIFIED, |relay| relay.giaddr),
-            relay_option: relay.map_or(&[][..], |relay| &relay.option),
-            address: machine.address,
-            server_id: machine.server_id,
-            renewing: machine.phase == Phase::Renewing,
-            behaviour: machine.program.dhcp(),
-            client_id: [0; 32],
-            client_id_len: 0,
-            uuid: [0; 16],
-            lease_time: self.lease_time,
-        };
-        encoder.client_id_len =
-            self.ids.client_id(index, encoder.behaviour.client_id, &mut encoder.client_id);
-        if encoder.behaviour.architecture.is_some() {
-            encoder.uuid = self.ids.uuid(index);
-        }
-        let path = match &self.sockets.access {
-            _ if unicast => {
-                self.sockets.renewal(machine.address, machine.server_id).map(SendPath::from)
-            }
-            Access::Relayed(_) => relay.map(|relay| SendPath {
-                socket: relay.socket,
-                target: self.sockets.to_server(relay),
-            }),
-            Access::Direct { link, ifindex, .. } => {
-                let target = Target::Link { ifindex: *ifindex, mac: [0xff; 6] };
-                Some(SendPath { socket: *link, target })
-            }
-            Access::None => None,
-        };
-        let Some(path) = path else { return };
-        let framed = matches!(path.target, Target::Link { .. });
-        let mut scratch = [0; 1024];
-        let len = encoder.write(&mut scratch[HEADROOM..]);
-        if framed {
-            let frame = UdpFrame {
-                src_mac: mac,
-                dst_mac: [0xff; 6],
-                src: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT),
-                dst: SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT),
-            };
-            // A message of these few options fits any frame.
-            if let Ok(len) = frame.seal(&mut scratch, len) {
-                self.transmit(index, path, &scratch[..len], tx);
-            }
-        } else {
-            self.transmit(index, path, &scratch[HEADROOM..HEADROOM + len], tx);
-        }
-    }
-
-    /// Finds the machine that a DHCP answer is for, and whether it is waiting for it.
-    pub(super) fn dhcp_arrived<T: Transmit>(
-        &mut self,
-        payload: &[u8],
-        source: Ipv4Addr,
-        tx: &mut T,
-    ) {
-        let now = tx.now();
-        let message = match Message::parse(payload) {
-            Ok(message) if message.op() == BOOTREPLY => message,
-            Ok(_) => {
-                self.strays += 1;
-                return;
-            }
-            Err(error) => {
-                self.validator.violation(Kind::Malformed, u32::MAX, [0; 6], now, || {
-                    format!("{} bytes from {source}: {error}", payload.len())
-                });
-                return;
-            }
-        };
-        let (index, serial) = self.ids.of_xid(message.xid());
-        let known = self
-            .machines
-            .get(index as usize)
-            .is_some_and(|_| message.chaddr() == self.ids.mac(index));
-        if !known {
-            self.mismatched(&message, now);
-            return;
-        }
-        if self.machines[index as usize].serial != serial {
-            self.count(index, |dhcp| &mut dhcp.late);
-            return;
-        }
-        self.answer(index, &message, source, tx);
-    }
-
-    /// Transaction id and hardware address do not belong together: one of them is wrong.
-    fn mismatched(&mut self, message: &Message<'_>, now: Moment) {
-        let (index, serial) = self.ids.of_xid(message.xid());
-        let by_xid = self.machines.get(index as usize).filter(|m| m.serial == serial);
-        if by_xid.is_some_and(Machine::awaits_answer) {
-            let mac = self.ids.mac(index);
-            let got = <[u8; 6]>::try_from(message.chaddr()).unwrap_or_default();
-            self.validator.violation(Kind::Chaddr, index, mac, now, || {
-                format!("chaddr {} in the answer", crate::validator::Mac(got))
-            });
-            return;
-        }
-        let machine = self.ids.of_mac(message.chaddr());
-        match machine.filter(|machine| (*machine as usize) < self.machines.len()) {
-            Some(machine) if self.machines[machine as usize].awaits_answer() => {
-                let expected = self.ids.xid(machine, self.machines[machine as usize].serial);
-                let mac = self.ids.mac(machine);
-                self.validator.violation(Kind::Xid, machine, mac, now, || {
-                    format!("xid {:#010x} in the answer, {expected:#010x} asked", message.xid())
-                });
-            }
-            _ => self.strays += 1,
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bootstorm_net::Transmit;
-use bootstorm_protocols::dhcpv4::MessageType;
 use bootstorm_protocols::time::Moment;
 
 use super::Clients;
+use super::encoder::Form;
 use super::machine::{Machine, Phase};
 
 /// How long a client waits after a DECLINE (RFC 2131 section 3.1, 5).
@@ -19,13 +19,24 @@ impl Clients {
     /// Tells the server that the address is in use by somebody else, and begins again after a
     /// pause.
     pub(super) fn decline<T: Transmit>(&mut self, index: u32, now: Moment, tx: &mut T) {
-        self.send_message(index, MessageType::Decline, tx);
+        self.send_message(index, Form::Decline, tx);
         let machine = &mut self.machines[index as usize];
         let address = machine.address;
         machine.bound = false;
         machine.phase = Phase::Pausing;
         self.validator.declined(address, index, now);
         self.arm(index, now + AFTER_DECLINE);
+    }
+
+    /// Gives the address back (RFC 2131 section 4.4.6). Nothing answers that.
+    pub(super) fn release<T: Transmit>(&mut self, index: u32, tx: &mut T) {
+        let machine = &mut self.machines[index as usize];
+        machine.serial = machine.serial.wrapping_add(1);
+        machine.discovered = tx.now();
+        self.send_message(index, Form::Release, tx);
+        let machine = &mut self.machines[index as usize];
+        machine.bound = false;
+        self.validator.released(machine.address, index);
     }
 
     /// Sets the timer for the next renewal of a machine that is up.
@@ -59,7 +70,7 @@ impl Clients {
             + part_of_lease(&self.machines[index as usize], next);
         let again = self.machines[index as usize].tries > 0;
         // The lease that this may bring counts from here.
-        self.send_message(index, MessageType::Request, tx);
+        self.send_message(index, Form::Renewing, tx);
         if again {
             self.count_again(index);
         }

@@ -31,14 +31,22 @@ impl Clients {
     pub(super) fn begin_stage<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         self.machines[index as usize].rounds = 0;
         match self.stage(index) {
-            Some(&(Stage::Dhcp(requester) | Stage::Discover(requester))) => {
+            Some(
+                &(Stage::Dhcp(requester) | Stage::Discover(requester) | Stage::Reboot(requester)),
+            ) => {
                 let machine = &mut self.machines[index as usize];
-                machine.program = match requester.program() {
-                    None => machine.firmware,
-                    Some(Program::Ipxe) => machine.firmware.its_ipxe(),
-                    Some(program) => program,
-                };
+                machine.program = requester.of(machine.firmware);
                 self.start_program(index, at, tx);
+            }
+            Some(&(Stage::Inform(requester) | Stage::Release(requester))) => {
+                let machine = &mut self.machines[index as usize];
+                machine.program = requester.of(machine.firmware);
+                if matches!(self.stage(index), Some(Stage::Inform(_))) {
+                    self.inform(index, at, tx);
+                } else {
+                    self.release(index, tx);
+                    self.finish_stage(index, Duration::ZERO, tx);
+                }
             }
             Some(Stage::Tftp(_)) => {
                 let machine = &mut self.machines[index as usize];
@@ -66,6 +74,16 @@ impl Clients {
             self.machines[index as usize].phase = Phase::Starting;
             self.set_state(index, State::Discovering);
             self.arm(index, begins);
+        } else {
+            self.first_message(index, at, tx);
+        }
+    }
+
+    /// The program asks for its address: the one that it remembers, or any.
+    pub(super) fn first_message<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
+        let reboots = matches!(self.stage(index), Some(Stage::Reboot(_)));
+        if reboots && !self.machines[index as usize].address.is_unspecified() {
+            self.reboot(index, at, tx);
         } else {
             self.discover(index, at, tx);
         }

@@ -6,6 +6,7 @@ use bootstorm_net::{SocketId, TimerKey};
 use bootstorm_protocols::tftp::{Listener, Negotiated, Receiver};
 use bootstorm_protocols::time::Moment;
 
+use super::encoder::Form;
 use crate::firmware::Program;
 use crate::metrics::State;
 use crate::validator::FileId;
@@ -26,6 +27,10 @@ pub(super) enum Phase {
     Collecting,
     /// Has sent a REQUEST. The timer sends it again.
     Requesting,
+    /// Has asked whether the address that it remembers is still its own. The timer asks again.
+    Rebooting,
+    /// Has asked for parameters alone. The timer asks again.
+    Informing,
     /// Loads a file by TFTP. The timer is the transfer's.
     Loading,
     /// Loads by HTTP. No timer.
@@ -36,6 +41,25 @@ pub(super) enum Phase {
     Renewing,
     /// Has given up.
     GivenUp,
+}
+
+impl Phase {
+    /// The message that is sent in this phase, and whose answer it waits for.
+    pub(super) const fn message(self) -> Option<Form> {
+        match self {
+            Phase::Selecting | Phase::Collecting => Some(Form::Discover),
+            Phase::Requesting => Some(Form::Selecting),
+            Phase::Rebooting => Some(Form::Rebooting),
+            Phase::Informing => Some(Form::Inform),
+            Phase::Renewing => Some(Form::Renewing),
+            _ => None,
+        }
+    }
+
+    /// Whether an ACK is what it waits for.
+    pub(super) const fn awaits_ack(self) -> bool {
+        matches!(self, Phase::Requesting | Phase::Rebooting | Phase::Informing | Phase::Renewing)
+    }
 }
 
 /// A machine. There are 100,000 of them: it is kept small.
@@ -170,7 +194,7 @@ impl Machine {
 
     /// Whether it waits for a DHCP answer.
     pub(super) fn awaits_answer(&self) -> bool {
-        matches!(self.phase, Phase::Selecting | Phase::Requesting | Phase::Renewing)
+        self.phase == Phase::Selecting || self.phase.awaits_ack()
     }
 }
 

@@ -21,7 +21,9 @@ mod impairment;
 mod leases;
 mod lifecycle;
 mod machine;
+mod messages;
 mod multicast;
+mod release;
 mod sockets;
 mod tftp;
 mod timers;
@@ -42,6 +44,7 @@ use self::arrivals::Arrivals;
 use self::impairment::Impairment;
 use self::machine::{Machine, Phase};
 use self::multicast::ListenerGroup;
+pub use self::release::Release;
 use self::sockets::Role;
 pub use self::sockets::{Access, ClientAddresses, Relay, Sockets, Sources};
 use self::timers::TICK;
@@ -81,6 +84,8 @@ pub struct Config {
     pub scenario: Scenario,
     /// The seed.
     pub seed: Seed,
+    /// Which set of hardware addresses machines have: each is of other machines.
+    pub generation: u8,
     /// The sockets.
     pub sockets: Sockets,
     /// Files and what they are compared with.
@@ -222,7 +227,7 @@ impl Clients {
             attack,
             asked: config.asked,
             tftp_server: config.tftp_server,
-            ids: Identities::new(seed, real),
+            ids: Identities::new(seed, real, config.generation),
             machines,
             real,
             busy: 0,
@@ -349,9 +354,7 @@ impl Clients {
                 self.metrics.dhcp.unanswered += 1;
             }
             match phase {
-                Phase::Selecting | Phase::Requesting | Phase::Renewing if waits => {
-                    self.exchange_failed(index);
-                }
+                _ if waits && machine.awaits_answer() => self.exchange_failed(index),
                 Phase::Loading if waits => self.metrics.failed(Timed::Transfer),
                 Phase::Fetching if waits => self.metrics.failed(Timed::Http),
                 _ => {}

@@ -92,9 +92,11 @@ impl Clients {
         self.health.acted(due, now);
         match machine.phase {
             Phase::Off => self.power_on(index, due, tx),
-            Phase::Starting => self.discover(index, due, tx),
+            Phase::Starting => self.first_message(index, due, tx),
             Phase::Pausing => self.begin_stage(index, due, tx),
-            Phase::Selecting | Phase::Requesting => self.unanswered(index, tx),
+            Phase::Selecting | Phase::Requesting | Phase::Rebooting | Phase::Informing => {
+                self.unanswered(index, tx);
+            }
             Phase::Collecting => self.collected(index, tx),
             Phase::Loading => self.load_again(index, tx),
             Phase::Up | Phase::Renewing => self.renew(index, tx),

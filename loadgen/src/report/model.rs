@@ -185,6 +185,15 @@ pub struct Dhcp {
     pub naks: u64,
     /// DECLINEs sent.
     pub declines: u64,
+    /// RELEASEs sent.
+    #[serde(default)]
+    pub releases: u64,
+    /// Addresses confirmed for machines that remembered them (INIT-REBOOT).
+    #[serde(default)]
+    pub reboots: u64,
+    /// INFORMs answered.
+    #[serde(default)]
+    pub informs: u64,
     /// Leases renewed.
     pub renewals: u64,
     /// Leases that ran out because no renewal was answered.

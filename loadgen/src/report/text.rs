@@ -200,6 +200,7 @@ fn dhcp(out: &mut Out, dhcp: &Dhcp) {
         (dhcp.discovers, "DISCOVER"),
         (dhcp.requests, "REQUEST"),
         (dhcp.declines, "DECLINE"),
+        (dhcp.releases, "RELEASE"),
     ]);
     out.field(
         "",
@@ -212,8 +213,12 @@ fn dhcp(out: &mut Out, dhcp: &Dhcp) {
         (dhcp.late, "late"),
     ]);
     out.field("", &format!("received {}", or_none(received)));
-    let leases =
-        list(&[(dhcp.renewals, "leases renewed"), (dhcp.expired, "leases ran out unrenewed")]);
+    let leases = list(&[
+        (dhcp.renewals, "leases renewed"),
+        (dhcp.expired, "leases ran out unrenewed"),
+        (dhcp.reboots, "confirmed after INIT-REBOOT"),
+        (dhcp.informs, "INFORM answered"),
+    ]);
     if !leases.is_empty() {
         out.field("", &leases);
     }

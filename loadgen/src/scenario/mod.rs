@@ -101,6 +101,13 @@ pub enum Stage {
     Dhcp(Requester),
     /// Sends a DISCOVER and waits for the OFFER, nothing else.
     Discover(Requester),
+    /// Asks whether the address of its last lease is still its own (INIT-REBOOT), as an installed
+    /// system does when it starts.
+    Reboot(Requester),
+    /// Asks for parameters with the address that it has (INFORM).
+    Inform(Requester),
+    /// Gives its address back (RELEASE).
+    Release(Requester),
     /// Fetches files by TFTP; [`BOOT_FILE`] is the one that the server named.
     Tftp(Vec<String>),
     /// Fetches paths by HTTP.
@@ -293,9 +300,7 @@ impl Scenario {
         if self.arrival.rate.is_some() && self.arrival.in_flight.is_some() {
             return Some("arrival: either rate or in-flight, not both".to_owned());
         }
-        let by_firmware = |stage: &Stage| {
-            matches!(stage, Stage::Dhcp(Requester::Firmware) | Stage::Discover(Requester::Firmware))
-        };
+        let by_firmware = |stage: &Stage| stage.requester() == Some(Requester::Firmware);
         if self.stages.iter().any(by_firmware) && self.firmware.values().sum::<u32>() == 0 {
             return Some(
                 "[firmware] is empty: say which the machines have, such as edk2 = 1".into(),
@@ -307,6 +312,17 @@ impl Scenario {
             !self.stages[..at].iter().any(|stage| matches!(stage, Stage::Dhcp(_)))
         }) {
             return Some(format!("`{BOOT_FILE}` before any dhcp stage: nobody has named it yet"));
+        }
+        let leased = |stage: &Stage| {
+            matches!(stage, Stage::Reboot(_) | Stage::Inform(_) | Stage::Release(_))
+        };
+        if self.stages.iter().position(leased).is_some_and(|at| {
+            !self.stages[..at].iter().any(|stage| matches!(stage, Stage::Dhcp(_)))
+        }) {
+            return Some(
+                "reboot, inform or release before any dhcp stage: the machine has no address yet"
+                    .to_owned(),
+            );
         }
         if let Some(attack) = &self.attack
             && !is_rate(attack.rate)
@@ -328,8 +344,7 @@ impl Scenario {
 
     /// Whether anybody asks for an address.
     pub fn asks_for_addresses(&self) -> bool {
-        let asks = |stage: &Stage| matches!(stage, Stage::Dhcp(_) | Stage::Discover(_));
-        self.stages.iter().any(asks) || self.attack.is_some()
+        self.stages.iter().any(|stage| stage.requester().is_some()) || self.attack.is_some()
     }
 
     /// What decides when machines begin.
@@ -344,7 +359,13 @@ impl Scenario {
 
     /// Whether machines have anything to say from their own addresses.
     pub fn uses_own_addresses(&self) -> bool {
-        self.loads() || self.fetches() || self.renew
+        self.loads() || self.fetches() || self.sends_unicast_dhcp()
+    }
+
+    /// Whether machines send DHCP messages straight to the server.
+    pub fn sends_unicast_dhcp(&self) -> bool {
+        let unicast = |stage: &Stage| matches!(stage, Stage::Inform(_) | Stage::Release(_));
+        self.renew || self.stages.iter().any(unicast)
     }
 
     /// Whether anybody fetches by HTTP.
@@ -358,14 +379,28 @@ pub fn is_rate(rate: f64) -> bool {
     (0.001..=1e7).contains(&rate)
 }
 
+impl Stage {
+    /// Who asks, where it is a matter of DHCP.
+    pub fn requester(&self) -> Option<Requester> {
+        match *self {
+            Stage::Dhcp(requester)
+            | Stage::Discover(requester)
+            | Stage::Reboot(requester)
+            | Stage::Inform(requester)
+            | Stage::Release(requester) => Some(requester),
+            Stage::Tftp(_) | Stage::Http(_) => None,
+        }
+    }
+}
+
 impl Requester {
-    /// The program, where it does not depend on the machine.
-    pub fn program(self) -> Option<Program> {
+    /// The program that asks on a machine of this firmware.
+    pub fn of(self, firmware: Program) -> Program {
         match self {
-            Requester::Firmware => None,
-            Requester::Ipxe => Some(Program::Ipxe),
-            Requester::Installer => Some(Program::Installer),
-            Requester::Plain => Some(Program::Plain),
+            Requester::Firmware => firmware,
+            Requester::Ipxe => firmware.its_ipxe(),
+            Requester::Installer => Program::Installer,
+            Requester::Plain => Program::Plain,
         }
     }
 }

@@ -46,6 +46,13 @@ impl Holders {
         (lease.machine != machine && lease.until > now).then_some(lease.machine)
     }
 
+    /// Machines and the addresses that they hold, by machine.
+    pub(super) fn leases(&self) -> Vec<(u32, Ipv4Addr)> {
+        let mut all: Vec<_> = self.by_machine.iter().map(|(&m, &address)| (m, address)).collect();
+        all.sort_unstable();
+        all
+    }
+
     /// The last machine that got the address.
     pub(super) fn holder(&self, address: Ipv4Addr) -> Option<u32> {
         self.by_address.get(&address).map(|lease| lease.machine)

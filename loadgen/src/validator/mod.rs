@@ -51,6 +51,8 @@ pub enum Kind {
     ServerIdentifier,
     /// The lease time is missing or makes no sense.
     LeaseTime,
+    /// The answer to an INFORM gives an address or a lease.
+    InformAck,
     /// Another boot file than expected.
     BootFile,
     /// Not a DHCP message at all.
@@ -79,6 +81,7 @@ impl Kind {
             Kind::RelayOption => "relay-option",
             Kind::ServerIdentifier => "server-identifier",
             Kind::LeaseTime => "lease-time",
+            Kind::InformAck => "inform-ack",
             Kind::BootFile => "boot-file",
             Kind::Malformed => "malformed",
             Kind::Content => "content",
@@ -109,6 +112,7 @@ impl Kind {
             }
             Kind::ServerIdentifier => "The server identifier was missing, or changed.",
             Kind::LeaseTime => "The lease time, or the times of renewal in it, made no sense.",
+            Kind::InformAck => "The answer to an INFORM gave an address or a lease.",
             Kind::BootFile => "The boot file was not the one expected.",
             Kind::Malformed => "An answer was no DHCP message.",
             Kind::Content => "A file arrived with wrong bytes.",
@@ -270,9 +274,38 @@ impl Validator {
         lease
     }
 
+    /// Checks the answer to an INFORM: it gives no address and no lease (RFC 2131 section 4.3.5).
+    pub fn informed(
+        &mut self,
+        asked: &Asked<'_>,
+        ack: &Message<'_>,
+        source: Ipv4Addr,
+        now: Moment,
+    ) {
+        self.relayed(asked, ack, now);
+        self.server_identifier(asked, ack, source, now);
+        let lease = ack.lease_time();
+        if !ack.yiaddr().is_unspecified() || lease.is_some() {
+            self.violation(Kind::InformAck, asked.machine, asked.mac, now, || {
+                let lease = lease.map_or("none".to_owned(), |lease| format!("{lease} s"));
+                format!("yiaddr {}, lease time {lease} in the answer to an INFORM", ack.yiaddr())
+            });
+        }
+    }
+
+    /// The machine has given its address back.
+    pub fn released(&mut self, address: Ipv4Addr, machine: u32) {
+        self.holders.release(address, machine);
+    }
+
     /// The machine has found the address in use.
     pub fn declined(&mut self, address: Ipv4Addr, machine: u32, now: Moment) {
         self.holders.decline(address, machine, now);
+    }
+
+    /// Machines and the addresses that they hold.
+    pub fn leases(&self) -> Vec<(u32, Ipv4Addr)> {
+        self.holders.leases()
     }
 
     /// The machine that holds an address.
@@ -283,16 +316,7 @@ impl Validator {
     /// What holds for OFFERs and ACKs alike.
     fn common(&mut self, asked: &Asked<'_>, message: &Message<'_>, source: Ipv4Addr, now: Moment) {
         let (machine, mac) = (asked.machine, asked.mac);
-        if message.giaddr() != asked.giaddr {
-            self.violation(Kind::Giaddr, machine, mac, now, || {
-                format!(
-                    "giaddr {} in the answer, {} in the request",
-                    message.giaddr(),
-                    asked.giaddr
-                )
-            });
-        }
-        self.relay_option(asked, message, now);
+        self.relayed(asked, message, now);
         self.server_identifier(asked, message, source, now);
         self.address(asked, message.yiaddr(), now);
         self.lease_time(asked, message, now);
@@ -302,6 +326,20 @@ impl Validator {
                 format!("boot file `{}`, expected `{expected}`", boot_file(message).escape_ascii())
             });
         }
+    }
+
+    /// What a relay agent needs to get back.
+    fn relayed(&mut self, asked: &Asked<'_>, message: &Message<'_>, now: Moment) {
+        if message.giaddr() != asked.giaddr {
+            self.violation(Kind::Giaddr, asked.machine, asked.mac, now, || {
+                format!(
+                    "giaddr {} in the answer, {} in the request",
+                    message.giaddr(),
+                    asked.giaddr
+                )
+            });
+        }
+        self.relay_option(asked, message, now);
     }
 
     fn relay_option(&mut self, asked: &Asked<'_>, message: &Message<'_>, now: Moment) {

@@ -1,9 +1,9 @@
 //! Firmware waits, repeats and gives up as its specification says, and the same seed makes the same
 //! storm.
 
-use bootstorm_protocols::dhcpv4::MessageType;
+use bootstorm_protocols::dhcpv4::{Message, MessageType, options};
 
-use crate::run::{Ended, play};
+use crate::run::{Ended, play, play_and};
 use crate::server::Fault;
 
 fn one(program: &str) -> String {
@@ -164,4 +164,76 @@ fn what_fails_is_infinitely_late_in_every_quantile() {
     // A NAK is no answer in time either, though it came.
     let naks = play(&text, 1, Fault::Naks).clients.metrics.latency();
     assert_eq!((naks["ack"].failed, naks["ack"].with_failures().p50), (30, None));
+}
+
+/// What the server was asked, a line each: type, ciaddr, options 50 and 54.
+fn asked(ended: &Ended) -> Vec<String> {
+    let line = |bytes: &Vec<u8>| {
+        let message = Message::parse(bytes).ok()?;
+        let kind = message.message_type()?;
+        let address = message.option(options::REQUESTED_ADDRESS).and_then(|data| data.ipv4());
+        let server = message.server_identifier();
+        Some(format!("{kind:?} {} {address:?} {server:?}", message.ciaddr()))
+    };
+    ended.server.heard.iter().filter_map(|(_, _, bytes)| line(bytes)).collect()
+}
+
+const LIFE: &str = r#"
+name = "life"
+summary = "An installed machine."
+machines = 1
+limit = "5m"
+[[stage]]
+dhcp = "installer"
+[[stage]]
+reboot = "installer"
+[[stage]]
+inform = "installer"
+[[stage]]
+release = "installer"
+"#;
+
+#[test]
+fn an_installed_machine_confirms_asks_for_parameters_and_releases() {
+    let ended = play(LIFE, 1, Fault::Nothing);
+    let (a, server) = ("10.9.1.0", "10.9.255.1");
+    assert_eq!(
+        asked(&ended),
+        [
+            "Discover 0.0.0.0 None None".to_owned(),
+            format!("Request 0.0.0.0 Some({a}) Some({server})"),
+            format!("Request 0.0.0.0 Some({a}) None"),
+            format!("Inform {a} None None"),
+            format!("Release {a} None Some({server})"),
+        ]
+    );
+    let dhcp = ended.clients.metrics.dhcp();
+    assert_eq!((dhcp.exchanges, dhcp.reboots, dhcp.informs, dhcp.releases), (1, 1, 1, 1));
+    assert_eq!(ended.violations(), [""; 0]);
+    assert_eq!(ended.clients.metrics.machines(1, 0).up, 1);
+}
+
+#[test]
+fn an_answer_to_an_inform_gives_no_lease() {
+    assert_eq!(play(LIFE, 1, Fault::InformLease).violations(), ["inform-ack"]);
+}
+
+#[test]
+fn an_address_that_nobody_confirms_is_asked_for_anew() {
+    let ended = play(LIFE, 1, Fault::NaksReboot);
+    let kinds: Vec<_> = ended.server.messages().into_iter().map(|(_, kind)| kind).collect();
+    use MessageType::{Discover, Inform, Release, Request};
+    assert_eq!(kinds, [Discover, Request, Request, Discover, Request, Inform, Release]);
+}
+
+#[test]
+fn after_a_trial_machines_give_back_what_they_hold() {
+    let text = one("plain").replace("machines = 1\n", "machines = 50\n");
+    let ended = play_and(&text, 1, Fault::Nothing, Some(1000));
+    let released = asked(&ended).into_iter().filter(|line| line.starts_with("Release"));
+    let mut addresses: Vec<String> = released.map(|line| line.replace("Release ", "")).collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 50);
+    assert!(ended.clients.validator.leases().is_empty());
 }

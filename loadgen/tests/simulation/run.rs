@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use bootstorm_loadgen::clients::{Access, Clients, Config, Relay, Sockets, Sources};
+use bootstorm_loadgen::clients::{Access, Clients, Config, Relay, Release, Sockets, Sources};
 use bootstorm_loadgen::memberships::Memberships;
 use bootstorm_loadgen::progress::Progress;
 use bootstorm_loadgen::routes::{Block, Routes};
@@ -33,6 +33,11 @@ impl Ended {
 
 /// Plays a scenario against a server to its end, in no time.
 pub(crate) fn play(text: &str, seed: u64, fault: Fault) -> Ended {
+    play_and(text, seed, fault, None)
+}
+
+/// The same; at the end machines give their leases back, so many a second.
+pub(crate) fn play_and(text: &str, seed: u64, fault: Fault, release: Option<u32>) -> Ended {
     let scenario = Scenario::parse("test", text, &[]).unwrap();
     let limits = Limits { slots: 4096, shared: 0, ..Limits::default() };
     let network = SimNetwork::new(seed, Faults::default());
@@ -79,6 +84,7 @@ pub(crate) fn play(text: &str, seed: u64, fault: Fault) -> Ended {
     let config = Config {
         scenario,
         seed: Seed(seed),
+        generation: 0,
         sockets,
         files: Files::new(LocalCopies::default()),
         validator,
@@ -99,6 +105,16 @@ pub(crate) fn play(text: &str, seed: u64, fault: Fault) -> Ended {
         network.advance();
     }
     clients.close(network.now());
+    if let Some(per_second) = release {
+        let mut release = Release::new(&mut clients, per_second, network.now());
+        let mut next = Some(network.now());
+        while !release.is_over() {
+            next = backend.turn(next, &mut release).unwrap();
+            server_backend.turn(None, &mut server).unwrap();
+            network.advance();
+        }
+        server_backend.turn(None, &mut server).unwrap();
+    }
     Ended { clients, server }
 }
 

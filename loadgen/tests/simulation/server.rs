@@ -38,6 +38,10 @@ pub(crate) enum Fault {
     LeaseZero,
     WrongFile,
     AckOther,
+    /// Refuses an address that a client remembers.
+    NaksReboot,
+    /// A lease in the answer to an INFORM.
+    InformLease,
     /// Every third transfer ends a block early.
     ShortFile,
 }
@@ -82,7 +86,13 @@ impl Server {
         let kind = match request.message_type() {
             Some(MessageType::Discover) => MessageType::Offer,
             Some(MessageType::Request) if self.fault == Fault::Naks => MessageType::Nak,
+            Some(MessageType::Request)
+                if self.fault == Fault::NaksReboot && request.server_identifier().is_none() =>
+            {
+                MessageType::Nak
+            }
             Some(MessageType::Request) if self.fault != Fault::OffersOnly => MessageType::Ack,
+            Some(MessageType::Inform) => MessageType::Ack,
             _ => return,
         };
         if self.fault == Fault::Silent {
@@ -98,6 +108,10 @@ impl Server {
         if self.fault == Fault::Subnet {
             address = Ipv4Addr::new(192, 168, 7, 7);
         }
+        let informs = request.message_type() == Some(MessageType::Inform);
+        if informs && self.fault != Fault::InformLease {
+            address = Ipv4Addr::UNSPECIFIED;
+        }
         let header = self.header(&request, address);
         let target = if request.giaddr().is_unspecified() {
             SocketAddr::from((request.ciaddr(), 68))
@@ -112,7 +126,9 @@ impl Server {
             let lease: u32 = if fault == Fault::LeaseZero { 0 } else { 100 };
             writer.option(options::MESSAGE_TYPE, &[kind.code()]).unwrap();
             writer.option(options::SERVER_IDENTIFIER, &[10, 9, 255, own]).unwrap();
-            writer.option(options::LEASE_TIME, &lease.to_be_bytes()).unwrap();
+            if !informs || fault == Fault::InformLease {
+                writer.option(options::LEASE_TIME, &lease.to_be_bytes()).unwrap();
+            }
             writer.option(options::SUBNET_MASK, &[255, 255, 0, 0]).unwrap();
             if let Some(information) = request.relay_agent_information()
                 && fault != Fault::RelayOption
