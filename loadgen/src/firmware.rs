@@ -60,8 +60,9 @@ pub struct DhcpBehaviour {
     /// It collects offers until so many of the waits after its DISCOVERs are over; with 0 it takes
     /// the first at once.
     pub collect: u8,
-    /// An offer of a PXE server ends that.
-    pub pxe_offer_ends_collecting: bool,
+    /// That is a wait for a ProxyDHCP: the offer of a PXE server ends it, and one that says that
+    /// there is none (option 175, sub-option 176).
+    pub proxy_wait: bool,
     /// From its start to its first DISCOVER, shortest and longest.
     pub begins: [Duration; 2],
     /// From the ACK to what comes next.
@@ -200,7 +201,7 @@ const NOTHING: DhcpBehaviour = DhcpBehaviour {
     rounds: 1,
     jitter: ms(0),
     collect: 0,
-    pxe_offer_ends_collecting: false,
+    proxy_wait: false,
     begins: [ms(0), ms(0)],
     settle: ms(0),
     broadcast: false,
@@ -246,7 +247,7 @@ const IPXE: DhcpBehaviour = DhcpBehaviour {
     discover_waits: &[s(1), s(2), s(4), s(8)],
     request_waits: &[ms(250), ms(500), s(1), s(2), s(4), s(8)],
     collect: 2,
-    pxe_offer_ends_collecting: true,
+    proxy_wait: true,
     begins: [s(2), s(2)],
     settle: ms(100),
     client_id: ClientId::Hardware,

@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use bootstorm_protocols::dhcpv4::{MessageType, options, pxe};
+use bootstorm_protocols::dhcpv4::{MessageType, OptionData, options, pxe};
 use bumpalo::collections::Vec as BumpVec;
 
 use super::boot::Boot;
 use super::exchange::Exchange;
 use super::machine::Firmware;
-use super::reply::{Origin, Outgoing};
+use super::reply::{FILE_LIMIT, Origin, Outgoing};
 use crate::config::{LeaseTime, ScopeChain};
 
 /// Options in the order they will be written; each code once, the first value stands. What comes
@@ -23,6 +23,9 @@ pub(super) struct Options<'a, 'i> {
 /// Option 43 that ends the search for boot servers (PXE 2.1 section 2.2.4).
 const BOOT_FILE_AT_ONCE: [u8; 4] =
     [pxe::DISCOVERY_CONTROL, 1, pxe::BOOT_FILE_AT_ONCE, options::END];
+
+/// Option 175 that ends iPXE's wait for a ProxyDHCP.
+const NO_PROXY: [u8; 3] = [pxe::NO_PXEDHCP, 1, 1];
 
 /// Codes that the rules alone decide about: nothing is sent for them because a client asks or a
 /// scope has a value.
@@ -133,48 +136,103 @@ impl<'a, 'i> Options<'a, 'i> {
     /// What a machine needs to boot besides `siaddr` and `file`. To be called before
     /// [`Options::parameters`], because these values stand before those of the scopes.
     pub(super) fn boot(&mut self, chain: &ScopeChain<'a>, boot: &Boot<'a>, next_server: Ipv4Addr) {
-        let message = self.exchange.message;
         let firmware = self.exchange.machine.firmware;
-        if firmware == Firmware::Pxe
-            && let Some(id) = self.exchange.option(options::PXE_CLIENT_ID)
-        {
-            // RFC 4578 section 2.3: in all packets of clients and servers.
-            self.push(options::PXE_CLIENT_ID, id, Origin::Echo);
+        match firmware {
+            Firmware::Pxe => {
+                if let Some(id) = self.exchange.option(options::PXE_CLIENT_ID) {
+                    // RFC 4578 section 2.3: in all packets of clients and servers.
+                    self.push(options::PXE_CLIENT_ID, id, Origin::Echo);
+                }
+                self.boot_at_once(chain, boot);
+            }
+            Firmware::Ipxe => self.no_proxy(chain),
+            Firmware::Http | Firmware::Other => {}
         }
-        let Some(scope) = boot.scope else { return };
+        if boot.scope.is_none() {
+            if firmware != Firmware::Other
+                && let Some((name, scope)) = chain.option(options::BOOTFILE_NAME)
+            {
+                self.push(options::BOOTFILE_NAME, self.terminated(name), Origin::Scope(scope));
+            }
+            return;
+        }
         if boot.file.is_empty() {
             // `file = "none"`: an option 67 of another level is not sent either.
             self.hide(options::BOOTFILE_NAME);
             self.hide(options::TFTP_SERVER_NAME);
             return;
         }
-        let boots = firmware != Firmware::Other;
-        if firmware == Firmware::Pxe {
-            // PXE 2.1 section 2.4.4: the client goes on to discover boot servers at port 4011 unless
-            // bit 3 of the discovery control says that it has been told all; EDK2 obeys, and hangs
-            // when only one of options 60 and 43 is there.
+        match firmware {
+            // A boot menu in option 43, which is meant for the firmware, counts for iPXE only with
+            // this; then it would show the menu instead of loading its file.
+            Firmware::Ipxe => self.hide(options::VENDOR_CLASS_IDENTIFIER),
+            // UEFI 2.10 section 24.7.3.1: an offer without option 60 is no HTTP boot offer.
+            Firmware::Http => self.make(options::VENDOR_CLASS_IDENTIFIER, pxe::HTTP_CLIENT),
+            Firmware::Pxe | Firmware::Other => {}
+        }
+        self.boot_file_name(chain, boot);
+        if self.exchange.message.requests(options::TFTP_SERVER_NAME) && firmware != Firmware::Http {
+            self.configured(chain, options::TFTP_SERVER_NAME);
+            let text = dotted(self.exchange.arena, next_server);
+            self.push(options::TFTP_SERVER_NAME, text, Origin::Protocol);
+        }
+    }
+
+    /// Option 67, where the name in `file` is not enough: the machine asks for it, the
+    /// configuration has one (the boot rule decides about the name), or `file` is too short.
+    fn boot_file_name(&mut self, chain: &ScopeChain<'a>, boot: &Boot<'a>) {
+        let Some(scope) = boot.scope else { return };
+        let boots = self.exchange.machine.firmware != Firmware::Other;
+        let configured = boots && chain.option(options::BOOTFILE_NAME).is_some();
+        let asked = self.exchange.message.requests(options::BOOTFILE_NAME);
+        if asked || configured || boot.file.len() > FILE_LIMIT {
+            let name = if boots { self.terminated(boot.file) } else { boot.file };
+            self.push(options::BOOTFILE_NAME, name, Origin::Scope(scope));
+        }
+    }
+
+    /// A name with a NUL that its length counts: old PXE ROMs read option 67 as a C string, and go
+    /// on with the code of the option behind it (dnsmasq counts one as well).
+    fn terminated(&self, name: &'a [u8]) -> &'a [u8] {
+        if name.last() == Some(&0) {
+            return name;
+        }
+        let text = self.exchange.arena.alloc_slice_fill_copy(name.len() + 1, 0);
+        text[..name.len()].copy_from_slice(name);
+        text
+    }
+
+    /// Options 60 and 43 for PXE firmware. PXE 2.1 section 2.4.4: the client goes on to discover
+    /// boot servers at port 4011 unless bit 3 of the discovery control says that it has been told
+    /// all. EDK2 obeys, and hangs when only one of the two options is there.
+    fn boot_at_once(&mut self, chain: &ScopeChain<'a>, boot: &Boot<'a>) {
+        let has_file = boot.scope.is_some() && !boot.file.is_empty();
+        let class = chain.option(options::VENDOR_CLASS_IDENTIFIER);
+        if has_file || class.is_some_and(|(class, _)| class.starts_with(pxe::PXE_CLIENT)) {
             self.configured(chain, options::VENDOR_CLASS_IDENTIFIER);
             self.configured(chain, options::VENDOR_ENCAPSULATED_OPTIONS);
             self.make(options::VENDOR_CLASS_IDENTIFIER, pxe::PXE_CLIENT);
             self.make(options::VENDOR_ENCAPSULATED_OPTIONS, &BOOT_FILE_AT_ONCE);
         }
-        if firmware == Firmware::Ipxe {
-            // A boot menu in option 43, which is meant for the firmware, counts for iPXE only with
-            // this; then it would show the menu instead of loading its file.
-            self.hide(options::VENDOR_CLASS_IDENTIFIER);
+    }
+
+    /// Tells iPXE not to wait for a ProxyDHCP, which costs it three seconds, unless the
+    /// configuration says otherwise. A ProxyDHCP of this configuration would be the second
+    /// exception; there is none to configure yet.
+    fn no_proxy(&mut self, chain: &ScopeChain<'a>) {
+        let configured = chain.option(options::IPXE);
+        let value = configured.map_or(&[][..], |(value, _)| value);
+        if OptionData::from(value).encapsulated().find_code(pxe::NO_PXEDHCP).is_some() {
+            // The option of the configuration is sent as it is.
+            return;
         }
-        if firmware == Firmware::Http {
-            // UEFI 2.10 section 24.7.3.1: an offer without option 60 is no HTTP boot offer.
-            self.make(options::VENDOR_CLASS_IDENTIFIER, pxe::HTTP_CLIENT);
-        }
-        if boots || message.requests(options::BOOTFILE_NAME) || boot.file.len() > 127 {
-            self.push(options::BOOTFILE_NAME, boot.file, Origin::Scope(scope));
-        }
-        if (boots || message.requests(options::TFTP_SERVER_NAME)) && firmware != Firmware::Http {
-            self.configured(chain, options::TFTP_SERVER_NAME);
-            let text = dotted(self.exchange.arena, next_server);
-            self.push(options::TFTP_SERVER_NAME, text, Origin::Protocol);
-        }
+        // Before the configured sub-options, which may have an END of their own.
+        let joined = self.exchange.arena.alloc_slice_fill_copy(NO_PROXY.len() + value.len(), 0);
+        let (ours, theirs) = joined.split_at_mut(NO_PROXY.len());
+        ours.copy_from_slice(&NO_PROXY);
+        theirs.copy_from_slice(value);
+        let origin = configured.map_or(Origin::Protocol, |(_, scope)| Origin::Scope(scope));
+        self.push(options::IPXE, joined, origin);
     }
 }
 

@@ -69,7 +69,7 @@ pub struct Reply<'a> {
 }
 
 /// `file` holds 128 bytes and `sname` 64, one of them the closing NUL.
-const FILE_LIMIT: usize = 127;
+pub(super) const FILE_LIMIT: usize = 127;
 const SNAME_LIMIT: usize = 63;
 
 impl Reply<'_> {

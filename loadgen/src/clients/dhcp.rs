@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bootstorm_net::Transmit;
-use bootstorm_protocols::dhcpv4::pxe::PXE_CLIENT;
-use bootstorm_protocols::dhcpv4::{Message, MessageType};
+use bootstorm_protocols::dhcpv4::pxe::{NO_PXEDHCP, PXE_CLIENT};
+use bootstorm_protocols::dhcpv4::{Message, MessageType, options};
 use bootstorm_protocols::time::Moment;
 
 use super::Clients;
@@ -246,10 +246,9 @@ impl Clients {
             return;
         }
         let behaviour = program.dhcp();
-        let pxe = behaviour.pxe_offer_ends_collecting
-            && offer.vendor_class().is_some_and(|class| class.starts_with(PXE_CLIENT));
+        let decided = behaviour.proxy_wait && (from_pxe_server(offer) || says_no_proxy(offer));
         let machine = &mut self.machines[index as usize];
-        if machine.tries >= behaviour.collect || pxe {
+        if machine.tries >= behaviour.collect || decided {
             self.request(index, now, tx);
         } else {
             // The timer of the DISCOVER goes on.
@@ -379,4 +378,16 @@ impl Clients {
             self.metrics.sent_again();
         }
     }
+}
+
+/// The offer of a PXE server: there is no other to wait for.
+fn from_pxe_server(offer: &Message<'_>) -> bool {
+    offer.vendor_class().is_some_and(|class| class.starts_with(PXE_CLIENT))
+}
+
+/// Sub-option 176 of option 175, which iPXE reads as a number: any but 0 ends its wait.
+fn says_no_proxy(offer: &Message<'_>) -> bool {
+    let ipxe = offer.option(options::IPXE);
+    let value = ipxe.and_then(|ipxe| ipxe.encapsulated().find_code(NO_PXEDHCP));
+    value.is_some_and(|value| value.bytes().any(|byte| byte != 0))
 }

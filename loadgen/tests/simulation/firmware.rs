@@ -53,12 +53,19 @@ fn who_is_refused_begins_anew_but_not_for_ever() {
 }
 
 #[test]
-fn ipxe_waits_for_a_proxy_unless_a_pxe_server_answers() {
+fn ipxe_waits_for_a_proxy_unless_the_offer_says_that_there_is_none() {
     let text = one("plain").replace("dhcp = \"firmware\"", "dhcp = \"ipxe\"");
-    let ended = play(&text, 1, Fault::Nothing);
     // Its banner takes two seconds; then it asks again after one, and takes the offer after three.
-    assert_eq!(seconds(&ended, MessageType::Discover), [2, 3]);
-    assert_eq!(seconds(&ended, MessageType::Request), [5]);
+    for fault in [Fault::Nothing, Fault::NoProxy(0)] {
+        let ended = play(&text, 1, fault);
+        assert_eq!(seconds(&ended, MessageType::Discover), [2, 3], "{fault:?}");
+        assert_eq!(seconds(&ended, MessageType::Request), [5], "{fault:?}");
+    }
+    for fault in [Fault::PxeServer, Fault::NoProxy(1)] {
+        let ended = play(&text, 1, fault);
+        assert_eq!(seconds(&ended, MessageType::Discover), [2], "{fault:?}");
+        assert_eq!(seconds(&ended, MessageType::Request), [2], "{fault:?}");
+    }
 }
 
 #[test]

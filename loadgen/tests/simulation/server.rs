@@ -17,6 +17,10 @@ pub(crate) const FILE_LEN: usize = 3000;
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     Nothing,
+    /// None: answers as a PXE server (option 60).
+    PxeServer,
+    /// None: option 175 has sub-option 176 with this value; any but 0 says there is no ProxyDHCP.
+    NoProxy(u8),
     /// Answers nobody.
     Silent,
     /// Offers, and never acknowledges.
@@ -130,6 +134,13 @@ impl Server {
                 writer.option(options::LEASE_TIME, &lease.to_be_bytes()).unwrap();
             }
             writer.option(options::SUBNET_MASK, &[255, 255, 0, 0]).unwrap();
+            match fault {
+                Fault::PxeServer => {
+                    writer.option(options::VENDOR_CLASS_IDENTIFIER, b"PXEClient").unwrap();
+                }
+                Fault::NoProxy(value) => writer.option(options::IPXE, &[176, 1, value]).unwrap(),
+                _ => {}
+            }
             if let Some(information) = request.relay_agent_information()
                 && fault != Fault::RelayOption
             {

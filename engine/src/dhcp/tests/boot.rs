@@ -10,8 +10,13 @@ fn offer(server: &mut Server, client: &Client) -> Answer {
     server.expect(MessageType::Offer, &client.discover())
 }
 
+/// A ROM that asks for no boot options.
+fn modest_rom() -> Client {
+    Client::bios(mac(1)).with(options::PARAMETER_REQUEST_LIST, &[1, 3, 43, 54, 60])
+}
+
 #[test]
-fn each_firmware_gets_its_file_in_both_places() {
+fn firmware_gets_its_file_in_the_field_and_as_an_option_where_it_asks_for_that() {
     let mut server = Server::new(HALL);
     for (client, file) in [
         (Client::bios(mac(1)), "pxelinux.0"),
@@ -22,11 +27,37 @@ fn each_firmware_gets_its_file_in_both_places() {
         let ack = server.expect(MessageType::Ack, &client.select(&offer));
         for reply in [offer, ack] {
             assert_eq!(reply.file(), file);
-            assert_eq!(reply.option(options::BOOTFILE_NAME).as_deref(), Some(file.as_bytes()));
+            // Old ROMs read it as a C string; option 66 would follow.
+            let option = reply.option(options::BOOTFILE_NAME).unwrap();
+            assert_eq!(option, [file.as_bytes(), b"\0"].concat());
             // siaddr as well as option 66: firmware that knows only one of them knows siaddr.
             assert_eq!(reply.message().siaddr(), ip("10.1.0.6"));
             assert_eq!(reply.option(options::TFTP_SERVER_NAME).as_deref(), Some(&b"10.1.0.6"[..]));
         }
+    }
+    let offer = offer(&mut server, &modest_rom());
+    assert_eq!(offer.file(), "pxelinux.0");
+    assert_eq!(offer.message().siaddr(), ip("10.1.0.6"));
+    assert_eq!(offer.option(options::BOOTFILE_NAME), None);
+    assert_eq!(offer.option(options::TFTP_SERVER_NAME), None);
+}
+
+#[test]
+fn a_configured_option_67_is_sent_unasked_and_with_its_nul() {
+    let without = "[[dhcp.subnet]]\nsubnet = \"10.1.0.0/16\"\npools = [\"10.1.4.0-10.1.4.9\"]\n\
+                   options = { bootfile-name = \"by-option\", tftp-server-name = \"tftp\" }\n";
+    let with_rule = format!("{without}boot = [{{ file = \"pxelinux.0\" }}]\n");
+    for (config, name) in [(&*with_rule, "pxelinux.0"), (without, "by-option")] {
+        let mut server = Server::new(config);
+        let offered = offer(&mut server, &modest_rom());
+        let option = offered.option(options::BOOTFILE_NAME).unwrap();
+        assert_eq!(option, [name.as_bytes(), b"\0"].concat());
+        assert_eq!(offered.option(options::TFTP_SERVER_NAME), None);
+        // What is no firmware gets it where it asks, as it is configured.
+        let system = Client::dhclient(mac(2)).with(options::PARAMETER_REQUEST_LIST, &[1, 66, 67]);
+        let offered = offer(&mut server, &system);
+        assert_eq!(offered.option(options::BOOTFILE_NAME).as_deref(), Some(name.as_bytes()));
+        assert_eq!(offered.option(options::TFTP_SERVER_NAME).as_deref(), Some(&b"tftp"[..]));
     }
 }
 
@@ -93,6 +124,55 @@ fn firmware_with_nothing_to_boot_is_not_sent_to_look_for_boot_servers() {
     assert!(offer.message().siaddr().is_unspecified());
 }
 
+// Option 60 without option 43 sends firmware to port 4011, where nobody answers.
+#[test]
+fn firmware_is_never_told_of_boot_servers_that_do_not_exist() {
+    let mut server = Server::new(
+        "[[dhcp.subnet]]\nsubnet = \"10.1.0.0/16\"\npools = [\"10.1.4.0-10.1.4.9\"]\n\
+         options = { vendor-class-identifier = \"PXEClient\", bootfile-name = \"a\" }\n",
+    );
+    for client in [Client::edk2(mac(1)), Client::bios(mac(2)), modest_rom()] {
+        let offer = offer(&mut server, &client);
+        assert!(offer.option(options::VENDOR_CLASS_IDENTIFIER).is_some());
+        assert_eq!(offer.option(options::VENDOR_ENCAPSULATED_OPTIONS), Some(vec![6, 1, 8, 255]));
+    }
+}
+
+// iPXE waits three seconds for a ProxyDHCP unless sub-option 176 of option 175 is 1.
+#[test]
+fn ipxe_is_told_that_there_is_no_proxy_and_no_other_client_is() {
+    let mut server = Server::new(HALL);
+    let client = Client::ipxe(mac(1));
+    let offered = offer(&mut server, &client);
+    let ack = server.expect(MessageType::Ack, &client.select(&offered));
+    for reply in [offered, ack] {
+        assert_eq!(reply.option(options::IPXE), Some(vec![176, 1, 1]));
+    }
+    // Where no rule names a file as well.
+    let elsewhere = client.behind(ip("10.3.0.1"), b"");
+    assert_eq!(offer(&mut server, &elsewhere).option(options::IPXE), Some(vec![176, 1, 1]));
+    for client in [Client::edk2(mac(2)), Client::bios(mac(3)), Client::installer(mac(4))] {
+        assert_eq!(offer(&mut server, &client).option(options::IPXE), None);
+    }
+}
+
+#[test]
+fn option_175_of_the_configuration_is_kept_and_may_say_that_there_is_a_proxy() {
+    for (configured, sent) in [
+        ("keep-san = 1", vec![(176, vec![1]), (8, vec![1])]),
+        ("no-pxedhcp = 0, keep-san = 1", vec![(8, vec![1]), (176, vec![0])]),
+    ] {
+        let options = format!("options = {{ ipxe = {{ {configured} }},");
+        let mut server = Server::new(&HALL.replacen("options = {", &options, 1));
+        let offer = offer(&mut server, &Client::ipxe(mac(1)).with(55, &[1, 175]));
+        let message = offer.message();
+        let list = message.option(options::IPXE).unwrap().encapsulated();
+        let list: Vec<(u8, Vec<u8>)> =
+            list.map(|option| (option.code, option.data.bytes().collect())).collect();
+        assert_eq!(list, sent);
+    }
+}
+
 #[test]
 fn option_43_of_the_configuration_replaces_our_own() {
     let mut server = Server::new(
@@ -131,7 +211,7 @@ fn http_boot_gets_a_url_and_its_vendor_class_back() {
     let mut server = Server::new(HALL);
     let offer = offer(&mut server, &Client::http_boot(mac(1)));
     let url = "http://10.1.0.6/ipxe.efi";
-    assert_eq!(offer.option(options::BOOTFILE_NAME).as_deref(), Some(url.as_bytes()));
+    assert_eq!(offer.option(options::BOOTFILE_NAME).unwrap(), [url.as_bytes(), b"\0"].concat());
     assert_eq!(offer.file(), url);
     assert_eq!(offer.option(options::VENDOR_CLASS_IDENTIFIER).as_deref(), Some(&b"HTTPClient"[..]));
     assert_eq!(offer.option(options::VENDOR_ENCAPSULATED_OPTIONS), None);
@@ -300,9 +380,12 @@ fn the_next_server_is_the_rules_then_the_scopes_then_this_one() {
 fn a_long_file_name_goes_to_option_67_alone() {
     let long = "d/".repeat(80) + "x.efi";
     let mut server = Server::new(&HALL.replace("ipxe.efi\" },", &format!("{long}\" }},")));
-    let offer = offer(&mut server, &Client::edk2(mac(1)));
-    assert_eq!(offer.option(options::BOOTFILE_NAME).as_deref(), Some(long.as_bytes()));
-    assert_eq!(offer.file(), "");
+    for client in [Client::edk2(mac(1)), Client::edk2(mac(2)).with(55, &[1, 3, 60])] {
+        let offer = offer(&mut server, &client);
+        let option = offer.option(options::BOOTFILE_NAME).unwrap();
+        assert_eq!(option, [long.as_bytes(), b"\0"].concat());
+        assert_eq!(offer.file(), "");
+    }
 }
 
 #[test]

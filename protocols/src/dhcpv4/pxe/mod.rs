@@ -20,6 +20,8 @@ pub const DISCOVERY_CONTROL: u8 = 6;
 /// Bit of [`DISCOVERY_CONTROL`]: load the boot file of this reply at once, without menu and
 /// discovery.
 pub const BOOT_FILE_AT_ONCE: u8 = 8;
+/// Sub-option of option 175 (iPXE's `dhcp.h`): 1 tells iPXE not to wait for a ProxyDHCP.
+pub const NO_PXEDHCP: u8 = 176;
 /// The user class of iPXE.
 const IPXE: &[u8] = b"iPXE";
 /// The user class of gPXE, which became iPXE.
