@@ -210,7 +210,12 @@ impl Shard {
                 metrics.received.increment(kind);
                 self.answer(datagram, &message, None, tx);
             }
-            Err(error) => metrics.parse_errors.increment(error.index()),
+            Err(error) => {
+                metrics.parse_errors.increment(error.index());
+                let source = ipv4(Some(datagram.source.ip())).unwrap_or(Ipv4Addr::UNSPECIFIED);
+                let (payload, ifindex) = (datagram.payload, datagram.ifindex);
+                self.parts.events.emit(dhcp::malformed(payload, source, ifindex, error));
+            }
         }
     }
 

@@ -25,6 +25,10 @@ hardware = "{HOST_MAC}"
 ip = "10.77.0.33"
 options = {{ host-name = "rack1-n03" }}
 """
+_LOG = """
+[log]
+level = "debug"
+"""
 _DEAF = """table ip deaf {
     chain in {
         type filter hook input priority 0;
@@ -179,11 +183,28 @@ def old_address_in_ciaddr(suite, lab):
     raw.close()
 
 
+def malformed(suite, lab, server):
+    """At level debug a message that is dropped is explained with the option's place."""
+    namespace, mac = lab.namespace("broken"), "52:54:00:c1:1e:78"
+    lab.plug(namespace, 0)
+    with laboratory.inside(namespace):
+        raw = wire.Raw("eth0")
+    # A host name of nine bytes that says it has 250: the option's code is byte 243.
+    payload = wire.message("DISCOVER", mac, 0xbad, ((12, b"malformed"),))
+    raw.send(payload[:244] + b"\xfa" + payload[245:], mac)
+    raw.close()
+    line = f"malformed mac={mac}"
+    suite.check("a malformed message is logged", laboratory.wait_until(
+        lambda: line in server.process.output(), 5))
+    found = next((text for text in server.process.output().splitlines() if line in text), "")
+    suite.check("with the option's code and offset", "option 12 at offset 243" in found, found)
+
+
 def main():
     suite = Suite("DHCP clients")
     lab = Lab(bridges=2)
     server = Server(lab, interfaces=("eth0", "eth1"), subnets=[subnet(0), subnet(1)],
-                    dhcp=f'lease-time = "{LEASE}s"', after=_HOST)
+                    dhcp=f'lease-time = "{LEASE}s"', after=_HOST + _LOG)
     suite.explain_with(server.log)
     near, far = lab.sniff("srv0"), lab.sniff("srv1")
     clients = dhclient, udhcpc, dhcpcd = Dhclient(lab), Udhcpc(lab), Dhcpcd(lab)
@@ -229,6 +250,8 @@ def main():
         decline(suite, lab, server)
     with suite.step("ciaddr is filled in by a client that has no address"):
         old_address_in_ciaddr(suite, lab)
+    with suite.step("a message that breaks off inside an option"):
+        malformed(suite, lab, server)
     with suite.step("the server ends"):
         suite.equal("SIGTERM, exit status", server.stop(), 0)
     suite.finish()

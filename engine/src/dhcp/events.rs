@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use bootstorm_protocols::dhcpv4::{Message, MessageType};
+use bootstorm_protocols::dhcpv4::{Message, MessageType, ParseError};
 
 use super::arrival::Arrival;
 use super::{Action, Silence};
@@ -25,6 +25,22 @@ pub fn of_request(message: &Message<'_>, arrival: &Arrival<'_>) -> BootEvent {
         stage: super::machine::Firmware::of(message).name(),
     };
     BootEvent { detail, ..event(kind, message, arrival, named_address(message)) }
+}
+
+/// The event of a datagram that is no DHCP message. Its sender is named as far as the header goes.
+pub fn of_malformed(
+    payload: &[u8],
+    source: Ipv4Addr,
+    ifindex: u32,
+    error: ParseError,
+) -> BootEvent {
+    let header = Message::hardware_of(payload);
+    let hardware = header.map(|(htype, chaddr)| Hardware::new(htype, chaddr));
+    BootEvent {
+        ifindex,
+        detail: Detail::Malformed(error),
+        ..BootEvent::new(Kind::Malformed, hardware.unwrap_or_default(), source)
+    }
 }
 
 /// The event of a decision.

@@ -141,5 +141,7 @@ fn decide<'a>(
     }
 }
 
+/// The event of a datagram that is no DHCP message.
+pub use events::of_malformed as malformed;
 /// The event of a request that came in, before it is decided.
 pub use events::of_request as received;

@@ -12,6 +12,8 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use bootstorm_protocols::dhcpv4::ParseError;
+
 use crate::leases::Hardware;
 
 /// Up to `N` bytes kept in place, so that an event is `Copy` and costs no allocation. Longer input
@@ -80,6 +82,8 @@ pub enum Kind {
     BootReply,
     /// A request was not answered, and should not be: `Detail::Reason` says why.
     Silence,
+    /// A datagram that is no DHCP message was dropped: `Detail::Malformed` says where it fails.
+    Malformed,
     /// A request could not be answered because every address it may have is taken.
     PoolFull,
     /// A lease could not be written, so its ACK was withheld.
@@ -108,6 +112,7 @@ impl Kind {
             Kind::Bootp => "BOOTREQUEST",
             Kind::BootReply => "BOOTREPLY",
             Kind::Silence => "silence",
+            Kind::Malformed => "malformed",
             Kind::PoolFull => "pool full",
             Kind::CommitFailed => "lease not written",
             Kind::TransferStarted => "TFTP start",
@@ -119,7 +124,7 @@ impl Kind {
     /// The level at which the event is logged.
     pub fn level(self) -> tracing::Level {
         match self {
-            Kind::Silence => tracing::Level::DEBUG,
+            Kind::Silence | Kind::Malformed => tracing::Level::DEBUG,
             // That leases cannot be written is an error, and the committer says so, once.
             Kind::Nak
             | Kind::Decline
@@ -162,6 +167,8 @@ pub enum Detail {
     },
     /// Why a request was refused or not answered.
     Reason(&'static str),
+    /// Why a datagram is no DHCP message, with the place in it; made into text by the log thread.
+    Malformed(ParseError),
     /// Of a TFTP transfer.
     Transfer {
         /// The client, where it speaks IPv6.

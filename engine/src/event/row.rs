@@ -87,6 +87,7 @@ impl Row {
                 row.reason = given(reason);
             }
             Detail::Reason(reason) => row.reason = given(reason),
+            Detail::Malformed(error) => row.reason = Some(error.to_string()),
             Detail::Transfer {
                 ipv6,
                 file,

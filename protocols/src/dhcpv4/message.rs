@@ -150,6 +150,15 @@ impl<'a> Message<'a> {
         Ok(message)
     }
 
+    /// `htype` and the hardware address of bytes that [`Message::parse`] refused; `None` when they
+    /// are too short, or the address is too long.
+    #[must_use]
+    pub fn hardware_of(bytes: &[u8]) -> Option<(u8, &[u8])> {
+        let fixed = bytes.first_chunk::<FIXED>()?;
+        let len = usize::from(fixed[2]);
+        (len <= 16).then(|| (fixed[1], &fixed[28..28 + len]))
+    }
+
     fn read_options(&mut self) -> Result<(), ParseError> {
         self.record(Walk::new(self.bytes))?;
         if let Some(overload) = self.option(options::OPTION_OVERLOAD) {

@@ -9,6 +9,7 @@ mod golden;
 mod identity;
 mod interleaving;
 mod links;
+mod malformed;
 mod options;
 mod renewing;
 mod server;
