@@ -60,8 +60,10 @@ impl Definitions {
     /// Takes in every `[[dhcp.option-definition]]`.
     pub(super) fn read(&mut self, tables: Vec<Fields>, problems: &mut Problems) {
         for mut fields in tables {
+            // In a space of their own vendors begin at 0.
+            let first = if fields.place_of("space").is_some() { 0 } else { 1 };
             let code =
-                fields.require("code", "224", problems, |node| units::integer(node, 1..=254));
+                fields.require("code", "224", problems, |node| units::integer(node, first..=254));
             let name = fields.require("name", "\"rack-name\"", problems, |node| {
                 option_name(units::text(node)?).map(Box::from)
             });
@@ -84,6 +86,9 @@ impl Definitions {
         problems: &mut Problems,
     ) {
         let space = space.filter(|space| &**space != TOP);
+        if definition.code == 0 && space.as_deref().is_none_or(pads_with_zero) {
+            return problems.error(place, zero_is_padding(space.as_deref().unwrap_or(TOP)));
+        }
         if space.is_none()
             && let Some(why) = protocol_option(definition.code)
         {
@@ -154,6 +159,13 @@ impl Definitions {
         let own = self.spaces.get(space).map_or(&[][..], |space| &space.definitions);
         let standard = standard_space(space).map_or(&[][..], |space| space.definitions);
         let number: Option<u8> = key.parse().ok();
+        if number == Some(0) {
+            if pads_with_zero(space) {
+                return Err(zero_is_padding(space));
+            }
+            let unnamed = Definition { code: 0, name: key.into(), kind: None };
+            return Ok(find(own, key).cloned().unwrap_or(unnamed));
+        }
         let known = || {
             let found =
                 standard.iter().find(|known| known.is_named(key) || number == Some(known.code))?;
@@ -178,6 +190,18 @@ const STANDARD_SPACES: [&str; 3] = ["PXE", "ipxe", "nwip"];
 
 fn standard_space(name: &str) -> Option<&'static options::Space> {
     STANDARD_SPACES.contains(&name).then(|| options::space(name))?
+}
+
+/// Whether code 0 is padding in a space, as in the standard options (RFC 2132, section 3.1).
+fn pads_with_zero(space: &str) -> bool {
+    standard_space(space).is_some()
+}
+
+fn zero_is_padding(space: &str) -> Fault {
+    Fault::new(
+        format!("0 is padding in space {space}, not an option"),
+        "codes begin at 1; only spaces that you define may have an option 0",
+    )
 }
 
 fn find<'d>(definitions: &'d [Definition], key: &str) -> Option<&'d Definition> {

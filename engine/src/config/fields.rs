@@ -153,13 +153,13 @@ fn keys_of(schema: &Schema) -> String {
 
 fn unknown_key(key: &str, schema: &'static Schema) -> Fault {
     let text = format!("{} has no key `{key}`", schema.name);
-    let elsewhere = || {
-        let table = schema::ALL.iter().find(|other| other.has(key))?;
-        Some(format!("`{key}` stands in {}", table.name))
-    };
-    let help = match schema.nearest(key) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => elsewhere().unwrap_or_else(|| keys_of(schema)),
+    // A key of another table is no slip of the pen.
+    let help = match schema::ALL.iter().find(|other| other.has(key)) {
+        Some(table) => format!("`{key}` stands in {}", table.name),
+        None => match schema.nearest(key) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => keys_of(schema),
+        },
     };
     Fault::new(text, help)
 }

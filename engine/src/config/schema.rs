@@ -72,6 +72,7 @@ pub(super) const SCOPE: &[&str] = &[
     "lease-time",
     "min-lease-time",
     "max-lease-time",
+    "use-host-decl-names",
 ];
 
 /// Conditions on a client.

@@ -58,6 +58,8 @@ pub struct Scope {
     pub server_identifier: Option<Ipv4Addr>,
     /// The text for `sname`, at most 63 bytes.
     pub server_name: Option<Box<[u8]>>,
+    /// Whether a host gets the name of its entry as option 12 where no level has one.
+    pub use_host_decl_names: Option<bool>,
 }
 
 /// One line of `boot`: if the client matches, this is what it boots.
@@ -218,6 +220,14 @@ impl<'c> ScopeChain<'c> {
     /// The text for `sname`, if the configuration has one.
     pub fn server_name(&self) -> Option<&'c [u8]> {
         self.first(|scope| scope.server_name.as_deref()).map(|(name, _)| name)
+    }
+
+    /// The name of the client's `[[dhcp.host]]` where `use-host-decl-names` has it sent.
+    pub fn host_decl_name(&self) -> Option<(&'c [u8], ScopeId)> {
+        let id = self.host?;
+        let wanted =
+            self.first(|scope| scope.use_host_decl_names).is_some_and(|(wanted, _)| wanted);
+        wanted.then(|| (self.dhcp.host(id).name.as_bytes(), ScopeId::Host(id)))
     }
 
     /// Whether some level sends option `code` to clients that did not ask for it.

@@ -103,6 +103,7 @@ impl Names<'_> {
             next_server: fields.get("next-server", problems, units::ipv4),
             server_identifier: fields.get("server-identifier", problems, units::host_ipv4),
             server_name: fields.get("server-name", problems, server_name),
+            use_host_decl_names: fields.get("use-host-decl-names", problems, units::boolean),
         };
         (scope, places)
     }
@@ -340,6 +341,12 @@ fn encode(
     problems: &mut Problems,
 ) -> Option<Vec<u8>> {
     let value = match &definition.kind {
+        // What option 43 holds is up to the vendor (RFC 2132, section 8.4): some read a text.
+        Some(OptionType::Encapsulate(_))
+            if definition.code == VENDOR && matches!(node.value, Value::Text(_)) =>
+        {
+            OptionType::Octets.encode(node)
+        }
         Some(kind) => kind.encode(node),
         None => match &node.value {
             Value::Text(_) => OptionType::Octets.encode(node),

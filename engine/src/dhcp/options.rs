@@ -121,6 +121,7 @@ impl<'a, 'i> Options<'a, 'i> {
                     self.push(code, value, Origin::Scope(scope_id));
                 }
             }
+            self.configured(chain, options::HOST_NAME);
             return;
         }
         for code in asked.filter(|code| !is_ours(*code)) {
@@ -253,8 +254,9 @@ impl<'a> Options<'a, '_> {
     }
 
     fn configured(&mut self, chain: &ScopeChain<'a>, code: u8) {
+        let from_entry = || chain.host_decl_name().filter(|_| code == options::HOST_NAME);
         if !self.is_present(code)
-            && let Some((value, scope)) = chain.option(code)
+            && let Some((value, scope)) = chain.option(code).or_else(from_entry)
         {
             self.push(code, value, Origin::Scope(scope));
         }

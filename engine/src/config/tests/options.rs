@@ -119,6 +119,12 @@ fn spaces_travel_in_the_option_that_carries_them() {
         [6, 1, 3, 255]
     );
     assert_eq!(option("ipxe = { no-pxedhcp = 1, priority = -2 }", 175), [1, 1, 254, 176, 1, 1]);
+    // A vendor may read a text.
+    assert_eq!(option("vendor-encapsulated-options = '5A1N;K4'", 43), b"5A1N;K4");
+    let own =
+        "[[dhcp.option-definition]]\ncode = 0\nname = \"zero\"\ntype = \"uint8\"\nspace = \"ACME\"";
+    let set = dhcp(&format!("options = {{ ACME = {{ zero = 7, 1 = 'hex:08' }} }}\n{own}"));
+    assert_eq!(set.get(43), Some(&[0, 1, 7, 1, 1, 8][..]));
     let set = dhcp(
         "[dhcp.option-space.PXE]\ndiscovery-control = 8\n[dhcp.option-space.ipxe]\nkeep-san = 1",
     );

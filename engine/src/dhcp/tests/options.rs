@@ -212,3 +212,67 @@ fn narrower_scopes_win_option_by_option() {
     assert_eq!(value(&mut server, Client::plain(mac(1)), ntp), [10, 0, 0, 1]);
     assert_eq!(value(&mut server, Client::plain(mac(1)), options::TIME_OFFSET), [0, 0, 0, 2]);
 }
+
+// As ISC dhcpd: only for those that ask, and only where no level has a name.
+#[test]
+fn a_host_is_told_the_name_of_its_entry_where_that_is_wanted() {
+    let config = |global: &str, subnet: &str, group: &str, host: &str| {
+        format!(
+            "[dhcp]\n{global}\n[[dhcp.subnet]]\nsubnet = \"10.1.0.0/16\"\n\
+             pools = [\"10.1.4.0-10.1.4.9\"]\n{subnet}\n[[dhcp.group]]\nname = \"rack\"\n{group}\n\
+             [[dhcp.host]]\nname = \"rack1-n01\"\nhardware = \"52:54:00:00:00:11\"\n\
+             group = \"rack\"\n{host}\n"
+        )
+    };
+    let (on, off) = ("use-host-decl-names = true", "use-host-decl-names = false");
+    let named = |name: &'static str| Some(name.as_bytes().to_vec());
+    let asks = Client::plain(mac(0x11)).with(options::PARAMETER_REQUEST_LIST, &[1, 12]);
+    let without_list = Client::plain(mac(0x11));
+    let other = "options = { host-name = \"other\" }";
+    for (config, name) in [
+        (config("", "", "", ""), None),
+        (config(on, "", "", ""), named("rack1-n01")),
+        (config("", on, "", ""), named("rack1-n01")),
+        (config("", "", on, ""), named("rack1-n01")),
+        (config("", "", "", on), named("rack1-n01")),
+        (config(on, "", off, ""), None),
+        (config(&format!("{on}\n{other}"), "", "", ""), named("other")),
+        (config(on, "", "", other), named("other")),
+    ] {
+        let mut server = Server::new(&config);
+        for client in [&asks, &without_list] {
+            assert_eq!(offer(&mut server, client).option(options::HOST_NAME), name, "{config}");
+        }
+        let silent = asks.clone().with(options::PARAMETER_REQUEST_LIST, &[1]);
+        assert_eq!(offer(&mut server, &silent).option(options::HOST_NAME), None);
+        // A machine without an entry has no name.
+        let unknown = offer(&mut server, &Client::plain(mac(1)).with(55, &[1, 12]));
+        assert_ne!(unknown.option(options::HOST_NAME), named("rack1-n01"));
+    }
+    let always = config(&format!("{on}\nalways-send = [\"host-name\"]"), "", "", "");
+    let silent = asks.with(options::PARAMETER_REQUEST_LIST, &[1]);
+    let offer = offer(&mut Server::new(&always), &silent);
+    assert_eq!(offer.option(options::HOST_NAME), named("rack1-n01"));
+}
+
+// Vendors read what they like in option 43 (RFC 2132 section 8.4): a text, or a sub-option 0.
+#[test]
+fn option_43_is_sent_as_it_is_configured() {
+    for (value, sent) in [
+        (
+            "vendor-encapsulated-options = \"5A1N;B2;K4;I10.1.0.6;J80\"",
+            &b"5A1N;B2;K4;I10.1.0.6;J80"[..],
+        ),
+        ("43 = \"hex:0001aa\"", &[0, 1, 0xaa]),
+        ("ACME = { 0 = \"hex:aa\", 2 = \"b\" }", &[0, 1, 0xaa, 2, 1, b'b']),
+    ] {
+        let mut server = Server::new(&format!(
+            "[dhcp]\noptions = {{ {value} }}\n[[dhcp.option-definition]]\ncode = 9\n\
+             name = \"x\"\ntype = \"text\"\nspace = \"ACME\"\n[[dhcp.subnet]]\n\
+             subnet = \"10.1.0.0/16\"\npools = [\"10.1.4.0-10.1.4.9\"]\n"
+        ));
+        let client = Client::dhclient(mac(1)).with(options::PARAMETER_REQUEST_LIST, &[1, 43]);
+        let offer = offer(&mut server, &client);
+        assert_eq!(offer.option(options::VENDOR_ENCAPSULATED_OPTIONS).as_deref(), Some(sent));
+    }
+}
