@@ -35,7 +35,17 @@ pub struct Health {
     full_since: Option<Moment>,
     backlog: Duration,
     refused: u64,
+    fetches: Fetches,
     cpu_at_start: Cpu,
+}
+
+/// How HTTP fetches waited for a connection of the generator.
+#[derive(Copy, Clone, Debug, Default)]
+struct Fetches {
+    begun: u64,
+    refused: u64,
+    late: u64,
+    worst: Duration,
 }
 
 /// What the observation comes to.
@@ -90,6 +100,7 @@ impl Health {
             full_since: None,
             backlog: Duration::ZERO,
             refused: 0,
+            fetches: Fetches::default(),
             cpu_at_start: Cpu::of_this_thread(),
         })
     }
@@ -121,6 +132,14 @@ impl Health {
         self.refused += 1;
     }
 
+    /// An HTTP fetch began so long after its machine wanted it, or could not even begin.
+    pub fn fetch_began(&mut self, waited: Duration, refused: bool) {
+        self.fetches.begun += 1;
+        self.fetches.refused += u64::from(refused);
+        self.fetches.late += u64::from(waited > LATE);
+        self.fetches.worst = self.fetches.worst.max(waited);
+    }
+
     /// Sums up, in the generator's own thread.
     pub fn diagnose(&self, drops: &Drops, strays: u64, now: Moment) -> Diagnosis {
         let cpu = Cpu::of_this_thread();
@@ -136,19 +155,21 @@ impl Health {
             kernel_drops: drops.kernel,
             send_errors: drops.send.total() + self.refused,
             strays,
+            late_fetches: self.fetches.late,
+            worst_fetch_wait: self.fetches.worst.as_secs_f64() * 1000.0,
             memory_mib: resident_mib(),
         };
         let backlog =
             self.backlog + self.full_since.map_or(Duration::ZERO, |since| now.since(since));
         Diagnosis {
-            faults: faults(&figures, seconds),
+            faults: faults(&figures, &self.fetches, seconds),
             overloads: overloads(backlog.as_secs_f64() / seconds),
             figures,
         }
     }
 }
 
-fn faults(figures: &Generator, seconds: f64) -> Vec<String> {
+fn faults(figures: &Generator, fetches: &Fetches, seconds: f64) -> Vec<String> {
     let mut faults = Vec::new();
     if figures.kernel_drops > 0 {
         faults.push(format!(
@@ -175,6 +196,24 @@ fn faults(figures: &Generator, seconds: f64) -> Vec<String> {
             figures.late_actions,
             figures.timed_actions,
             LATE.as_millis()
+        ));
+    }
+    let late = fetches.late as f64 / (fetches.begun as f64).max(1.0);
+    if fetches.worst > MUCH_TOO_LATE || late > MOST_LATE {
+        faults.push(format!(
+            "HTTP fetches waited for a connection of the generator, {} of {} for more than {} ms \
+             and the longest for {} ms (raise its limit of open files)",
+            fetches.late,
+            fetches.begun,
+            LATE.as_millis(),
+            fetches.worst.as_millis()
+        ));
+    }
+    if fetches.refused > 0 {
+        faults.push(format!(
+            "the generator had no socket for {} HTTP fetches (raise its limit of open files; let \
+             machines have addresses of their own)",
+            fetches.refused
         ));
     }
     let waited = figures.waited_for_cpu_seconds / seconds;
@@ -237,6 +276,14 @@ mod tests {
         let mut slow = healthy();
         (0..10).for_each(|_| slow.acted(at(2000), at(2110)));
         assert!(faults_of(&slow, &Drops::default())[0].contains("10 of 2010 things"));
+        let mut queued = healthy();
+        queued.fetch_began(Duration::from_millis(90), false);
+        assert!(faults_of(&queued, &Drops::default()).is_empty());
+        queued.fetch_began(Duration::from_millis(2600), false);
+        assert!(faults_of(&queued, &Drops::default())[0].contains("1 of 2 for more than 100 ms"));
+        let mut refused = healthy();
+        refused.fetch_began(Duration::ZERO, true);
+        assert!(faults_of(&refused, &Drops::default())[0].contains("no socket for 1 HTTP"));
         let mut full = healthy();
         full.send_refused();
         assert!(faults_of(&full, &Drops::default())[0].contains("could not send 1 "));

@@ -8,7 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use bootstorm_net::Waker;
+use bootstorm_net::{Waker, now};
+use bootstorm_protocols::time::Moment;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1;
@@ -20,8 +21,10 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 /// How long an installer waits for anything to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Connections at one time; more wait for their turn, as behind a switch.
-const MOST_CONNECTIONS: usize = 4096;
+/// Connections at one time at most: an address has fewer ports than 2^15 for them.
+pub(crate) const MOST_CONNECTIONS: usize = 28_000;
+/// File descriptors that are left for everything else.
+const OTHER_DESCRIPTORS: u64 = 512;
 
 /// Something to fetch.
 #[derive(Clone, Debug)]
@@ -36,6 +39,8 @@ pub struct Fetch {
     pub server: SocketAddrV4,
     /// Path and query.
     pub path: String,
+    /// When the machine wanted it.
+    pub wanted: Moment,
 }
 
 /// What came.
@@ -45,6 +50,11 @@ pub struct Fetched {
     pub machine: u32,
     /// From [`Fetch::serial`].
     pub serial: u8,
+    /// How long it waited for a connection: the generator's fault, not the server's.
+    pub waited: Duration,
+    /// It failed because this host has no descriptor or port for it, which is not the server's fault
+    /// either.
+    pub refused: bool,
     /// Length and digest of the body, or what went wrong.
     pub result: Result<(u64, u64), String>,
 }
@@ -57,27 +67,40 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Starts the thread; it ends with the fetcher.
+    /// Starts the thread with as many connections at one time as `machines` can want and file
+    /// descriptors allow. It ends with the fetcher.
     ///
     /// # Errors
     /// No thread, or no runtime.
-    pub fn start(waker: Waker) -> std::io::Result<Fetcher> {
+    pub fn start(waker: Waker, machines: u32) -> std::io::Result<Fetcher> {
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let free = descriptors.current.unwrap_or(u64::MAX).saturating_sub(OTHER_DESCRIPTORS);
+        let wanted = u64::from(machines).min(free) as usize;
+        Fetcher::with_connections(waker, wanted.clamp(1, MOST_CONNECTIONS))
+    }
+
+    fn with_connections(waker: Waker, connections: usize) -> std::io::Result<Fetcher> {
         let (wanted, mut wishes) = channel::unbounded_channel::<Fetch>();
         let (results, came) = mpsc::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("http".to_owned()).spawn(move || {
             runtime.block_on(async move {
-                let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+                let permits = Arc::new(Semaphore::new(connections));
                 while let Some(fetch) = wishes.recv().await {
                     let (permits, results, waker) =
                         (permits.clone(), results.clone(), waker.clone());
                     tokio::spawn(async move {
-                        // The semaphore is never closed.
-                        let _permit = permits.acquire().await;
-                        let result = get(&fetch).await.map_err(|error| error.to_string());
+                        let permit = tokio::time::timeout(PATIENCE, permits.acquire()).await;
+                        let waited = now().since(fetch.wanted);
+                        let result = match permit {
+                            Ok(_permit) => get(&fetch).await,
+                            Err(_) => Err(Failed::NoConnection),
+                        };
+                        let refused = result.as_ref().is_err_and(Failed::is_own);
+                        let result = result.map_err(|error| error.to_string());
                         let (machine, serial) = (fetch.machine, fetch.serial);
                         // The run may have ended meanwhile.
-                        let _ = results.send(Fetched { machine, serial, result });
+                        let _ = results.send(Fetched { machine, serial, waited, refused, result });
                         waker.wake();
                     });
                 }
@@ -111,6 +134,23 @@ enum Failed {
     Status(u16),
     #[error("HTTP silent")]
     Silent,
+    #[error("HTTP: the generator had no connection free")]
+    NoConnection,
+}
+
+impl Failed {
+    /// Whether this host could not even try.
+    fn is_own(&self) -> bool {
+        use rustix::io::Errno;
+        match self {
+            Failed::NoConnection => true,
+            Failed::Connect(error) => matches!(
+                Errno::from_io_error(error),
+                Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::ADDRINUSE)
+            ),
+            _ => false,
+        }
+    }
 }
 
 /// One GET over a connection of its own, as wget and the kernel's loaders do. Returns length and
@@ -178,20 +218,53 @@ mod tests {
             from
         });
         let backend = Mmsg::new(&Limits::default()).unwrap();
-        let fetcher = Fetcher::start(backend.waker()).unwrap();
+        let fetcher = Fetcher::start(backend.waker(), 1).unwrap();
         let source = Some(Ipv4Addr::new(127, 0, 0, 9));
-        fetcher.fetch(Fetch { machine: 7, serial: 3, source, server, path: "/a?b=c".to_owned() });
+        fetcher.fetch(wanted(7, source, server));
+        let came = next(&fetcher);
+        assert_eq!((came.machine, came.serial), (7, 3));
+        assert_eq!(serving.join().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 9));
+        came.result
+    }
+
+    fn wanted(machine: u32, source: Option<Ipv4Addr>, server: SocketAddrV4) -> Fetch {
+        Fetch { machine, serial: 3, source, server, path: "/a?b=c".to_owned(), wanted: now() }
+    }
+
+    fn next(fetcher: &Fetcher) -> Fetched {
         let begin = Instant::now();
-        let came = loop {
+        loop {
             match fetcher.received() {
                 Some(came) => break came,
                 None if begin.elapsed() > PATIENCE => panic!("nothing came"),
                 None => thread::sleep(Duration::from_millis(5)),
             }
-        };
-        assert_eq!((came.machine, came.serial), (7, 3));
-        assert_eq!(serving.join().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 9));
-        came.result
+        }
+    }
+
+    #[test]
+    fn a_fetch_that_waits_for_a_connection_says_how_long() {
+        const HELD: Duration = Duration::from_millis(150);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(server) = listener.local_addr().unwrap() else { panic!() };
+        let serving = thread::spawn(move || {
+            for held in [HELD, Duration::ZERO] {
+                let (mut stream, _) = listener.accept().unwrap();
+                assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+                thread::sleep(held);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            }
+        });
+        let backend = Mmsg::new(&Limits::default()).unwrap();
+        let fetcher = Fetcher::with_connections(backend.waker(), 1).unwrap();
+        fetcher.fetch(wanted(0, None, server));
+        fetcher.fetch(wanted(1, None, server));
+        let (first, second) = (next(&fetcher), next(&fetcher));
+        serving.join().unwrap();
+        assert_eq!((first.machine, second.machine), (0, 1));
+        // The server holds the only connection for so long after the first has got it.
+        assert!(second.waited >= HELD / 2, "{:?}", second.waited);
+        assert!(first.result.is_ok() && second.result.is_ok());
     }
 
     #[test]

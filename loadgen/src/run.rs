@@ -78,7 +78,7 @@ fn run_on<B: Backend<Socket = Socket>>(
         fetcher: job
             .scenario
             .fetches()
-            .then(|| Fetcher::start(backend.waker()))
+            .then(|| Fetcher::start(backend.waker(), job.scenario.machines))
             .transpose()
             .map_err(RunError::Engine)?,
         http_server: job.http_server,

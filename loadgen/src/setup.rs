@@ -11,6 +11,7 @@ use bootstorm_protocols::dhcpv4::{CLIENT_PORT, SERVER_PORT};
 
 use crate::clients::{Access, ClientAddresses, Relay, Sockets, Sources};
 use crate::guard;
+use crate::http::MOST_CONNECTIONS;
 use crate::job::{Job, RelaySpec, RunError};
 use crate::memberships::Memberships;
 use crate::routes::{Block, Routes};
@@ -48,7 +49,7 @@ impl<'a, B: Backend<Socket = Socket>> Setup<'a, B> {
 
     pub(crate) fn sockets(mut self) -> Result<Sockets, RunError> {
         // A socket for each relay agent, perhaps one for each machine, and connections.
-        raise_descriptor_limit(u64::from(MOST_PORTS) + 8192);
+        raise_descriptor_limit(u64::from(MOST_PORTS) + MOST_CONNECTIONS as u64 + 1024);
         let interface = self.job.interface.as_deref().map(find_interface).transpose()?;
         let access = if !self.job.scenario.asks_for_addresses() {
             Access::None

@@ -69,7 +69,7 @@ class Preseed(BaseHTTPRequestHandler):
     """What an installer asks for."""
 
     def do_GET(self):
-        body = b"d-i preseed/early_command string true\n" * 50
+        body = Preseed.body
         self.send_response(200 if self.path == "/preseed.cfg" else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -79,6 +79,7 @@ class Preseed(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    body = b"d-i preseed/early_command string true\n" * 50
     clients = set()
 
 
@@ -189,10 +190,19 @@ def main():
             web = ThreadingHTTPServer((SERVER, 8080), Preseed)
         threading.Thread(target=web.serve_forever, daemon=True).start()
         fetch = '[[stage]]\ndhcp = "installer"\n[[stage]]\nhttp = ["/preseed.cfg"]\n'
-        run = play(lab, room, rack(head="", tables=fetch), options=("--http", f"{SERVER}:8080"))
+        lab.write("copies/preseed.cfg", Preseed.body)
+        options = ("--http", f"{SERVER}:8080", "--root", lab.path("copies"))
+        run = play(lab, room, rack(head="", tables=fetch), options=options)
         came_up(suite, run)
+        files = {row["name"]: row["compared_with"] for row in run.report.get("files", [])}
+        suite.equal("compared with the copy", files.get("http:/preseed.cfg"), "local-copy")
+        suite.equal("no fetch waited for the generator",
+                    run.report["generator"].get("late_fetches"), 0)
         suite.check("each from its own address", len(Preseed.clients) == MACHINES
                     and all(ip.startswith("10.100.") for ip in Preseed.clients), Preseed.clients)
+        lab.write("copies/preseed.cfg", Preseed.body.replace(b"true", b"echo", 1))
+        run = play(lab, room, rack(head="", tables=fetch), options=options)
+        suite.equal("bytes that are not the copy's", run.violations, {"content": MACHINES})
         web.shutdown()
     with suite.step("a limit is searched"):
         status, output = lab.run(room, [

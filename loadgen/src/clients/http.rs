@@ -12,7 +12,7 @@ use super::sockets::Sources;
 use crate::http::{Fetch, Fetched};
 use crate::metrics::{State, Timed};
 use crate::scenario::Stage;
-use crate::validator::{BlockOutcome, Kind};
+use crate::validator::{BlockOutcome, HTTP, Kind};
 
 impl Clients {
     /// Begins with the path at the machine's place in its list.
@@ -33,6 +33,7 @@ impl Clients {
             source: own.then_some(machine.address),
             server: self.http_server.unwrap_or(SocketAddrV4::new(self.sockets.server, 80)),
             path,
+            wanted: at,
         };
         self.set_state(index, State::Loading);
         self.disarm(index);
@@ -55,7 +56,8 @@ impl Clients {
 
     fn fetched<T: Transmit>(&mut self, fetched: Fetched, tx: &mut T) {
         let now = tx.now();
-        let Fetched { machine: index, serial, result } = fetched;
+        let Fetched { machine: index, serial, waited, refused, result } = fetched;
+        self.health.fetch_began(waited, refused);
         let Some(machine) = self.machines.get(index as usize) else { return };
         if machine.phase != Phase::Fetching || machine.transfers != serial {
             // Its machine has lost power meanwhile.
@@ -84,7 +86,7 @@ impl Clients {
     }
 
     fn check_body(&mut self, index: u32, path: &str, bytes: u64, digest: u64, now: Moment) {
-        let Some(file) = self.files.named(format!("http:{path}").as_bytes()) else { return };
+        let Some(file) = self.files.named(format!("{HTTP}{path}").as_bytes()) else { return };
         let mac = self.ids.mac(index);
         if let Some(expected) = self.files.complete(file, index, bytes) {
             self.validator.violation(Kind::FileSize, index, mac, now, || {
@@ -92,7 +94,10 @@ impl Clients {
             });
         } else if self.files.whole(file, digest) == BlockOutcome::Wrong {
             self.validator.violation(Kind::Content, index, mac, now, || {
-                format!("`{path}` has other bytes than another machine was sent")
+                match self.files.has_copy(file) {
+                    true => format!("`{path}` has other bytes than the local copy"),
+                    false => format!("`{path}` has other bytes than another machine was sent"),
+                }
             });
         }
     }

@@ -198,6 +198,7 @@ fn make_finite(report: &mut Report) -> usize {
         &mut generator.busy,
         &mut generator.waited_for_cpu_seconds,
         &mut generator.memory_mib,
+        &mut generator.worst_fetch_wait,
     ] {
         check(number);
     }

@@ -411,6 +411,12 @@ pub struct Generator {
     pub send_errors: u64,
     /// Datagrams received that belong to no machine.
     pub strays: u64,
+    /// HTTP fetches that waited more than 100 ms for a connection of the generator.
+    #[serde(default)]
+    pub late_fetches: u64,
+    /// The longest such wait, in milliseconds.
+    #[serde(default)]
+    pub worst_fetch_wait: f64,
     /// Resident memory at the end, in MiB.
     pub memory_mib: f64,
 }

@@ -345,6 +345,16 @@ fn generator(out: &mut Out, report: &Report) {
             number(own.memory_mib)
         ),
     );
+    if own.late_fetches > 0 {
+        out.field(
+            "",
+            &format!(
+                "{} more than 100 ms late, the latest {}",
+                counted(own.late_fetches, "HTTP fetch", "HTTP fetches"),
+                millis(own.worst_fetch_wait)
+            ),
+        );
+    }
     out.field(
         "",
         &format!(
@@ -359,6 +369,7 @@ fn generator(out: &mut Out, report: &Report) {
 /// Whether a reader must know how the generator fared to trust the rest.
 pub(super) fn matters(own: &Generator, run_seconds: f64) -> bool {
     own.late_actions > 0
+        || own.late_fetches > 0
         || own.kernel_drops > 0
         || own.send_errors > 0
         || own.strays > 0

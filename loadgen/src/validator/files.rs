@@ -11,6 +11,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::report::{FileRow, Reference};
 
+/// Stands before the path in the name of a file that comes by HTTP.
+pub const HTTP: &str = "http:";
+
 /// A file, by a number of its own.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct FileId(u16);
@@ -32,6 +35,8 @@ pub enum BlockOutcome {
 struct File {
     name: Vec<u8>,
     local: Option<Vec<u8>>,
+    /// Digest of the local copy, once it was asked for.
+    digest: Option<u64>,
     size: Option<u64>,
     complete: u64,
     /// Digests of the blocks that have come, by block length.
@@ -74,7 +79,16 @@ impl Files {
             None => Hashing::Idle,
         };
         let (name, blocks) = (name.to_vec(), HashMap::new());
-        self.files.push(File { name: name.clone(), local, size, complete: 0, blocks, hash });
+        let digest = None;
+        self.files.push(File {
+            name: name.clone(),
+            local,
+            digest,
+            size,
+            complete: 0,
+            blocks,
+            hash,
+        });
         self.by_name.insert(name, id);
         Some(id)
     }
@@ -133,9 +147,18 @@ impl Files {
         if right { BlockOutcome::Right } else { BlockOutcome::Wrong }
     }
 
+    /// Whether there is a local copy to compare with.
+    pub fn has_copy(&self, id: FileId) -> bool {
+        self.file(id).is_some_and(|file| file.local.is_some())
+    }
+
     /// A whole file came at once, and this is its digest.
     pub fn whole(&mut self, id: FileId, digest: u64) -> BlockOutcome {
         let Some(file) = self.files.get_mut(usize::from(id.0)) else { return BlockOutcome::Wrong };
+        if let Some(bytes) = &file.local {
+            let copy = *file.digest.get_or_insert_with(|| xxh3_64(bytes));
+            return if copy == digest { BlockOutcome::Right } else { BlockOutcome::Wrong };
+        }
         // No transfer has blocks of no bytes, so this is the place of the whole.
         let known = file.blocks.entry(0).or_default();
         if known.is_empty() {
@@ -197,6 +220,11 @@ impl LocalCopies {
         let absent = || io::Error::from(io::ErrorKind::NotFound);
         let folder = self.0.as_ref().ok_or_else(absent)?;
         let name = std::str::from_utf8(name).map_err(|_| absent())?;
+        let name = match name.strip_prefix(HTTP) {
+            // What follows the path of a URL is no part of a file's name.
+            Some(path) => path.split(['?', '#']).next().unwrap_or(path),
+            None => name,
+        };
         let relative = Path::new(name.trim_start_matches('/'));
         let plain = |part| matches!(part, std::path::Component::Normal(_));
         if !relative.components().all(plain) {
@@ -249,5 +277,22 @@ mod tests {
             assert_eq!(files.block(id, 1, 1, 4, b"x"), BlockOutcome::Right);
         }
         assert_eq!(files.rows()[1].compared_with, Reference::EachOther);
+    }
+
+    #[test]
+    fn what_comes_by_http_is_compared_with_the_copy_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), b"abcdef").unwrap();
+        let mut files = Files::new(LocalCopies(Some(folder.path().to_owned())));
+        let id = files.named(b"http:/a?mac=02:b0").unwrap();
+        assert_eq!(files.whole(id, xxh3_64(b"abcdef")), BlockOutcome::Right);
+        // The first answer is wrong here, so that comparing machines with each other finds nothing.
+        let other = files.named(b"http:/a").unwrap();
+        assert_eq!(files.whole(other, xxh3_64(b"abcdeX")), BlockOutcome::Wrong);
+        assert_eq!(files.whole(other, xxh3_64(b"abcdeX")), BlockOutcome::Wrong);
+        assert_eq!(files.complete(other, 1, 5), Some(6));
+        assert_eq!(files.rows()[0].compared_with, Reference::LocalCopy);
+        let absent = files.named(b"http:/../a").unwrap();
+        assert_eq!(files.whole(absent, 1), BlockOutcome::Right);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bootstorm_protocols::dhcpv4::Message;
 use bootstorm_protocols::time::Moment;
 
-pub use self::files::{BlockOutcome, FileId, Files, LocalCopies};
+pub use self::files::{BlockOutcome, FileId, Files, HTTP, LocalCopies};
 use self::leases::Holders;
 pub use self::recorder::Recorder;
 use crate::firmware::Program;

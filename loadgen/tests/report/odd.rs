@@ -145,6 +145,8 @@ prop_compose! {
             kernel_drops: number(),
             send_errors: number(),
             strays: number(),
+            late_fetches: number(),
+            worst_fetch_wait: float(),
             memory_mib: float(),
         };
         for _ in 0..rows {

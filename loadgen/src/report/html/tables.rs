@@ -264,6 +264,8 @@ pub(super) fn generator(page: &mut String, report: &Report) {
             ("datagrams the kernel dropped", count(own.kernel_drops)),
             ("datagrams that could not be sent", count(own.send_errors)),
             ("datagrams that belong to no machine", count(own.strays)),
+            ("HTTP fetches more than 100 ms late", count(own.late_fetches)),
+            ("the latest HTTP fetch by", millis(own.worst_fetch_wait)),
             ("memory", format!("{} MiB", number(own.memory_mib))),
         ],
     );
