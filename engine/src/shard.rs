@@ -53,6 +53,7 @@ struct Request {
     socket: SocketId,
     source: SocketAddr,
     destination: Option<IpAddr>,
+    broadcast: bool,
     ifindex: u32,
     payload: Box<[u8]>,
 }
@@ -63,6 +64,7 @@ impl Request {
             socket: datagram.socket,
             source: datagram.source,
             destination: datagram.destination,
+            broadcast: datagram.broadcast,
             ifindex: datagram.ifindex,
             payload: datagram.payload.into(),
         }
@@ -73,6 +75,7 @@ impl Request {
             socket: self.socket,
             source: self.source,
             destination: self.destination,
+            broadcast: self.broadcast,
             ifindex: self.ifindex,
             payload: &self.payload,
             segment: 0,

@@ -76,7 +76,16 @@ impl Transmit for Sink {
 
 fn datagram(socket: SocketId, source: SocketAddr, payload: &[u8]) -> Datagram<'_> {
     let destination = Some(IpAddr::V4(SERVER));
-    Datagram { socket, source, destination, ifindex: 1, payload, segment: 0, truncated: false }
+    Datagram {
+        socket,
+        source,
+        destination,
+        broadcast: false,
+        ifindex: 1,
+        payload,
+        segment: 0,
+        truncated: false,
+    }
 }
 
 /// 2000 blocks of one transfer; returns how many allocations that took.

@@ -163,7 +163,7 @@ def parallel(suite, lab, namespace, files):
     suite.equal("and all have the same bytes", same, len(copies))
 
 
-def refusals(suite, lab, namespace):
+def refusals(suite, lab, namespace, server):
     secret = b"this lies outside the root\n"
     lab.write("secret", secret)
     os.symlink("../secret", lab.path("tftp/leaving"))
@@ -172,6 +172,9 @@ def refusals(suite, lab, namespace):
     hpa, curl = getters()[0], getters()[5]
     status, output, data = hpa.get(lab, namespace, "nowhere")
     suite.check("tftp-hpa is told that a file is missing", "Error code 1" in output, output)
+    suite.check("which is no warning in the log", laboratory.wait_until(lambda: any(
+        "INFO" in line and "TFTP missing" in line and "nowhere" in line
+        for line in server.log().splitlines()), 3), server.log())
     status, output, data = curl.get(lab, namespace, "nowhere")
     suite.equal("curl: exit status for a missing file", status, 68)
     for name in ("../secret", "deep/../../secret", "leaving", "absolute", "/../secret",
@@ -193,6 +196,26 @@ def refusals(suite, lab, namespace):
                                     "uploaded"])
     suite.check("writing is off", not os.path.exists(lab.path("tftp/uploaded")) and
                 "rror" in output, output)
+
+
+def broadcasts(suite, lab, namespace):
+    """Requests to broadcast addresses, which every server of a network would answer."""
+    with laboratory.inside(namespace):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+    sock.settimeout(1)
+    for address in ("255.255.255.255", "10.77.255.255"):
+        sock.sendto(b"\0\1one\0octet\0", (address, 69))
+        try:
+            suite.check(f"no answer to {address}", False, sock.recvfrom(600))
+        except TimeoutError:
+            suite.check(f"no answer to {address}", True)
+    sock.close()
+    _, page = lab.run(lab.srv, ["curl", "-sS", "http://127.0.0.1:9547/metrics"])
+    lines = [line for line in page.splitlines() if "request was broadcast" in line]
+    # A broadcast reaches the socket of every shard.
+    suite.check("they are counted", lines and all(line.endswith(" 2") for line in lines), lines)
 
 
 def names(suite, lab, namespace, server, files):
@@ -272,7 +295,9 @@ def main():
     with suite.step("many at once"):
         parallel(suite, lab, namespace, files)
     with suite.step("what is refused"):
-        refusals(suite, lab, namespace)
+        refusals(suite, lab, namespace, server)
+    with suite.step("broadcasts"):
+        broadcasts(suite, lab, namespace)
     with suite.step("names"):
         names(suite, lab, namespace, server, files)
     with suite.step("what fits no transfer"):

@@ -36,6 +36,9 @@ pub struct Datagram<'a> {
     /// Destination address in the IP header; `None` when the kernel did not tell, and on a packet
     /// socket.
     pub destination: Option<IpAddr>,
+    /// It was sent to a broadcast address, limited or of a network of this host, or to a multicast
+    /// address.
+    pub broadcast: bool,
     /// Index of the interface it came in by; 0 when the kernel did not tell.
     pub ifindex: u32,
     /// UDP payload; may be empty. On a packet socket the whole frame, from its Ethernet header on.
@@ -277,6 +280,7 @@ mod tests {
                 socket: SocketId(0),
                 source: SocketAddr::from(([0, 0, 0, 0], 0)),
                 destination: None,
+                broadcast: false,
                 ifindex: 0,
                 payload,
                 segment,

@@ -172,16 +172,17 @@ pub(crate) fn received<'a>(
             socket,
             source,
             destination,
+            broadcast: false,
             ifindex,
             payload,
             segment: 0,
             truncated,
         });
     };
-    let Control { destination, ifindex, segment } = read_control(control);
+    let Control { destination, broadcast, ifindex, segment } = read_control(control);
     // A single segment is an ordinary datagram.
     let segment = if usize::from(segment) < payload.len() { segment } else { 0 };
-    Some(Datagram { socket, source, destination, ifindex, payload, segment, truncated })
+    Some(Datagram { socket, source, destination, broadcast, ifindex, payload, segment, truncated })
 }
 
 /// The interface by which a frame came in; `None` when it went out, or this is not the address of a
@@ -217,6 +218,7 @@ fn read_name(name: &[u8]) -> Option<SocketAddr> {
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 struct Control {
     destination: Option<IpAddr>,
+    broadcast: bool,
     ifindex: u32,
     segment: u16,
 }
@@ -228,15 +230,24 @@ fn read_control(mut control: &[u8]) -> Control {
         let Some(data) = control.get(CMSG_HEADER_LEN..len) else { break };
         match (i32::from_ne_bytes(level), i32::from_ne_bytes(kind)) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                // ifindex, local address of the route, destination in the header
-                if let (Some(ifindex), Some(ip)) = (take(data, 0), take::<4>(data, 8)) {
-                    told.destination = Some(Ipv4Addr::from(ip).into());
+                // ifindex, address of this host to answer from, destination in the header
+                if let (Some(ifindex), Some(own), Some(ip)) =
+                    (take(data, 0), take::<4>(data, 4), take::<4>(data, 8))
+                {
+                    let (own, ip) = (Ipv4Addr::from(own), Ipv4Addr::from(ip));
+                    // The kernel answers from another address only if the destination belongs to
+                    // several hosts (fib_compute_spec_dst).
+                    let several = own != ip && !own.is_unspecified();
+                    told.broadcast = several || ip.is_broadcast() || ip.is_multicast();
+                    told.destination = Some(ip.into());
                     told.ifindex = u32::from_ne_bytes(ifindex);
                 }
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 if let (Some(ip), Some(ifindex)) = (take::<16>(data, 0), take(data, 16)) {
-                    told.destination = Some(Ipv6Addr::from(ip).into());
+                    let ip = Ipv6Addr::from(ip);
+                    told.broadcast = ip.is_multicast();
+                    told.destination = Some(ip.into());
                     told.ifindex = u32::from_ne_bytes(ifindex);
                 }
             }
@@ -303,7 +314,7 @@ mod tests {
         assert_eq!(write_control(&mut control, &outgoing, None), SEND_CONTROL_LEN);
         assert_eq!(
             read_control(&control),
-            Control { destination: Some(from), ifindex: 4, segment: 0 }
+            Control { destination: Some(from), broadcast: false, ifindex: 4, segment: 0 }
         );
     }
 
@@ -333,6 +344,31 @@ mod tests {
             assert_eq!(several.segment, 1200);
             assert_eq!(datagram(&[0; 1200]).segment, 0);
         }
+    }
+
+    #[test]
+    fn what_was_sent_to_many_is_told() {
+        let read = |level, kind, data: &[u8]| {
+            let mut control = [0; RECEIVE_CONTROL_LEN];
+            let mut len = 0;
+            push_cmsg(&mut control, &mut len, level, kind, data);
+            read_control(&control[..len]).broadcast
+        };
+        let ipv4 = |own: [u8; 4], to: [u8; 4]| {
+            let data = [[1, 0, 0, 0], own, to].concat();
+            read(libc::IPPROTO_IP, libc::IP_PKTINFO, &data)
+        };
+        assert!(!ipv4([10, 0, 0, 1], [10, 0, 0, 1]));
+        assert!(!ipv4([0; 4], [10, 0, 0, 1]), "not told");
+        assert!(ipv4([10, 0, 0, 1], [10, 0, 0, 255]));
+        assert!(ipv4([10, 0, 0, 1], [255; 4]) && ipv4([0; 4], [255; 4]));
+        assert!(ipv4([10, 0, 0, 1], [239, 1, 2, 3]));
+        let ipv6 = |to: &str| {
+            let mut data = [0; 20];
+            data[..16].copy_from_slice(&to.parse::<Ipv6Addr>().unwrap().octets());
+            read(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &data)
+        };
+        assert!(ipv6("ff02::1") && !ipv6("2001:db8::1"));
     }
 
     #[test]

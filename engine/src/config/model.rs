@@ -299,7 +299,7 @@ pub struct Tftp {
     pub clamp_to_mtu: bool,
     /// Transfers at one time, over all shards.
     pub max_transfers: u32,
-    /// Transfers at one time for one client address.
+    /// Transfers that run at one time for one client address, over all shards.
     pub max_transfers_per_client: u32,
     /// Ports to send from, first and last; `None` takes what the kernel gives.
     pub port_range: Option<(u16, u16)>,
@@ -472,7 +472,7 @@ impl Tftp {
             multicast: None,
             clamp_to_mtu: true,
             max_transfers: 16_384,
-            max_transfers_per_client: 16,
+            max_transfers_per_client: 256,
             port_range: None,
             map: Vec::new(),
             case_insensitive: false,

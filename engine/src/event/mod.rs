@@ -94,6 +94,8 @@ pub enum Kind {
     TransferFinished,
     /// A TFTP transfer was refused or given up.
     TransferFailed,
+    /// A file was asked for by TFTP that is not there.
+    FileMissing,
 }
 
 impl Kind {
@@ -118,6 +120,7 @@ impl Kind {
             Kind::TransferStarted => "TFTP start",
             Kind::TransferFinished => "TFTP done",
             Kind::TransferFailed => "TFTP failed",
+            Kind::FileMissing => "TFTP missing",
         }
     }
 

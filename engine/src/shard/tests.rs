@@ -190,6 +190,7 @@ fn a_discover_that_waits_for_a_ping_is_counted_once_however_the_ping_ends() {
             socket,
             source: (RELAY, 67).into(),
             destination: Some(SERVER.into()),
+            broadcast: false,
             ifindex: 1,
             payload,
             segment: 0,

@@ -10,6 +10,7 @@
 //! from the image, in as few sends as the kernel's segmentation allows. The rules of the protocol
 //! are in `bootstorm_protocols::tftp`.
 
+mod admission;
 mod frame;
 mod groups;
 mod images;

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bootstorm_net::Transmit;
@@ -38,6 +37,7 @@ impl TftpShard {
         if std::mem::replace(&mut transfer.settled, true) {
             return;
         }
+        self.server.admission.over(transfer.client.ip());
         self.metrics().finished.increment();
         self.event(number, Kind::TransferFinished, "", now);
     }
@@ -61,14 +61,17 @@ impl TftpShard {
             let opening = matches!(transfer.work, Work::Opening);
             let counter = if opening { &self.metrics().refused } else { &self.metrics().failed };
             counter.increment();
-            self.event(number, Kind::TransferFailed, reason.text(), tx.now());
+            self.event(number, reason.kind(), reason.text(), tx.now());
         }
         self.remove(number);
     }
 
     pub(super) fn remove(&mut self, number: u64) {
         let Some(transfer) = self.transfers.remove(number) else { return };
-        self.server.active.fetch_sub(1, Ordering::Relaxed);
+        if !transfer.settled {
+            self.server.admission.over(transfer.client.ip());
+        }
+        self.server.admission.gone();
         self.learn_window(&transfer);
         if let Some(stream) = transfer.stream {
             self.leave_stream(stream, number);

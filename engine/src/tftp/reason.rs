@@ -2,6 +2,8 @@
 
 use bootstorm_protocols::tftp::ErrorCode;
 
+use crate::event::Kind;
+
 use super::images::Failure;
 use super::map::Refusal;
 use super::paths::PathError;
@@ -49,10 +51,10 @@ reasons! {
     MapDenies: "access denied", Some(ErrorCode::AccessViolation);
     /// The map rules do not end.
     MapEndless: "file name mapping does not end", Some(ErrorCode::NotDefined);
-    /// `max-transfers` is reached.
-    ServerLimit: "server is busy", Some(ErrorCode::NotDefined);
-    /// `max-transfers-per-client` is reached.
-    ClientLimit: "too many transfers for this client", Some(ErrorCode::NotDefined);
+    /// `max-transfers` is reached. The client asks again.
+    ServerLimit: "server is busy", None;
+    /// `max-transfers-per-client` is reached. The client asks again.
+    ClientLimit: "too many transfers for this client", None;
     /// Too many files wait to be opened. The client asks again.
     Overloaded: "too many files wait to be opened", None;
     /// The same request again while its transfer begins.
@@ -106,6 +108,14 @@ pub const REASONS: [&str; COUNT] = {
 };
 
 impl Reason {
+    /// The event that is logged. That a file is missing is no failure: firmware tries many names.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Path(PathError::NotFound | PathError::NotAFile) => Kind::FileMissing,
+            _ => Kind::TransferFailed,
+        }
+    }
+
     /// The index of its counter, and of its text in [`REASONS`].
     pub(super) fn number(self) -> usize {
         match self {

@@ -1,9 +1,8 @@
 //! Requests: which are refused at once, and how a transfer begins.
 
 use std::hash::{BuildHasher, Hash};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bootstorm_net::{Datagram, SocketId, Target, Transmit};
 use bootstorm_protocols::tftp::{
@@ -11,7 +10,7 @@ use bootstorm_protocols::tftp::{
 };
 use bootstorm_protocols::time::Moment;
 
-use crate::event::{FileName, Kind};
+use crate::event::FileName;
 use crate::quirks::Terms;
 
 use super::frame::Shape;
@@ -22,6 +21,9 @@ use super::reason::Reason;
 use super::service::MAX_UPLOAD;
 use super::shard::{BUCKETS, Role, SILENCE, TftpPorts, TftpShard};
 use super::transfers::{Transfer, Work, scope};
+
+/// How often a shard logs that a limit is reached.
+const LIMIT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 impl TftpShard {
     pub(super) fn malformed<T: Transmit>(
@@ -37,7 +39,7 @@ impl TftpShard {
             Some(ParseError::Unterminated | ParseError::NoFileName | ParseError::Mode) => error,
             _ => None,
         };
-        if let (Role::Listen(_), Some(error), false) = (role, answerable, is_group(datagram)) {
+        if let (Role::Listen(_), Some(error)) = (role, answerable) {
             let text = error.to_string();
             send_error(tx, datagram.socket, datagram, ErrorCode::IllegalOperation, &text);
         }
@@ -53,9 +55,6 @@ impl TftpShard {
     ) {
         self.metrics().requests.increment();
         let digest = self.hasher.hash_one(datagram.payload);
-        if is_group(datagram) {
-            return self.count(Reason::Broadcast);
-        }
         if let Some(number) = self.transfers.of_client(&datagram.source) {
             if self.repeated_request(number, digest, tx) {
                 return self.count(Reason::Repeated);
@@ -67,14 +66,30 @@ impl TftpShard {
         };
         if let Err(reason) = self.begin(datagram, socket, request, writes, digest, tx.now()) {
             self.count(reason);
-            let name = FileName::new(request.filename);
-            if let Some(code) = reason.code() {
-                self.metrics().refused.increment();
-                send_error(tx, socket, datagram, code, reason.text());
-                let summary = Summary { file: name, reason: reason.text(), ..Summary::default() };
-                self.push(datagram.source, datagram.ifindex, Kind::TransferFailed, summary);
+            let logged = match reason.code() {
+                Some(code) => {
+                    self.metrics().refused.increment();
+                    send_error(tx, socket, datagram, code, reason.text());
+                    true
+                }
+                // No answer: the client asks again, where an ERROR would end its boot.
+                None => self.limit_is_news(tx.now()),
+            };
+            if logged {
+                let file = FileName::new(request.filename);
+                let summary = Summary { file, reason: reason.text(), ..Summary::default() };
+                self.push(datagram.source, datagram.ifindex, reason.kind(), summary);
             }
         }
+    }
+
+    /// Whether the log is to hear at `now` that a limit is reached: clients ask again and again.
+    fn limit_is_news(&mut self, now: Moment) -> bool {
+        let news = self.limit_logged.is_none_or(|logged| now.since(logged) >= LIMIT_LOG_INTERVAL);
+        if news {
+            self.limit_logged = Some(now);
+        }
+        news
     }
 
     /// Whether a request repeats the one of a transfer that need not begin again. If the client has
@@ -110,9 +125,6 @@ impl TftpShard {
         if writes && !service.upload {
             return Err(Reason::UploadsOff);
         }
-        if self.transfers.of_address(client.ip()) >= service.max_transfers_per_client {
-            return Err(Reason::ClientLimit);
-        }
         let mtu = self.server.mtu(datagram.ifindex);
         let limits = service.limits(mtu, client.is_ipv6(), writes);
         // The size is filled in when the file is open.
@@ -138,10 +150,7 @@ impl TftpShard {
             mode: request.mode,
             rollover: negotiated.rollover(),
         };
-        if self.server.active.fetch_add(1, Ordering::Relaxed) >= service.max_transfers {
-            self.server.active.fetch_sub(1, Ordering::Relaxed);
-            return Err(Reason::ServerLimit);
-        }
+        self.server.admission.admit(client.ip(), service.max_transfers)?;
         let number = self.transfers.insert(Transfer {
             client,
             local: datagram.destination,
@@ -215,13 +224,6 @@ impl TftpShard {
             (false, _) => self.fail(number, Reason::Probe, tx),
         }
     }
-}
-
-/// Whether a datagram was sent to 255.255.255.255 or to a multicast group.
-fn is_group(datagram: &Datagram<'_>) -> bool {
-    datagram.destination.is_some_and(|destination| {
-        destination.is_multicast() || destination == IpAddr::V4(Ipv4Addr::BROADCAST)
-    })
 }
 
 pub(super) fn send_error<T: Transmit>(

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,6 +13,7 @@ use thiserror::Error;
 use crate::config;
 use crate::quirks::{Notes, Quirks};
 
+use super::admission::{Admission, MaxTransfers};
 use super::groups::Groups;
 use super::images::Images;
 use super::loader::{Loader, Threads};
@@ -63,8 +63,7 @@ pub(super) struct Service {
     /// Bytes a second of one transfer at most.
     client_rate: Option<u64>,
     pub(super) upload: bool,
-    pub(super) max_transfers: u32,
-    pub(super) max_transfers_per_client: u32,
+    pub(super) max_transfers: MaxTransfers,
     pub(super) quirks: Quirks,
     pub(super) adaptive_windowsize: bool,
     pub(super) multicast: Option<config::Multicast>,
@@ -89,8 +88,10 @@ impl Service {
             },
             client_rate: config.client_rate,
             upload: config.upload,
-            max_transfers: config.max_transfers,
-            max_transfers_per_client: config.max_transfers_per_client,
+            max_transfers: MaxTransfers {
+                all: config.max_transfers,
+                per_client: config.max_transfers_per_client,
+            },
             quirks: config.quirks.clone(),
             adaptive_windowsize: config.adaptive_windowsize,
             limits: Limits {
@@ -145,8 +146,7 @@ pub struct TftpServer {
     pub(super) notes: Notes,
     /// The multicast groups in use.
     pub(super) groups: Groups,
-    /// Number of transfers, over all shards.
-    pub(super) active: AtomicU32,
+    pub(super) admission: Admission,
     /// Index and MTU in bytes of each interface.
     mtus: ArcSwap<Vec<(u32, u32)>>,
     /// Index and rate limit of each interface that has one.
@@ -185,7 +185,7 @@ impl TftpServer {
             loader,
             notes: Notes::default(),
             groups: Groups::default(),
-            active: AtomicU32::new(0),
+            admission: Admission::default(),
             mtus: ArcSwap::default(),
             caps: ArcSwap::default(),
         }))
@@ -230,7 +230,7 @@ impl TftpServer {
 
     /// Transfers under way, over all shards.
     pub fn active(&self) -> u32 {
-        self.active.load(Ordering::Relaxed)
+        self.admission.all()
     }
 
     pub(super) fn mtu(&self, ifindex: u32) -> u32 {

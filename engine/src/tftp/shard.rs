@@ -89,6 +89,8 @@ pub struct TftpShard {
     empty_at: Moment,
     busy_since: Moment,
     pub(super) events: Vec<BootEvent>,
+    /// When the log was last told that a limit is reached.
+    pub(super) limit_logged: Option<Moment>,
     tick: u64,
 }
 
@@ -125,6 +127,7 @@ impl TftpShard {
             empty_at: Moment::default(),
             busy_since: Moment::NEVER,
             events: Vec::new(),
+            limit_logged: None,
             tick: 0,
         };
         tftp.set_ports(ports);
@@ -155,6 +158,9 @@ impl TftpShard {
 
     /// A datagram on one of the sockets.
     pub fn datagram<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) {
+        if datagram.broadcast {
+            return self.count(Reason::Broadcast);
+        }
         let role = self.role(datagram.socket);
         let packet = match Packet::parse(datagram.payload) {
             Ok(packet) if !datagram.truncated => packet,

@@ -163,7 +163,6 @@ pub(super) struct Transfers {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_client: HashMap<SocketAddr, u64>,
-    per_address: HashMap<IpAddr, u32>,
 }
 
 #[derive(Debug, Default)]
@@ -183,7 +182,6 @@ impl Transfers {
         slot.generation = slot.generation.wrapping_add(1);
         let number = u64::from(slot.generation) << 32 | u64::from(index);
         self.by_client.insert(transfer.client, number);
-        *self.per_address.entry(transfer.client.ip()).or_default() += 1;
         slot.transfer = Some(transfer);
         number
     }
@@ -201,12 +199,6 @@ impl Transfers {
         if self.by_client.get(&transfer.client) == Some(&number) {
             self.by_client.remove(&transfer.client);
         }
-        if let Some(count) = self.per_address.get_mut(&transfer.client.ip()) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&transfer.client.ip());
-            }
-        }
         Some(transfer)
     }
 
@@ -216,10 +208,6 @@ impl Transfers {
     }
 
     /// Transfers of a client's address.
-    pub(super) fn of_address(&self, address: IpAddr) -> u32 {
-        self.per_address.get(&address).copied().unwrap_or(0)
-    }
-
     pub(super) fn len(&self) -> usize {
         self.by_client.len()
     }

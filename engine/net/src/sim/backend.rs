@@ -121,6 +121,7 @@ impl Backend for Sim {
                 socket: arrived.socket,
                 source: arrived.source,
                 destination: Some(arrived.destination),
+                broadcast: arrived.broadcast,
                 ifindex: arrived.ifindex,
                 payload: &arrived.payload[..len],
                 segment: 0,

@@ -63,6 +63,7 @@ pub(super) struct Arrived {
     pub(super) socket: SocketId,
     pub(super) source: SocketAddr,
     pub(super) destination: IpAddr,
+    pub(super) broadcast: bool,
     pub(super) ifindex: u32,
     pub(super) payload: Vec<u8>,
 }
@@ -318,6 +319,7 @@ fn arrived(packet: &Packet, socket: usize, interface: &SimInterface) -> Arrived 
         socket: SocketId(socket as u16),
         source: packet.source,
         destination: packet.to.ip(),
+        broadcast: is_broadcast(interface, packet),
         ifindex: interface.ifindex,
         payload: packet.payload.clone(),
     }

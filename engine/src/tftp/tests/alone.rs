@@ -122,6 +122,7 @@ impl Alone {
             socket,
             source: SocketAddr::from(([10, 0, 0, 9], client)),
             destination: Some(IpAddr::V4(SERVER)),
+            broadcast: false,
             ifindex: 1,
             payload,
             segment: 0,

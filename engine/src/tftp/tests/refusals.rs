@@ -34,7 +34,8 @@ fn names_that_give_no_file_are_refused_with_the_code_that_fits() {
         assert_eq!(simulation.refusal(client), (code, text), "{name}");
     }
     assert_eq!(simulation.metrics(0).refused.get(), cases.len() as u64);
-    assert_eq!(simulation.events(Kind::TransferFailed), cases.len());
+    assert_eq!(simulation.events(Kind::FileMissing), 3);
+    assert_eq!(simulation.events(Kind::TransferFailed), cases.len() - 3);
     assert_eq!(simulation.server.active(), 0);
 }
 
@@ -55,32 +56,46 @@ fn map_rules_rewrite_and_refuse() {
 }
 
 #[test]
-fn limits_hold_and_are_free_again_afterwards() {
-    let mut simulation = Simulation::new(1, Faults::default(), |config| config.max_transfers = 5);
-    simulation.file("kernel", &content(200_000, 1));
-    for _ in 0..8 {
-        simulation.add(Plan::get("kernel").options(1468, 4));
+fn over_a_limit_a_client_hears_nothing_and_gets_its_file_when_it_asks_again() {
+    for reason in [Reason::ServerLimit, Reason::ClientLimit] {
+        let limit = |config: &mut crate::config::Tftp| match reason {
+            Reason::ServerLimit => config.max_transfers = 5,
+            _ => config.max_transfers_per_client = 5,
+        };
+        // Requests of one address reach both shards; the limit is that of the server.
+        let mut simulation = Simulation::new(2, Faults::default(), limit);
+        simulation.file("kernel", &content(200_000, 1));
+        for client in 0..8 {
+            simulation.add(Plan::get("kernel").options(1468, 4));
+            simulation.ask_shard(client, client as u16 % 2);
+        }
+        simulation.run();
+        simulation.drain();
+        for client in 0..8 {
+            assert!(simulation.bytes(client) == content(200_000, 1));
+        }
+        let sum = |of: &dyn Fn(usize) -> u64| of(0) + of(1);
+        assert!(sum(&|shard| simulation.reason(shard, reason)) >= 3);
+        assert_eq!(sum(&|shard| simulation.metrics(shard).refused.get()), 0);
+        let logged = simulation.events(Kind::TransferFailed);
+        assert!((1..=2).contains(&logged), "{logged} lines of one time and two shards");
     }
-    simulation.run();
-    simulation.drain();
-    let complete = |simulation: &Simulation| {
-        (0..8).filter(|&client| *simulation.outcome(client) == Outcome::Complete).count()
-    };
-    assert_eq!(complete(&simulation), 5);
-    assert_eq!(simulation.refusal(7), (ErrorCode::NotDefined, "server is busy"));
-    assert_eq!(simulation.reason(0, Reason::ServerLimit), 3);
-    simulation.again(7, Plan::get("kernel"));
-    simulation.run();
-    assert!(simulation.bytes(7) == content(200_000, 1));
+}
 
-    let mut simulation =
-        Simulation::new(1, Faults::default(), |config| config.max_transfers_per_client = 2);
-    simulation.file("kernel", &content(200_000, 1));
-    for _ in 0..3 {
-        simulation.add(Plan::get("kernel"));
+#[test]
+fn what_was_sent_to_many_is_ignored() {
+    let mut simulation = Simulation::new(1, Faults::default(), |_| {});
+    simulation.file("menu", b"menu");
+    let client = simulation.add(Plan { start: Moment::NEVER, ..Plan::get("menu") });
+    let many = ["10.0.0.255:69", "255.255.255.255:69", "239.1.2.3:69"];
+    for to in many {
+        simulation.raw(client, to.parse().unwrap(), b"\0\x01menu\0octet\0");
+        simulation.raw(client, to.parse().unwrap(), b"\0\x01menu");
     }
-    simulation.run();
-    assert_eq!(simulation.refusal(2).1, "too many transfers for this client");
+    steps(&mut simulation, 20);
+    assert_eq!(simulation.clients.list[client].outcome, None);
+    assert_eq!(simulation.reason(0, Reason::Broadcast), 2 * many.len() as u64);
+    assert_eq!(simulation.server.active(), 0);
 }
 
 #[test]

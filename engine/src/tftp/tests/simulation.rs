@@ -89,7 +89,8 @@ impl Simulation {
             // A simulated network has no steering among sockets of one port, so each shard listens
             // on a port of its own.
             let port = 69 + index as u16 * 1000;
-            let listen = sim.add_socket(SimSocket::udp(here, (SERVER, port))).unwrap();
+            let any = Ipv4Addr::UNSPECIFIED;
+            let listen = sim.add_socket(SimSocket::udp(here, (any, port))).unwrap();
             let mut data = || sim.add_socket(SimSocket::udp(here, (SERVER, 0))).unwrap();
             let data = (0..16).map(|_| data()).collect();
             let ports = TftpPorts { listen, data, bound: Vec::new() };

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bootstorm_net::sim::Faults;
 use bootstorm_protocols::tftp::{ErrorCode, Mode};
 
-use super::clients::{Plan, content};
+use super::clients::{Outcome, Plan, content};
 use super::simulation::Simulation;
 use crate::event::Kind;
+use crate::tftp::reason::Reason;
 
 fn put(name: &str, bytes: Vec<u8>) -> Plan {
     Plan { upload: Some(Arc::new(bytes)), ..Plan::get(name) }
@@ -83,6 +84,24 @@ fn nothing_is_overwritten_and_nothing_half_is_left() {
     assert_eq!(names(&simulation), ["log"]);
     assert_eq!(simulation.clients.list[lost].outcome, None);
     assert_eq!(std::fs::read(simulation.path("log")).unwrap(), b"kept");
+}
+
+#[test]
+fn an_upload_that_only_waits_for_a_lost_ack_is_none_of_its_client_s_transfers() {
+    let mut simulation = Simulation::new(1, Faults::default(), |config| {
+        config.upload = true;
+        config.max_transfers_per_client = 1;
+    });
+    simulation.file("kernel", b"kernel");
+    let stored = simulation.add(put("log", vec![1; 100]));
+    simulation.run();
+    assert_eq!(*simulation.outcome(stored), Outcome::Complete);
+    assert_eq!(simulation.server.active(), 1, "it stays to repeat its last ACK");
+    let next = simulation.add(Plan::get("kernel"));
+    simulation.run();
+    assert_eq!(simulation.bytes(next), b"kernel");
+    assert_eq!(simulation.reason(0, Reason::ClientLimit), 0);
+    simulation.drain();
 }
 
 #[test]
