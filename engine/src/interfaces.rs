@@ -17,12 +17,16 @@ pub struct Interface {
     pub addresses: Vec<Ipv4Addr>,
     /// The largest IP datagram it sends, in bytes.
     pub mtu: u16,
-    /// Direct clients on it are answered.
+    /// Administratively up.
+    pub up: bool,
+    /// Up and with a carrier.
+    pub carrier: bool,
+    /// The configuration wants direct clients on it to be answered.
     pub served: bool,
 }
 
 impl Interface {
-    /// An interface that came up a moment ago, or went: nothing is known of it yet but its number.
+    /// An interface of which nothing is known but its number: it has just appeared or gone.
     pub fn unknown(index: u32) -> Self {
         Self {
             name: String::new(),
@@ -30,6 +34,8 @@ impl Interface {
             mac: None,
             addresses: Vec::new(),
             mtu: 1500,
+            up: true,
+            carrier: true,
             served: false,
         }
     }
@@ -43,36 +49,41 @@ pub struct Interfaces {
 }
 
 impl Interfaces {
-    /// Asks the kernel. `wanted` are the interfaces of the configuration; `None` is every one with
-    /// an IPv4 address.
+    /// Reads them from the kernel. `wanted` are the names of the interfaces to serve; `None` is
+    /// every one with an IPv4 address.
     ///
     /// # Errors
     /// The kernel's.
     pub fn read(wanted: Option<&[String]>) -> io::Result<Self> {
-        let mut by_index = HashMap::new();
-        let mut addresses = Vec::new();
-        for found in bootstorm_net::interfaces()? {
-            let own: Vec<Ipv4Addr> = found
-                .addresses
-                .iter()
-                .filter_map(|address| match address.ip {
-                    IpAddr::V4(ip) => Some(ip),
-                    IpAddr::V6(_) => None,
-                })
-                .collect();
-            addresses.extend_from_slice(&own);
-            let served = wanted.map_or(!own.is_empty(), |names| names.contains(&found.name));
-            let interface = Interface {
+        Ok(Self::of(bootstorm_net::interfaces()?.into_iter().map(|found| {
+            let ipv4 = |ip| match ip {
+                IpAddr::V4(ip) => Some(ip),
+                IpAddr::V6(_) => None,
+            };
+            let own = found.addresses.iter().filter_map(|address| ipv4(address.ip));
+            let own: Vec<Ipv4Addr> = own.collect();
+            Interface {
                 mac: found.mac.filter(|mac| *mac != [0; 6] && !found.loopback),
                 index: found.ifindex,
-                addresses: own,
                 mtu: u16::try_from(found.mtu).unwrap_or(u16::MAX),
-                served,
+                up: found.up,
+                carrier: found.carrier,
+                served: wanted.map_or(!own.is_empty(), |names| names.contains(&found.name)),
+                addresses: own,
                 name: found.name,
-            };
-            by_index.insert(interface.index, interface);
-        }
-        Ok(Self { by_index, addresses })
+            }
+        })))
+    }
+
+    /// A host with these interfaces.
+    pub(crate) fn of(interfaces: impl IntoIterator<Item = Interface>) -> Self {
+        let by_index: HashMap<u32, Interface> =
+            interfaces.into_iter().map(|interface| (interface.index, interface)).collect();
+        let mut addresses: Vec<Ipv4Addr> =
+            by_index.values().flat_map(|interface| &interface.addresses).copied().collect();
+        // In an order of their own, so that two readings of the same host are equal.
+        addresses.sort_unstable();
+        Self { by_index, addresses }
     }
 
     /// The interface with the kernel's number `index`.
@@ -80,19 +91,12 @@ impl Interfaces {
         self.by_index.get(&index)
     }
 
-    /// Whether there is an interface of that name.
-    pub fn has(&self, name: &str) -> bool {
-        self.by_index.values().any(|interface| interface.name == name)
+    /// The interface of that name.
+    pub fn named(&self, name: &str) -> Option<&Interface> {
+        self.by_index.values().find(|interface| interface.name == name)
     }
 
-    /// The names of all, sorted.
-    pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.by_index.values().map(|each| each.name.as_str()).collect();
-        names.sort_unstable();
-        names
-    }
-
-    /// Every IPv4 address of this host.
+    /// Every IPv4 address of this host, sorted.
     pub fn addresses(&self) -> &[Ipv4Addr] {
         &self.addresses
     }
@@ -107,7 +111,7 @@ impl Interfaces {
         self.by_index.values()
     }
 
-    /// Those whose direct clients are answered, by name.
+    /// Those that the configuration wants to be served, by name.
     pub fn served(&self) -> Vec<&Interface> {
         let mut served: Vec<_> = self.by_index.values().filter(|each| each.served).collect();
         served.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,5 +1,7 @@
-//! Least privilege: once its sockets are open the server becomes a user of its own and keeps only
-//! the capabilities that a reload needs to open a new interface.
+//! Least privilege: once its sockets are open the server becomes a user of its own. The thread that
+//! owns the server keeps what it needs to open sockets on an interface that comes later or is made
+//! again, for binding ports 67 and 69, for the question who else serves DHCP there (and for binding
+//! to an interface before Linux 5.7), and for large receive buffers. All other threads give it up.
 //!
 //! The kernel keeps users and capabilities per thread; a new thread takes over those of the thread
 //! that starts it. So this happens before the first thread is started.
@@ -191,8 +193,8 @@ pub fn become_owner_of(path: &Path) -> Result<(), PrivilegeError> {
 }
 
 /// Becomes `account` and keeps, of what it has, CAP_NET_BIND_SERVICE, CAP_NET_RAW and
-/// CAP_NET_ADMIN, so that a reload can open sockets on a new interface. Call while the process has
-/// one thread.
+/// CAP_NET_ADMIN, to open sockets on an interface that comes later. Call while the process has one
+/// thread.
 pub fn drop_to(account: &Account) -> Result<(), PrivilegeError> {
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {

@@ -279,6 +279,7 @@ mod tests {
             addresses: Vec::new(),
             mtu: 1500,
             up: true,
+            carrier: true,
             loopback: false,
             broadcast: true,
         }

@@ -29,7 +29,7 @@ use crate::metrics::{OwnMetrics, ShardMetrics};
 use crate::snapshot::{SharedSnapshot, SnapshotGuard};
 use crate::tftp::TftpShard;
 use probes::Probes;
-pub use sockets::{Role, Sockets};
+pub use sockets::{Binding, Role, Sockets};
 
 /// An ACK, written into its transmit slot. It is sent when its lease is on disk.
 struct Pending {

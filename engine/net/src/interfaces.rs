@@ -1,10 +1,14 @@
 //! The network interfaces of this host, or of this thread's network namespace.
 
-use std::collections::BTreeMap;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
+
+pub use self::watch::InterfaceWatch;
 
 /// An address of an interface and its subnet.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -30,6 +34,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// It is up and has a carrier: a cable with a peer at its other end.
+    pub carrier: bool,
     /// The loopback interface.
     pub loopback: bool,
     /// It can broadcast: an Ethernet, not a point-to-point link.
@@ -44,7 +50,8 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     let probe = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     let list = List::new()?;
     let mut found = BTreeMap::<u32, Interface>::new();
-    // Link entries come first in the list, but nobody promises that: two passes.
+    let mut by_name = HashMap::<String, u32>::new();
+    // Link entries come first in the list, but that is not specified: two passes.
     for entry in list.iter() {
         if let Some(Entry::Link { ifindex, mac }) = entry.address {
             let interface = Interface {
@@ -54,9 +61,11 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
                 mac,
                 addresses: Vec::new(),
                 up: entry.has(libc::IFF_UP),
+                carrier: entry.has(libc::IFF_UP) && entry.has(libc::IFF_RUNNING),
                 loopback: entry.has(libc::IFF_LOOPBACK),
                 broadcast: entry.has(libc::IFF_BROADCAST),
             };
+            by_name.insert(interface.name.clone(), ifindex);
             found.insert(ifindex, interface);
         }
     }
@@ -65,9 +74,8 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
             // Alias labels ("eth0:1") belong to the interface before the colon.
             let name = entry.name.to_string_lossy();
             let name = name.split(':').next().unwrap_or_default();
-            if let Some(interface) = found.values_mut().find(|i| i.name == name) {
-                interface.addresses.push(address);
-            }
+            let interface = by_name.get(name).and_then(|ifindex| found.get_mut(ifindex));
+            interface.into_iter().for_each(|interface| interface.addresses.push(address));
         }
     }
     Ok(found.into_values().collect())

@@ -44,7 +44,7 @@ pub use bytes::SharedBytes;
 pub use clock::now;
 pub use drops::{Drops, KernelLoss, SendErrors};
 pub use engine::{Denied, Engine, EngineChoice, EngineKind, Reason};
-pub use interfaces::{Address, Interface, interfaces};
+pub use interfaces::{Address, Interface, InterfaceWatch, interfaces};
 pub use link::LinkSocket;
 pub use mmsg::Mmsg;
 pub use outbox::Outbox;

@@ -123,8 +123,9 @@ pub enum MtuDiscovery {
 pub struct UdpSocketSpec {
     /// Address and port. IPv6 sockets receive IPv6 only.
     pub bind: SocketAddr,
-    /// SO_BINDTODEVICE: only this interface, in and out. Needs CAP_NET_RAW on kernels before 5.7.
-    pub device: Option<String>,
+    /// SO_BINDTOIFINDEX: only the interface with this index, in and out. Needs CAP_NET_RAW on
+    /// kernels before 5.7. An interface that is not there is no error: then nothing arrives.
+    pub ifindex: Option<u32>,
     /// SO_REUSEPORT: several sockets, each of one shard, share the port. Without `steering` the
     /// kernel chooses by the addresses of a datagram.
     pub reuseport: bool,
@@ -152,7 +153,7 @@ impl Default for UdpSocketSpec {
     fn default() -> Self {
         UdpSocketSpec {
             bind: SocketAddr::from(([0, 0, 0, 0], 0)),
-            device: None,
+            ifindex: None,
             reuseport: false,
             steering: None,
             broadcast: false,
@@ -179,10 +180,10 @@ impl UdpSocketSpec {
         if self.reuseport || self.steering.is_some() {
             socket.set_reuse_port(true).map_err(|e| self.error("SO_REUSEPORT", e))?;
         }
-        if let Some(device) = &self.device {
-            socket
-                .bind_device(Some(device.as_bytes()))
-                .map_err(|e| self.error(&format!("SO_BINDTODEVICE {device}"), e))?;
+        if let Some(ifindex) = self.ifindex {
+            // By index and not by name (SO_BINDTODEVICE): the interface may be renamed meanwhile.
+            set_option(&socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &(ifindex as i32))
+                .map_err(|e| self.error("SO_BINDTOIFINDEX", e))?;
         }
         if self.broadcast {
             socket.set_broadcast(true).map_err(|e| self.error("SO_BROADCAST", e))?;
@@ -252,8 +253,9 @@ impl UdpSocketSpec {
     }
 
     fn error(&self, what: &str, error: io::Error) -> io::Error {
-        let device = self.device.as_deref().map(|d| format!(" on {d}")).unwrap_or_default();
-        io::Error::new(error.kind(), format!("UDP {}{device}: {what}: {error}", self.bind))
+        let interface = self.ifindex.map(|index| format!(" on interface {index}"));
+        let interface = interface.unwrap_or_default();
+        io::Error::new(error.kind(), format!("UDP {}{interface}: {what}: {error}", self.bind))
     }
 }
 
@@ -416,9 +418,9 @@ mod tests {
         let error = UdpSocketSpec { bind, ..Default::default() }.open().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().starts_with(&format!("UDP {bind}: bind: ")), "{error}");
-        let device = Some("no-such-if".to_owned());
-        let error = UdpSocketSpec { device, ..Default::default() }.open().unwrap_err();
-        assert!(error.to_string().contains("SO_BINDTODEVICE no-such-if"), "{error}");
+        let error = UdpSocketSpec { bind, ifindex: Some(1), ..Default::default() }.open();
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("UDP {bind} on interface 1: bind: ")), "{error}");
         let steering = Some(Steering { offset: 30, shards: 2, shard: 0 });
         let error = UdpSocketSpec { steering, gro: true, ..Default::default() }.open().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

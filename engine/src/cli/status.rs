@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use bootstorm::control::protocol::{Request, Response};
-use bootstorm::control::status::Status as Report;
+use bootstorm::control::status::{InterfaceStatus, Status as Report};
 
 use super::{Answer, Failure, Outcome, ServerArg, print_json, unexpected};
 
@@ -50,7 +50,9 @@ fn human(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let dry = if report.dry_run { ", DRY RUN: sends and stores nothing" } else { "" };
     line("engine", format!("{}, shards: {}{dry}", report.engine, report.shards))?;
-    line("interfaces", report.interfaces.join(", "))?;
+    for interface in &report.interface_states {
+        line("interface", describe(interface))?;
+    }
     if let Some(metrics) = &report.metrics {
         line("metrics", metrics.clone())?;
     }
@@ -92,6 +94,23 @@ fn human(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// `eth1: served, 10.1.0.1, MTU 1500`, `eth2: NOT SERVED: it is down`
+fn describe(interface: &InterfaceStatus) -> String {
+    let mut parts = Vec::new();
+    match (interface.served, &interface.reason) {
+        (true, None) => parts.push("served".to_owned()),
+        (true, Some(reason)) => parts.push(format!("served, {reason}")),
+        (false, reason) => {
+            parts.push(format!("NOT SERVED: {}", reason.as_deref().unwrap_or_default()));
+        }
+    }
+    parts.extend(interface.addresses.iter().map(ToString::to_string));
+    if interface.present {
+        parts.push(format!("MTU {}", interface.mtu));
+    }
+    format!("{}: {}", interface.name, parts.join(", "))
+}
+
 /// `3d 4h 5m`, the largest three units that are not zero before the first.
 fn duration(time: std::time::Duration) -> String {
     let seconds = time.as_secs();
@@ -123,6 +142,26 @@ mod tests {
             [text(0), text(59), text(3600), text(90_061)],
             ["0s", "59s", "1h 0m 0s", "1d 1h 1m"]
         );
+    }
+
+    #[test]
+    fn an_interface_that_is_not_served_stands_out() {
+        let served = InterfaceStatus {
+            name: "eth1".to_owned(),
+            present: true,
+            up: true,
+            served: true,
+            reason: None,
+            addresses: vec![[10, 1, 0, 1].into()],
+            mtu: 9000,
+        };
+        assert_eq!(describe(&served), "eth1: served, 10.1.0.1, MTU 9000");
+        let absent = InterfaceStatus {
+            name: "eth2".to_owned(),
+            reason: Some("no such interface".to_owned()),
+            ..InterfaceStatus::default()
+        };
+        assert_eq!(describe(&absent), "eth2: NOT SERVED: no such interface");
     }
 
     #[test]

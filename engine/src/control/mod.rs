@@ -39,6 +39,8 @@ pub enum Command {
         /// Who wants to know how it went; `None` for SIGHUP, where the log says it.
         reply: Option<ReloadReply>,
     },
+    /// Follow the interfaces of this host: something about them has changed.
+    FollowInterfaces,
     /// Drain and end.
     Stop,
 }

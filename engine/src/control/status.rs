@@ -72,14 +72,43 @@ pub struct Facts {
     pub started: Timestamp,
     /// The packet engine in use: `uring` or `mmsg`.
     pub engine: &'static str,
-    /// The interfaces served directly.
-    pub interfaces: Vec<String>,
+    /// The interfaces that the configuration wants to be served, by name.
+    pub interfaces: Vec<InterfaceStatus>,
     /// Where the metrics are served.
     pub metrics: Option<SocketAddr>,
     /// True when nothing is sent or stored.
     pub dry_run: bool,
     /// When a reload was last tried, and how it went.
     pub last_reload: Option<(Timestamp, Result<String, String>)>,
+}
+
+impl Facts {
+    /// The names of the interfaces that are served at this moment.
+    pub fn served(&self) -> Vec<String> {
+        let served = self.interfaces.iter().filter(|interface| interface.served);
+        served.map(|interface| interface.name.clone()).collect()
+    }
+}
+
+/// One interface that the configuration wants to be served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// This host has it.
+    pub present: bool,
+    /// It is up and has a carrier.
+    pub up: bool,
+    /// Requests on it are answered.
+    pub served: bool,
+    /// Why requests, or only those of direct clients, are not answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its IPv4 addresses.
+    pub addresses: Vec<Ipv4Addr>,
+    /// The largest IP datagram it sends, in bytes; 0 when it is not there.
+    pub mtu: u16,
 }
 
 /// The answer to `status`.
@@ -106,8 +135,10 @@ pub struct Status {
     pub engine: String,
     /// Number of shards.
     pub shards: usize,
-    /// Interfaces served directly.
+    /// Names of the interfaces that are served at this moment.
     pub interfaces: Vec<String>,
+    /// Every interface that the configuration wants to be served.
+    pub interface_states: Vec<InterfaceStatus>,
     /// Where the metrics are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
@@ -200,7 +231,8 @@ impl Running {
             reload_error,
             engine: facts.engine.to_owned(),
             shards: self.metrics.shards().len(),
-            interfaces: facts.interfaces.clone(),
+            interfaces: facts.served(),
+            interface_states: facts.interfaces.clone(),
             metrics: facts.metrics.map(|address| format!("http://{address}/metrics")),
             dry_run: facts.dry_run,
             pools,

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::client::{Client, ClientError};
 use super::protocol::{Request, Response};
-use super::status::{Facts, LeaseAccess, LeaseCounts, Running, Usage};
+use super::status::{Facts, InterfaceStatus, LeaseAccess, LeaseCounts, Running, Usage};
 use super::{Command, Control, Listeners, OpenError, exposition};
 use crate::config::{Config, Control as ControlConfig, Dhcp, Log, Server};
 use crate::event::bus::EventBus;
@@ -151,7 +151,14 @@ fn running(leases: u32) -> (Running, Arc<Metrics>, Receiver<Command>, EventLog) 
         facts: Arc::new(ArcSwap::from_pointee(Facts {
             started: Timestamp::now(),
             engine: "mmsg",
-            interfaces: vec!["eth1".to_owned()],
+            interfaces: vec![
+                InterfaceStatus {
+                    name: "eth1".to_owned(),
+                    served: true,
+                    ..InterfaceStatus::default()
+                },
+                InterfaceStatus { name: "eth2".to_owned(), ..InterfaceStatus::default() },
+            ],
             metrics: None,
             dry_run: false,
             last_reload: Some((Timestamp::now(), Err("line 3: no".to_owned()))),
@@ -229,6 +236,7 @@ fn status_tells_engine_interfaces_counts_and_the_failed_reload() {
     let Response::Status(status) = client.response().unwrap() else { panic!() };
     assert_eq!((status.shards, &*status.engine), (2, "mmsg"));
     assert_eq!(status.interfaces, ["eth1"]);
+    assert_eq!(status.interface_states.len(), 2);
     assert_eq!(status.leases.active, 5);
     assert_eq!((status.totals.received, status.totals.tftp_bytes), (1, 77));
     assert_eq!(status.reload_error.as_deref(), Some("line 3: no"));

@@ -1,8 +1,13 @@
 //! The running server: opens what it needs, gives up privileges, starts the shards, and owns them
 //! until the end.
 
-mod desk;
+mod bindings;
+mod describe;
+mod follow;
+mod lease_access;
 mod neighbours;
+mod reload;
+mod shards;
 mod sockets;
 mod watchdog;
 mod worker;
@@ -12,14 +17,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bootstorm_net::{EngineKind, KernelLoss, now};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::control::{self, Command, Control, Listeners};
 use crate::event::bus::EventBus;
 use crate::interfaces::Interfaces;
@@ -33,14 +38,16 @@ use crate::service_manager::ServiceManager;
 use crate::signals::Signals;
 use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::tftp::{TftpError, TftpServer};
-use desk::Desk;
-use sockets::Opened;
+use bindings::{Bindings, Scope};
+use lease_access::LeasesAndPools;
+use shards::Shards;
+use sockets::PerShard;
 pub use sockets::SocketError;
-use worker::{Seed, SocketChange, Worker};
+use worker::ShardStart;
 
 /// How long a server that is told to stop waits for ACKs under way and transfers.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Between two looks at what changes slowly: leases that ended, interfaces, the kernel's counters.
+/// Interval of what is looked at regularly: leases that ended, the kernel's counters.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Addresses of each pool that one sweep looks at, at most: it shares the pool's lock with the
@@ -69,16 +76,6 @@ pub enum ServeError {
         what: &'static str,
         /// Why it failed.
         cause: io::Error,
-    },
-    /// An interface of the configuration is not there.
-    #[error(
-        "[server] interfaces: there is no interface {name}; this host has {present} (`ip link` lists them)"
-    )]
-    NoInterface {
-        /// As configured.
-        name: String,
-        /// What there is.
-        present: String,
     },
     /// Somebody else serves DHCP here.
     #[error(transparent)]
@@ -151,9 +148,9 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     let leases = FjallStore::directory(&state_dir);
     let contents = leases.file_name().and_then(|name| name.to_str());
     privileges::prepare_state_dir(&state_dir, contents.as_slice(), account.as_ref())?;
+    let watch = follow::watch();
     let interfaces =
         Interfaces::read(config.server.interfaces.as_deref()).map_err(system("list interfaces"))?;
-    check_interfaces(&config, &interfaces)?;
     let shards = config.server.shards.unwrap_or_else(cores);
     let (kind, denied) = config.server.engine.resolve()?;
     if let Some(denied) = denied {
@@ -167,7 +164,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     for (capability, purpose) in privileges::missing() {
         tracing::warn!("{capability} is missing, it is for {purpose}");
     }
-    let sockets = sockets::open(&config, &interfaces, shards)?;
+    let (sockets, bindings) = follow::open_at_start(&config, &interfaces, shards)?;
     if let Some(account) = &account {
         privileges::drop_to(account)?;
     }
@@ -175,9 +172,20 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     let listeners = Listeners::open(&state_dir, config.control.metrics)?;
     // Threads from here on: each begins with the privileges that are left.
     if !first_start && !options.dry_run {
-        neighbours::later_start(&config, &interfaces)?;
+        let names: Vec<String> = interfaces.served().iter().map(|each| each.name.clone()).collect();
+        neighbours::ask_later(&config, &interfaces, &names)?;
     }
-    Server::start(config, options, interfaces, kind, sockets, listeners, manager)?.run(signals)
+    let network = Network { interfaces, sockets, bindings };
+    let server = Server::start(config, options, network, kind, listeners, manager)?;
+    follow::start(watch, server.sender.clone())?;
+    server.run(signals)
+}
+
+/// What a server starts with: the interfaces of this host, and sockets that are bound to them.
+struct Network {
+    interfaces: Interfaces,
+    sockets: PerShard,
+    bindings: Bindings,
 }
 
 /// Logs what looks wrong in the configuration, a line each.
@@ -201,17 +209,6 @@ fn engine_name(kind: EngineKind) -> &'static str {
     }
 }
 
-fn check_interfaces(config: &Config, interfaces: &Interfaces) -> Result<(), ServeError> {
-    let missing = config.server.interfaces.iter().flatten().find(|name| !interfaces.has(name));
-    match missing {
-        None => Ok(()),
-        Some(name) => {
-            let present = interfaces.names().join(", ");
-            Err(ServeError::NoInterface { name: name.clone(), present })
-        }
-    }
-}
-
 struct Server {
     manager: Arc<ServiceManager>,
     heartbeat: Heartbeat,
@@ -221,7 +218,11 @@ struct Server {
     leases: Arc<Leases>,
     tftp: Option<Arc<TftpServer>>,
     committer: CommitterThread,
-    shards: Vec<Worker>,
+    shards: Shards,
+    /// Names of the interfaces to serve; `None` is every one with an IPv4 address.
+    served: Option<Vec<String>>,
+    scope: Scope,
+    bindings: Bindings,
     draining: Arc<AtomicBool>,
     control: Control,
     facts: Arc<ArcSwap<control::status::Facts>>,
@@ -234,12 +235,12 @@ impl Server {
     fn start(
         config: Config,
         options: Options,
-        interfaces: Interfaces,
+        network: Network,
         kind: EngineKind,
-        sockets: Vec<Vec<Opened>>,
         listeners: Listeners,
         manager: Arc<ServiceManager>,
     ) -> Result<Self, ServeError> {
+        let Network { interfaces, sockets, bindings } = network;
         let shards = sockets.len();
         let mut liveness = watchdog::liveness(&manager);
         let config = Arc::new(config);
@@ -248,7 +249,8 @@ impl Server {
             EventLog::start(shards, bus.clone()).map_err(system("start the log thread"))?;
         let all_metrics = Arc::new(Metrics::new(shards));
         let leases = open_leases(&config, &options, shards)?;
-        let served = interfaces.served().iter().map(|each| each.name.clone()).collect();
+        let served = config.server.interfaces.clone();
+        let states = describe::states(served.as_deref(), &interfaces, &bindings, &config.dhcp);
         let draining = Arc::new(AtomicBool::new(false));
         let (sender, commands) = unbounded();
 
@@ -265,7 +267,7 @@ impl Server {
         for (index, (sockets, events)) in sockets.into_iter().zip(sinks).enumerate() {
             // There is a block for each shard.
             let Some(metrics) = all_metrics.own(index) else { break };
-            let seed = Seed {
+            let shard = ShardStart {
                 index,
                 kind,
                 busy_poll: config.server.busy_poll,
@@ -281,21 +283,22 @@ impl Server {
                 draining: draining.clone(),
                 heartbeat: liveness.watch(format!("shard {index}")),
             };
-            running.push(seed.start(sender.clone())?);
+            running.push(shard.start(sender.clone())?);
         }
         let facts = Arc::new(ArcSwap::from_pointee(control::status::Facts {
             started: jiff::Timestamp::now(),
             engine: engine_name(kind),
-            interfaces: served,
+            interfaces: states,
             metrics: listeners.metrics_address(),
             dry_run: options.dry_run,
             last_reload: None,
         }));
+        let scope = Scope::of(&config);
         let config = Arc::new(ArcSwap::new(config));
-        let desk = control::Running {
+        let parts = control::Running {
             config_path: options.config_path.clone(),
             config: config.clone(),
-            leases: Arc::new(Desk { leases: leases.clone(), config: config.clone() }),
+            leases: Arc::new(LeasesAndPools { leases: leases.clone(), config: config.clone() }),
             metrics: all_metrics,
             events: bus,
             log: log.counts(),
@@ -304,7 +307,7 @@ impl Server {
             kernel_loss: KernelLoss::new().ok(),
         };
         let control =
-            Control::start(listeners, desk).map_err(system("start the control thread"))?;
+            Control::start(listeners, parts).map_err(system("start the control thread"))?;
         let heartbeat = liveness.watch("the main thread");
         watchdog::start(liveness, manager.clone()).map_err(system("start the watchdog"))?;
         Ok(Self {
@@ -316,7 +319,10 @@ impl Server {
             leases,
             tftp,
             committer,
-            shards: running,
+            shards: Shards::new(running),
+            served,
+            scope,
+            bindings,
             draining,
             control,
             facts,
@@ -330,10 +336,14 @@ impl Server {
         signals.forward(self.sender.clone()).map_err(system("start the signal thread"))?;
         let serving = self.serving();
         tracing::info!("{serving}");
+        for state in self.facts.load().interfaces.iter().filter(|state| !state.served) {
+            tracing::warn!("{}", describe::not_served(state));
+        }
         self.manager.ready(&serving);
+        let mut next = Instant::now() + HOUSEKEEPING;
         loop {
             self.heartbeat.beat();
-            match self.commands.recv_timeout(HOUSEKEEPING) {
+            match self.commands.recv_deadline(next) {
                 Ok(Command::Reload { reply }) => {
                     self.manager.reloading();
                     let outcome = self.reload();
@@ -347,108 +357,36 @@ impl Server {
                         let _gone = reply.send(outcome);
                     }
                 }
+                Ok(Command::FollowInterfaces) => self.follow_interfaces(),
                 Ok(Command::Stop) => return self.stop(),
-                Err(RecvTimeoutError::Timeout) => self.keep_house(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.stop(),
+            }
+            // Due as well while commands come all the time.
+            if Instant::now() >= next {
+                next = Instant::now() + HOUSEKEEPING;
+                self.housekeeping();
             }
         }
     }
 
     /// What the server does, in one line.
     fn serving(&self) -> String {
-        let shards = self.shards.len();
+        let shards = self.shards.count();
         let plural = if shards == 1 { "" } else { "s" };
-        let interfaces = self.facts.load().interfaces.join(", ");
+        let interfaces = self.facts.load().served().join(", ");
         format!("serving with {shards} shard{plural} on {interfaces}")
     }
 
-    /// Takes over the file as it is now, or says why it cannot.
-    fn reload(&mut self) -> Result<String, String> {
-        let path = &self.options.config_path;
-        let loaded = self.heartbeat.while_waiting(|| config::load_on_host(path));
-        let new = Arc::new(loaded.map_err(|error| error.render(false))?);
-        let interfaces = Interfaces::read(new.server.interfaces.as_deref())
-            .map_err(|error| format!("list interfaces: {error}"))?;
-        if let (Some(server), Some(tftp)) = (&self.tftp, &new.tftp) {
-            let open = || server.reconfigure(tftp);
-            self.heartbeat.while_waiting(open).map_err(|error| error.to_string())?;
-        }
-        let old = self.config.load_full();
-        self.change_devices(&old, &new, &interfaces)?;
-        tell_tftp(self.tftp.as_deref(), &new, &interfaces);
-        self.snapshot.change(|snapshot| {
-            self.leases.reconfigure(&new.dhcp);
-            snapshot.config = new.clone();
-            snapshot.interfaces = interfaces;
-        });
-        self.config.store(new.clone());
-        log_warnings(&new);
-        let later = needs_restart(&old, &new);
-        Ok(match later.as_slice() {
-            [] => format!("{} is in force", path.display()),
-            keys => format!(
-                "{} is in force, but for {}: restart for that",
-                path.display(),
-                keys.join(", ")
-            ),
-        })
-    }
-
-    /// Opens the sockets of interfaces that are new in the configuration, and closes those of
-    /// interfaces that left it.
-    fn change_devices(
-        &self,
-        old: &Config,
-        new: &Config,
-        interfaces: &Interfaces,
-    ) -> Result<(), String> {
-        // From one socket for all interfaces to one for each, or back, there is no way without a
-        // gap.
-        let (Some(was), Some(is)) = (&old.server.interfaces, &new.server.interfaces) else {
-            return Ok(());
-        };
-        check_interfaces(new, interfaces).map_err(|error| error.to_string())?;
-        let mut opened: Vec<Vec<Opened>> = self.shards.iter().map(|_| Vec::new()).collect();
-        for name in is.iter().filter(|name| !was.contains(name)) {
-            // What the running sockets serve: TFTP begins and ends with a restart.
-            sockets::open_device(Some(name), self.tftp.is_some(), &mut opened)
-                .map_err(|error| error.to_string())?;
-        }
-        let closed: Vec<String> = was.iter().filter(|name| !is.contains(name)).cloned().collect();
-        for (shard, open) in self.shards.iter().zip(opened) {
-            shard.change(SocketChange { open, close: closed.clone() });
-        }
-        Ok(())
-    }
-
-    fn note_reload(&self, outcome: Result<String, String>) {
-        match &outcome {
-            Ok(line) => tracing::info!("reload: {line}"),
-            Err(error) => tracing::error!("reload: the old configuration stays: {error}"),
-        }
-        let facts = control::status::Facts {
-            last_reload: Some((jiff::Timestamp::now(), outcome)),
-            ..self.facts.load().as_ref().clone()
-        };
-        self.facts.store(Arc::new(facts));
-    }
-
-    fn keep_house(&mut self) {
+    fn housekeeping(&mut self) {
         match clock::read() {
             Ok(clock) => {
                 self.leases.sweep(&clock, SWEEP);
             }
             Err(error) => tracing::warn!("the clocks cannot be read: {error}"),
         }
-        let wanted = self.config.load();
-        match Interfaces::read(wanted.server.interfaces.as_deref()) {
-            Ok(interfaces) if interfaces != self.snapshot.read().interfaces => {
-                tracing::info!("the interfaces of this host have changed");
-                tell_tftp(self.tftp.as_deref(), &self.config.load(), &interfaces);
-                self.snapshot.change(|snapshot| snapshot.interfaces = interfaces);
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!("interfaces cannot be listed: {error}"),
+        if self.bindings.is_unsettled() {
+            self.follow_interfaces();
         }
     }
 
@@ -459,13 +397,8 @@ impl Server {
         // Whoever is joined below is watched, and this thread waits for them.
         drop(self.heartbeat);
         self.draining.store(true, Ordering::SeqCst);
-        self.shards.iter().for_each(Worker::wake);
-        let mut outcome = Ok(());
-        for shard in self.shards {
-            if let Err(error) = shard.join() {
-                outcome = Err(error);
-            }
-        }
+        self.shards.wake();
+        let outcome = self.shards.join();
         self.control.stop();
         self.committer.stop();
         self.log.stop();
@@ -488,34 +421,7 @@ fn open_leases(
     Leases::open(store, &config.dhcp, shards, clock).map_err(failed)
 }
 
-/// Keys that a reload read but cannot change.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let mut keys = Vec::new();
-    let mut differ = |key, differs| {
-        if differs {
-            keys.push(key);
-        }
-    };
-    let (was, is) = (&old.server, &new.server);
-    differ("[server] interfaces", was.interfaces.is_some() != is.interfaces.is_some());
-    differ("[server] state-dir", was.state_dir != is.state_dir);
-    differ("[server] shards", was.shards != is.shards);
-    differ("[server] engine", was.engine != is.engine);
-    differ("[server] busy-poll", was.busy_poll != is.busy_poll);
-    differ("[server] user and group", (&was.user, &was.group) != (&is.user, &is.group));
-    differ("[dhcp] ping-check", old.dhcp.ping_check.is_some() != new.dhcp.ping_check.is_some());
-    differ("[tftp]", old.tftp.is_some() != new.tftp.is_some());
-    let ttl = |config: &Config| {
-        let multicast = config.tftp.as_ref().and_then(|tftp| tftp.multicast);
-        multicast.map(|multicast| multicast.ttl)
-    };
-    differ("[tftp] multicast-ttl", ttl(old).unwrap_or(1) != ttl(new).unwrap_or(1));
-    differ("[control] metrics", old.control != new.control);
-    differ("[log]", old.log != new.log);
-    keys
-}
-
-/// What TFTP must know of interfaces: what they carry, and what they may.
+/// Tells TFTP the MTU of each interface and the rate it may send at.
 fn tell_tftp(tftp: Option<&TftpServer>, config: &Config, interfaces: &Interfaces) {
     if let Some(tftp) = tftp {
         tftp.set_mtus(interfaces.mtus());

@@ -1,4 +1,4 @@
-//! Safe on the wrong network: who else answers DHCP where this server is about to.
+//! Looks for other DHCP servers on the networks of this server, before it answers there.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,12 +23,22 @@ pub(super) fn first_start(config: &Config, interfaces: &Interfaces) -> Result<()
     if foreign.is_empty() { Ok(()) } else { Err(ServeError::NotAlone(NotAlone(foreign))) }
 }
 
-/// On every later start the server answers at once; a foreign server is a line in the log.
-pub(super) fn later_start(config: &Config, interfaces: &Interfaces) -> Result<(), ServeError> {
+/// On every later start, and on interfaces that come later, the server answers at once; a foreign
+/// server is a line in the log. `names` are the interfaces to ask on, of those that are served.
+pub(super) fn ask_later(
+    config: &Config,
+    interfaces: &Interfaces,
+    names: &[String],
+) -> Result<(), ServeError> {
     if config.server.allow_other_servers == OtherServers::All {
         return Ok(());
     }
-    let asked = asked_interfaces(config, interfaces).map_err(super::system("list interfaces"))?;
+    let mut asked =
+        asked_interfaces(config, interfaces).map_err(super::system("list interfaces"))?;
+    asked.retain(|interface| names.contains(&interface.name));
+    if asked.is_empty() {
+        return Ok(());
+    }
     let own = interfaces.addresses().to_vec();
     let allow = config.server.allow_other_servers.clone();
     let ask = move || {

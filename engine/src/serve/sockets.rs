@@ -1,4 +1,4 @@
-//! The sockets of every shard, opened while the process still may.
+//! Opens the sockets of every shard.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -8,9 +8,7 @@ use bootstorm_net::{MtuDiscovery, PacketSocketSpec, Socket, Steering, UdpSocketS
 use bootstorm_protocols::dhcpv4::SERVER_PORT;
 
 use crate::config::{Config, Tftp};
-use crate::shard::Role;
-
-use crate::interfaces::Interfaces;
+use crate::shard::{Binding, Role};
 
 /// Where the last four bytes of an Ethernet chaddr stand in a DHCP message: what tells shards
 /// apart.
@@ -20,9 +18,6 @@ const TFTP_PORT: u16 = 69;
 /// Ports that a shard's transfers are spread over: a client's next transfer uses another, so that
 /// late packets of its last one cannot enter it (RFC 1350 section 4).
 const DATA_SOCKETS: usize = 16;
-/// Addresses of this host with data sockets of their own. Others are served as well, by sockets of
-/// any address, for a little more of the kernel's time.
-const BOUND_ADDRESSES: usize = 8;
 /// Room for a hall that switches on at once, while a shard sleeps a moment: 8 MiB hold some 6,000
 /// requests.
 const REQUEST_BUFFER: usize = 8 << 20;
@@ -31,15 +26,21 @@ const DATA_BUFFER: usize = 4 << 20;
 
 /// Why a socket could not be opened, and what to do about it.
 #[derive(Debug, thiserror::Error)]
-#[error("{cause}{}", advice(cause))]
+#[error("{}{cause}{}", place(interface.as_deref()), advice(cause))]
 pub struct SocketError {
+    /// The interface that the socket is for.
+    interface: Option<String>,
     cause: io::Error,
 }
 
 impl From<io::Error> for SocketError {
     fn from(cause: io::Error) -> Self {
-        Self { cause }
+        Self { interface: None, cause }
     }
+}
+
+fn place(interface: Option<&str>) -> String {
+    interface.map(|name| format!("{name}: ")).unwrap_or_default()
 }
 
 fn advice(cause: &io::Error) -> &'static str {
@@ -54,50 +55,40 @@ fn advice(cause: &io::Error) -> &'static str {
     }
 }
 
-/// A socket that waits for its shard.
+/// A socket to be given to its shard.
 #[derive(Debug)]
 pub(super) struct Opened {
-    /// What it is for.
     pub(super) role: Role,
-    /// The interface it is bound to; `None` is all of them.
-    pub(super) device: Option<String>,
-    /// The socket.
+    pub(super) binding: Binding,
     pub(super) socket: Socket,
 }
 
-/// Opens the sockets of `shards` shards, in the order they are to be added.
+/// Sockets for every shard, by number of the shard.
+pub(super) type PerShard = Vec<Vec<Opened>>;
+
+/// Opens the sockets that stay open until the end.
 ///
-/// With `interfaces` in the configuration every socket that is asked is bound to one of them, so
-/// that other servers may serve the rest of this host. Without, one socket hears all interfaces,
-/// those that come later too.
+/// With `interfaces` in the configuration every socket that receives requests is bound to one of
+/// them, so that other servers may serve the rest of this host: see [`open_interface`]. Without,
+/// one socket receives from all interfaces, those that come later too.
 ///
 /// # Errors
 /// The kernel's, with what would help.
-pub(super) fn open(
-    config: &Config,
-    interfaces: &Interfaces,
-    shards: usize,
-) -> Result<Vec<Vec<Opened>>, SocketError> {
-    let mut all: Vec<Vec<Opened>> = (0..shards).map(|_| Vec::new()).collect();
-    let has_tftp = config.tftp.is_some();
-    match &config.server.interfaces {
-        None => open_device(None, has_tftp, &mut all)?,
-        Some(names) => {
-            for name in names {
-                open_device(Some(name), has_tftp, &mut all)?;
-            }
-        }
-    }
+pub(super) fn open_host(config: &Config, shards: usize) -> Result<PerShard, SocketError> {
+    let mut all = match &config.server.interfaces {
+        None => open_requests(None, config.tftp.is_some(), shards)?,
+        Some(_) => (0..shards).map(|_| Vec::new()).collect(),
+    };
     let mut ports = config.tftp.as_ref().map(Ports::new);
     for own in &mut all {
-        let mut push = |role, socket| own.push(Opened { role, device: None, socket });
+        let mut push = |role, socket| own.push(Opened { role, binding: Binding::Host, socket });
         let link = PacketSocketSpec { send_buffer: Some(DATA_BUFFER), receive: None };
         push(Role::Link, link.open()?);
         if config.dhcp.ping_check.is_some() {
             push(Role::Icmp, icmp_socket()?);
         }
         if let Some(ports) = &mut ports {
-            for &address in &data_addresses(interfaces, ports) {
+            for address in families() {
                 for _ in 0..DATA_SOCKETS {
                     push(Role::TftpData(address), ports.next(address)?);
                 }
@@ -107,36 +98,60 @@ pub(super) fn open(
     Ok(all)
 }
 
-/// Opens what is asked on one interface, for every shard.
+/// Opens the sockets that receive requests on one interface, for every shard.
 ///
 /// # Errors
-/// As [`open`].
-pub(super) fn open_device(
-    device: Option<&str>,
+/// The kernel's, with the interface and what would help.
+pub(super) fn open_interface(
+    ifindex: u32,
+    name: &str,
     has_tftp: bool,
-    all: &mut [Vec<Opened>],
-) -> Result<(), SocketError> {
-    let shards = u16::try_from(all.len()).unwrap_or(u16::MAX);
-    // The kernel numbers the sockets of a group in the order they are bound: shard by shard.
-    for (shard, own) in (0..shards).zip(all) {
-        let owned = || device.map(str::to_owned);
-        let socket = dhcp_socket(owned(), shards, shard)?;
-        own.push(Opened { role: Role::Dhcp, device: owned(), socket });
-        if !has_tftp {
-            continue;
-        }
-        for family in families() {
-            let socket = tftp_request_socket(family, owned())?;
-            own.push(Opened { role: Role::TftpRequests(family), device: owned(), socket });
-        }
-    }
-    Ok(())
+    shards: usize,
+) -> Result<PerShard, SocketError> {
+    let named = |cause| SocketError { interface: Some(name.to_owned()), cause };
+    open_requests(Some(ifindex), has_tftp, shards).map_err(named)
 }
 
-fn dhcp_socket(device: Option<String>, shards: u16, shard: u16) -> io::Result<Socket> {
+/// Opens data sockets that are bound to an address of this host, for every shard. Transfers from
+/// it work without them, at a little more of the kernel's time.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn open_address(
+    address: IpAddr,
+    tftp: &Tftp,
+    shards: usize,
+) -> Result<PerShard, SocketError> {
+    let role = Role::TftpData(address);
+    let binding = Binding::Address(address);
+    let open = || Ok(Opened { role, binding, socket: data_socket(address, 0, tftp)? });
+    (0..shards).map(|_| (0..DATA_SOCKETS).map(|_| open()).collect()).collect()
+}
+
+/// The kernel numbers the sockets of a group in the order they are bound, and steering relies on
+/// this order: so a group is opened as a whole, shard by shard, and closed as a whole. An
+/// interface that is made again has another index, and its sockets are another group.
+fn open_requests(ifindex: Option<u32>, has_tftp: bool, shards: usize) -> io::Result<PerShard> {
+    let binding = ifindex.map_or(Binding::Host, Binding::Interface);
+    let count = u16::try_from(shards).unwrap_or(u16::MAX);
+    let open = |shard| {
+        let socket = dhcp_socket(ifindex, count, shard)?;
+        let mut own = vec![Opened { role: Role::Dhcp, binding, socket }];
+        if has_tftp {
+            for family in families() {
+                let socket = tftp_request_socket(family, ifindex)?;
+                own.push(Opened { role: Role::TftpRequests(family), binding, socket });
+            }
+        }
+        Ok(own)
+    };
+    (0..count).map(open).collect()
+}
+
+fn dhcp_socket(ifindex: Option<u32>, shards: u16, shard: u16) -> io::Result<Socket> {
     UdpSocketSpec {
         bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER_PORT)),
-        device,
+        ifindex,
         steering: Some(Steering { offset: CHADDR_TAIL, shards, shard }),
         broadcast: true,
         receive_buffer: Some(REQUEST_BUFFER),
@@ -146,26 +161,17 @@ fn dhcp_socket(device: Option<String>, shards: u16, shard: u16) -> io::Result<So
     .open()
 }
 
-/// The addresses that are none, of the families that this host knows: IPv6 may be switched off.
+/// The unspecified address of each family that this host has: IPv6 may be switched off.
 fn families() -> impl Iterator<Item = IpAddr> {
     let ipv6 = || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
     let ipv6 = ipv6().then_some(Ipv6Addr::UNSPECIFIED.into());
     [Ipv4Addr::UNSPECIFIED.into()].into_iter().chain(ipv6)
 }
 
-/// What transfers are sent from: any address, and the first ones of the interfaces that are served.
-/// With a range of ports only the former, for it may be just large enough.
-fn data_addresses(interfaces: &Interfaces, ports: &Ports<'_>) -> Vec<IpAddr> {
-    let served = interfaces.served();
-    let own = served.iter().flat_map(|interface| &interface.addresses).map(|&own| own.into());
-    let most = if ports.range.is_some() { 0 } else { BOUND_ADDRESSES };
-    families().chain(own.take(most)).collect()
-}
-
-fn tftp_request_socket(family: IpAddr, device: Option<String>) -> io::Result<Socket> {
+fn tftp_request_socket(family: IpAddr, ifindex: Option<u32>) -> io::Result<Socket> {
     UdpSocketSpec {
         bind: SocketAddr::from((family, TFTP_PORT)),
-        device,
+        ifindex,
         // Requests are unicast: the kernel's own choice by the client's address and port keeps a
         // repeated one on its shard.
         reuseport: true,

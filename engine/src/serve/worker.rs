@@ -1,4 +1,4 @@
-//! The thread of one shard: makes its packet engine, adds sockets and takes them away, and turns
+//! The thread of one shard: makes its packet engine, adds and removes sockets, and runs its loop
 //! until the server ends.
 
 use std::io;
@@ -18,7 +18,7 @@ use crate::leases::Leases;
 use crate::liveness::Heartbeat;
 use crate::log::EventSink;
 use crate::metrics::{Metrics, OwnMetrics};
-use crate::shard::{Parts, Role, Shard, Sockets};
+use crate::shard::{Binding, Parts, Role, Shard, Sockets};
 use crate::snapshot::SharedSnapshot;
 use crate::tftp::{TftpServer, TftpShard};
 
@@ -26,11 +26,12 @@ use crate::tftp::{TftpServer, TftpShard};
 /// stalls so long.
 const SLOTS: u32 = 8192;
 
-/// Sockets to add and interfaces to leave, after a reload.
-pub(super) struct SocketChange {
-    pub(super) open: Vec<Opened>,
-    /// Names of interfaces.
-    pub(super) close: Vec<String>,
+/// Sockets for a shard to add and to remove.
+struct SocketChange {
+    open: Vec<Opened>,
+    close: Vec<Binding>,
+    /// Told when it is done. If sockets could not be added, none of them was.
+    done: Sender<io::Result<()>>,
 }
 
 /// A shard's thread as its owner sees it.
@@ -42,16 +43,23 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Makes the shard look around.
+    /// Makes the shard look for changes.
     pub(super) fn wake(&self) {
         self.waker.wake();
     }
 
-    /// Changes its sockets soon.
-    pub(super) fn change(&self, change: SocketChange) {
+    /// Adds sockets to a shard and removes others. The outcome comes when it is done; nothing
+    /// comes from a shard that has ended.
+    pub(super) fn change(
+        &self,
+        open: Vec<Opened>,
+        close: Vec<Binding>,
+    ) -> Receiver<io::Result<()>> {
+        let (done, outcome) = bounded(1);
         // A shard that has ended is about to end the server.
-        let _ended = self.changes.send(change);
+        let _ended = self.changes.send(SocketChange { open, close, done });
         self.wake();
+        outcome
     }
 
     /// Waits for its end.
@@ -65,8 +73,8 @@ fn ended(shard: usize, thread: JoinHandle<io::Result<()>>) -> Result<(), ServeEr
     outcome.map_err(|cause| ServeError::Shard { shard, cause })
 }
 
-/// What a shard's thread begins with.
-pub(super) struct Seed {
+/// What a shard's thread starts with.
+pub(super) struct ShardStart {
     pub(super) index: usize,
     pub(super) kind: EngineKind,
     pub(super) busy_poll: bool,
@@ -82,7 +90,7 @@ pub(super) struct Seed {
     pub(super) heartbeat: Heartbeat,
 }
 
-impl Seed {
+impl ShardStart {
     /// Starts the thread and waits until it receives.
     pub(super) fn start(self, commands: Sender<Command>) -> Result<Worker, ServeError> {
         let index = self.index;
@@ -165,12 +173,12 @@ impl Seed {
                 report = now + HOUSEKEEPING;
                 shard.metrics().record_drops(&backend.drops());
             }
-            while let Ok(change) = inbox.try_recv() {
-                for id in sockets.leave(&change.close) {
-                    backend.remove_socket(id)?;
-                }
-                add(&mut backend, &mut sockets, change.open)?;
+            while let Ok(SocketChange { open, close, done }) = inbox.try_recv() {
+                let outcome = remove(&mut backend, &mut sockets, &close)
+                    .and_then(|()| add_all(&mut backend, &mut sockets, open));
                 shard.set_sockets(sockets.clone());
+                // Whoever waited may have ended.
+                let _gone = done.send(outcome);
             }
             if self.draining.load(Ordering::Relaxed) {
                 let end = *end.get_or_insert(now + DRAIN);
@@ -187,14 +195,36 @@ fn add<B: Backend<Socket = Socket>>(
     sockets: &mut Sockets,
     opened: Vec<Opened>,
 ) -> io::Result<()> {
-    for Opened { role, device, socket } in opened {
-        // Thousands of transfers may be under way: who asks for an address does not stand in line
-        // behind their ACKs.
+    for Opened { role, binding, socket } in opened {
+        // A request for an address does not wait behind the ACKs of thousands of transfers.
         let socket = match role {
             Role::Dhcp | Role::Icmp => socket.urgent(),
             Role::Link | Role::TftpRequests(_) | Role::TftpData(_) => socket,
         };
-        sockets.add(backend.add_socket(socket)?, role, device);
+        sockets.add(backend.add_socket(socket)?, role, binding);
     }
     Ok(())
+}
+
+/// Adds all of the sockets or, where one cannot be added, none.
+fn add_all<B: Backend<Socket = Socket>>(
+    backend: &mut B,
+    sockets: &mut Sockets,
+    opened: Vec<Opened>,
+) -> io::Result<()> {
+    let bindings: Vec<Binding> = opened.iter().map(|opened| opened.binding).collect();
+    add(backend, sockets, opened).or_else(|error| {
+        remove(backend, sockets, &bindings)?;
+        Err(error)
+    })
+}
+
+fn remove<B: Backend<Socket = Socket>>(
+    backend: &mut B,
+    sockets: &mut Sockets,
+    bindings: &[Binding],
+) -> io::Result<()> {
+    let removed: Vec<_> =
+        sockets.take(bindings).into_iter().map(|id| backend.remove_socket(id)).collect();
+    removed.into_iter().collect()
 }

@@ -22,12 +22,22 @@ pub enum Role {
     TftpData(IpAddr),
 }
 
+/// What a socket depends on: it is closed when this goes.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Binding {
+    /// Nothing: open as long as the shard.
+    Host,
+    /// The interface with this index.
+    Interface(u32),
+    /// An address of this host.
+    Address(IpAddr),
+}
+
 #[derive(Clone, Debug)]
 struct Entry {
     id: SocketId,
     role: Role,
-    /// The interface it is bound to; `None` is all of them.
-    device: Option<String>,
+    binding: Binding,
 }
 
 /// The sockets of one shard, by [`SocketId::index`].
@@ -38,19 +48,19 @@ pub struct Sockets {
 
 impl Sockets {
     /// Records a socket that the backend has taken.
-    pub fn add(&mut self, id: SocketId, role: Role, device: Option<String>) {
+    pub fn add(&mut self, id: SocketId, role: Role, binding: Binding) {
         if self.entries.len() <= id.index() {
             self.entries.resize(id.index() + 1, None);
         }
-        self.entries[id.index()] = Some(Entry { id, role, device });
+        self.entries[id.index()] = Some(Entry { id, role, binding });
     }
 
-    /// Forgets the sockets of these interfaces; they are to be removed from the backend.
-    pub fn leave(&mut self, devices: &[String]) -> Vec<SocketId> {
-        let leaves = |entry: &Entry| entry.device.as_ref().is_some_and(|own| devices.contains(own));
+    /// Forgets the sockets that depend on one of `bindings`; they are to be removed from the
+    /// backend.
+    pub fn take(&mut self, bindings: &[Binding]) -> Vec<SocketId> {
         self.entries
             .iter_mut()
-            .filter_map(|entry| entry.take_if(|entry| leaves(entry)))
+            .filter_map(|entry| entry.take_if(|entry| bindings.contains(&entry.binding)))
             .map(|entry| entry.id)
             .collect()
     }

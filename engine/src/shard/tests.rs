@@ -13,7 +13,7 @@ use bootstorm_net::{
 };
 use bootstorm_protocols::time::Moment;
 
-use super::{Parts, Role, Shard, Sockets};
+use super::{Binding, Parts, Role, Shard, Sockets};
 use crate::config;
 use crate::event::bus::EventBus;
 use crate::interfaces::Interfaces;
@@ -83,7 +83,7 @@ impl Lab {
             [(Role::Dhcp, 67), (Role::TftpRequests(any), 69), (Role::TftpData(any), 1069), ICMP]
         {
             let id = sim.add_socket(SimSocket::udp(here, (SERVER, port))).unwrap();
-            sockets.add(id, role, None);
+            sockets.add(id, role, Binding::Host);
         }
         let clock = Clock { now: Moment::default(), wall: 0, boot: Default::default() };
         let store = Arc::new(MemoryStore::default());

@@ -39,5 +39,5 @@ mod windows;
 
 pub use map::{Map, MapError};
 pub use reason::REASONS;
-pub use service::{TftpError, TftpServer};
+pub use service::{Prepared, TftpError, TftpServer};
 pub use shard::{TftpPorts, TftpShard};

@@ -136,6 +136,13 @@ impl Service {
     }
 }
 
+/// A new configuration whose root is open and whose rules are compiled.
+#[derive(Debug)]
+pub struct Prepared {
+    service: Arc<Service>,
+    image_budget: u64,
+}
+
 /// The TFTP service of the whole server; each shard has a [`super::TftpShard`] on it.
 #[derive(Debug)]
 pub struct TftpServer {
@@ -191,14 +198,19 @@ impl TftpServer {
         }))
     }
 
-    /// Uses a new configuration for all later requests. Transfers under way keep theirs.
+    /// Opens and compiles what a new configuration needs. Changes nothing.
     ///
     /// # Errors
-    /// [`TftpError`]; the old configuration stays.
-    pub fn reconfigure(&self, config: &config::Tftp) -> Result<(), TftpError> {
-        self.service.store(Arc::new(Service::new(config)?));
-        self.images.set_budget(config.image_budget.max(MIN_BUDGET));
-        Ok(())
+    /// [`TftpError`].
+    pub fn prepare(config: &config::Tftp) -> Result<Prepared, TftpError> {
+        let service = Arc::new(Service::new(config)?);
+        Ok(Prepared { service, image_budget: config.image_budget.max(MIN_BUDGET) })
+    }
+
+    /// Uses a new configuration for all later requests. Transfers under way keep theirs.
+    pub fn apply(&self, prepared: Prepared) {
+        self.service.store(prepared.service);
+        self.images.set_budget(prepared.image_budget);
     }
 
     /// Sets the MTU in bytes of each interface, by index. It is 1500 for those not named.

@@ -9,6 +9,7 @@ use super::clients::{Plan, content};
 use super::simulation::Simulation;
 use crate::event::Detail;
 use crate::quirks::{BUILT_IN, BuiltIn, Quirk, Quirks, TftpOption, tests::discover};
+use crate::tftp::TftpServer;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const UEFI: &[u8] = b"PXEClient:Arch:00007:UNDI:003016";
@@ -100,10 +101,10 @@ fn a_reload_switches_quirks_off_at_once_and_on_for_addresses_given_later() {
     assert_eq!(granted(&mut simulation), (1024, 1));
     let mut config = crate::config::Tftp::new(simulation.path(""));
     config.quirks = Quirks::new(Vec::new());
-    simulation.server.reconfigure(&config).unwrap();
+    simulation.server.apply(TftpServer::prepare(&config).unwrap());
     assert_eq!(granted(&mut simulation), (1468, 4));
     config.quirks = Quirks::default();
-    simulation.server.reconfigure(&config).unwrap();
+    simulation.server.apply(TftpServer::prepare(&config).unwrap());
     give_address(&simulation, &config.quirks, UEFI);
     assert_eq!(granted(&mut simulation), (1468, 4), "bios-fragments is not UEFI's");
 }

@@ -179,9 +179,9 @@ fn a_new_configuration_holds_for_new_requests() {
     let other = tempfile::tempdir().unwrap();
     std::fs::write(other.path().join("kernel"), "new").unwrap();
     let config = crate::config::Tftp::new(other.path().to_owned());
-    simulation.server.reconfigure(&config).unwrap();
+    simulation.server.apply(TftpServer::prepare(&config).unwrap());
     let missing = crate::config::Tftp::new(other.path().join("missing"));
-    let error = simulation.server.reconfigure(&missing).unwrap_err().to_string();
+    let error = TftpServer::prepare(&missing).unwrap_err().to_string();
     assert!(error.contains("missing") && error.contains("create it"), "{error}");
     assert!(TftpServer::new(&missing).is_err());
     let new = simulation.add(Plan::get("kernel"));

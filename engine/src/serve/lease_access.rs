@@ -1,4 +1,4 @@
-//! What the control room sees of the leases.
+//! The leases as the control thread uses them.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::config::Config;
 use crate::control::status::{LeaseAccess, LeaseCounts, Usage};
 use crate::leases::{Lease, Leases, NotDurable};
 
-/// The leases, and the pools of the configuration that holds.
-pub(super) struct Desk {
+/// The leases, and the pools of the configuration in force.
+pub(super) struct LeasesAndPools {
     pub(super) leases: Arc<Leases>,
     pub(super) config: Arc<ArcSwap<Config>>,
 }
 
-impl LeaseAccess for Desk {
+impl LeaseAccess for LeasesAndPools {
     fn page(&self, from: Ipv4Addr, limit: usize, now: Moment) -> Vec<Lease> {
         self.leases.page(from, limit, now)
     }

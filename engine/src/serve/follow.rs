@@ -1,0 +1,170 @@
+//! Follows the interfaces of this host while the server runs: sockets, snapshot, TFTP and status.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bootstorm_net::{InterfaceWatch, now};
+use crossbeam::channel::Sender;
+
+use super::bindings::{Bindings, Plan, Scope};
+use super::sockets::{self, PerShard, SocketError};
+use super::{HOUSEKEEPING, ServeError, Server, describe, neighbours, system, tell_tftp};
+use crate::config::Config;
+use crate::control::{Command, status};
+use crate::interfaces::Interfaces;
+use crate::shard::Binding;
+
+/// A change of an interface makes several notices; so long they are collected.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Subscribes to changes of interfaces. Before the first reading of them, so that none is missed.
+pub(super) fn watch() -> Option<InterfaceWatch> {
+    let outcome = InterfaceWatch::new();
+    outcome.inspect_err(unwatched).ok()
+}
+
+fn unwatched(error: &std::io::Error) {
+    tracing::warn!("the kernel does not tell of changed interfaces ({error}): read every second");
+}
+
+/// Starts the thread that commands to follow the interfaces whenever they have changed; without a
+/// watch once a second.
+pub(super) fn start(
+    mut watch: Option<InterfaceWatch>,
+    commands: Sender<Command>,
+) -> Result<(), ServeError> {
+    let notice = move || {
+        crate::privileges::renounce_or_warn();
+        loop {
+            match &watch {
+                Some(changes) => {
+                    let noticed = changes.wait().and_then(|()| {
+                        thread::sleep(SETTLE);
+                        changes.drain()
+                    });
+                    if let Err(error) = noticed {
+                        unwatched(&error);
+                        watch = None;
+                    }
+                }
+                None => thread::sleep(HOUSEKEEPING),
+            }
+            if commands.send(Command::FollowInterfaces).is_err() {
+                return;
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("interfaces".to_owned());
+    thread.spawn(notice).map(drop).map_err(system("start the thread that follows interfaces"))
+}
+
+/// Opens all sockets, those that are bound to interfaces and addresses of this host as well.
+///
+/// # Errors
+/// The kernel's, with what would help.
+pub(super) fn open_at_start(
+    config: &Config,
+    interfaces: &Interfaces,
+    shards: usize,
+) -> Result<(PerShard, Bindings), SocketError> {
+    let mut all = sockets::open_host(config, shards)?;
+    let mut bindings = Bindings::default();
+    let mut add = |binding, opened: PerShard| {
+        all.iter_mut().zip(opened).for_each(|(all, own)| all.extend(own));
+        bindings.opened(binding);
+    };
+    let plan = Bindings::default().plan(Scope::of(config), interfaces, now());
+    for index in plan.interfaces {
+        let name = interfaces.get(index).map_or("", |interface| interface.name.as_str());
+        let opened = sockets::open_interface(index, name, config.tftp.is_some(), shards)?;
+        add(Binding::Interface(index), opened);
+    }
+    for address in plan.addresses {
+        let Some(tftp) = &config.tftp else { break };
+        // An address may be gone since it was read.
+        if let Ok(opened) = sockets::open_address(address, tftp, shards) {
+            add(Binding::Address(address), opened);
+        }
+    }
+    Ok((all, bindings))
+}
+
+impl Server {
+    /// Reads the interfaces, and lets everything fit them.
+    pub(super) fn follow_interfaces(&mut self) {
+        let interfaces = match Interfaces::read(self.served.as_deref()) {
+            Ok(interfaces) => interfaces,
+            Err(error) => return tracing::warn!("interfaces cannot be listed: {error}"),
+        };
+        let before = self.snapshot.read().interfaces.clone();
+        let appeared = describe::log_changes(&before, &interfaces);
+        if interfaces != before {
+            tell_tftp(self.tftp.as_deref(), &self.config.load(), &interfaces);
+            let new = interfaces.clone();
+            self.snapshot.change(|snapshot| snapshot.interfaces = new);
+        }
+        let now = now();
+        self.bindings.note(&interfaces, now);
+        let plan = self.bindings.plan(self.scope, &interfaces, now);
+        self.close(&plan.close);
+        self.open(&plan, &interfaces);
+        self.report_interfaces(&interfaces);
+        if !appeared.is_empty() && !self.options.dry_run {
+            let asked = neighbours::ask_later(&self.config.load(), &interfaces, &appeared);
+            asked.unwrap_or_else(|error| tracing::warn!("{error}"));
+        }
+    }
+
+    /// Opens what a plan wants. What cannot be opened is tried again later.
+    fn open(&mut self, plan: &Plan, interfaces: &Interfaces) {
+        for &index in &plan.interfaces {
+            let name = interfaces.get(index).map_or("", |interface| interface.name.as_str());
+            match self.open_interface(index, name).map_err(|error| error.to_string()) {
+                Ok(sockets) => match self.shards.open(sockets) {
+                    Ok(()) => self.bindings.opened(Binding::Interface(index)),
+                    Err(error) => self.not_opened(index, format!("{name}: {error}")),
+                },
+                Err(error) => self.not_opened(index, error),
+            }
+        }
+        for &address in &plan.addresses {
+            let Some(tftp) = &self.config.load().tftp else { return };
+            // It may be gone already, and its clients are served without them, too.
+            let opened = sockets::open_address(address, tftp, self.shards.count());
+            if opened.is_ok_and(|sockets| self.shards.open(sockets).is_ok()) {
+                self.bindings.opened(Binding::Address(address));
+            }
+        }
+    }
+
+    pub(super) fn open_interface(&self, index: u32, name: &str) -> Result<PerShard, SocketError> {
+        sockets::open_interface(index, name, self.tftp.is_some(), self.shards.count())
+    }
+
+    fn not_opened(&mut self, index: u32, why: String) {
+        if self.bindings.failed(index, why.clone()) {
+            tracing::error!("{why}; its clients are not served, and it is tried every second");
+        }
+    }
+
+    pub(super) fn close(&mut self, bindings: &[Binding]) {
+        if let Err(error) = self.shards.close(bindings) {
+            tracing::warn!("sockets of interfaces that are gone: {error}");
+        }
+        self.bindings.closed(bindings);
+    }
+
+    /// Brings the status up to date.
+    pub(super) fn report_interfaces(&self, interfaces: &Interfaces) {
+        let config = self.config.load();
+        let states =
+            describe::states(self.served.as_deref(), interfaces, &self.bindings, &config.dhcp);
+        let facts = self.facts.load();
+        if facts.interfaces != states {
+            let facts = status::Facts { interfaces: states, ..facts.as_ref().clone() };
+            self.facts.store(Arc::new(facts));
+            self.manager.status(&self.serving());
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A reload: everything that can fail is prepared first, then all of it takes effect at once.
+
+use std::sync::Arc;
+
+use bootstorm_net::now;
+use jiff::Timestamp;
+
+use super::bindings::Plan;
+use super::sockets::PerShard;
+use super::{Server, describe, log_warnings, tell_tftp};
+use crate::config::{self, Config};
+use crate::control::status::Facts;
+use crate::interfaces::Interfaces;
+use crate::shard::Binding;
+use crate::tftp::{Prepared, TftpServer};
+
+/// A reload that cannot fail any more.
+struct Reload {
+    config: Arc<Config>,
+    served: Option<Vec<String>>,
+    interfaces: Interfaces,
+    tftp: Option<Prepared>,
+    plan: Plan,
+}
+
+impl Server {
+    /// Applies the configuration file as it is now, or says why it cannot and changes nothing.
+    pub(super) fn reload(&mut self) -> Result<String, String> {
+        let reload = self.prepare()?;
+        Ok(self.apply(reload))
+    }
+
+    fn prepare(&self) -> Result<Reload, String> {
+        let path = &self.options.config_path;
+        let loaded = self.heartbeat.while_waiting(|| config::load_on_host(path));
+        let config = Arc::new(loaded.map_err(|error| error.render(false))?);
+        // A change from one socket for all interfaces to one for each, or back, needs a restart:
+        // ports cannot be shared between the two.
+        let served = match (&self.served, &config.server.interfaces) {
+            (Some(_), Some(names)) => Some(names.clone()),
+            (before, _) => before.clone(),
+        };
+        let interfaces = Interfaces::read(served.as_deref())
+            .map_err(|error| format!("list interfaces: {error}"))?;
+        let tftp = match (&self.tftp, &config.tftp) {
+            (Some(_), Some(tftp)) => {
+                Some(self.heartbeat.while_waiting(|| TftpServer::prepare(tftp)))
+            }
+            _ => None,
+        };
+        let tftp = tftp.transpose().map_err(|error| error.to_string())?;
+        let mut plan = self.bindings.plan(self.scope, &interfaces, now());
+        // Where data sockets are missing transfers work, too: they follow later.
+        plan.addresses.clear();
+        let mut failed = None;
+        let mut sockets: PerShard = (0..self.shards.count()).map(|_| Vec::new()).collect();
+        plan.interfaces.retain(|&index| {
+            let name = interfaces.get(index).map_or("", |interface| interface.name.as_str());
+            match self.open_interface(index, name) {
+                Ok(opened) => {
+                    sockets.iter_mut().zip(opened).for_each(|(all, own)| all.extend(own));
+                    true
+                }
+                Err(error) => {
+                    // What failed before is missing with the old configuration, too.
+                    if self.bindings.failure(index).is_none() {
+                        failed.get_or_insert(error);
+                    }
+                    false
+                }
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error.to_string());
+        }
+        self.shards.open(sockets).map_err(|error| format!("open sockets: {error}"))?;
+        Ok(Reload { config, served, interfaces, tftp, plan })
+    }
+
+    /// Carries a reload out. Shards see the old configuration or the new one, whole.
+    fn apply(&mut self, reload: Reload) -> String {
+        let Reload { config, served, interfaces, tftp, plan } = reload;
+        let before = self.snapshot.change(|snapshot| {
+            self.leases.reconfigure(&config.dhcp);
+            if let (Some(server), Some(prepared)) = (&self.tftp, tftp) {
+                server.apply(prepared);
+            }
+            tell_tftp(self.tftp.as_deref(), &config, &interfaces);
+            snapshot.interfaces = interfaces;
+            std::mem::replace(&mut snapshot.config, config.clone())
+        });
+        self.config.store(config.clone());
+        log_warnings(&config);
+        self.served = served;
+        plan.interfaces.iter().for_each(|&index| self.bindings.opened(Binding::Interface(index)));
+        self.close(&plan.close);
+        // Data sockets, and what may have changed meanwhile.
+        self.follow_interfaces();
+        let mut line = format!("{} is in force", self.options.config_path.display());
+        let later = needs_restart(&before, &config);
+        if !later.is_empty() {
+            line.push_str(&format!(", but for {}: restart for that", later.join(", ")));
+        }
+        for state in self.facts.load().interfaces.iter().filter(|state| !state.served) {
+            line.push_str(&format!("; {}", describe::not_served(state)));
+        }
+        line
+    }
+
+    pub(super) fn note_reload(&self, outcome: Result<String, String>) {
+        match &outcome {
+            Ok(line) => tracing::info!("reload: {line}"),
+            Err(error) => tracing::error!("reload: the old configuration stays: {error}"),
+        }
+        let facts = Facts {
+            last_reload: Some((Timestamp::now(), outcome)),
+            ..self.facts.load().as_ref().clone()
+        };
+        self.facts.store(Arc::new(facts));
+    }
+}
+
+/// Keys that a reload read but cannot change.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut differ = |key, differs| {
+        if differs {
+            keys.push(key);
+        }
+    };
+    let (was, is) = (&old.server, &new.server);
+    differ("[server] interfaces", was.interfaces.is_some() != is.interfaces.is_some());
+    differ("[server] state-dir", was.state_dir != is.state_dir);
+    differ("[server] shards", was.shards != is.shards);
+    differ("[server] engine", was.engine != is.engine);
+    differ("[server] busy-poll", was.busy_poll != is.busy_poll);
+    differ("[server] user and group", (&was.user, &was.group) != (&is.user, &is.group));
+    differ("[dhcp] ping-check", old.dhcp.ping_check.is_some() != new.dhcp.ping_check.is_some());
+    differ("[tftp]", old.tftp.is_some() != new.tftp.is_some());
+    let ttl = |config: &Config| {
+        let multicast = config.tftp.as_ref().and_then(|tftp| tftp.multicast);
+        multicast.map(|multicast| multicast.ttl)
+    };
+    differ("[tftp] multicast-ttl", ttl(old).unwrap_or(1) != ttl(new).unwrap_or(1));
+    differ("[control] metrics", old.control != new.control);
+    differ("[log]", old.log != new.log);
+    keys
+}
