@@ -70,6 +70,24 @@ def installer_initrd(directory):
     return gzip.compress(archive, 1)
 
 
+def check_boot_options(suite, sniffer, mac, files):
+    """What every reply to firmware and iPXE holds: the name in `file`, in option 67 with a NUL at
+    its end, and nothing that has them look for boot servers or wait for a ProxyDHCP."""
+    replies = [answer for kind in ("OFFER", "ACK") for _, answer in sniffer.dhcp(kind, mac)]
+    replies = [answer for answer in replies if answer.file.decode() in files]
+    suite.equal("boot files in the field of the replies",
+                {answer.file.decode() for answer in replies}, set(files))
+    suite.check("option 67, where it is sent, ends with a NUL", all(
+        answer.options.get(67, answer.file + b"\0") == answer.file + b"\0" for answer in replies))
+    # iPXE's option 175: sub-option 176, no ProxyDHCP. PXE's option 43: load the file at once.
+    suite.check("each reply says that there is nobody else to ask", all(
+        answer.options.get(175) == b"\xb0\x01\x01" or
+        (answer.options.get(60), answer.options.get(43)) == (b"PXEClient", b"\x06\x01\x08\xff")
+        for answer in replies), [answer.options for answer in replies])
+    suite.equal("and nobody asks port 4011", [
+        packet for packet in list(sniffer.packets) if 4011 in (packet.sport, packet.dport)], [])
+
+
 class Machine:
     """One machine on a tap; its console is a text that grows."""
 

@@ -9,7 +9,7 @@ machine must keep one address through all of it.
 import shutil
 
 from lab import Lab
-from machine import Machine, installer_initrd, kernel_image
+from machine import Machine, check_boot_options, installer_initrd, kernel_image
 from server import Server, subnet
 from suite import Suite
 
@@ -69,6 +69,7 @@ def main():
         suite.equal("the installer has that address", installer[1], script[1])
         suite.equal("router, as configured", installer[2], "10.77.0.1")
         suite.equal("boot files come from this server", script[2], "10.77.0.1")
+        check_boot_options(suite, sniffer, MAC, ["boot.ipxe"])
         offers, discovers = sniffer.dhcp("OFFER", MAC), sniffer.dhcp("DISCOVER", MAC)
         suite.check("an OFFER for each DISCOVER, no more", 1 < len(offers) <= len(discovers),
                     f"{len(offers)} offers, {len(discovers)} discovers")

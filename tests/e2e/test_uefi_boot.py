@@ -9,7 +9,7 @@ by the firmware alone (it asks twice: once for the size, once for the file).
 import shutil
 
 from lab import Lab
-from machine import Machine
+from machine import Machine, check_boot_options
 from server import Server, subnet
 from suite import Suite
 
@@ -52,6 +52,7 @@ def boot(suite, loader, mac):
         suite.equal("one machine, one address", {message.yiaddr for _, message in acks},
                     {script[1]})
         suite.equal("booted through EFI", script[2], "efi")
+        check_boot_options(suite, sniffer, mac, [loader, "boot.ipxe"])
     with suite.step("the server ends"):
         suite.equal("SIGTERM, exit status", server.stop(), 0)
     lab.close()

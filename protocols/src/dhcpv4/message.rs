@@ -371,8 +371,8 @@ impl<'a> Message<'a> {
     }
 
     /// How long a reply may be, in bytes of UDP payload: what option 57 allows, at least 548
-    /// (RFC 2131 section 2), at most what `mtu` (of the path to the client, in bytes of IP datagram)
-    /// leaves. A BOOTP client gets 300 bytes, or as many as it sent (RFC 951, RFC 1542
+    /// (RFC 2131 section 2), at most what `mtu` (of the path to the client, in bytes of IP
+    /// datagram) leaves. A BOOTP client gets 300 bytes, or as many as it sent (RFC 951, RFC 1542
     /// section 2.1).
     #[must_use]
     pub fn reply_room(&self, mtu: u16) -> usize {

@@ -113,8 +113,8 @@ pub(crate) fn assert_same(left: &Message<'_>, right: &Message<'_>) {
     assert_eq!(option_values(left), option_values(right));
 }
 
-/// Calls every accessor and renders every option: nothing may panic, and a value in pieces must read
-/// like the same value in one piece.
+/// Calls every accessor and renders every option: nothing may panic, and a value in pieces must
+/// read like the same value in one piece.
 pub(crate) fn read_everything(message: &Message<'_>) {
     let mut text = format!("{message:?}{:?}{:?}", header_of(message), message.message_type());
     text += &format!("{:?}{:?}", message.architecture(), message.machine_id());

@@ -181,7 +181,7 @@ fn values_of_the_wrong_length_are_not_read() {
     read_everything(&message);
 }
 
-/// Relay agent information: whole sub-options count, a cut one does not; the echo repeats all bytes.
+/// Relay agent information: whole sub-options count, a cut one does not; the echo repeats all.
 #[test]
 fn a_cut_off_sub_option_hides_nothing_before_it() {
     let bytes = request(&[53, 1, 1, 82, 11, 1, 2, b'a', b'b', 5, 4, 10, 1, 0, 0, 2, 255]);

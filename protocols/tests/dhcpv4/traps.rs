@@ -116,8 +116,8 @@ fn http_boot_is_firmware() {
     assert_eq!(Message::parse(&bytes).unwrap().stage(), ClientStage::Firmware);
 }
 
-/// Relays drop replies that lack option 82, so it goes on every message type, NAK included, and byte
-/// for byte, codes nobody knows included.
+/// Relays drop replies that lack option 82, so it goes on every message type, NAK included, and
+/// byte for byte, codes nobody knows included.
 #[test]
 fn option_82_is_echoed_whatever_the_reply() {
     let agent = [1, 3, b'1', b'/', b'7', 2, 2, 0xab, 0xcd, 77, 1, 9, 19, 0];
