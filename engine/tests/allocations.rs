@@ -58,9 +58,13 @@ fn message(kind: MessageType, machine: u8, ciaddr: Ipv4Addr, named: &[(u8, Ipv4A
     let mut writer = MessageWriter::new(&mut buf, 1400, &header).unwrap();
     writer.option(53, &[kind.code()]).unwrap();
     writer.option(55, &[1, 3, 6, 12, 15, 43, 54, 60, 66, 67, 97]).unwrap();
-    writer.option(60, b"PXEClient:Arch:00007:UNDI:003016").unwrap();
+    // Some firmware says less in its REQUEST than in its DISCOVER.
+    let says_less = kind == MessageType::Request && machine.is_multiple_of(2);
+    if !says_less {
+        writer.option(60, b"PXEClient:Arch:00007:UNDI:003016").unwrap();
+        writer.option(93, &[0, 7]).unwrap();
+    }
     writer.option(61, &[1, 0x52, 0x54, 0, 0, 0, machine]).unwrap();
-    writer.option(93, &[0, 7]).unwrap();
     writer.option(12, b"n01").unwrap();
     for (code, address) in named {
         writer.option(*code, &address.octets()).unwrap();

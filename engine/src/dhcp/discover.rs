@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::exchange::Exchange;
-use super::{Action, Silence};
+use super::{Action, Silence, machine};
 use crate::leases::{Bind, Candidates, LeaseState, Offer, ShardLeases};
 
 impl<'a> Exchange<'a> {
@@ -18,6 +18,9 @@ impl<'a> Exchange<'a> {
         if self.dhcp.rapid_commit && self.message.rapid_commit() {
             return self.commit_rapidly(offer, leases);
         }
+        let until = self.now + self.dhcp.offer_time;
+        let said = machine::telling(self.message, self.arena);
+        leases.remember_discover(&self.client(), self.message.xid(), until, said);
         let reply = self.offer(offer.ip);
         let reserved = self.reservation.address == Some(offer.ip);
         // The offer of a moment ago proves nothing: its probe may be under way.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use bootstorm_protocols::dhcpv4::{Message, RelayAgentInformation, options};
+use bootstorm_protocols::dhcpv4::{Message, MessageType, RelayAgentInformation, options};
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
@@ -10,9 +10,11 @@ use bumpalo::collections::Vec as BumpVec;
 use super::arrival::{Arrival, Link};
 use super::machine::Machine;
 use super::reservation::Reservation;
-use super::{Silence, identity};
+use super::{Silence, identity, machine};
 use crate::config::{ClassId, Dhcp, HostId, Permit, PoolId, ScopeChain, UnknownClients};
-use crate::leases::{Candidates, Client, ClientKey, Hardware, Lease, Said, ShardLeases};
+use crate::leases::{
+    Candidates, Client, ClientKey, Discovered, Hardware, Lease, Said, ShardLeases,
+};
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
 pub(super) struct Exchange<'a> {
@@ -48,8 +50,17 @@ impl<'a> Exchange<'a> {
     ) -> Result<Self, Silence> {
         let relay = message.relay_agent_information();
         let link = Link::find(dhcp, message, relay.as_ref(), arrival)?;
-        let mut machine = Machine::read(message, relay.as_ref(), arena);
+        let mut machine = Machine::read(message, None, relay.as_ref(), arena);
         let key = identity::key(message, &machine, dhcp.identity).ok_or(Silence::NoIdentity)?;
+        // RFC 2131 3.1: the ACK agrees with the OFFER, so what decided there decides here.
+        if message.message_type() == Some(MessageType::Request)
+            && message.server_identifier().is_some()
+            && let Some(before) = leases.discovered(link.network, &key, message.xid(), now)
+            && machine::says_less(message, before)
+        {
+            let before = Discovered::new(arena.alloc_slice_copy(before.as_bytes()));
+            machine = Machine::read(message, Some(before), relay.as_ref(), arena);
+        }
         let lease = leases.find(link.network, &key, now);
         if relay.is_none()
             && !message.ciaddr().is_unspecified()
@@ -106,7 +117,7 @@ impl<'a> Exchange<'a> {
 
     /// An option of the request as one slice.
     pub(super) fn option(&self, code: u8) -> Option<&'a [u8]> {
-        self.message.option(code).map(|data| super::machine::joined(data, self.arena))
+        self.message.option(code).map(|data| machine::joined(data, self.arena))
     }
 
     /// The scopes that hold for the machine with `address`; without one, those of its link.

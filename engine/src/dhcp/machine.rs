@@ -6,6 +6,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use crate::config::{ClassId, ClientMatch, Dhcp};
+use crate::leases::Discovered;
 
 /// The program that asks, as far as it decides what it can boot.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -22,9 +23,12 @@ pub(super) enum Firmware {
 
 impl Firmware {
     pub(super) fn of(message: &Message<'_>) -> Self {
-        let http =
-            || message.vendor_class().is_some_and(|class| class.starts_with(pxe::HTTP_CLIENT));
-        match message.stage() {
+        Self::at(message.stage(), message.vendor_class())
+    }
+
+    fn at(stage: ClientStage, vendor_class: Option<OptionData<'_>>) -> Self {
+        let http = || vendor_class.is_some_and(|class| class.starts_with(pxe::HTTP_CLIENT));
+        match stage {
             ClientStage::Ipxe => Self::Ipxe,
             _ if http() => Self::Http,
             ClientStage::Firmware => Self::Pxe,
@@ -63,30 +67,63 @@ pub(super) struct Machine<'a> {
     pub(super) remote_id: Option<&'a [u8]>,
 }
 
+/// The options that classes and boot rules go by, and what kind of firmware it is. Option 175 says
+/// by its presence that it is iPXE.
+const TELLING: [u8; 5] = [
+    options::VENDOR_CLASS_IDENTIFIER,
+    options::PXE_SYSTEM_TYPE,
+    options::USER_CLASS,
+    options::PXE_CLIENT_ID,
+    options::IPXE,
+];
+
+/// What a DISCOVER says of its sender, to be remembered for its REQUEST.
+pub(super) fn telling<'a>(
+    message: &Message<'a>,
+    arena: &'a Bump,
+) -> impl Iterator<Item = (u8, &'a [u8])> {
+    TELLING.into_iter().filter_map(move |code| {
+        let value = joined(message.option(code)?, arena);
+        Some((code, if code == options::IPXE { &[] } else { value }))
+    })
+}
+
+/// Whether a message leaves out what its sender said before.
+pub(super) fn says_less(message: &Message<'_>, before: Discovered<'_>) -> bool {
+    before.options().any(|(code, _)| message.option(code).is_none())
+}
+
 impl<'a> Machine<'a> {
+    /// What the message says; where it is silent, what its sender said in its DISCOVER.
     pub(super) fn read(
         message: &Message<'a>,
+        before: Option<Discovered<'a>>,
         relay: Option<&RelayAgentInformation<'a>>,
         arena: &'a Bump,
     ) -> Self {
         let slice = |data: Option<OptionData<'a>>| data.map(|data| joined(data, arena));
-        let vendor_class = slice(message.vendor_class()).unwrap_or_default();
-        let architectures: &[Architecture] = match slice(message.option(options::PXE_SYSTEM_TYPE)) {
+        let option = |code| message.option(code).or_else(|| before?.option(code).map(Into::into));
+        let vendor_class: Option<OptionData<'a>> = option(options::VENDOR_CLASS_IDENTIFIER);
+        let user_class = option(options::USER_CLASS).map(UserClass::new);
+        let stage = ClientStage::new(vendor_class, user_class, option(options::IPXE).is_some());
+        let named = || vendor_class.and_then(|class| Architecture::from_vendor_class(&class));
+        let architectures: &[Architecture] = match slice(option(options::PXE_SYSTEM_TYPE)) {
             Some(list) if list.len() >= 2 => {
                 let (codes, _) = list.as_chunks::<2>();
                 let codes = codes.iter().map(|code| u16::from_be_bytes(*code));
                 arena.alloc_slice_fill_iter(codes.map(Architecture::from_code))
             }
-            _ => message.architecture().map_or(&[], |named| arena.alloc_slice_copy(&[named])),
+            _ => named().map_or(&[], |named| arena.alloc_slice_copy(&[named])),
         };
+        let uuid = option(options::PXE_CLIENT_ID);
         Self {
             chaddr: message.chaddr(),
             client_id: slice(message.client_id()),
-            uuid: message.machine_id(),
-            firmware: Firmware::of(message),
+            uuid: uuid.and_then(|uuid| MachineId::from_option(&uuid)),
+            firmware: Firmware::at(stage, vendor_class),
             architectures,
-            vendor_class,
-            user_class: message.user_class(),
+            vendor_class: slice(vendor_class).unwrap_or_default(),
+            user_class,
             circuit_id: slice(relay.and_then(RelayAgentInformation::circuit_id)),
             remote_id: slice(relay.and_then(RelayAgentInformation::remote_id)),
         }

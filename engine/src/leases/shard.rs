@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bootstorm_protocols::time::Moment;
 
 use super::changes::Pending;
+use super::discovers::{Discovered, Discovers};
 use super::queue::{Queued, SHARD_LIMIT};
 use super::{Client, ClientKey, Lease, Leases};
 use crate::config::{NetworkId, PoolId};
@@ -21,6 +22,7 @@ pub struct ShardLeases {
     /// Turns that ended since the first change that the queue may still hold back; `None` when
     /// there is none.
     turns: Option<u32>,
+    discovers: Discovers,
 }
 
 /// Which addresses a client may have.
@@ -109,7 +111,7 @@ pub struct NotDurable;
 
 impl ShardLeases {
     pub(super) fn new(leases: Arc<Leases>, shard: usize) -> Self {
-        Self { leases, shard, waiting: 0, turns: None }
+        Self { leases, shard, waiting: 0, turns: None, discovers: Discovers::new() }
     }
 
     /// The lease of a client in a network: active, offered, or what it had last.
@@ -120,6 +122,29 @@ impl ShardLeases {
     /// What is known of an address.
     pub fn at(&self, ip: Ipv4Addr, now: Moment) -> Option<Lease> {
         self.leases.at(ip, now)
+    }
+
+    /// Remembers options of a DISCOVER, as (code, value), until its offer ends: what they decided
+    /// for the OFFER they decide for the ACK, too.
+    pub fn remember_discover<'o>(
+        &mut self,
+        client: &Client<'_>,
+        xid: u32,
+        until: Moment,
+        options: impl Iterator<Item = (u8, &'o [u8])>,
+    ) {
+        self.discovers.remember((client.network, client.key), xid, until, options);
+    }
+
+    /// What a client said in the DISCOVER of a transaction whose offer is out.
+    pub fn discovered(
+        &self,
+        network: NetworkId,
+        client: &ClientKey,
+        xid: u32,
+        now: Moment,
+    ) -> Option<Discovered<'_>> {
+        self.discovers.find((network, client), xid, now)
     }
 
     /// Holds an address for a client until `until`: the one it has or had, then `hint` if it is

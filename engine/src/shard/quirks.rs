@@ -1,6 +1,6 @@
 //! Passes from DHCP to TFTP which quirks a machine has, by the address that it is given.
 
-use bootstorm_protocols::dhcpv4::Message;
+use bootstorm_protocols::dhcpv4::{Message, MessageType};
 
 use crate::config::Config;
 use crate::dhcp::Action;
@@ -17,6 +17,13 @@ pub(super) fn note(notes: &Notes, config: &Config, message: &Message<'_>, action
     };
     // None in a NAK, and none in the ACK to an INFORM, whose ciaddr anybody can write.
     if reply.yiaddr.is_unspecified() {
+        return;
+    }
+    // A REQUEST of SELECTING may say less than its DISCOVER, which was noted with the OFFER.
+    if message.message_type() == Some(MessageType::Request)
+        && message.server_identifier().is_some()
+        && message.vendor_class().is_none()
+    {
         return;
     }
     if let Some(tftp) = &config.tftp {

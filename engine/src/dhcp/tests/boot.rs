@@ -399,3 +399,73 @@ fn a_reply_says_which_scope_gave_what() {
     assert_eq!(origin(options::LEASE_TIME), Some(Origin::Protocol));
     assert_eq!(origin(options::CLIENT_IDENTIFIER), Some(Origin::Echo));
 }
+
+/// A hall where options 60, 77, 93 and 97 decide about boot file, pool and options.
+const TELLING: &str = r#"
+[[dhcp.class]]
+name = "uefi"
+vendor-class = "PXEClient:Arch:00007"
+options = { domain-name = "uefi" }
+[[dhcp.class]]
+name = "ipxe"
+user-class = "iPXE"
+options = { domain-name = "ipxe" }
+[[dhcp.subnet]]
+subnet = "10.1.0.0/16"
+pools = [
+    { range = "10.1.4.0-10.1.4.9", class = "uefi" },
+    { range = "10.1.5.0-10.1.5.9", deny = ["class:uefi"] },
+]
+boot = [
+    { class = "ipxe", file = "boot.ipxe" },
+    { uuid = "564d3210-aabb-ccdd-0102-030405060708", arch = "x86-64-efi", file = "own.efi" },
+    { arch = "x86-64-efi", file = "ipxe.efi" },
+    { file = "pxelinux.0" },
+]
+"#;
+
+// RFC 2131 section 3.1: the ACK agrees with the OFFER, though some firmware says less in its
+// REQUEST.
+#[test]
+fn what_decided_for_the_offer_decides_for_the_ack() {
+    let mut server = Server::new(TELLING);
+    let all = [options::VENDOR_CLASS_IDENTIFIER, options::PXE_SYSTEM_TYPE, options::USER_CLASS];
+    let more = [options::PXE_CLIENT_ID, options::IPXE];
+    for client in [
+        Client::bios(mac(1)),
+        Client::edk2(mac(2)),
+        Client::edk2(mac(3)).with(options::PXE_CLIENT_ID, &[&[0; 1][..], &[9; 16]].concat()),
+        Client::http_boot(mac(4)),
+        Client::ipxe(mac(5)),
+        Client::ipxe(mac(6)).without(options::USER_CLASS),
+    ] {
+        let offer = offer(&mut server, &client);
+        // Each option alone, and all of them.
+        let without: Vec<Vec<u8>> = all.iter().chain(&more).map(|&code| vec![code]).collect();
+        for codes in without.into_iter().chain([[&all[..], &more].concat()]) {
+            let silent = codes.iter().fold(client.clone(), |client, &code| client.without(code));
+            let ack = server.expect(MessageType::Ack, &silent.select(&offer));
+            assert_eq!(ack.yiaddr(), offer.yiaddr(), "{codes:?}");
+            assert_eq!(ack.file(), offer.file(), "{codes:?}");
+            for code in [15, 43, 60, 66, 67, 175] {
+                assert_eq!(ack.option(code), offer.option(code), "option {code} {codes:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_said_before_counts_in_the_same_transaction_only() {
+    let mut server = Server::new(HALL);
+    let firmware = Client::edk2(mac(1));
+    let address = server.lease(&firmware);
+    // A system that gets its address without a DISCOVER, and one with a DISCOVER of its own.
+    let system = Client::dhclient(mac(1));
+    let ack = server.expect(MessageType::Ack, &system.reboot(address));
+    assert_eq!(ack.file(), "pxelinux.0");
+    let mut other = Client::plain(mac(1));
+    other.xid += 1;
+    let offer = offer(&mut server, &other);
+    let ack = server.expect(MessageType::Ack, &other.select(&offer));
+    assert_eq!((offer.file(), ack.file()), ("pxelinux.0".to_owned(), "pxelinux.0".to_owned()));
+}

@@ -3,6 +3,7 @@
 
 use core::fmt;
 
+use super::super::data::OptionData;
 use super::super::message::Message;
 use super::super::options;
 use super::arch_in_vendor_class;
@@ -99,8 +100,14 @@ impl Architecture {
     #[must_use]
     pub fn of(message: &Message<'_>) -> Option<Self> {
         let listed = message.option(options::PXE_SYSTEM_TYPE).and_then(|list| list.slice(0, 2));
-        let code = listed.and_then(|first| first.u16());
-        code.or_else(|| arch_in_vendor_class(&message.vendor_class()?)).map(Self::from_code)
+        let listed = listed.and_then(|first| first.u16()).map(Self::from_code);
+        listed.or_else(|| Self::from_vendor_class(&message.vendor_class()?))
+    }
+
+    /// The number in a vendor class `PXEClient:Arch:00007:UNDI:003016`.
+    #[must_use]
+    pub fn from_vendor_class(class: &OptionData<'_>) -> Option<Self> {
+        arch_in_vendor_class(class).map(Self::from_code)
     }
 }
 

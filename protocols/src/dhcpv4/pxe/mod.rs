@@ -10,6 +10,7 @@ pub use machine_id::MachineId;
 use super::data::OptionData;
 use super::message::Message;
 use super::options;
+use super::user_class::UserClass;
 
 /// How the vendor class of a PXE client begins, and all of a PXE server's (PXE 2.1 section 2.2.3).
 pub const PXE_CLIENT: &[u8] = b"PXEClient";
@@ -44,15 +45,24 @@ impl ClientStage {
     /// it, or in the form of RFC 3004) or by its option 175.
     #[must_use]
     pub fn of(message: &Message<'_>) -> Self {
-        let user_class = message.user_class();
-        if user_class.is_some_and(|class| class.contains(IPXE) || class.contains(GPXE))
-            || message.option(options::IPXE).is_some()
-        {
+        let has_ipxe_options = message.option(options::IPXE).is_some();
+        Self::new(message.vendor_class(), message.user_class(), has_ipxe_options)
+    }
+
+    /// The same from options 60 and 77, and whether there is an option 175.
+    #[must_use]
+    pub fn new(
+        vendor_class: Option<OptionData<'_>>,
+        user_class: Option<UserClass<'_>>,
+        has_ipxe_options: bool,
+    ) -> Self {
+        let of_ipxe = |class: UserClass<'_>| class.contains(IPXE) || class.contains(GPXE);
+        if user_class.is_some_and(of_ipxe) || has_ipxe_options {
             return Self::Ipxe;
         }
         let boots =
             |class: OptionData<'_>| class.starts_with(PXE_CLIENT) || class.starts_with(HTTP_CLIENT);
-        if message.vendor_class().is_some_and(boots) { Self::Firmware } else { Self::Other }
+        if vendor_class.is_some_and(boots) { Self::Firmware } else { Self::Other }
     }
 }
 

@@ -1,0 +1,228 @@
+//! What clients said of themselves in the DISCOVERs whose offers are out.
+//!
+//! RFC 2131 section 3.1 wants the ACK to agree with the OFFER. Classes and boot rules go by what a
+//! client says, and some firmware says less in its REQUEST than in its DISCOVER. So the options that
+//! they go by are kept from the one to the other.
+//!
+//! Memory is bounded and allocated once. Where more offers are out than there is room for, the
+//! oldest of a bucket goes; its client is then known by its REQUEST alone.
+
+use std::hash::{BuildHasher, RandomState};
+
+use bootstorm_protocols::time::Moment;
+
+use super::ClientKey;
+use crate::config::NetworkId;
+
+/// Entries that share a hash; the oldest gives way.
+const WAYS: usize = 4;
+/// Times [`WAYS`] is the number of offers that are remembered on one shard: 16,384, in 2 MiB.
+const BUCKETS: usize = 4096;
+/// Bytes of options that are kept of one client, code and length included. PXE firmware and iPXE
+/// take up to 65.
+const ROOM: usize = 104;
+
+/// The DISCOVERs of one shard.
+pub(super) struct Discovers {
+    hasher: RandomState,
+    /// Empty until the first DISCOVER that has something to remember.
+    entries: Vec<Entry>,
+}
+
+#[derive(Copy, Clone)]
+struct Entry {
+    /// Hash of network and client.
+    client: u64,
+    xid: u32,
+    /// When the offer ends; [`Moment::default`] where there is none.
+    until: Moment,
+    len: u8,
+    options: [u8; ROOM],
+}
+
+/// Options of a DISCOVER: code, length, value, one behind the other.
+#[derive(Copy, Clone, Debug)]
+pub struct Discovered<'a>(&'a [u8]);
+
+impl<'a> Discovered<'a> {
+    /// Those that [`Discovered::as_bytes`] gave.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// All of it, to be kept elsewhere.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The options in the order in which they were remembered.
+    pub fn options(&self) -> impl Iterator<Item = (u8, &'a [u8])> + use<'a> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (&[code, len], behind) = rest.split_first_chunk()?;
+            let (value, behind) = behind.split_at_checked(len.into())?;
+            rest = behind;
+            Some((code, value))
+        })
+    }
+
+    /// The value of an option.
+    pub fn option(&self, code: u8) -> Option<&'a [u8]> {
+        self.options().find(|(known, _)| *known == code).map(|(_, value)| value)
+    }
+}
+
+impl Discovers {
+    pub(super) fn new() -> Self {
+        Self { hasher: RandomState::new(), entries: Vec::new() }
+    }
+
+    /// Keeps options of a DISCOVER until its offer ends; an option without room is left out.
+    pub(super) fn remember<'o>(
+        &mut self,
+        client: (NetworkId, &ClientKey),
+        xid: u32,
+        until: Moment,
+        options: impl Iterator<Item = (u8, &'o [u8])>,
+    ) {
+        let mut entry = Entry { client: 0, xid, until, len: 0, options: [0; ROOM] };
+        for (code, value) in options {
+            entry.push(code, value);
+        }
+        if self.entries.is_empty() {
+            if entry.len == 0 {
+                return;
+            }
+            let nothing = Entry { until: Moment::default(), ..entry };
+            self.entries = vec![nothing; BUCKETS * WAYS];
+        }
+        entry.client = self.hasher.hash_one(client);
+        let places = &mut self.entries[bucket(entry.client)];
+        let own = places.iter().position(|known| known.client == entry.client);
+        // Nothing to remember takes nobody's place.
+        let oldest = (0..WAYS).filter(|_| entry.len > 0).min_by_key(|&place| places[place].until);
+        if let Some(place) = own.or(oldest) {
+            places[place] = entry;
+        }
+    }
+
+    /// What the client said in the DISCOVER of this transaction.
+    pub(super) fn find(
+        &self,
+        client: (NetworkId, &ClientKey),
+        xid: u32,
+        now: Moment,
+    ) -> Option<Discovered<'_>> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let client = self.hasher.hash_one(client);
+        let places = &self.entries[bucket(client)];
+        let entry = places.iter().find(|entry| entry.client == client && entry.xid == xid)?;
+        (now < entry.until).then(|| Discovered(&entry.options[..usize::from(entry.len)]))
+    }
+}
+
+/// The entries where a client may be.
+fn bucket(client: u64) -> std::ops::Range<usize> {
+    // Below BUCKETS, so it fits.
+    let first = (client % BUCKETS as u64) as usize * WAYS;
+    first..first + WAYS
+}
+
+impl Entry {
+    fn push(&mut self, code: u8, value: &[u8]) {
+        let start = usize::from(self.len);
+        let end = start + 2 + value.len();
+        // An option that fits is shorter than 256 bytes, as all of them together are.
+        if let (Some(place), Ok(len)) = (self.options.get_mut(start..end), value.len().try_into()) {
+            place[..2].copy_from_slice(&[code, len]);
+            place[2..].copy_from_slice(value);
+            self.len = end as u8;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::leases::Hardware;
+
+    const NETWORK: NetworkId = NetworkId::from_index(0);
+
+    fn key(number: u32) -> ClientKey {
+        let [a, b, c, d] = number.to_be_bytes();
+        ClientKey::hardware(&Hardware::ethernet([2, 0, a, b, c, d]))
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment::default() + Duration::from_secs(seconds)
+    }
+
+    /// The vendor class that is remembered.
+    fn class<'d>(
+        discovers: &'d Discovers,
+        key: &ClientKey,
+        xid: u32,
+        now: u64,
+    ) -> Option<&'d [u8]> {
+        discovers.find((NETWORK, key), xid, at(now))?.option(60)
+    }
+
+    #[test]
+    fn what_was_said_is_known_to_its_client_in_its_transaction_until_the_offer_ends() {
+        let mut discovers = Discovers::new();
+        let (first, second) = (key(1), key(2));
+        assert_eq!(class(&discovers, &first, 7, 0), None);
+        let options = [(60, &b"PXEClient"[..]), (77, b""), (93, &[0, 7])];
+        discovers.remember((NETWORK, &first), 7, at(60), options.into_iter());
+        assert_eq!(class(&discovers, &first, 7, 59), Some(&b"PXEClient"[..]));
+        let found = discovers.find((NETWORK, &first), 7, at(1)).unwrap();
+        assert_eq!(found.options().collect::<Vec<_>>(), options);
+        assert_eq!(found.option(97), None);
+        assert_eq!(class(&discovers, &first, 8, 1), None, "another transaction");
+        assert_eq!(class(&discovers, &second, 7, 1), None, "another client");
+        assert!(discovers.find((NetworkId::from_index(1), &first), 7, at(1)).is_none());
+        assert_eq!(class(&discovers, &first, 7, 60), None, "the offer is over");
+        // The next stage of the boot says something else, or nothing.
+        discovers.remember((NETWORK, &first), 9, at(90), [(60, &b"d-i"[..])].into_iter());
+        assert_eq!(class(&discovers, &first, 7, 1), None);
+        assert_eq!(class(&discovers, &first, 9, 1), Some(&b"d-i"[..]));
+        discovers.remember((NETWORK, &first), 10, at(90), std::iter::empty());
+        assert_eq!(class(&discovers, &first, 9, 1), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_the_rest_is_kept() {
+        let mut discovers = Discovers::new();
+        let long = [b'x'; ROOM];
+        let options = [(77, &long[..]), (60, b"PXEClient"), (97, &long[..ROOM - 13])];
+        discovers.remember((NETWORK, &key(1)), 1, at(60), options.into_iter());
+        let found = discovers.find((NETWORK, &key(1)), 1, at(0)).unwrap();
+        assert_eq!(found.options().collect::<Vec<_>>(), [options[1], options[2]]);
+    }
+
+    #[test]
+    fn the_oldest_gives_way_and_memory_does_not_grow() {
+        let mut discovers = Discovers::new();
+        let count = (BUCKETS * WAYS * 3) as u32;
+        for number in 0..count {
+            let until = at(60 + u64::from(number));
+            discovers.remember(
+                (NETWORK, &key(number)),
+                number,
+                until,
+                [(60, &b"a"[..])].into_iter(),
+            );
+        }
+        assert_eq!(discovers.entries.len(), BUCKETS * WAYS);
+        let known = |numbers: std::ops::Range<u32>| {
+            numbers.filter(|&number| class(&discovers, &key(number), number, 0).is_some()).count()
+        };
+        // The latest 256 share a bucket with three others each next to never.
+        assert_eq!(known(count - 256..count), 256);
+        assert!(known(0..count) <= BUCKETS * WAYS);
+    }
+}
