@@ -12,15 +12,20 @@ use crate::{Drops, SharedBytes, Waker};
 /// more.
 pub(crate) const SLOT_LEN: usize = 2048;
 
-/// Names a socket inside one backend. Ids count up from 0 in the order of [`Backend::add_socket`];
-/// the id of a removed socket is given again, lowest first.
+/// Names one socket inside one backend, for ever: the id of a removed socket names nothing.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SocketId(pub(crate) u16);
+pub struct SocketId {
+    pub(crate) index: u16,
+    /// Tells the socket from those that had the same index before.
+    pub(crate) generation: u16,
+}
 
 impl SocketId {
-    /// The id as an index: 0 for the first socket added.
+    /// For a table by socket. No two open sockets share an index; they count up from 0 in the order
+    /// of [`Backend::add_socket`], and that of a removed socket is given again, lowest first.
+    #[must_use]
     pub fn index(self) -> usize {
-        usize::from(self.0)
+        usize::from(self.index)
     }
 }
 
@@ -110,7 +115,11 @@ pub struct Held {
 }
 
 /// The sending half of a backend, lent to the handler while it is called. What is sent here leaves
-/// with the next [`Backend::turn`], in one batch, in order per socket.
+/// with the next [`Backend::turn`], in one batch.
+///
+/// Sends of one socket leave in the order in which they were queued ([`Transmit::submit`] queues
+/// what was held), shared or not, delayed or not. Those of different sockets may overtake each
+/// other.
 pub trait Transmit {
     /// Queues one datagram. `write` fills a slot of 2048 bytes and returns how
     /// many it used (more than the slot holds counts as all of it; 0 is an empty datagram).
@@ -144,8 +153,7 @@ pub trait Transmit {
     /// (UDP_SEGMENT; at most 64 segments and 65,507 bytes), the last one may be shorter.
     ///
     /// Each such send is reported once to [`Handler::sent`]. A full socket buffer delays it, as in
-    /// [`Transmit::send`]. Sends of one token never overtake each other, delayed or not, when no
-    /// shared send of another token was queued between them.
+    /// [`Transmit::send`].
     fn send_shared(
         &mut self,
         socket: SocketId,
@@ -277,7 +285,7 @@ mod tests {
     fn segments_are_cut_at_their_length_and_there_is_always_one() {
         let segments = |payload: &'static [u8], segment| {
             let datagram = Datagram {
-                socket: SocketId(0),
+                socket: SocketId { index: 0, generation: 0 },
                 source: SocketAddr::from(([0, 0, 0, 0], 0)),
                 destination: None,
                 broadcast: false,

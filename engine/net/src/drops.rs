@@ -16,6 +16,9 @@ pub struct Drops {
     pub slots_full: u64,
     /// Replies that found the socket buffer full and went out later. Delayed, not lost.
     pub delayed: u64,
+    /// Turns of a ring that ended before the kernel, short of memory, had taken everything. What is
+    /// left goes with the next turn.
+    pub starved: u64,
     /// Failed sends by error, of replies and of shared bytes (without `WouldBlock`, which the
     /// sender repeats).
     pub send: SendErrors,

@@ -153,12 +153,11 @@ fn probe_operations() -> Result<(), Reason> {
         (opcode::RecvMsgMulti::CODE, "recvmsg in io_uring"),
         (opcode::SendMsg::CODE, "sendmsg in io_uring"),
         (opcode::PollAdd::CODE, "poll in io_uring"),
-        (opcode::MsgRingData::CODE, "messages between rings"),
     ];
     match needed.iter().find(|(code, _)| !probe.is_supported(*code)) {
         None => Ok(()),
         Some(&(_, missing)) => {
-            Err(Reason::TooOld { release: Host::read().release, missing, since: "5.18" })
+            Err(Reason::TooOld { release: Host::read().release, missing, since: "5.3" })
         }
     }
 }

@@ -33,6 +33,7 @@ mod outbox;
 pub mod sim;
 mod sockets;
 mod steering;
+mod table;
 mod timer;
 mod uring;
 mod waker;

@@ -272,6 +272,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const ANY: SocketId = SocketId { index: 0, generation: 0 };
+
     #[test]
     fn names_survive_the_round_trip() {
         for to in ["10.1.2.3:67", "[fe80::1%5]:69", "[2001:db8::7]:547"] {
@@ -309,7 +311,7 @@ mod tests {
         let to = "[2001:db8::1]:69".parse().unwrap();
         let from: IpAddr = "2001:db8::2".parse().unwrap();
         let target = Target::Udp { to, from: Some(from), ifindex: 4 };
-        let outgoing = Outgoing { socket: SocketId(0), target: &target, bytes: &[], segment: 9 };
+        let outgoing = Outgoing { socket: ANY, target: &target, bytes: &[], segment: 9 };
         let mut control = [0xff; SEND_CONTROL_LEN];
         assert_eq!(write_control(&mut control, &outgoing, None), SEND_CONTROL_LEN);
         assert_eq!(
@@ -336,8 +338,7 @@ mod tests {
             for (level, kind, data) in messages {
                 push_cmsg(&mut control, &mut len, level, kind, data);
             }
-            let datagram =
-                |payload| received(SocketId(0), &name, &control[..len], payload, false).unwrap();
+            let datagram = |payload| received(ANY, &name, &control[..len], payload, false).unwrap();
             let several = datagram(&[0; 1201]);
             assert_eq!((several.source, several.ifindex), (to, 7));
             assert_eq!(several.destination, Some([10, 0, 0, 1].into()));
@@ -375,12 +376,12 @@ mod tests {
     fn a_frame_tells_its_interface_and_nothing_when_it_went_out() {
         let mut name = [0; NAME_LEN];
         write_name(&mut name, &Target::Link { ifindex: 3, mac: [2; 6] });
-        let frame = received(SocketId(0), &name, &[], b"frame", true).unwrap();
+        let frame = received(ANY, &name, &[], b"frame", true).unwrap();
         assert_eq!((frame.ifindex, frame.payload, frame.segment), (3, b"frame".as_slice(), 0));
         assert_eq!(frame.source, "0.0.0.0:0".parse().unwrap());
         assert!(frame.truncated && frame.destination.is_none());
         name[10] = libc::PACKET_OUTGOING;
-        assert!(received(SocketId(0), &name, &[], b"frame", false).is_none());
+        assert!(received(ANY, &name, &[], b"frame", false).is_none());
     }
 
     #[test]
@@ -389,7 +390,7 @@ mod tests {
         let to = "10.0.0.9:68".parse().unwrap();
         let length = |ifindex, bound| {
             let target = Target::Udp { to, from: Some(from), ifindex };
-            let socket = SocketId(0);
+            let socket = ANY;
             let outgoing = Outgoing { socket, target: &target, bytes: &[], segment: 0 };
             write_control(&mut [0; SEND_CONTROL_LEN], &outgoing, bound)
         };

@@ -5,12 +5,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::event::{Timespec, epoll};
 
 use crate::backend::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, received};
 use crate::outbox::Outbox;
-use crate::waker::Bell;
 use crate::{Drops, Socket, Waker};
 
 /// Marks the waker in epoll's answers; no socket has this id.
@@ -22,11 +21,8 @@ pub struct Mmsg {
     events: Vec<epoll::Event>,
     waker: Waker,
     tx: Outbox,
-    sockets: Vec<Option<Socket>>,
     rx: Receive,
     out: Send,
-    /// Kernel drops of sockets that are gone.
-    past: Drops,
 }
 
 impl Mmsg {
@@ -36,19 +32,19 @@ impl Mmsg {
     /// No descriptor is left for epoll or eventfd.
     pub fn new(limits: &Limits) -> io::Result<Mmsg> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        // Edge-triggered, so that nobody need read it.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&epoll, &event, epoll::EventData::new_u64(WAKER), flags)?;
+        let waker = Waker::new()?;
+        if let Some(event) = waker.event() {
+            // Edge-triggered, so that nobody need read it.
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(&epoll, event, epoll::EventData::new_u64(WAKER), flags)?;
+        }
         Ok(Mmsg {
             epoll,
             events: Vec::with_capacity(64),
-            waker: Waker::new(Bell::Event(event)),
+            waker,
             tx: Outbox::new(limits, crate::now()),
-            sockets: Vec::new(),
             rx: Receive::new(limits),
             out: Send::new(usize::from(limits.batch)),
-            past: Drops::default(),
         })
     }
 
@@ -67,12 +63,10 @@ impl Mmsg {
                 }
                 self.out.run.push(index);
             }
-            let Some(Some(socket)) = self.sockets.get(id.index()) else {
-                // The outbox gives out open sockets only.
-                continue;
-            };
-            if self.out.send(socket, &mut self.tx) {
-                watch(&self.epoll, socket, id, true)?;
+            if self.out.send(id, &mut self.tx)
+                && let Some(entry) = self.tx.sockets.get(id)
+            {
+                watch(&self.epoll, &entry.socket, id, true)?;
             }
         }
         Ok(())
@@ -97,8 +91,17 @@ fn watch(epoll: &OwnedFd, socket: &Socket, id: SocketId, blocked: bool) -> io::R
     let mut flags = epoll::EventFlags::empty();
     flags.set(epoll::EventFlags::IN, socket.receives());
     flags.set(epoll::EventFlags::OUT, blocked);
-    let data = epoll::EventData::new_u64(u64::from(id.0));
-    Ok(epoll::modify(epoll, socket, data, flags)?)
+    Ok(epoll::modify(epoll, socket, mark(id), flags)?)
+}
+
+/// Marks a socket in epoll's answers.
+fn mark(id: SocketId) -> epoll::EventData {
+    epoll::EventData::new_u64(u64::from(id.generation) << 16 | u64::from(id.index))
+}
+
+/// The socket that [`mark`] marks so.
+fn marked(data: epoll::EventData) -> SocketId {
+    SocketId { index: data.u64() as u16, generation: (data.u64() >> 16) as u16 }
 }
 
 impl Backend for Mmsg {
@@ -106,27 +109,21 @@ impl Backend for Mmsg {
     type Socket = Socket;
 
     fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
-        let id = self.tx.open_socket()?;
-        let data = epoll::EventData::new_u64(u64::from(id.0));
-        let added = epoll::add(&self.epoll, &socket, data, epoll::EventFlags::empty())
-            .map_err(io::Error::from)
-            .and_then(|()| watch(&self.epoll, &socket, id, false));
+        let mut flags = epoll::EventFlags::empty();
+        flags.set(epoll::EventFlags::IN, socket.receives());
+        let id = self.tx.sockets.insert(socket)?;
+        let entry = self.tx.sockets.get(id).ok_or(io::ErrorKind::NotFound)?;
+        let added = epoll::add(&self.epoll, &entry.socket, mark(id), flags);
         if let Err(error) = added {
-            self.tx.close_socket(id);
-            return Err(error);
+            self.tx.remove_socket(id);
+            return Err(error.into());
         }
-        if id.index() == self.sockets.len() {
-            self.sockets.push(None);
-        }
-        self.sockets[id.index()] = Some(socket);
         Ok(id)
     }
 
     fn remove_socket(&mut self, id: SocketId) -> io::Result<()> {
-        let socket = self.sockets.get_mut(id.index()).and_then(Option::take);
-        let socket = socket.ok_or(io::ErrorKind::NotFound)?;
-        self.tx.close_socket(id);
-        self.past.count_kernel(&socket);
+        let socket = self.tx.remove_socket(id).ok_or(io::ErrorKind::NotFound)?;
+        self.tx.drops.count_kernel(&socket);
         Ok(epoll::delete(&self.epoll, &socket)?)
     }
 
@@ -144,10 +141,11 @@ impl Backend for Mmsg {
         self.tx.now = crate::now();
         self.tx.report(handler);
         let mut dry = self.events.len() < self.events.capacity();
-        let sockets = &self.sockets;
+        let sockets = &self.tx.sockets;
         self.events.sort_unstable_by_key(|&epoll::Event { data, .. }| {
-            let socket = sockets.get(data.u64() as usize).and_then(Option::as_ref);
-            !socket.is_none_or(Socket::is_urgent)
+            // The waker is urgent as well.
+            data.u64() != WAKER
+                && sockets.get(marked(data)).is_some_and(|entry| !entry.socket.is_urgent())
         });
         for event in 0..self.events.len() {
             let epoll::Event { data, flags } = self.events[event];
@@ -156,10 +154,13 @@ impl Backend for Mmsg {
                 handler.woken(&mut self.tx);
                 continue;
             }
-            let id = SocketId(data.u64() as u16);
-            let Some(Some(socket)) = self.sockets.get(id.index()) else { continue };
+            let id = marked(data);
             if flags.contains(epoll::EventFlags::OUT) {
                 self.tx.unblock(id);
+            }
+            let Some(entry) = self.tx.sockets.get(id) else { continue };
+            let socket = &entry.socket;
+            if flags.contains(epoll::EventFlags::OUT) {
                 watch(&self.epoll, socket, id, false)?;
             }
             if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::ERR) {
@@ -181,11 +182,7 @@ impl Backend for Mmsg {
     }
 
     fn drops(&self) -> Drops {
-        let mut drops = self.tx.drops;
-        drops.kernel += self.past.kernel;
-        drops.steered += self.past.steered;
-        self.sockets.iter().flatten().for_each(|socket| drops.count_kernel(socket));
-        drops
+        self.tx.drops_of_all()
     }
 
     fn name(&self) -> &'static str {
@@ -300,7 +297,10 @@ impl Send {
     }
 
     /// Sends the run, all of one socket; returns true when the socket's buffer became full.
-    fn send(&mut self, socket: &Socket, tx: &mut Outbox) -> bool {
+    fn send(&mut self, socket: SocketId, tx: &mut Outbox) -> bool {
+        // The outbox gives out entries of open sockets only, and none is closed meanwhile.
+        let Some(entry) = tx.sockets.get(socket) else { return false };
+        let (fd, bound) = (entry.socket.as_raw_fd(), entry.socket.bound());
         let messages = self.messages.as_mut_ptr();
         for (at, &index) in self.run.iter().enumerate() {
             // SAFETY: a run is not longer than the messages. They and the outbox's bytes stay as
@@ -308,7 +308,7 @@ impl Send {
             // bookkeeping.
             unsafe {
                 let message = messages.add(at);
-                Message::fill(message, &tx.outgoing(index), socket.bound());
+                Message::fill(message, &tx.outgoing(index), bound);
                 self.headers[at].msg_hdr = (*message).header;
             }
         }
@@ -318,7 +318,7 @@ impl Send {
             // SAFETY: the headers lead to messages and bytes that live and rest, as said above.
             let count = unsafe {
                 libc::sendmmsg(
-                    socket.as_raw_fd(),
+                    fd,
                     rest.as_mut_ptr(),
                     rest.len() as libc::c_uint,
                     libc::MSG_DONTWAIT as _,
@@ -333,10 +333,7 @@ impl Send {
             if errno == libc::EINTR {
                 continue;
             }
-            if errno == libc::EMSGSIZE {
-                socket.too_long();
-            }
-            let blocked = tx.failed(self.run[done], errno);
+            let blocked = tx.refused(self.run[done], errno);
             done += 1;
             if errno == libc::EAGAIN {
                 // Those behind it wait their turn; the outbox holds them while the socket is

@@ -8,15 +8,15 @@
 //! A backend's flush is over only when the kernel has taken or refused each datagram, so outside of
 //! it the kernel holds no pointer into a slot.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bootstorm_protocols::time::Moment;
 
 use crate::backend::{Handler, Held, Limits, Refused, SLOT_LEN, SocketId, Target, Transmit};
-use crate::{Drops, SharedBytes};
+use crate::table::SocketTable;
+use crate::{Drops, SharedBytes, Socket};
 
 /// What a slot is doing.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -33,24 +33,11 @@ struct Entry {
     generation: u32,
     state: State,
     socket: SocketId,
-    socket_generation: u32,
     target: Target,
     len: usize,
     segment: u16,
     token: u64,
     bytes: Option<SharedBytes>,
-    /// The send of the same token before this one.
-    after: Option<Held>,
-}
-
-/// What sending must know of a socket.
-#[derive(Copy, Clone, Debug)]
-struct Outlet {
-    generation: u32,
-    open: bool,
-    /// Its buffer is full: nothing is tried until the kernel says it is writable.
-    blocked: bool,
-    segmentation: bool,
 }
 
 /// One queued datagram, as a backend sends it.
@@ -63,11 +50,12 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) segment: u16,
 }
 
-/// The [`Transmit`] of every backend.
+/// The [`Transmit`] of every backend, and its sockets; `S` is what the backend keeps of one.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct Outbox<S = Socket> {
     pub(crate) now: Moment,
     pub(crate) drops: Drops,
+    pub(crate) sockets: SocketTable<S>,
     data: Box<[u8]>,
     entries: Box<[Entry]>,
     slots: u32,
@@ -78,32 +66,26 @@ pub struct Outbox {
     /// order.
     stalled: VecDeque<u32>,
     finished: VecDeque<(u64, Option<i32>)>,
-    /// The last shared send that was queued.
-    last_shared: Option<Held>,
-    outlets: Vec<Outlet>,
-    /// Ids of closed sockets, lowest first.
-    free_ids: BinaryHeap<Reverse<u16>>,
 }
 
-impl Outbox {
-    pub(crate) fn new(limits: &Limits, now: Moment) -> Outbox {
+impl<S> Outbox<S> {
+    pub(crate) fn new(limits: &Limits, now: Moment) -> Outbox<S> {
         let total = limits.slots + limits.shared;
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let entry = || Entry {
             generation: 0,
             state: State::Free,
-            socket: SocketId(0),
-            socket_generation: 0,
+            socket: SocketId { index: 0, generation: 0 },
             target: Target::Udp { to: nowhere, from: None, ifindex: 0 },
             len: 0,
             segment: 0,
             token: 0,
             bytes: None,
-            after: None,
         };
         Outbox {
             now,
             drops: Drops::default(),
+            sockets: SocketTable::new(),
             data: vec![0; limits.slots as usize * SLOT_LEN].into_boxed_slice(),
             entries: (0..total).map(|_| entry()).collect(),
             slots: limits.slots,
@@ -112,9 +94,6 @@ impl Outbox {
             queue: VecDeque::with_capacity(total as usize),
             stalled: VecDeque::with_capacity(total as usize),
             finished: VecDeque::with_capacity(limits.shared as usize),
-            last_shared: None,
-            outlets: Vec::new(),
-            free_ids: BinaryHeap::new(),
         }
     }
 
@@ -123,40 +102,19 @@ impl Outbox {
         !self.finished.is_empty()
     }
 
-    /// Opens the lowest free socket id.
-    pub(crate) fn open_socket(&mut self) -> io::Result<SocketId> {
-        let freed = self.free_ids.pop().map(|Reverse(id)| id);
-        let id = freed
-            .or_else(|| u16::try_from(self.outlets.len()).ok())
-            .filter(|&id| id != u16::MAX)
-            .map(SocketId)
-            .ok_or_else(|| io::Error::other("65,535 sockets are open: no id is left"))?;
-        let fresh = Outlet { generation: 1, open: true, blocked: false, segmentation: true };
-        match self.outlets.get_mut(id.index()) {
-            Some(old) => *old = Outlet { generation: old.generation.wrapping_add(1), ..fresh },
-            None => self.outlets.push(fresh),
-        }
-        Ok(id)
-    }
-
-    /// Closes an id; what is queued for it is dropped when its turn comes.
-    pub(crate) fn close_socket(&mut self, id: SocketId) {
-        if let Some(outlet) = self.outlets.get_mut(id.index())
-            && outlet.open
-        {
-            outlet.open = false;
-            outlet.blocked = false;
-            self.free_ids.push(Reverse(id.0));
-        }
+    /// Takes a socket out; what is queued on it is dropped when its turn comes.
+    pub(crate) fn remove_socket(&mut self, id: SocketId) -> Option<S> {
+        let socket = self.sockets.remove(id)?;
         self.requeue_stalled();
+        Some(socket)
     }
 
     /// The socket can take datagrams again.
     pub(crate) fn unblock(&mut self, id: SocketId) {
-        if let Some(outlet) = self.outlets.get_mut(id.index()) {
-            outlet.blocked = false;
+        if let Some(entry) = self.sockets.get_mut(id) {
+            entry.blocked = false;
+            self.requeue_stalled();
         }
-        self.requeue_stalled();
     }
 
     /// Puts what waited for a socket back in front of what was queued since.
@@ -171,25 +129,13 @@ impl Outbox {
     pub(crate) fn next(&mut self) -> Option<u32> {
         while let Some(index) = self.queue.pop_front() {
             let entry = &self.entries[index as usize];
-            match self.outlets.get(entry.socket.index()) {
-                Some(outlet) if outlet.open && outlet.generation == entry.socket_generation => {
-                    if !outlet.blocked {
-                        return Some(index);
-                    }
-                    self.stalled.push_back(index);
-                }
-                _ => self.finish(index, Some(libc::EBADF)),
+            match self.sockets.get(entry.socket) {
+                Some(socket) if socket.blocked => self.stalled.push_back(index),
+                Some(_) => return Some(index),
+                None => self.finish(index, Some(libc::EBADF)),
             }
         }
         None
-    }
-
-    /// Whether an earlier send of the same token is not over yet, so that this one might overtake
-    /// it.
-    pub(crate) fn must_wait(&self, index: u32) -> bool {
-        self.entries[index as usize]
-            .after
-            .is_some_and(|after| self.entries[after.slot as usize].generation == after.generation)
     }
 
     /// Gives back what [`Outbox::next`] took, untried, in front of the queue.
@@ -218,14 +164,14 @@ impl Outbox {
     /// then this returns true and the backend waits until the socket is writable.
     pub(crate) fn failed(&mut self, index: u32, errno: i32) -> bool {
         let entry = &self.entries[index as usize];
-        let outlet = &mut self.outlets[entry.socket.index()];
+        let socket = self.sockets.get_mut(entry.socket);
         if errno == libc::EAGAIN {
             self.stalled.push_back(index);
             self.drops.delayed += 1;
-            return !std::mem::replace(&mut outlet.blocked, true);
+            return socket.is_some_and(|socket| !std::mem::replace(&mut socket.blocked, true));
         }
         if errno == libc::EIO && entry.segment > 0 {
-            outlet.segmentation = false;
+            socket.into_iter().for_each(|socket| socket.segmentation = false);
         }
         self.drops.send.count(errno);
         self.finish(index, Some(errno));
@@ -252,18 +198,13 @@ impl Outbox {
     }
 
     /// Tells the handler which shared sends are over.
-    pub(crate) fn report(&mut self, handler: &mut impl Handler<Outbox>) {
+    pub(crate) fn report(&mut self, handler: &mut impl Handler<Self>) {
         // Only those that are over now: a handler that sends again is told in a later turn.
         for _ in 0..self.finished.len() {
             let Some((token, errno)) = self.finished.pop_front() else { return };
             let result = errno.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)));
             handler.sent(token, result, self);
         }
-    }
-
-    fn outlet(&self, socket: SocketId) -> Result<Outlet, Refused> {
-        let outlet = self.outlets.get(socket.index()).filter(|outlet| outlet.open);
-        outlet.copied().ok_or(Refused::NoSocket)
     }
 
     fn write(
@@ -273,7 +214,7 @@ impl Outbox {
         state: State,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<u32, Refused> {
-        let socket_generation = self.outlet(socket)?.generation;
+        self.sockets.get(socket).ok_or(Refused::NoSocket)?;
         let Some(index) = self.free_slots.pop() else {
             self.drops.slots_full += 1;
             return Err(Refused::Full);
@@ -283,7 +224,6 @@ impl Outbox {
         let entry = &mut self.entries[index as usize];
         entry.state = state;
         entry.socket = socket;
-        entry.socket_generation = socket_generation;
         entry.target = *target;
         entry.len = len;
         Ok(index)
@@ -296,7 +236,27 @@ impl Outbox {
     }
 }
 
-impl Transmit for Outbox {
+impl Outbox {
+    /// What was lost so far, with what the kernel dropped at open sockets.
+    pub(crate) fn drops_of_all(&self) -> Drops {
+        let mut drops = self.drops;
+        self.sockets.sockets().for_each(|socket| drops.count_kernel(socket));
+        drops
+    }
+
+    /// The kernel refused it with `errno`: as [`Outbox::failed`], for a socket of the kernel's.
+    pub(crate) fn refused(&mut self, index: u32, errno: i32) -> bool {
+        let id = self.entries[index as usize].socket;
+        if errno == libc::EMSGSIZE
+            && let Some(entry) = self.sockets.get(id)
+        {
+            entry.socket.too_long();
+        }
+        self.failed(index, errno)
+    }
+}
+
+impl<S> Transmit for Outbox<S> {
     fn send(
         &mut self,
         socket: SocketId,
@@ -339,8 +299,8 @@ impl Transmit for Outbox {
         segment: u16,
         token: u64,
     ) -> Result<(), Refused> {
-        let outlet = self.outlet(socket)?;
-        if !outlet.segmentation && segment > 0 && bytes.len() > usize::from(segment) {
+        let open = self.sockets.get(socket).ok_or(Refused::NoSocket)?;
+        if !open.segmentation && segment > 0 && bytes.len() > usize::from(segment) {
             return Err(Refused::NoSegmentation);
         }
         let Some(index) = self.free_shared.pop() else {
@@ -350,18 +310,10 @@ impl Transmit for Outbox {
         let entry = &mut self.entries[index as usize];
         entry.state = State::Queued;
         entry.socket = socket;
-        entry.socket_generation = outlet.generation;
         entry.target = *target;
         entry.segment = segment;
         entry.token = token;
         entry.bytes = Some(bytes);
-        let generation = entry.generation;
-        let last = self.last_shared.replace(Held { slot: index, generation });
-        let same = |last: &Held| {
-            let last = &self.entries[last.slot as usize];
-            last.token == token && last.socket == socket
-        };
-        self.entries[index as usize].after = last.filter(same);
         self.queue.push_back(index);
         Ok(())
     }
@@ -375,10 +327,10 @@ impl Transmit for Outbox {
 mod tests {
     use super::*;
 
-    fn outbox(slots: u32, shared: u32) -> (Outbox, SocketId, Target) {
+    fn outbox(slots: u32, shared: u32) -> (Outbox<()>, SocketId, Target) {
         let limits = Limits { slots, shared, ..Limits::default() };
         let mut outbox = Outbox::new(&limits, Moment::from_nanos(0));
-        let socket = outbox.open_socket().unwrap();
+        let socket = outbox.sockets.insert(()).unwrap();
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
         (outbox, socket, Target::Udp { to, from: None, ifindex: 0 })
     }
@@ -412,7 +364,7 @@ mod tests {
     #[test]
     fn a_blocked_socket_keeps_its_order_and_lets_others_pass() {
         let (mut outbox, slow, target) = outbox(8, 0);
-        let quick = outbox.open_socket().unwrap();
+        let quick = outbox.sockets.insert(()).unwrap();
         for (socket, byte) in [(slow, 1), (slow, 2), (quick, 3), (slow, 4)] {
             outbox.send(socket, &target, |slot| fill(slot, byte)).unwrap();
         }
@@ -436,37 +388,16 @@ mod tests {
     fn what_was_held_for_a_closed_socket_never_leaves_by_its_successor() {
         let (mut outbox, socket, target) = outbox(1, 1);
         let held = outbox.hold(socket, &target, |_| 1).unwrap();
-        outbox.close_socket(socket);
+        outbox.remove_socket(socket).unwrap();
+        let successor = outbox.sockets.insert(()).unwrap();
+        assert_eq!(successor.index(), socket.index());
         assert_eq!(outbox.send(socket, &target, |_| 1), Err(Refused::NoSocket));
-        assert_eq!(outbox.open_socket().unwrap(), socket);
+        let bytes = SharedBytes::from(vec![1]);
+        assert_eq!(outbox.send_shared(socket, &target, bytes, 0, 1), Err(Refused::NoSocket));
         outbox.submit(held);
         assert_eq!(outbox.next(), None);
-        outbox.send(socket, &target, |_| 1).unwrap();
+        outbox.send(successor, &target, |_| 1).unwrap();
         assert!(outbox.next().is_some());
-    }
-
-    #[test]
-    fn ids_are_given_again_lowest_first_and_never_twice() {
-        let (mut outbox, first, _) = outbox(0, 0);
-        let ids: Vec<_> = (1..5).map(|_| outbox.open_socket().unwrap()).collect();
-        assert!(ids.iter().map(|id| id.index()).eq(1..5));
-        for id in [ids[2], first, ids[0], first, ids[2]] {
-            outbox.close_socket(id);
-        }
-        let again: Vec<_> = (0..4).map(|_| outbox.open_socket().unwrap().index()).collect();
-        assert_eq!(again, [0, 1, 3, 5]);
-    }
-
-    #[test]
-    fn every_id_but_the_last_is_given() {
-        let (mut outbox, first, _) = outbox(0, 0);
-        for index in 1..65_535 {
-            assert_eq!(outbox.open_socket().unwrap().index(), index);
-        }
-        assert!(outbox.open_socket().is_err());
-        outbox.close_socket(first);
-        assert_eq!(outbox.open_socket().unwrap(), first);
-        assert!(outbox.open_socket().is_err());
     }
 
     #[test]

@@ -72,6 +72,22 @@ impl Socket {
     /// wants to know: SO_RXQ_OVFL tells the same number at the price of a control message on every
     /// datagram.
     pub(crate) fn kernel_drops(&self) -> u64 {
+        const SK_MEMINFO_DROPS: usize = 8;
+        u64::from(self.memory()[SK_MEMINFO_DROPS])
+    }
+
+    /// Bytes that are free in its send buffer at least, for more may become free at any time, and
+    /// all bytes of it.
+    pub(crate) fn send_room(&self) -> (usize, usize) {
+        const SK_MEMINFO_WMEM_ALLOC: usize = 2;
+        const SK_MEMINFO_SNDBUF: usize = 3;
+        let info = self.memory();
+        let size = info[SK_MEMINFO_SNDBUF];
+        (size.saturating_sub(info[SK_MEMINFO_WMEM_ALLOC]) as usize, size as usize)
+    }
+
+    /// SO_MEMINFO; zeros where the kernel does not tell.
+    pub(crate) fn memory(&self) -> [u32; 9] {
         let mut info = [0_u32; 9]; // SK_MEMINFO_VARS
         let mut len = size_of_val(&info) as libc::socklen_t;
         // SAFETY: info is writable for len bytes, and both outlive the call.
@@ -84,8 +100,7 @@ impl Socket {
                 &mut len,
             )
         };
-        const SK_MEMINFO_DROPS: usize = 8;
-        if result == 0 { u64::from(info[SK_MEMINFO_DROPS]) } else { 0 }
+        if result == 0 { info } else { [0; 9] }
     }
 }
 

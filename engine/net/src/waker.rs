@@ -1,14 +1,15 @@
-//! How another thread makes a shard look up from its wait.
+//! How another thread ends a backend's wait.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::uring::RingBell;
+use rustix::event::{EventfdFlags, eventfd};
 
-/// Wakes one backend, from any thread. Wakes before the backend has come round to them are one
-/// wake, and cost one atomic operation, no system call.
+/// Wakes one backend, from any thread, and never waits for it. Wakes before the backend has come
+/// round to them are one wake, and cost one atomic operation, no system call.
 #[derive(Clone)]
 pub struct Waker {
     inner: Arc<Inner>,
@@ -16,22 +17,23 @@ pub struct Waker {
 
 struct Inner {
     pending: AtomicBool,
-    bell: Bell,
-}
-
-/// What makes the waiting thread return from the kernel.
-pub(crate) enum Bell {
-    /// An eventfd, written to by the waking thread.
-    Event(OwnedFd),
-    /// The ring of the backend.
-    Ring(RingBell),
-    /// Nothing: a simulated backend never waits, it looks at the flag.
-    Silent,
+    /// The backend waits for it to become readable; a simulated one never waits and has none.
+    event: Option<OwnedFd>,
 }
 
 impl Waker {
-    pub(crate) fn new(bell: Bell) -> Waker {
-        Waker { inner: Arc::new(Inner { pending: AtomicBool::new(false), bell }) }
+    pub(crate) fn new() -> io::Result<Waker> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Waker::with(Some(event)))
+    }
+
+    /// For a backend that looks at [`Waker::is_pending`] instead of waiting.
+    pub(crate) fn without_event() -> Waker {
+        Waker::with(None)
+    }
+
+    fn with(event: Option<OwnedFd>) -> Waker {
+        Waker { inner: Arc::new(Inner { pending: AtomicBool::new(false), event }) }
     }
 
     /// Makes the backend call [`crate::Handler::woken`] soon. What this thread did before is seen
@@ -41,13 +43,9 @@ impl Waker {
         if self.inner.pending.swap(true, Ordering::AcqRel) {
             return;
         }
-        match &self.inner.bell {
-            Bell::Event(event) => {
-                // It fails only when 2^64 - 1 wakes are unread, and then the bell rings already.
-                let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
-            }
-            Bell::Ring(bell) => bell.ring(),
-            Bell::Silent => {}
+        if let Some(event) = &self.inner.event {
+            // It fails only when 2^64 - 1 wakes are unread, and then the event is readable already.
+            let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
         }
     }
 
@@ -62,8 +60,9 @@ impl Waker {
         self.inner.pending.load(Ordering::Acquire)
     }
 
-    pub(crate) fn bell(&self) -> &Bell {
-        &self.inner.bell
+    /// What the backend waits for. Every wake is an edge, so nobody need read it.
+    pub(crate) fn event(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.event.as_ref().map(AsFd::as_fd)
     }
 }
 

@@ -138,6 +138,48 @@ fn a_blocked_socket_delays_but_loses_nothing() {
     assert!(got.arrived.last().unwrap().0 > Moment::default() + Duration::from_millis(10));
 }
 
+/// What finds a socket full is not overtaken by what was queued on it later, in whatever way; other
+/// sockets go on meanwhile.
+#[test]
+fn a_blocked_socket_keeps_its_order_and_holds_up_no_other() {
+    let network = SimNetwork::new(11, Faults { send_blocked: 0.3, ..Faults::default() });
+    let limits = Limits::default();
+    let (mut sender, mut receiver) = (network.backend(&limits), network.backend(&limits));
+    let link = attach(&network, 1, 0);
+    let sockets = [68, 69].map(|port| sender.add_socket(SimSocket::udp(link, any(port))).unwrap());
+    receiver.add_socket(SimSocket::udp(attach(&network, 2, 0), any(67))).unwrap();
+    let target = Target::Udp { to: "10.0.0.2:67".parse().unwrap(), from: None, ifindex: 0 };
+    let tx = sender.tx();
+    for number in 0..300_u32 {
+        let bytes = number.to_be_bytes();
+        let socket = sockets[number as usize % 2];
+        let write = |slot: &mut [u8]| {
+            slot[..4].copy_from_slice(&bytes);
+            4
+        };
+        match number % 3 {
+            0 => tx.send(socket, &target, write).unwrap(),
+            1 => tx.send_shared(socket, &target, bytes.to_vec().into(), 0, 1).unwrap(),
+            _ => {
+                let held = tx.hold(socket, &target, write).unwrap();
+                tx.submit(held);
+            }
+        }
+    }
+    let (mut sent, mut got) = (Sink::default(), Sink::default());
+    sender.turn(None, &mut sent).unwrap();
+    while network.advance().is_some() {
+        sender.turn(None, &mut sent).unwrap();
+        receiver.turn(None, &mut got).unwrap();
+    }
+    let numbers = got.numbers();
+    for socket in 0..2 {
+        let of = numbers.iter().copied().filter(|number| number % 2 == socket);
+        assert!(of.eq((0..300).filter(|number| number % 2 == socket)), "{numbers:?}");
+    }
+    assert!(!numbers.iter().copied().eq(0..300), "no socket went on while the other was blocked");
+}
+
 #[test]
 fn broadcasts_stay_in_their_segment_and_reach_one_shard() {
     let network = SimNetwork::new(1, Faults::default());

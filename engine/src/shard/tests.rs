@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use bootstorm_net::sim::{Faults, Sim, SimInterface, SimNetwork, SimSocket};
-use bootstorm_net::{
-    Address, Backend, Datagram, Handler, Limits, Outbox, SocketId, Target, Transmit,
-};
+use bootstorm_net::sim::{Faults, Outbox, Sim, SimInterface, SimNetwork, SimSocket};
+use bootstorm_net::{Address, Backend, Datagram, Handler, Limits, SocketId, Target, Transmit};
 use bootstorm_protocols::time::Moment;
 
 use super::{Binding, Parts, Role, Shard, Sockets};

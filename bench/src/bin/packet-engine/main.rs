@@ -3,12 +3,13 @@
 //! each.
 //!
 //! ```text
-//! packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro] [ROUNDS] [ENGINE]...
+//! packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro]|wake [ROUNDS] [ENGINE]...
 //!     ENGINE is NAME[:BATCH[:BUFFERS[:BUSY_POLL_US]]]
 //! ```
-//! `pingpong` has one datagram on its way, echoes have 256. `blast` sends 44 segments at once,
-//! `blast16` 16; with `gro` the sink takes UDP_GRO, so that the veth pair passes the whole send on
-//! as a network card with segmentation offload does.
+//! `wake` wakes an engine from its own thread and takes the wake. `pingpong` has one datagram on
+//! its way, echoes have 256. `blast` sends 44 segments at once, `blast16` 16; with `gro` the sink
+//! takes UDP_GRO, so that the veth pair passes the whole send on as a network card with
+//! segmentation offload does.
 //!
 //! NAME is `uring`, `mmsg` or `recvfrom` (a plain loop). `cost` is the one to compare with on a
 //! busy machine: a single thread lets a burst pile up in the socket of each engine in turn and
@@ -17,6 +18,7 @@
 //! then the medians and their ratios to the first engine. Needs root.
 
 mod pair;
+mod wake;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -34,7 +36,8 @@ use crate::pair::{Pair, enter};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro] [ROUNDS] \
+const USAGE: &str = "packet-engine cost|echo|echo1472|pingpong|pingpong1472|blast[N][gro]|wake \
+    [ROUNDS] \
     [uring|mmsg|recvfrom[:BATCH[:BUFFERS[:BUSY_POLL_US]]]]...";
 const SERVER_IP: [u8; 4] = [10, 99, 7, 1];
 const SERVER_PORT: u16 = 6900;
@@ -53,7 +56,7 @@ fn main() -> Result<(), Error> {
         subjects = ["mmsg", "uring", "recvfrom"].into_iter().flat_map(Subject::parse).collect();
     }
     let blast_of = Blasting::parse(&what);
-    if blast_of.is_some() {
+    if blast_of.is_some() || what == "wake" {
         // By hand it would be another program.
         subjects.retain(|subject| subject.kind.is_some());
     }
@@ -68,6 +71,7 @@ fn main() -> Result<(), Error> {
             "echo" => each(&|subject| echo(&pair, subject, 300, 256))?,
             "echo1472" => each(&|subject| echo(&pair, subject, 1472, 256))?,
             "pingpong" => each(&|subject| echo(&pair, subject, 300, 1))?,
+            "wake" => each(&|subject| wake::wake(subject))?,
             "pingpong1472" => each(&|subject| echo(&pair, subject, 1472, 1))?,
             _ => {
                 let how = blast_of.ok_or(USAGE)?;

@@ -27,6 +27,8 @@ enum Kind {
     Send,
     /// The same in chains of eight (IOSQE_IO_LINK).
     Linked,
+    /// sendmmsg of so many datagrams a call, without a ring.
+    Calls(usize),
     /// From a table of files (IOSQE_FIXED_FILE).
     FixedFile,
     /// A thread of the kernel takes what is submitted (IORING_SETUP_SQPOLL).
@@ -49,6 +51,10 @@ pub(crate) fn ways(segments: u16) -> Vec<(&'static str, Make)> {
         ("sendmsg, 4 sockets in turn", way(Kind::Message, 4, false)),
         ("sendmsg, 16 sockets in turn", way(Kind::Message, 16, false)),
         ("sendmsg from huge pages", way(Kind::Message, 1, true)),
+        ("sendmmsg of 64", way(Kind::Calls(64), 1, false)),
+        ("sendmmsg of 4", way(Kind::Calls(4), 1, false)),
+        ("sendmmsg of 2", way(Kind::Calls(2), 1, false)),
+        ("sendmmsg of 1", way(Kind::Calls(1), 1, false)),
         ("send, linked in eights", way(Kind::Linked, 1, false)),
         ("send, direct descriptor", way(Kind::FixedFile, 1, false)),
         ("send, SQPOLL", way(Kind::Polled, 1, false)),
@@ -95,7 +101,7 @@ impl Blast {
         };
         let ring: IoUring = builder.build(64)?;
         // For messages the length of a segment comes with each.
-        let by_socket = !matches!(kind, Kind::Message | Kind::MessageZeroCopy);
+        let by_socket = !matches!(kind, Kind::Message | Kind::MessageZeroCopy | Kind::Calls(_));
         let make = |_| namespaces::sender(if by_socket { segments } else { 1 });
         let sockets = (0..sockets).map(make).collect::<Result<Vec<_>, _>>()?;
         let image = Memory::new(IMAGE, huge)?;
@@ -127,12 +133,42 @@ impl Blast {
         })
     }
 
-    fn entry(&mut self, place: usize) -> squeue::Entry {
+    /// The next part of the image.
+    fn bytes(&mut self) -> *mut u8 {
         if self.at + self.len > IMAGE {
             self.at = 0;
         }
         let bytes = self.image.at(self.at);
         self.at += self.len;
+        bytes
+    }
+
+    /// Sends all messages, `most` in each call of sendmmsg.
+    fn calls(&mut self, most: usize) -> Result<(), Failure> {
+        let mut headers = Vec::with_capacity(self.sends);
+        for place in 0..self.sends {
+            let bytes = self.bytes();
+            let message = &mut self.messages[place];
+            message.piece.iov_base = bytes.cast();
+            message.piece.iov_len = self.len;
+            headers.push(libc::mmsghdr { msg_hdr: *message.header, msg_len: 0 });
+        }
+        for part in headers.chunks_mut(most) {
+            let (start, count) = (part.as_mut_ptr(), part.len() as libc::c_uint);
+            // SAFETY: the headers lead to the target, the messages and the image, which outlive
+            // the call.
+            let sent = unsafe {
+                libc::sendmmsg(self.sockets[0].as_raw_fd(), start, count, libc::MSG_DONTWAIT)
+            };
+            if usize::try_from(sent) != Ok(part.len()) {
+                return Err(format!("sendmmsg: {sent} of {}", part.len()).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, place: usize) -> squeue::Entry {
+        let bytes = self.bytes();
         self.next += 1;
         let fd = Fd(self.sockets[self.next % self.sockets.len()].as_raw_fd());
         let target = std::ptr::from_ref(&*self.target).cast::<libc::sockaddr>();
@@ -145,7 +181,7 @@ impl Blast {
         let quiet = squeue::Flags::SKIP_SUCCESS;
         let wait = libc::MSG_DONTWAIT;
         let entry = match self.kind {
-            Kind::Message => {
+            Kind::Message | Kind::Calls(_) => {
                 opcode::SendMsg::new(fd, header).flags(wait as u32).build().flags(quiet)
             }
             Kind::FixedFile => opcode::Send::new(Fixed(0), bytes, len)
@@ -209,6 +245,10 @@ impl Blast {
 
 impl Way for Blast {
     fn burst(&mut self) -> Result<u64, Failure> {
+        if let Kind::Calls(most) = self.kind {
+            self.calls(most)?;
+            return Ok(self.sends as u64 * u64::from(self.segments));
+        }
         for place in 0..self.sends {
             let entry = self.entry(place);
             // SAFETY: image, target and messages live as long as the ring. A message is written

@@ -7,11 +7,9 @@ use std::sync::Arc;
 use bootstorm_protocols::time::Moment;
 use parking_lot::Mutex;
 
-use super::SimSocket;
 use super::state::State;
+use super::{Outbox, SimSocket};
 use crate::backend::{Backend, Datagram, Handler, Limits, SocketId};
-use crate::outbox::Outbox;
-use crate::waker::Bell;
 use crate::{Drops, Waker};
 
 /// A backend of a [`super::SimNetwork`]. Its [`Backend::turn`] neither waits nor moves the clock.
@@ -26,7 +24,7 @@ pub struct Sim {
 
 impl Sim {
     pub(super) fn new(state: Arc<Mutex<State>>, limits: &Limits) -> Sim {
-        let waker = Waker::new(Bell::Silent);
+        let waker = Waker::without_event();
         let mut inner = state.lock();
         let endpoint = inner.add_endpoint(waker.clone());
         let now = inner.now;
@@ -76,16 +74,14 @@ impl Backend for Sim {
     type Socket = SimSocket;
 
     fn add_socket(&mut self, socket: SimSocket) -> io::Result<SocketId> {
-        let id = self.tx.open_socket()?;
+        let id = self.tx.sockets.insert(())?;
         self.state.lock().add_socket(self.endpoint, id, socket);
         Ok(id)
     }
 
     fn remove_socket(&mut self, id: SocketId) -> io::Result<()> {
-        if !self.state.lock().remove_socket(self.endpoint, id) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        self.tx.close_socket(id);
+        self.tx.remove_socket(id).ok_or(io::ErrorKind::NotFound)?;
+        self.state.lock().remove_socket(self.endpoint, id);
         Ok(())
     }
 

@@ -28,6 +28,9 @@ use bootstorm_protocols::time::Moment;
 use parking_lot::Mutex;
 
 pub use self::backend::Sim;
+
+/// The [`crate::Transmit`] of a [`Sim`], whose sockets the network keeps.
+pub type Outbox = crate::Outbox<()>;
 use self::state::State;
 use crate::{Address, Limits, Steering};
 

@@ -32,7 +32,7 @@ pub(super) struct State {
 
 /// What the network knows of a backend.
 pub(super) struct Endpoint {
-    sockets: Vec<Option<Attached>>,
+    sockets: BTreeMap<SocketId, Attached>,
     pub(super) inbox: VecDeque<Arrived>,
     pub(super) deadline: Option<Moment>,
     pub(super) blocked: Vec<(SocketId, Moment)>,
@@ -89,7 +89,7 @@ impl State {
 
     pub(super) fn add_endpoint(&mut self, waker: Waker) -> usize {
         self.endpoints.push(Endpoint {
-            sockets: Vec::new(),
+            sockets: BTreeMap::new(),
             inbox: VecDeque::new(),
             deadline: None,
             blocked: Vec::new(),
@@ -112,23 +112,18 @@ impl State {
             }
             Kind::Packet => None,
         };
-        let sockets = &mut self.endpoints[endpoint].sockets;
-        if sockets.len() <= id.index() {
-            sockets.resize_with(id.index() + 1, || None);
-        }
-        sockets[id.index()] = Some(Attached { socket, bind });
+        self.endpoints[endpoint].sockets.insert(id, Attached { socket, bind });
     }
 
     pub(super) fn local_addr(&self, endpoint: usize, id: SocketId) -> Option<SocketAddr> {
-        self.endpoints[endpoint].sockets.get(id.index())?.as_ref()?.bind
+        self.endpoints[endpoint].sockets.get(&id)?.bind
     }
 
-    /// Returns whether there was such a socket.
-    pub(super) fn remove_socket(&mut self, endpoint: usize, id: SocketId) -> bool {
+    pub(super) fn remove_socket(&mut self, endpoint: usize, id: SocketId) {
         let endpoint = &mut self.endpoints[endpoint];
         endpoint.inbox.retain(|arrived| arrived.socket != id);
         endpoint.blocked.retain(|(blocked, _)| *blocked != id);
-        endpoint.sockets.get_mut(id.index()).is_some_and(|socket| socket.take().is_some())
+        endpoint.sockets.remove(&id);
     }
 
     pub(super) fn advance(&mut self) -> Option<Moment> {
@@ -160,8 +155,7 @@ impl State {
             return Err(libc::EAGAIN);
         }
         let sockets = &self.endpoints[endpoint].sockets;
-        let attached = sockets.get(outgoing.socket.index()).and_then(Option::as_ref);
-        let attached = attached.ok_or(libc::EBADF)?;
+        let attached = sockets.get(&outgoing.socket).ok_or(libc::EBADF)?;
         match *outgoing.target {
             Target::Udp { to, from, .. } => {
                 let bind = attached.bind.ok_or(libc::EAFNOSUPPORT)?;
@@ -224,8 +218,8 @@ impl State {
         let segment = self.interfaces[packet.from.0].segment;
         let mut unicast = Vec::new();
         for (index, endpoint) in self.endpoints.iter_mut().enumerate().filter(|(_, e)| !e.gone) {
-            for at in 0..endpoint.sockets.len() {
-                let Some(attached) = &endpoint.sockets[at] else { continue };
+            let Endpoint { sockets, inbox, overflow, refused, .. } = endpoint;
+            for (&id, attached) in sockets.iter() {
                 let interface = &self.interfaces[attached.socket.interface.0];
                 let Some(bind) = attached.bind.filter(|bind| {
                     bind.port() == packet.to.port() && bind.is_ipv4() == packet.to.is_ipv4()
@@ -241,18 +235,17 @@ impl State {
                     }
                     let steering = attached.socket.steering;
                     if steering.is_some_and(|s| s.shard_of(&packet.payload) != s.shard) {
-                        endpoint.refused += 1;
+                        *refused += 1;
                         continue;
                     }
-                    let arrived = arrived(packet, at, interface);
-                    endpoint.accept(arrived);
+                    accept(inbox, overflow, arrived(packet, id, interface));
                 } else {
                     let mine = match packet.mac {
                         Some(mac) => near && mac == interface.mac,
                         None => interface.addresses.iter().any(|a| a.ip == packet.to.ip()),
                     };
                     if mine && (wildcard || bind.ip() == packet.to.ip()) {
-                        unicast.push((wildcard, index, at));
+                        unicast.push((wildcard, index, id));
                     }
                 }
             }
@@ -260,10 +253,11 @@ impl State {
         // The more specific binding wins, as in the kernel.
         let specific = unicast.iter().any(|(wildcard, ..)| !wildcard);
         unicast.retain(|(wildcard, ..)| *wildcard != specific);
-        let Some((_, endpoint, at)) = self.choose(packet, &unicast) else { return };
-        if let Some(attached) = &self.endpoints[endpoint].sockets[at] {
-            let arrived = arrived(packet, at, &self.interfaces[attached.socket.interface.0]);
-            self.endpoints[endpoint].accept(arrived);
+        let Some((_, endpoint, id)) = self.choose(packet, &unicast) else { return };
+        let Endpoint { sockets, inbox, overflow, .. } = &mut self.endpoints[endpoint];
+        if let Some(attached) = sockets.get(&id) {
+            let interface = &self.interfaces[attached.socket.interface.0];
+            accept(inbox, overflow, arrived(packet, id, interface));
         }
     }
 
@@ -271,13 +265,13 @@ impl State {
     fn choose(
         &self,
         packet: &Packet,
-        group: &[(bool, usize, usize)],
-    ) -> Option<(bool, usize, usize)> {
-        let steering = |&&(_, endpoint, at): &&(bool, usize, usize)| {
-            self.endpoints[endpoint].sockets[at].as_ref()?.socket.steering
+        group: &[(bool, usize, SocketId)],
+    ) -> Option<(bool, usize, SocketId)> {
+        let steering = |&&(_, endpoint, id): &&(bool, usize, SocketId)| {
+            self.endpoints[endpoint].sockets.get(&id)?.socket.steering
         };
         if group.iter().any(|member| steering(&member).is_some()) {
-            let matches = |member: &&(bool, usize, usize)| {
+            let matches = |member: &&(bool, usize, SocketId)| {
                 steering(member).is_some_and(|s| s.shard_of(&packet.payload) == s.shard)
             };
             return group.iter().find(matches).copied();
@@ -302,21 +296,19 @@ impl State {
     }
 }
 
-impl Endpoint {
-    fn accept(&mut self, arrived: Arrived) {
-        let waiting = self.inbox.iter().filter(|other| other.socket == arrived.socket).count();
-        if waiting < QUEUE_LEN {
-            self.inbox.push_back(arrived);
-        } else {
-            self.overflow += 1;
-        }
+/// Queues what arrived, unless the queue of its socket is full.
+fn accept(inbox: &mut VecDeque<Arrived>, overflow: &mut u64, arrived: Arrived) {
+    let waiting = inbox.iter().filter(|other| other.socket == arrived.socket).count();
+    if waiting < QUEUE_LEN {
+        inbox.push_back(arrived);
+    } else {
+        *overflow += 1;
     }
 }
 
-fn arrived(packet: &Packet, socket: usize, interface: &SimInterface) -> Arrived {
+fn arrived(packet: &Packet, socket: SocketId, interface: &SimInterface) -> Arrived {
     Arrived {
-        // The table of sockets is no longer than ids reach.
-        socket: SocketId(socket as u16),
+        socket,
         source: packet.source,
         destination: packet.to.ip(),
         broadcast: is_broadcast(interface, packet),

@@ -99,6 +99,12 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(self.store.as_ptr().add(at), len.min(self.stride)) }
     }
 
+    /// Where the buffers are.
+    #[cfg(test)]
+    pub(super) fn address(&self) -> usize {
+        self.store.as_ptr() as usize
+    }
+
     /// Makes a buffer the kernel's again.
     pub(super) fn give_back(&mut self, number: u16) {
         let place = self.place(number);

@@ -1,4 +1,10 @@
 //! The sends of one system call.
+//!
+//! Order. The kernel tries the sends of a call one after the other, but frees room in a send buffer
+//! at any time: after one that found the buffer full (EAGAIN) the next could succeed and overtake
+//! it. So only the last send of a socket in a flight may fail for want of room. How much a socket
+//! certainly takes is asked of the kernel now and then (SO_MEMINFO), and counted down by what each
+//! send takes at most.
 
 use std::os::fd::AsRawFd;
 
@@ -7,13 +13,15 @@ use io_uring::squeue::{Flags, SubmissionQueue};
 use io_uring::types::Fd;
 
 use super::tag::Tag;
-use crate::Socket;
 use crate::backend::SocketId;
 use crate::message::Message;
 use crate::outbox::Outbox;
+use crate::table::Entry;
 
 /// What one call sends: filled, submitted, settled, each in turn.
 pub(super) struct Flight {
+    /// Tells completions of this flight's sends from those of earlier ones.
+    number: u32,
     messages: Box<[Message]>,
     /// Outbox entries, in the order of their messages.
     entries: Vec<u32>,
@@ -24,48 +32,54 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// For at most `capacity` sends a call, from an outbox with at most `shared` shared ones.
-    pub(super) fn new(capacity: u32, shared: u32) -> Flight {
+    /// For at most `capacity` sends a call, from an outbox with at most `queued` ones.
+    pub(super) fn new(capacity: u32, queued: u32) -> Flight {
         Flight {
+            number: 0,
             messages: (0..capacity).map(|_| Message::new()).collect(),
             entries: Vec::with_capacity(capacity as usize),
             errors: vec![0; capacity as usize].into_boxed_slice(),
-            later: Vec::with_capacity(shared as usize + 1),
+            later: Vec::with_capacity(queued as usize),
         }
     }
 
+    /// Whether nothing is to be settled.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Moves sends from the outbox to the submission queue. Returns whether some are left for
-    /// another call: those that do not fit, and those whose predecessor must be known to have been
-    /// sent.
+    /// another call: those that do not fit, and those that might overtake one of this call.
     ///
     /// # Safety
-    /// What is queued in `submission` is submitted, and the call that does so has returned, before
-    /// the outbox writes to a slot again or frees one, and before the flight is filled again,
-    /// settled, moved or dropped.
-    pub(super) unsafe fn fill<'a>(
+    /// The flight is empty, and neither moved nor dropped before it is settled. It is settled, and
+    /// the outbox frees a slot or writes to it, only when the kernel has taken all of `submission`
+    /// or never will.
+    pub(super) unsafe fn fill(
         &mut self,
         tx: &mut Outbox,
         submission: &mut SubmissionQueue<'_>,
-        socket: impl Fn(SocketId) -> Option<&'a Socket>,
     ) -> bool {
+        self.number = self.number.wrapping_add(1);
         let messages = self.messages.as_mut_ptr();
         while let Some(index) = tx.next() {
-            if tx.must_wait(index) {
-                self.later.push(index);
-                continue;
-            }
             let position = self.entries.len();
             if submission.is_full() || position == self.messages.len() {
                 self.later.push(index);
                 break;
             }
+            if !self.may_go(tx, index) {
+                self.later.push(index);
+                continue;
+            }
             let outgoing = tx.outgoing(index);
-            let Some(socket) = socket(outgoing.socket) else {
+            // The outbox gives out entries of open sockets only.
+            let Some(socket) = tx.sockets.get(outgoing.socket).map(|entry| &entry.socket) else {
                 tx.failed(index, libc::EBADF);
                 continue;
             };
             // SAFETY: the position lies within the messages and is used once a flight; by the
-            // caller's promise message and bytes rest until the call has returned.
+            // caller's promise message and bytes rest until the kernel is done with them.
             let header = unsafe {
                 let message = messages.add(position);
                 Message::fill(message, &outgoing, socket.bound());
@@ -84,7 +98,7 @@ impl Flight {
                 _ => opcode::SendMsg::new(fd, header).flags(libc::MSG_DONTWAIT as u32).build(),
             };
             // A position is less than the number of submission entries.
-            let tag = Tag::Send(position as u16).pack();
+            let tag = Tag::Send { flight: self.number, position: position as u16 }.pack();
             // SAFETY: what the entry leads to rests until the kernel is done with it, as said
             // above.
             let pushed =
@@ -95,43 +109,142 @@ impl Flight {
             }
             self.entries.push(index);
         }
-        // What waits does so for room, or for one that is in flight, ahead of it in the queue.
-        let more = !self.later.is_empty() && (submission.is_full() || !self.entries.is_empty());
+        // What is left waits for room in this call, or for the end of a send in it.
+        let more = !self.later.is_empty();
         while let Some(index) = self.later.pop() {
             tx.put_back(index);
         }
         more
     }
 
-    /// Notes the result of the send at `position`: 0 or more for success, else the negative errno.
-    pub(super) fn completed(&mut self, position: u16, result: i32) {
-        if let Some(error) = self.errors.get_mut(usize::from(position)) {
-            *error = -result.min(0);
-        }
+    /// Whether an entry cannot overtake a send of its socket that is in this flight already.
+    fn may_go(&self, tx: &mut Outbox, index: u32) -> bool {
+        let outgoing = tx.outgoing(index);
+        let (id, most) = (outgoing.socket, most_taken(outgoing.bytes.len(), outgoing.segment));
+        let Some(Entry { socket, room, .. }) = tx.sockets.get_mut(id) else { return true };
+        room.admit(self.number, most, || socket.send_room())
     }
 
-    /// Closes the books: what reported no error was sent. Calls `blocked` with each socket whose
-    /// buffer turned out to be full, and `too_long` with each that was given a datagram too long
-    /// for its path.
-    pub(super) fn settle(
-        &mut self,
-        tx: &mut Outbox,
-        mut blocked: impl FnMut(SocketId),
-        mut too_long: impl FnMut(SocketId),
-    ) {
+    /// Notes the result of a send of this flight: 0 or more for success, else the negative errno.
+    /// Returns false if the send is of another flight.
+    pub(super) fn completed(&mut self, flight: u32, position: u16, result: i32) -> bool {
+        let known = flight == self.number && usize::from(position) < self.entries.len();
+        if known {
+            self.errors[usize::from(position)] = -result.min(0);
+        }
+        known
+    }
+
+    /// Ends the flight: what reported no error was sent. Calls `blocked` with each socket whose
+    /// buffer turned out to be full.
+    pub(super) fn settle(&mut self, tx: &mut Outbox, mut blocked: impl FnMut(SocketId)) {
         for (index, error) in self.entries.drain(..).zip(&mut self.errors) {
             match std::mem::take(error) {
                 0 => tx.sent(index),
                 errno => {
                     let socket = tx.outgoing(index).socket;
-                    if errno == libc::EMSGSIZE {
-                        too_long(socket);
-                    }
-                    if tx.failed(index, errno) {
+                    if tx.refused(index, errno) {
                         blocked(socket);
                     }
                 }
             }
+        }
+    }
+}
+
+/// What is known of the room in the send buffer of a socket.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// Bytes that it certainly takes.
+    certain: usize,
+    /// Its size.
+    size: usize,
+    /// The last flight with a send of the socket.
+    flight: u32,
+    /// That flight takes no more of its sends.
+    closed: bool,
+}
+
+impl Room {
+    /// Whether a send that takes at most `most` bytes may go in `flight`. `ask` tells the free
+    /// bytes and all bytes of the buffer now.
+    fn admit(&mut self, flight: u32, most: usize, ask: impl FnOnce() -> (usize, usize)) -> bool {
+        let first = self.flight != flight;
+        if first {
+            (self.flight, self.closed) = (flight, false);
+            // Between flights nothing is on its way to the buffer, so the answer holds. With half
+            // of it left a flight is seldom cut short.
+            if self.certain < most.max(self.size / 2) {
+                (self.certain, self.size) = ask();
+            }
+        }
+        if self.closed {
+            return false;
+        }
+        match self.certain.checked_sub(most) {
+            Some(left) => self.certain = left,
+            None => {
+                // It may find no room, so none of its socket goes beside it.
+                self.closed = true;
+                self.certain = 0;
+                return first;
+            }
+        }
+        true
+    }
+}
+
+/// What the kernel takes at most of a send buffer for `len` bytes in segments of `segment` (0: one
+/// datagram, of which a narrow path may make fragments): for each piece the bytes and headers,
+/// rounded up to a power of two, and its own description.
+fn most_taken(len: usize, segment: u16) -> usize {
+    const FRAGMENT: usize = 512;
+    const OVERHEAD: usize = 1280;
+    let piece = if segment == 0 { FRAGMENT } else { usize::from(segment) };
+    2 * len + len.div_ceil(piece).max(1) * OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_send_of_a_socket_in_a_flight_may_find_no_room() {
+        let mut room = Room::default();
+        let full = || panic!("nothing can be learned within a flight");
+        assert!(room.admit(1, 40, || (100, 100)));
+        assert!(room.admit(1, 40, full));
+        // The rest of the buffer, 20, is not certain to be enough for either of these.
+        assert!(!room.admit(1, 40, full));
+        assert!(!room.admit(1, 10, full));
+        // One goes into a buffer that is said to be full: it may have room by then.
+        assert!(room.admit(2, 40, || (0, 100)));
+        assert!(!room.admit(2, 1, full));
+        // With less than half of the buffer certain it is asked again, else not.
+        assert!(room.admit(3, 40, || (100, 100)));
+        assert!(room.admit(4, 20, full));
+        assert!(room.admit(5, 70, || (80, 100)));
+    }
+
+    #[test]
+    fn a_datagram_takes_no_more_of_the_buffer_than_is_reckoned() {
+        let spec = crate::UdpSocketSpec {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            send_buffer: Some(4 << 20),
+            ..Default::default()
+        };
+        let sender = spec.open().unwrap();
+        // The loopback interface moves a datagram to the receive buffer, where it takes as much.
+        const SK_MEMINFO_RMEM_ALLOC: usize = 0;
+        let receiver = spec.open().unwrap();
+        for len in [0, 1, 300, 700, 1472, 1800, 4000, 20_000, 65_507] {
+            let bytes = vec![0; len];
+            let to = receiver.local_addr().unwrap();
+            rustix::net::sendto(&sender, &bytes, rustix::net::SendFlags::empty(), &to).unwrap();
+            let held = receiver.memory()[SK_MEMINFO_RMEM_ALLOC] as usize;
+            assert!((1..=most_taken(len, 0)).contains(&held), "{len} bytes took {held}");
+            let flags = rustix::net::RecvFlags::TRUNC;
+            rustix::net::recv(&receiver, &mut [0_u8; 1], flags).unwrap();
         }
     }
 }

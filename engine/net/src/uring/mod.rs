@@ -3,9 +3,12 @@
 //! Receiving is one multishot recvmsg per socket, which takes buffers from a ring that we refill;
 //! urgent sockets have a ring of their own, and what they received is handled first. Sending is one
 //! send or sendmsg a datagram, all of a batch in the system call that also waits. They carry
-//! MSG_DONTWAIT, so each is over when the call returns, and IOSQE_CQE_SKIP_SUCCESS, so only
-//! failures produce a completion: the wait is not cut short by our own sends, and the kernel holds
-//! no pointer into a slot outside of the call.
+//! MSG_DONTWAIT, so each is over when the kernel has taken it, and IOSQE_CQE_SKIP_SUCCESS, so only
+//! failures produce a completion: the wait is not cut short by our own sends.
+//!
+//! The kernel may be short of memory, and then takes fewer entries than there are, or none. What it
+//! has not taken stays queued for the next turn, with its flight; meanwhile completions are handled
+//! and buffers given back.
 //!
 //! Pool sizes. A completion that waits for us is: a received datagram (at most one for each
 //! buffer), the end of a multishot receive or a poll (at most two for each socket), a failed send
@@ -13,29 +16,32 @@
 //! holds their sum for 256 sockets; beyond that the kernel keeps the rest for us
 //! (IORING_FEAT_NODROP).
 
-mod bell;
 mod buffers;
 mod flight;
 mod memory;
+mod ring;
 mod tag;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
-use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut};
+use io_uring::{cqueue, opcode, squeue};
 
-pub(crate) use self::bell::RingBell;
 use self::buffers::Buffers;
 use self::flight::Flight;
+pub(crate) use self::flight::Room;
+use self::ring::{Ring, Wait};
 use self::tag::Tag;
 use crate::backend::{Backend, Datagram, Handler, Limits, SocketId};
 use crate::message::{NAME_LEN, RECEIVE_CONTROL_LEN, received};
 use crate::outbox::Outbox;
-use crate::waker::Bell;
 use crate::{Drops, Socket, Waker};
 
 /// Submission entries: a batch of replies and what re-arms receives. A longer queue of sends goes
@@ -45,17 +51,17 @@ const SUBMISSIONS: u32 = 256;
 const SOCKETS: u32 = 256;
 /// Pause before a receive that failed for another reason than empty or no buffers is tried again.
 const RECEIVE_RETRY: Duration = Duration::from_millis(10);
+/// Pauses between tries to submit when the kernel is short of memory, before the turn goes on.
+const SUBMIT_RETRIES: [Duration; 3] =
+    [Duration::ZERO, Duration::from_micros(50), Duration::from_millis(1)];
+/// How often the end tries to cancel requests.
+const CANCEL_TRIES: usize = 5;
+/// Calls until cancelled requests must have ended; each lets about twenty end.
+const MOST_CALLS: usize = 100_000 / 20;
 
-#[derive(Debug)]
-struct Entry {
-    socket: Option<Socket>,
-    /// Tells completions of this socket from those of its predecessors under the same id.
-    generation: u32,
-}
-
-/// Work for the next submission.
+/// What the next submission asks of the kernel.
 #[derive(Copy, Clone, Debug)]
-enum Chore {
+enum Request {
     Receive { id: SocketId, not_before: Moment },
     AwaitWritable(SocketId),
     AwaitEvent,
@@ -63,25 +69,30 @@ enum Chore {
 
 /// Datagrams through io_uring.
 pub struct Uring {
-    // First, so that it is closed before the memory it uses is unmapped.
-    ring: IoUring,
-    buffers: Buffers,
-    /// Shape of what multishot receives write; the kernel reads it when they are armed.
-    shape: Box<libc::msghdr>,
+    // Closed before the memory of its requests is unmapped: see `drop`.
+    ring: ManuallyDrop<Ring>,
+    memory: ManuallyDrop<Memory>,
     waker: Waker,
     tx: Outbox,
-    sockets: Vec<Entry>,
     batch: usize,
     /// Completions that have been taken out of the ring and not been handled: those that do not
     /// wait for others, and the others.
     urgent: VecDeque<cqueue::Entry>,
     ready: VecDeque<cqueue::Entry>,
-    chores: VecDeque<Chore>,
+    requests: VecDeque<Request>,
     flight: Flight,
-    past: Drops,
+    /// Removed sockets that something in the kernel may still use.
+    closing: Vec<Socket>,
     busy_poll: Duration,
     /// The last wait was short enough for the next to keep the core.
     brief: bool,
+}
+
+/// What requests in the kernel use at any time.
+struct Memory {
+    buffers: Buffers,
+    /// Shape of what multishot receives write; the kernel reads it when they are armed.
+    shape: Box<libc::msghdr>,
 }
 
 impl Uring {
@@ -92,32 +103,36 @@ impl Uring {
     /// The kernel's: `PermissionDenied` when io_uring is switched off, `InvalidInput` before Linux
     /// 6.1.
     pub fn new(limits: &Limits) -> io::Result<Uring> {
+        Uring::with_queues(limits, SUBMISSIONS, 2 * SOCKETS)
+    }
+
+    /// With so many submission entries, and room in the completion queue for `others` besides what
+    /// the submissions and limits bound.
+    fn with_queues(limits: &Limits, submissions: u32, others: u32) -> io::Result<Uring> {
         let count = limits.buffers.clamp(1, 1 << 15).next_power_of_two();
         let urgent = match limits.urgent.min(1 << 15) {
             0 => 0,
             some => some.next_power_of_two(),
         };
-        let completions = u32::from(count) + u32::from(urgent) + SUBMISSIONS + 2 * SOCKETS;
-        let ring = open_ring(completions)?;
-        let waker = Waker::new(Bell::Ring(RingBell::new(&ring)?));
-        let buffers = Buffers::register(&ring, count, urgent, limits.payload_len)?;
+        let completions = u32::from(count) + u32::from(urgent) + submissions + others;
+        let waker = Waker::new()?;
+        let ring = Ring::open(submissions, completions)?;
+        let buffers = Buffers::register(ring.io_uring(), count, urgent, limits.payload_len)?;
         // SAFETY: msghdr is a C struct of integers and pointers; all zero is the empty message.
         let mut shape: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         shape.msg_namelen = NAME_LEN as libc::socklen_t;
         shape.msg_controllen = RECEIVE_CONTROL_LEN as _;
         Ok(Uring {
-            ring,
-            buffers,
-            shape,
+            ring: ManuallyDrop::new(ring),
+            memory: ManuallyDrop::new(Memory { buffers, shape }),
             waker,
             tx: Outbox::new(limits, crate::now()),
-            sockets: Vec::new(),
             batch: usize::from(limits.batch.max(1)),
             urgent: VecDeque::with_capacity(completions.next_power_of_two() as usize),
             ready: VecDeque::with_capacity(completions.next_power_of_two() as usize),
-            chores: VecDeque::from([Chore::AwaitEvent]),
-            flight: Flight::new(SUBMISSIONS, limits.shared),
-            past: Drops::default(),
+            requests: VecDeque::from([Request::AwaitEvent]),
+            flight: Flight::new(submissions, limits.slots + limits.shared),
+            closing: Vec::new(),
             busy_poll: limits.busy_poll,
             brief: false,
         })
@@ -125,131 +140,111 @@ impl Uring {
 
     /// Sends out, completions in: everything that talks to the kernel in a turn.
     fn exchange(&mut self, deadline: Option<Moment>) -> io::Result<()> {
-        let deadline = self.queue_chores(deadline);
+        if !self.closing.is_empty() {
+            self.close_removed()?;
+        }
+        let deadline = self.queue_requests(deadline);
         loop {
-            // SAFETY: `enter` submits everything and returns when it is done, and only then
-            // `settle` lets go of the outbox's slots and of the flight.
-            let more = unsafe {
-                self.flight.fill(&mut self.tx, &mut self.ring.submission(), |id| {
-                    self.sockets.get(id.index()).and_then(|entry| entry.socket.as_ref())
-                })
+            // A flight that is not empty has yet to be taken by the kernel, before others.
+            let more = !self.flight.is_empty() || {
+                // SAFETY: the flight is empty. It is settled, which lets go of the outbox's slots,
+                // only below, when the kernel has taken everything. A flight that is dropped goes
+                // with the ring, which then takes nothing any more.
+                unsafe { self.flight.fill(&mut self.tx, &mut self.ring.submission()) }
             };
             let wait = !more && !self.has_ready() && !self.tx.has_news();
             self.enter(wait, deadline)?;
-            self.collect();
-            let (chores, sockets) = (&mut self.chores, &self.sockets);
-            self.flight.settle(
-                &mut self.tx,
-                |id| chores.push_back(Chore::AwaitWritable(id)),
-                |id| {
-                    let entry = sockets.get(id.index());
-                    entry
-                        .and_then(|entry| entry.socket.as_ref())
-                        .into_iter()
-                        .for_each(Socket::too_long);
-                },
-            );
+            let complete = self.collect()?;
+            if !complete || !self.ring.is_submitted() {
+                self.tx.drops.starved += 1;
+                return Ok(());
+            }
+            let requests = &mut self.requests;
+            self.flight.settle(&mut self.tx, |id| requests.push_back(Request::AwaitWritable(id)));
             if !more {
                 return Ok(());
             }
         }
     }
 
-    /// Arms what is to be armed. Returns the deadline, or when the next chore is due if that is
+    /// Queues what is to be armed. Returns the deadline, or when the next request is due if that is
     /// earlier.
-    fn queue_chores(&mut self, mut deadline: Option<Moment>) -> Option<Moment> {
-        for _ in 0..self.chores.len() {
-            let Some(chore) = self.chores.pop_front() else { break };
-            let entry = match chore {
-                Chore::Receive { not_before, .. } if not_before > self.tx.now => {
-                    deadline = Some(deadline.map_or(not_before, |d| d.min(not_before)));
-                    self.chores.push_back(chore);
-                    continue;
-                }
-                Chore::Receive { id, .. } => self.receive_entry(id),
-                Chore::AwaitWritable(id) => self.open(id).map(|(socket, generation)| {
-                    opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32)
-                        .build()
-                        .user_data(Tag::Writable(id, generation).pack())
-                }),
-                Chore::AwaitEvent => match self.waker.bell() {
-                    Bell::Ring(bell) => {
-                        // Edge-triggered, so that nobody need read it.
-                        let flags = libc::POLLIN as u32 | libc::EPOLLET as u32;
-                        let poll = opcode::PollAdd::new(Fd(bell.event().as_raw_fd()), flags);
-                        Some(poll.multi(true).build().user_data(Tag::Event.pack()))
-                    }
-                    _ => None,
-                },
-            };
-            let Some(entry) = entry else { continue };
+    fn queue_requests(&mut self, mut deadline: Option<Moment>) -> Option<Moment> {
+        for _ in 0..self.requests.len() {
+            let Some(request) = self.requests.pop_front() else { break };
+            if let Request::Receive { not_before, .. } = request
+                && not_before > self.tx.now
+            {
+                deadline = Some(deadline.map_or(not_before, |d| d.min(not_before)));
+                self.requests.push_back(request);
+                continue;
+            }
+            // None for a socket that was removed meanwhile.
+            let Some(entry) = self.entry(request) else { continue };
             // SAFETY: the entry leads to the shape or to nothing; the shape lives as long as the
             // ring.
-            if unsafe { self.ring.submission().push(&entry) }.is_err() {
+            if !unsafe { self.ring.push(&entry) } {
                 // More sockets than fit at once: the rest goes with the next turn, at once.
-                self.chores.push_front(chore);
+                self.requests.push_front(request);
                 return Some(Moment::default());
             }
         }
         deadline
     }
 
-    fn receive_entry(&self, id: SocketId) -> Option<squeue::Entry> {
-        let (socket, generation) = self.open(id)?;
-        let group = self.buffers.group(socket.is_urgent());
-        let shape = &raw const *self.shape;
-        let receive = opcode::RecvMsgMulti::new(Fd(socket.as_raw_fd()), shape, group.id());
-        Some(receive.build().user_data(Tag::Receive(id, generation).pack()))
+    fn entry(&self, request: Request) -> Option<squeue::Entry> {
+        Some(match request {
+            Request::Receive { id, .. } => {
+                let socket = self.socket(id)?;
+                let group = self.memory.buffers.group(socket.is_urgent());
+                let shape = &raw const *self.memory.shape;
+                opcode::RecvMsgMulti::new(Fd(socket.as_raw_fd()), shape, group.id())
+                    .build()
+                    .user_data(Tag::Receive(id).pack())
+            }
+            Request::AwaitWritable(id) => {
+                opcode::PollAdd::new(Fd(self.socket(id)?.as_raw_fd()), libc::POLLOUT as u32)
+                    .build()
+                    .user_data(Tag::Writable(id).pack())
+            }
+            Request::AwaitEvent => {
+                // Edge-triggered, so that nobody need read it.
+                let flags = libc::POLLIN as u32 | libc::EPOLLET as u32;
+                opcode::PollAdd::new(Fd(self.waker.event()?.as_raw_fd()), flags)
+                    .multi(true)
+                    .build()
+                    .user_data(Tag::Event.pack())
+            }
+        })
     }
 
-    fn open(&self, id: SocketId) -> Option<(&Socket, u32)> {
-        let entry = self.sockets.get(id.index())?;
-        Some((entry.socket.as_ref()?, entry.generation))
+    fn socket(&self, id: SocketId) -> Option<&Socket> {
+        self.tx.sockets.get(id).map(|entry| &entry.socket)
     }
 
-    /// One system call: submits everything queued, and waits for a completion if asked to.
+    /// One system call: submits everything queued, and waits for a completion if asked to. What the
+    /// kernel has no memory for it is offered a few times more.
     fn enter(&mut self, wait: bool, deadline: Option<Moment>) -> io::Result<()> {
         let left = deadline.map(|d| d.since(crate::now()).min(Duration::from_secs(3600)));
         let wait = wait && left != Some(Duration::ZERO);
-        let began = if wait { crate::now() } else { Moment::default() };
-        if wait && self.brief {
-            self.poll(began + self.busy_poll.min(left.unwrap_or(Duration::MAX)))?;
+        if wait {
+            let began = crate::now();
+            if self.brief {
+                self.poll(began + self.busy_poll.min(left.unwrap_or(Duration::MAX)))?;
+            }
+            self.ring.submit(left.map_or(Wait::Forever, Wait::AtMost))?;
+            self.brief = crate::now().since(began) < 2 * self.busy_poll;
+        } else if !self.ring.is_submitted() || self.ring.needs_call() {
+            self.ring.submit(Wait::No)?;
         }
-        let result = match (wait, left) {
-            (false, _) => {
-                let submission = self.ring.submission();
-                let idle =
-                    submission.is_empty() && !submission.taskrun() && !submission.cq_overflow();
-                drop(submission);
-                if idle {
-                    return Ok(());
-                }
-                self.ring.submitter().submit()
-            }
-            (true, None) => self.ring.submitter().submit_and_wait(1),
-            (true, Some(left)) => {
-                let timeout = Timespec::from(left);
-                let args = SubmitArgs::new().timespec(&timeout);
-                self.ring.submitter().submit_with_args(1, &args)
-            }
-        };
-        // What the kernel has not taken it is offered again: outside of this function no entry
-        // waits.
-        for _ in 0..1000 {
-            if self.ring.submission().is_empty() {
+        for pause in SUBMIT_RETRIES {
+            if self.ring.is_submitted() {
                 break;
             }
-            std::thread::yield_now();
-            self.ring.submit().or_else(harmless)?;
-        }
-        result.or_else(harmless)?;
-        if wait {
-            self.brief = crate::now().since(began) < 2 * self.busy_poll;
-        }
-        if !self.ring.submission().is_empty() {
-            return Err(io::Error::other(
-                "io_uring takes no submissions: the kernel is out of memory",
-            ));
+            // Completions that are taken out make room for others, and end requests.
+            self.collect()?;
+            std::thread::sleep(pause);
+            self.ring.submit(Wait::No)?;
         }
         Ok(())
     }
@@ -257,39 +252,87 @@ impl Uring {
     /// Submits everything queued, and looks for completions without a system call until some can be
     /// had or it is `late`.
     fn poll(&mut self, late: Moment) -> io::Result<()> {
-        if !self.ring.submission().is_empty() {
-            self.ring.submitter().submit().or_else(harmless)?;
+        if !self.ring.is_submitted() {
+            self.ring.submit(Wait::No)?;
         }
-        while !self.ring.submission().taskrun()
-            && self.ring.completion().is_empty()
-            && crate::now() < late
-        {
-            // Whoever else wants the core goes first: a disk's thread of the kernel, for one, that
-            // leases wait for.
+        while !self.ring.needs_call() && self.ring.completions().is_empty() && crate::now() < late {
+            // Yield: a kernel thread that completes a disk write, for which leases wait, may want
+            // this core.
             std::thread::yield_now();
         }
         Ok(())
     }
 
-    /// Takes the completions out of the ring, so that new ones have room.
-    fn collect(&mut self) {
-        for completion in self.ring.completion() {
-            match Tag::unpack(completion.user_data()) {
-                Some(Tag::Send(position)) => self.flight.completed(position, completion.result()),
-                Some(Tag::Receive(id, _)) => {
-                    let socket =
-                        self.sockets.get(id.index()).and_then(|entry| entry.socket.as_ref());
-                    match socket.is_some_and(Socket::is_urgent) {
-                        true => self.urgent.push_back(completion),
-                        false => self.ready.push_back(completion),
+    /// Takes the completions out of the ring, so that new ones have room. Returns whether none is
+    /// left in the kernel.
+    fn collect(&mut self) -> io::Result<bool> {
+        loop {
+            for completion in self.ring.completions() {
+                match Tag::unpack(completion.user_data()) {
+                    Some(Tag::Send { flight, position }) => {
+                        let result = completion.result();
+                        if !self.flight.completed(flight, position, result) {
+                            // It was taken for sent when its flight was settled.
+                            self.tx.drops.send.count(-result);
+                        }
                     }
+                    Some(Tag::Receive(id)) => {
+                        let socket = self.tx.sockets.get(id).map(|entry| &entry.socket);
+                        match socket.is_some_and(Socket::is_urgent) {
+                            true => self.urgent.push_back(completion),
+                            false => self.ready.push_back(completion),
+                        }
+                    }
+                    Some(Tag::Event | Tag::Writable(_)) => self.urgent.push_back(completion),
+                    None => {}
                 }
-                Some(Tag::Wake | Tag::Event | Tag::Writable(..)) => {
-                    self.urgent.push_back(completion);
-                }
-                None => {}
+            }
+            if !self.ring.has_overflow() {
+                return Ok(true);
+            }
+            self.ring.reap()?;
+            if self.ring.completions().is_empty() {
+                return Ok(false);
             }
         }
+    }
+
+    /// Closes removed sockets, as far as nothing in the kernel uses them any more.
+    fn close_removed(&mut self) -> io::Result<()> {
+        // What is queued may name their descriptors, which would mean other files then.
+        if !self.ring.is_submitted() {
+            self.enter(false, None)?;
+        }
+        if !self.ring.is_submitted() {
+            return Ok(());
+        }
+        let mut cancelled = true;
+        for socket in &self.closing {
+            cancelled &= self.ring.cancel(CancelBuilder::fd(Fd(socket.as_raw_fd())).all())?;
+        }
+        // Requests keep a socket open until they have ended.
+        if cancelled && self.end_cancelled()? {
+            self.closing.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends every request. False if some may go on.
+    fn end_requests(&mut self) -> bool {
+        let cancel = |_| matches!(self.ring.cancel(CancelBuilder::any()), Ok(true));
+        (0..CANCEL_TRIES).any(cancel) && matches!(self.end_cancelled(), Ok(true))
+    }
+
+    /// Lets requests that were cancelled end. False if that has to be tried again.
+    fn end_cancelled(&mut self) -> io::Result<bool> {
+        for _ in 0..MOST_CALLS {
+            self.collect()?;
+            self.ring.reap()?;
+            if self.ring.completions().is_empty() && !self.ring.needs_call() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn has_ready(&self) -> bool {
@@ -307,24 +350,20 @@ impl Uring {
             }
         {
             match Tag::unpack(completion.user_data()) {
-                Some(Tag::Receive(id, generation)) => {
+                Some(Tag::Receive(id)) => {
                     datagrams += 1;
-                    self.received(&completion, id, generation, handler);
+                    self.received(&completion, id, handler);
                 }
-                Some(Tag::Writable(id, generation)) => {
-                    if self.open(id).is_some_and(|(_, current)| current == generation) {
-                        self.tx.unblock(id);
-                    }
-                }
-                Some(tag @ (Tag::Wake | Tag::Event)) => {
-                    if tag == Tag::Event && !cqueue::more(completion.flags()) {
-                        self.chores.push_back(Chore::AwaitEvent);
+                Some(Tag::Writable(id)) => self.tx.unblock(id),
+                Some(Tag::Event) => {
+                    if !cqueue::more(completion.flags()) {
+                        self.requests.push_back(Request::AwaitEvent);
                     }
                     if self.waker.clear() {
                         handler.woken(&mut self.tx);
                     }
                 }
-                Some(Tag::Send(_)) | None => {}
+                Some(Tag::Send { .. }) | None => {}
             }
         }
     }
@@ -333,11 +372,10 @@ impl Uring {
         &mut self,
         completion: &cqueue::Entry,
         id: SocketId,
-        generation: u32,
         handler: &mut impl Handler<Outbox>,
     ) {
         let result = completion.result();
-        let open = self.open(id).is_some_and(|(_, current)| current == generation);
+        let open = self.socket(id).is_some();
         if open && !cqueue::more(completion.flags()) {
             let mut not_before = Moment::default();
             if result == -libc::ENOBUFS {
@@ -346,27 +384,41 @@ impl Uring {
                 self.tx.drops.receive += 1;
                 not_before = self.tx.now + RECEIVE_RETRY;
             }
-            self.chores.push_back(Chore::Receive { id, not_before });
+            self.requests.push_back(Request::Receive { id, not_before });
         }
         let Some(buffer) = cqueue::buffer_select(completion.flags()) else { return };
         if open && let Ok(len) = usize::try_from(result) {
             // SAFETY: this completion named the buffer, so it is ours until it is given back below.
-            let bytes = unsafe { self.buffers.get(buffer, len) };
-            if let Some(datagram) = parse(bytes, &self.shape, id) {
+            let bytes = unsafe { self.memory.buffers.get(buffer, len) };
+            if let Some(datagram) = parse(bytes, &self.memory.shape, id) {
                 self.tx.drops.truncated += u64::from(datagram.truncated);
                 handler.datagram(datagram, &mut self.tx);
             }
         }
-        self.buffers.give_back(buffer);
+        self.memory.buffers.give_back(buffer);
     }
 
-    /// Whether the kernel has nothing more for us at this moment. A receive that has to be armed
-    /// again (it ran out of buffers) may have left something behind.
-    fn is_dry(&mut self) -> bool {
-        !self.has_ready()
-            && !self.chores.iter().any(|chore| matches!(chore, Chore::Receive { .. }))
-            && !self.ring.submission().taskrun()
-            && self.ring.completion().is_empty()
+    /// Whether the kernel has nothing more for us at this moment. A receive that has ended, because
+    /// buffers ran out or a datagram was empty, may have left something behind: it is armed again
+    /// first, which looks.
+    fn is_dry(&mut self) -> io::Result<bool> {
+        if self.has_ready() {
+            return Ok(false);
+        }
+        let now = self.tx.now;
+        let due = |request: &Request| match request {
+            Request::Receive { not_before, .. } => *not_before <= now,
+            Request::AwaitWritable(_) | Request::AwaitEvent => false,
+        };
+        if self.requests.iter().any(due) && self.flight.is_empty() {
+            self.queue_requests(None);
+            self.enter(false, None)?;
+            self.collect()?;
+        }
+        Ok(!self.has_ready()
+            && self.ring.is_submitted()
+            && !self.ring.needs_call()
+            && self.ring.completions().is_empty())
     }
 }
 
@@ -378,64 +430,24 @@ fn parse<'a>(bytes: &'a [u8], shape: &libc::msghdr, socket: SocketId) -> Option<
     received(socket, out.name_data(), out.control_data(), payload, truncated)
 }
 
-/// Ends of a wait that are no errors: time is up, a signal came, completions must be taken out
-/// first.
-fn harmless(error: io::Error) -> io::Result<usize> {
-    match error.raw_os_error() {
-        Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(0),
-        _ => Err(error),
-    }
-}
-
-/// The ring with what this kernel has of the flags that only make it quicker.
-fn open_ring(completions: u32) -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
-    builder
-        .dontfork()
-        .setup_cqsize(completions)
-        .setup_submit_all()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag();
-    // Linux 6.6.
-    match builder.clone().setup_no_sqarray().build(SUBMISSIONS) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder.build(SUBMISSIONS),
-        result => result,
-    }
-}
-
 impl Backend for Uring {
     type Tx = Outbox;
     type Socket = Socket;
 
     fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
-        let id = self.tx.open_socket()?;
-        if id.index() == self.sockets.len() {
-            self.sockets.push(Entry { socket: None, generation: 0 });
+        let receives = socket.receives();
+        let id = self.tx.sockets.insert(socket)?;
+        if receives {
+            self.requests.push_back(Request::Receive { id, not_before: Moment::default() });
         }
-        if socket.receives() {
-            self.chores.push_back(Chore::Receive { id, not_before: Moment::default() });
-        }
-        self.sockets[id.index()].socket = Some(socket);
         Ok(id)
     }
 
     fn remove_socket(&mut self, id: SocketId) -> io::Result<()> {
-        let entry = self.sockets.get_mut(id.index()).ok_or(io::ErrorKind::NotFound)?;
-        let socket = entry.socket.take().ok_or(io::ErrorKind::NotFound)?;
-        entry.generation = entry.generation.wrapping_add(1);
-        self.tx.close_socket(id);
-        self.past.count_kernel(&socket);
-        // Requests hold the socket open, so they must be gone for the port to be free when this
-        // returns.
-        let requests = CancelBuilder::fd(Fd(socket.as_raw_fd())).all();
-        match self.ring.submitter().register_sync_cancel(None, requests) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        self.enter(false, None)?;
-        self.collect();
-        Ok(())
+        let socket = self.tx.remove_socket(id).ok_or(io::ErrorKind::NotFound)?;
+        self.tx.drops.count_kernel(&socket);
+        self.closing.push(socket);
+        self.close_removed()
     }
 
     fn waker(&self) -> Waker {
@@ -451,7 +463,7 @@ impl Backend for Uring {
         self.tx.now = crate::now();
         self.tx.report(handler);
         self.dispatch(handler);
-        let dry = self.is_dry();
+        let dry = self.is_dry()?;
         Ok(handler.batch_end(dry, &mut self.tx))
     }
 
@@ -460,13 +472,7 @@ impl Backend for Uring {
     }
 
     fn drops(&self) -> Drops {
-        let mut drops = self.tx.drops;
-        drops.kernel += self.past.kernel;
-        drops.steered += self.past.steered;
-        for socket in self.sockets.iter().filter_map(|entry| entry.socket.as_ref()) {
-            drops.count_kernel(socket);
-        }
-        drops
+        self.tx.drops_of_all()
     }
 
     fn name(&self) -> &'static str {
@@ -475,10 +481,17 @@ impl Backend for Uring {
 }
 
 impl Drop for Uring {
+    /// Requests first: the kernel writes to the memory of one that has not ended, and a closed ring
+    /// ends its requests some time later. Then the ring, then the memory.
     fn drop(&mut self) {
-        // A request that outlived this would go on writing into buffers that are unmapped, and keep
-        // its port.
-        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
-        let _ = self.enter(false, None);
+        let ended = self.end_requests();
+        // SAFETY: neither is used after this, and each is dropped once.
+        unsafe {
+            ManuallyDrop::drop(&mut self.ring);
+            // Else the memory stays mapped: it is the kernel's for who knows how long.
+            if ended {
+                ManuallyDrop::drop(&mut self.memory);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bed;
+mod faults;
 mod receiving;
 mod suite;
 mod system;
@@ -43,7 +44,7 @@ suites! {
     refuses_when_slots_are_used_up,
     refuses_unknown_sockets,
     cuts_shared_bytes_into_segments_in_order,
-    keeps_the_order_of_one_token,
+    keeps_the_order_of_one_socket,
     is_woken_by_another_thread,
     makes_many_wakes_one,
     returns_when_the_deadline_is_over,
@@ -52,5 +53,7 @@ suites! {
     recovers_from_running_out_of_buffers,
     forgets_a_removed_socket,
     serves_many_sockets,
+    serves_more_sockets_than_completions_fit,
+    empty_datagrams_hide_nothing,
     says_when_the_sockets_are_dry,
 }

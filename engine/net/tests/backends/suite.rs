@@ -189,23 +189,31 @@ pub(crate) fn cuts_shared_bytes_into_segments_in_order<B: Bed>() {
     assert_eq!(Arc::strong_count(&image), 1);
 }
 
-pub(crate) fn keeps_the_order_of_one_token<B: Bed>() {
+/// Whatever way they were queued: shared bytes of two transfers, replies, and what was held.
+pub(crate) fn keeps_the_order_of_one_socket<B: Bed>() {
     let mut bed = B::new(Limits::default());
-    let (socket, _) = bed.open_v4();
+    let sockets = [bed.open_v4().0, bed.open_v4().0];
     let target = Target::Udp { to: bed.client(false), from: None, ifindex: 0 };
     let mut recorder = Recorder::default();
-    // Three transfers of four sends each.
-    for token in 0..3_u8 {
-        for part in 0..4 {
-            let bytes = SharedBytes::from(vec![token, part]);
-            bed.backend().tx().send_shared(socket, &target, bytes, 0, token.into()).unwrap();
+    let one =
+        |socket, number| move |slot: &mut [u8]| (slot[..2].copy_from_slice(&[socket, number]), 2).1;
+    for (at, socket) in (0..).zip(sockets) {
+        let tx = bed.backend().tx();
+        let held = tx.hold(socket, &target, one(at, 90)).unwrap();
+        for number in 0..30 {
+            let (bytes, token) = (SharedBytes::from(vec![at, 3 * number]), (number % 2).into());
+            tx.send_shared(socket, &target, bytes.clone(), 0, token).unwrap();
+            tx.send(socket, &target, one(at, 3 * number + 1)).unwrap();
+            let bytes = SharedBytes::from(vec![at, 3 * number + 2]);
+            tx.send_shared(socket, &target, bytes, 0, token).unwrap();
         }
+        tx.submit(held);
     }
-    bed.turn_until(&mut recorder, |r| r.sent.len() == 12);
+    bed.turn_until(&mut recorder, |r| r.sent.len() == 120);
     let got = drain(&mut bed, &mut recorder);
-    for token in 0..3 {
-        let parts = got.iter().filter(|bytes| bytes[0] == token).map(|bytes| bytes[1]);
-        assert!(parts.eq(0..4));
+    for socket in 0..2 {
+        let numbers = got.iter().filter(|bytes| bytes[0] == socket).map(|bytes| bytes[1]);
+        assert!(numbers.eq(0..91));
     }
     assert!(recorder.sent.iter().all(|(_, result)| result.is_ok()));
 }
@@ -336,8 +344,9 @@ pub(crate) fn forgets_a_removed_socket<B: Bed>() {
     bed.backend().remove_socket(first).unwrap();
     // Its port is free at once, and its id.
     let (again, _) = bed.open(ip, address.port()).unwrap();
-    assert_eq!(again, first);
+    assert_eq!(again.index(), first.index());
     bed.backend().tx().submit(held);
+    assert_eq!(bed.backend().tx().send(first, &target, fill(5)), Err(Refused::NoSocket));
     bed.turn_until(&mut recorder, |r| r.sent.len() == 1);
     assert!(recorder.sent[0].1.is_err());
     assert!(drain(&mut bed, &mut recorder).is_empty());
@@ -363,6 +372,75 @@ pub(crate) fn serves_many_sockets<B: Bed>() {
         assert_eq!(received.payload, [received.socket.index() as u8]);
     }
     assert_eq!(drain(&mut bed, &mut recorder).len(), 80);
+}
+
+/// More than a completion queue is sized for, all with something to do at once.
+pub(crate) fn serves_more_sockets_than_completions_fit<B: Bed>() {
+    // Descriptors for four tests like this at once.
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limits.maximum, ..limits };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+    let mut bed = B::new(Limits { buffers: 16, ..Limits::default() });
+    let target = Target::Udp { to: bed.client(false), from: None, ifindex: 0 };
+    let nowhere =
+        Target::Udp { to: bed.client(false), from: Some([192, 0, 2, 99].into()), ifindex: 0 };
+    let mut sockets: Vec<_> = (0..700).map(|_| bed.open_v4()).collect();
+    let mut recorder = Recorder::default();
+    for _ in 0..5 {
+        bed.turn(&mut recorder);
+    }
+    for round in 0..2_u8 {
+        for (at, &(socket, address)) in (0_u64..).zip(&sockets) {
+            bed.client_sends(address, &[round]);
+            // The client's buffer has room for some only.
+            let target = match at % 7 {
+                0 => &nowhere,
+                1 => &target,
+                _ => continue,
+            };
+            bed.backend().tx().send_shared(socket, target, vec![2].into(), 0, at).unwrap();
+        }
+        bed.turn_until(&mut recorder, |r| r.received.len() == 700 && r.sent.len() == 200);
+        assert!(recorder.sent.iter().all(|(at, result)| result.is_err() == (at % 7 == 0)));
+        let received: HashSet<SocketId> = recorder.received.iter().map(|r| r.socket).collect();
+        assert_eq!(received, sockets.iter().map(|(socket, _)| *socket).collect());
+        assert_eq!(drain(&mut bed, &mut recorder).len(), 100);
+        recorder.sent.clear();
+        recorder.received.clear();
+        // Others take the place of a third of them.
+        for (_, address) in sockets.iter().step_by(3) {
+            bed.client_sends(*address, b"for the one before");
+        }
+        bed.arrive();
+        for replaced in sockets.iter_mut().step_by(3) {
+            bed.backend().remove_socket(replaced.0).unwrap();
+            *replaced = bed.open_v4();
+        }
+    }
+    assert_eq!(bed.backend().drops().send.total(), 200);
+}
+
+/// An empty datagram ends a multishot receive: what is behind it is not forgotten, and when nothing
+/// is, the sockets are dry at once.
+pub(crate) fn empty_datagrams_hide_nothing<B: Bed>() {
+    for last in [b"".as_slice(), b"x"] {
+        let mut bed = B::new(Limits::default());
+        let (_, address) = bed.open_v4();
+        let mut recorder = Recorder::default();
+        bed.turn(&mut recorder);
+        bed.turn(&mut recorder);
+        for payload in [b"", b"a".as_slice(), b"", b"", b"b", last] {
+            bed.client_sends(address, payload);
+        }
+        let mut turns = 0;
+        while recorder.received.len() < 6 {
+            bed.turn(&mut recorder);
+            turns += 1;
+        }
+        assert!(recorder.dry && turns <= 8, "{turns} turns");
+        let got: Vec<_> = recorder.received.iter().map(|r| r.payload.as_slice()).collect();
+        assert_eq!(got, [b"", b"a".as_slice(), b"", b"", b"b", last]);
+    }
 }
 
 pub(crate) fn says_when_the_sockets_are_dry<B: Bed>() {

@@ -11,7 +11,7 @@ use std::thread;
 
 use bootstorm_net::{
     Backend, EngineChoice, EngineKind, KernelLoss, Limits, Mmsg, MtuDiscovery, PacketSocketSpec,
-    Reason, SharedBytes, Steering, Target, Transmit, UdpSocketSpec, Uring, Waker, interfaces,
+    Reason, Steering, Target, Transmit, UdpSocketSpec, Uring, Waker, interfaces,
 };
 use bootstorm_protocols::time::Moment;
 
@@ -177,6 +177,8 @@ fn collector(count: usize) -> thread::JoinHandle<Vec<Vec<u8>>> {
         ip("link set right up");
         let socket = UdpSocket::bind("10.0.0.2:9").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Whatever this thread waits for, nothing is lost here.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 4 << 20).unwrap();
         ready.send(()).unwrap();
         let mut buffer = [0; 2048];
         let receive = |_| {
@@ -185,49 +187,77 @@ fn collector(count: usize) -> thread::JoinHandle<Vec<Vec<u8>>> {
         };
         (0..count).map_while(receive).collect()
     });
-    ip("link add name left type veth peer name right");
+    ip("link add name left type veth peer name right address 02:00:00:00:00:02");
     ip(&format!("link set right netns {}", receive.recv().unwrap()));
     ip("addr add 10.0.0.1/24 dev left");
+    // No IPv6 of the kernel's own, from another core; and what waits for ARP could be overtaken.
+    ip("link set left addrgenmode none");
     ip("link set left up");
+    ip("neigh replace 10.0.0.2 lladdr 02:00:00:00:00:02 dev left");
     linked.send(()).unwrap();
     wait_until_ready.recv().unwrap();
     thread
 }
 
+/// Everything of one socket arrives in the order in which it was queued: shared bytes of several
+/// transfers, replies in between, and what was held until later.
 fn a_full_send_buffer_delays_and_keeps_the_order<B: Kernel>() {
-    let collector = collector(400);
-    // 5 MB/s: what waits here fills the socket's buffer.
+    let collector = collector(1000);
+    // All of it on one core: the kernel itself lets datagrams on two cores overtake each other.
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    let mut one = rustix::thread::CpuSet::new();
+    one.set((0..).find(|&cpu| allowed.is_set(cpu)).unwrap());
+    rustix::thread::sched_setaffinity(None, &one).unwrap();
+    // 5 MB/s: what waits here fills the sockets' buffers, and leaves them at any time.
     run("tc", "qdisc add dev left root tbf rate 40mbit burst 4kb limit 4mb");
     let mut backend = B::make(&Limits::default()).unwrap();
-    let spec = UdpSocketSpec { send_buffer: Some(20_000), ..Default::default() };
-    let socket = backend.add_socket(spec.open().unwrap()).unwrap();
     let target = Target::Udp { to: "10.0.0.2:9".parse().unwrap(), from: None, ifindex: 0 };
+    let mut held = Vec::new();
+    let sockets: Vec<_> = (0..2)
+        .map(|_| {
+            let spec = UdpSocketSpec { send_buffer: Some(20_000), ..Default::default() };
+            backend.add_socket(spec.open().unwrap()).unwrap()
+        })
+        .collect();
+    let name = |number: u16, socket: u8| [number.to_be_bytes()[0], number as u8, socket];
     let tx = backend.tx();
-    // Twenty transfers of ten parts each, and replies in between.
-    for transfer in 0..20 {
-        for part in 0..10 {
-            let mut bytes = vec![transfer; 1200];
-            bytes[1] = part;
-            let bytes = SharedBytes::from(bytes);
-            tx.send_shared(socket, &target, bytes, 0, transfer.into()).unwrap();
-            tx.send(socket, &target, |_| 100).unwrap();
+    for number in 0..200 {
+        for (at, &socket) in (0..).zip(&sockets) {
+            // Small ones fit where long ones do not.
+            let mut bytes = vec![0; if number % 3 == 0 { 1200 } else { 40 }];
+            bytes[..3].copy_from_slice(&name(2 * number, at));
+            tx.send_shared(socket, &target, bytes.into(), 0, (number / 10).into()).unwrap();
+            let reply = |slot: &mut [u8]| {
+                slot[..3].copy_from_slice(&name(2 * number + 1, at));
+                100
+            };
+            tx.send(socket, &target, reply).unwrap();
+            if number < 100 {
+                let last = |slot: &mut [u8]| {
+                    slot[..3].copy_from_slice(&name(1000 + number, at));
+                    300
+                };
+                held.push(tx.hold(socket, &target, last).unwrap());
+            }
         }
     }
+    held.into_iter().for_each(|held| tx.submit(held));
     let mut recorder = Recorder::default();
     let deadline = bootstorm_net::now() + PATIENCE;
-    while recorder.sent.len() < 200 && recorder.now < deadline {
+    while !collector.is_finished() && recorder.now < deadline {
         let soon = bootstorm_net::now() + std::time::Duration::from_millis(5);
         backend.turn(Some(soon), &mut recorder).unwrap();
     }
-    assert_eq!(recorder.sent.iter().filter(|(_, result)| result.is_ok()).count(), 200);
+    assert_eq!(recorder.sent.iter().filter(|(_, result)| result.is_ok()).count(), 400);
     let drops = backend.drops();
     assert!(drops.delayed > 0 && drops.send.total() == 0, "{drops:?}");
     let got = collector.join().unwrap();
-    assert_eq!(got.len(), 400);
-    for transfer in 0..20 {
-        let parts = got.iter().filter(|bytes| bytes.len() > 100 && bytes[0] == transfer);
-        let parts: Vec<u8> = parts.map(|bytes| bytes[1]).collect();
-        assert!(parts.iter().copied().eq(0..10), "transfer {transfer}: {parts:?}");
+    assert_eq!(got.len(), 1000);
+    for socket in 0..2 {
+        let of = got.iter().filter(|bytes| bytes[2] == socket);
+        let numbers: Vec<u16> = of.map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]])).collect();
+        let wrong = numbers.iter().copied().zip((0..400).chain(1000..1100)).find(|(a, b)| a != b);
+        assert_eq!(wrong, None, "on socket {socket}");
     }
 }
 

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bootstorm_net::{Datagram, Handler, Outbox, SocketId, Target, Transmit};
+use bootstorm_net::sim::Outbox;
+use bootstorm_net::{Datagram, Handler, SocketId, Target, Transmit};
 use bootstorm_protocols::tftp::netascii::Decoder;
 use bootstorm_protocols::tftp::{
     Acked, Arrived, ErrorCode, Listener, Mode, Multicast, Negotiated, Packet, Receiver,

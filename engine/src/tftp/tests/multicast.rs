@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use bootstorm_net::sim::Faults;
-use bootstorm_net::{Datagram, Outbox, Target, Transmit};
+use bootstorm_net::sim::{Faults, Outbox};
+use bootstorm_net::{Datagram, Target, Transmit};
 use bootstorm_protocols::tftp::{
     Arrived, ErrorCode, Listener, ListenerSend, Multicast, Packet, Rollover, ack, write_error,
     write_request,

@@ -6,10 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bootstorm_net::sim::{Faults, Sim, SimInterface, SimNetwork, SimSocket};
-use bootstorm_net::{
-    Address, Backend, Datagram, Handler, Limits, Outbox, SocketId, Target, Transmit,
-};
+use bootstorm_net::sim::{Faults, Outbox, Sim, SimInterface, SimNetwork, SimSocket};
+use bootstorm_net::{Address, Backend, Datagram, Handler, Limits, SocketId, Target, Transmit};
 use bootstorm_protocols::tftp::{ErrorCode, MULTICAST_PORT};
 use bootstorm_protocols::time::Moment;
 
