@@ -280,13 +280,25 @@ pub struct Multicast {
     pub ttl: u8,
 }
 
+/// What clients may write.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum UploadMode {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Files of new names.
+    Create,
+    /// Files of new names, and in the place of others.
+    Overwrite,
+}
+
 /// `[tftp]`
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tftp {
     /// The directory that no request leaves.
     pub root: PathBuf,
     /// Whether clients may write.
-    pub upload: bool,
+    pub upload: UploadMode,
     /// The largest blksize to agree to (RFC 2348), 8 to 65464.
     pub max_blksize: u16,
     /// The largest windowsize to agree to (RFC 7440), 1 to 65535; above 32767 it counts as 32767.
@@ -465,7 +477,7 @@ impl Tftp {
     pub fn new(root: PathBuf) -> Self {
         Self {
             root,
-            upload: false,
+            upload: UploadMode::Off,
             max_blksize: 65464,
             max_windowsize: 64,
             adaptive_windowsize: true,

@@ -10,7 +10,8 @@ use super::problem::{At, Fault, Problems};
 use super::source::{Files, Place};
 use super::tree::{Node, Value};
 use super::{
-    Control, EngineChoice, Log, LogFormat, LogLevel, MapRule, Multicast, OtherServers, Server, Tftp,
+    Control, EngineChoice, Log, LogFormat, LogLevel, MapRule, Multicast, OtherServers, Server,
+    Tftp, UploadMode,
 };
 use super::{disk, quirk_reader, schema, units};
 
@@ -104,7 +105,7 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
     let quirks = quirk_reader::quirks(&mut fields, problems);
     let (timeout, min_retry) = retry_intervals(&mut fields, &usual, problems);
     let tftp = Tftp {
-        upload: fields.get("upload", problems, units::boolean).unwrap_or(usual.upload),
+        upload: fields.get("upload", problems, upload).unwrap_or(usual.upload),
         // RFC 2348: 8 to 65464.
         max_blksize: fields
             .get("max-blksize", problems, |node| units::integer(node, 8..=65464))
@@ -148,6 +149,20 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
         ..usual
     };
     Some(tftp)
+}
+
+/// `upload`: a boolean, or `overwrite`.
+fn upload(node: &Node) -> Result<UploadMode, Fault> {
+    match &node.value {
+        Value::Bool(false) => Ok(UploadMode::Off),
+        Value::Bool(true) => Ok(UploadMode::Create),
+        Value::Text(text) if &**text == "overwrite" => Ok(UploadMode::Overwrite),
+        _ => Err(units::must_be(
+            "true, false or \"overwrite\"",
+            node,
+            "write true for new files only, \"overwrite\" to let clients replace files as well",
+        )),
+    }
 }
 
 /// `timeout` and `min-retry`: the first interval of a transfer, and the shortest.

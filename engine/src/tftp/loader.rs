@@ -11,6 +11,8 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use crossbeam::queue::SegQueue;
 use tokio::sync::mpsc;
 
+use crate::config::UploadMode;
+
 use super::frame::{Framer, Shape};
 use super::images::{Failure, Image, Images};
 use super::map::Requester;
@@ -311,5 +313,6 @@ fn create(request: &FileRequest) -> Result<Incoming, Reason> {
     let free =
         |name: &[u8]| relative(name).and_then(|path| service.root.parent(&path).map(drop)).is_ok();
     let name = service.map.apply(name, *requester, free)?;
-    Ok(Incoming::create(&service.root, &relative(&name)?)?)
+    let overwrite = service.upload == UploadMode::Overwrite;
+    Ok(Incoming::create(&service.root, &relative(&name)?, overwrite)?)
 }

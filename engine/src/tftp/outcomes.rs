@@ -33,11 +33,8 @@ impl TftpShard {
 
     /// Counts and logs, once, that the file has arrived.
     pub(super) fn settle(&mut self, number: u64, now: Moment) {
-        let Some(transfer) = self.transfers.get(number) else { return };
-        if std::mem::replace(&mut transfer.settled, true) {
-            return;
-        }
-        self.server.admission.over(transfer.client.ip());
+        let Some(client) = self.transfers.settle(number) else { return };
+        self.server.admission.over(client.ip());
         self.metrics().finished.increment();
         self.event(number, Kind::TransferFinished, "", now);
     }
@@ -76,8 +73,10 @@ impl TftpShard {
         if let Some(stream) = transfer.stream {
             self.leave_stream(stream, number);
         }
-        if let Work::Receiving(upload) = transfer.work {
-            self.discard(upload.file);
+        if let Work::Receiving(upload) = transfer.work
+            && let Some(file) = upload.file
+        {
+            self.discard(file);
         }
     }
 

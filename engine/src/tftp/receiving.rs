@@ -24,7 +24,7 @@ impl Upload {
     pub(super) fn new(receiver: Receiver, file: Arc<Incoming>, netascii: bool) -> Self {
         Self {
             receiver,
-            file,
+            file: Some(file),
             decoder: netascii.then(Decoder::default),
             buffer: Vec::new(),
             offset: 0,
@@ -66,15 +66,13 @@ impl Upload {
         loader_queue: &Arc<LoaderQueue>,
     ) -> bool {
         let due = self.buffer.len() >= PIECE || self.complete;
-        if self.writing || self.stored || !due {
-            return true;
-        }
+        let Some(file) = self.file.as_ref().filter(|_| due && !self.writing) else { return true };
         let bytes = std::mem::take(&mut self.buffer);
         let (offset, len) = (self.offset, bytes.len() as u64);
         let job = Job::Write {
             loader_queue: Arc::clone(loader_queue),
             transfer,
-            file: Arc::clone(&self.file),
+            file: Arc::clone(file),
             offset,
             bytes,
             last: self.complete,

@@ -10,6 +10,7 @@ use bootstorm_protocols::tftp::{
 };
 use bootstorm_protocols::time::Moment;
 
+use crate::config::UploadMode;
 use crate::event::FileName;
 use crate::quirks::Terms;
 
@@ -122,7 +123,7 @@ impl TftpShard {
     ) -> Result<(), Reason> {
         let service = self.server.service.load_full();
         let client = datagram.source;
-        if writes && !service.upload {
+        if writes && service.upload == UploadMode::Off {
             return Err(Reason::UploadsOff);
         }
         let mtu = self.server.mtu(datagram.ifindex);

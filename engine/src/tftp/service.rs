@@ -62,7 +62,7 @@ pub(super) struct Service {
     policy: RetryPolicy,
     /// Bytes a second of one transfer at most.
     client_rate: Option<u64>,
-    pub(super) upload: bool,
+    pub(super) upload: config::UploadMode,
     pub(super) max_transfers: MaxTransfers,
     pub(super) quirks: Quirks,
     pub(super) adaptive_windowsize: bool,

@@ -241,7 +241,7 @@ impl TftpShard {
             self.appoint_masters(now);
         }
         let turns = self.take_turns(tx);
-        self.metrics().active.set(self.transfers.len() as u64);
+        self.metrics().active.set(self.transfers.running() as u64);
         self.metrics().streams.set(self.streams.len() as u64);
         // Timers that are due but wait for empty sockets are handled in the next batch, which
         // follows at once.
@@ -257,7 +257,7 @@ impl TftpShard {
 
     /// Transfers under way on this shard; 0 when a drain is over.
     pub fn active(&self) -> usize {
-        self.transfers.len()
+        self.transfers.running()
     }
 
     fn role(&self, socket: SocketId) -> Role {
@@ -389,7 +389,9 @@ impl TftpShard {
         upload.writing = false;
         if last && result.is_ok() {
             upload.stored = true;
+            let file = upload.file.take();
             self.settle(number, tx.now());
+            file.into_iter().for_each(|file| self.discard(file));
         }
         match result {
             Ok(()) => self.enqueue(number),

@@ -37,7 +37,7 @@ pub(super) struct Transfer {
     pub(super) heard: Moment,
     /// Its beginning has been logged. A client that only asks for the size begins no transfer.
     pub(super) announced: bool,
-    /// Its success has been logged. An upload may remain to repeat its last ACK.
+    /// It has ended well. An upload remains to repeat its last ACK.
     pub(super) settled: bool,
     pub(super) name: FileName,
     pub(super) work: Work,
@@ -78,7 +78,8 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) receiver: Receiver,
-    pub(super) file: Arc<Incoming>,
+    /// `None` once it is stored, so that no descriptor stays open while the last ACK is repeated.
+    pub(super) file: Option<Arc<Incoming>>,
     /// For netascii.
     pub(super) decoder: Option<Decoder>,
     /// Received bytes that are not being written yet.
@@ -163,6 +164,8 @@ pub(super) struct Transfers {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_client: HashMap<SocketAddr, u64>,
+    /// Transfers that are settled.
+    settled: usize,
 }
 
 #[derive(Debug, Default)]
@@ -199,7 +202,18 @@ impl Transfers {
         if self.by_client.get(&transfer.client) == Some(&number) {
             self.by_client.remove(&transfer.client);
         }
+        self.settled -= usize::from(transfer.settled);
         Some(transfer)
+    }
+
+    /// Notes that a transfer has ended well, and returns its client; `None` if that was noted
+    /// before. The transfer remains until it is removed, but runs no more.
+    pub(super) fn settle(&mut self, number: u64) -> Option<SocketAddr> {
+        let transfer = self.get(number).filter(|transfer| !transfer.settled)?;
+        transfer.settled = true;
+        let client = transfer.client;
+        self.settled += 1;
+        Some(client)
     }
 
     /// The transfer of a client's address and port; a client port has one at a time.
@@ -207,9 +221,9 @@ impl Transfers {
         self.by_client.get(client).copied()
     }
 
-    /// Transfers of a client's address.
-    pub(super) fn len(&self) -> usize {
-        self.by_client.len()
+    /// Transfers under way: those that are not settled.
+    pub(super) fn running(&self) -> usize {
+        self.by_client.len().saturating_sub(self.settled)
     }
 
     /// The numbers of all transfers.

@@ -6,7 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with, statat, unlinkat};
+use rustix::fs::{
+    Access, AtFlags, FileType, Mode, OFlags, RenameFlags, accessat, fchmod, fsync, openat,
+    renameat_with, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::paths::{PathError, Root};
@@ -22,24 +25,36 @@ pub(super) struct Incoming {
     temporary: Vec<u8>,
     name: Vec<u8>,
     file: File,
+    /// Whether the file replaces one of its name.
+    overwrite: bool,
     stored: AtomicBool,
 }
 
 impl Incoming {
-    /// Begins a file in its final directory, which must exist; the name must be free.
-    pub(super) fn create(root: &Root, name: &[u8]) -> Result<Self, PathError> {
+    /// Begins a file in its final directory, which must exist. The name must be free; with
+    /// `overwrite` it may be that of a file which this process may write to.
+    pub(super) fn create(root: &Root, name: &[u8], overwrite: bool) -> Result<Self, PathError> {
         let (directory, name) = root.parent(name)?;
-        match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => {}
+        let mode = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => None,
+            Ok(old) if overwrite && FileType::from_raw_mode(old.st_mode).is_file() => {
+                accessat(&directory, name, Access::WRITE_OK, AtFlags::EACCESS)?;
+                Some(Mode::from_raw_mode(old.st_mode & 0o777))
+            }
             Ok(_) => return Err(PathError::Exists),
             Err(errno) => return Err(errno.into()),
-        }
+        };
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let temporary = format!(".bootstorm-upload-{}-{serial}", std::process::id()).into_bytes();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(&directory, temporary.as_slice(), flags, Mode::from_raw_mode(0o644))?;
         let (name, stored) = (name.to_vec(), AtomicBool::new(false));
-        Ok(Self { directory, temporary, name, file: file.into(), stored })
+        let file = File::from(file);
+        let incoming = Self { directory, temporary, name, file, overwrite, stored };
+        if let Some(mode) = mode {
+            fchmod(&incoming.file, mode)?;
+        }
+        Ok(incoming)
     }
 
     /// Writes a piece.
@@ -47,14 +62,25 @@ impl Incoming {
         self.file.write_all_at(bytes, offset)
     }
 
-    /// The file is complete: flushes it to the disk and gives it its name, unless the name has been
-    /// taken meanwhile.
+    /// The file is complete: flushes it to the disk, gives it its name in one step, and flushes the
+    /// name. Without `overwrite` the name must still be free. Until then a file that it replaces
+    /// stays as it is.
     pub(super) fn store(&self) -> Result<(), PathError> {
         self.file.sync_all().map_err(|_| PathError::Failed)?;
         let (here, temporary) = (&self.directory, self.temporary.as_slice());
-        renameat_with(here, temporary, here, self.name.as_slice(), RenameFlags::NOREPLACE)?;
+        let flags = if self.overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        renameat_with(here, temporary, here, self.name.as_slice(), flags)?;
         self.stored.store(true, Ordering::Relaxed);
-        Ok(())
+        self.sync_name().map_err(|_| PathError::Failed)
+    }
+
+    fn sync_name(&self) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match openat(&self.directory, ".", flags, Mode::empty()) {
+            Ok(directory) => Ok(fsync(directory)?),
+            // Without permission to read the directory: a journal writes the name with the file.
+            Err(_) => self.file.sync_all(),
+        }
     }
 }
 
@@ -70,6 +96,10 @@ impl Drop for Incoming {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -77,13 +107,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path(), false).unwrap();
         let names = || std::fs::read_dir(dir.path()).unwrap().count();
-        let lost = Incoming::create(&root, b"crash").unwrap();
+        let lost = Incoming::create(&root, b"crash", false).unwrap();
         lost.write(0, b"half").unwrap();
         assert!(!dir.path().join("crash").exists());
         drop(lost);
         assert_eq!(names(), 0);
 
-        let kept = Incoming::create(&root, b"log").unwrap();
+        let kept = Incoming::create(&root, b"log", false).unwrap();
         kept.write(4, b"5678").unwrap();
         kept.write(0, b"1234").unwrap();
         kept.store().unwrap();
@@ -98,17 +128,55 @@ mod tests {
         let path = dir.path().join("root");
         std::fs::create_dir(&path).unwrap();
         let root = Root::open(&path, false).unwrap();
-        let late = Incoming::create(&root, b"name").unwrap();
+        let late = Incoming::create(&root, b"name", false).unwrap();
         std::fs::write(path.join("name"), "first").unwrap();
-        assert_eq!(Incoming::create(&root, b"name").err(), Some(PathError::Exists));
+        assert_eq!(Incoming::create(&root, b"name", false).err(), Some(PathError::Exists));
         assert_eq!(late.store(), Err(PathError::Exists));
         assert_eq!(std::fs::read(path.join("name")).unwrap(), b"first");
 
         std::os::unix::fs::symlink("..", path.join("up")).unwrap();
-        assert_eq!(Incoming::create(&root, b"up/x").err(), Some(PathError::Outside));
-        assert_eq!(Incoming::create(&root, b"none/x").err(), Some(PathError::NotFound));
+        assert_eq!(Incoming::create(&root, b"up/x", false).err(), Some(PathError::Outside));
+        assert_eq!(Incoming::create(&root, b"none/x", false).err(), Some(PathError::NotFound));
         // Even to where a dangling link points.
         std::os::unix::fs::symlink("../outside", path.join("link")).unwrap();
-        assert_eq!(Incoming::create(&root, b"link").err(), Some(PathError::Exists));
+        assert_eq!(Incoming::create(&root, b"link", false).err(), Some(PathError::Exists));
+    }
+
+    #[test]
+    fn a_file_is_replaced_at_once_or_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path(), false).unwrap();
+        let path = dir.path().join("log");
+        let names = || std::fs::read_dir(dir.path()).unwrap().count();
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let lost = Incoming::create(&root, b"log", true).unwrap();
+        lost.write(0, b"half").unwrap();
+        drop(lost);
+        assert_eq!((std::fs::read(&path).unwrap(), names()), (b"old".to_vec(), 1));
+
+        let new = Incoming::create(&root, b"log", true).unwrap();
+        let mut reader = File::open(&path).unwrap();
+        new.write(0, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        new.store().unwrap();
+        drop(new);
+        assert_eq!((std::fs::read(&path).unwrap(), names()), (b"new".to_vec(), 1));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        // Who is reading the old file goes on reading it.
+        let mut read = String::new();
+        reader.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "old");
+
+        // A name that is free, that becomes a directory, or is no file.
+        Incoming::create(&root, b"free", true).unwrap().store().unwrap();
+        let blocked = Incoming::create(&root, b"blocked", true).unwrap();
+        std::fs::create_dir(dir.path().join("blocked")).unwrap();
+        assert!(blocked.store().is_err());
+        drop(blocked);
+        assert_eq!(Incoming::create(&root, b"blocked", true).err(), Some(PathError::Exists));
+        std::os::unix::fs::symlink("log", dir.path().join("link")).unwrap();
+        assert_eq!(Incoming::create(&root, b"link", true).err(), Some(PathError::Exists));
+        assert_eq!(names(), 4);
     }
 }

@@ -1,11 +1,17 @@
 //! The end that receives the file: a server with an upload, or a client.
 
+use std::time::Duration;
+
 use crate::time::Moment;
 
 use super::block::Rollover;
 use super::negotiate::{Negotiated, Refused, accept};
 use super::packet::Options;
 use super::rtt::{GaveUp, RetryPolicy, RetryTimer};
+
+/// A server repeats the last ACK of an upload until the client has been silent for so long, at least
+/// (dallying, RFC 1350 section 6). A client that misses the ACK takes the upload for failed.
+const SERVER_DALLY: Duration = Duration::from_secs(10);
 
 /// One transfer to this end: which blocks to take, and what to answer when.
 ///
@@ -120,7 +126,10 @@ impl Receiver {
         self.repeating = false;
         let wait = match self.phase {
             // Long enough for the sender to repeat the last block once more.
-            Phase::Dallying => self.retry.interval().saturating_mul(2),
+            Phase::Dallying => {
+                let least = if self.is_client { Duration::ZERO } else { SERVER_DALLY };
+                self.retry.interval().saturating_mul(2).max(least)
+            }
             _ => self.retry.interval(),
         };
         self.deadline = Some(now + wait);

@@ -281,6 +281,7 @@ fn a_gap_is_reported_once_until_the_sender_has_gone_back() {
     assert_eq!(receiver.on_data(2, 100, now), Arrived::Ignored);
     assert_eq!(receiver.pending(), Some(ReceiverSend::Ack(2)));
     receiver.sent(now);
+    assert_eq!(receiver.deadline(), Some(now + Duration::from_secs(10)));
     receiver.on_deadline(now + Duration::from_secs(10)).unwrap();
     assert!(receiver.is_over());
 }

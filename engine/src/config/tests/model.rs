@@ -38,7 +38,7 @@ fn settings_of_the_server() {
         config.tftp,
         Some(Tftp {
             root: PathBuf::from("/srv/tftp"),
-            upload: true,
+            upload: UploadMode::Overwrite,
             max_blksize: 1468,
             max_windowsize: 16,
             adaptive_windowsize: false,

@@ -141,6 +141,11 @@ impl Alone {
     /// A request arrives; the loader does its part at once.
     pub(super) fn request(&mut self, client: u16, request: &[u8]) {
         self.datagram(self.listen, client, request);
+        self.woken();
+    }
+
+    /// The loader has done something.
+    pub(super) fn woken(&mut self) {
         self.shard.woken(&mut self.tx);
         self.batch_end(true);
     }
@@ -173,6 +178,11 @@ impl Alone {
     /// The OACKs, ACKs and ERRORs sent since the last call.
     pub(super) fn packets(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.tx.packets)
+    }
+
+    /// Transfers that a drain waits for.
+    pub(super) fn active(&self) -> usize {
+        self.shard.active()
     }
 
     pub(super) fn metrics(&self) -> &TftpMetrics {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bootstorm_protocols::dhcpv4::Message;
 
 use super::alone::Alone;
+use crate::config::UploadMode;
 use crate::quirks::tests::discover;
 use crate::tftp::shard::SILENCE;
 
@@ -20,7 +21,7 @@ const SOON: Duration = Duration::from_millis(5);
 #[test]
 fn a_lost_oack_is_repeated_as_soon_as_the_request_is() {
     for request in [READ, WRITE] {
-        let mut alone = Alone::new(|config| config.upload = true);
+        let mut alone = Alone::new(|config| config.upload = UploadMode::Create);
         for _ in 0..20 {
             alone.request(4000, request);
             assert_eq!(alone.packets(), [OACK]);
@@ -63,7 +64,7 @@ fn a_lost_first_block_is_repeated_as_soon_as_the_request_is() {
 
 #[test]
 fn a_lost_first_ack_is_repeated_as_soon_as_the_request_is() {
-    let mut alone = Alone::new(|config| config.upload = true);
+    let mut alone = Alone::new(|config| config.upload = UploadMode::Create);
     for _ in 0..20 {
         alone.request(4000, PLAIN_WRITE);
         assert_eq!(alone.packets(), [b"\0\x04\0\0"]);
@@ -134,4 +135,42 @@ fn a_block_is_not_repeated_before_the_shortest_interval() {
         alone.server.notes.note([10, 0, 0, 9].into(), &quirks, set);
         assert!(about(ms(expected), wait(&mut alone)));
     }
+}
+
+#[test]
+fn the_last_ack_of_an_upload_is_repeated_for_as_long_as_the_client_asks() {
+    let mut alone = Alone::new(|config| {
+        config.upload = UploadMode::Create;
+        config.max_transfers_per_client = 1;
+    });
+    alone.request(4000, PLAIN_WRITE);
+    assert_eq!(alone.packets(), [b"\0\x04\0\0"]);
+    alone.data(4000, 1, b"all");
+    alone.batch_end(true);
+    alone.woken();
+    assert_eq!(alone.packets(), [b"\0\x04\0\x01"]);
+    assert_eq!(alone.active(), 0, "it does not hold up a drain");
+    let seconds = |alone: &mut Alone, count| {
+        for second in 1..=count {
+            alone.tx.now = alone.tx.now + Duration::from_secs(1);
+            alone.batch_end(true);
+            assert_eq!(alone.packets(), [b""; 0], "after {second} s");
+        }
+    };
+    // Every ACK is lost; the client repeats its block now and then, for a minute.
+    for pause in [1, 5, 9, 9, 9, 9, 9, 9] {
+        seconds(&mut alone, pause);
+        alone.data(4000, 1, b"all");
+        alone.batch_end(true);
+        assert_eq!(alone.packets(), [b"\0\x04\0\x01"]);
+    }
+    // Meanwhile it does not count: another transfer of the same address may begin.
+    alone.request(4001, PLAIN);
+    assert_eq!((alone.taken().len(), alone.packets()), (1, Vec::new()));
+    // Ten seconds of silence end it.
+    seconds(&mut alone, 12);
+    alone.data(4000, 1, b"all");
+    alone.batch_end(true);
+    assert_eq!(alone.packets(), [b""; 0]);
+    assert_eq!(alone.metrics().finished.get(), 1);
 }

@@ -167,6 +167,16 @@ impl Simulation {
         panic!("not all of {} clients came to an end", self.clients.list.len());
     }
 
+    /// Runs until this client has an outcome.
+    pub(super) fn run_until(&mut self, client: usize) {
+        for _ in 0..1_000_000 {
+            if self.clients.list[client].outcome.is_some() || !self.step() {
+                return;
+            }
+        }
+        panic!("client {client} did not come to an end");
+    }
+
     /// Runs until the server has no transfer.
     pub(super) fn drain(&mut self) {
         for _ in 0..1_000_000 {
