@@ -125,8 +125,12 @@ fn quirks_in_force_are_named() {
                 mac-prefix = \"02\"\nmax-blksize = 1024\n";
     std::fs::write(&path, text).unwrap();
     bootstorm(&["check", "--config", path.to_str().unwrap()])
-        .says(&["TFTP quirks in force: bios-fragments, ovmf-blksize, mine"]);
-    std::fs::write(&path, "[tftp]\nroot = \"/\"\nquirks-off = \"bios-fragments\"\n").unwrap();
+        .says(&["TFTP quirks in force: bios-fragments, ovmf-blksize, raspberry-pi-retry, mine"]);
+    std::fs::write(
+        &path,
+        "[tftp]\nroot = \"/\"\nquirks-off = [\"bios-fragments\", \"raspberry-pi-retry\"]\n",
+    )
+    .unwrap();
     bootstorm(&["check", "--config", path.to_str().unwrap()]).says(&["quirks in force: none"]);
 }
 
