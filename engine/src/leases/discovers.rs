@@ -1,8 +1,8 @@
 //! What clients said of themselves in the DISCOVERs whose offers are out.
 //!
 //! RFC 2131 section 3.1 wants the ACK to agree with the OFFER. Classes and boot rules go by what a
-//! client says, and some firmware says less in its REQUEST than in its DISCOVER. So the options that
-//! they go by are kept from the one to the other.
+//! client says, and some firmware says less in its REQUEST than in its DISCOVER. So the options
+//! that they go by are kept from the one to the other.
 //!
 //! Memory is bounded and allocated once. Where more offers are out than there is room for, the
 //! oldest of a bucket goes; its client is then known by its REQUEST alone.
@@ -14,28 +14,41 @@ use bootstorm_protocols::time::Moment;
 use super::ClientKey;
 use crate::config::NetworkId;
 
-/// Entries that share a hash; the oldest gives way.
+/// Entries of a bucket; the oldest gives way.
 const WAYS: usize = 4;
 /// Times [`WAYS`] is the number of offers that are remembered on one shard: 16,384, in 2 MiB.
 const BUCKETS: usize = 4096;
 /// Bytes of options that are kept of one client, code and length included. PXE firmware and iPXE
 /// take up to 65.
-const ROOM: usize = 104;
+const ROOM: usize = 107;
 
 /// The DISCOVERs of one shard.
 pub(super) struct Discovers {
     hasher: RandomState,
-    /// Empty until the first DISCOVER that has something to remember.
+    /// Whose entries there are; empty until there is something to remember.
+    buckets: Vec<Bucket>,
+    /// What the owner at the same place said.
     entries: Vec<Entry>,
 }
 
+/// One line of the processor's cache: all that is read for a client that has no entry.
 #[derive(Copy, Clone)]
-struct Entry {
+#[repr(align(64))]
+struct Bucket([Owner; WAYS]);
+
+/// Whose entry it is.
+#[derive(Copy, Clone)]
+struct Owner {
     /// Hash of network and client.
     client: u64,
-    xid: u32,
     /// When the offer ends; [`Moment::default`] where there is none.
     until: Moment,
+}
+
+/// What a client said.
+#[derive(Copy, Clone)]
+struct Entry {
+    xid: u32,
     len: u8,
     options: [u8; ROOM],
 }
@@ -74,7 +87,7 @@ impl<'a> Discovered<'a> {
 
 impl Discovers {
     pub(super) fn new() -> Self {
-        Self { hasher: RandomState::new(), entries: Vec::new() }
+        Self { hasher: RandomState::new(), buckets: Vec::new(), entries: Vec::new() }
     }
 
     /// Keeps options of a DISCOVER until its offer ends; an option without room is left out.
@@ -85,24 +98,27 @@ impl Discovers {
         until: Moment,
         options: impl Iterator<Item = (u8, &'o [u8])>,
     ) {
-        let mut entry = Entry { client: 0, xid, until, len: 0, options: [0; ROOM] };
+        let mut entry = Entry { xid, len: 0, options: [0; ROOM] };
         for (code, value) in options {
             entry.push(code, value);
         }
-        if self.entries.is_empty() {
+        if self.buckets.is_empty() {
             if entry.len == 0 {
                 return;
             }
-            let nothing = Entry { until: Moment::default(), ..entry };
-            self.entries = vec![nothing; BUCKETS * WAYS];
+            let nobody = Owner { client: 0, until: Moment::default() };
+            self.buckets = vec![Bucket([nobody; WAYS]); BUCKETS];
+            self.entries = vec![entry; BUCKETS * WAYS];
         }
-        entry.client = self.hasher.hash_one(client);
-        let places = &mut self.entries[bucket(entry.client)];
-        let own = places.iter().position(|known| known.client == entry.client);
+        let client = self.hasher.hash_one(client);
+        let bucket = bucket(client);
+        let owners = &mut self.buckets[bucket].0;
+        let own = owners.iter().position(|owner| owner.client == client);
         // Nothing to remember takes nobody's place.
-        let oldest = (0..WAYS).filter(|_| entry.len > 0).min_by_key(|&place| places[place].until);
+        let oldest = (0..WAYS).filter(|_| entry.len > 0).min_by_key(|&place| owners[place].until);
         if let Some(place) = own.or(oldest) {
-            places[place] = entry;
+            owners[place] = Owner { client, until };
+            self.entries[bucket * WAYS + place] = entry;
         }
     }
 
@@ -113,21 +129,22 @@ impl Discovers {
         xid: u32,
         now: Moment,
     ) -> Option<Discovered<'_>> {
-        if self.entries.is_empty() {
+        if self.buckets.is_empty() {
             return None;
         }
         let client = self.hasher.hash_one(client);
-        let places = &self.entries[bucket(client)];
-        let entry = places.iter().find(|entry| entry.client == client && entry.xid == xid)?;
-        (now < entry.until).then(|| Discovered(&entry.options[..usize::from(entry.len)]))
+        let bucket = bucket(client);
+        let is_own = |owner: &Owner| owner.client == client && now < owner.until;
+        let place = self.buckets[bucket].0.iter().position(is_own)?;
+        let entry = &self.entries[bucket * WAYS + place];
+        (entry.xid == xid).then(|| Discovered(&entry.options[..usize::from(entry.len)]))
     }
 }
 
-/// The entries where a client may be.
-fn bucket(client: u64) -> std::ops::Range<usize> {
+/// The bucket where a client may be.
+fn bucket(client: u64) -> usize {
     // Below BUCKETS, so it fits.
-    let first = (client % BUCKETS as u64) as usize * WAYS;
-    first..first + WAYS
+    (client % BUCKETS as u64) as usize
 }
 
 impl Entry {
