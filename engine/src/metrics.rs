@@ -253,6 +253,8 @@ pub struct ShardMetrics {
     pub kernel: Counters<2>,
     /// Replies that were due and could not be sent: no free slot, or the kernel refused them.
     pub send_failures: Counter,
+    /// Replies that left before their `reply-delay` was over, because too many waited.
+    pub undelayed: Counter,
     /// ACKs that wait for their lease to be on disk.
     pub commits_pending: Gauge,
     /// ACKs withheld because their lease could not be written.

@@ -1,26 +1,27 @@
 //! The loop of one core: hands datagrams to `dhcp/` or `tftp/` and sends what they decide.
 //! Composition only, no rules.
 
+mod delays;
 mod probes;
 mod quirks;
+mod replies;
 mod sockets;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bootstorm_net::{Datagram, Handler, Held, Refused, SocketId, Target, Transmit};
-use bootstorm_protocols::dhcpv4::{CLIENT_PORT, Message, MessageType, SERVER_PORT};
-use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
+use bootstorm_net::{Datagram, Handler, Held, SocketId, Target, Transmit};
+use bootstorm_protocols::dhcpv4::Message;
 use bootstorm_protocols::icmp;
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 use slab::Slab;
 
-use crate::dhcp::{self, Action, Arrival, Delivery, Reply};
+use crate::dhcp::{self, Action, Arrival};
 use crate::event::{BootEvent, Detail, Kind};
 use crate::interfaces::Interface;
 use crate::leases::ShardLeases;
@@ -28,22 +29,21 @@ use crate::log::EventSink;
 use crate::metrics::{OwnMetrics, ShardMetrics};
 use crate::snapshot::{SharedSnapshot, SnapshotGuard};
 use crate::tftp::TftpShard;
+use delays::Delays;
 use probes::Probes;
+use replies::{Answer, Replies, ReplyPath};
 pub use sockets::{Binding, Role, Sockets};
 
 /// An ACK, written into its transmit slot. It is sent when its lease is on disk.
 struct Pending {
     held: Option<Held>,
-    /// When its request was read.
-    received: Moment,
-    event: BootEvent,
+    answer: Answer,
 }
 
 /// An OFFER, written into its transmit slot. It is sent if nobody answers the ping in time.
 struct Probed {
     held: Held,
-    received: Moment,
-    event: BootEvent,
+    answer: Answer,
     /// Decided again if the address turns out to be in use.
     request: Request,
 }
@@ -84,36 +84,6 @@ impl Request {
     }
 }
 
-/// Counts and reports what was sent.
-struct Sent<'a> {
-    metrics: &'a ShardMetrics,
-    events: &'a mut EventSink,
-    /// When the requests were read that this batch answers: it leaves as a whole.
-    answered: &'a mut Vec<Moment>,
-}
-
-impl Sent<'_> {
-    /// A reply leaves with this batch, to a request that was read at `received`.
-    fn reply(&mut self, event: &BootEvent, received: Moment) {
-        let kind = match event.kind {
-            Kind::Offer => MessageType::Offer.code(),
-            Kind::Ack => MessageType::Ack.code(),
-            Kind::Nak => MessageType::Nak.code(),
-            // BOOTP has no message types.
-            _ => 0,
-        };
-        self.metrics.replies.increment(kind.into());
-        self.answered.push(received);
-        self.events.emit(*event);
-    }
-
-    /// An ACK is withheld: its lease could not be written.
-    fn not_durable(&mut self, event: &BootEvent) {
-        self.metrics.commits_failed.increment();
-        self.events.emit(BootEvent { kind: Kind::CommitFailed, ..*event });
-    }
-}
-
 fn ipv4(address: Option<IpAddr>) -> Option<Ipv4Addr> {
     match address {
         Some(IpAddr::V4(address)) => Some(address),
@@ -151,6 +121,7 @@ pub struct Shard {
     guard: Option<SnapshotGuard>,
     pending: Slab<Pending>,
     probes: Probes<Probed>,
+    delays: Delays<(Held, Answer)>,
     echo_sequence: u16,
     /// When the requests were read that this batch answers.
     answered: Vec<Moment>,
@@ -169,6 +140,7 @@ impl Shard {
             guard: None,
             pending: Slab::new(),
             probes: Probes::new(),
+            delays: Delays::new(),
             echo_sequence: 0,
             answered: Vec::new(),
             parts,
@@ -187,7 +159,9 @@ impl Shard {
 
     /// Whether everything that was begun has ended.
     pub fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.parts.tftp.as_ref().is_none_or(|tftp| tftp.active() == 0)
+        self.pending.is_empty()
+            && self.delays.is_empty()
+            && self.parts.tftp.as_ref().is_none_or(|tftp| tftp.active() == 0)
     }
 
     /// Whether ACKs wait for the disk.
@@ -231,7 +205,7 @@ impl Shard {
         waiting_since: Option<Moment>,
         tx: &mut T,
     ) {
-        let Self { parts, guard, arena, pending, probes, answered, .. } = self;
+        let Self { parts, guard, arena, pending, probes, delays, answered, .. } = self;
         let Parts { snapshot, leases, metrics, events, tftp, dry_run, .. } = parts;
         let current = guard.get_or_insert_with(|| snapshot.read());
         // The sockets are IPv4's.
@@ -254,51 +228,44 @@ impl Shard {
             events.emit(dhcp::received(message, &arrival));
         }
         let decision = dhcp::answer(message, &arrival, &current.config.dhcp, leases, now, arena);
-        if let Some(tftp) = tftp {
-            quirks::note(tftp.notes(), &current.config, message, &decision.action);
-        }
+        let notes = tftp.as_ref().map(|tftp| tftp.notes());
+        let delay = quirks::apply(notes, &current.config, message, &decision.action);
         let event = decision.event;
-        let mut sent = Sent { metrics, events, answered };
+        let nak = decision.action.reply().and_then(|reply| reply.nak);
+        let answer = Answer { received, due: received + delay, event, nak };
+        let mut replies = Replies { metrics, events, answered, delays, dry_run: *dry_run };
         match decision.action {
             Action::Silence(silence) => {
-                sent.metrics.silences.increment(silence.index());
-                sent.events.emit(event);
+                replies.metrics.silences.increment(silence.index());
+                replies.events.emit(event);
             }
             Action::Record { change, .. } => {
-                sent.events.emit(event);
+                replies.events.emit(event);
                 // No client waits for it. If the queue is full, the committer's counters say so.
                 let _undone = leases.submit(change, None, now);
             }
             Action::Reply(reply) => {
                 let path = ReplyPath::of(&reply, datagram, interface, self.link);
-                match *dry_run || path.send(&reply, tx).is_ok() {
-                    true => {
-                        if let Some(reason) = reply.nak {
-                            sent.metrics.naks.increment(reason.index());
-                        }
-                        sent.reply(&event, received);
-                    }
-                    false => sent.metrics.send_failures.increment(),
-                }
+                replies.send(&reply, &path, answer, tx);
             }
             Action::AckWhenDurable { change, reply } => {
                 let path = ReplyPath::of(&reply, datagram, interface, self.link);
-                let held = match *dry_run {
+                let held = match replies.dry_run {
                     true => None,
                     false => match path.hold(&reply, tx) {
                         Ok(held) => Some(held),
                         Err(_) => {
                             leases.abandon(change, now);
-                            return sent.metrics.send_failures.increment();
+                            return replies.metrics.send_failures.increment();
                         }
                     },
                 };
-                let token = pending.insert(Pending { held, received, event });
+                let token = pending.insert(Pending { held, answer });
                 if leases.submit(change, Some(token as u64), now).is_err() {
                     pending.remove(token).held.into_iter().for_each(|held| tx.discard(held));
-                    sent.not_durable(&event);
+                    replies.not_durable(&event);
                 }
-                sent.metrics.commits_pending.set(pending.len() as u64);
+                replies.metrics.commits_pending.set(pending.len() as u64);
             }
             Action::ProbeThenOffer(reply) => {
                 if probes.contains(reply.yiaddr) {
@@ -306,14 +273,11 @@ impl Shard {
                     return;
                 }
                 let path = ReplyPath::of(&reply, datagram, interface, self.link);
-                let Some(icmp) = self.icmp.filter(|_| !*dry_run && probes.has_room()) else {
-                    return match *dry_run || path.send(&reply, tx).is_ok() {
-                        true => sent.reply(&event, received),
-                        false => sent.metrics.send_failures.increment(),
-                    };
+                let Some(icmp) = self.icmp.filter(|_| !replies.dry_run && probes.has_room()) else {
+                    return replies.send(&reply, &path, answer, tx);
                 };
                 let Ok(held) = path.hold(&reply, tx) else {
-                    return sent.metrics.send_failures.increment();
+                    return replies.metrics.send_failures.increment();
                 };
                 self.echo_sequence = self.echo_sequence.wrapping_add(1);
                 let echo = icmp::echo_request(ECHO_IDENTIFIER, self.echo_sequence);
@@ -326,7 +290,7 @@ impl Shard {
                 });
                 let wait = current.config.dhcp.ping_check.unwrap_or_default();
                 let request = Request::copy(datagram);
-                probes.begin(reply.yiaddr, now + wait, Probed { held, received, event, request });
+                probes.begin(reply.yiaddr, now + wait, Probed { held, answer, request });
             }
         }
     }
@@ -343,7 +307,7 @@ impl Shard {
         events.emit(BootEvent {
             kind: Kind::Decline,
             detail: Detail::Reason("the address answers ping: quarantined"),
-            ..probed.event
+            ..probed.answer.event
         });
         if let Some(change) = leases.quarantine(address, now + quarantine) {
             // If it is undone, the address will be pinged again before the next offer.
@@ -352,38 +316,39 @@ impl Shard {
         let datagram = probed.request.datagram();
         // It was parsed before it was kept.
         if let Ok(message) = Message::parse(datagram.payload) {
-            self.answer(&datagram, &message, Some(probed.received), tx);
+            self.answer(&datagram, &message, Some(probed.answer.received), tx);
         }
     }
 
-    /// Sends the offers whose address did not answer the ping in time.
-    fn offers_due<T: Transmit>(&mut self, tx: &mut T) {
+    /// Sends the replies that were delayed until now, and the offers whose address did not answer
+    /// the ping in time.
+    fn replies_due<T: Transmit>(&mut self, tx: &mut T) {
         let now = tx.now();
-        let Self { parts: Parts { metrics, events, .. }, probes, answered, .. } = self;
+        let Self { parts, probes, delays, answered, .. } = self;
+        let Parts { metrics, events, dry_run, .. } = parts;
+        let mut replies = Replies { metrics, events, answered, delays, dry_run: *dry_run };
+        replies.submit_due(tx);
         while let Some(probed) = probes.due(now) {
-            tx.submit(probed.held);
-            Sent { metrics, events, answered }.reply(&probed.event, probed.received);
+            replies.submit(Some(probed.held), probed.answer, tx);
         }
     }
 
     /// Sends the ACKs whose leases are on disk, and discards those whose leases were not written.
     fn committed<T: Transmit>(&mut self, tx: &mut T) {
-        let Self { parts, pending, answered, .. } = self;
-        let Parts { leases, metrics, events, .. } = parts;
+        let Self { parts, pending, delays, answered, .. } = self;
+        let Parts { leases, metrics, events, dry_run, .. } = parts;
+        let mut replies = Replies { metrics, events, answered, delays, dry_run: *dry_run };
         leases.completed(|token, result| {
-            let Some(ack) = pending.try_remove(token as usize) else { return };
-            match (result, ack.held) {
-                (Ok(()), held) => {
-                    held.into_iter().for_each(|held| tx.submit(held));
-                    Sent { metrics, events, answered }.reply(&ack.event, ack.received);
-                }
-                (Err(_), held) => {
+            let Some(Pending { held, answer }) = pending.try_remove(token as usize) else { return };
+            match result {
+                Ok(()) => replies.submit(held, answer, tx),
+                Err(_) => {
                     held.into_iter().for_each(|held| tx.discard(held));
-                    Sent { metrics, events, answered }.not_durable(&ack.event);
+                    replies.not_durable(&answer.event);
                 }
             }
         });
-        metrics.commits_pending.set(pending.len() as u64);
+        replies.metrics.commits_pending.set(pending.len() as u64);
     }
 }
 
@@ -428,9 +393,9 @@ impl<T: Transmit> Handler<T> for Shard {
     }
 
     fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
-        self.offers_due(tx);
+        self.replies_due(tx);
         let Parts { leases, events, tftp, .. } = &mut self.parts;
-        let mut next = self.probes.next();
+        let mut next = self.probes.next().into_iter().chain(self.delays.next()).min();
         if let Some(tftp) = tftp {
             let timer = tftp.batch_end(dry, tx);
             next = next.into_iter().chain(timer).min();
@@ -449,60 +414,3 @@ impl<T: Transmit> Handler<T> for Shard {
 
 /// The ICMP identifier of this server's pings.
 const ECHO_IDENTIFIER: u16 = 0xb007;
-
-/// How a reply is sent: by which socket, to which address, and in which frame.
-struct ReplyPath {
-    socket: SocketId,
-    target: Target,
-    frame: Option<UdpFrame>,
-}
-
-impl ReplyPath {
-    fn of(
-        reply: &Reply<'_>,
-        request: &Datagram<'_>,
-        interface: &Interface,
-        link: Option<SocketId>,
-    ) -> Self {
-        let from = Some(IpAddr::V4(reply.source));
-        let udp = |to: SocketAddrV4, ifindex| Self {
-            socket: request.socket,
-            target: Target::Udp { to: SocketAddr::V4(to), from, ifindex },
-            frame: None,
-        };
-        match (reply.delivery, link, interface.mac) {
-            (Delivery::Relay(to) | Delivery::Unicast(to), _, _) => udp(to, 0),
-            (Delivery::Link { ip, mac }, Some(socket), Some(src_mac)) => Self {
-                socket,
-                target: Target::Link { ifindex: interface.index, mac },
-                frame: Some(UdpFrame {
-                    src_mac,
-                    dst_mac: mac,
-                    src: SocketAddrV4::new(reply.source, SERVER_PORT),
-                    dst: SocketAddrV4::new(ip, CLIENT_PORT),
-                }),
-            },
-            // Without a packet socket a client that has no address can only be reached by broadcast.
-            (Delivery::Broadcast | Delivery::Link { .. }, _, _) => {
-                udp(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT), interface.index)
-            }
-        }
-    }
-
-    fn send<T: Transmit>(&self, reply: &Reply<'_>, tx: &mut T) -> Result<(), Refused> {
-        tx.send(self.socket, &self.target, |buf| self.write(reply, buf))
-    }
-
-    fn hold<T: Transmit>(&self, reply: &Reply<'_>, tx: &mut T) -> Result<Held, Refused> {
-        tx.hold(self.socket, &self.target, |buf| self.write(reply, buf))
-    }
-
-    fn write(&self, reply: &Reply<'_>, buf: &mut [u8]) -> usize {
-        let Some(frame) = &self.frame else { return reply.write(buf) };
-        // A slot is longer than a frame's headers.
-        let Some(payload) = buf.get_mut(HEADROOM..) else { return 0 };
-        let len = reply.write(payload);
-        // What fits in a slot fits in a frame.
-        frame.seal(buf, len).unwrap_or(0)
-    }
-}

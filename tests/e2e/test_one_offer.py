@@ -5,6 +5,9 @@ The kernel hands a broadcast to every socket of a port and a relay's packets to 
 the server must answer each machine once, and keep answering it with the same address.
 """
 
+import signal
+import time
+
 import lab as laboratory
 import wire
 from lab import Lab
@@ -100,6 +103,49 @@ def behind_a_balancer(suite, lab, namespace):
     server.stop()
 
 
+def patient(suite, lab, namespace):
+    """Replies to some machines wait; those to others, and the server's end, do not wait for them."""
+    extra = '[[dhcp.class]]\nname = "pi"\nmac-prefix = "b8:27:eb"\nreply-delay = "1s"'
+    server = Server(lab, name="patient", server="shards = 1", subnets=[subnet(extra=extra)])
+    server.start()
+    with laboratory.inside(namespace):
+        raw = wire.Raw("eth0")
+    slow, fast = "b8:27:eb:00:00:01", macs(10)[0]
+
+    def exchange(kind, options=()):
+        """What the slow machine and then the other one are told: order, and the slow one's time."""
+        start = time.monotonic()
+        for xid, mac in ((1, slow), (2, fast)):
+            raw.send(wire.message(kind, mac, xid, options(mac) if options else ()), mac)
+        order, addresses = [], {}
+        for datagram, answer in raw.replies(4):
+            order.append((answer.xid, answer.kind))
+            addresses[answer.chaddr] = answer.yiaddr
+            if answer.xid == 1:
+                return order, addresses, datagram.when - start
+        return order, addresses, 0
+
+    order, offered, waited = exchange("DISCOVER")
+    suite.equal("the OFFER of one machine waits, and no other with it", order,
+                [(2, "OFFER"), (1, "OFFER")])
+    suite.check("for as long as it is told", waited >= 1, waited)
+
+    def take(mac):
+        requested = bytes(map(int, offered[mac].split(".")))
+        return [(50, requested), (54, bytes([10, 77, 0, 1]))]
+    order, _, waited = exchange("REQUEST", take)
+    suite.equal("so does its ACK", order, [(2, "ACK"), (1, "ACK")])
+    suite.check("counted from its REQUEST", waited >= 1, waited)
+    raw.send(wire.message("REQUEST", slow, 3, take(slow)), slow)
+    raw.send(wire.message("REQUEST", fast, 4, take(fast)), fast)
+    told = raw.replies(4)
+    suite.equal("the other's comes", next(told)[1].xid, 4)
+    server.process.signal(signal.SIGTERM)
+    suite.equal("a server that stops sends what waits", [answer.xid for _, answer in told], [3])
+    suite.equal("and ends", server.stop(), 0)
+    raw.close()
+
+
 def main():
     suite = Suite("One offer")
     lab = Lab()
@@ -117,6 +163,8 @@ def main():
             suite.say(server.log())
     with suite.step("behind a load balancer"):
         behind_a_balancer(suite, lab, namespace)
+    with suite.step("replies that wait"):
+        patient(suite, lab, namespace)
     suite.finish()
 
 

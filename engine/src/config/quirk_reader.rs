@@ -7,6 +7,10 @@ use super::tree::{Node, Value};
 use super::{schema, units};
 use crate::quirks::{BUILT_IN, BuiltIn, MAX_NAME, MAX_QUIRKS, Quirk, Quirks, TftpOption};
 
+/// The keys of a quirk that change something.
+const CHANGES: &[&str] =
+    &["max-blksize", "max-windowsize", "ignore-options", "min-retry", "reply-delay"];
+
 /// The quirks in force: the built-in ones as they are switched, then those of the file.
 pub(super) fn quirks(fields: &mut Fields, problems: &mut Problems) -> Quirks {
     let on = fields.list("quirks-on", problems, built_in);
@@ -76,8 +80,8 @@ fn quirk(fields: &mut Fields, problems: &mut Problems) -> Option<(Quirk, Place)>
                     mac-prefix = \"00:1a:64\"; for all machines there are the keys of [tftp]";
         problems.error(fields.place, Fault::new("this quirk is no machine's", help));
     }
-    if !given(fields, &["max-blksize", "max-windowsize", "ignore-options", "min-retry"]) {
-        let help = "add max-blksize, max-windowsize, ignore-options or min-retry";
+    if !given(fields, CHANGES) {
+        let help = format!("add one of {}", CHANGES.join(", "));
         problems.error(fields.place, Fault::new("this quirk changes nothing", help));
     }
     let vendor_class = values(fields.list("vendor-class", problems, units::octets));
@@ -88,6 +92,7 @@ fn quirk(fields: &mut Fields, problems: &mut Problems) -> Option<(Quirk, Place)>
         fields.get("max-windowsize", problems, |node| units::integer(node, 1..=u16::MAX));
     let ignore_options = values(fields.list("ignore-options", problems, options)).concat();
     let min_retry = fields.get("min-retry", problems, units::retry_interval);
+    let reply_delay = fields.get("reply-delay", problems, units::reply_delay);
     let (name, place) = name?;
     let quirk = Quirk {
         name,
@@ -97,6 +102,7 @@ fn quirk(fields: &mut Fields, problems: &mut Problems) -> Option<(Quirk, Place)>
         max_windowsize,
         ignore_options,
         min_retry,
+        reply_delay,
     };
     Some((quirk, place))
 }

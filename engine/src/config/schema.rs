@@ -69,6 +69,7 @@ pub(super) const SCOPE: &[&str] = &[
     "next-server",
     "server-identifier",
     "server-name",
+    "reply-delay",
     "lease-time",
     "min-lease-time",
     "max-lease-time",
@@ -186,6 +187,7 @@ pub(super) const QUIRK: Schema = Schema::new(
         "max-windowsize",
         "ignore-options",
         "min-retry",
+        "reply-delay",
     ],
 );
 

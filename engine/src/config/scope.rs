@@ -60,6 +60,8 @@ pub struct Scope {
     pub server_name: Option<Box<[u8]>>,
     /// Whether a host gets the name of its entry as option 12 where no level has one.
     pub use_host_decl_names: Option<bool>,
+    /// The least time between a request and its reply; default is none.
+    pub reply_delay: Option<Duration>,
 }
 
 /// One line of `boot`: if the client matches, this is what it boots.
@@ -228,6 +230,11 @@ impl<'c> ScopeChain<'c> {
         let wanted =
             self.first(|scope| scope.use_host_decl_names).is_some_and(|(wanted, _)| wanted);
         wanted.then(|| (self.dhcp.host(id).name.as_bytes(), ScopeId::Host(id)))
+    }
+
+    /// The least time between a request and its reply.
+    pub fn reply_delay(&self) -> Duration {
+        self.first(|scope| scope.reply_delay).map_or(Duration::ZERO, |(delay, _)| delay)
     }
 
     /// Whether some level sends option `code` to clients that did not ask for it.

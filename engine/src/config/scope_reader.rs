@@ -104,6 +104,7 @@ impl Names<'_> {
             server_identifier: fields.get("server-identifier", problems, units::host_ipv4),
             server_name: fields.get("server-name", problems, server_name),
             use_host_decl_names: fields.get("use-host-decl-names", problems, units::boolean),
+            reply_delay: fields.get("reply-delay", problems, units::reply_delay),
         };
         (scope, places)
     }

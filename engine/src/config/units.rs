@@ -267,6 +267,15 @@ pub(super) fn retry_interval(node: &Node) -> Result<Duration, Fault> {
     duration_in(node, Duration::from_millis(10), Duration::from_secs(255))
 }
 
+/// The longest `reply-delay`: a client waits about four seconds for an OFFER (RFC 2131, section
+/// 4.1), and a server that is told to stop waits five for its replies.
+const LONGEST_REPLY_DELAY: Duration = Duration::from_secs(3);
+
+/// How long a reply waits.
+pub(super) fn reply_delay(node: &Node) -> Result<Duration, Fault> {
+    duration_in(node, Duration::ZERO, LONGEST_REPLY_DELAY)
+}
+
 /// A lease time: whole seconds or `infinite`.
 pub(super) fn lease_time(node: &Node) -> Result<LeaseTime, Fault> {
     if matches!(&node.value, Value::Text(text) if &**text == "infinite") {

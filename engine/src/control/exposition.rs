@@ -99,6 +99,12 @@ fn dhcp(page: &mut Page, running: &Running) {
     for (shard, metrics) in shards() {
         page.counts(&shard, "reason", &reasons, &metrics.naks);
     }
+    page.each(
+        running,
+        "bootstorm_dhcp_undelayed_total",
+        "Replies that left before their reply-delay was over, because too many waited.",
+        |shard| shard.undelayed.get(),
+    );
     page.counter(
         "bootstorm_dhcp_malformed_total",
         "Datagrams on the server port that are no DHCP messages, by what is wrong with them.",

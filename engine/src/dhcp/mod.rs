@@ -98,6 +98,18 @@ pub enum Action<'a> {
     },
 }
 
+impl<'a> Action<'a> {
+    /// The reply, if there is one.
+    pub fn reply(&self) -> Option<&Reply<'a>> {
+        match self {
+            Self::Reply(reply)
+            | Self::ProbeThenOffer(reply)
+            | Self::AckWhenDurable { reply, .. } => Some(reply),
+            Self::Silence(_) | Self::Record { .. } => None,
+        }
+    }
+}
+
 /// Decides about one message. The effects on offers and leases take place in memory at once; what
 /// has to be durable comes back as a [`Change`].
 ///

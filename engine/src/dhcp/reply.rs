@@ -1,6 +1,7 @@
 //! What is said to a client: header, options in their order, and where each of them comes from.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::{BROADCAST_FLAG, Header, Message, MessageType, MessageWriter};
 use bootstorm_protocols::time::Moment;
@@ -58,6 +59,8 @@ pub struct Reply<'a> {
     pub boot_reason: &'static str,
     /// The lease time in seconds, `u32::MAX` for ever; 0 where none is given.
     pub lease_seconds: u32,
+    /// The least time between the request and this reply.
+    pub delay: Duration,
     /// Why it is a NAK; `None` where it is none.
     pub nak: Option<NakReason>,
     /// Everything but option 82, in the order it is written.
@@ -171,7 +174,8 @@ impl<'a> Exchange<'a> {
     /// RFC 2131 table 3: of the parameters only message, server and client identifier.
     pub(super) fn nak(&self, reason: NakReason) -> Reply<'a> {
         let kind = Some(MessageType::Nak);
-        let mut options = Options::new(self, kind, &self.chain(None));
+        let chain = self.chain(None);
+        let mut options = Options::new(self, kind, &chain);
         options.explanation(reason.text());
         let routed = self.arrival.unicast().is_some()
             && self.arrival.is_routed(self.dhcp, self.message.ciaddr());
@@ -181,6 +185,7 @@ impl<'a> Exchange<'a> {
             flags: self.message.flags() | if relayed { BROADCAST_FLAG } else { 0 },
             ciaddr: Ipv4Addr::UNSPECIFIED,
             delivery: Delivery::of_nak(self.message, self.arrival, self.relay_port(), routed),
+            delay: chain.reply_delay(),
             nak: Some(reason),
             ..self.bare(kind, options)
         }
@@ -211,6 +216,7 @@ impl<'a> Exchange<'a> {
             boot_file: boot.file,
             boot_scope: boot.scope,
             boot_reason: boot.reason(self.machine.firmware),
+            delay: chain.reply_delay(),
             ..self.bare(kind, options)
         }
     }
@@ -227,6 +233,7 @@ impl<'a> Exchange<'a> {
             boot_scope: None,
             boot_reason: "",
             lease_seconds: 0,
+            delay: Duration::ZERO,
             nak: None,
             options: options.finish(),
             // RFC 2131 table 3: ciaddr of an ACK is that of its REQUEST.

@@ -1,5 +1,5 @@
 //! The quirks that this server knows. A new one needs evidence that others can read, and is on by
-//! itself only if no healthy machine that it matches becomes slower.
+//! itself only if no healthy machine that it matches becomes much slower.
 
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ pub struct BuiltIn {
     max_blksize: Option<u16>,
     max_windowsize: Option<u16>,
     min_retry: Option<Duration>,
+    reply_delay: Option<Duration>,
 }
 
 /// What an unfragmented packet carries on Ethernet: 1500 bytes less the headers of IPv4, UDP and
@@ -59,6 +60,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         max_blksize: Some(ETHERNET_BLKSIZE),
         max_windowsize: None,
         min_retry: None,
+        reply_delay: None,
     },
     // EDK2 loses blocks of 65,464 bytes, which come in 45 fragments, now and then and gives up:
     // tianocore/edk2 issue 7632 (was bug 1324). Off: Windows' boot manager asks for large blocks on
@@ -71,6 +73,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         max_blksize: Some(ETHERNET_BLKSIZE),
         max_windowsize: None,
         min_retry: None,
+        reply_delay: None,
     },
     // EDK2 asks for windows of four since tianocore/edk2 issue 7264, and answers each block behind
     // a gap with an ACK of its own, so that a lost or overtaken block multiplies the traffic;
@@ -84,6 +87,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         max_blksize: None,
         max_windowsize: Some(1),
         min_retry: None,
+        reply_delay: None,
     },
     // OVMF of 2017 on QEMU failed with the usual block size and booted with 1024:
     // crowbar/crowbar-core pull request 1078. Off: OVMF of 2022 manages 1468, see docs/FIRMWARE.md.
@@ -96,6 +100,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
         max_blksize: Some(1024),
         max_windowsize: None,
         min_retry: None,
+        reply_delay: None,
     },
     // The loaders of Raspberry Pis that have taken a block, but whose ACK is late, count the same
     // block once more as the next one, acknowledge a block that was never sent, and hang:
@@ -109,6 +114,20 @@ pub const BUILT_IN: &[BuiltIn] = &[
         max_blksize: None,
         max_windowsize: None,
         min_retry: Some(Duration::from_secs(1)),
+        reply_delay: None,
+    },
+    // The boot ROM of a Raspberry Pi 3 does not hear an OFFER that comes at once, and stops for
+    // good after some tries: raspberrypi/firmware issues 859 and 894, and the commit of dnsmasq
+    // that brought dhcp-reply-delay. On: a healthy Pi boots a second later, another not at all.
+    BuiltIn {
+        name: "raspberry-pi-3-offer",
+        on: true,
+        vendor_class: &[b"PXEClient:Arch:00000"],
+        mac_prefix: &[&[0xb8, 0x27, 0xeb]],
+        max_blksize: None,
+        max_windowsize: None,
+        min_retry: None,
+        reply_delay: Some(Duration::from_secs(1)),
     },
 ];
 
@@ -124,6 +143,7 @@ impl BuiltIn {
             max_windowsize: self.max_windowsize,
             ignore_options: Vec::new(),
             min_retry: self.min_retry,
+            reply_delay: self.reply_delay,
         }
     }
 }

@@ -83,6 +83,8 @@ pub struct Quirk {
     pub ignore_options: Vec<TftpOption>,
     /// The shortest time before an unanswered packet is sent again.
     pub min_retry: Option<Duration>,
+    /// The least time between a DHCP request and its reply.
+    pub reply_delay: Option<Duration>,
 }
 
 impl Quirk {
@@ -175,14 +177,26 @@ impl Quirks {
         QuirkSet(bits.fold(0, |set, (bit, _)| set | 1 << bit))
     }
 
+    /// The least time between a DHCP request of a machine with these quirks and its reply.
+    pub fn reply_delay(&self, set: QuirkSet) -> Duration {
+        self.chosen(set).filter_map(|quirk| quirk.reply_delay).max().unwrap_or_default()
+    }
+
     /// Applies a set in the order of the list; `touched` is told each quirk that changed something.
     pub fn apply(&self, set: QuirkSet, terms: &mut Terms, mut touched: impl FnMut(&Quirk)) {
-        let chosen = self.list.iter().enumerate().filter(|(bit, _)| set.0 & 1 << bit != 0);
-        for (_, quirk) in chosen {
+        for quirk in self.chosen(set) {
             if quirk.apply(terms) {
                 touched(quirk);
             }
         }
+    }
+}
+
+impl Quirks {
+    /// The quirks of a set, in the order of the list.
+    fn chosen(&self, set: QuirkSet) -> impl Iterator<Item = &Quirk> {
+        let chosen = move |(bit, _): &(usize, &Quirk)| set.0 & 1 << bit != 0;
+        self.list.iter().enumerate().filter(chosen).map(|(_, quirk)| quirk)
     }
 }
 

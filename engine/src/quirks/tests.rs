@@ -61,6 +61,7 @@ fn custom(name: &str) -> Quirk {
         max_windowsize: None,
         ignore_options: Vec::new(),
         min_retry: None,
+        reply_delay: None,
     }
 }
 
@@ -147,7 +148,7 @@ fn those_that_are_on_slow_nobody_on_a_usual_network() {
     let on = Quirks::default();
     assert_eq!(
         on.iter().map(|quirk| &*quirk.name).collect::<Vec<_>>(),
-        ["bios-fragments", "raspberry-pi-retry"]
+        ["bios-fragments", "raspberry-pi-retry", "raspberry-pi-3-offer"]
     );
     for class in [BIOS, UEFI] {
         let set = on.of(&Message::parse(&discover(QEMU, Some(class))).unwrap());

@@ -159,8 +159,13 @@ impl ShardStart {
         let mut wanted = None;
         let mut report = now();
         let mut end: Option<Moment> = None;
+        // Everything has ended, but what ended it leaves with the next turn.
+        let mut last_turn = false;
         loop {
-            let deadline = wanted.map_or(report, |wanted: Moment| wanted.min(report));
+            let deadline = match last_turn {
+                true => Moment::default(),
+                false => wanted.map_or(report, |wanted: Moment| wanted.min(report)),
+            };
             wanted = backend.turn(Some(deadline), &mut shard)?;
             self.heartbeat.beat();
             if shard.awaits_disk() {
@@ -182,9 +187,10 @@ impl ShardStart {
             }
             if self.draining.load(Ordering::Relaxed) {
                 let end = *end.get_or_insert(now + DRAIN);
-                if shard.is_idle() || now >= end {
+                if (last_turn && shard.is_idle()) || now >= end {
                     return Ok(());
                 }
+                last_turn = shard.is_idle();
             }
         }
     }

@@ -1,4 +1,7 @@
-//! Passes from DHCP to TFTP which quirks a machine has, by the address that it is given.
+//! Which quirks a machine has: what DHCP itself does about them, and what TFTP is told, by the
+//! address that the machine is given.
+
+use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::{Message, MessageType};
 
@@ -7,26 +10,30 @@ use crate::dhcp::Action;
 use crate::quirks::Notes;
 
 /// Notes the quirks of the sender of `message` with the address that `action` gives it. It is noted
-/// with the OFFER already: some firmware fetches files without a REQUEST.
-pub(super) fn note(notes: &Notes, config: &Config, message: &Message<'_>, action: &Action<'_>) {
-    let (Action::Reply(reply)
-    | Action::ProbeThenOffer(reply)
-    | Action::AckWhenDurable { reply, .. }) = action
-    else {
-        return;
-    };
-    // None in a NAK, and none in the ACK to an INFORM, whose ciaddr anybody can write.
-    if reply.yiaddr.is_unspecified() {
-        return;
-    }
+/// with the OFFER already: some firmware fetches files without a REQUEST. Returns how long the
+/// reply has to wait for the sake of its scope and of the quirks.
+pub(super) fn apply(
+    notes: Option<&Notes>,
+    config: &Config,
+    message: &Message<'_>,
+    action: &Action<'_>,
+) -> Duration {
+    let Some(reply) = action.reply() else { return Duration::ZERO };
+    let Some(tftp) = &config.tftp else { return reply.delay };
+    let quirks = &tftp.quirks;
+    // There is no address in a NAK, and none in the ACK to an INFORM, whose ciaddr anybody can
+    // write.
+    let notes = notes.filter(|_| !reply.yiaddr.is_unspecified());
     // A REQUEST of SELECTING may say less than its DISCOVER, which was noted with the OFFER.
-    if message.message_type() == Some(MessageType::Request)
+    let says_less = message.message_type() == Some(MessageType::Request)
         && message.server_identifier().is_some()
-        && message.vendor_class().is_none()
-    {
-        return;
+        && message.vendor_class().is_none();
+    let set = match notes {
+        Some(notes) if says_less => notes.of(reply.yiaddr, quirks),
+        _ => quirks.of(message),
+    };
+    if let Some(notes) = notes.filter(|_| !says_less) {
+        notes.note(reply.yiaddr, quirks, set);
     }
-    if let Some(tftp) = &config.tftp {
-        notes.note(reply.yiaddr, &tftp.quirks, tftp.quirks.of(message));
-    }
+    reply.delay.max(quirks.reply_delay(set))
 }

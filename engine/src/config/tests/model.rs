@@ -91,6 +91,7 @@ fn quirks() -> Quirks {
         max_windowsize: Some(2),
         ignore_options: vec![TftpOption::Tsize, TftpOption::Timeout],
         min_retry: Some(Duration::from_secs(2)),
+        reply_delay: Some(Duration::from_millis(500)),
     };
     let rfc1350 = Quirk {
         name: "rfc1350".into(),
@@ -100,6 +101,7 @@ fn quirks() -> Quirks {
         max_windowsize: None,
         ignore_options: TftpOption::ALL.into_iter().map(|(_, option)| option).collect(),
         min_retry: None,
+        reply_delay: None,
     };
     let [edk2, ovmf, pi] = ["edk2-windowsize", "ovmf-blksize", "raspberry-pi-retry"].map(built_in);
     Quirks::new(vec![edk2, ovmf, pi, old_blades, rfc1350])
@@ -241,11 +243,13 @@ fn the_narrowest_scope_wins() {
         max-lease-time = "20s"
         boot = { file = "global" }
         server-identifier = "10.0.0.3"
+        reply-delay = "3s"
         [[dhcp.shared-network]]
         name = "n"
         options = { domain-name = "network", root-path = "network", nis-domain = "network", merit-dump = "network", tftp-server-name = "network", bootfile-name = "network" }
         next-server = "10.0.0.1"
         server-identifier = "10.0.0.2"
+        reply-delay = "200ms"
         [[dhcp.subnet]]
         subnet = "10.1.0.0/24"
         shared-network = "n"
@@ -300,6 +304,7 @@ fn the_narrowest_scope_wins() {
 
     assert_eq!(chain.next_server(), Some(ip("10.0.0.1")));
     assert_eq!(chain.server_identifier(), Some(ip("10.0.0.2")));
+    assert_eq!(chain.reply_delay(), Duration::from_millis(200));
     assert_eq!(chain.server_name(), Some(&b"group"[..]));
     assert!(chain.always_sends(12) && chain.always_sends(6) && !chain.always_sends(3));
     let seconds = |wish| chain.lease_time_for(LeaseTime::from_seconds(wish)).seconds();

@@ -84,6 +84,7 @@ fn without_options_the_transfer_is_one_of_rfc_1350() {
         max_windowsize: None,
         ignore_options: all,
         min_retry: None,
+        reply_delay: None,
     };
     let quirks = Quirks::new(vec![rfc1350]);
     let mut simulation = simulation(Faults::default(), &quirks);

@@ -1,4 +1,6 @@
-//! A whole shard on a simulated network: what a machine says to DHCP decides what TFTP grants it.
+//! A whole shard on a simulated network with a virtual clock.
+
+mod delays;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,7 +17,7 @@ use super::{Binding, Parts, Role, Shard, Sockets};
 use crate::config;
 use crate::event::bus::EventBus;
 use crate::interfaces::Interfaces;
-use crate::leases::{Clock, Leases, MemoryStore};
+use crate::leases::{Clock, Committer, Leases, MemoryStore};
 use crate::log::EventLog;
 use crate::metrics::Metrics;
 use crate::quirks::tests::discover;
@@ -32,13 +34,17 @@ const BATCH: Duration = Duration::from_micros(5);
 /// The simulated network has no raw sockets: any other serves.
 const ICMP: (Role, u16) = (Role::Icmp, 7);
 
-/// What came to the machine and its relay agent.
+/// What came to the machine and its relay agent, and when.
 #[derive(Default)]
-struct Inbox(Vec<Vec<u8>>);
+struct Inbox {
+    came: Vec<(Moment, Vec<u8>)>,
+    /// When the simulation is to stop at the latest.
+    alarm: Option<Moment>,
+}
 
 impl Handler<Outbox> for Inbox {
-    fn datagram(&mut self, datagram: Datagram<'_>, _: &mut Outbox) {
-        self.0.push(datagram.payload.to_vec());
+    fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut Outbox) {
+        self.came.push((tx.now(), datagram.payload.to_vec()));
     }
 
     fn woken(&mut self, _: &mut Outbox) {}
@@ -46,7 +52,7 @@ impl Handler<Outbox> for Inbox {
     fn sent(&mut self, _: u64, _: io::Result<()>, _: &mut Outbox) {}
 
     fn batch_end(&mut self, _: bool, _: &mut Outbox) -> Option<Moment> {
-        None
+        self.alarm
     }
 }
 
@@ -57,6 +63,9 @@ struct Lab {
     relay: SocketId,
     machine: SocketId,
     metrics: Arc<Metrics>,
+    store: Arc<MemoryStore>,
+    committer: Committer,
+    draining: Arc<AtomicBool>,
     log: EventLog,
 }
 
@@ -85,7 +94,9 @@ impl Lab {
         }
         let clock = Clock { now: Moment::default(), wall: 0, boot: Default::default() };
         let store = Arc::new(MemoryStore::default());
-        let leases = Leases::open(store, &config.dhcp, 1, clock).unwrap();
+        let leases = Leases::open(store.clone(), &config.dhcp, 1, clock).unwrap();
+        let wake = sim.waker();
+        let draining = Arc::new(AtomicBool::new(false));
         let metrics = Arc::new(Metrics::new(1));
         let (log, mut sinks) = EventLog::start(1, EventBus::default()).unwrap();
         // No threads: files are opened at once.
@@ -94,12 +105,12 @@ impl Lab {
         let snapshot = Snapshot { config: Arc::new(config), interfaces: Interfaces::default() };
         let parts = Parts {
             snapshot: SharedSnapshot::new(snapshot),
-            leases: leases.shard(0, || {}),
+            leases: leases.shard(0, move || wake.wake()),
             metrics: metrics.own(0).unwrap(),
             events: sinks.pop().unwrap(),
             tftp: Some(TftpShard::new(tftp, ports, sim.waker(), metrics.clone(), 0)),
             dry_run: false,
-            draining: Arc::new(AtomicBool::new(false)),
+            draining: draining.clone(),
             clock: {
                 let network = network.clone();
                 Box::new(move || network.now() + BATCH)
@@ -109,12 +120,21 @@ impl Lab {
         let relay = client.add_socket(SimSocket::udp(there, (RELAY, 67))).unwrap();
         let machine = client.add_socket(SimSocket::udp(there, (MACHINE, 2000))).unwrap();
         let server = (sim, Shard::new(parts, sockets));
-        Self { network, server, client: (client, Inbox::default()), relay, machine, metrics, log }
+        Self {
+            network,
+            server,
+            client: (client, Inbox::default()),
+            relay,
+            machine,
+            metrics,
+            store,
+            committer: leases.committer(),
+            draining,
+            log,
+        }
     }
 
-    /// The first answer to a datagram of the machine, or of its relay agent.
-    fn ask(&mut self, socket: SocketId, from: Ipv4Addr, port: u16, payload: &[u8]) -> Vec<u8> {
-        self.client.1.0.clear();
+    fn send(&mut self, socket: SocketId, from: Ipv4Addr, port: u16, payload: &[u8]) {
         let to = SocketAddr::from((SERVER, port));
         let target = Target::Udp { to, from: Some(IpAddr::V4(from)), ifindex: 0 };
         let write = |slot: &mut [u8]| {
@@ -122,11 +142,17 @@ impl Lab {
             payload.len()
         };
         self.client.0.tx().send(socket, &target, write).unwrap();
+    }
+
+    /// The first answer to a datagram of the machine, or of its relay agent.
+    fn ask(&mut self, socket: SocketId, from: Ipv4Addr, port: u16, payload: &[u8]) -> Vec<u8> {
+        self.client.1.came.clear();
+        self.send(socket, from, port, payload);
         for _ in 0..100 {
             self.client.0.turn(None, &mut self.client.1).unwrap();
             self.server.0.turn(None, &mut self.server.1).unwrap();
-            if let Some(answer) = self.client.1.0.first() {
-                return answer.clone();
+            if let Some(answer) = self.client.1.came.first() {
+                return answer.1.clone();
             }
             self.network.advance();
         }

@@ -1,0 +1,166 @@
+//! Replies on their way out: by which socket, in which frame, at once or later, and what is counted
+//! and reported of them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use bootstorm_net::{Datagram, Held, Refused, SocketId, Target, Transmit};
+use bootstorm_protocols::dhcpv4::{CLIENT_PORT, MessageType, SERVER_PORT};
+use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
+use bootstorm_protocols::time::Moment;
+
+use super::delays::Delays;
+use crate::dhcp::{Delivery, NakReason, Reply};
+use crate::event::{BootEvent, Kind};
+use crate::interfaces::Interface;
+use crate::log::EventSink;
+use crate::metrics::ShardMetrics;
+
+/// What is known of a reply besides its bytes.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Answer {
+    /// When its request was read.
+    pub(super) received: Moment,
+    /// It does not leave before.
+    pub(super) due: Moment,
+    /// What is logged when it leaves.
+    pub(super) event: BootEvent,
+    /// Why it is a NAK.
+    pub(super) nak: Option<NakReason>,
+}
+
+/// Sends replies, counts them and reports them.
+pub(super) struct Replies<'a> {
+    pub(super) metrics: &'a ShardMetrics,
+    pub(super) events: &'a mut EventSink,
+    /// When the requests were read that this batch answers: it leaves as a whole.
+    pub(super) answered: &'a mut Vec<Moment>,
+    pub(super) delays: &'a mut Delays<(Held, Answer)>,
+    /// Send nothing.
+    pub(super) dry_run: bool,
+}
+
+impl Replies<'_> {
+    /// Sends a reply as soon as it is due.
+    pub(super) fn send<T: Transmit>(
+        &mut self,
+        reply: &Reply<'_>,
+        path: &ReplyPath,
+        answer: Answer,
+        tx: &mut T,
+    ) {
+        let waits = answer.due > tx.now() && !self.dry_run;
+        if waits
+            && self.delays.has_room()
+            && let Ok(held) = path.hold(reply, tx)
+        {
+            return self.delays.add(answer.due, (held, answer));
+        }
+        match self.dry_run || path.send(reply, tx).is_ok() {
+            true => self.leaves(&answer, waits),
+            false => self.metrics.send_failures.increment(),
+        }
+    }
+
+    /// Sends a reply that was held back, as soon as it is due. `None` is that of a dry run.
+    pub(super) fn submit<T: Transmit>(&mut self, held: Option<Held>, answer: Answer, tx: &mut T) {
+        let early = match held {
+            Some(held) if answer.due > tx.now() && self.delays.has_room() => {
+                return self.delays.add(answer.due, (held, answer));
+            }
+            Some(held) => {
+                tx.submit(held);
+                answer.due > tx.now()
+            }
+            None => false,
+        };
+        self.leaves(&answer, early);
+    }
+
+    /// Sends the replies that have waited until they were due.
+    pub(super) fn submit_due<T: Transmit>(&mut self, tx: &mut T) {
+        while let Some((held, answer)) = self.delays.due(tx.now()) {
+            self.submit(Some(held), answer, tx);
+        }
+    }
+
+    /// A reply leaves with this batch, before it is due where it is `early`.
+    fn leaves(&mut self, answer: &Answer, early: bool) {
+        let kind = match answer.event.kind {
+            Kind::Offer => MessageType::Offer.code(),
+            Kind::Ack => MessageType::Ack.code(),
+            Kind::Nak => MessageType::Nak.code(),
+            // BOOTP has no message types.
+            _ => 0,
+        };
+        self.metrics.replies.increment(kind.into());
+        if let Some(reason) = answer.nak {
+            self.metrics.naks.increment(reason.index());
+        }
+        self.metrics.undelayed.add(early.into());
+        self.answered.push(answer.received);
+        self.events.emit(answer.event);
+    }
+
+    /// An ACK is withheld: its lease could not be written.
+    pub(super) fn not_durable(&mut self, event: &BootEvent) {
+        self.metrics.commits_failed.increment();
+        self.events.emit(BootEvent { kind: Kind::CommitFailed, ..*event });
+    }
+}
+
+/// How a reply is sent: by which socket, to which address, and in which frame.
+pub(super) struct ReplyPath {
+    socket: SocketId,
+    target: Target,
+    frame: Option<UdpFrame>,
+}
+
+impl ReplyPath {
+    pub(super) fn of(
+        reply: &Reply<'_>,
+        request: &Datagram<'_>,
+        interface: &Interface,
+        link: Option<SocketId>,
+    ) -> Self {
+        let from = Some(IpAddr::V4(reply.source));
+        let udp = |to: SocketAddrV4, ifindex| Self {
+            socket: request.socket,
+            target: Target::Udp { to: SocketAddr::V4(to), from, ifindex },
+            frame: None,
+        };
+        match (reply.delivery, link, interface.mac) {
+            (Delivery::Relay(to) | Delivery::Unicast(to), _, _) => udp(to, 0),
+            (Delivery::Link { ip, mac }, Some(socket), Some(src_mac)) => Self {
+                socket,
+                target: Target::Link { ifindex: interface.index, mac },
+                frame: Some(UdpFrame {
+                    src_mac,
+                    dst_mac: mac,
+                    src: SocketAddrV4::new(reply.source, SERVER_PORT),
+                    dst: SocketAddrV4::new(ip, CLIENT_PORT),
+                }),
+            },
+            // Without a packet socket a client that has no address can only be reached by broadcast.
+            (Delivery::Broadcast | Delivery::Link { .. }, _, _) => {
+                udp(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT), interface.index)
+            }
+        }
+    }
+
+    fn send<T: Transmit>(&self, reply: &Reply<'_>, tx: &mut T) -> Result<(), Refused> {
+        tx.send(self.socket, &self.target, |buf| self.write(reply, buf))
+    }
+
+    pub(super) fn hold<T: Transmit>(&self, reply: &Reply<'_>, tx: &mut T) -> Result<Held, Refused> {
+        tx.hold(self.socket, &self.target, |buf| self.write(reply, buf))
+    }
+
+    fn write(&self, reply: &Reply<'_>, buf: &mut [u8]) -> usize {
+        let Some(frame) = &self.frame else { return reply.write(buf) };
+        // A slot is longer than a frame's headers.
+        let Some(payload) = buf.get_mut(HEADROOM..) else { return 0 };
+        let len = reply.write(payload);
+        // What fits in a slot fits in a frame.
+        frame.seal(buf, len).unwrap_or(0)
+    }
+}
