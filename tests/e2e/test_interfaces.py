@@ -5,6 +5,7 @@ the start and there later. DHCP and TFTP, direct and relayed."""
 
 import json
 import os
+import signal
 import socket
 
 import lab as laboratory
@@ -240,6 +241,25 @@ def by_name(suite, site):
             becomes(suite, f"MTU {mtu}: blocks fit it", lambda: fetch(
                 site.room, DIRECT, "10.77.0.1", 1400)[1].split(b"\0")[2:3], [blksize])
             becomes(suite, "status says it", lambda: states(server)["eth0"]["mtu"], mtu)
+    with suite.step("its port in use"):
+        site.srv("link del lan0")
+        becomes(suite, "absent again", lambda: served(server, "lan0"), GONE)
+        # The server does not run while the other program takes the port.
+        server.process.signal(signal.SIGSTOP)
+        build()
+        with laboratory.inside(site.lab.srv):
+            other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lan0")
+            other.bind(("0.0.0.0", 67))
+            server.process.signal(signal.SIGCONT)
+            becomes(suite, "it is there and not served",
+                    lambda: served(server, "lan0"), (True, True, False))
+            reason = states(server)["lan0"].get("reason", "")
+            suite.check("status says why", "another server has the port" in reason, reason)
+        becomes(suite, "served when the port is free", far_offer, True)
+        suite.equal("status says so", served(server, "lan0"), HERE)
+        suite.equal("it is logged once", logged(server, "another server has the port"), 1)
     with suite.step("absent at a reload"):
         text = configuration(server.state, subnets=[subnet(0), subnet(1), BEHIND],
                              server='shards = 2\nuser = "nobody"', tftp=site.lab.path("tftp"),

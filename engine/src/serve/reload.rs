@@ -12,7 +12,7 @@ use crate::config::{self, Config};
 use crate::control::status::Facts;
 use crate::interfaces::Interfaces;
 use crate::shard::Binding;
-use crate::tftp::{Prepared, TftpServer};
+use crate::tftp::{Prepared, TftpError, TftpServer};
 
 /// A reload that cannot fail any more.
 struct Reload {
@@ -44,11 +44,11 @@ impl Server {
             .map_err(|error| format!("list interfaces: {error}"))?;
         let tftp = match (&self.tftp, &config.tftp) {
             (Some(_), Some(tftp)) => {
-                Some(self.heartbeat.while_waiting(|| TftpServer::prepare(tftp)))
+                let prepared = self.heartbeat.while_waiting(|| TftpServer::prepare(tftp));
+                Some(prepared.map_err(|error| in_file(&error, tftp))?)
             }
             _ => None,
         };
-        let tftp = tftp.transpose().map_err(|error| error.to_string())?;
         let mut plan = self.bindings.plan(self.scope, &interfaces, now());
         // Where data sockets are missing transfers work, too: they follow later.
         plan.addresses.clear();
@@ -117,6 +117,17 @@ impl Server {
             ..self.facts.load().as_ref().clone()
         };
         self.facts.store(Arc::new(facts));
+    }
+}
+
+/// What is wrong with `[tftp]`, with its place where that is known.
+fn in_file(error: &TftpError, tftp: &config::Tftp) -> String {
+    match error {
+        TftpError::Map(wrong) => tftp.map.get(wrong.index).map_or_else(
+            || error.to_string(),
+            |rule| rule.problem(wrong.problem.clone()).render(false),
+        ),
+        _ => error.to_string(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use bootstorm_net::{MtuDiscovery, PacketSocketSpec, Socket, Steering, UdpSocketSpec, icmp_socket};
 use bootstorm_protocols::dhcpv4::SERVER_PORT;
+use rustix::io::Errno;
 
 use crate::config::{Config, Tftp};
 use crate::shard::{Binding, Role};
@@ -79,6 +80,7 @@ pub(super) fn open_host(config: &Config, shards: usize) -> Result<PerShard, Sock
         None => open_requests(None, config.tftp.is_some(), shards)?,
         Some(_) => (0..shards).map(|_| Vec::new()).collect(),
     };
+    let families = families()?;
     let mut ports = config.tftp.as_ref().map(Ports::new);
     for own in &mut all {
         let mut push = |role, socket| own.push(Opened { role, binding: Binding::Host, socket });
@@ -88,7 +90,7 @@ pub(super) fn open_host(config: &Config, shards: usize) -> Result<PerShard, Sock
             push(Role::Icmp, icmp_socket()?);
         }
         if let Some(ports) = &mut ports {
-            for address in families() {
+            for &address in &families {
                 for _ in 0..DATA_SOCKETS {
                     push(Role::TftpData(address), ports.next(address)?);
                 }
@@ -133,12 +135,13 @@ pub(super) fn open_address(
 /// interface that is made again has another index, and its sockets are another group.
 fn open_requests(ifindex: Option<u32>, has_tftp: bool, shards: usize) -> io::Result<PerShard> {
     let binding = ifindex.map_or(Binding::Host, Binding::Interface);
+    let families = families()?;
     let count = u16::try_from(shards).unwrap_or(u16::MAX);
     let open = |shard| {
         let socket = dhcp_socket(ifindex, count, shard)?;
         let mut own = vec![Opened { role: Role::Dhcp, binding, socket }];
         if has_tftp {
-            for family in families() {
+            for &family in &families {
                 let socket = tftp_request_socket(family, ifindex)?;
                 own.push(Opened { role: Role::TftpRequests(family), binding, socket });
             }
@@ -162,10 +165,15 @@ fn dhcp_socket(ifindex: Option<u32>, shards: u16, shard: u16) -> io::Result<Sock
 }
 
 /// The unspecified address of each family that this host has: IPv6 may be switched off.
-fn families() -> impl Iterator<Item = IpAddr> {
-    let ipv6 = || UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
-    let ipv6 = ipv6().then_some(Ipv6Addr::UNSPECIFIED.into());
-    [Ipv4Addr::UNSPECIFIED.into()].into_iter().chain(ipv6)
+fn families() -> io::Result<Vec<IpAddr>> {
+    let ipv4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ok(vec![ipv4, Ipv6Addr::UNSPECIFIED.into()]),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => Ok(vec![ipv4]),
+            _ => Err(error),
+        },
+    }
 }
 
 fn tftp_request_socket(family: IpAddr, ifindex: Option<u32>) -> io::Result<Socket> {

@@ -62,6 +62,22 @@ impl Worker {
         outcome
     }
 
+    /// A thread that answers changes with `carry_out`, for tests.
+    #[cfg(test)]
+    pub(super) fn answering(
+        mut carry_out: impl FnMut(&[Opened], &[Binding]) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        let (changes, inbox) = unbounded::<SocketChange>();
+        let thread = thread::spawn(move || {
+            for SocketChange { open, close, done } in inbox {
+                done.send(carry_out(&open, &close)).unwrap();
+            }
+            Ok(())
+        });
+        let waker = bootstorm_net::Mmsg::new(&Limits::default()).unwrap().waker();
+        Self { index: 0, thread, waker, changes }
+    }
+
     /// Waits for its end.
     pub(super) fn join(self) -> Result<(), ServeError> {
         ended(self.index, self.thread)
@@ -233,4 +249,75 @@ fn remove<B: Backend<Socket = Socket>>(
     let removed: Vec<_> =
         sockets.take(bindings).into_iter().map(|id| backend.remove_socket(id)).collect();
     removed.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bootstorm_net::{Drops, Handler, Mmsg, Outbox, SocketId, UdpSocketSpec};
+
+    use super::*;
+
+    /// A backend that takes so many sockets.
+    struct Full {
+        inner: Mmsg,
+        room: usize,
+    }
+
+    impl Backend for Full {
+        type Tx = Outbox;
+        type Socket = Socket;
+
+        fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
+            self.room = self.room.checked_sub(1).ok_or(io::ErrorKind::OutOfMemory)?;
+            self.inner.add_socket(socket)
+        }
+
+        fn remove_socket(&mut self, id: SocketId) -> io::Result<()> {
+            self.room += 1;
+            self.inner.remove_socket(id)
+        }
+
+        fn waker(&self) -> Waker {
+            self.inner.waker()
+        }
+
+        fn turn(
+            &mut self,
+            deadline: Option<Moment>,
+            handler: &mut impl Handler<Outbox>,
+        ) -> io::Result<Option<Moment>> {
+            self.inner.turn(deadline, handler)
+        }
+
+        fn tx(&mut self) -> &mut Outbox {
+            self.inner.tx()
+        }
+
+        fn drops(&self) -> Drops {
+            self.inner.drops()
+        }
+
+        fn name(&self) -> &'static str {
+            self.inner.name()
+        }
+    }
+
+    fn sockets(index: u32) -> Vec<Opened> {
+        let open = || UdpSocketSpec { bind: ([127, 0, 0, 1], 0).into(), ..Default::default() };
+        let opened =
+            |socket| Opened { role: Role::Dhcp, binding: Binding::Interface(index), socket };
+        (0..3).map(|_| opened(open().open().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_shard_takes_all_sockets_or_none() {
+        let mut backend = Full { inner: Mmsg::new(&Limits::default()).unwrap(), room: 5 };
+        let mut table = Sockets::default();
+        add_all(&mut backend, &mut table, sockets(1)).unwrap();
+        assert!(add_all(&mut backend, &mut table, sockets(2)).is_err());
+        assert_eq!((table.of(Role::Dhcp).count(), backend.room), (3, 2));
+        remove(&mut backend, &mut table, &[Binding::Interface(1)]).unwrap();
+        add_all(&mut backend, &mut table, sockets(2)).unwrap();
+        assert_eq!((table.of(Role::Dhcp).count(), backend.room), (3, 2));
+    }
 }
