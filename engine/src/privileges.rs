@@ -124,13 +124,22 @@ const NEEDED: [(CapabilitySet, &str, &str); 3] = [
     (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN", "receive buffers above net.core.rmem_max"),
 ];
 
+fn needed() -> CapabilitySet {
+    NEEDED.iter().fold(CapabilitySet::empty(), |set, (capability, ..)| set | *capability)
+}
+
 /// What this thread lacks: the capability's name and what it would be for. Empty for root.
-pub fn missing() -> Vec<(&'static str, &'static str)> {
+/// Where anybody may have receive buffers of `buffer` bytes no capability is missing for them.
+pub fn missing(buffer: usize) -> Vec<(&'static str, &'static str)> {
+    let limit = fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap_or_default();
+    let large = limit.trim().parse::<usize>().is_ok_and(|limit| limit >= buffer);
+
     let held = rustix::thread::capabilities(None)
         .map_or(CapabilitySet::empty(), |capabilities| capabilities.effective);
     NEEDED
         .iter()
         .filter(|(capability, ..)| !held.contains(*capability))
+        .filter(|(capability, ..)| *capability != CapabilitySet::NET_ADMIN || !large)
         .map(|&(_, name, purpose)| (name, purpose))
         .collect()
 }
@@ -227,17 +236,25 @@ fn drop_thread(account: &Account) -> Result<(), PrivilegeError> {
         rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(refused("set the user"))?;
         rustix::thread::set_keep_capabilities(false).map_err(refused("reset keep-caps"))?;
     }
-    let wanted =
-        NEEDED.iter().fold(CapabilitySet::empty(), |set, (capability, ..)| set | *capability);
-    let kept = held.permitted & wanted;
-    set_capabilities(kept).map_err(refused("reduce capabilities"))?;
+    set_capabilities(held.permitted & needed()).map_err(refused("reduce capabilities"))?;
     rustix::thread::set_no_new_privs(true).map_err(refused("set no_new_privs"))
 }
 
 /// Gives up every capability of the calling thread, and of those it will start. For every thread
 /// but the one that opens sockets; one that cannot goes on, and says so.
 pub fn renounce_or_warn() {
-    if let Err(error) = set_capabilities(CapabilitySet::empty()) {
+    keep_or_warn(CapabilitySet::empty());
+}
+
+/// Gives up the capabilities that are for sockets. For threads that read and write files: where
+/// root serves as root, files of other users stay open to it.
+pub fn renounce_network_or_warn() {
+    let held = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |c| c.permitted);
+    keep_or_warn(held - needed());
+}
+
+fn keep_or_warn(kept: CapabilitySet) {
+    if let Err(error) = set_capabilities(kept) {
         let name = std::thread::current().name().unwrap_or("a").to_owned();
         tracing::warn!("thread {name} keeps its capabilities: {error}");
     }
@@ -284,7 +301,7 @@ mod tests {
     /// stays as it is.
     #[test]
     fn dropping_keeps_only_what_a_reload_needs() {
-        let privileged = rustix::process::geteuid().is_root() && missing().is_empty();
+        let privileged = rustix::process::geteuid().is_root() && missing(usize::MAX).is_empty();
         let outcome = std::thread::spawn(|| {
             let account = Account { uid: 65534, gid: 65534, groups: vec![] };
             let dropped = drop_thread(&account);
@@ -312,7 +329,7 @@ mod tests {
     fn a_thread_that_renounces_lacks_everything() {
         let lacking = std::thread::spawn(|| {
             renounce_or_warn();
-            missing().len()
+            missing(usize::MAX).len()
         });
         assert_eq!(lacking.join().unwrap(), NEEDED.len());
     }

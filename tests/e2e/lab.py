@@ -229,6 +229,10 @@ class Lab:
             advertiser = RouterAdvertiser(f"br{bridge}")
         self._closers.append(advertiser.close)
 
+    def on_close(self, close):
+        """Has something undone with the rest."""
+        self._closers.append(close)
+
     def close(self):
         atexit.unregister(self.close)
         for child in self._children:

@@ -92,6 +92,7 @@ impl Committer {
     ) -> io::Result<CommitterThread> {
         let leases = Arc::clone(&self.leases);
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            crate::privileges::renounce_network_or_warn();
             // Without it, on a core that a shard keeps busy, each step of an fsync waits for
             // milliseconds until the shard's time slice ends, and all ACKs with it. The process may
             // lack the right to it; then the committer works at normal priority.

@@ -161,7 +161,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         manager.status("looking for other DHCP servers");
         neighbours::first_start(&config, &interfaces)?;
     }
-    for (capability, purpose) in privileges::missing() {
+    for (capability, purpose) in privileges::missing(sockets::REQUEST_BUFFER) {
         tracing::warn!("{capability} is missing, it is for {purpose}");
     }
     let (sockets, bindings) = follow::open_at_start(&config, &interfaces, shards)?;

@@ -21,7 +21,7 @@ const TFTP_PORT: u16 = 69;
 const DATA_SOCKETS: usize = 16;
 /// Room for a hall that switches on at once, while a shard sleeps a moment: 8 MiB hold some 6,000
 /// requests.
-const REQUEST_BUFFER: usize = 8 << 20;
+pub(super) const REQUEST_BUFFER: usize = 8 << 20;
 /// Several windows of 64 KiB for many clients.
 const DATA_BUFFER: usize = 4 << 20;
 
@@ -47,7 +47,7 @@ fn place(interface: Option<&str>) -> String {
 fn advice(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::PermissionDenied => {
-            "; start as root, or with CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN"
+            "; start as root, or with CAP_NET_BIND_SERVICE and CAP_NET_RAW"
         }
         io::ErrorKind::AddrInUse => {
             "; another server has the port: `ss -lunp` names it, or list `interfaces` in [server]"

@@ -241,6 +241,7 @@ impl Drop for Loader {
 }
 
 fn work(jobs: &Receiver<Job>, worker: &Worker) {
+    crate::privileges::renounce_network_or_warn();
     while let Ok(job) = jobs.recv() {
         worker.run(job);
     }

@@ -35,6 +35,7 @@ pub(super) fn start(
     let (sender, wanted) = mpsc::channel(queue);
     let (tell, told) = oneshot::channel();
     let thread = std::thread::Builder::new().name("tftp-reader".to_owned()).spawn(move || {
+        crate::privileges::renounce_network_or_warn();
         let runtime = match Runtime::new(&tokio_uring::builder()) {
             Ok(runtime) => runtime,
             Err(error) => {

@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""The systemd unit as the package installs it, under a systemd of its own: what it tells systemd,
+what its sandbox allows, what ends it, and what starts it again."""
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import time
+
+import lab as laboratory
+import wire
+from lab import ROOT, Lab
+from server import BINARY
+from suite import Suite
+from systemd import Systemd
+
+TAKES_SECONDS = 50
+UNIT = "bootstorm.service"
+UNIT_FILE = f"{ROOT}/packaging/systemd/{UNIT}"
+CONFIG = "etc/bootstorm/bootstorm.toml"
+# Above it, systemd's own judgement of the unit has got worse.
+EXPOSURE = 2.0
+LOADER = bytes(range(256)) * 40
+_FOREIGN = "10.77.0.99"
+_PTRACE_SEIZE, _PTRACE_INTERRUPT, _PTRACE_DETACH = 0x4206, 0x4207, 17
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def configuration(server="shards = 2", domain="rack.example"):
+    return (f'[server]\ninterfaces = ["eth0"]\nstate-dir = "/var/lib/bootstorm"\n{server}\n'
+            f'[dhcp]\noptions = {{ domain-name = "{domain}" }}\n'
+            '[[dhcp.subnet]]\nsubnet = "10.77.0.0/16"\npools = ["10.77.4.0-10.77.4.250"]\n'
+            '[tftp]\nroot = "/srv/tftp"\n')
+
+
+def lease(namespace, mac):
+    """One machine's four messages; the ACK, or None."""
+    with laboratory.inside(namespace):
+        raw = wire.Raw("eth0")
+    try:
+        offer = raw.ask("DISCOVER", mac, 0xbeef)
+        return offer and raw.ask("REQUEST", mac, 0xbeef, [
+            (50, bytes(map(int, offer.yiaddr.split(".")))), (54, offer.options[54])])
+    finally:
+        raw.close()
+
+
+def may_raise_limits():
+    """Whether systemd can grant LimitNICE= here: a container may lack CAP_SYS_RESOURCE."""
+    with open("/proc/self/status") as status:
+        held = next(line.split()[1] for line in status if line.startswith("CapEff:"))
+    return bool(int(held, 16) >> 24 & 1)
+
+
+def is_active(systemd, seconds=20):
+    return laboratory.wait_until(lambda: systemd.show(UNIT, "ActiveState") == "active" and
+                                 systemd.pid(UNIT), seconds, every=0.2)
+
+
+def restarted(systemd, before, seconds=30):
+    """The main process when it is another one than before, and ready."""
+    return laboratory.wait_until(
+        lambda: (pid := is_active(systemd, 0)) and pid != before and pid, seconds, every=0.2)
+
+
+def start(systemd):
+    systemd.run("systemctl", "reset-failed", UNIT)
+    return systemd.run("systemctl", "start", UNIT)
+
+
+def sandbox(suite, lab, systemd, machines):
+    suite.equal("systemctl start returns when it serves", start(systemd), (0, ""))
+    suite.check("and a line says what it does",
+                "serving" in systemd.show(UNIT, "StatusText"), systemd.show(UNIT, "StatusText"))
+    ack = lease(machines, "52:54:00:aa:00:01")
+    suite.check("a machine gets a lease", ack and ack.yiaddr.startswith("10.77.4."), ack)
+    status, output = lab.run(machines, [BINARY, "fetch", "tftp://10.77.0.1/sub/loader",
+                                        "-o", lab.path("fetched")])
+    fetched = open(lab.path("fetched"), "rb").read() if status == 0 else None
+    suite.check("and its loader, from below the TFTP root", fetched == LOADER, output)
+    outside, output = lab.run(machines, [BINARY, "fetch", "tftp://10.77.0.1/link", "-o", "x"])
+    suite.check("but nothing from outside of it", outside == 1 and "error 2" in output, output)
+    pid = systemd.pid(UNIT)
+    threads = {}
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/status") as text:
+            fields = dict(line.rstrip("\n").split(":\t", 1) for line in text if ":\t" in line)
+        with open(f"/proc/{pid}/task/{task}/stat") as text:
+            nice = int(text.read().rsplit(")", 1)[1].split()[16])
+        threads[fields["Name"]] = (int(fields["CapEff"], 16), nice, fields["Seccomp"])
+    keep = (1 << 10) | (1 << 13)  # CAP_NET_BIND_SERVICE, CAP_NET_RAW
+    # The lease store's own threads take over those of the thread that opens it.
+    suite.equal("no thread has a capability but the main one", {
+        name: held for name, (held, _, _) in threads.items()
+        if held and not name.startswith("fjall")}, {"bootstorm": keep})
+    suite.equal("the thread that writes leases, and no other, goes before the shards",
+                {name: nice for name, (_, nice, _) in threads.items() if nice},
+                {"committer": -10} if may_raise_limits() else {})
+    suite.equal("all are behind the filter of system calls",
+                {filtered for _, _, filtered in threads.values()}, {"2"})
+    suite.check("io_uring works there", "io_uring is not used" not in systemd.journal(UNIT),
+                systemd.journal(UNIT))
+    status, output = systemd.run("systemd-analyze", "security", "--offline=true", "--no-pager",
+                                 f"/usr/lib/systemd/system/{UNIT}")
+    level = re.search(r"exposure level for \S+: ([0-9.]+)", output)
+    suite.check(f"systemd-analyze security: at most {EXPOSURE}",
+                level and float(level[1]) <= EXPOSURE, output)
+
+
+def reloads(suite, systemd, machines):
+    systemd.write(CONFIG, configuration(domain="changed.example"))
+    suite.equal("systemctl reload", systemd.run("systemctl", "reload", UNIT), (0, ""))
+    ack = lease(machines, "52:54:00:aa:00:02")
+    suite.equal("the new file is in force when it returns",
+                ack and ack.options.get(15, b"").rstrip(b"\0"), b"changed.example")
+    systemd.write(CONFIG, configuration().replace("[dhcp]", "[dhpc]"))
+    suite.check("of a wrong file it fails", systemd.run("systemctl", "reload", UNIT)[0] != 0)
+    suite.equal("and the service goes on", systemd.show(UNIT, "SubState"), "running")
+    systemd.write(CONFIG, configuration())
+
+
+def refusals(suite, lab, systemd):
+    """What trying again does not cure, and what it may."""
+    systemd.run("systemctl", "stop", UNIT)
+    systemd.write(CONFIG, configuration().replace("[dhcp]", "[dhpc]"))
+    start(systemd)
+    suite.equal("a wrong configuration: exit status, and no other try",
+                (systemd.show(UNIT, "ExecMainStatus"), systemd.show(UNIT, "ActiveState")),
+                ("78", "failed"))
+    systemd.write(CONFIG, configuration())
+    systemd.run("rm", "-r", "/var/lib/bootstorm")
+    other = foreign(lab)
+    start(systemd)
+    suite.equal("another DHCP server at the first start: the same",
+                (systemd.show(UNIT, "ExecMainStatus"), systemd.show(UNIT, "ActiveState")),
+                ("80", "failed"))
+    other.stop()
+    systemd.run("mv", "/srv/tftp", "/srv/later")
+    systemd.run("systemctl", "start", "--no-block", UNIT)
+    tried = laboratory.wait_until(lambda: int(systemd.show(UNIT, "NRestarts") or 0) >= 2, 20)
+    suite.check("a TFTP root that is not there yet: tried again", tried, systemd.journal(UNIT))
+    systemd.run("mv", "/srv/later", "/srv/tftp")
+    suite.check("until it is there", is_active(systemd), systemd.journal(UNIT))
+
+
+def foreign(lab):
+    """dnsmasq plays the server that was there before."""
+    namespace = lab.namespace("foreign")
+    lab.plug(namespace, 0)
+    laboratory.sh(f"ip -n {namespace} addr add {_FOREIGN}/16 dev eth0")
+    other = lab.start(namespace, [
+        "dnsmasq", "-k", "-C", "/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces",
+        "--dhcp-range=10.77.200.1,10.77.200.9,255.255.0.0", "--no-ping", "--user=root",
+        f"--dhcp-leasefile={lab.path('foreign.leases')}", "--dhcp-authoritative",
+        f"--pid-file={lab.path('foreign.pid')}"], "foreign")
+    time.sleep(0.5)
+    return other
+
+
+@contextlib.contextmanager
+def stopped(pid, name):
+    """Stops one thread of a process, and no other."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/comm") as comm:
+            if comm.read().strip() == name:
+                thread = int(task)
+    for request in (_PTRACE_SEIZE, _PTRACE_INTERRUPT):
+        if _LIBC.ptrace(request, thread, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "ptrace")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(thread, 0x40000000)  # __WALL
+        _LIBC.ptrace(_PTRACE_DETACH, thread, 0, 0)
+
+
+@contextlib.contextmanager
+def frozen(systemd, path, seconds):
+    """Freezes a file system for so long. It thaws even when this script is killed meanwhile:
+    nothing can end a process that waits for it."""
+    freeze = f"fsfreeze -f {path} && sleep {seconds}; fsfreeze -u {path}"
+    thaw = subprocess.Popen(["nsenter", "--target", str(systemd.outer_pid), "--mount", "sh", "-c",
+                             freeze], start_new_session=True)
+    time.sleep(0.5)
+    try:
+        yield
+    finally:
+        thaw.wait()
+
+
+def ends(suite, systemd, machines):
+    """What ends the process, and what does not."""
+    pid = systemd.pid(UNIT)
+    os.kill(pid, signal.SIGKILL)
+    second = restarted(systemd, pid)
+    suite.check("after SIGKILL it is started again", second, systemd.journal(UNIT))
+    running = second
+    for thread, name in (("shard1", "shard 1"), ("committer", "the committer"),
+                         ("bootstorm", "the main thread")):
+        line = f"{name} is dead or stuck"
+        # The process is gone when its stopped thread is let go.
+        with stopped(running, thread):
+            suite.check(f"{line}: the log says so",
+                        laboratory.wait_until(lambda: line in systemd.journal(UNIT), 10, 0.2))
+        running = restarted(systemd, running)
+        suite.check("and the server is started again", running, systemd.journal(UNIT))
+    fourth = running
+    os.kill(fourth, signal.SIGSTOP)
+    suite.check("a process that is stuck as a whole is ended by systemd",
+                restarted(systemd, fourth), systemd.journal(UNIT))
+    suite.check("which says that it is the watchdog",
+                "watchdog" in systemd.journal(UNIT).lower(), systemd.journal(UNIT))
+    ack = lease(machines, "52:54:00:aa:00:03")
+    suite.check("after all that machines are served", ack)
+
+
+def slow_disk(suite, lab, systemd, machines):
+    """A file system that is frozen is the slowest disk there is."""
+    systemd.run("systemctl", "stop", UNIT)
+    image = lab.path("disk")
+    device = laboratory.sh(f"truncate -s 256M {image} && mkfs.ext4 -q {image} && "
+                           f"losetup -f --show {image}").strip()
+    try:
+        number = device.removeprefix("/dev/loop")
+        script = (f"mknod {device} b 7 {number}; mount {device} /var/lib/bootstorm && "
+                  "chown bootstorm: /var/lib/bootstorm")
+        status, output = systemd.run("sh", "-c", script)
+    finally:
+        # It goes with its last mount.
+        laboratory.sh(f"losetup -d {device}")
+    if not suite.check("a file system of its own", status == 0, output):
+        return
+    start(systemd)
+    pid = systemd.pid(UNIT)
+    with frozen(systemd, "/var/lib/bootstorm", seconds=14):
+        suite.check("a disk that does not answer: no ACK", not lease(machines, "52:54:00:aa:00:04"))
+    suite.check("and the process waits for it, longer than the watchdog would",
+                systemd.pid(UNIT) == pid, systemd.journal(UNIT))
+    suite.check("then machines are served again", lease(machines, "52:54:00:aa:00:05"),
+                systemd.journal(UNIT))
+
+
+def main():
+    suite = Suite("Service")
+    lab = Lab()
+    machines = lab.namespace("machines")
+    lab.plug(machines, 0)
+    laboratory.sh(f"ip -n {machines} addr add 10.77.250.1/16 dev eth0")
+    systemd = Systemd(lab, lab.srv)
+    suite.explain_with(lambda: systemd.journal(UNIT))
+    # Everything else is as it is installed.
+    systemd.write(f"etc/systemd/system/{UNIT}.d/test.conf",
+                  "[Service]\nWatchdogSec=6s\nRestartSec=300ms\n")
+    systemd.run("systemctl", "daemon-reload")
+    systemd.write(CONFIG, configuration())
+    os.makedirs(systemd.path("srv/tftp/sub"))
+    with open(systemd.path("srv/tftp/sub/loader"), "wb") as loader:
+        loader.write(LOADER)
+    os.symlink("/etc/passwd", systemd.path("srv/tftp/link"))
+    with suite.step("the sandbox"):
+        sandbox(suite, lab, systemd, machines)
+    with suite.step("reloads"):
+        reloads(suite, systemd, machines)
+    with suite.step("what ends it"):
+        ends(suite, systemd, machines)
+    with suite.step("a slow disk"):
+        slow_disk(suite, lab, systemd, machines)
+    with suite.step("what keeps it from starting"):
+        refusals(suite, lab, systemd)
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()
