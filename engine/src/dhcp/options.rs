@@ -149,18 +149,14 @@ impl<'a, 'i> Options<'a, 'i> {
             Firmware::Ipxe => self.no_proxy(chain),
             Firmware::Http | Firmware::Other => {}
         }
-        if boot.scope.is_none() {
-            if firmware != Firmware::Other
-                && let Some((name, scope)) = chain.option(options::BOOTFILE_NAME)
-            {
-                self.push(options::BOOTFILE_NAME, self.terminated(name), Origin::Scope(scope));
-            }
-            return;
-        }
-        if boot.file.is_empty() {
+        if boot.scope.is_some() && boot.file.is_empty() {
             // `file = "none"`: an option 67 of another level is not sent either.
             self.hide(options::BOOTFILE_NAME);
             self.hide(options::TFTP_SERVER_NAME);
+            return;
+        }
+        self.boot_file_name(chain, boot);
+        if boot.scope.is_none() {
             return;
         }
         match firmware {
@@ -171,8 +167,7 @@ impl<'a, 'i> Options<'a, 'i> {
             Firmware::Http => self.make(options::VENDOR_CLASS_IDENTIFIER, pxe::HTTP_CLIENT),
             Firmware::Pxe | Firmware::Other => {}
         }
-        self.boot_file_name(chain, boot);
-        if self.exchange.message.requests(options::TFTP_SERVER_NAME) && firmware != Firmware::Http {
+        if firmware != Firmware::Http && self.is_wanted(chain, options::TFTP_SERVER_NAME) {
             self.configured(chain, options::TFTP_SERVER_NAME);
             let text = dotted(self.exchange.arena, next_server);
             self.push(options::TFTP_SERVER_NAME, text, Origin::Protocol);
@@ -180,16 +175,24 @@ impl<'a, 'i> Options<'a, 'i> {
     }
 
     /// Option 67, where the name in `file` is not enough: the machine asks for it, the
-    /// configuration has one (the boot rule decides about the name), or `file` is too short.
+    /// configuration has one or always sends it, or `file` is too short. The name is that of the
+    /// boot rule if there is one. What is no firmware gets a configured one as any other option.
     fn boot_file_name(&mut self, chain: &ScopeChain<'a>, boot: &Boot<'a>) {
-        let Some(scope) = boot.scope else { return };
         let boots = self.exchange.machine.firmware != Firmware::Other;
-        let configured = boots && chain.option(options::BOOTFILE_NAME).is_some();
-        let asked = self.exchange.message.requests(options::BOOTFILE_NAME);
-        if asked || configured || boot.file.len() > FILE_LIMIT {
-            let name = if boots { self.terminated(boot.file) } else { boot.file };
+        let configured = chain.option(options::BOOTFILE_NAME).filter(|_| boots);
+        let name = boot.scope.map(|scope| (boot.file, scope)).or(configured);
+        let wanted = configured.is_some()
+            || boot.file.len() > FILE_LIMIT
+            || self.is_wanted(chain, options::BOOTFILE_NAME);
+        if let Some((name, scope)) = name.filter(|_| wanted) {
+            let name = if boots { self.terminated(name) } else { name };
             self.push(options::BOOTFILE_NAME, name, Origin::Scope(scope));
         }
+    }
+
+    /// Whether the machine asks for an option, or the configuration sends it to all.
+    fn is_wanted(&self, chain: &ScopeChain<'a>, code: u8) -> bool {
+        self.exchange.message.requests(code) || chain.always_sends(code)
     }
 
     /// A name with a NUL that its length counts: old PXE ROMs read option 67 as a C string, and go

@@ -62,6 +62,15 @@ fn a_configured_option_67_is_sent_unasked_and_with_its_nul() {
 }
 
 #[test]
+fn always_send_has_a_rom_told_in_options_67_and_66_what_it_does_not_ask_for() {
+    let always = "[dhcp]\nalways-send = [\"bootfile-name\", \"tftp-server-name\"]";
+    let mut server = Server::new(&HALL.replacen("[dhcp]", always, 1));
+    let offer = offer(&mut server, &modest_rom());
+    assert_eq!(offer.option(options::BOOTFILE_NAME).as_deref(), Some(&b"pxelinux.0\0"[..]));
+    assert_eq!(offer.option(options::TFTP_SERVER_NAME).as_deref(), Some(&b"10.1.0.6"[..]));
+}
+
+#[test]
 fn architectures_7_and_9_are_both_x86_64() {
     let mut server = Server::new(HALL);
     for code in [7, 9] {
