@@ -219,10 +219,11 @@ pub const NAK_REASONS: usize = 8;
 pub const PARSE_ERRORS: &[&str] = bootstorm_protocols::dhcpv4::ParseError::NAMES;
 
 /// The names of [`ShardMetrics::drops`], in its order.
-pub const DROPS: [&str; 11] = [
+pub const DROPS: [&str; 12] = [
     "truncated",
     "no-buffers",
     "slots-full",
+    "held-full",
     "delayed",
     "kernel-memory",
     "send-denied",
@@ -274,6 +275,7 @@ impl ShardMetrics {
             drops.truncated,
             drops.no_buffers,
             drops.slots_full,
+            drops.held_full,
             drops.delayed,
             drops.starved,
             drops.send.denied,
@@ -433,7 +435,10 @@ mod tests {
     fn drops_of_the_packet_engine_are_told_apart() {
         let metrics = ShardMetrics::default();
         metrics.record_drops(&Drops { truncated: 3, receive: 4, steered: 5, ..Drops::default() });
-        assert_eq!(metrics.drops.values().collect::<Vec<_>>(), [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4]);
+        assert_eq!(
+            metrics.drops.values().collect::<Vec<_>>(),
+            [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4]
+        );
         assert_eq!(metrics.kernel_drops(), Drops { steered: 5, ..Drops::default() });
     }
 

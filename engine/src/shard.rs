@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bootstorm_net::{Datagram, Handler, Held, SocketId, Target, Transmit};
+use bootstorm_net::{Datagram, Handler, Held, Limits, SocketId, Target, Transmit};
 use bootstorm_protocols::dhcpv4::Message;
 use bootstorm_protocols::icmp;
 use bootstorm_protocols::time::Moment;
@@ -89,6 +89,20 @@ fn ipv4(address: Option<IpAddr>) -> Option<Ipv4Addr> {
         Some(IpAddr::V4(address)) => Some(address),
         _ => None,
     }
+}
+
+/// Replies that wait in their transmit slots at once, by what they wait for: the disk (half a second
+/// of a storm), the ping of an address, the end of their delay.
+const MOST_HELD: usize = ShardLeases::MOST_WAITING + probes::LIMIT + delays::LIMIT;
+
+/// Transmit slots that nothing waits in: a disk that stalls takes none of them from OFFERs, OACKs
+/// and errors.
+const PASSING: usize = 2048;
+
+/// What the packet engine of a shard holds.
+#[must_use]
+pub fn limits() -> Limits {
+    Limits { slots: (MOST_HELD + PASSING) as u32, held: MOST_HELD as u32, ..Limits::default() }
 }
 
 /// What a shard is made of.

@@ -23,6 +23,7 @@ const LIMITS: Limits = Limits {
     urgent: 0,
     payload_len: 65_535,
     slots: 8192,
+    held: 0,
     shared: 0,
     batch: 64,
     busy_poll: Duration::ZERO,

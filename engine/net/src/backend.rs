@@ -93,9 +93,10 @@ pub enum Target {
 /// Why a backend did not take a datagram.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refused {
-    /// Every transmit slot is in use: held back, or waiting for the kernel. Counted in
-    /// [`Drops::slots_full`].
-    #[error("every transmit slot is in use")]
+    /// Every transmit slot is in use, held back or waiting for the kernel: counted in
+    /// [`Drops::slots_full`]. Or as many datagrams are held back as may be: counted in
+    /// [`Drops::held_full`].
+    #[error("every transmit slot that it may take is in use")]
     Full,
     /// No such socket.
     #[error("no such socket")]
@@ -134,7 +135,8 @@ pub trait Transmit {
     ) -> Result<(), Refused>;
 
     /// The same, but held back until [`Transmit::submit`]: an ACK that waits for its lease to be
-    /// durable.
+    /// durable. At most [`Limits::held`] are held back at once, so that they never take the slots
+    /// of those that need not wait.
     fn hold(
         &mut self,
         socket: SocketId,
@@ -245,6 +247,9 @@ pub struct Limits {
     /// Slots for datagrams written by [`Transmit::send`] and [`Transmit::hold`]; what is held back
     /// for a commit stays in its slot.
     pub slots: u32,
+    /// Of these slots, as many as held datagrams may take at once: the others are for those that
+    /// leave with the batch.
+    pub held: u32,
     /// [`Transmit::send_shared`] sends in one batch.
     pub shared: u32,
     /// Datagrams handled before the replies to them are sent.
@@ -270,6 +275,7 @@ impl Default for Limits {
             urgent: 64,
             payload_len: 2048,
             slots: 2048,
+            held: 1536,
             shared: 1024,
             batch: 32,
             busy_poll: Duration::ZERO,

@@ -14,6 +14,8 @@ pub struct Drops {
     pub no_buffers: u64,
     /// Replies refused because every slot was in use ([`crate::Refused::Full`]).
     pub slots_full: u64,
+    /// Replies refused because as many were held back as may be ([`crate::Limits::held`]).
+    pub held_full: u64,
     /// Replies that found the socket buffer full and went out later. Delayed, not lost.
     pub delayed: u64,
     /// Turns of a ring that ended before the kernel, short of memory, had taken everything. What is

@@ -59,6 +59,9 @@ pub struct Outbox<S = Socket> {
     data: Box<[u8]>,
     entries: Box<[Entry]>,
     slots: u32,
+    /// Entries that are held, and how many may be.
+    held: u32,
+    most_held: u32,
     free_slots: Vec<u32>,
     free_shared: Vec<u32>,
     queue: VecDeque<u32>,
@@ -89,6 +92,8 @@ impl<S> Outbox<S> {
             data: vec![0; limits.slots as usize * SLOT_LEN].into_boxed_slice(),
             entries: (0..total).map(|_| entry()).collect(),
             slots: limits.slots,
+            held: 0,
+            most_held: limits.held,
             free_slots: (0..limits.slots).rev().collect(),
             free_shared: (limits.slots..total).rev().collect(),
             queue: VecDeque::with_capacity(total as usize),
@@ -274,19 +279,27 @@ impl<S> Transmit for Outbox<S> {
         target: &Target,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<Held, Refused> {
+        if self.held >= self.most_held {
+            self.sockets.get(socket).ok_or(Refused::NoSocket)?;
+            self.drops.held_full += 1;
+            return Err(Refused::Full);
+        }
         let slot = self.write(socket, target, State::Held, write)?;
+        self.held += 1;
         Ok(Held { slot, generation: self.entries[slot as usize].generation })
     }
 
     fn submit(&mut self, held: Held) {
         if self.is_held(held) {
             self.entries[held.slot as usize].state = State::Queued;
+            self.held -= 1;
             self.queue.push_back(held.slot);
         }
     }
 
     fn discard(&mut self, held: Held) {
         if self.is_held(held) {
+            self.held -= 1;
             self.free(held.slot);
         }
     }
@@ -328,7 +341,7 @@ mod tests {
     use super::*;
 
     fn outbox(slots: u32, shared: u32) -> (Outbox<()>, SocketId, Target) {
-        let limits = Limits { slots, shared, ..Limits::default() };
+        let limits = Limits { slots, held: slots, shared, ..Limits::default() };
         let mut outbox = Outbox::new(&limits, Moment::from_nanos(0));
         let socket = outbox.sockets.insert(()).unwrap();
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));

@@ -110,6 +110,9 @@ impl Change {
 pub struct NotDurable;
 
 impl ShardLeases {
+    /// Changes with a token that may wait to be durable at once.
+    pub(crate) const MOST_WAITING: usize = SHARD_LIMIT;
+
     pub(super) fn new(leases: Arc<Leases>, shard: usize) -> Self {
         Self { leases, shard, waiting: 0, turns: None, discovers: Discovers::new() }
     }

@@ -18,13 +18,9 @@ use crate::leases::Leases;
 use crate::liveness::Heartbeat;
 use crate::log::EventSink;
 use crate::metrics::{Metrics, OwnMetrics};
-use crate::shard::{Binding, Parts, Role, Shard, Sockets};
+use crate::shard::{self, Binding, Parts, Role, Shard, Sockets};
 use crate::snapshot::SharedSnapshot;
 use crate::tftp::{TftpServer, TftpShard};
-
-/// ACKs wait in their slots for the disk: these hold half a second of a storm, for a disk that
-/// stalls so long.
-const SLOTS: u32 = 8192;
 
 /// Sockets for a shard to add and to remove.
 struct SocketChange {
@@ -139,7 +135,7 @@ impl ShardStart {
     fn run(self, ready: &Sender<Waker>, inbox: &Receiver<SocketChange>) -> io::Result<()> {
         // The ring belongs to the thread that makes it.
         let busy_poll = if self.busy_poll { BUSY_POLL } else { Duration::ZERO };
-        match self.kind.open(&Limits { slots: SLOTS, busy_poll, ..Limits::default() })? {
+        match self.kind.open(&Limits { busy_poll, ..shard::limits() })? {
             Engine::Uring(backend) => self.drive(backend, ready, inbox),
             Engine::Mmsg(backend) => self.drive(backend, ready, inbox),
         }

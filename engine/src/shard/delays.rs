@@ -6,9 +6,9 @@ use std::collections::BinaryHeap;
 
 use bootstorm_protocols::time::Moment;
 
-/// Replies that wait at one time: an eighth of a shard's slots. Replies beyond it leave at once, so
+/// Replies that wait at one time, for which a shard has slots. Replies beyond it leave at once, so
 /// machines that need a delay never take the slots of those that need none.
-const LIMIT: usize = 1024;
+pub(super) const LIMIT: usize = 1024;
 
 /// Replies by the time they are due; of those that are due together the first that came is first.
 #[derive(Debug)]

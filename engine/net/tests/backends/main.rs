@@ -42,6 +42,7 @@ suites! {
     holds_until_submitted,
     forgets_what_is_discarded,
     refuses_when_slots_are_used_up,
+    what_is_held_leaves_slots_for_the_rest,
     refuses_unknown_sockets,
     cuts_shared_bytes_into_segments_in_order,
     keeps_the_order_of_one_socket,

@@ -108,7 +108,7 @@ pub(crate) fn holds_until_submitted<B: Bed>() {
 }
 
 pub(crate) fn forgets_what_is_discarded<B: Bed>() {
-    let mut bed = B::new(Limits { slots: 1, ..Limits::default() });
+    let mut bed = B::new(Limits { slots: 1, held: 1, ..Limits::default() });
     let (socket, _) = bed.open_v4();
     let target = Target::Udp { to: bed.client(false), from: None, ifindex: 0 };
     let tx = bed.backend().tx();
@@ -152,6 +152,37 @@ pub(crate) fn refuses_when_slots_are_used_up<B: Bed>() {
     tx.discard(held);
     assert_eq!(tx.send(socket, &target, fill(4)), Ok(()));
     assert_eq!(drain(&mut bed, &mut recorder).len(), 4);
+}
+
+/// A disk that stalls: what waits for it does not take the slots of what need not wait.
+pub(crate) fn what_is_held_leaves_slots_for_the_rest<B: Bed>() {
+    let mut bed = B::new(Limits { slots: 10, held: 6, ..Limits::default() });
+    let (socket, _) = bed.open_v4();
+    let target = Target::Udp { to: bed.client(false), from: None, ifindex: 0 };
+    let mut recorder = Recorder::default();
+    let tx = bed.backend().tx();
+    let held: Vec<_> = (0..6).map(|byte| tx.hold(socket, &target, fill(byte)).unwrap()).collect();
+    for round in 1..=20 {
+        let tx = bed.backend().tx();
+        assert_eq!(tx.hold(socket, &target, fill(9)), Err(Refused::Full));
+        for byte in 10..14 {
+            assert_eq!(tx.send(socket, &target, fill(byte)), Ok(()));
+        }
+        assert_eq!(drain(&mut bed, &mut recorder), [[10; 3], [11; 3], [12; 3], [13; 3]]);
+        let drops = bed.backend().drops();
+        assert_eq!((drops.held_full, drops.slots_full), (round, 0));
+    }
+    // What is submitted or discarded makes room for others.
+    let tx = bed.backend().tx();
+    tx.submit(held[0]);
+    tx.submit(held[0]);
+    tx.discard(held[1]);
+    tx.discard(held[1]);
+    for byte in [20, 21] {
+        tx.hold(socket, &target, fill(byte)).unwrap();
+    }
+    assert_eq!(tx.hold(socket, &target, fill(9)), Err(Refused::Full));
+    assert_eq!(drain(&mut bed, &mut recorder), [[0; 3]]);
 }
 
 pub(crate) fn refuses_unknown_sockets<B: Bed>() {

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use bootstorm_net::sim::{Faults, Outbox, Sim, SimInterface, SimNetwork, SimSocket};
 use bootstorm_net::{Address, Backend, Datagram, Handler, Limits, SocketId, Target, Transmit};
+use bootstorm_protocols::dhcpv4::Message;
 use bootstorm_protocols::time::Moment;
 
-use super::{Binding, Parts, Role, Shard, Sockets};
+use super::{Binding, Parts, Role, Shard, Sockets, limits};
 use crate::config;
 use crate::event::bus::EventBus;
 use crate::interfaces::Interfaces;
-use crate::leases::{Clock, Committer, Leases, MemoryStore};
+use crate::leases::{Clock, Committer, Leases, MemoryStore, ShardLeases};
 use crate::log::EventLog;
 use crate::metrics::Metrics;
 use crate::quirks::tests::discover;
@@ -83,7 +84,7 @@ impl Lab {
             })
         };
         let (here, there) = (attach(1, &[SERVER]), attach(2, &[RELAY, MACHINE]));
-        let mut sim = network.backend(&Limits::default());
+        let mut sim = network.backend(&limits());
         let mut sockets = Sockets::default();
         let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         for (role, port) in
@@ -134,6 +135,7 @@ impl Lab {
         }
     }
 
+    /// Sends a datagram of the machine, or of its relay agent.
     fn send(&mut self, socket: SocketId, from: Ipv4Addr, port: u16, payload: &[u8]) {
         let to = SocketAddr::from((SERVER, port));
         let target = Target::Udp { to, from: Some(IpAddr::V4(from)), ifindex: 0 };
@@ -142,6 +144,16 @@ impl Lab {
             payload.len()
         };
         self.client.0.tx().send(socket, &target, write).unwrap();
+    }
+
+    /// The server hears it; whether it answers is no matter.
+    fn tell(&mut self, socket: SocketId, from: Ipv4Addr, port: u16, payload: &[u8]) {
+        self.send(socket, from, port, payload);
+        for _ in 0..2 {
+            self.client.0.turn(None, &mut self.client.1).unwrap();
+            self.network.advance();
+            self.server.0.turn(None, &mut self.server.1).unwrap();
+        }
     }
 
     /// The first answer to a datagram of the machine, or of its relay agent.
@@ -234,6 +246,44 @@ fn a_discover_that_waits_for_a_ping_is_counted_once_however_the_ping_ends() {
     assert_eq!(metrics.addresses_in_use.get(), 1);
     let discovers = metrics.received.values().nth(1);
     assert_eq!((discovers, metrics.received.total(), metrics.silences.total()), (Some(1), 1, 1));
+    lab.log.stop();
+}
+
+/// No lease of this test is ever written.
+#[test]
+fn a_disk_that_stalls_stops_neither_offers_nor_tftp() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("loader"), vec![7; 10_000]).unwrap();
+    let text = SUBNET.replace("10.0.0.2\"", "10.0.64.0-10.0.127.255\"").replace("/24", "/16");
+    let text = text.replace("[tftp]", &format!("server-identifier = \"{SERVER}\"\n[tftp]"));
+    let mut lab = Lab::new(&text.replace("\"/\"", &format!("{:?}", root.path())));
+    let request = |number: u16, kind: u8, address: Ipv4Addr, server: Ipv4Addr| {
+        let [high, low] = number.to_be_bytes();
+        let mut message = discover([0x52, 0x54, 0, 0, high, low], None);
+        message[24..28].copy_from_slice(&RELAY.octets());
+        // The end of the options makes room for the address that is asked for.
+        let kind_at = 240 + 2;
+        message.truncate(kind_at + 1);
+        message[kind_at] = kind;
+        message
+            .extend([&[50, 4][..], &address.octets(), &[54, 4], &server.octets(), &[255]].concat());
+        message
+    };
+    let mut held = 0;
+    for number in 0..ShardLeases::MOST_WAITING as u16 + 10 {
+        let nothing = Ipv4Addr::UNSPECIFIED;
+        let offer = lab.ask(lab.relay, RELAY, 67, &request(number, 1, nothing, nothing));
+        let offer = Message::parse(&offer).unwrap();
+        let server = offer.server_identifier().unwrap();
+        lab.tell(lab.relay, RELAY, 67, &request(number, 3, offer.yiaddr(), server));
+        held = lab.metrics.shard(0).unwrap().commits_pending.get();
+    }
+    assert_eq!(held, ShardLeases::MOST_WAITING as u64);
+    for file in ["loader", "nothing"] {
+        let request = format!("\0\x01{file}\0octet\0blksize\x001468\0");
+        let answer = lab.ask(lab.machine, MACHINE, 69, request.as_bytes());
+        assert_eq!(answer[1], if file == "loader" { 6 } else { 5 });
+    }
     lab.log.stop();
 }
 
