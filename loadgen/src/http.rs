@@ -11,7 +11,7 @@ use std::time::Duration;
 use bootstorm_net::{Waker, now};
 use bootstorm_protocols::time::Moment;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::{Body, Bytes};
+use hyper::body::{Body as _, Bytes};
 use hyper::client::conn::http1;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
@@ -52,9 +52,10 @@ pub struct Fetched {
     pub serial: u8,
     /// How long it waited for a connection: the generator's fault, not the server's.
     pub waited: Duration,
-    /// It failed because this host has no descriptor or port for it, which is not the server's fault
-    /// either.
+    /// It failed because this host has no descriptor or port for it: not the server's fault.
     pub refused: bool,
+    /// The status, where it was a success of a kind that nobody asked for.
+    pub odd_status: Option<u16>,
     /// Length and digest of the body, or what went wrong.
     pub result: Result<(u64, u64), String>,
 }
@@ -97,10 +98,20 @@ impl Fetcher {
                             Err(_) => Err(Failed::NoConnection),
                         };
                         let refused = result.as_ref().is_err_and(Failed::is_own);
+                        let status = result.as_ref().map_or(200, |body| body.status);
+                        let odd_status = Some(status).filter(|status| *status != 200);
+                        let result = result.map(|body| (body.len, body.digest));
                         let result = result.map_err(|error| error.to_string());
                         let (machine, serial) = (fetch.machine, fetch.serial);
                         // The run may have ended meanwhile.
-                        let _ = results.send(Fetched { machine, serial, waited, refused, result });
+                        let _ = results.send(Fetched {
+                            machine,
+                            serial,
+                            waited,
+                            refused,
+                            odd_status,
+                            result,
+                        });
                         waker.wake();
                     });
                 }
@@ -153,9 +164,16 @@ impl Failed {
     }
 }
 
+/// A body that came.
+struct Body {
+    status: u16,
+    len: u64,
+    digest: u64,
+}
+
 /// One GET over a connection of its own, as wget and the kernel's loaders do. Returns length and
 /// digest of the body.
-async fn get(fetch: &Fetch) -> Result<(u64, u64), Failed> {
+async fn get(fetch: &Fetch) -> Result<Body, Failed> {
     let socket = TcpSocket::new_v4().map_err(Failed::Connect)?;
     if let Some(source) = fetch.source {
         socket.set_reuseaddr(true).map_err(Failed::Connect)?;
@@ -173,6 +191,7 @@ async fn get(fetch: &Fetch) -> Result<(u64, u64), Failed> {
         .body(Empty::<Bytes>::new())
         .map_err(Failed::Path)?;
     let answer = with_timeout(sender.send_request(request)).await?.map_err(Failed::Protocol)?;
+    let status = answer.status().as_u16();
     if !answer.status().is_success() {
         return Err(Failed::Status(answer.status().as_u16()));
     }
@@ -189,7 +208,7 @@ async fn get(fetch: &Fetch) -> Result<(u64, u64), Failed> {
             }
         }
     }
-    Ok((len, digest.digest()))
+    Ok(Body { status, len, digest: digest.digest() })
 }
 
 async fn with_timeout<T>(what: impl Future<Output = T>) -> Result<T, Failed> {

@@ -58,8 +58,7 @@ fn run_on<B: Backend<Socket = Socket>>(
     let relays = relays(&sockets);
     // Addresses that no machine may be given.
     let reserved = relays.iter().copied().chain([job.server]).collect();
-    let validator =
-        Validator::new(start, job.scenario.expect_boot_file.clone(), reserved, recorder);
+    let validator = Validator::new(start, job.scenario.expected(), reserved, recorder);
     let config = Config {
         scenario: job.scenario.clone(),
         seed: Seed(job.seed),

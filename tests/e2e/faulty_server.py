@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import heapq
+import http.server
 import ipaddress
 import itertools
 import os
@@ -23,9 +24,11 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 
 import wire
+from faulty_transfer import Transfer, agreed
 
 # A fault is injected at every n-th opportunity, because rare faults must be found as well.
 FAULTS = {
@@ -47,12 +50,32 @@ FAULTS = {
     "declined": (1, "gives an address again that was declined"),
     "malformed": (5, "a reply that breaks off before its options"),
     "silent": (1, "answers nobody"),
+    "offer-moves": (5, "answers a repeated DISCOVER with another address"),
+    "ack-twice": (5, "acknowledges twice, the second time another address"),
+    "late-lease": (5, "an answer comes once more, late, with a lease of no time"),
+    "stages": (1, "gives another address to whoever comes with another client identifier"),
+    "nak": (5, "refuses an address that it has just offered"),
+    "nak-held": (1, "refuses an address to the machine that holds it"),
+    "nak-malformed": (1, "a NAK that gives a lease time"),
+    "mask": (5, "another subnet mask"),
+    "router": (5, "another router"),
+    "next-server": (5, "another server of boot files"),
+    "option-43": (5, "another option 43"),
+    "lease-differs": (5, "an ACK with another lease time than the OFFER"),
+    "broadcast": (5, "a broadcast to a client that takes unicast"),
+    "unicast": (5, "unicast to a client that asked for a broadcast"),
+    "inform-lease": (1, "a lease in the answer to an INFORM"),
+    "double-blocks": (5, "sends every block of a transfer twice"),
+    "one-blksize": (1, "one byte is another in blocks of one length"),
+    "http-flip": (5, "one byte of a body is another"),
+    "http-short": (5, "a body ends early and looks complete"),
+    "http-partial": (5, "status 206 to a client that asked for the whole"),
 }
+_SPOILT_BLKSIZE = 1456  # that of the network ROMs of BIOS machines
+_AGAIN = 0.3  # seconds until an answer comes once more
 _LATE = 1.5  # seconds
 _OFFERED = 60  # an offer that nobody takes is kept for so many seconds
 _PADDED = 300  # the smallest BOOTP message that every relay agent passes on
-_LARGEST_BLOCK, _LARGEST_WINDOW = 1468, 64
-_RESEND = 1.0  # seconds, unless the client asks for another time
 _TRIES = 6
 _LOGGED = 20  # so many injected faults are logged in words
 _IP_PKTINFO, _SO_RCVBUFFORCE = 8, 33
@@ -63,6 +86,7 @@ class Binding:
 
     def __init__(self, address):
         self.address, self.held, self.until = address, False, 0.0
+        self.identity = self.xid = None  # of the last DISCOVER
 
 
 class Leases:
@@ -88,54 +112,6 @@ class Leases:
             self.free.append(address)
 
 
-class Transfer:
-    """One file on its way to one client, from a port of its own (RFC 1350, 2347, 7440)."""
-
-    def __init__(self, sock, data, options, spoil):
-        self.sock, self.data, self._spoil = sock, data, spoil
-        self.block = options.get("blksize", 512)
-        self._window = options.get("windowsize", 1)
-        self.resend_after = options.get("timeout", _RESEND)
-        self.oack = b"".join(b"%s\0%d\0" % (name.encode(), value)
-                             for name, value in options.items())
-        # The acknowledgement of options is block 0.
-        self.acked = -1 if self.oack else 0
-        self.sent = 0
-        self.tries, self.when = 0, 0.0
-        if not self.oack:
-            self._begin()
-
-    def _begin(self):
-        self.data = self._spoil(self.data)
-        self.last = len(self.data) // self.block + 1
-
-    def send(self, now):
-        """What comes after the last acknowledgement, a window of it."""
-        self.when = now
-        with contextlib.suppress(BlockingIOError):
-            if self.acked < 0:
-                self.sock.send(b"\0\6" + self.oack)
-                return
-            for number in range(self.acked + 1, min(self.acked + self._window, self.last) + 1):
-                data = self.data[(number - 1) * self.block:number * self.block]
-                self.sock.send(b"\0\3" + (number & 0xffff).to_bytes(2, "big") + data)
-                self.sent = number
-
-    def acknowledged(self, number, now):
-        """Whether the transfer is over by this ACK. An old one changes nothing: answering it
-        would send everything twice from here on."""
-        number = self.acked + ((number - self.acked) & 0xffff)
-        if not self.acked < number <= self.sent:
-            return False
-        if self.acked < 0:
-            self._begin()
-        self.acked, self.tries = number, 0
-        if number == self.last:
-            return True
-        self.send(now)
-        return False
-
-
 class FaultyServer:
     """Both servers in one loop that never sleeps."""
 
@@ -155,6 +131,7 @@ class FaultyServer:
         self._ids = [str(here + step) for step in range(3 if self.fault == "server-id" else 1)]
         self._opportunities = self._injected = 0
         self._files = {}  # path: (mtime, bytes)
+        self._http_lock = threading.Lock()
         self._transfers = {}  # peer: Transfer
         self._later, self._order = [], itertools.count()
         self._selector = selectors.DefaultSelector()
@@ -162,6 +139,15 @@ class FaultyServer:
             self._dhcp = self._open("", 67, self._read_dhcp)
         if options.server_only != "dhcp":
             self._tftp = self._open(self.listen, 69, self._read_requests)
+        if options.http:
+            self._serve_http(options.http)
+        self._authoritative = options.authoritative
+        # For clients that have no address yet and take unicast.
+        self._link = None
+        if options.interface:
+            self._link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._link.bind((options.interface, 0))
+            self._mac = wire.mac_text(self._link.getsockname()[4])
 
     def _open(self, address, port, reader):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -220,8 +206,14 @@ class FaultyServer:
             return self._reserved.pop()
         return address
 
-    def _spoil(self, data):
+    def _spoil(self, transfer):
         """The bytes of a transfer, when its first block is about to be sent."""
+        data = transfer.data
+        if self._faulty("double-blocks", len(data), "bytes"):
+            transfer.copies = 2
+        if data and transfer.block == _SPOILT_BLKSIZE and self._faulty("one-blksize"):
+            at = len(data) // 2
+            return b"%b%c%b" % (data[:at], data[at] ^ 0x20, data[at + 1:])
         if data and self._faulty("flip", len(data), "bytes"):
             at = self._random.randrange(len(data))
             return b"%b%c%b" % (data[:at], data[at] ^ 0x20, data[at + 1:])
@@ -244,18 +236,30 @@ class FaultyServer:
         mac, leases = request.chaddr, self._leases
         binding = leases.bindings.get(mac)
         if request.kind == "DISCOVER":
+            identity = request.options.get(61)
+            if binding and binding.held and binding.identity != identity and self._faulty(
+                    "stages", "to", mac):
+                del leases.bindings[mac]  # what it had is not given to others
+                binding = None
             if binding is None:
                 address = self._address(mac, now)
                 if address is None:
                     return
                 binding = leases.bindings[mac] = Binding(address)
             binding.until = max(binding.until, now + _OFFERED)
-            self._reply("OFFER", request, binding.address, now)
+            address = binding.address
+            if binding.identity == identity and binding.xid == request.xid and self._faulty(
+                    "offer-moves", "to", mac):
+                address = leases.take(now)  # offered, and nobody's
+            binding.identity, binding.xid = identity, request.xid
+            self._reply("OFFER", request, address, now)
         elif request.kind == "REQUEST":
             self._requested(request, binding, now)
         elif request.kind == "DECLINE" and binding and request.address(50) == binding.address:
             if not self._faulty("declined", binding.address, "to", mac):
                 leases.forget(mac, bad=True)
+        elif request.kind == "INFORM":
+            self._reply("ACK", request, "0.0.0.0", now)
         elif request.kind == "RELEASE" and binding and request.ciaddr == binding.address:
             leases.forget(mac)
 
@@ -266,13 +270,19 @@ class FaultyServer:
             # It took another server's offer.
             if binding and not binding.held:
                 self._leases.forget(request.chaddr)
+        elif binding and binding.address == wanted and (
+                (chosen and self._faulty("nak", "to", request.chaddr)) or
+                (not chosen and self._faulty("nak-held", "to", request.chaddr))):
+            self._reply("NAK", request, "0.0.0.0", now)
         elif binding and binding.address == wanted:
             if self._leases.free and self._faulty("ack-other", "instead of", wanted):
                 self._leases.free.append(binding.address)
                 binding.address = self._leases.take(now)
             binding.held, binding.until = True, now + self._lease
             self._reply("ACK", request, binding.address, now)
-        elif binding or chosen or ipaddress.IPv4Address(wanted) not in self._subnet:
+            if self._faulty("ack-twice", "to", request.chaddr):
+                self._reply("ACK", request, self._leases.take(now), now)
+        elif self._authoritative or binding or chosen or ipaddress.IPv4Address(wanted) not in self._subnet:
             self._reply("NAK", request, "0.0.0.0", now)
         # Else it may have this address from a server that remembers it.
 
@@ -288,44 +298,73 @@ class FaultyServer:
         if kind != "NAK" and request.options.get(60, b"").startswith(b"PXEClient"):
             file = self._file_for(request).encode()
             # Option 43: no boot server discovery, take the file from here.
-            options += [(60, b"PXEClient"), (43, b"\x06\x01\x08\xff")]
+            discovery = 0 if self._faulty("option-43", "to", request.chaddr) else 8
+            options += [(60, b"PXEClient"), (43, bytes([6, 1, discovery, 255]))]
         relay = request.options.get(82)
         if relay is not None and not self._faulty("relay-option", "to", giaddr):
             options.append((82, relay))
         broadcast = 0x8000 if kind == "NAK" else 0  # RFC 2131 section 4.3.2, for the relay agent
         ciaddr = request.ciaddr if kind == "ACK" else "0.0.0.0"
         payload = struct.pack("!BBBBIHH", 2, 1, 6, 0, xid, 0, request.flags | broadcast)
-        payload += b"".join(map(socket.inet_aton, (ciaddr, address, self.listen, giaddr)))
+        siaddr = "0.0.0.0" if kind == "NAK" else self.listen
+        if kind != "NAK" and self._faulty("next-server", "to", request.chaddr):
+            siaddr = str(ipaddress.IPv4Address(self.listen) + 1)
+        payload += b"".join(map(socket.inet_aton, (ciaddr, address, siaddr, giaddr)))
         payload += chaddr.ljust(16, b"\0") + bytes(64) + file.ljust(128, b"\0") + wire.MAGIC
         payload += b"".join(bytes([code, len(value)]) + value for code, value in options)
         payload = (payload + b"\xff").ljust(_PADDED, b"\0")
         if self._faulty("malformed", "to", request.chaddr):
             payload = payload[:200]
-        if request.giaddr != "0.0.0.0":
-            to = request.giaddr, 67
-        elif request.ciaddr != "0.0.0.0" and kind != "NAK":
-            to = request.ciaddr, 68
-        else:
-            to = "255.255.255.255", 68
+        to = self._target(kind, request, address)
         if self._faulty("late", "to", request.chaddr):
-            heapq.heappush(self._later, (now + _LATE, next(self._order), payload, to))
+            self._transmit_later(now + _LATE, payload, to)
         else:
             self._transmit(payload, to)
+        if kind != "NAK" and self._faulty("late-lease", "to", request.chaddr):
+            lease = bytes([51, 4]) + struct.pack("!I", self._lease)
+            self._transmit_later(now + _AGAIN, payload.replace(lease, bytes([51, 4, 0, 0, 0, 0])),
+                                 to)
+
+    def _target(self, kind, request, address):
+        """Where a reply goes (RFC 2131 section 4.1): address, port, and the hardware address of
+        a client that cannot be reached otherwise."""
+        if request.giaddr != "0.0.0.0":
+            return request.giaddr, 67, None
+        if request.ciaddr != "0.0.0.0" and kind != "NAK":
+            return request.ciaddr, 68, None
+        broadcast = bool(request.flags & 0x8000)
+        if kind != "NAK" and self._link and broadcast == self._faulty(
+                "unicast" if broadcast else "broadcast", "to", request.chaddr):
+            return address, 68, request.chaddr
+        return "255.255.255.255", 68, None
+
+    def _transmit_later(self, when, payload, to):
+        heapq.heappush(self._later, (when, next(self._order), payload, to))
 
     def _options(self, kind, request):
         self._faulty("server-id", "to", request.chaddr)
         server = self._ids[self._injected % len(self._ids)]
         options = [(53, bytes([wire.NUMBERS[kind]])), (54, socket.inet_aton(server))]
         if kind == "NAK":
+            if self._faulty("nak-malformed", "to", request.chaddr):
+                options.append((51, struct.pack("!I", self._lease)))
             return options
         lease = 0 if self._faulty("lease-zero", "to", request.chaddr) else self._lease
+        if kind == "ACK" and self._faulty("lease-differs", "to", request.chaddr):
+            lease *= 2
         t1, t2 = lease // 2, lease * 7 // 8
         if self._faulty("t1-after-t2", "to", request.chaddr):
             t1, t2 = t2, t1
-        options += [(code, struct.pack("!I", value))
-                    for code, value in ((51, lease), (58, t1), (59, t2))]
+        if request.kind != "INFORM" or self._faulty("inform-lease", "to", request.chaddr):
+            options += [(code, struct.pack("!I", value))
+                        for code, value in ((51, lease), (58, t1), (59, t2))]
         router = self.listen if request.giaddr == "0.0.0.0" else request.giaddr
-        return [*options, (1, self._subnet.netmask.packed), (3, socket.inet_aton(router))]
+        if self._faulty("router", "to", request.chaddr):
+            router = str(ipaddress.IPv4Address(router) + 5)
+        mask = self._subnet.netmask.packed
+        if self._faulty("mask", "to", request.chaddr):
+            mask = bytes([255, 255, 128, 0])
+        return [*options, (1, mask), (3, socket.inet_aton(router))]
 
     def _file_for(self, request):
         file = self._boot_file
@@ -337,11 +376,49 @@ class FaultyServer:
                         f"{file}.old")
         return file
 
-    def _transmit(self, payload, to):
+    def _transmit(self, payload, target):
+        *to, mac = target
+        if mac:
+            # The client has no address that ARP would find.
+            self._link.send(wire.frame(payload, self._mac, self.listen, to[0], 67, to[1], mac))
+            return
         # The address also tells the interface of a broadcast.
         source = struct.pack("i4s4s", 0, socket.inet_aton(self.listen), bytes(4))
         with contextlib.suppress(OSError):  # full or no way: lost, like any datagram
-            self._dhcp.sendmsg([payload], [(socket.IPPROTO_IP, _IP_PKTINFO, source)], 0, to)
+            self._dhcp.sendmsg([payload], [(socket.IPPROTO_IP, _IP_PKTINFO, source)], 0,
+                               tuple(to))
+
+    # HTTP, in threads: nothing of it is shared with the loop but the count of faults.
+
+    def _serve_http(self, port):
+        faulty = self
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                faulty.answer_http(self)
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer((self.listen, port), Answer)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def answer_http(self, request):
+        """One GET."""
+        with self._http_lock:
+            body = self._read_file(request.path.split("?")[0])
+            status = 404 if body is None else 200
+            body = body or b""
+            if body and self._faulty("http-flip", request.path):
+                body = body[:-1] + bytes([body[-1] ^ 0x20])
+            if body and self._faulty("http-short", request.path):
+                body = body[:len(body) * 2 // 3]
+            if body and self._faulty("http-partial", request.path):
+                status = 206
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
 
     # TFTP.
 
@@ -372,7 +449,7 @@ class FaultyServer:
         sock.bind((self.listen, 0))
         sock.connect(peer)
         sock.setblocking(False)
-        transfer = Transfer(sock, data, _agreed(words[2:-1], len(data)), self._spoil)
+        transfer = Transfer(sock, data, agreed(words[2:-1], len(data)), self._spoil)
         self._transfers[peer] = transfer
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._read_ack(peer))
         self._attempt(peer, transfer, time.monotonic())
@@ -426,20 +503,6 @@ class FaultyServer:
         sock.close()
 
 
-def _agreed(words, size):
-    """The options of a request that are granted, with the values that are (RFC 2347)."""
-    limits = {"blksize": (8, 65464, _LARGEST_BLOCK), "timeout": (1, 255, 255),
-              "windowsize": (1, 65535, _LARGEST_WINDOW), "tsize": (0, 1 << 40, None)}
-    agreed = {}
-    for name, value in zip(words[::2], words[1::2]):
-        name = name.decode(errors="replace").lower()
-        if name in limits and value.isdigit():
-            least, most, granted = limits[name]
-            if least <= int(value) <= most:
-                agreed[name] = size if granted is None else min(int(value), granted)
-    return agreed
-
-
 def main():
     faults = "\n".join(f"  {name:14}{what}" for name, (_, what) in FAULTS.items())
     parser = argparse.ArgumentParser(description=f"{__doc__}\nFaults:\n{faults}",
@@ -454,6 +517,9 @@ def main():
     parser.add_argument("--server-only", choices=("dhcp", "tftp"))
     parser.add_argument("--boot-file", default="")
     parser.add_argument("--ipxe-file", default="")
+    parser.add_argument("--http", type=int, help="a port to serve the files by HTTP, too")
+    parser.add_argument("--interface", help="for unicast to clients without an address")
+    parser.add_argument("--authoritative", action="store_true", help="NAK to unknown clients")
     server = FaultyServer(parser.parse_args())
     # A socket for each transfer.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

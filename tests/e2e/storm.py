@@ -1,4 +1,4 @@
-"""bootstorm-load and the faulty server in the laboratory: how they are started, and their reports."""
+"""bootstorm-load and the faulty server in the laboratory: starting them, reading reports."""
 
 import json
 import os
@@ -20,6 +20,7 @@ RELAY_TOLD = f"{RELAY}/16,rack1"  # and how it is said with its network and a ci
 MET, MISSED, FAILED, INVALID = range(4)  # exit statuses
 VERDICTS = {MET: "met", MISSED: "missed", INVALID: "invalid"}
 
+WEB_PORT = "8080"
 FILES = {"loader.img": 40_000, "kernel.img": 300_000, "other.img": 40_000}
 _SCENARIO = """
 name = "{name}"
@@ -59,6 +60,20 @@ LEASES = {"tables": '[[stage]]\ndhcp = "firmware"\n[[stage]]\ndhcp = "installer"
 # A BIOS waits four seconds for a first answer and gives up after a minute. Bare exchanges do
 # neither, for a server that never answers.
 PLAIN = {"head": "", "tables": '[[stage]]\ndhcp = "plain"\n'}
+# Answers take longer than the first wait, so that questions are repeated.
+SLOW = {"head": "", "tables": '[network]\ndelay = "600ms"\n[[stage]]\ndhcp = "ipxe"\n'}
+# One address through all stages is asked for.
+STAGES = {**LEASES, "head": "one-address = true"}
+# An installed machine: it confirms its address, asks for parameters, and gives the address back.
+INSTALLED = {"head": "", "tables": "".join(
+    f'[[stage]]\n{what} = "installer"\n' for what in ("dhcp", "reboot", "inform", "release"))}
+# A machine that asks for an address that it has given back: a NAK is right.
+REFUSED = {"head": "", "tables": "".join(
+    f'[[stage]]\n{what} = "plain"\n' for what in ("dhcp", "release", "reboot"))}
+# The same file in blocks of two lengths.
+SIZES = {"tables": '[[stage]]\ndhcp = "firmware"\n[[stage]]\ntftp = ["@boot-file"]\n'
+         '[[stage]]\ndhcp = "installer"\n[[stage]]\ntftp = ["loader.img"]\n'}
+WEB = {"head": "", "tables": '[[stage]]\ndhcp = "installer"\n[[stage]]\nhttp = ["/kernel.img"]\n'}
 DECLINE = {"head": "", "limit": "60s", "tables": '[[stage]]\ndhcp = "installer"\n'
            '[decline]\nshare = "50%"\ntimes = 1\n'}
 
@@ -96,6 +111,7 @@ class FaultyServer:
         self.fault = fault
         pool = pool.replace("{}", network)
         command = [*wrapper, sys.executable, "-B", PROGRAM, "--listen", SERVER,
+                   "--interface", "eth0", "--http", WEB_PORT,
                    "--subnet", f"{network}.0.0/16", "--pool", pool, "--root", lab.path("tftp"),
                    "--boot-file", "loader.img", *options]
         name = f"server-{fault or 'correct'}-{len(os.listdir(lab.directory))}"

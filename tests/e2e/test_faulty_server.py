@@ -2,6 +2,7 @@
 """The faulty server itself: without a fault it serves clients of other projects; with one, the
 fault can be observed. Otherwise a validator that sees nothing would pass its tests."""
 
+import http.client
 import os
 import random
 import socket
@@ -225,7 +226,10 @@ def problems(mac, xid, answer):
         "subnet": not answer.yiaddr.startswith("10.100."),
         "reserved": answer.yiaddr in ("10.100.0.0", "10.100.255.255"), "lease-zero": not lease,
         "t1-after-t2": not t1 <= t2 <= lease, "server-id": answer.address(54) != SERVER,
-        "wrong-file": answer.file != b"loader.img"}
+        "wrong-file": answer.file != b"loader.img",
+        "mask": answer.options[1] != bytes([255, 255, 0, 0]),
+        "router": answer.address(3) != RELAY, "next-server": answer.siaddr != SERVER,
+        "option-43": answer.options[43] != b"\x06\x01\x08\xff"}
     return [what for what, wrong in found.items() if wrong]
 
 
@@ -313,7 +317,134 @@ def silent(machines, fault, server, room):
         sock.close()
 
 
-SEEN = {"duplicate": duplicate, "flip": flip, "short-file": short_file, "late": late,
+def offer_moves(machines, fault, server, room):
+    moved = []
+    for _ in range(5):
+        mac, xid = machines.begin()
+        first = machines.receive()
+        machines.send("DISCOVER", mac, xid)
+        moved.append(machines.receive().yiaddr != first.yiaddr)
+    return moved.count(True) == 1
+
+
+def ack_twice(machines, fault, server, room):
+    acks = [machines.boot()[3] for _ in range(5)]
+    return machines.receive(1).yiaddr != acks[-1].yiaddr
+
+
+def late_lease(machines, fault, server, room):
+    # Two answers each: the fifth is an OFFER.
+    leases = [machines.boot()[2].seconds(51) for _ in range(3)]
+    return all(leases) and machines.receive(2).seconds(51) == 0
+
+
+def stages(machines, fault, server, room):
+    mac, xid, _, ack = machines.boot()
+    machines.send("DISCOVER", mac, xid + 1, (61, b"\xffother"))
+    return machines.receive().yiaddr != ack.yiaddr
+
+
+def nak(machines, fault, server, room):
+    return [machines.boot()[3].kind for _ in range(10)].count("NAK") == 2
+
+
+def nak_held(machines, fault, server, room):
+    mac, xid, _, ack = machines.boot()
+    machines.send("REQUEST", mac, xid + 1, (50, socket.inet_aton(ack.yiaddr)))
+    return ack.kind == "ACK" and machines.receive().kind == "NAK"
+
+
+def nak_malformed(machines, fault, server, room):
+    machines.send("REQUEST", "02:b0:00:00:00:77", 7, (50, socket.inet_aton("10.100.1.7")))
+    answer = machines.receive()
+    return answer.kind == "NAK" and bool(answer.seconds(51)) and answer.siaddr == "0.0.0.0"
+
+
+def lease_differs(machines, fault, server, room):
+    boots = [machines.boot()[2:] for _ in range(10)]
+    return sum(offer.seconds(51) != ack.seconds(51) for offer, ack in boots) == 2
+
+
+def delivery(machines, fault, server, room):
+    """Where OFFERs to clients without a relay agent go, one of five otherwise."""
+    with laboratory.inside(room):
+        raw = wire.Raw("eth0")
+    ways = []
+    for number in range(5):
+        mac = f"02:b0:00:00:01:{number:02x}"
+        raw.send(wire.message("DISCOVER", mac, number + 1, broadcast=fault == "unicast"), mac)
+        datagram, offer = next(raw.replies(3))
+        ways.append((datagram.destination == "255.255.255.255",
+                     (datagram.destination, datagram.to) == (offer.yiaddr, mac)))
+    raw.close()
+    broadcast, unicast = (True, False), (False, True)
+    usual, odd = (unicast, broadcast) if fault == "broadcast" else (broadcast, unicast)
+    return ways.count(usual) == 4 and ways.count(odd) == 1
+
+
+def inform_lease(machines, fault, server, room):
+    address = "10.100.3.3"
+    laboratory.sh(f"ip -n {room} addr add {address}/32 dev eth0")
+    with laboratory.inside(room):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((address, 68))
+    sock.settimeout(3)
+    sock.sendto(wire.message("INFORM", "02:b0:00:00:02:02", 9, ciaddr=address), (SERVER, 67))
+    answer = wire.Message(sock.recv(4096))
+    sock.close()
+    laboratory.sh(f"ip -n {room} addr del {address}/32 dev eth0")
+    return answer.kind == "ACK" and bool(answer.seconds(51))
+
+
+def double_blocks(machines, fault, server, room):
+    """A lockstep client that counts how often the first block comes."""
+    counts = []
+    for _ in range(5):
+        with laboratory.inside(room):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.settimeout(5)
+        sock.sendto(b"\0\1kernel.img\0octet\0", (SERVER, 69))
+        packet, peer = sock.recvfrom(1024)
+        sock.settimeout(0.2)
+        try:
+            counts.append(1 + (sock.recv(1024)[:4] == packet[:4]))
+        except TimeoutError:
+            counts.append(1)
+        sock.sendto(b"\0\5\0\0over\0", peer)
+        sock.close()
+    return counts == [1, 1, 1, 1, 2]
+
+
+def one_blksize(machines, fault, server, room):
+    true = storm_files["kernel.img"]
+    spoilt = fetch(room, "kernel.img", {"blksize": 1456})[0]
+    return fetch(room, "kernel.img")[0] == true and len(spoilt) == len(true) and sum(
+        a != b for a, b in zip(spoilt, true)) == 1
+
+
+def web(machines, fault, server, room):
+    true, answers = storm_files["kernel.img"], []
+    for _ in range(5):
+        connection = http.client.HTTPConnection(SERVER, int(storm.WEB_PORT), timeout=5)
+        with laboratory.inside(room):
+            connection.connect()
+        connection.request("GET", "/kernel.img")
+        answer = connection.getresponse()
+        answers.append((answer.status, answer.read()))
+        connection.close()
+    status, body = answers.pop()
+    odd = {"http-flip": status == 200 and body != true and len(body) == len(true),
+           "http-short": status == 200 and body != true and true.startswith(body),
+           "http-partial": status == 206 and body == true}
+    return answers == [(200, true)] * 4 and odd[fault]
+
+
+SEEN = {"offer-moves": offer_moves, "ack-twice": ack_twice, "late-lease": late_lease,
+        "stages": stages, "nak": nak, "nak-held": nak_held, "nak-malformed": nak_malformed,
+        "lease-differs": lease_differs, "broadcast": delivery, "unicast": delivery,
+        "inform-lease": inform_lease, "double-blocks": double_blocks,
+        "one-blksize": one_blksize, "http-flip": web, "http-short": web, "http-partial": web,
+        "duplicate": duplicate, "flip": flip, "short-file": short_file, "late": late,
         "ack-other": ack_other, "declined": declined, "malformed": malformed, "silent": silent}
 storm_files = {}
 
@@ -321,7 +452,10 @@ storm_files = {}
 def faults(suite, lab, room):
     for fault in FAULTS:
         with suite.step(f"fault: {fault}"):
-            server, machines = FaultyServer(lab, fault), Machines(room)
+            network = "10.77" if SEEN.get(fault) is delivery else "10.100"
+            options = ("--authoritative",) if fault == "nak-malformed" else ()
+            server = FaultyServer(lab, fault, network, options=options)
+            machines = Machines(room)
             held = SEEN.get(fault, in_answers)(machines, fault, server, room)
             machines.close()
             suite.equal("exit status", server.stop(), 0)

@@ -10,12 +10,13 @@ use bootstorm_protocols::time::Moment;
 
 use super::Clients;
 use super::encoder::Form;
-use super::machine::{Machine, Phase};
+use super::machine::{Exchange, Machine, Phase};
+use super::sockets::Access;
 use crate::firmware::DhcpBehaviour;
 use crate::metrics::{State, Timed};
 use crate::scenario::Stage;
 use crate::seed::Purpose;
-use crate::validator::{Asked, boot_file};
+use crate::validator::{Answer, Asked, Delivery, Offered, boot_file};
 
 /// A boot has failed with so many NAKs in a row.
 const MOST_NAKS: u8 = 3;
@@ -26,7 +27,7 @@ impl Clients {
         let machine = &mut self.machines[index as usize];
         machine.phase = Phase::Selecting;
         machine.tries = 0;
-        machine.serial = machine.serial.wrapping_add(1);
+        machine.begin_exchange();
         machine.bound = false;
         machine.discovered = at;
         machine.asked = at;
@@ -60,7 +61,7 @@ impl Clients {
 
     fn ask_anew<T: Transmit>(&mut self, index: u32, at: Moment, tx: &mut T) {
         let machine = &mut self.machines[index as usize];
-        machine.serial = machine.serial.wrapping_add(1);
+        machine.begin_exchange();
         machine.discovered = at;
         self.ask(index, at, tx);
     }
@@ -170,36 +171,34 @@ impl Clients {
     }
 
     /// An answer to `index`, whose transaction id and hardware address fit.
-    pub(super) fn answer<T: Transmit>(
-        &mut self,
-        index: u32,
-        message: &Message<'_>,
-        source: Ipv4Addr,
-        tx: &mut T,
-    ) {
-        let now = tx.now();
+    pub(super) fn answer<T: Transmit>(&mut self, index: u32, answer: Answer<'_>, tx: &mut T) {
         let phase = self.machines[index as usize].phase;
-        match (message.message_type(), phase) {
+        match (answer.message.message_type(), phase) {
             (Some(MessageType::Offer), Phase::Selecting | Phase::Collecting) => {
-                self.offered(index, message, source, tx);
+                self.offered(index, answer, tx);
             }
             (Some(MessageType::Ack), Phase::Informing) => {
-                self.informed(index, message, source, tx);
+                self.informed(index, answer, tx);
             }
             (Some(MessageType::Ack), Phase::Requesting | Phase::Renewing | Phase::Rebooting) => {
-                self.acknowledged(index, message, source, tx);
+                self.acknowledged(index, answer, tx);
             }
             (Some(MessageType::Nak), Phase::Requesting | Phase::Renewing | Phase::Rebooting) => {
-                self.refused(index, now, tx);
+                self.refused(index, answer, tx);
             }
             // An answer to what was asked before: a repeated message was answered twice, or too
             // late.
-            _ => self.count(index, |dhcp| &mut dhcp.late),
+            _ => {
+                self.count(index, |dhcp| &mut dhcp.late);
+                self.validate(index, |validator, asked| validator.late(asked, answer));
+            }
         }
     }
 
     /// A NAK: the client begins anew (RFC 2131 section 3.1, 4), but not for ever.
-    fn refused<T: Transmit>(&mut self, index: u32, now: Moment, tx: &mut T) {
+    fn refused<T: Transmit>(&mut self, index: u32, answer: Answer<'_>, tx: &mut T) {
+        let now = answer.now;
+        self.validate(index, |validator, asked| validator.nak(asked, answer));
         self.count(index, |dhcp| &mut dhcp.naks);
         self.exchange_failed(index);
         let machine = &mut self.machines[index as usize];
@@ -214,16 +213,9 @@ impl Clients {
         }
     }
 
-    fn offered<T: Transmit>(
-        &mut self,
-        index: u32,
-        offer: &Message<'_>,
-        source: Ipv4Addr,
-        tx: &mut T,
-    ) {
-        let now = tx.now();
-        let usable =
-            self.validate(index, |validator, asked| validator.offer(asked, offer, source, now));
+    fn offered<T: Transmit>(&mut self, index: u32, answer: Answer<'_>, tx: &mut T) {
+        let Answer { message: offer, source, now, .. } = answer;
+        let usable = self.validate(index, |validator, asked| validator.offer(asked, answer));
         let attacker = self.is_attacker(index);
         let machine = &mut self.machines[index as usize];
         if machine.phase == Phase::Collecting || !usable {
@@ -232,6 +224,9 @@ impl Clients {
         }
         machine.address = offer.yiaddr();
         machine.server_id = offer.server_identifier().unwrap_or(source);
+        machine.exchange.offered = Some(now);
+        machine.exchange.address = offer.yiaddr();
+        machine.exchange.lease = offer.lease_time().unwrap_or(0);
         machine.next_server = match offer.siaddr() {
             none if none.is_unspecified() => machine.server_id,
             some => some,
@@ -256,15 +251,11 @@ impl Clients {
         }
     }
 
-    fn acknowledged<T: Transmit>(
-        &mut self,
-        index: u32,
-        ack: &Message<'_>,
-        source: Ipv4Addr,
-        tx: &mut T,
-    ) {
-        let now = tx.now();
-        let lease = self.validate(index, |validator, asked| validator.ack(asked, ack, source, now));
+    fn acknowledged<T: Transmit>(&mut self, index: u32, answer: Answer<'_>, tx: &mut T) {
+        let Answer { message: ack, now, .. } = answer;
+        let client_id = self.machines[index as usize].program.dhcp().client_id;
+        let lease =
+            self.validate(index, |validator, asked| validator.ack(asked, answer, client_id));
         let attacker = self.is_attacker(index);
         let machine = &mut self.machines[index as usize];
         let phase = machine.phase;
@@ -303,15 +294,9 @@ impl Clients {
     }
 
     /// The answer to an INFORM: parameters, and no lease.
-    fn informed<T: Transmit>(
-        &mut self,
-        index: u32,
-        ack: &Message<'_>,
-        source: Ipv4Addr,
-        tx: &mut T,
-    ) {
-        let now = tx.now();
-        self.validate(index, |validator, asked| validator.informed(asked, ack, source, now));
+    fn informed<T: Transmit>(&mut self, index: u32, answer: Answer<'_>, tx: &mut T) {
+        let now = answer.now;
+        self.validate(index, |validator, asked| validator.informed(asked, answer));
         if !self.is_attacker(index) {
             self.metrics.dhcp.acks += 1;
             self.metrics.dhcp.informs += 1;
@@ -332,28 +317,51 @@ impl Clients {
     }
 
     /// Calls the validator with what the machine asked for.
-    fn validate<R>(
+    pub(super) fn validate<R>(
         &mut self,
         index: u32,
         question: impl FnOnce(&mut crate::validator::Validator, &Asked<'_>) -> R,
     ) -> R {
         let machine = &self.machines[index as usize];
-        let relayed = !self.is_unicast(machine, machine.phase.message());
+        let Exchange { program, form, offered, address, lease, .. } = machine.exchange;
+        let relayed = !self.is_unicast(machine, Some(form));
         let relay = self.sockets.relay(machine.relay).filter(|_| relayed);
-        let network = self.sockets.network(machine.relay);
-        let waits_for_ack = machine.phase.awaits_ack();
+        let offered = offered.map(|at| Offered { address, lease, server: machine.server_id, at });
+        let awaits_ack = form != Form::Discover;
+        let [delivery, nak_delivery] = self.deliveries(machine);
         let asked = Asked {
             machine: index,
             mac: self.ids.mac(index),
-            program: machine.program,
+            program,
+            relay: machine.relay,
             giaddr: relay.map_or(Ipv4Addr::UNSPECIFIED, |relay| relay.giaddr),
             relay_option: relay.map_or(&[][..], |relay| &relay.option),
-            network,
-            requested: waits_for_ack.then_some(machine.address),
-            server_id: waits_for_ack.then_some(machine.server_id),
+            network: self.sockets.network(machine.relay),
+            offered,
+            requested: awaits_ack.then_some(machine.address),
+            server_id: awaits_ack.then_some(machine.server_id),
+            delivery,
+            nak_delivery,
             sent: machine.sent,
         };
         question(&mut self.validator, &asked)
+    }
+
+    /// How the answer to a machine's last message must come, and how a NAK.
+    fn deliveries(&self, machine: &Machine) -> [Delivery; 2] {
+        let Exchange { program, form, .. } = machine.exchange;
+        let direct = matches!(self.sockets.access, Access::Direct { .. });
+        let nak = if direct { Delivery::Broadcast } else { Delivery::Any };
+        let other = if form.has_address() && (direct || self.is_unicast(machine, Some(form))) {
+            Delivery::Unicast(Some(machine.address))
+        } else if !direct {
+            Delivery::Any
+        } else if program.dhcp().broadcast {
+            Delivery::Broadcast
+        } else {
+            Delivery::Unicast(None)
+        };
+        [other, nak]
     }
 
     /// Whether a message of a machine goes straight to the server, and not through a relay agent.

@@ -12,7 +12,7 @@ use super::sockets::Sources;
 use crate::http::{Fetch, Fetched};
 use crate::metrics::{State, Timed};
 use crate::scenario::Stage;
-use crate::validator::{BlockOutcome, HTTP, Kind};
+use crate::validator::{BlockOutcome, Flaw, HTTP, Kind};
 
 impl Clients {
     /// Begins with the path at the machine's place in its list.
@@ -56,7 +56,7 @@ impl Clients {
 
     fn fetched<T: Transmit>(&mut self, fetched: Fetched, tx: &mut T) {
         let now = tx.now();
-        let Fetched { machine: index, serial, waited, refused, result } = fetched;
+        let Fetched { machine: index, serial, waited, refused, odd_status, result } = fetched;
         self.health.fetch_began(waited, refused);
         let Some(machine) = self.machines.get(index as usize) else { return };
         if machine.phase != Phase::Fetching || machine.transfers != serial {
@@ -74,6 +74,12 @@ impl Clients {
             Ok((bytes, digest)) => {
                 self.metrics.fetched(bytes);
                 self.metrics.took(Timed::Http, asked, now);
+                if let Some(status) = odd_status {
+                    let mac = self.ids.mac(index);
+                    self.validator.violation(Kind::HttpProtocol, index, mac, now, || {
+                        format!("status {status} for `{name}`, which was asked for as a whole")
+                    });
+                }
                 self.check_body(index, &name, bytes, digest, now);
                 self.machines[index as usize].item += 1;
                 self.fetch(index, now, tx);
@@ -88,7 +94,8 @@ impl Clients {
     fn check_body(&mut self, index: u32, path: &str, bytes: u64, digest: u64, now: Moment) {
         let Some(file) = self.files.named(format!("{HTTP}{path}").as_bytes()) else { return };
         let mac = self.ids.mac(index);
-        if let Some(expected) = self.files.complete(file, index, bytes) {
+        // It has no blocks.
+        if let Some(Flaw::Length(expected)) = self.files.complete(file, index, 0, bytes) {
             self.validator.violation(Kind::FileSize, index, mac, now, || {
                 format!("`{path}` has {bytes} bytes, it should have {expected}")
             });

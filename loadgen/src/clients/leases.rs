@@ -31,7 +31,7 @@ impl Clients {
     /// Gives the address back (RFC 2131 section 4.4.6). Nothing answers that.
     pub(super) fn release<T: Transmit>(&mut self, index: u32, tx: &mut T) {
         let machine = &mut self.machines[index as usize];
-        machine.serial = machine.serial.wrapping_add(1);
+        machine.begin_exchange();
         machine.discovered = tx.now();
         self.send_message(index, Form::Release, tx);
         let machine = &mut self.machines[index as usize];
@@ -54,7 +54,7 @@ impl Clients {
         let machine = &mut self.machines[index as usize];
         if machine.phase == Phase::Up {
             machine.phase = Phase::Renewing;
-            machine.serial = machine.serial.wrapping_add(1);
+            machine.begin_exchange();
             machine.asked = due;
         } else {
             machine.tries = machine.tries.saturating_add(1);

@@ -81,6 +81,8 @@ pub(super) struct Machine {
     pub(super) rounds: u8,
     /// Counts exchanges; part of the transaction id.
     pub(super) serial: u8,
+    /// What its last message was, and what it was offered.
+    pub(super) exchange: Exchange,
     /// Addresses that it will still decline.
     pub(super) declines: u8,
     /// Times it asked for the file it stands at.
@@ -122,6 +124,33 @@ pub(super) struct Machine {
     pub(super) transfer: Option<Box<Transfer>>,
 }
 
+/// An exchange of messages with one transaction id, as far as answers to it are held against it.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Exchange {
+    /// Who asks.
+    pub(super) program: Program,
+    /// The last message.
+    pub(super) form: Form,
+    /// When the first offer came.
+    pub(super) offered: Option<Moment>,
+    /// Its address.
+    pub(super) address: Ipv4Addr,
+    /// Its lease time in seconds.
+    pub(super) lease: u32,
+}
+
+impl Default for Exchange {
+    fn default() -> Exchange {
+        Exchange {
+            program: Program::Plain,
+            form: Form::Discover,
+            offered: None,
+            address: Ipv4Addr::UNSPECIFIED,
+            lease: 0,
+        }
+    }
+}
+
 /// A transfer under way.
 #[derive(Debug)]
 pub(super) struct Transfer {
@@ -142,6 +171,8 @@ pub(super) struct Transfer {
     pub(super) began: Moment,
     /// The request or ACK that waits for an answer was repeated so often.
     pub(super) repeated: u32,
+    /// Blocks that came once more.
+    pub(super) twice: u32,
 }
 
 impl Machine {
@@ -158,6 +189,7 @@ impl Machine {
             tries: 0,
             rounds: 0,
             serial: 0,
+            exchange: Exchange::default(),
             declines: 0,
             file_tries: 0,
             transfers: 0,
@@ -182,6 +214,12 @@ impl Machine {
         }
     }
 
+    /// Begins an exchange with a transaction id of its own.
+    pub(super) fn begin_exchange(&mut self) {
+        self.serial = self.serial.wrapping_add(1);
+        self.exchange = Exchange::default();
+    }
+
     /// Forgets what power loss makes a machine forget.
     pub(super) fn lose_power(&mut self) {
         self.phase = Phase::Off;
@@ -204,6 +242,6 @@ mod tests {
 
     #[test]
     fn a_hundred_thousand_fit_in_memory() {
-        assert!(size_of::<Machine>() <= 192, "{}", size_of::<Machine>());
+        assert!(size_of::<Machine>() <= 232, "{}", size_of::<Machine>());
     }
 }

@@ -11,7 +11,7 @@ use super::encoder::{Encoder, Form};
 use super::machine::Machine;
 use super::sockets::Access;
 use super::{Clients, SendPath};
-use crate::validator::Kind;
+use crate::validator::{Answer, Kind};
 
 impl Clients {
     /// Writes a message and sends it the way that the machine has now.
@@ -33,6 +33,8 @@ impl Clients {
         }
         let machine = &mut self.machines[index as usize];
         machine.sent = now;
+        machine.exchange.form = form;
+        machine.exchange.program = machine.program;
         let machine = &self.machines[index as usize];
         let unicast = self.is_unicast(machine, Some(form));
         let relay = self.sockets.relay(machine.relay).filter(|_| !unicast);
@@ -95,7 +97,7 @@ impl Clients {
     pub(super) fn dhcp_arrived<T: Transmit>(
         &mut self,
         payload: &[u8],
-        source: Ipv4Addr,
+        [source, destination]: [Ipv4Addr; 2],
         tx: &mut T,
     ) {
         let now = tx.now();
@@ -121,11 +123,13 @@ impl Clients {
             self.mismatched(&message, now);
             return;
         }
-        if self.machines[index as usize].serial != serial {
+        let answer = Answer { message: &message, source, destination, now };
+        if self.machines[index as usize].serial == serial {
+            self.answer(index, answer, tx);
+        } else {
             self.count(index, |dhcp| &mut dhcp.late);
-            return;
+            self.validate(index, |validator, asked| validator.stale(asked, answer));
         }
-        self.answer(index, &message, source, tx);
     }
 
     /// Transaction id and hardware address do not belong together: one of them is wrong.

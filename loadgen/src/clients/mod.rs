@@ -149,6 +149,8 @@ pub struct Clients {
     http_server: Option<SocketAddrV4>,
     wheel: TimerWheel,
     impairment: Option<Impairment>,
+    /// The network of the scenario delivers datagrams twice.
+    network_repeats: bool,
     progress: Arc<Progress>,
     next_tick: Moment,
     strays: u64,
@@ -242,6 +244,7 @@ impl Clients {
             fetcher: config.fetcher,
             http_server: config.http_server,
             wheel: TimerWheel::new(start, real as usize),
+            network_repeats: scenario.network.duplicate.0 > 0.0,
             impairment: (!scenario.network.is_perfect())
                 .then(|| Impairment::new(scenario.network, seed)),
             progress: config.progress,

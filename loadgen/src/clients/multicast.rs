@@ -161,7 +161,7 @@ impl Clients {
         let file = transfer.file;
         let outcome = match *checked {
             Some((checked, len, outcome)) if (checked, len) == (file, block_len) => outcome,
-            _ => self.files.block(file, index, block.into(), block_len, data),
+            _ => self.files.any_block(file, block.into(), block_len, data),
         };
         *checked = Some((file, block_len, outcome));
         self.check_block(index, file, block.into(), data.len(), outcome, now);

@@ -15,7 +15,10 @@ use super::machine::{Phase, Transfer};
 use super::{Clients, SendPath};
 use crate::metrics::{State, Timed};
 use crate::scenario::{BOOT_FILE, Stage};
-use crate::validator::{BlockOutcome, FileId, Kind};
+use crate::validator::{BlockOutcome, FileId, Flaw, Kind};
+
+/// Fewer blocks than this that come twice are no violation.
+const LEAST_TWICE: u64 = 8;
 
 impl Transfer {
     /// What the transfer has to send. A listener's messages are translated to a receiver's.
@@ -107,11 +110,9 @@ impl Clients {
             bytes: 0,
             began: at,
             repeated: 0,
+            twice: 0,
         }));
         self.metrics.tftp.begin(at);
-        if !probe {
-            self.files.begin(file, index);
-        }
         self.send_pending(index, tx);
     }
 
@@ -230,7 +231,16 @@ impl Clients {
                 let whole = match arrived {
                     Arrived::Take => false,
                     Arrived::Complete => true,
-                    Arrived::Ignored => return Outcome::GoesOn,
+                    Arrived::Ignored => {
+                        let last = transfer.receiver.blocks();
+                        // One that was taken already, and not one behind a gap.
+                        let behind = (last as u16).wrapping_sub(block);
+                        if last > 0 && behind < transfer.receiver.negotiated().window_len() {
+                            transfer.twice += 1;
+                            self.metrics.tftp.figures.duplicate_blocks += 1;
+                        }
+                        return Outcome::GoesOn;
+                    }
                     Arrived::TooLong => return self.too_long(index, block, data.len(), now),
                 };
                 transfer.bytes += data.len() as u64;
@@ -327,7 +337,7 @@ impl Clients {
             Outcome::Complete => {
                 self.metrics.tftp.end(true, now);
                 self.metrics.took(Timed::Transfer, transfer.began, now);
-                self.check_length(index, file, bytes, transfer.receiver.negotiated().tsize, now);
+                self.check_whole(index, file, bytes, &transfer, now);
                 let machine = &mut self.machines[index as usize];
                 machine.item += 1;
                 machine.file_tries = 0;
@@ -349,24 +359,53 @@ impl Clients {
         }
     }
 
-    fn check_length(
+    /// Checks a transfer that is complete.
+    fn check_whole(
         &mut self,
         index: u32,
         file: FileId,
         bytes: u64,
-        announced: Option<u64>,
+        transfer: &Transfer,
         now: Moment,
     ) {
-        let expected = self.files.complete(file, index, bytes);
-        let announced = announced.filter(|announced| *announced != bytes);
+        let agreed = transfer.receiver.negotiated();
+        let flaw = self.files.complete(file, index, agreed.block_len(), bytes);
+        let announced = agreed.tsize.filter(|announced| *announced != bytes);
+        self.check_repetitions(index, file, transfer, now);
         let (mac, name) = (self.ids.mac(index), self.files.name(file));
         if let Some(announced) = announced {
             self.validator.violation(Kind::FileSize, index, mac, now, || {
                 format!("`{name}` has {bytes} bytes, {announced} were announced")
             });
-        } else if let Some(expected) = expected {
-            self.validator.violation(Kind::FileSize, index, mac, now, || {
-                format!("`{name}` has {bytes} bytes, it should have {expected}")
+            return;
+        }
+        match flaw {
+            None => {}
+            Some(Flaw::Length(expected)) => {
+                self.validator.violation(Kind::FileSize, index, mac, now, || {
+                    format!("`{name}` has {bytes} bytes, it should have {expected}")
+                });
+            }
+            Some(Flaw::BlockLength(len)) => {
+                self.validator.violation(Kind::Content, index, mac, now, || {
+                    format!("`{name}` is another file in blocks of {len} bytes than in others")
+                });
+            }
+        }
+    }
+
+    /// Blocks that came twice, though neither the machine nor the network repeated anything. A
+    /// server may repeat a block whose ACK it has waited for; one that repeats a quarter of them
+    /// does not wait.
+    fn check_repetitions(&mut self, index: u32, file: FileId, transfer: &Transfer, now: Moment) {
+        let window = u64::from(transfer.receiver.negotiated().window_len());
+        let asked_for = u64::from(transfer.repeated) * window;
+        let twice = u64::from(transfer.twice).saturating_sub(asked_for);
+        let blocks = transfer.receiver.blocks();
+        if twice >= LEAST_TWICE && twice * 4 > blocks && !self.network_repeats {
+            let (mac, name) = (self.ids.mac(index), self.files.name(file));
+            self.validator.violation(Kind::DuplicateBlocks, index, mac, now, || {
+                format!("{twice} of {blocks} blocks of `{name}` came twice without being asked for")
             });
         }
     }

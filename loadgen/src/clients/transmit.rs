@@ -169,7 +169,7 @@ impl Clients {
     ) {
         match self.roles.get(socket.index()).copied().flatten() {
             Some(Role::Relay(_) | Role::Link | Role::Client) => {
-                self.dhcp_arrived(payload, *source.ip(), tx);
+                self.dhcp_arrived(payload, [*source.ip(), *destination.ip()], tx);
             }
             Some(Role::Transfers(_) | Role::Port(_)) if (index as usize) < self.machines.len() => {
                 self.tftp_arrived(index, socket, source, payload, tx);

@@ -226,6 +226,9 @@ pub struct Transfers {
     pub most_at_once: u64,
     /// Bytes of files received in order.
     pub bytes: u64,
+    /// Blocks that came once more (TFTP).
+    #[serde(default)]
+    pub duplicate_blocks: u64,
     /// Requests and ACKs sent again because nothing came in time.
     pub retransmissions: u64,
     /// From the first request to the last byte, in seconds.

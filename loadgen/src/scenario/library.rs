@@ -18,5 +18,5 @@ macro_rules! library {
 }
 
 library! {
-    "dora" "tftp" "rack-42" "row-500" "hall-10k" "renewal" "flap" "starvation" "decline" "lossy"
+    "dora" "tftp" "rack-42" "row-500" "hall-10k" "renewal" "installed" "flap" "starvation" "decline" "lossy"
 }

@@ -4,6 +4,7 @@
 mod library;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,6 +13,7 @@ pub use self::library::{Built, LIBRARY};
 use crate::firmware::Program;
 use crate::report::Loop;
 use crate::units::{Share, Size, Span};
+use crate::validator::Expected;
 
 /// A storm as it is written down. `deny_unknown_fields` everywhere: a misspelt key must not be a
 /// silent default.
@@ -50,6 +52,19 @@ pub struct Scenario {
     /// The boot file that the server must name, by the program that asks.
     #[serde(default)]
     pub expect_boot_file: BTreeMap<Program, String>,
+    /// The router that all machines must be told.
+    #[serde(default)]
+    pub expect_router: Option<Ipv4Addr>,
+    /// The server of boot files (siaddr) that all machines must be told.
+    #[serde(default)]
+    pub expect_next_server: Option<Ipv4Addr>,
+    /// Option 43 that PXE clients must be told, in hexadecimal.
+    #[serde(default)]
+    pub expect_option_43: Option<String>,
+    /// A machine must get one address in all of its stages, though its programs identify themselves
+    /// in different ways; without it, as long as they do it in the same way.
+    #[serde(default)]
+    pub one_address: bool,
     /// Machines that are up renew their leases.
     #[serde(default)]
     pub renew: bool,
@@ -329,12 +344,30 @@ impl Scenario {
         {
             return Some(format!("attack.rate = {}: 0.001 to 10,000,000", attack.rate));
         }
+        if let Some(text) = self.expect_option_43.as_deref()
+            && from_hex(text).is_none()
+        {
+            return Some(format!(
+                "expect-option-43 = \"{text}\": write bytes in hexadecimal, such as \"060108ff\""
+            ));
+        }
         if let Some(cuts) = &self.power_cuts
             && cuts.times > 200
         {
             return Some(format!("power-cuts.times = {}: at most 200", cuts.times));
         }
         None
+    }
+
+    /// What right answers look like.
+    pub fn expected(&self) -> Expected {
+        Expected {
+            boot_files: self.expect_boot_file.clone(),
+            router: self.expect_router,
+            next_server: self.expect_next_server,
+            option_43: self.expect_option_43.as_deref().and_then(from_hex),
+            one_address: self.one_address,
+        }
     }
 
     /// Whether playing it harms a network: it needs `--attack`.
@@ -372,6 +405,17 @@ impl Scenario {
     pub fn fetches(&self) -> bool {
         self.stages.iter().any(|stage| matches!(stage, Stage::Http(_)))
     }
+}
+
+/// Bytes from their hexadecimal digits; colons may stand between them.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| *c != ':')
+        .map(|c| c.to_digit(16).map(|d| d as u8))
+        .collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
 
 /// Whether so many things a second can be played.
@@ -475,6 +519,7 @@ tftp = ["@boot-file", "initrd"]
         assert!(fault(SMALL, &["limit=soon"]).contains("not a time such as"));
         assert!(fault(SMALL, &["arrival.rate=-1"]).contains("0.001 to"));
         assert!(fault(SMALL, &["firmware.edk2=0"]).contains("[firmware] is empty"));
+        assert!(fault(SMALL, &["expect-option-43=06010"]).contains("hexadecimal"));
         assert!(fault(SMALL, &["arrival.speed=3"]).contains("speed"));
         let unasked = SMALL.replace("dhcp = \"firmware\"", "http = [\"/\"]");
         assert!(fault(&unasked, &[]).contains("nobody has named it"));

@@ -39,17 +39,37 @@ struct File {
     digest: Option<u64>,
     size: Option<u64>,
     complete: u64,
-    /// Digests of the blocks that have come, by block length.
-    blocks: HashMap<u16, Vec<Option<u64>>>,
-    hash: Hashing,
+    /// What has come, by block length: the file is cut elsewhere with each.
+    blocks: HashMap<u16, Blocks>,
+    /// SHA-256 of the local copy, or of the first whole transfer.
+    hash: Option<String>,
 }
 
-#[derive(Debug)]
+/// A file in blocks of one length.
+#[derive(Debug, Default)]
+struct Blocks {
+    /// Digests of the blocks that have come.
+    digests: Vec<Option<u64>>,
+    /// The hash of the first transfer that is whole.
+    whole: Hashing,
+}
+
+#[derive(Debug, Default)]
 enum Hashing {
+    #[default]
     Idle,
     /// This machine's transfer is being hashed.
     Running(u32, Box<Sha256>),
-    Done(String),
+    Done,
+}
+
+/// What is wrong with a transfer that is complete.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Flaw {
+    /// The file should have so many bytes.
+    Length(u64),
+    /// In blocks of this length it is another file than in blocks of another one.
+    BlockLength(u16),
 }
 
 /// All files that machines ask for.
@@ -74,10 +94,7 @@ impl Files {
         let id = FileId(u16::try_from(self.files.len()).ok()?);
         let local = self.copies.read(name).ok();
         let size = local.as_ref().map(|bytes| bytes.len() as u64);
-        let hash = match &local {
-            Some(bytes) => Hashing::Done(hex(&Sha256::digest(bytes))),
-            None => Hashing::Idle,
-        };
+        let hash = local.as_ref().map(|bytes| hex(&Sha256::digest(bytes)));
         let (name, blocks) = (name.to_vec(), HashMap::new());
         let digest = None;
         self.files.push(File {
@@ -103,16 +120,8 @@ impl Files {
         self.file(id).map_or(&[], |file| &file.name)
     }
 
-    /// A machine begins a transfer.
-    pub fn begin(&mut self, id: FileId, machine: u32) {
-        if let Some(file) = self.files.get_mut(usize::from(id.0))
-            && matches!(file.hash, Hashing::Idle)
-        {
-            file.hash = Hashing::Running(machine, Box::new(Sha256::new()));
-        }
-    }
-
-    /// A machine got the `block`th block (from 1) of a transfer in blocks of `block_len` bytes.
+    /// A machine got the `block`th block (from 1) of a transfer in blocks of `block_len` bytes, in
+    /// order.
     pub fn block(
         &mut self,
         id: FileId,
@@ -121,12 +130,31 @@ impl Files {
         block_len: u16,
         data: &[u8],
     ) -> BlockOutcome {
-        let Some(file) = self.files.get_mut(usize::from(id.0)) else { return BlockOutcome::Wrong };
-        if let Hashing::Running(hashed, hash) = &mut file.hash
-            && *hashed == machine
+        if let Some(file) = self.files.get_mut(usize::from(id.0))
+            && file.local.is_none()
         {
-            hash.update(data);
+            let whole = &mut file.blocks.entry(block_len).or_default().whole;
+            if block == 1 && !matches!(whole, Hashing::Done) && !whole.is_of_another(machine) {
+                *whole = Hashing::Running(machine, Box::new(Sha256::new()));
+            }
+            if let Hashing::Running(hashed, hash) = whole
+                && *hashed == machine
+            {
+                hash.update(data);
+            }
         }
+        self.any_block(id, block, block_len, data)
+    }
+
+    /// Some machine got a block, in whatever order.
+    pub fn any_block(
+        &mut self,
+        id: FileId,
+        block: u64,
+        block_len: u16,
+        data: &[u8],
+    ) -> BlockOutcome {
+        let Some(file) = self.files.get_mut(usize::from(id.0)) else { return BlockOutcome::Wrong };
         let index = block.saturating_sub(1) as usize;
         let right = match &file.local {
             Some(bytes) => {
@@ -136,7 +164,7 @@ impl Files {
             }
             None => {
                 let digest = xxh3_64(data);
-                let known = file.blocks.entry(block_len).or_default();
+                let known = &mut file.blocks.entry(block_len).or_default().digests;
                 // In order, but for those of a multicast stream.
                 if known.len() <= index {
                     known.resize(index + 1, None);
@@ -160,34 +188,49 @@ impl Files {
             return if copy == digest { BlockOutcome::Right } else { BlockOutcome::Wrong };
         }
         // No transfer has blocks of no bytes, so this is the place of the whole.
-        let known = file.blocks.entry(0).or_default();
+        let known = &mut file.blocks.entry(0).or_default().digests;
         if known.is_empty() {
             known.push(Some(digest));
         }
         if known[0] == Some(digest) { BlockOutcome::Right } else { BlockOutcome::Wrong }
     }
 
-    /// A transfer is complete with so many bytes. Returns the length that the file should have, if
-    /// it is another.
-    pub fn complete(&mut self, id: FileId, machine: u32, bytes: u64) -> Option<u64> {
+    /// A transfer in blocks of this length is complete with so many bytes. Returns what is wrong
+    /// with it as a whole.
+    pub fn complete(
+        &mut self,
+        id: FileId,
+        machine: u32,
+        block_len: u16,
+        bytes: u64,
+    ) -> Option<Flaw> {
         let file = self.files.get_mut(usize::from(id.0))?;
         file.complete += 1;
         let size = *file.size.get_or_insert(bytes);
-        if let Hashing::Running(hashed, _) = &file.hash
-            && *hashed == machine
-            && let Hashing::Running(_, hash) = std::mem::replace(&mut file.hash, Hashing::Idle)
-        {
-            file.hash = Hashing::Done(hex(&hash.finalize()));
+        let whole = &mut file.blocks.entry(block_len).or_default().whole;
+        let hashed = match std::mem::take(whole) {
+            Hashing::Running(hashed, hash) if hashed == machine => Some(hex(&hash.finalize())),
+            other => {
+                *whole = other;
+                None
+            }
+        };
+        if size != bytes {
+            return Some(Flaw::Length(size));
         }
-        (size != bytes).then_some(size)
+        let hashed = hashed?;
+        *whole = Hashing::Done;
+        let first = file.hash.get_or_insert_with(|| hashed.clone());
+        (*first != hashed).then_some(Flaw::BlockLength(block_len))
     }
 
     /// A transfer ended before its time.
     pub fn abandon(&mut self, id: FileId, machine: u32) {
-        if let Some(file) = self.files.get_mut(usize::from(id.0))
-            && matches!(file.hash, Hashing::Running(hashed, _) if hashed == machine)
-        {
-            file.hash = Hashing::Idle;
+        let Some(file) = self.files.get_mut(usize::from(id.0)) else { return };
+        for blocks in file.blocks.values_mut() {
+            if matches!(blocks.whole, Hashing::Running(hashed, _) if hashed == machine) {
+                blocks.whole = Hashing::Idle;
+            }
         }
     }
 
@@ -197,10 +240,7 @@ impl Files {
             name: file.name.escape_ascii().to_string(),
             size: file.size,
             transfers: file.complete,
-            sha256: match &file.hash {
-                Hashing::Done(hash) => Some(hash.clone()),
-                Hashing::Idle | Hashing::Running(..) => None,
-            },
+            sha256: file.hash.clone(),
             compared_with: match file.local {
                 Some(_) => Reference::LocalCopy,
                 None => Reference::EachOther,
@@ -211,6 +251,13 @@ impl Files {
 
     fn file(&self, id: FileId) -> Option<&File> {
         self.files.get(usize::from(id.0))
+    }
+}
+
+impl Hashing {
+    /// Whether another machine's transfer is being hashed.
+    fn is_of_another(&self, machine: u32) -> bool {
+        matches!(self, Hashing::Running(hashed, _) if *hashed != machine)
     }
 }
 
@@ -246,18 +293,58 @@ mod tests {
     fn machines_are_compared_with_each_other() {
         let mut files = Files::default();
         let id = files.named(b"a").unwrap();
-        files.begin(id, 1);
         assert_eq!(files.block(id, 1, 1, 4, b"abcd"), BlockOutcome::Right);
         assert_eq!(files.block(id, 2, 1, 4, b"abcd"), BlockOutcome::Right);
         assert_eq!(files.block(id, 3, 1, 4, b"abXd"), BlockOutcome::Wrong);
         // Another block length cuts the file elsewhere.
         assert_eq!(files.block(id, 4, 1, 8, b"abcdef"), BlockOutcome::Right);
         assert_eq!(files.block(id, 1, 2, 4, b"ef"), BlockOutcome::Right);
-        assert_eq!(files.complete(id, 1, 6), None);
-        assert_eq!(files.complete(id, 2, 4), Some(6));
+        assert_eq!(files.complete(id, 1, 4, 6), None);
+        assert_eq!(files.complete(id, 2, 4, 4), Some(Flaw::Length(6)));
         let row = &files.rows()[0];
         assert_eq!((row.size, row.transfers), (Some(6), 2));
         assert_eq!(row.sha256.as_deref(), Some(&*hex(&Sha256::digest(b"abcdef"))));
+    }
+
+    #[test]
+    fn a_file_that_is_another_in_blocks_of_one_length_is_found() {
+        let mut files = Files::default();
+        let id = files.named(b"a").unwrap();
+        let mut load = |machine, block_len: u16, bytes: &[u8]| {
+            let mut outcomes = Vec::new();
+            for (at, data) in bytes.chunks(block_len.into()).enumerate() {
+                outcomes.push(files.block(id, machine, at as u64 + 1, block_len, data));
+            }
+            let flaw = files.complete(id, machine, block_len, bytes.len() as u64);
+            (outcomes.contains(&BlockOutcome::Wrong), flaw)
+        };
+        assert_eq!(load(1, 4, b"abcdef"), (false, None));
+        // Every machine with this block length gets the same wrong bytes.
+        assert_eq!(load(2, 3, b"abcdeX"), (false, Some(Flaw::BlockLength(3))));
+        assert_eq!(load(3, 3, b"abcdeX"), (false, None));
+        assert_eq!(load(4, 5, b"abcdef"), (false, None));
+    }
+
+    #[test]
+    fn a_transfer_that_another_machine_begins_meanwhile_is_hashed_to_its_end() {
+        let mut files = Files::default();
+        let id = files.named(b"a").unwrap();
+        files.block(id, 1, 1, 4, b"abcd");
+        files.block(id, 2, 1, 4, b"abcd");
+        // It asks again, and begins anew.
+        files.block(id, 1, 1, 4, b"abcd");
+        files.block(id, 2, 2, 4, b"e");
+        files.block(id, 1, 2, 4, b"e");
+        assert_eq!(files.complete(id, 2, 4, 5), None);
+        assert_eq!(files.complete(id, 1, 4, 5), None);
+        assert_eq!(files.rows()[0].sha256.as_deref(), Some(&*hex(&Sha256::digest(b"abcde"))));
+        // One that is abandoned leaves its place to the next.
+        files.block(id, 3, 1, 2, b"ab");
+        files.abandon(id, 3);
+        files.block(id, 4, 1, 2, b"ab");
+        files.block(id, 4, 2, 2, b"cX");
+        files.block(id, 4, 3, 2, b"e");
+        assert_eq!(files.complete(id, 4, 2, 5), Some(Flaw::BlockLength(2)));
     }
 
     #[test]
@@ -290,7 +377,7 @@ mod tests {
         let other = files.named(b"http:/a").unwrap();
         assert_eq!(files.whole(other, xxh3_64(b"abcdeX")), BlockOutcome::Wrong);
         assert_eq!(files.whole(other, xxh3_64(b"abcdeX")), BlockOutcome::Wrong);
-        assert_eq!(files.complete(other, 1, 5), Some(6));
+        assert_eq!(files.complete(other, 1, 0, 5), Some(Flaw::Length(6)));
         assert_eq!(files.rows()[0].compared_with, Reference::LocalCopy);
         let absent = files.named(b"http:/../a").unwrap();
         assert_eq!(files.whole(absent, 1), BlockOutcome::Right);

@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 
+use crate::firmware::ClientId;
+
 #[derive(Copy, Clone, Debug)]
 struct Lease {
     machine: u32,
+    /// How the machine identified itself.
+    client_id: ClientId,
     until: Moment,
 }
 
@@ -27,6 +31,7 @@ impl Holders {
         &mut self,
         address: Ipv4Addr,
         machine: u32,
+        client_id: ClientId,
         until: Moment,
         now: Moment,
     ) -> Option<u32> {
@@ -36,7 +41,7 @@ impl Holders {
         {
             self.forget(old, machine);
         }
-        self.by_address.insert(address, Lease { machine, until });
+        self.by_address.insert(address, Lease { machine, client_id, until });
         other
     }
 
@@ -44,6 +49,24 @@ impl Holders {
     pub(super) fn other_holder(&self, address: Ipv4Addr, machine: u32, now: Moment) -> Option<u32> {
         let lease = self.by_address.get(&address)?;
         (lease.machine != machine && lease.until > now).then_some(lease.machine)
+    }
+
+    /// Whether the machine's lease of the address has not run out.
+    pub(super) fn holds(&self, address: Ipv4Addr, machine: u32, now: Moment) -> bool {
+        let lease = self.by_address.get(&address);
+        lease.is_some_and(|lease| lease.machine == machine && lease.until > now)
+    }
+
+    /// Another address that the machine has a lease of, and how it identified itself then.
+    pub(super) fn other_lease(
+        &self,
+        address: Ipv4Addr,
+        machine: u32,
+        now: Moment,
+    ) -> Option<(Ipv4Addr, ClientId)> {
+        let held = *self.by_machine.get(&machine).filter(|held| **held != address)?;
+        let lease = self.by_address.get(&held)?;
+        (lease.machine == machine && lease.until > now).then_some((held, lease.client_id))
     }
 
     /// Machines and the addresses that they hold, by machine.
@@ -93,20 +116,20 @@ mod tests {
     #[test]
     fn an_address_is_held_until_its_lease_ends() {
         let mut holders = Holders::default();
-        assert_eq!(holders.give(A, 1, at(60), at(0)), None);
-        assert_eq!(holders.give(A, 1, at(90), at(30)), None);
+        assert_eq!(holders.give(A, 1, ClientId::None, at(60), at(0)), None);
+        assert_eq!(holders.give(A, 1, ClientId::None, at(90), at(30)), None);
         assert_eq!(holders.other_holder(A, 2, at(89)), Some(1));
-        assert_eq!(holders.give(A, 2, at(200), at(90)), None);
+        assert_eq!(holders.give(A, 2, ClientId::None, at(200), at(90)), None);
         assert_eq!(holders.holder(A), Some(2));
     }
 
     #[test]
     fn a_machine_that_moves_or_releases_leaves_its_address_free() {
         let mut holders = Holders::default();
-        holders.give(A, 1, at(60), at(0));
-        holders.give(B, 1, at(60), at(1));
-        assert_eq!(holders.give(A, 2, at(60), at(2)), None);
-        assert_eq!(holders.give(B, 2, at(60), at(2)), Some(1));
+        holders.give(A, 1, ClientId::None, at(60), at(0));
+        holders.give(B, 1, ClientId::None, at(60), at(1));
+        assert_eq!(holders.give(A, 2, ClientId::None, at(60), at(2)), None);
+        assert_eq!(holders.give(B, 2, ClientId::None, at(60), at(2)), Some(1));
         // Its own old lease of A went; what the other holds is not touched by a late release.
         holders.release(B, 1);
         assert_eq!(holders.holder(B), Some(2));
@@ -115,7 +138,7 @@ mod tests {
     #[test]
     fn a_declined_address_is_remembered() {
         let mut holders = Holders::default();
-        holders.give(A, 1, at(60), at(0));
+        holders.give(A, 1, ClientId::None, at(60), at(0));
         holders.decline(A, 1, at(5));
         assert_eq!(holders.holder(A), None);
         assert!(holders.declined_since(A, at(10), Duration::from_secs(60)));

@@ -73,6 +73,7 @@ fn transfers(
     let mut number = || numbers.next().unwrap_or(0);
     let mut float = || floats.next().unwrap_or(0.0);
     Transfers {
+        duplicate_blocks: number(),
         begun: number(),
         complete: number(),
         failed: number(),

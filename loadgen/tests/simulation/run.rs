@@ -80,7 +80,7 @@ pub(crate) fn play_and(text: &str, seed: u64, fault: Fault, release: Option<u32>
     let start = network.now();
     let recorder = Recorder::new(false);
     let reserved = vec![GIADDR, ADDRESS];
-    let validator = Validator::new(start, scenario.expect_boot_file.clone(), reserved, recorder);
+    let validator = Validator::new(start, scenario.expected(), reserved, recorder);
     let config = Config {
         scenario,
         seed: Seed(seed),

@@ -203,6 +203,7 @@ fn moved(page: &mut String, name: &str, transfers: &Transfers) {
                 format!("{} ({})", bytes(transfers.bytes), count(transfers.bytes)),
             ),
             ("messages sent again", count(transfers.retransmissions)),
+            ("blocks that came twice", count(transfers.duplicate_blocks)),
             ("from the first request to the last byte", seconds(transfers.seconds)),
             ("MB/s over that time", number(transfers.megabytes_per_second)),
         ],
