@@ -315,3 +315,32 @@ max-blksize = 600
     assert_eq!(system, r"\x00\x06blksize\x001468\x00windowsize\x004\x00");
     lab.log.stop();
 }
+
+// RFC 2131 section 3.1: firmware that says less in its REQUEST is the same firmware.
+#[test]
+fn a_request_without_vendor_class_keeps_what_its_discover_said() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("loader"), vec![7; 10_000]).unwrap();
+    let mut lab = Lab::new(&format!(
+        "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\npools = [\"10.0.0.2\"]\n\
+         server-identifier = \"10.0.0.1\"\n[tftp]\nroot = \"{}\"\nquirks-on = [\"edk2-windowsize\"]\n",
+        root.path().display()
+    ));
+    let discover = relayed(b"PXEClient:Arch:00007:UNDI:003016");
+    lab.ask(lab.relay, RELAY, 67, &discover);
+    // Type, requested address and server identifier in place of the options of the DISCOVER.
+    let mut request = discover[..240].to_vec();
+    request.extend([53, 1, 3, 50, 4, 10, 0, 0, 2, 54, 4, 10, 0, 0, 1, 255]);
+    request.resize(300, 0);
+    lab.send(lab.relay, RELAY, 67, &request);
+    for _ in 0..10 {
+        lab.client.0.turn(None, &mut lab.client.1).unwrap();
+        lab.server.0.turn(None, &mut lab.server.1).unwrap();
+        lab.network.advance();
+    }
+    assert!(lab.server.1.awaits_disk(), "the REQUEST was taken up");
+    let read = b"\0\x01loader\0octet\0blksize\x001468\0windowsize\x004\0";
+    let granted = lab.ask(lab.machine, MACHINE, 69, read).escape_ascii().to_string();
+    assert_eq!(granted, r"\x00\x06blksize\x001468\x00windowsize\x001\x00");
+    lab.log.stop();
+}
