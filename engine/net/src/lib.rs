@@ -30,6 +30,7 @@ mod link;
 mod message;
 mod mmsg;
 mod outbox;
+mod send_room;
 pub mod sim;
 mod sockets;
 mod steering;

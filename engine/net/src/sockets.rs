@@ -78,7 +78,7 @@ impl Socket {
 
     /// Bytes that are free in its send buffer at least, for more may become free at any time, and
     /// all bytes of it.
-    pub(crate) fn send_room(&self) -> (usize, usize) {
+    pub(crate) fn send_memory(&self) -> (usize, usize) {
         const SK_MEMINFO_WMEM_ALLOC: usize = 2;
         const SK_MEMINFO_SNDBUF: usize = 3;
         let info = self.memory();

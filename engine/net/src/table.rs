@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::io;
 
 use crate::backend::SocketId;
-use crate::uring::Room;
+use crate::send_room::SendRoom;
 
 /// Sockets by id; `S` is what the backend keeps of one.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Entry<S> {
     /// UDP_SEGMENT has not failed on it.
     pub(crate) segmentation: bool,
     /// Used by the backend that does not wait for each result of a send.
-    pub(crate) room: Room,
+    pub(crate) room: SendRoom,
 }
 
 /// At most so many sockets at once, so that a length fits in a u16 as an index does.
@@ -63,7 +63,7 @@ impl<S> SocketTable<S> {
         };
         let place = &mut self.places[usize::from(index)];
         place.entry =
-            Some(Entry { socket, blocked: false, segmentation: true, room: Room::default() });
+            Some(Entry { socket, blocked: false, segmentation: true, room: SendRoom::default() });
         Ok(SocketId { index, generation: place.generation })
     }
 

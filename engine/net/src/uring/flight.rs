@@ -2,9 +2,7 @@
 //!
 //! Order. The kernel tries the sends of a call one after the other, but frees room in a send buffer
 //! at any time: after one that found the buffer full (EAGAIN) the next could succeed and overtake
-//! it. So only the last send of a socket in a flight may fail for want of room. How much a socket
-//! certainly takes is asked of the kernel now and then (SO_MEMINFO), and counted down by what each
-//! send takes at most.
+//! it. So only the last send of a socket in a flight may fail for want of room: see [`crate::send_room`].
 
 use std::os::fd::AsRawFd;
 
@@ -16,6 +14,7 @@ use super::tag::Tag;
 use crate::backend::SocketId;
 use crate::message::Message;
 use crate::outbox::Outbox;
+use crate::send_room::most_taken;
 use crate::table::Entry;
 
 /// What one call sends: filled, submitted, settled, each in turn.
@@ -122,7 +121,7 @@ impl Flight {
         let outgoing = tx.outgoing(index);
         let (id, most) = (outgoing.socket, most_taken(outgoing.bytes.len(), outgoing.segment));
         let Some(Entry { socket, room, .. }) = tx.sockets.get_mut(id) else { return true };
-        room.admit(self.number, most, || socket.send_room())
+        room.admit(self.number, most, || socket.send_memory())
     }
 
     /// Notes the result of a send of this flight: 0 or more for success, else the negative errno.
@@ -148,103 +147,6 @@ impl Flight {
                     }
                 }
             }
-        }
-    }
-}
-
-/// What is known of the room in the send buffer of a socket.
-#[derive(Debug, Default)]
-pub(crate) struct Room {
-    /// Bytes that it certainly takes.
-    certain: usize,
-    /// Its size.
-    size: usize,
-    /// The last flight with a send of the socket.
-    flight: u32,
-    /// That flight takes no more of its sends.
-    closed: bool,
-}
-
-impl Room {
-    /// Whether a send that takes at most `most` bytes may go in `flight`. `ask` tells the free
-    /// bytes and all bytes of the buffer now.
-    fn admit(&mut self, flight: u32, most: usize, ask: impl FnOnce() -> (usize, usize)) -> bool {
-        let first = self.flight != flight;
-        if first {
-            (self.flight, self.closed) = (flight, false);
-            // Between flights nothing is on its way to the buffer, so the answer holds. With half
-            // of it left a flight is seldom cut short.
-            if self.certain < most.max(self.size / 2) {
-                (self.certain, self.size) = ask();
-            }
-        }
-        if self.closed {
-            return false;
-        }
-        match self.certain.checked_sub(most) {
-            Some(left) => self.certain = left,
-            None => {
-                // It may find no room, so none of its socket goes beside it.
-                self.closed = true;
-                self.certain = 0;
-                return first;
-            }
-        }
-        true
-    }
-}
-
-/// What the kernel takes at most of a send buffer for `len` bytes in segments of `segment` (0: one
-/// datagram, of which a narrow path may make fragments): for each piece the bytes and headers,
-/// rounded up to a power of two, and its own description.
-fn most_taken(len: usize, segment: u16) -> usize {
-    const FRAGMENT: usize = 512;
-    const OVERHEAD: usize = 1280;
-    let piece = if segment == 0 { FRAGMENT } else { usize::from(segment) };
-    2 * len + len.div_ceil(piece).max(1) * OVERHEAD
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_last_send_of_a_socket_in_a_flight_may_find_no_room() {
-        let mut room = Room::default();
-        let full = || panic!("nothing can be learned within a flight");
-        assert!(room.admit(1, 40, || (100, 100)));
-        assert!(room.admit(1, 40, full));
-        // The rest of the buffer, 20, is not certain to be enough for either of these.
-        assert!(!room.admit(1, 40, full));
-        assert!(!room.admit(1, 10, full));
-        // One goes into a buffer that is said to be full: it may have room by then.
-        assert!(room.admit(2, 40, || (0, 100)));
-        assert!(!room.admit(2, 1, full));
-        // With less than half of the buffer certain it is asked again, else not.
-        assert!(room.admit(3, 40, || (100, 100)));
-        assert!(room.admit(4, 20, full));
-        assert!(room.admit(5, 70, || (80, 100)));
-    }
-
-    #[test]
-    fn a_datagram_takes_no_more_of_the_buffer_than_is_reckoned() {
-        let spec = crate::UdpSocketSpec {
-            bind: "127.0.0.1:0".parse().unwrap(),
-            send_buffer: Some(4 << 20),
-            ..Default::default()
-        };
-        let sender = spec.open().unwrap();
-        // The loopback interface moves a datagram to the receive buffer, where it takes as much.
-        const SK_MEMINFO_RMEM_ALLOC: usize = 0;
-        let receiver = spec.open().unwrap();
-        for len in [0, 1, 300, 700, 1472, 1800, 4000, 20_000, 65_507] {
-            let bytes = vec![0; len];
-            let to = receiver.local_addr().unwrap();
-            rustix::net::sendto(&sender, &bytes, rustix::net::SendFlags::empty(), &to).unwrap();
-            let held = receiver.memory()[SK_MEMINFO_RMEM_ALLOC] as usize;
-            assert!((1..=most_taken(len, 0)).contains(&held), "{len} bytes took {held}");
-            let flags = rustix::net::RecvFlags::TRUNC;
-            rustix::net::recv(&receiver, &mut [0_u8; 1], flags).unwrap();
         }
     }
 }

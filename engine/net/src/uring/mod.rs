@@ -36,7 +36,6 @@ use io_uring::{cqueue, opcode, squeue};
 
 use self::buffers::Buffers;
 use self::flight::Flight;
-pub(crate) use self::flight::Room;
 use self::ring::{Ring, Wait};
 use self::tag::Tag;
 use crate::backend::{Backend, Datagram, Handler, Limits, SocketId};
@@ -56,8 +55,9 @@ const SUBMIT_RETRIES: [Duration; 3] =
     [Duration::ZERO, Duration::from_micros(50), Duration::from_millis(1)];
 /// How often the end tries to cancel requests.
 const CANCEL_TRIES: usize = 5;
-/// Calls until cancelled requests must have ended; each lets about twenty end.
-const MOST_CALLS: usize = 100_000 / 20;
+/// Calls until cancelled requests must have ended: Linux 6.18 lets twenty end in each, and there may
+/// be two for each socket.
+const MOST_CALLS: usize = 2 * 65_535 / 20;
 
 /// What the next submission asks of the kernel.
 #[derive(Copy, Clone, Debug)]
