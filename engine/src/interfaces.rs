@@ -91,6 +91,11 @@ impl Interfaces {
         self.by_index.get(&index)
     }
 
+    /// The name of the interface with that index; empty when there is none.
+    pub(crate) fn name(&self, index: u32) -> &str {
+        self.get(index).map_or("", |interface| &interface.name)
+    }
+
     /// The interface of that name.
     pub fn named(&self, name: &str) -> Option<&Interface> {
         self.by_index.values().find(|interface| interface.name == name)

@@ -93,8 +93,9 @@ class Site:
         return tuple(name for name, works in found.items() if works)
 
 
-def fetch(room, source, server, blksize=1024):
-    """A file by TFTP from an address of a room: its content as far as it came, and the OACK."""
+def fetch(room, source, server, blksize=1024, halfway=lambda: None):
+    """A file by TFTP from an address of a room: its content as far as it came, and the OACK.
+    Halfway it is interrupted for what the caller wants to do."""
     with laboratory.inside(room):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     content, oack, wanted = b"", b"", 1
@@ -112,10 +113,17 @@ def fetch(room, source, server, blksize=1024):
                     sock.sendto(b"\0\4\0\0", peer)
                 elif packet[:2] == b"\0\3" and packet[2:4] == wanted.to_bytes(2, "big"):
                     content += packet[4:]
+                    if wanted == len(FILE) // blksize // 2:
+                        halfway()
+                        # What is sent to an interface that is not there is not sent.
+                        sock.settimeout(10)
                     sock.sendto(b"\0\4" + packet[2:4], peer)
                     wanted += 1
                     if len(packet) < 4 + blksize:
                         return content, oack
+                elif packet[:2] == b"\0\3":
+                    # A block that came before: its ACK was lost.
+                    sock.sendto(b"\0\4" + packet[2:4], peer)
                 elif packet[:2] == b"\0\5":
                     return None, packet
         except OSError:
@@ -197,7 +205,16 @@ def by_name(suite, site):
     with suite.step("deleted and made again"):
         made_again(suite, site, server, "again0")
         storm(suite, site.lab, site.room, 2)
-        suite.equal("its coming is logged once", logged(server, "interface eth0 is there"), 1)
+
+        def rebuild():
+            site.srv("link del eth0")
+            laboratory.wait_until(lambda: served(server, "eth0") == GONE, 10)
+            site.make("again00")
+        for what, source in (("direct", DIRECT), ("relayed", ROUTED)):
+            content, _ = fetch(site.room, source, "10.77.0.1", halfway=rebuild)
+            suite.check(f"a transfer goes on over it, {what}", content == FILE,
+                        f"{len(content or ())} bytes")
+        suite.equal("its coming is logged once", logged(server, "interface eth0 is there"), 3)
     with suite.step("another address"):
         site.srv("addr add 10.77.0.200/16 dev eth0")
         site.srv("addr del 10.77.0.1/16 dev eth0")
@@ -230,9 +247,9 @@ def by_name(suite, site):
         site.srv("link set eth0 up")
         site.route()
         becomes(suite, "up again, all of it works", site.working, ALL)
-        laboratory.sh(f"ip -n {site.lab.sw} link set again0 down")
+        laboratory.sh(f"ip -n {site.lab.sw} link set again00 down")
         becomes(suite, "without a carrier", lambda: served(server, "eth0"), (True, False, False))
-        laboratory.sh(f"ip -n {site.lab.sw} link set again0 up")
+        laboratory.sh(f"ip -n {site.lab.sw} link set again00 up")
         site.route()
         becomes(suite, "with a carrier again, all of it works", site.working, ALL)
     with suite.step("MTU"):

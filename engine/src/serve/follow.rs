@@ -76,7 +76,7 @@ pub(super) fn open_at_start(
     };
     let plan = Bindings::default().plan(Scope::of(config), interfaces, now());
     for index in plan.interfaces {
-        let name = interfaces.get(index).map_or("", |interface| interface.name.as_str());
+        let name = interfaces.name(index);
         let opened = sockets::open_interface(index, name, config.tftp.is_some(), shards)?;
         add(Binding::Interface(index), opened);
     }
@@ -93,7 +93,9 @@ pub(super) fn open_at_start(
 impl Server {
     /// Reads the interfaces, and lets everything fit them.
     pub(super) fn follow_interfaces(&mut self) {
-        let interfaces = match Interfaces::read(self.served.as_deref()) {
+        let outcome = Interfaces::read(self.served.as_deref());
+        self.unread = outcome.is_err();
+        let interfaces = match outcome {
             Ok(interfaces) => interfaces,
             Err(error) => return tracing::warn!("interfaces cannot be listed: {error}"),
         };
@@ -119,7 +121,7 @@ impl Server {
     /// Opens what a plan wants. What cannot be opened is tried again later.
     fn open(&mut self, plan: &Plan, interfaces: &Interfaces) {
         for &index in &plan.interfaces {
-            let name = interfaces.get(index).map_or("", |interface| interface.name.as_str());
+            let name = interfaces.name(index);
             match self.open_interface(index, name).map_err(|error| error.to_string()) {
                 Ok(sockets) => match self.shards.open(sockets) {
                     Ok(()) => self.bindings.opened(Binding::Interface(index)),

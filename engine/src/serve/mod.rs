@@ -223,6 +223,8 @@ struct Server {
     served: Option<Vec<String>>,
     scope: Scope,
     bindings: Bindings,
+    /// The interfaces have changed and could not be read.
+    unread: bool,
     draining: Arc<AtomicBool>,
     control: Control,
     facts: Arc<ArcSwap<control::status::Facts>>,
@@ -323,6 +325,7 @@ impl Server {
             served,
             scope,
             bindings,
+            unread: false,
             draining,
             control,
             facts,
@@ -385,7 +388,7 @@ impl Server {
             }
             Err(error) => tracing::warn!("the clocks cannot be read: {error}"),
         }
-        if self.bindings.is_unsettled() {
+        if self.unread || self.bindings.is_unsettled() {
             self.follow_interfaces();
         }
     }

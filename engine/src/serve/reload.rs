@@ -55,8 +55,7 @@ impl Server {
         let mut failed = None;
         let mut sockets: PerShard = (0..self.shards.count()).map(|_| Vec::new()).collect();
         plan.interfaces.retain(|&index| {
-            let name = interfaces.get(index).map_or("", |interface| interface.name.as_str());
-            match self.open_interface(index, name) {
+            match self.open_interface(index, interfaces.name(index)) {
                 Ok(opened) => {
                     sockets.iter_mut().zip(opened).for_each(|(all, own)| all.extend(own));
                     true

@@ -67,7 +67,8 @@ impl Sockets {
 
     /// What the socket is for; `None` for one that was removed.
     pub fn role(&self, id: SocketId) -> Option<Role> {
-        self.entries.get(id.index())?.as_ref().map(|entry| entry.role)
+        let entry = self.entries.get(id.index())?.as_ref();
+        entry.filter(|entry| entry.id == id).map(|entry| entry.role)
     }
 
     /// The sockets of a role.
