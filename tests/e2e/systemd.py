@@ -106,6 +106,12 @@ class Systemd:
             return None, str(late.stdout)
         return done.returncode, done.stdout
 
+    def begin(self, *arguments):
+        """The same, and does not wait for its end."""
+        command = ["nsenter", "--target", str(self.outer_pid), "--all", "--", *arguments]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
+
     def path(self, name):
         """A file of its root directory as this script sees it."""
         return f"/proc/{self.outer_pid}/root/{name}"

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -24,6 +25,8 @@ CONFIG = "etc/bootstorm/bootstorm.toml"
 # Above it, systemd's own judgement of the unit has got worse.
 EXPOSURE = 2.0
 LOADER = bytes(range(256)) * 40
+# Commands that say something only where something is wrong.
+_MAY_BE_SILENT = ("silences", "drops", "naks", "NAK", "-p err", "vendor-class", "nft", "boot = ")
 _FOREIGN = "10.77.0.99"
 _PTRACE_SEIZE, _PTRACE_INTERRUPT, _PTRACE_DETACH = 0x4206, 0x4207, 17
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -120,6 +123,36 @@ def reloads(suite, systemd, machines):
     suite.check("of a wrong file it fails", systemd.run("systemctl", "reload", UNIT)[0] != 0)
     suite.equal("and the service goes on", systemd.show(UNIT, "SubState"), "running")
     systemd.write(CONFIG, configuration())
+
+
+def symptoms(suite, lab, systemd, machines):
+    """Every command of the page of symptoms runs on an installed server, and says something."""
+    for name in ("nothing", "ipxe.efi"):
+        lab.run(machines, [BINARY, "fetch", f"tftp://10.77.0.1/{name}", "-o", "/dev/null"])
+    with open(f"{ROOT}/docs/SYMPTOMS.md") as page:
+        blocks = re.findall(r"^```sh\n(.*?)^```$", page.read(), re.S | re.M)
+    commands = dict.fromkeys(line for block in blocks for line in block.splitlines())
+    for command in commands:
+        local = command
+        for theirs, ours in (("eth1", "eth0"), ("10.1.0.6", "10.77.0.1"),
+                             ("52:54:00:12:34:56", "52:54:00:aa:00:01")):
+            local = local.replace(theirs, ours)
+        follows = "--follow" in local or local.startswith("timeout")
+        if "tcpdump" in local and not shutil.which("tcpdump"):
+            continue
+        process = systemd.begin("sh", "-c", f"timeout 2 {local}" if follows else local)
+        if follows:
+            time.sleep(0.5)
+            lease(machines, "52:54:00:aa:00:01")
+        output, _ = process.communicate(timeout=30)
+        # 1 is an answer as well: nobody else serves DHCP here, no line matches.
+        suite.check(f"`{command}`", process.returncode in (0, 1, 124) and
+                    (output.strip() or any(word in local for word in _MAY_BE_SILENT)),
+                    f"exit {process.returncode}: {output}")
+    status, page = systemd.run("curl", "-s", "http://127.0.0.1:9547/metrics")
+    names = {name for command in commands for name in re.findall(r"[a-z_]+_total", command)}
+    suite.equal("every metric in them is on the page of metrics",
+                sorted(name for name in names if f"{name}{{" not in page), [])
 
 
 def refusals(suite, lab, systemd):
@@ -260,11 +293,15 @@ def main():
     os.makedirs(systemd.path("srv/tftp/sub"))
     with open(systemd.path("srv/tftp/sub/loader"), "wb") as loader:
         loader.write(LOADER)
+    with open(systemd.path("srv/tftp/ipxe.efi"), "wb") as loader:
+        loader.write(LOADER)
     os.symlink("/etc/passwd", systemd.path("srv/tftp/link"))
     with suite.step("the sandbox"):
         sandbox(suite, lab, systemd, machines)
     with suite.step("reloads"):
         reloads(suite, systemd, machines)
+    with suite.step("the commands of SYMPTOMS.md"):
+        symptoms(suite, lab, systemd, machines)
     with suite.step("what ends it"):
         ends(suite, systemd, machines)
     with suite.step("a slow disk"):

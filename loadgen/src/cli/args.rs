@@ -45,6 +45,16 @@ pub(super) enum Command {
         /// The scenario to print
         name: Option<String>,
     },
+    /// Prints completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual pages
+    Man {
+        /// Where to write bootstorm-load.1 and a page for every command
+        directory: PathBuf,
+    },
 }
 
 /// What every run takes.

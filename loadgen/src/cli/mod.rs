@@ -5,6 +5,7 @@ mod compare;
 mod files;
 mod find_limit;
 mod play;
+mod shell;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Compare(files) => compare::run(&files),
         Command::Files(files) => files::run(&files),
         Command::Scenarios { name } => scenarios(name.as_deref()),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man { directory } => shell::man(&directory),
     };
     match status {
         Ok(status) => ExitCode::from(status),
