@@ -380,14 +380,17 @@ impl Shard {
 impl<T: Transmit> Handler<T> for Shard {
     fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut T) {
         let Some(role) = self.sockets.role(datagram.socket) else { return };
-        let begins = matches!(role, Role::Dhcp | Role::TftpRequests(_));
-        if begins && self.draining() {
-            return;
-        }
+        let draining = self.draining();
         match (role, &mut self.parts.tftp) {
+            (Role::Dhcp, _) if draining => {}
             // The packet engine counts truncated datagrams; half a message is not parsed.
             (Role::Dhcp, _) if !datagram.truncated => self.dhcp(&datagram, tx),
-            (Role::TftpRequests(_) | Role::TftpData(_), Some(tftp)) => tftp.datagram(&datagram, tx),
+            (Role::TftpRequests(_) | Role::TftpData(_), Some(tftp)) => {
+                if draining {
+                    tftp.drain();
+                }
+                tftp.datagram(&datagram, tx);
+            }
             (Role::Icmp, _) => self.echo(datagram.payload, tx),
             _ => {}
         }

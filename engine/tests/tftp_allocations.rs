@@ -1,4 +1,5 @@
-//! The steady path of a TFTP transfer makes no heap allocation: from an ACK to the window that answers it.
+//! The steady path of a TFTP transfer, from an ACK to the window that answers it, makes no heap
+//! allocation.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -164,7 +164,8 @@ const fn ms(millis: u64) -> Duration {
 /// An interval that stays the same: `repeats` of it, then the transfer has failed.
 const fn steady(interval: Duration, repeats: u32) -> RetryPolicy {
     let total = Duration::from_secs(3600);
-    RetryPolicy { initial: interval, min: interval, max: interval, tries: repeats, total }
+    let (initial, min, max, tries) = (interval, interval, interval, repeats);
+    RetryPolicy { initial, min, max, tries, total, repeats_first: true }
 }
 
 const fn asks(blksize: u16, windowsize: Option<u16>, tsize: bool) -> Negotiated {
@@ -301,13 +302,27 @@ const EDK2_TFTP: TftpBehaviour = TftpBehaviour {
 const IPXE_TFTP: TftpBehaviour = TftpBehaviour {
     asked: asks(1432, None, true),
     size_probe: None,
-    patience: RetryPolicy { initial: ms(250), min: ms(250), max: s(8), tries: 5, total: s(3600) },
+    patience: RetryPolicy {
+        initial: ms(250),
+        min: ms(250),
+        max: s(8),
+        tries: 5,
+        total: s(3600),
+        repeats_first: true,
+    },
     attempts: 1,
 };
 
 const PLAIN_TFTP: TftpBehaviour = TftpBehaviour {
     asked: asks(1468, Some(16), true),
     size_probe: None,
-    patience: RetryPolicy { initial: s(1), min: ms(500), max: s(8), tries: 8, total: s(60) },
+    patience: RetryPolicy {
+        initial: s(1),
+        min: ms(500),
+        max: s(8),
+        tries: 8,
+        total: s(60),
+        repeats_first: true,
+    },
     attempts: 1,
 };

@@ -51,18 +51,18 @@ class Getter:
         return status, output, data
 
 
-def getters():
+def getters(host=HOST):
     def atftp(*options):
         extra = [word for option in options for word in ("--option", option)]
-        return lambda remote, local: ["atftp", *extra, "--get", "-r", remote, "-l", local, HOST]
+        return lambda remote, local: ["atftp", *extra, "--get", "-r", remote, "-l", local, host]
 
     def curl(*options):
         return lambda remote, local: ["curl", "-sS", "--path-as-is", *options, "-o", local,
-                                      f"tftp://{HOST}//{remote}"]
+                                      f"tftp://{host}//{remote}"]
 
     return [
         Getter("tftp-hpa", lambda remote, local:
-               ["tftp", "-m", "octet", HOST, "-c", "get", remote, local]),
+               ["tftp", "-m", "octet", host, "-c", "get", remote, local]),
         Getter("atftp", atftp()),
         Getter("atftp, blksize 1428", atftp("blksize 1428")),
         Getter("atftp, blksize 8192, windowsize 8", atftp("blksize 8192", "windowsize 8")),
@@ -70,7 +70,7 @@ def getters():
         Getter("curl, no options", curl("--tftp-no-options")),
         Getter("curl, blksize 1428", curl("--tftp-blksize", "1428")),
         Getter("busybox", lambda remote, local:
-               ["busybox", "tftp", "-g", "-b", "1200", "-r", remote, "-l", local, HOST]),
+               ["busybox", "tftp", "-g", "-b", "1200", "-r", remote, "-l", local, host]),
     ]
 
 

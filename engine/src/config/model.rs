@@ -315,6 +315,8 @@ pub struct Tftp {
     pub max_transfers_per_client: u32,
     /// Ports to send from, first and last; `None` takes what the kernel gives.
     pub port_range: Option<(u16, u16)>,
+    /// Whether all answers leave from the port that was asked.
+    pub single_port: bool,
     /// How file names are rewritten, in order.
     pub map: Vec<MapRule>,
     /// Whether a name that does not exist finds one that differs in case only.
@@ -486,6 +488,7 @@ impl Tftp {
             max_transfers: 16_384,
             max_transfers_per_client: 256,
             port_range: None,
+            single_port: false,
             map: Vec::new(),
             case_insensitive: false,
             image_budget: 512 << 20,

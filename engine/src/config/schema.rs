@@ -159,6 +159,7 @@ pub(super) const TFTP: Schema = Schema::new(
         "max-transfers",
         "max-transfers-per-client",
         "port-range",
+        "single-port",
         "map",
         "map-file",
         "case-insensitive",

@@ -122,6 +122,7 @@ pub(super) fn tftp(node: Option<Node>, files: &mut Files, problems: &mut Problem
         max_transfers_per_client: fields
             .get("max-transfers-per-client", problems, |node| units::integer(node, 1..=10_000_000))
             .unwrap_or(usual.max_transfers_per_client),
+        single_port: single_port(&mut fields, problems),
         port_range: fields.get("port-range", problems, units::port_range),
         case_insensitive: fields
             .get("case-insensitive", problems, units::boolean)
@@ -182,6 +183,19 @@ fn retry_intervals(
         problems.error(place, Fault::new(text, help));
     }
     (timeout, min_retry.unwrap_or_else(|| usual.min_retry.min(timeout)))
+}
+
+/// `single-port`, which leaves no port for what other keys ask.
+fn single_port(fields: &mut Fields, problems: &mut Problems) -> bool {
+    let on = fields.get("single-port", problems, units::boolean).unwrap_or(false);
+    for key in ["multicast", "port-range"] {
+        if let (true, Some(place)) = (on, fields.place_of(key)) {
+            let message = format!("there is no `{key}` with single-port = true");
+            let help = "take one of the two away: transfers have no ports of their own then";
+            problems.error(place, Fault::new(message, help));
+        }
+    }
+    on
 }
 
 /// `multicast` and what goes with it.

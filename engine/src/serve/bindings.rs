@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 
-use crate::config::Config;
+use crate::config::{Config, Tftp};
 use crate::interfaces::Interfaces;
 use crate::shard::Binding;
 
@@ -52,7 +52,8 @@ impl Scope {
     /// The scope of a server that starts with `config`.
     pub(super) fn of(config: &Config) -> Self {
         // A range of ports may be just large enough for the sockets for any address.
-        let by_address = config.tftp.as_ref().is_some_and(|tftp| tftp.port_range.is_none());
+        let own_ports = |tftp: &Tftp| tftp.port_range.is_none() && !tftp.single_port;
+        let by_address = config.tftp.as_ref().is_some_and(own_ports);
         Self { by_interface: config.server.interfaces.is_some(), by_address }
     }
 }

@@ -8,7 +8,7 @@ use bootstorm_net::{InterfaceWatch, now};
 use crossbeam::channel::Sender;
 
 use super::bindings::{Bindings, Plan, Scope};
-use super::sockets::{self, PerShard, SocketError};
+use super::sockets::{self, PerShard, SocketError, TftpRequests};
 use super::{HOUSEKEEPING, ServeError, Server, describe, neighbours, system, tell_tftp};
 use crate::config::Config;
 use crate::control::{Command, status};
@@ -77,7 +77,7 @@ pub(super) fn open_at_start(
     let plan = Bindings::default().plan(Scope::of(config), interfaces, now());
     for index in plan.interfaces {
         let name = interfaces.name(index);
-        let opened = sockets::open_interface(index, name, config.tftp.is_some(), shards)?;
+        let opened = sockets::open_interface(index, name, TftpRequests::of(config), shards)?;
         add(Binding::Interface(index), opened);
     }
     for address in plan.addresses {
@@ -141,7 +141,7 @@ impl Server {
     }
 
     pub(super) fn open_interface(&self, index: u32, name: &str) -> Result<PerShard, SocketError> {
-        sockets::open_interface(index, name, self.tftp.is_some(), self.shards.count())
+        sockets::open_interface(index, name, self.tftp_requests, self.shards.count())
     }
 
     fn not_opened(&mut self, index: u32, why: String) {

@@ -41,8 +41,8 @@ use crate::tftp::{TftpError, TftpServer};
 use bindings::{Bindings, Scope};
 use lease_access::LeasesAndPools;
 use shards::Shards;
-use sockets::PerShard;
 pub use sockets::SocketError;
+use sockets::{PerShard, TftpRequests};
 use worker::ShardStart;
 
 /// How long a server that is told to stop waits for ACKs under way and transfers.
@@ -222,6 +222,7 @@ struct Server {
     /// Names of the interfaces to serve; `None` is every one with an IPv4 address.
     served: Option<Vec<String>>,
     scope: Scope,
+    tftp_requests: Option<TftpRequests>,
     bindings: Bindings,
     /// The interfaces have changed and could not be read.
     unread: bool,
@@ -296,6 +297,7 @@ impl Server {
             last_reload: None,
         }));
         let scope = Scope::of(&config);
+        let tftp_requests = TftpRequests::of(&config);
         let config = Arc::new(ArcSwap::new(config));
         let parts = control::Running {
             config_path: options.config_path.clone(),
@@ -324,6 +326,7 @@ impl Server {
             shards: Shards::new(running),
             served,
             scope,
+            tftp_requests,
             bindings,
             unread: false,
             draining,

@@ -147,6 +147,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     differ("[server] user and group", (&was.user, &was.group) != (&is.user, &is.group));
     differ("[dhcp] ping-check", old.dhcp.ping_check.is_some() != new.dhcp.ping_check.is_some());
     differ("[tftp]", old.tftp.is_some() != new.tftp.is_some());
+    let single_port = |config: &Config| config.tftp.as_ref().is_some_and(|tftp| tftp.single_port);
+    differ("[tftp] single-port", single_port(old) != single_port(new));
     let ttl = |config: &Config| {
         let multicast = config.tftp.as_ref().and_then(|tftp| tftp.multicast);
         multicast.map(|multicast| multicast.ttl)

@@ -67,6 +67,23 @@ pub(super) struct Opened {
 /// Sockets for every shard, by number of the shard.
 pub(super) type PerShard = Vec<Vec<Opened>>;
 
+/// The sockets that receive TFTP requests, as they are until the end: a reload does not change
+/// them.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct TftpRequests {
+    /// They carry the transfers as well, and no data socket is opened.
+    single_port: bool,
+    mtu_discovery: MtuDiscovery,
+}
+
+impl TftpRequests {
+    /// Those of a server that starts with `config`; `None` without TFTP.
+    pub(super) fn of(config: &Config) -> Option<Self> {
+        let tftp = config.tftp.as_ref()?;
+        Some(Self { single_port: tftp.single_port, mtu_discovery: mtu_discovery(tftp) })
+    }
+}
+
 /// Opens the sockets that stay open until the end.
 ///
 /// With `interfaces` in the configuration every socket that receives requests is bound to one of
@@ -77,11 +94,11 @@ pub(super) type PerShard = Vec<Vec<Opened>>;
 /// The kernel's, with what would help.
 pub(super) fn open_host(config: &Config, shards: usize) -> Result<PerShard, SocketError> {
     let mut all = match &config.server.interfaces {
-        None => open_requests(None, config.tftp.is_some(), shards)?,
+        None => open_requests(None, TftpRequests::of(config), shards)?,
         Some(_) => (0..shards).map(|_| Vec::new()).collect(),
     };
     let families = families()?;
-    let mut ports = config.tftp.as_ref().map(Ports::new);
+    let mut ports = config.tftp.as_ref().filter(|tftp| !tftp.single_port).map(Ports::new);
     for own in &mut all {
         let mut push = |role, socket| own.push(Opened { role, binding: Binding::Host, socket });
         let link = PacketSocketSpec { send_buffer: Some(DATA_BUFFER), receive: None };
@@ -107,11 +124,11 @@ pub(super) fn open_host(config: &Config, shards: usize) -> Result<PerShard, Sock
 pub(super) fn open_interface(
     ifindex: u32,
     name: &str,
-    has_tftp: bool,
+    tftp: Option<TftpRequests>,
     shards: usize,
 ) -> Result<PerShard, SocketError> {
     let named = |cause| SocketError { interface: Some(name.to_owned()), cause };
-    open_requests(Some(ifindex), has_tftp, shards).map_err(named)
+    open_requests(Some(ifindex), tftp, shards).map_err(named)
 }
 
 /// Opens data sockets that are bound to an address of this host, for every shard. Transfers from
@@ -133,16 +150,20 @@ pub(super) fn open_address(
 /// The kernel numbers the sockets of a group in the order they are bound, and steering relies on
 /// this order: so a group is opened as a whole, shard by shard, and closed as a whole. An
 /// interface that is made again has another index, and its sockets are another group.
-fn open_requests(ifindex: Option<u32>, has_tftp: bool, shards: usize) -> io::Result<PerShard> {
+fn open_requests(
+    ifindex: Option<u32>,
+    tftp: Option<TftpRequests>,
+    shards: usize,
+) -> io::Result<PerShard> {
     let binding = ifindex.map_or(Binding::Host, Binding::Interface);
     let families = families()?;
     let count = u16::try_from(shards).unwrap_or(u16::MAX);
     let open = |shard| {
         let socket = dhcp_socket(ifindex, count, shard)?;
         let mut own = vec![Opened { role: Role::Dhcp, binding, socket }];
-        if has_tftp {
+        if let Some(tftp) = tftp {
             for &family in &families {
-                let socket = tftp_request_socket(family, ifindex)?;
+                let socket = tftp_request_socket(family, ifindex, tftp)?;
                 own.push(Opened { role: Role::TftpRequests(family), binding, socket });
             }
         }
@@ -176,17 +197,35 @@ fn families() -> io::Result<Vec<IpAddr>> {
     }
 }
 
-fn tftp_request_socket(family: IpAddr, ifindex: Option<u32>) -> io::Result<Socket> {
-    UdpSocketSpec {
+fn tftp_request_socket(
+    family: IpAddr,
+    ifindex: Option<u32>,
+    tftp: TftpRequests,
+) -> io::Result<Socket> {
+    let requests = UdpSocketSpec {
         bind: SocketAddr::from((family, TFTP_PORT)),
         ifindex,
-        // Requests are unicast: the kernel's own choice by the client's address and port keeps a
-        // repeated one on its shard.
+        // The kernel chooses the socket by the addresses and ports of both ends. That keeps a
+        // repeated request, or all packets of a transfer, on one shard.
         reuseport: true,
         receive_buffer: Some(REQUEST_BUFFER),
         ..UdpSocketSpec::default()
+    };
+    match tftp.single_port {
+        true => UdpSocketSpec {
+            send_buffer: Some(DATA_BUFFER),
+            mtu_discovery: tftp.mtu_discovery,
+            ..requests
+        },
+        false => requests,
     }
     .open()
+}
+
+/// A blksize that was not cut to the MTU has to be fragmented; one that was fits, but for a path
+/// with a narrower network.
+fn mtu_discovery(tftp: &Tftp) -> MtuDiscovery {
+    if tftp.clamp_to_mtu { MtuDiscovery::UntilTooLong } else { MtuDiscovery::Off }
 }
 
 /// Ports for transfers: the kernel's choice, or one after another from the configured range.
@@ -221,12 +260,7 @@ fn data_socket(address: IpAddr, port: u16, tftp: &Tftp) -> io::Result<Socket> {
         receive_buffer: Some(DATA_BUFFER),
         send_buffer: Some(DATA_BUFFER),
         multicast_ttl: tftp.multicast.map(|multicast| multicast.ttl),
-        // A blksize that was not cut to the MTU has to be fragmented; one that was fits, but for a
-        // path with a narrower network.
-        mtu_discovery: match tftp.clamp_to_mtu {
-            true => MtuDiscovery::UntilTooLong,
-            false => MtuDiscovery::Off,
-        },
+        mtu_discovery: mtu_discovery(tftp),
         ..UdpSocketSpec::default()
     }
     .open()

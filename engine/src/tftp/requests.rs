@@ -40,7 +40,7 @@ impl TftpShard {
             Some(ParseError::Unterminated | ParseError::NoFileName | ParseError::Mode) => error,
             _ => None,
         };
-        if let (Role::Listen(_), Some(error)) = (role, answerable) {
+        if let (Some(_), Some(error)) = (role.requests(), answerable) {
             let text = error.to_string();
             send_error(tx, datagram.socket, datagram, ErrorCode::IllegalOperation, &text);
         }
@@ -134,7 +134,8 @@ impl TftpShard {
         let negotiated =
             negotiate(&request.options, &limits, direction).map_err(|_| Reason::BadOption)?;
         let mut terms = Terms { negotiated, min_retry: service.min_retry() };
-        if request.mode != Mode::Octet || datagram.ifindex == 0 {
+        let single_port = self.role(socket).is_single_port();
+        if request.mode != Mode::Octet || datagram.ifindex == 0 || single_port {
             terms.negotiated.multicast = None;
         }
         if writes && negotiated.tsize.is_some_and(|size| size > MAX_UPLOAD) {
@@ -157,6 +158,7 @@ impl TftpShard {
             local: datagram.destination,
             ifindex: datagram.ifindex,
             socket,
+            single_port,
             digest,
             negotiated,
             min_retry,
@@ -191,8 +193,11 @@ impl TftpShard {
         Ok(())
     }
 
-    /// The data socket for the client's next transfer: each in turn.
+    /// The data socket for the client's next transfer: each in turn, or the one that was asked.
     fn data_socket(&mut self, ports: usize, datagram: &Datagram<'_>) -> Option<SocketId> {
+        if self.role(datagram.socket).is_single_port() {
+            return Some(datagram.socket);
+        }
         let TftpPorts { data, bound, .. } = self.ports.get(ports)?;
         let bucket = self.bucket(&datagram.source.ip());
         let turn = self.rotation.get_mut(bucket)?;

@@ -20,6 +20,7 @@ use super::loader::{Loader, Threads};
 use super::map::{Map, MapError};
 use super::paths::Root;
 use super::rate::RateCap;
+use super::transfers::Transfer;
 
 /// The MTU of an interface whose MTU is unknown: Ethernet's.
 const DEFAULT_MTU: u32 = 1500;
@@ -80,6 +81,7 @@ impl Service {
             root,
             map: Map::new(&config.map)?,
             policy: RetryPolicy {
+                repeats_first: usual.repeats_first,
                 initial: config.timeout,
                 min: config.min_retry,
                 max: usual.max.max(config.timeout),
@@ -104,9 +106,10 @@ impl Service {
         })
     }
 
-    /// The retry policy of a transfer that repeats no packet before `min_retry`.
-    pub(super) fn policy(&self, min_retry: Duration) -> RetryPolicy {
-        self.policy.at_least(min_retry)
+    /// The retry policy of a transfer.
+    pub(super) fn policy(&self, transfer: &Transfer) -> RetryPolicy {
+        let policy = self.policy.at_least(transfer.min_retry);
+        if transfer.single_port { policy.first_on_request() } else { policy }
     }
 
     /// The shortest interval of a transfer without quirks.

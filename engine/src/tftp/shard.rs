@@ -45,8 +45,8 @@ const OWN_DELAY: Duration = Duration::from_millis(50);
 pub struct TftpPorts {
     /// Bound to port 69.
     pub listen: SocketId,
-    /// Bound to ports of their own, for requests to any address; not shared with other shards. At
-    /// least one.
+    /// Bound to ports of their own, for requests to any address; not shared with other shards.
+    /// Without any, all answers leave from `listen` (`single-port`).
     pub data: Vec<SocketId>,
     /// The same, each bound to an address of this host, for requests to this address: it saves the
     /// kernel work for each block and each ACK.
@@ -57,9 +57,30 @@ pub struct TftpPorts {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Role {
     Foreign,
-    /// Index into the ports.
+    /// Requests. Index into the ports.
     Listen(usize),
     Data,
+    /// Requests and their transfers. Index into the ports.
+    SinglePort(usize),
+}
+
+impl Role {
+    /// Index of the ports whose requests arrive here.
+    pub(super) fn requests(self) -> Option<usize> {
+        match self {
+            Self::Listen(ports) | Self::SinglePort(ports) => Some(ports),
+            Self::Foreign | Self::Data => None,
+        }
+    }
+
+    /// Whether packets of transfers arrive here.
+    fn has_transfers(self) -> bool {
+        matches!(self, Self::Data | Self::SinglePort(_))
+    }
+
+    pub(super) fn is_single_port(self) -> bool {
+        matches!(self, Self::SinglePort(_))
+    }
 }
 
 /// The transfers of one shard.
@@ -88,6 +109,7 @@ pub struct TftpShard {
     /// When the sockets were last empty, and since when they have not been.
     empty_at: Moment,
     busy_since: Moment,
+    draining: bool,
     pub(super) events: Vec<BootEvent>,
     /// When the log was last told that a limit is reached.
     pub(super) limit_logged: Option<Moment>,
@@ -126,6 +148,7 @@ impl TftpShard {
             turns: Turns::default(),
             empty_at: Moment::default(),
             busy_since: Moment::NEVER,
+            draining: false,
             events: Vec::new(),
             limit_logged: None,
             tick: 0,
@@ -144,11 +167,20 @@ impl TftpShard {
             self.roles[socket.index()] = role;
         };
         for (index, port) in ports.iter().enumerate() {
-            set(port.listen, Role::Listen(index));
+            let listen = match port.data.is_empty() {
+                true => Role::SinglePort(index),
+                false => Role::Listen(index),
+            };
+            set(port.listen, listen);
             let bound = port.bound.iter().map(|(_, socket)| socket);
             port.data.iter().chain(bound).for_each(|&socket| set(socket, Role::Data));
         }
         self.ports = ports;
+    }
+
+    /// Ignores requests from now on; the transfers under way go on.
+    pub fn drain(&mut self) {
+        self.draining = true;
     }
 
     /// Whether datagrams of this socket belong here.
@@ -166,16 +198,17 @@ impl TftpShard {
             Ok(packet) if !datagram.truncated => packet,
             parsed => return self.malformed(datagram, role, parsed.err(), tx),
         };
-        match (role, packet) {
-            (Role::Listen(ports), Packet::Read(request)) => {
+        match (packet, role.requests(), role.has_transfers()) {
+            (Packet::Read(_) | Packet::Write(_), Some(_), _) if self.draining => {}
+            (Packet::Read(request), Some(ports), _) => {
                 self.request(datagram, ports, &request, false, tx);
             }
-            (Role::Listen(ports), Packet::Write(request)) => {
+            (Packet::Write(request), Some(ports), _) => {
                 self.request(datagram, ports, &request, true, tx);
             }
-            (Role::Data, Packet::Ack { block }) => self.ack(datagram, block, tx),
-            (Role::Data, Packet::Data { block, data }) => self.data(datagram, block, data, tx),
-            (Role::Data, Packet::Error { code, .. }) => self.client_error(datagram, code, tx),
+            (Packet::Ack { block }, _, true) => self.ack(datagram, block, tx),
+            (Packet::Data { block, data }, _, true) => self.data(datagram, block, data, tx),
+            (Packet::Error { code, .. }, _, true) => self.client_error(datagram, code, tx),
             _ => self.count(Reason::Malformed),
         }
     }
@@ -260,7 +293,7 @@ impl TftpShard {
         self.transfers.running()
     }
 
-    fn role(&self, socket: SocketId) -> Role {
+    pub(super) fn role(&self, socket: SocketId) -> Role {
         self.roles.get(socket.index()).copied().unwrap_or(Role::Foreign)
     }
 
@@ -275,10 +308,14 @@ impl TftpShard {
 
     /// The transfer between a client and the socket its datagram came to.
     fn known<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) -> Option<u64> {
-        let number = self.transfers.of_client(&datagram.source);
-        let socket = number.and_then(|number| self.transfers.get(number)).map(|known| known.socket);
-        if socket == Some(datagram.socket) {
+        let number = self.transfer_of(datagram);
+        if number.is_some() {
             return number;
+        }
+        if self.role(datagram.socket).is_single_port() {
+            // An ERROR would end the transfer that the client may have begun meanwhile.
+            self.count(Reason::UnknownTransfer);
+            return None;
         }
         let bucket = self.bucket(&datagram.source);
         if self.served.get(bucket) == Some(&Some((datagram.source, datagram.socket))) {
@@ -288,6 +325,19 @@ impl TftpShard {
         let (code, text) = (ErrorCode::UnknownTransfer, Reason::UnknownTransfer.text());
         send_error(tx, datagram.socket, datagram, code, text);
         None
+    }
+
+    /// The transfer that a datagram belongs to: the client's, if it came to the transfer's port,
+    /// or with one port for all transfers, to the address that the client asked at.
+    fn transfer_of(&mut self, datagram: &Datagram<'_>) -> Option<u64> {
+        let single_port = self.role(datagram.socket).is_single_port();
+        let number = self.transfers.of_client(&datagram.source)?;
+        let known = self.transfers.get(number)?;
+        let same = match single_port {
+            true => known.single_port && known.local == datagram.destination,
+            false => known.socket == datagram.socket,
+        };
+        same.then_some(number)
     }
 
     fn ack<T: Transmit>(&mut self, datagram: &Datagram<'_>, block: u16, tx: &mut T) {
@@ -320,11 +370,8 @@ impl TftpShard {
 
     fn client_error<T: Transmit>(&mut self, datagram: &Datagram<'_>, code: ErrorCode, tx: &mut T) {
         // No ERROR is answered: RFC 1350 section 2.
-        let Some(number) = self.transfers.of_client(&datagram.source) else { return };
+        let Some(number) = self.transfer_of(datagram) else { return };
         let Some(transfer) = self.transfers.get(number) else { return };
-        if transfer.socket != datagram.socket {
-            return;
-        }
         let content = matches!(code, ErrorCode::NotDefined | ErrorCode::OptionRefused);
         let reason = if content && !transfer.begun() { Reason::Probe } else { Reason::ClientError };
         self.fail(number, reason, tx);
@@ -367,7 +414,7 @@ impl TftpShard {
         };
         match result {
             Ok(file) => {
-                let policy = service.policy(transfer.min_retry);
+                let policy = service.policy(transfer);
                 let receiver = Receiver::serving(&transfer.negotiated, &policy, tx.now());
                 let upload = Upload::new(receiver, file, transfer.netascii);
                 transfer.work = Work::Receiving(Box::new(upload));

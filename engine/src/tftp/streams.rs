@@ -222,7 +222,7 @@ impl TftpShard {
 impl Service {
     /// The state machine of a transfer that begins.
     pub(super) fn sender(&self, transfer: &Transfer, now: Moment) -> Sender {
-        let (negotiated, policy) = (&transfer.negotiated, self.policy(transfer.min_retry));
+        let (negotiated, policy) = (&transfer.negotiated, self.policy(transfer));
         let mut sender = match negotiated.multicast {
             None => Sender::new(negotiated, &policy, now),
             Some(_) => {

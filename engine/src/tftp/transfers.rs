@@ -24,6 +24,8 @@ pub(super) struct Transfer {
     pub(super) ifindex: u32,
     /// The data socket whose port is this end's transfer identifier.
     pub(super) socket: SocketId,
+    /// That socket receives requests as well, and carries all transfers.
+    pub(super) single_port: bool,
     /// Tells a repeated request from a new one.
     pub(super) digest: u64,
     pub(super) negotiated: Negotiated,

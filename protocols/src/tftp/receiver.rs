@@ -219,7 +219,11 @@ impl Receiver {
             Phase::Dallying => self.phase = Phase::Over,
             Phase::Asking | Phase::Receiving => {
                 self.retry.expired(now)?;
-                self.repeat();
+                if self.last == 0 && !self.retry.policy().repeats_first {
+                    self.deadline = Some(now + self.retry.interval());
+                } else {
+                    self.repeat();
+                }
             }
         }
         Ok(())

@@ -20,6 +20,9 @@ pub struct RetryPolicy {
     pub tries: u32,
     /// Silence after which the transfer is given up even with tries left.
     pub total: Duration,
+    /// Whether the timer repeats an end's first packets. If not, they are repeated only when the
+    /// other end repeats its own: see [`Self::first_on_request`].
+    pub repeats_first: bool,
 }
 
 impl Default for RetryPolicy {
@@ -30,6 +33,7 @@ impl Default for RetryPolicy {
             max: Duration::from_secs(5),
             tries: 8,
             total: Duration::from_secs(60),
+            repeats_first: true,
         }
     }
 }
@@ -44,6 +48,15 @@ impl RetryPolicy {
             max: self.max.max(interval),
             ..self
         }
+    }
+
+    /// The same policy for a server whose transfers share a port. A client that begins its next
+    /// transfer from the same port takes the first block 1 or OACK that comes, be it a late one of
+    /// its last transfer. On a path that keeps the order of packets, none is late that was sent
+    /// because the client asked for it.
+    #[must_use]
+    pub fn first_on_request(self) -> Self {
+        Self { repeats_first: false, ..self }
     }
 }
 
@@ -87,6 +100,10 @@ impl RetryTimer {
     /// Uses the timeout that the other end has granted.
     pub(super) fn agree(&mut self, timeout: Option<Duration>) {
         self.agreed = timeout;
+    }
+
+    pub(super) fn policy(&self) -> &RetryPolicy {
+        &self.policy
     }
 
     pub(super) fn interval(&self) -> Duration {

@@ -187,7 +187,7 @@ impl Sender {
             return self.advance(block, now);
         }
         match self.rollover.distance(self.acked, block) {
-            Some(0) if self.reports_loss(now) => {
+            Some(0) if self.reports_loss(now) || self.asks_for_first(now) => {
                 self.doubtful = true;
                 self.go_back();
                 Acked::Repeat
@@ -251,6 +251,10 @@ impl Sender {
             return Ok(());
         }
         self.retry.expired(now)?;
+        if self.acked == 0 && !self.retry.policy().repeats_first {
+            self.deadline = Some(now + self.retry.interval());
+            return Ok(());
+        }
         self.deadline = None;
         if self.opening {
             self.repeat_first();
@@ -325,6 +329,13 @@ impl Sender {
             .round_trip()
             .is_some_and(|round_trip| now.since(self.window_started) >= round_trip / 2);
         self.window > 1 && outstanding && unrepeated && answer
+    }
+
+    /// Whether a repeated ACK 0 asks for block 1 again, which the timer does not repeat.
+    fn asks_for_first(&self, now: Moment) -> bool {
+        let policy = self.retry.policy();
+        let late = now.since(self.latest_sent) >= policy.min;
+        self.acked == 0 && self.next > 1 && !policy.repeats_first && late
     }
 
     /// Adapts the pace to the answer to a window: `arrived` of its blocks have arrived.

@@ -51,6 +51,7 @@ fn settings_of_the_server() {
             max_transfers: 1000,
             max_transfers_per_client: 2,
             port_range: Some((40000, 40999)),
+            single_port: false,
             map: vec![rule("ri", "^old/", "new/"), rule("a", "secret", "")],
             case_insensitive: true,
             image_budget: 256 << 20,

@@ -108,8 +108,14 @@ impl Alone {
         let data = sim.add_socket(SimSocket::udp(link, (SERVER, 1069))).unwrap();
         // No request is sent to the address of the second socket.
         let any = sim.add_socket(SimSocket::udp(link, (SERVER, 1070))).unwrap();
-        let bound = vec![(IpAddr::V4(SERVER), data)];
-        let ports = vec![TftpPorts { listen, data: vec![any], bound }];
+        let (data, ports) = match config.single_port {
+            true => (listen, TftpPorts { listen, data: Vec::new(), bound: Vec::new() }),
+            false => {
+                let bound = vec![(IpAddr::V4(SERVER), data)];
+                (data, TftpPorts { listen, data: vec![any], bound })
+            }
+        };
+        let ports = vec![ports];
         let metrics = Arc::new(Metrics::new(1));
         let shard = TftpShard::new(server.clone(), ports, sim.waker(), metrics.clone(), 0);
         let now = Moment::from_nanos(1_000_000_000);

@@ -9,5 +9,6 @@ mod multicast;
 mod refusals;
 mod repeats;
 mod simulation;
+mod single_port;
 mod transfers;
 mod uploads;

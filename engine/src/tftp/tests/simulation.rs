@@ -90,7 +90,8 @@ impl Simulation {
             let any = Ipv4Addr::UNSPECIFIED;
             let listen = sim.add_socket(SimSocket::udp(here, (any, port))).unwrap();
             let mut data = || sim.add_socket(SimSocket::udp(here, (SERVER, 0))).unwrap();
-            let data = (0..16).map(|_| data()).collect();
+            let sockets = if config.single_port { 0 } else { 16 };
+            let data = (0..sockets).map(|_| data()).collect();
             let ports = TftpPorts { listen, data, bound: Vec::new() };
             let tftp = TftpShard::new(
                 Arc::clone(&server),
