@@ -146,6 +146,34 @@ def patient(suite, lab, namespace):
     raw.close()
 
 
+def nobody_elses(suite, lab, namespace):
+    """Addresses that something else has are given to nobody, from the moment it has them."""
+    # 10.77.0.1 is the server and the router, 10.77.0.2 the boot server.
+    server = Server(lab, name="crowded", server="shards = 1",
+                    subnets=[subnet(pool="0.1-{net}.0.6", extra='next-server = "10.77.0.2"')])
+    status, told = server.tool("check")
+    suite.check("check says which addresses are left out of pools",
+                status == 0 and "10.77.0.1 (" in told and "10.77.0.2 (a next-server)" in told, told)
+    server.start()
+    with laboratory.inside(namespace):
+        raw = wire.Raw("eth0")
+
+    def offered():
+        for number, mac in enumerate(macs(11)[:8]):
+            raw.send(wire.message("DISCOVER", mac, number), mac)
+        return sorted({replies[0].yiaddr for replies in offers(raw).values()})
+    suite.equal("the others are offered", offered(), [f"10.77.0.{n}" for n in (3, 4, 5, 6)])
+    laboratory.sh(f"ip -n {lab.srv} addr add 10.77.0.5/16 dev eth0")
+    try:
+        suite.check("an address that the server gets while it runs is not offered any more",
+                    laboratory.wait_until(lambda: "10.77.0.5" not in offered(), 15), server.log())
+        suite.equal("the others are", offered(), [f"10.77.0.{n}" for n in (3, 4, 6)])
+    finally:
+        laboratory.sh(f"ip -n {lab.srv} addr del 10.77.0.5/16 dev eth0")
+    raw.close()
+    server.stop()
+
+
 def main():
     suite = Suite("One offer")
     lab = Lab()
@@ -165,6 +193,8 @@ def main():
         behind_a_balancer(suite, lab, namespace)
     with suite.step("replies that wait"):
         patient(suite, lab, namespace)
+    with suite.step("addresses that something else has"):
+        nobody_elses(suite, lab, namespace)
     suite.finish()
 
 

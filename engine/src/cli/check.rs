@@ -2,10 +2,14 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use bootstorm::config;
+use bootstorm::config::{self, Pool};
+use bootstorm::probe;
 use bootstorm::tftp::Map;
 
 use super::{Answer, ConfigArg, Failure, Outcome, rendered};
+
+/// Addresses left out of pools that are named, at most.
+const NOTES: usize = 20;
 
 /// Check a configuration without touching anything
 ///
@@ -34,11 +38,11 @@ impl Check {
             let _closed = io::stderr().write_all(warning.render(colour).as_bytes());
         }
         let dhcp = &config.dhcp;
-        let addresses: u64 = dhcp
-            .pools
-            .iter()
-            .map(|pool| u64::from(pool.range.1.to_bits() - pool.range.0.to_bits()) + 1)
-            .sum();
+        // Without them the notes tell less.
+        let interfaces = bootstorm_net::interfaces().unwrap_or_default();
+        let left_out = dhcp.left_out(&probe::addresses(&interfaces));
+        let range = |pool: &Pool| u64::from(pool.range.1.to_bits() - pool.range.0.to_bits()) + 1;
+        let addresses = dhcp.pools.iter().map(range).sum::<u64>() - left_out.len() as u64;
         writeln!(
             out,
             "{}: good: {}, {} with {}, {}, {}; {}",
@@ -53,6 +57,13 @@ impl Check {
             },
             count(config.warnings.len() as u64, "warning"),
         )?;
+        if !left_out.is_empty() {
+            let told =
+                left_out.iter().take(NOTES).map(|(address, what)| format!("{address} ({what})"));
+            let more = left_out.len().saturating_sub(NOTES);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            writeln!(out, "left out of pools: {}{more}", told.collect::<Vec<_>>().join(", "))?;
+        }
         if let Some(tftp) = &config.tftp {
             let names: Vec<&str> = tftp.quirks.iter().map(|quirk| &*quirk.name).collect();
             let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };

@@ -11,14 +11,14 @@ use super::problem::{Fault, Problems};
 use super::source::Place;
 use super::units::Range;
 use super::{
-    Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Prefix, Scope, Subnet, SubnetId, schema,
+    Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Prefix, Scope, Subnet, SubnetId, Use, schema,
 };
 
 impl Builder {
     /// The model, and what it expects of this host. What is wrong is noted; the model is of use
     /// only if nothing was.
     pub(super) fn finish(self, problems: &mut Problems) -> (Dhcp, HostNeeds) {
-        let Self { mut dhcp, mut subnets, hosts, networks, wanted, lacks_subnet, .. } = self;
+        let Self { mut dhcp, mut subnets, hosts, networks, mut wanted, lacks_subnet, .. } = self;
         // By network address, so that overlaps are between neighbours and lookups can bisect.
         subnets.sort_by_key(|draft| (draft.prefix, draft.place));
         overlapping_subnets(&subnets, problems);
@@ -38,7 +38,9 @@ impl Builder {
         }
         networks.warn(&dhcp, problems);
         add_pools(&mut dhcp, pools, problems);
-        add_hosts(&mut dhcp, hosts, lacks_subnet, problems);
+        wanted.reservations = add_hosts(&mut dhcp, hosts, lacks_subnet, problems);
+        dhcp.excluded = dhcp.find_excluded();
+        look_at_reservations(&dhcp, &wanted.reservations, problems);
         dhcp.server_identifiers = wanted.identifiers.iter().map(|&(address, _)| address).collect();
         dhcp.server_identifiers.sort_unstable();
         dhcp.server_identifiers.dedup();
@@ -147,7 +149,6 @@ fn pool(
         problems.error(place, Fault::plain("this pool has no address that a machine can have"));
         return None;
     }
-    warn_of_servers(range, place, around, problems);
     let PoolDraft { allow, deny, class, scope: (scope, _), .. } = draft;
     Some((Pool { subnet, range, scope, allow, deny, class }, place))
 }
@@ -175,25 +176,6 @@ fn routers(scope: &Scope) -> impl Iterator<Item = Ipv4Addr> {
     routers.as_chunks::<4>().0.iter().map(|octets| Ipv4Addr::from(*octets))
 }
 
-/// Warns of servers whose addresses a pool would give away.
-fn warn_of_servers(
-    range: (Ipv4Addr, Ipv4Addr),
-    place: Place,
-    around: &SubnetDraft,
-    problems: &mut Problems,
-) {
-    let (scope, places) = &around.scope;
-    let routers = routers(scope).map(|address| (address, "router", places.routers));
-    let next = scope.next_server.map(|address| (address, "next server", places.next_server));
-    for (address, what, named) in routers.chain(next) {
-        if (range.0..=range.1).contains(&address) {
-            let text = format!("this pool would give away {address}, the address of the {what}");
-            let fault = Fault::new(text, "end the pool before it, or make two pools around it");
-            problems.warn_of(place, fault, named.unwrap_or(around.place), what);
-        }
-    }
-}
-
 fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<(Pool, Place)>, problems: &mut Problems) {
     pools.sort_by_key(|(pool, place)| (pool.range, *place));
     let mut furthest: Option<(Ipv4Addr, Place)> = None;
@@ -212,7 +194,13 @@ fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<(Pool, Place)>, problems: &mut Prob
     }
 }
 
-fn add_hosts(dhcp: &mut Dhcp, drafts: Vec<HostDraft>, lacks_subnet: bool, problems: &mut Problems) {
+/// Adds the hosts; returns where each reserved address stands.
+fn add_hosts(
+    dhcp: &mut Dhcp,
+    drafts: Vec<HostDraft>,
+    lacks_subnet: bool,
+    problems: &mut Problems,
+) -> HashMap<Ipv4Addr, Place> {
     let mut by_ip: HashMap<Ipv4Addr, Place> = HashMap::new();
     let mut by_key: HashMap<(HostKey, Option<NetworkId>), Place> = HashMap::new();
     for draft in drafts {
@@ -235,6 +223,29 @@ fn add_hosts(dhcp: &mut Dhcp, drafts: Vec<HostDraft>, lacks_subnet: bool, proble
         dhcp.hosts.push(draft.host);
     }
     dhcp.index = Index::of(&dhcp.hosts);
+    by_ip
+}
+
+/// A reservation of an address that something else has: for a router or boot server of its own it is
+/// right, else a slip.
+fn look_at_reservations(
+    dhcp: &Dhcp,
+    reservations: &HashMap<Ipv4Addr, Place>,
+    problems: &mut Problems,
+) {
+    for &(address, what) in &dhcp.excluded {
+        let Some(&place) = reservations.get(&address) else { continue };
+        let text = format!("{address} is {} as well", what.name());
+        match what {
+            Use::Router | Use::NextServer => {
+                let help = "right only if this host is that machine: nobody else gets the address";
+                problems.warn(place, Fault::new(text, help));
+            }
+            Use::ServerIdentifier | Use::Broadcast => {
+                problems.error(place, Fault::new(text, "give the host another address"));
+            }
+        }
+    }
 }
 
 /// Checks the addresses of a host and says in which networks they are; `None` stands for a host

@@ -71,6 +71,8 @@ pub(super) struct HostNeeds {
     pub(super) files: Vec<WantedFile>,
     /// Every `server-identifier`.
     pub(super) identifiers: Vec<(Ipv4Addr, Place)>,
+    /// Every address that a host has.
+    pub(super) reservations: HashMap<Ipv4Addr, Place>,
 }
 
 /// A model that is being put together.

@@ -1,9 +1,9 @@
 //! What a configuration needs of the host: files that a pattern stands for, interfaces, boot files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -100,18 +100,27 @@ fn interfaces(place: Place, problems: &mut Problems) -> Option<Vec<Interface>> {
     listed.map_err(failed).ok()
 }
 
-/// Warns of addresses that this host should have and does not.
+/// Warns of addresses that this host should have and does not, and of those that it has and should
+/// not.
 pub(super) fn warn_of_addresses(needs: &HostNeeds, problems: &mut Problems) {
-    let Some(&(_, first)) = needs.identifiers.first() else { return };
+    let places = needs.identifiers.iter().map(|(_, place)| place);
+    let Some(&first) = places.chain(needs.reservations.values()).min() else { return };
     let Some(there) = interfaces(first, problems) else { return };
-    let own = |address: Ipv4Addr| {
-        there.iter().flat_map(|each| &each.addresses).any(|own| own.ip == IpAddr::V4(address))
-    };
-    for &(address, place) in needs.identifiers.iter().filter(|(address, _)| !own(*address)) {
-        let text = format!("server-identifier {address} is no address of this host now");
-        let help = "machines renew their leases there: right if a load balancer or a virtual \
-                    address leads here, else no renewal arrives";
-        problems.warn(place, Fault::new(text, help));
+    let addresses = there.iter().flat_map(|each| &each.addresses);
+    let own: HashSet<IpAddr> = addresses.map(|address| address.ip).collect();
+    for (address, &place) in &needs.reservations {
+        if own.contains(&IpAddr::V4(*address)) {
+            let text = format!("{address} is an address of this host");
+            problems.warn(place, Fault::new(text, "nobody gets it: give the host another"));
+        }
+    }
+    for &(address, place) in &needs.identifiers {
+        if !own.contains(&IpAddr::V4(address)) {
+            let text = format!("server-identifier {address} is no address of this host now");
+            let help = "machines renew their leases there: right if a load balancer or a virtual \
+                        address leads here, else no renewal arrives";
+            problems.warn(place, Fault::new(text, help));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod builder;
 mod definitions;
 mod dhcp_reader;
 mod disk;
+mod excluded;
 mod fields;
 mod loader;
 mod lookup;
@@ -34,6 +35,7 @@ mod units;
 mod tests;
 
 pub use bootstorm_net::EngineChoice;
+pub use excluded::Use;
 pub use loader::{check, load, load_on_host, parse};
 pub use lookup::HostIds;
 pub use model::*;

@@ -8,7 +8,7 @@ use bootstorm_net::EngineChoice;
 
 use super::lookup::Index;
 use super::problem::At;
-use super::{ClientMatch, LeaseTime, Prefix, Problem, Scope};
+use super::{ClientMatch, LeaseTime, Prefix, Problem, Scope, Use};
 use crate::quirks::Quirks;
 
 /// A whole configuration. Immutable: a reload makes another.
@@ -130,6 +130,9 @@ pub struct Dhcp {
     pub groups: Vec<Group>,
     /// Known machines.
     pub hosts: Vec<Host>,
+    /// Addresses that no pool gives away because some scope names them as another machine's, rising;
+    /// see [`Dhcp::excluded`].
+    pub excluded: Vec<(Ipv4Addr, Use)>,
     /// Every `server-identifier`, rising.
     pub server_identifiers: Vec<Ipv4Addr>,
     pub(super) index: Index,
@@ -459,6 +462,7 @@ impl Default for Dhcp {
             classes: Vec::new(),
             groups: Vec::new(),
             hosts: Vec::new(),
+            excluded: Vec::new(),
             server_identifiers: Vec::new(),
             index: Index::default(),
         }

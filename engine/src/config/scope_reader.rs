@@ -31,7 +31,6 @@ pub(super) struct Names<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ScopePlaces {
     pub(super) routers: Option<Place>,
-    pub(super) next_server: Option<Place>,
     pub(super) server_identifier: Option<Place>,
     pub(super) lease_time: Option<Place>,
     pub(super) min_lease_time: Option<Place>,
@@ -83,7 +82,6 @@ impl Names<'_> {
         problems: &mut Problems,
     ) -> (Scope, ScopePlaces) {
         let mut places = ScopePlaces {
-            next_server: fields.place_of("next-server"),
             server_identifier: fields.place_of("server-identifier"),
             lease_time: fields.place_of("lease-time"),
             min_lease_time: fields.place_of("min-lease-time"),

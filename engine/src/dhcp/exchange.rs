@@ -74,7 +74,9 @@ impl<'a> Exchange<'a> {
             machine.remote_id = copy(&notes.remote_id);
         }
         let held = lease.as_ref().filter(|lease| lease.is_active(now)).map(|lease| lease.ip);
-        let reservation = Reservation::find(dhcp, &machine, link.network, held);
+        let mut reservation = Reservation::find(dhcp, &machine, link.network, held);
+        // An address of this host is nobody else's, whatever the configuration says.
+        reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
         let classes = machine.classes(dhcp, arena);
         Ok(Self {
             message,
@@ -178,7 +180,7 @@ impl<'a> Exchange<'a> {
 
     /// Whether the machine may have `address`, whoever has it now.
     pub(super) fn may_have(&self, address: Ipv4Addr, leases: &ShardLeases) -> bool {
-        if !self.is_on_link(address) {
+        if !self.is_on_link(address) || self.arrival.owns(address) {
             return false;
         }
         match self.reservation.address {
@@ -188,6 +190,7 @@ impl<'a> Exchange<'a> {
             _ => {}
         }
         self.dhcp.host_by_ip(address).is_none()
+            && self.dhcp.excluded(address).is_none()
             && self.dhcp.pool_of(address).is_some_and(|pool| self.permitted(pool))
     }
 

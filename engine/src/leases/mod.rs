@@ -69,6 +69,8 @@ pub struct Leases {
     /// One for each shard, then the committer's, then one for all other threads.
     locks: Box<[PoolsLock]>,
     store: Arc<dyn LeaseStore>,
+    /// The addresses of this host, which no client gets.
+    own: Mutex<Vec<Ipv4Addr>>,
     /// As it was read last.
     clock: Mutex<Clock>,
     corrupt: AtomicU64,
@@ -109,6 +111,7 @@ impl Leases {
                 .map(|_| CachePadded::new(Mutex::new(Arc::clone(&empty))))
                 .collect(),
             store,
+            own: Mutex::new(Vec::new()),
             clock: Mutex::new(clock),
             corrupt: AtomicU64::new(corrupt),
             shards,
@@ -183,7 +186,8 @@ impl Leases {
         let mut locks: Vec<_> = self.locks.iter().map(|lock| lock.lock()).collect();
         let old = Arc::clone(&locks[0]);
         let mut used: Option<Vec<u32>> = None;
-        let (next, new) = old.next(dhcp, |(low, high)| {
+        let own = self.own.lock();
+        let (next, new) = old.next(dhcp, &own, |(low, high)| {
             let used = used.get_or_insert_with(|| {
                 let mut used: Vec<u32> = self.table.slots.iter().map(|slot| *slot.key()).collect();
                 used.sort_unstable();
@@ -218,6 +222,13 @@ impl Leases {
         for lock in &mut locks {
             **lock = Arc::clone(&next);
         }
+    }
+
+    /// Sets the addresses of this host, which no client gets from now on, and takes over a
+    /// configuration as [`Leases::reconfigure`] does.
+    pub fn set_own_addresses(&self, own: &[Ipv4Addr], dhcp: &Dhcp) {
+        *self.own.lock() = own.to_vec();
+        self.reconfigure(dhcp);
     }
 
     /// Ends what is over, at most `budget` addresses of each pool, and reads the clocks anew. To be
@@ -286,11 +297,7 @@ impl Leases {
 
 /// The longest lease that the configuration gives, infinite ones counted as a day.
 fn longest_lease(dhcp: &Dhcp) -> Duration {
-    let scopes = std::iter::once(&dhcp.global)
-        .chain(dhcp.networks.iter().map(|network| &network.scope))
-        .chain(dhcp.subnets.iter().map(|subnet| &subnet.scope))
-        .chain(dhcp.pools.iter().map(|pool| &pool.scope));
-    scopes
+    dhcp.scopes()
         .flat_map(|scope| [scope.lease_time, scope.max_lease_time])
         .flatten()
         .chain([Dhcp::DEFAULT_LEASE_TIME])

@@ -19,6 +19,7 @@
 //! use for the first time, with fragments, and when positions move; not with renewals.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -114,7 +115,7 @@ impl Spare {
 /// Addresses of a pool by what they are used for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct PoolCounts {
-    /// Addresses that may be given: those of the range that are not reserved for hosts.
+    /// Addresses that may be given: those of the range that are not a host's or somebody else's.
     pub size: u64,
     /// Never bound by anybody.
     pub unused: u64,
@@ -131,7 +132,8 @@ pub struct PoolCounts {
 /// One pool.
 pub(super) struct Pool {
     range: Range,
-    /// Addresses of the range that belong to hosts, rising.
+    /// Addresses of the range that the pool does not give away, rising: those of hosts, and those
+    /// that this server or other machines have.
     reserved: Box<[u32]>,
     size: u64,
     extents: Box<[CachePadded<Mutex<Extent>>]>,
@@ -326,6 +328,7 @@ pub(super) struct PoolSet {
     pools: Vec<Arc<Pool>>,
     /// First address, last address, network: by rising address.
     networks: Vec<(u32, u32, NetworkId)>,
+    /// Addresses that no pool gives away, rising.
     reserved: Vec<u32>,
     pub(super) shards: usize,
 }
@@ -336,14 +339,18 @@ impl PoolSet {
     }
 
     /// The pools of a configuration. Those that are as they were are taken over with all they hold;
-    /// for the others `used` gives the used addresses in a range, rising. Also tells which are new.
+    /// for the others `used` gives the used addresses in a range, rising. `own` are the addresses
+    /// of this host. Also tells which are new.
     pub(super) fn next(
         &self,
         dhcp: &Dhcp,
+        own: &[Ipv4Addr],
         mut used: impl FnMut(Range) -> Vec<u32>,
     ) -> (Self, Vec<Arc<Pool>>) {
+        let hosts = dhcp.hosts.iter().flat_map(|host| &host.ips);
+        let excluded = dhcp.excluded.iter().map(|(address, _)| address);
         let mut reserved: Vec<u32> =
-            dhcp.hosts.iter().flat_map(|host| &host.ips).map(|ip| ip.to_bits()).collect();
+            hosts.chain(excluded).chain(own).map(|ip| ip.to_bits()).collect();
         reserved.sort_unstable();
         reserved.dedup();
         let mut networks: Vec<_> = dhcp
@@ -379,7 +386,7 @@ impl PoolSet {
         self.pools[..after].last().filter(|pool| ip <= pool.range.1)
     }
 
-    /// The pool that manages an address: none where a host owns it.
+    /// The pool that manages an address: none where no pool gives it away.
     pub(super) fn of(&self, ip: u32) -> Option<&Pool> {
         let pool = self.containing(ip)?;
         pool.reserved.binary_search(&ip).is_err().then_some(pool)
@@ -390,14 +397,15 @@ impl PoolSet {
         self.pools.get(id.index()).map(Arc::as_ref)
     }
 
-    /// Whether an address belongs to one of the pools, and to no host.
+    /// Whether one of the pools may give an address away.
     pub(super) fn permits(&self, ids: &[PoolId], ip: u32) -> bool {
         self.of(ip).is_some_and(|pool| {
             ids.iter().any(|id| self.get(*id).is_some_and(|wanted| wanted.range == pool.range))
         })
     }
 
-    /// Whether a host owns the address.
+    /// Whether no pool gives the address away: it is a host's, this server's, or named as another
+    /// machine's.
     pub(super) fn is_reserved(&self, ip: u32) -> bool {
         self.reserved.binary_search(&ip).is_ok()
     }

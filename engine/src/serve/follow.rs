@@ -104,7 +104,12 @@ impl Server {
         if interfaces != before {
             tell_tftp(self.tftp.as_deref(), &self.config.load(), &interfaces);
             let new = interfaces.clone();
-            self.snapshot.change(|snapshot| snapshot.interfaces = new);
+            self.snapshot.change(|snapshot| {
+                if before.addresses() != new.addresses() {
+                    self.leases.set_own_addresses(new.addresses(), &snapshot.config.dhcp);
+                }
+                snapshot.interfaces = new;
+            });
         }
         let now = now();
         self.bindings.note(&interfaces, now);

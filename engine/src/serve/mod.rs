@@ -252,6 +252,7 @@ impl Server {
             EventLog::start(shards, bus.clone()).map_err(system("start the log thread"))?;
         let all_metrics = Arc::new(Metrics::new(shards));
         let leases = open_leases(&config, &options, shards)?;
+        leases.set_own_addresses(interfaces.addresses(), &config.dhcp);
         let served = config.server.interfaces.clone();
         let states = describe::states(served.as_deref(), &interfaces, &bindings, &config.dhcp);
         let draining = Arc::new(AtomicBool::new(false));

@@ -80,7 +80,7 @@ impl Server {
     fn apply(&mut self, reload: Reload) -> String {
         let Reload { config, served, interfaces, tftp, plan } = reload;
         let before = self.snapshot.change(|snapshot| {
-            self.leases.reconfigure(&config.dhcp);
+            self.leases.set_own_addresses(interfaces.addresses(), &config.dhcp);
             if let (Some(server), Some(prepared)) = (&self.tftp, tftp) {
                 server.apply(prepared);
             }

@@ -202,6 +202,19 @@ root = "boot"
     );
 }
 
+#[test]
+fn a_reservation_of_an_address_of_this_host_is_named_with_its_place() {
+    let text = "[[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\n[[dhcp.host]]\nname = \"a\"\n\
+                hardware = \"02:00:00:00:00:01\"\nip = \"127.0.0.1\"\n";
+    let directory = Directory::with(&[("main.toml", text)]);
+    let config = load_on_host(&directory.path("main.toml")).unwrap();
+    let told: Vec<_> =
+        config.warnings.iter().map(|warning| warning.one_line().to_string()).collect();
+    assert_eq!(told.len(), 1);
+    let expected = "main.toml:6:6: 127.0.0.1 is an address of this host; nobody gets it: give the host another";
+    assert!(told[0].ends_with(expected), "{told:?}");
+}
+
 // A load balancer's or a virtual address is right, so it is no error.
 #[test]
 fn a_server_identifier_that_this_host_does_not_have_is_named_with_its_place() {

@@ -78,6 +78,19 @@ fn settings_of_the_server() {
     assert_eq!(dhcp.decline_time, Duration::from_secs(600));
     assert_eq!(dhcp.ping_check, Some(Duration::from_millis(500)));
     assert_eq!(dhcp.server_identifiers, [ip("10.1.0.9"), ip("192.0.2.9")]);
+    let excluded = [
+        (ip("10.1.0.1"), Use::Router),
+        (ip("10.1.0.6"), Use::NextServer),
+        (ip("10.1.0.7"), Use::NextServer),
+        (ip("10.1.0.8"), Use::NextServer),
+        (ip("10.1.0.9"), Use::ServerIdentifier),
+        (ip("192.0.2.9"), Use::ServerIdentifier),
+    ];
+    assert_eq!(dhcp.excluded, excluded);
+    // Only what lies in a pool is worth a note.
+    let own = [ip("10.1.0.2"), ip("10.1.4.2")];
+    let left_out = [(ip("10.1.4.2"), "this host"), (ip("192.0.2.9"), "a server-identifier")];
+    assert_eq!(dhcp.left_out(&own), left_out);
 }
 
 /// Those of [`FULL`]: the built-in ones in the order of their table, then the file's.

@@ -5,6 +5,7 @@ mod boot;
 mod client;
 mod delivery;
 mod ending;
+mod excluded;
 mod golden;
 mod identity;
 mod interleaving;

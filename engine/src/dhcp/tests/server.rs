@@ -29,6 +29,8 @@ pub(super) struct Server {
     pub(super) now: Moment,
     /// Addresses of the interface that datagrams come in on.
     pub(super) interface: Vec<Ipv4Addr>,
+    /// Addresses of the host.
+    own: Vec<Ipv4Addr>,
     pub(super) mtu: u16,
 }
 
@@ -69,6 +71,7 @@ impl Server {
             committer,
             now: Moment::from_nanos(0),
             interface: vec![ADDRESSES[0]],
+            own: ADDRESSES.to_vec(),
             mtu: 1500,
         }
     }
@@ -76,7 +79,7 @@ impl Server {
     /// What happens to a datagram.
     pub(super) fn receive(&mut self, datagram: &Datagram) -> Outcome {
         let message = Message::parse(&datagram.payload).unwrap();
-        let arrival = arrival(&self.interface, self.mtu, datagram);
+        let arrival = arrival(&self.interface, &self.own, self.mtu, datagram);
         let arena = Bump::new();
         let dhcp = &self.config.dhcp;
         let decision = answer(&message, &arrival, dhcp, &mut self.shard, self.now, &arena);
@@ -153,7 +156,7 @@ impl Server {
     /// Begins to make the lease of a REQUEST durable.
     pub(super) fn begin(&mut self, datagram: &Datagram) -> Change {
         let message = Message::parse(&datagram.payload).unwrap();
-        let arrival = arrival(&self.interface, self.mtu, datagram);
+        let arrival = arrival(&self.interface, &self.own, self.mtu, datagram);
         let arena = Bump::new();
         let dhcp = &self.config.dhcp;
         match answer(&message, &arrival, dhcp, &mut self.shard, self.now, &arena).action {
@@ -177,6 +180,12 @@ impl Server {
         (self.leases, self.shard, self.committer) = open(&self.store, &self.config, self.now);
     }
 
+    /// The host has other addresses from now on.
+    pub(super) fn set_own_addresses(&mut self, own: &[Ipv4Addr]) {
+        self.own = own.to_vec();
+        self.leases.set_own_addresses(own, &self.config.dhcp);
+    }
+
     /// Takes over another configuration.
     pub(super) fn reload(&mut self, config: &str) {
         self.config = configuration(config);
@@ -197,16 +206,22 @@ fn open(
     let clock = Clock { now, wall: 1_700_000_000, boot: Default::default() };
     let store: Arc<dyn LeaseStore> = Arc::<MemoryStore>::clone(store);
     let leases = Leases::open(store, &config.dhcp, 1, clock).unwrap();
+    leases.set_own_addresses(&ADDRESSES, &config.dhcp);
     let shard = leases.shard(0, || ());
     let committer = leases.committer();
     (leases, shard, committer)
 }
 
-fn arrival<'a>(interface: &'a [Ipv4Addr], mtu: u16, datagram: &Datagram) -> Arrival<'a> {
+fn arrival<'a>(
+    interface: &'a [Ipv4Addr],
+    server: &'a [Ipv4Addr],
+    mtu: u16,
+    datagram: &Datagram,
+) -> Arrival<'a> {
     Arrival {
         ifindex: 2,
         interface,
-        server: &ADDRESSES,
+        server,
         mtu,
         destination: Some(datagram.to),
         source: datagram.source,

@@ -1,0 +1,90 @@
+//! Addresses that no pool gives away, because something else has them.
+
+use std::net::Ipv4Addr;
+
+use bootstorm_protocols::dhcpv4::options;
+
+use super::{Dhcp, Scope};
+
+/// What an address is used for that no pool gives away.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Use {
+    /// `server-identifier` of a scope.
+    ServerIdentifier,
+    /// Option 3 of a scope.
+    Router,
+    /// `next-server` of a scope or of a boot rule.
+    NextServer,
+    /// Option 28 of a scope.
+    Broadcast,
+}
+
+impl Use {
+    /// A few words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ServerIdentifier => "a server-identifier",
+            Self::Router => "a router",
+            Self::NextServer => "a next-server",
+            Self::Broadcast => "a broadcast-address",
+        }
+    }
+}
+
+/// The addresses that one scope names as those of other machines.
+fn named(scope: &Scope) -> impl Iterator<Item = (Ipv4Addr, Use)> {
+    let option = |code, kind| {
+        let value = scope.options.get(code).unwrap_or_default();
+        value.as_chunks::<4>().0.iter().map(move |octets| (Ipv4Addr::from(*octets), kind))
+    };
+    let rules = scope.boot.iter().filter_map(|rule| rule.next_server);
+    let next = scope.next_server.into_iter().chain(rules);
+    let identifier = scope.server_identifier.map(|address| (address, Use::ServerIdentifier));
+    option(options::ROUTERS, Use::Router)
+        .chain(option(options::BROADCAST_ADDRESS, Use::Broadcast))
+        .chain(next.map(|address| (address, Use::NextServer)))
+        .chain(identifier)
+}
+
+impl Dhcp {
+    /// Every scope.
+    pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
+        std::iter::once(&self.global)
+            .chain(self.networks.iter().map(|network| &network.scope))
+            .chain(self.subnets.iter().map(|subnet| &subnet.scope))
+            .chain(self.pools.iter().map(|pool| &pool.scope))
+            .chain(self.classes.iter().map(|class| &class.scope))
+            .chain(self.groups.iter().map(|group| &group.scope))
+            .chain(self.hosts.iter().map(|host| &host.scope))
+    }
+
+    /// What no pool gives away of the addresses that some scope names; by rising address, each
+    /// with its first use.
+    pub(super) fn find_excluded(&self) -> Vec<(Ipv4Addr, Use)> {
+        let mut excluded: Vec<_> = self.scopes().flat_map(named).collect();
+        excluded.retain(|&(address, _)| self.subnet_of(address).is_some());
+        excluded.sort_unstable();
+        excluded.dedup_by_key(|(address, _)| *address);
+        excluded
+    }
+
+    /// What an address is used for, if that keeps pools from giving it away.
+    pub fn excluded(&self, address: Ipv4Addr) -> Option<Use> {
+        let place = self.excluded.binary_search_by_key(&address, |(address, _)| *address).ok()?;
+        Some(self.excluded[place].1)
+    }
+
+    /// The addresses that lie in pools and are given to nobody, by rising address, and what each is
+    /// used for. `own` are the addresses of this host.
+    pub fn left_out(&self, own: &[Ipv4Addr]) -> Vec<(Ipv4Addr, &'static str)> {
+        let own = own.iter().map(|&address| (address, "this host"));
+        let named = self.excluded.iter().map(|&(address, what)| (address, what.name()));
+        let mut all: Vec<_> = own.chain(named).collect();
+        all.retain(|&(address, _)| {
+            self.pool_of(address).is_some() && self.host_by_ip(address).is_none()
+        });
+        all.sort_by_key(|(address, _)| *address);
+        all.dedup_by_key(|(address, _)| *address);
+        all
+    }
+}
