@@ -227,24 +227,25 @@ impl Uring {
     fn enter(&mut self, wait: bool, deadline: Option<Moment>) -> io::Result<()> {
         let left = deadline.map(|d| d.since(crate::now()).min(Duration::from_secs(3600)));
         let wait = wait && left != Some(Duration::ZERO);
+        let mut taken = true;
         if wait {
             let began = crate::now();
             if self.brief {
                 self.poll(began + self.busy_poll.min(left.unwrap_or(Duration::MAX)))?;
             }
-            self.ring.submit(left.map_or(Wait::Forever, Wait::AtMost))?;
+            taken = self.ring.submit(left.map_or(Wait::Forever, Wait::AtMost))?;
             self.brief = crate::now().since(began) < 2 * self.busy_poll;
         } else if !self.ring.is_submitted() || self.ring.needs_call() {
-            self.ring.submit(Wait::No)?;
+            taken = self.ring.submit(Wait::No)?;
         }
         for pause in SUBMIT_RETRIES {
-            if self.ring.is_submitted() {
+            if taken {
                 break;
             }
             // Completions that are taken out make room for others, and end requests.
             self.collect()?;
             std::thread::sleep(pause);
-            self.ring.submit(Wait::No)?;
+            taken = self.ring.submit(Wait::No)?;
         }
         Ok(())
     }

@@ -82,11 +82,11 @@ impl Ring {
     }
 
     /// One call: submits what is queued, as far as the kernel takes it, and waits for a completion
-    /// if asked to. Want of memory or of room for completions ends the call early and is no error.
+    /// if asked to. False if the kernel was short of memory or of room for completions.
     ///
     /// # Errors
     /// Those that no repetition cures.
-    pub(super) fn submit(&mut self, wait: Wait) -> io::Result<()> {
+    pub(super) fn submit(&mut self, wait: Wait) -> io::Result<bool> {
         let submitter = self.ring.submitter();
         let result = match wait {
             Wait::No => submitter.submit(),
@@ -97,8 +97,9 @@ impl Ring {
             }
         };
         match result {
-            Err(error) if !is_transient(&error) => Err(error),
-            _ => Ok(()),
+            Err(error) if is_shortage(&error) => Ok(false),
+            Err(error) if !is_interruption(&error) => Err(error),
+            _ => Ok(self.is_submitted()),
         }
     }
 
@@ -110,7 +111,7 @@ impl Ring {
         let flags = EnterFlags::GETEVENTS.bits();
         // SAFETY: nothing is submitted and no argument is given.
         match unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) } {
-            Err(error) if !is_transient(&error) => Err(error),
+            Err(error) if !is_shortage(&error) && !is_interruption(&error) => Err(error),
             _ => Ok(()),
         }
     }
@@ -123,17 +124,18 @@ impl Ring {
         let timeout = Some(Timespec::from(CANCEL));
         match self.ring.submitter().register_sync_cancel(timeout, requests) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            Err(error) if is_transient(&error) => Ok(false),
+            Err(error) if is_shortage(&error) || is_interruption(&error) => Ok(false),
             result => result.map(|()| true),
         }
     }
 }
 
-/// Errors of a call that may succeed when it is repeated: time is up, a signal came, completions
-/// must be taken out first, or the kernel is short of memory.
-fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
-    )
+/// The kernel has no memory at the moment, or wants completions to be taken out first.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::ENOMEM))
+}
+
+/// Time is up, or a signal came.
+fn is_interruption(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR))
 }

@@ -138,10 +138,12 @@ fn turn(backend: &mut impl Backend, recorder: &mut Recorder) {
     backend.turn(Some(soon), recorder).unwrap();
 }
 
-/// A socket of the backend, and a client that is connected to it.
+/// A socket of the backend, and a client that is connected to it. Its address is this process's, so
+/// that nobody takes the port when it is free.
 fn open(backend: &mut Uring) -> (SocketId, UdpSocket) {
-    let spec = UdpSocketSpec { bind: "127.0.0.1:0".parse().unwrap(), ..Default::default() };
-    let socket = spec.open().unwrap();
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let bind = ([127, high, low, 8], 0).into();
+    let socket = UdpSocketSpec { bind, ..Default::default() }.open().unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(socket.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -254,6 +256,30 @@ fn a_socket_whose_requests_cannot_be_cancelled_is_closed_when_they_can() {
         spec.open().unwrap();
         assert_eq!(recorder.received.len(), 1);
         assert_eq!(recorder.received[0].payload, b"to the other");
+    });
+}
+
+/// The end comes while entries wait that the kernel has not taken: it never takes them.
+#[test]
+fn a_ring_that_ends_while_the_kernel_has_no_memory_leaves_nothing_behind() {
+    with_faults(|faults| {
+        let mut backend = Uring::new(&Limits::default()).unwrap();
+        let (socket, client) = open(&mut backend);
+        let mut recorder = Recorder::default();
+        turn(&mut backend, &mut recorder);
+        faults.fail(libc::SYS_io_uring_enter, WANT.iter().copied().cycle().take(50));
+        let (_, other) = open(&mut backend);
+        let target = Target::Udp { to: client.local_addr().unwrap(), from: None, ifindex: 0 };
+        backend.tx().send(socket, &target, |_| 100).unwrap();
+        turn(&mut backend, &mut recorder);
+        assert!(backend.drops().starved > 0);
+        faults.fail(libc::SYS_io_uring_enter, []);
+        drop(backend);
+        client.set_nonblocking(true).unwrap();
+        assert!(client.recv(&mut [0; 200]).is_err(), "it was sent after the end");
+        for bind in [client.peer_addr().unwrap(), other.peer_addr().unwrap()] {
+            UdpSocketSpec { bind, ..Default::default() }.open().unwrap();
+        }
     });
 }
 
