@@ -155,6 +155,7 @@ impl Health {
             kernel_drops: drops.kernel,
             send_errors: drops.send.total() + self.refused,
             strays,
+            own_latency: None,
             late_fetches: self.fetches.late,
             worst_fetch_wait: self.fetches.worst.as_secs_f64() * 1000.0,
             memory_mib: resident_mib(),

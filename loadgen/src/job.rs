@@ -40,6 +40,8 @@ pub struct Job {
     pub gro: bool,
     /// Keep the core while an answer is near, as firmware does that polls its network card.
     pub busy_poll: bool,
+    /// Measure the generator's own latency first.
+    pub own_latency: bool,
     /// Options of TFTP requests in place of the firmware's.
     pub asked: Option<Negotiated>,
     /// The port of multicast groups, where machines ask for streams.

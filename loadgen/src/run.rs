@@ -10,6 +10,7 @@ use crate::clients::{Access, Clients, Config, Release, Sockets};
 use crate::http::Fetcher;
 use crate::job::{Job, RunError};
 use crate::memberships::Memberships;
+use crate::own_latency;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::routes::Routes;
@@ -38,10 +39,21 @@ pub fn run(job: &Job, progress: Arc<Progress>) -> Result<Report, RunError> {
     let mut notes: Vec<String> =
         denied.iter().map(|denied| format!("{denied}; recvmmsg is used instead")).collect();
     let busy_poll = if job.busy_poll { BUSY_POLL } else { Duration::ZERO };
-    match kind.open(&Limits { busy_poll, ..LIMITS }).map_err(RunError::Engine)? {
+    let limits = Limits { busy_poll, ..LIMITS };
+    let wanted = job.own_latency && job.scenario.asks_for_addresses();
+    let own_latency = match wanted.then(|| own_latency::measure(kind, &limits)).transpose() {
+        Ok(found) => found,
+        Err(error) => {
+            notes.push(format!("The generator's own latency was not measured: {error}."));
+            None
+        }
+    };
+    let mut report = match kind.open(&limits).map_err(RunError::Engine)? {
         Engine::Uring(backend) => run_on(backend, job, progress, &mut notes),
         Engine::Mmsg(backend) => run_on(backend, job, progress, &mut notes),
-    }
+    }?;
+    report.generator.own_latency = own_latency;
+    Ok(report)
 }
 
 fn run_on<B: Backend<Socket = Socket>>(

@@ -145,13 +145,14 @@ class Storm:
     _count = 0
 
     def __init__(self, lab, where, text, slo, seed=1, relay=RELAY_TOLD, machines=40,
-                 wrapper=(), options=()):
+                 wrapper=(), options=(), measured=False):
         Storm._count += 1
         name = f"storm{Storm._count}"
         self.json, self.page = lab.path(f"{name}.json"), lab.path(f"{name}.html")
         command = [*wrapper, BINARY, "storm", "--scenario", lab.write(f"{name}.toml", text),
                    "--server", SERVER, "--interface", "eth0", "--machines", machines, "--seed",
-                   seed, "--slo", slo, "--json", self.json, "--html", self.page, *options]
+                   seed, "--slo", slo, "--json", self.json, "--html", self.page,
+                   *([] if measured else ["--no-own-latency"]), *options]
         if relay:
             command += ["--relay", relay]
         self.process = lab.start(where, list(map(str, command)), name)

@@ -140,11 +140,14 @@ def main():
     with suite.step("the command line"):
         commands(suite, lab, room)
     with suite.step("a rack behind a relay agent"):
-        run = play(lab, room, rack(), options=("--root", lab.path("tftp")))
+        run = play(lab, room, rack(), options=("--root", lab.path("tftp")), measured=True)
         came_up(suite, run)
         files = {row["name"]: row for row in run.report.get("files", [])}
         suite.equal("compared with copies",
                     {row["compared_with"] for row in files.values()}, {"local-copy"})
+        own = run.report["generator"].get("own_latency") or {}
+        suite.check("the generator knows what it takes itself",
+                    own.get("answers", 0) > 0 and 0 < own["p50"] <= own["p99"], own)
         suite.equal("its routes are gone", local_routes(room), [])
         check_page(suite, run.page)
         again = play(lab, room, rack())

@@ -86,6 +86,9 @@ pub(super) struct Common {
     /// Keep the core while an answer is near, as firmware does that polls its network card
     #[arg(long)]
     pub(super) busy_poll: bool,
+    /// Begins at once, without half a second that measures the generator's own latency
+    #[arg(long)]
+    pub(super) no_own_latency: bool,
     /// The TFTP server, where it is not the one that DHCP names
     #[arg(long, value_name = "IP")]
     pub(super) tftp_server: Option<Ipv4Addr>,

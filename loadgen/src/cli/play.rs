@@ -160,6 +160,7 @@ pub(super) fn job(common: &Common, scenario: Scenario, command: &str) -> Result<
         ports: common.ports,
         gro: !common.no_gro,
         busy_poll: common.busy_poll,
+        own_latency: !common.no_own_latency,
         asked: None,
         multicast_port: None,
         tftp_server: common.tftp_server,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Quantiles, Report, SCHEMA, WithFailures};
+use super::{OwnLatency, Quantiles, Report, SCHEMA, WithFailures};
 
 /// A document longer than this is no report: the longest that the generator writes has a few MiB.
 const LONGEST: u64 = 256 << 20;
@@ -201,6 +201,9 @@ fn make_finite(report: &mut Report) -> usize {
         &mut generator.worst_fetch_wait,
     ] {
         check(number);
+    }
+    if let Some(OwnLatency { answers: _, p50, p99, max }) = &mut generator.own_latency {
+        [p50, p99, max].into_iter().for_each(&mut check);
     }
     for found in report.latency.values_mut() {
         let Quantiles { count: _, failed: _, min, mean, p50, p90, p99, p999, max, with_failures } =

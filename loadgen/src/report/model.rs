@@ -393,6 +393,20 @@ pub struct Example {
     pub detail: String,
 }
 
+/// Latency of the generator itself: answers of a bare responder on loopback, measured before the
+/// run. Times are milliseconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OwnLatency {
+    /// How many answers.
+    pub answers: u64,
+    /// Median.
+    pub p50: f64,
+    /// 99 of 100 are not longer.
+    pub p99: f64,
+    /// Longest.
+    pub max: f64,
+}
+
 /// How the generator itself performed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Generator {
@@ -420,6 +434,10 @@ pub struct Generator {
     /// The longest such wait, in milliseconds.
     #[serde(default)]
     pub worst_fetch_wait: f64,
+    /// What answers take without a server, by the same packet engine; `None` where it was not
+    /// measured.
+    #[serde(default)]
+    pub own_latency: Option<OwnLatency>,
     /// Resident memory at the end, in MiB.
     pub memory_mib: f64,
 }

@@ -318,6 +318,18 @@ fn violations(out: &mut Out, report: &Report) {
 
 fn generator(out: &mut Out, report: &Report) {
     let own = &report.generator;
+    if let Some(latency) = &own.own_latency {
+        out.field(
+            "by itself",
+            &format!(
+                "{} of a bare responder: median {}, 99 % {}, longest {}",
+                counted(latency.answers, "answer", "answers"),
+                millis(latency.p50),
+                millis(latency.p99),
+                millis(latency.max)
+            ),
+        );
+    }
     if !matters(own, report.run.seconds) && report.verdict != Verdict::Invalid {
         let busy = if own.busy.is_finite() { percent(own.busy, 1.0) } else { NOTHING.to_owned() };
         out.field(

@@ -13,8 +13,8 @@ use super::{Kind, Validator};
 use crate::firmware::Program;
 use crate::routes::{Block, mask};
 
-/// Of whom equal parameters are expected: relay agent, network, and program. Mask and router are the
-/// same for all programs.
+/// Of whom equal parameters are expected: relay agent, network, and program. Mask and router are
+/// the same for all programs.
 type Peers = (u16, Ipv4Addr, Option<Program>);
 
 /// What most machines of each kind were told.

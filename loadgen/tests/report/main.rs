@@ -167,6 +167,19 @@ fn every_report_says_which_loop_it_was_and_what_failed() {
 }
 
 #[test]
+fn the_generators_own_latency_is_told() {
+    let mut report = fixture::good();
+    let own = OwnLatency { answers: 1000, p50: 0.0421, p99: 0.31, max: 2.5 };
+    report.generator.own_latency = Some(own);
+    for told in [text::render(&report, false), html::render(&report)] {
+        assert!(told.contains("42.1 µs") && told.contains("310 µs"), "{told}");
+        assert!(told.contains("2.5 ms") && told.contains("bare responder"), "{told}");
+    }
+    report.generator.own_latency = None;
+    assert!(!text::render(&report, false).contains("bare responder"));
+}
+
+#[test]
 fn a_report_without_loop_and_failures_is_still_read() {
     let mut document = Vec::new();
     json::write_to(&mut document, &fixture::good()).unwrap();

@@ -148,6 +148,12 @@ prop_compose! {
             strays: number(),
             late_fetches: number(),
             worst_fetch_wait: float(),
+            own_latency: flags[5].then(|| OwnLatency {
+                answers: number(),
+                p50: float(),
+                p99: float(),
+                max: float(),
+            }),
             memory_mib: float(),
         };
         for _ in 0..rows {

@@ -1,6 +1,6 @@
 //! The tables of the page.
 
-use super::{bytes, count, esc, millis, number, seconds};
+use super::{bytes, count, counted, esc, millis, number, seconds};
 use crate::report::{Dhcp, Reference, Report, Transfers, formatting};
 
 /// A column of numbers, or the first one, which names the rows.
@@ -251,9 +251,20 @@ pub(super) fn generator(page: &mut String, report: &Report) {
         "<p>What it did late or lost is not the server's fault; a run with too much of \
         it is invalid.</p>\n",
     );
+    if let Some(latency) = &own.own_latency {
+        page.push_str(&format!(
+            "<p>By itself, against a bare responder on loopback before the run, it found a median \
+             of {}, {} for 99 of 100, and {} at most in {}: what answers take without a \
+             server.</p>\n",
+            esc(&millis(latency.p50)),
+            esc(&millis(latency.p99)),
+            esc(&millis(latency.max)),
+            counted(latency.answers, "answer", "answers")
+        ));
+    }
     pairs(
         page,
-        "How the generator fared",
+        "How the generator performed",
         &[
             ("engine", report.run.engine.clone()),
             ("timed actions", count(own.timed_actions)),
