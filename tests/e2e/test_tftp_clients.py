@@ -22,10 +22,10 @@ _BIG = 40 << 20  # more than 65,535 blocks of 512 bytes: the block number wraps
 
 def contents():
     """Sizes around the edges of a block, and a text for netascii."""
-    dice = random.Random(69)
-    files = {"empty": b"", "one": b"x", "exact": dice.randbytes(4 * 512),
-             "edge": dice.randbytes(4 * 512 - 1), "image": dice.randbytes(3_000_000),
-             "deep/in/a/tree": dice.randbytes(10_000),
+    seeded = random.Random(69)
+    files = {"empty": b"", "one": b"x", "exact": seeded.randbytes(4 * 512),
+             "edge": seeded.randbytes(4 * 512 - 1), "image": seeded.randbytes(3_000_000),
+             "deep/in/a/tree": seeded.randbytes(10_000),
              "lines": b"unix line\nbare return \r in a line\n\n" * 200}
     files["big"] = files["image"] * 14
     files["big"] = files["big"][:_BIG]
@@ -36,14 +36,14 @@ class Getter:
     """One client program: how it fetches a name into a file."""
 
     def __init__(self, name, command):
-        self.name, self._command = name, command
+        self.name, self.command = name, command
 
     def get(self, lab, namespace, remote, seconds=60):
         """(status, output, bytes or None) of one get."""
         local = lab.path("got")
         if os.path.exists(local):
             os.unlink(local)
-        status, output = lab.run(namespace, self._command(remote, local), seconds)
+        status, output = lab.run(namespace, self.command(remote, local), seconds)
         data = None
         if os.path.exists(local):
             with open(local, "rb") as got:
@@ -117,13 +117,15 @@ def ipv6(suite, lab, namespace, server, files):
     for name, command in (
             ("curl", ["curl", "-sS", "-o", got, "tftp://[fd77::1]//image"]),
             ("curl, link-local", ["curl", "-sS", "-o", got, "tftp://[fe80::77%25eth0]//image"]),
-            ("atftp, windowsize 16", ["atftp", "--option", "windowsize 16", "--option", "blksize 1428", "--get",
+            ("atftp, windowsize 16", ["atftp", "--option", "windowsize 16",
+                                      "--option", "blksize 1428", "--get",
                                       "-r", "image", "-l", got, "fd77::1"])):
         if os.path.exists(got):
             os.unlink(got)
         status, output = lab.run(namespace, command, 60)
         data = open(got, "rb").read() if os.path.exists(got) else None
-        suite.check(name, digest(data) == digest(files["image"]) and status == 0, f"exit {status}: {output}")
+        suite.check(name, digest(data) == digest(files["image"]) and status == 0,
+                    f"exit {status}: {output}")
     named = laboratory.wait_until(lambda: "ip=fd77::9" in server.log(200), 5)
     suite.check("the log names the client", named, server.log())
 
@@ -219,7 +221,7 @@ def broadcasts(suite, lab, namespace):
 
 
 def names(suite, lab, namespace, server, files):
-    """Names as firmware writes them, and with rules and a search that makes no difference of case."""
+    """Names as firmware writes them, with map rules, and whatever the case of their letters."""
     tree = files["deep/in/a/tree"]
     hpa, atftp, curl, busybox = (getters()[at] for at in (0, 1, 5, 7))
     for getter in (hpa, atftp, curl, busybox):
@@ -236,13 +238,59 @@ def names(suite, lab, namespace, server, files):
     server.configure(configuration(server.state, tftp=lab.path("tftp"), after=(
         f'case-insensitive = true\nmap-file = "{map_file}"\n')))
     suite.equal("reload", server.tool("reload")[0], 0)
-    for name, content in (("boot/bcd", b"upper"), ("BOOT/BCD", b"upper"), ("Boot/Boot.SDI", b"lower"),
-                          ("\\BOOT\\..\\boot\\bcd", b"upper"), ("coffee/MENU", b"latin 1")):
+    for name, content in (("boot/bcd", b"upper"), ("BOOT/BCD", b"upper"),
+                          ("Boot/Boot.SDI", b"lower"), ("coffee/MENU", b"latin 1"),
+                          ("\\BOOT\\..\\boot\\bcd", b"upper")):
         suite.equal(f"without regard to case: {name}",
                     raw_get(lab, namespace, b"\0\1" + name.encode() + b"\0octet\0"), content)
     for name in ("leave/secret", "../SECRET", "boot/../../secret", "leave/TFTP/one"):
         reply = raw_get(lab, namespace, b"\0\1" + name.encode() + b"\0octet\0")
         suite.equal(f"and never out of the root: {name}", reply[:4], b"\0\5\0\2")
+
+
+def limits(suite, lab, server, files):
+    """Over the limit for one address requests are not answered, and every client asks again."""
+    namespace = lab.namespace("limited")
+    lab.plug(namespace, 0)
+    laboratory.sh(f"ip -n {namespace} addr add 10.77.9.2/16 dev eth0")
+    server.configure(configuration(server.state, tftp=lab.path("tftp"),
+                                   after="max-transfers-per-client = 2\n"))
+    suite.equal("reload", server.tool("reload")[0], 0)
+    held = []
+    for _ in range(2):
+        with laboratory.inside(namespace):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.settimeout(5)
+        sock.sendto(b"\0\1image\0octet\0", (HOST, 69))
+        held.append((sock, sock.recvfrom(600)[1]))
+    hpa, atftp, curl, busybox = (getters()[at] for at in (0, 1, 6, 7))
+    running = []
+    for getter in (hpa, atftp, curl, busybox):
+        copy = lab.path(f"limited-{getter.name[:4]}")
+        running.append((getter, copy, lab.start(
+            namespace, getter.command("edge", copy), f"limited-{getter.name[:4]}")))
+
+    def unanswered():
+        _, page = lab.run(lab.srv, ["curl", "-sS", "http://127.0.0.1:9547/metrics"])
+        return sum(int(line.split()[-1]) for line in page.splitlines()
+                   if "too many transfers for this client" in line)
+
+    suite.check("all four are over the limit", laboratory.wait_until(lambda: unanswered() >= 4, 10),
+                unanswered())
+    suite.equal("and none gives up", [each.running() for _, _, each in running], [True] * 4)
+    for sock, sender in held:
+        sock.sendto(b"\0\5\0\0done\0", sender)
+        sock.close()
+    for getter, copy, process in running:
+        status = process.wait(60)
+        data = open(copy, "rb").read() if os.path.exists(copy) else None
+        suite.check(f"{getter.name} gets its file as soon as there is room",
+                    status == 0 and data == files["edge"], f"exit {status}: {process.output()}")
+    server.configure(configuration(server.state, tftp=lab.path("tftp")))
+    suite.equal("reload", server.tool("reload")[0], 0)
+    suite.check("the log tells of the limit, once in a while", 1 <= sum(
+        "too many transfers for this client" in line for line in server.log(60).splitlines()) <= 4,
+                server.log(60))
 
 
 def strangers(suite, lab, namespace):
@@ -300,6 +348,8 @@ def main():
         broadcasts(suite, lab, namespace)
     with suite.step("names"):
         names(suite, lab, namespace, server, files)
+    with suite.step("limits"):
+        limits(suite, lab, server, files)
     with suite.step("what fits no transfer"):
         strangers(suite, lab, namespace)
     with suite.step("the server ends"):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`single-port`: every answer leaves from the address and port that were asked, so TFTP works through NAT.
+"""`single-port`: answers leave from the address and port that were asked, so TFTP passes NAT.
 
 tftp-hpa, atftp, curl and busybox fetch files directly, from behind a gateway that masquerades, and
 from an address of the gateway that it forwards to the server. Two shards, IPv4 and IPv6."""
@@ -139,9 +139,12 @@ def one_after_the_other(suite, namespace, files):
 def ipv6(suite, lab, near, files):
     laboratory.sh(f"ip -n {lab.srv} addr add fd77::1/64 dev eth0 nodad")
     laboratory.sh(f"ip -n {near} addr add fd77::9/64 dev eth0 nodad")
+    for namespace, local in ((lab.srv, "fe80::77"), (near, "fe80::79")):
+        laboratory.sh(f"ip -n {namespace} addr add {local}/64 dev eth0 nodad")
     got = lab.path("got6")
     for name, command in (
             ("curl", ["curl", "-sS", "-o", got, "tftp://[fd77::1]//image"]),
+            ("curl, link-local", ["curl", "-sS", "-o", got, "tftp://[fe80::77%25eth0]//image"]),
             ("atftp, windowsize 16", ["atftp", "--option", "windowsize 16", "--option",
                                       "blksize 1428", "--get", "-r", "image", "-l", got,
                                       "fd77::1"])):
@@ -166,8 +169,9 @@ def main():
     suite = Suite("TFTP from one port")
     lab = Lab(bridges=2)
     os.chmod(lab.directory, 0o755)
-    dice = random.Random(16)
-    files = {"one": b"x", "exact": dice.randbytes(4 * 512), "image": dice.randbytes(3_000_000)}
+    seeded = random.Random(16)
+    files = {"one": b"x", "exact": seeded.randbytes(4 * 512),
+             "image": seeded.randbytes(3_000_000)}
     for name, data in files.items():
         lab.write(f"tftp/{name}", data)
     os.chmod(lab.path("tftp"), 0o777)

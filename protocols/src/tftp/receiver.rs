@@ -219,7 +219,8 @@ impl Receiver {
             Phase::Dallying => self.phase = Phase::Over,
             Phase::Asking | Phase::Receiving => {
                 self.retry.expired(now)?;
-                if self.last == 0 && !self.retry.policy().repeats_first {
+                let first = self.last == 0 && !self.is_client;
+                if first && !self.retry.policy().repeats_first {
                     self.deadline = Some(now + self.retry.interval());
                 } else {
                     self.repeat();
