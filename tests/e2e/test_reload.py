@@ -15,6 +15,8 @@ from server import BINARY, Server, configuration, subnet
 from suite import Suite
 from test_interfaces import fetch
 
+TAKES_SECONDS = 40
+
 PING = 'ping-check = "300ms"'
 OLD, NEW = b"old" * 500, b"new" * 500
 _numbers = iter(range(1, 1_000_000))

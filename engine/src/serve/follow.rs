@@ -41,6 +41,7 @@ pub(super) fn start(
                 Some(changes) => {
                     let noticed = changes.wait().and_then(|()| {
                         thread::sleep(SETTLE);
+                        // Before the interfaces are read, so that later changes are noticed.
                         changes.drain()
                     });
                     if let Err(error) = noticed {
@@ -91,7 +92,7 @@ pub(super) fn open_at_start(
 }
 
 impl Server {
-    /// Reads the interfaces, and lets everything fit them.
+    /// Reads the interfaces, and adapts everything to them.
     pub(super) fn follow_interfaces(&mut self) {
         let outcome = Interfaces::read(self.served.as_deref());
         self.unread = outcome.is_err();
@@ -117,8 +118,13 @@ impl Server {
         self.close(&plan.close);
         self.open(&plan, &interfaces);
         self.report_interfaces(&interfaces);
-        if !appeared.is_empty() && !self.options.dry_run {
-            let asked = neighbours::ask_later(&self.config.load(), &interfaces, &appeared);
+        self.ask_for_servers(&interfaces, &appeared);
+    }
+
+    /// Asks who else serves DHCP on interfaces that are served from now on.
+    pub(super) fn ask_for_servers(&self, interfaces: &Interfaces, names: &[String]) {
+        if !names.is_empty() && !self.options.dry_run {
+            let asked = neighbours::ask_later(&self.config.load(), interfaces, names);
             asked.unwrap_or_else(|error| tracing::warn!("{error}"));
         }
     }

@@ -79,6 +79,8 @@ impl Server {
     /// Carries a reload out. Shards see the old configuration or the new one, whole.
     fn apply(&mut self, reload: Reload) -> String {
         let Reload { config, served, interfaces, tftp, plan } = reload;
+        let added: Vec<String> =
+            plan.interfaces.iter().map(|&index| interfaces.name(index).to_owned()).collect();
         let before = self.snapshot.change(|snapshot| {
             self.leases.set_own_addresses(interfaces.addresses(), &config.dhcp);
             if let (Some(server), Some(prepared)) = (&self.tftp, tftp) {
@@ -95,6 +97,7 @@ impl Server {
         self.close(&plan.close);
         // Data sockets, and what may have changed meanwhile.
         self.follow_interfaces();
+        self.ask_for_servers(&self.snapshot.read().interfaces.clone(), &added);
         let mut line = format!("{} is in force", self.options.config_path.display());
         let later = needs_restart(&before, &config);
         if !later.is_empty() {
