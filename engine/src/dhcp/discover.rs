@@ -20,7 +20,7 @@ impl<'a> Exchange<'a> {
         }
         let until = self.now + self.dhcp.offer_time;
         let said = machine::telling(self.message, self.arena);
-        leases.remember_discover(&self.client(), self.message.xid(), until, said);
+        leases.remember_discover(&self.key, offer.ip, self.message.xid(), until, said);
         let reply = self.offer(offer.ip);
         let reserved = self.reservation.address == Some(offer.ip);
         // The offer of a moment ago proves nothing: its probe may be under way.

@@ -53,9 +53,10 @@ impl<'a> Exchange<'a> {
         let mut machine = Machine::read(message, None, relay.as_ref(), arena);
         let key = identity::key(message, &machine, dhcp.identity).ok_or(Silence::NoIdentity)?;
         // RFC 2131 3.1: the ACK agrees with the OFFER, so what decided there decides here.
+        let offered = message.requested_address().unwrap_or(message.ciaddr());
         if message.message_type() == Some(MessageType::Request)
             && message.server_identifier().is_some()
-            && let Some(before) = leases.discovered(link.network, &key, message.xid(), now)
+            && let Some(before) = leases.discovered(&key, offered, message.xid(), now)
             && machine::says_less(message, before)
         {
             let before = Discovered::new(arena.alloc_slice_copy(before.as_bytes()));

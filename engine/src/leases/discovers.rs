@@ -4,15 +4,19 @@
 //! client says, and some firmware says less in its REQUEST than in its DISCOVER. So the options
 //! that they go by are kept from the one to the other.
 //!
+//! An entry is found by client and offered address. The address stands for the network, whose
+//! number changes when a reload puts another one before it: what was said elsewhere under the
+//! client's name does not count.
+//!
 //! Memory is bounded and allocated once. Where more offers are out than there is room for, the
 //! oldest of a bucket goes; its client is then known by its REQUEST alone.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::Ipv4Addr;
 
 use bootstorm_protocols::time::Moment;
 
 use super::ClientKey;
-use crate::config::NetworkId;
 
 /// Entries of a bucket; the oldest gives way.
 const WAYS: usize = 4;
@@ -39,7 +43,7 @@ struct Bucket([Owner; WAYS]);
 /// Whose entry it is.
 #[derive(Copy, Clone)]
 struct Owner {
-    /// Hash of network and client.
+    /// Hash of client and offered address.
     client: u64,
     /// When the offer ends; [`Moment::default`] where there is none.
     until: Moment,
@@ -90,10 +94,11 @@ impl Discovers {
         Self { hasher: RandomState::new(), buckets: Vec::new(), entries: Vec::new() }
     }
 
-    /// Keeps options of a DISCOVER until its offer ends; an option without room is left out.
+    /// Keeps options of the DISCOVER of a client that is offered an address until the offer ends;
+    /// an option without room is left out.
     pub(super) fn remember<'o>(
         &mut self,
-        client: (NetworkId, &ClientKey),
+        client: (&ClientKey, Ipv4Addr),
         xid: u32,
         until: Moment,
         options: impl Iterator<Item = (u8, &'o [u8])>,
@@ -122,10 +127,11 @@ impl Discovers {
         }
     }
 
-    /// What the client said in the DISCOVER of this transaction.
+    /// What the client said in the DISCOVER of this transaction, to which it was offered the
+    /// address.
     pub(super) fn find(
         &self,
-        client: (NetworkId, &ClientKey),
+        client: (&ClientKey, Ipv4Addr),
         xid: u32,
         now: Moment,
     ) -> Option<Discovered<'_>> {
@@ -167,7 +173,7 @@ mod tests {
     use super::*;
     use crate::leases::Hardware;
 
-    const NETWORK: NetworkId = NetworkId::from_index(0);
+    const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
     fn key(number: u32) -> ClientKey {
         let [a, b, c, d] = number.to_be_bytes();
@@ -185,7 +191,7 @@ mod tests {
         xid: u32,
         now: u64,
     ) -> Option<&'d [u8]> {
-        discovers.find((NETWORK, key), xid, at(now))?.option(60)
+        discovers.find((key, IP), xid, at(now))?.option(60)
     }
 
     #[test]
@@ -194,20 +200,20 @@ mod tests {
         let (first, second) = (key(1), key(2));
         assert_eq!(class(&discovers, &first, 7, 0), None);
         let options = [(60, &b"PXEClient"[..]), (77, b""), (93, &[0, 7])];
-        discovers.remember((NETWORK, &first), 7, at(60), options.into_iter());
+        discovers.remember((&first, IP), 7, at(60), options.into_iter());
         assert_eq!(class(&discovers, &first, 7, 59), Some(&b"PXEClient"[..]));
-        let found = discovers.find((NETWORK, &first), 7, at(1)).unwrap();
+        let found = discovers.find((&first, IP), 7, at(1)).unwrap();
         assert_eq!(found.options().collect::<Vec<_>>(), options);
         assert_eq!(found.option(97), None);
         assert_eq!(class(&discovers, &first, 8, 1), None, "another transaction");
         assert_eq!(class(&discovers, &second, 7, 1), None, "another client");
-        assert!(discovers.find((NetworkId::from_index(1), &first), 7, at(1)).is_none());
+        assert!(discovers.find((&first, Ipv4Addr::new(10, 1, 0, 1)), 7, at(1)).is_none());
         assert_eq!(class(&discovers, &first, 7, 60), None, "the offer is over");
         // The next stage of the boot says something else, or nothing.
-        discovers.remember((NETWORK, &first), 9, at(90), [(60, &b"d-i"[..])].into_iter());
+        discovers.remember((&first, IP), 9, at(90), [(60, &b"d-i"[..])].into_iter());
         assert_eq!(class(&discovers, &first, 7, 1), None);
         assert_eq!(class(&discovers, &first, 9, 1), Some(&b"d-i"[..]));
-        discovers.remember((NETWORK, &first), 10, at(90), std::iter::empty());
+        discovers.remember((&first, IP), 10, at(90), std::iter::empty());
         assert_eq!(class(&discovers, &first, 9, 1), None);
     }
 
@@ -216,8 +222,8 @@ mod tests {
         let mut discovers = Discovers::new();
         let long = [b'x'; ROOM];
         let options = [(77, &long[..]), (60, b"PXEClient"), (97, &long[..ROOM - 13])];
-        discovers.remember((NETWORK, &key(1)), 1, at(60), options.into_iter());
-        let found = discovers.find((NETWORK, &key(1)), 1, at(0)).unwrap();
+        discovers.remember((&key(1), IP), 1, at(60), options.into_iter());
+        let found = discovers.find((&key(1), IP), 1, at(0)).unwrap();
         assert_eq!(found.options().collect::<Vec<_>>(), [options[1], options[2]]);
     }
 
@@ -227,12 +233,7 @@ mod tests {
         let count = (BUCKETS * WAYS * 3) as u32;
         for number in 0..count {
             let until = at(60 + u64::from(number));
-            discovers.remember(
-                (NETWORK, &key(number)),
-                number,
-                until,
-                [(60, &b"a"[..])].into_iter(),
-            );
+            discovers.remember((&key(number), IP), number, until, [(60, &b"a"[..])].into_iter());
         }
         assert_eq!(discovers.entries.len(), BUCKETS * WAYS);
         let known = |numbers: std::ops::Range<u32>| {

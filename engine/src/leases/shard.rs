@@ -127,27 +127,28 @@ impl ShardLeases {
         self.leases.at(ip, now)
     }
 
-    /// Remembers options of a DISCOVER, as (code, value), until its offer ends: what they decided
-    /// for the OFFER they decide for the ACK, too.
+    /// Remembers options of a DISCOVER, as (code, value), until its offer of an address ends: what
+    /// they decided for the OFFER they decide for the ACK, too.
     pub fn remember_discover<'o>(
         &mut self,
-        client: &Client<'_>,
+        client: &ClientKey,
+        offered: Ipv4Addr,
         xid: u32,
         until: Moment,
         options: impl Iterator<Item = (u8, &'o [u8])>,
     ) {
-        self.discovers.remember((client.network, client.key), xid, until, options);
+        self.discovers.remember((client, offered), xid, until, options);
     }
 
-    /// What a client said in the DISCOVER of a transaction whose offer is out.
+    /// What a client said in the DISCOVER of a transaction whose offer of an address is out.
     pub fn discovered(
         &self,
-        network: NetworkId,
         client: &ClientKey,
+        offered: Ipv4Addr,
         xid: u32,
         now: Moment,
     ) -> Option<Discovered<'_>> {
-        self.discovers.find((network, client), xid, now)
+        self.discovers.find((client, offered), xid, now)
     }
 
     /// Holds an address for a client until `until`: the one it has or had, then `hint` if it is

@@ -478,3 +478,30 @@ fn what_was_said_before_counts_in_the_same_transaction_only() {
     let ack = server.expect(MessageType::Ack, &other.select(&offer));
     assert_eq!((offer.file(), ack.file()), ("pxelinux.0".to_owned(), "pxelinux.0".to_owned()));
 }
+
+// A reload may number networks and pools anew, as here, where a subnet comes first that was not
+// there.
+#[test]
+fn what_was_said_before_counts_after_a_reload() {
+    let mut server = Server::new(TELLING);
+    let client = Client::edk2(mac(1));
+    let offer = offer(&mut server, &client);
+    server.reload(&format!("{TELLING}\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\n"));
+    let silent = client.without(options::VENDOR_CLASS_IDENTIFIER).without(options::PXE_SYSTEM_TYPE);
+    let ack = server.expect(MessageType::Ack, &silent.select(&offer));
+    assert_eq!((ack.yiaddr(), ack.file()), (offer.yiaddr(), offer.file()));
+}
+
+// Whoever can guess a transaction id (of some ROMs it is part of the hardware address) speaks for a
+// machine on its own link at most.
+#[test]
+fn what_was_said_on_another_link_does_not_count() {
+    let mut server = Server::new(HALL);
+    let mut client = Client::plain(mac(1));
+    let offer = offer(&mut server, &client);
+    let claimed = Client::edk2(mac(1)).behind(ip("10.2.0.1"), b"");
+    client.xid = claimed.xid;
+    server.expect(MessageType::Offer, &claimed.discover());
+    let ack = server.expect(MessageType::Ack, &client.select(&offer));
+    assert_eq!(ack.file(), offer.file());
+}
