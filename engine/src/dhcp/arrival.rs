@@ -88,10 +88,9 @@ impl Link {
         if !giaddr.is_unspecified() {
             return Self::of(dhcp, giaddr).ok_or(Silence::NoSubnetForRelay);
         }
-        let ciaddr = message.ciaddr();
         // RFC 2131 4.3.2: a unicast request comes through no relay agent; ciaddr is trusted.
         if arrival.unicast().is_some()
-            && !ciaddr.is_unspecified()
+            && let Some(ciaddr) = arrival.ciaddr_in_use(message)
             && let Some(link) = Self::of(dhcp, ciaddr)
         {
             return Ok(link);

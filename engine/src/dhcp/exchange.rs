@@ -64,7 +64,7 @@ impl<'a> Exchange<'a> {
         }
         let lease = leases.find(link.network, &key, now);
         if relay.is_none()
-            && !message.ciaddr().is_unspecified()
+            && arrival.ciaddr_in_use(message).is_some()
             && let Some(notes) = lease.as_ref().and_then(|lease| lease.notes.as_ref())
         {
             // A renewal by unicast passes no relay agent; the machine is where it was.

@@ -28,6 +28,29 @@ fn the_relay_agents_address_says_the_subnet() {
     assert_eq!(server.silence(&lost.discover()), Silence::NoSubnetForRelay);
 }
 
+// From 0.0.0.0 ciaddr is an old address: it says neither where the machine is nor what port it is
+// plugged into.
+#[test]
+fn an_address_that_a_client_no_longer_has_says_nothing_of_its_link() {
+    let mut server = Server::new(HALL);
+    let client = Client::dhclient(mac(1));
+    let mut discover = client.discover().with_ciaddr(ip("10.2.0.77"));
+    discover.to = ip("10.1.0.6");
+    let offer = server.expect(MessageType::Offer, &discover);
+    assert_eq!(offer.yiaddr().octets()[1], 1);
+    // The port of a lease counts for its renewal only.
+    let mut server = Server::new(&format!(
+        "{HALL}\n[[dhcp.class]]\nname = \"port7\"\ncircuit-id = \"hex:07\"\n\
+         options = {{ domain-name = \"port7\" }}"
+    ));
+    let plugged = client.clone().with(options::RELAY_AGENT_INFORMATION, &[1, 1, 7]);
+    let address = server.lease(&plugged);
+    let named = |answer: &Answer| answer.option(options::DOMAIN_NAME).is_some();
+    assert!(named(&server.expect(MessageType::Ack, &client.renew(address))));
+    let elsewhere = client.discover().with_ciaddr(address);
+    assert!(!named(&server.expect(MessageType::Offer, &elsewhere)));
+}
+
 // RFC 3527 section 3.
 #[test]
 fn link_selection_says_the_subnet_and_giaddr_where_the_reply_goes() {
