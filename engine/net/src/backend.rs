@@ -52,7 +52,7 @@ pub struct Datagram<'a> {
     /// destination, one after the other, of so many bytes each, of which the last may be shorter:
     /// see [`crate::UdpSocketSpec::gro`], without which this is always 0.
     pub segment: u16,
-    /// What came was longer than the receive buffer; `payload` is its beginning.
+    /// The datagram was longer than the receive buffer; `payload` is its beginning.
     pub truncated: bool,
 }
 
@@ -174,7 +174,7 @@ pub trait Handler<T: Transmit> {
     /// A datagram arrived.
     fn datagram(&mut self, datagram: Datagram<'_>, tx: &mut T);
 
-    /// Somebody called [`Waker::wake`]; many wakes may become one call.
+    /// [`Waker::wake`] was called, once or several times.
     fn woken(&mut self, tx: &mut T);
 
     /// A [`Transmit::send_shared`] is over: its bytes were handed to the network, or why not.

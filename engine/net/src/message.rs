@@ -155,7 +155,7 @@ fn push_cmsg(control: &mut [u8], len: &mut usize, level: i32, kind: i32, data: &
 }
 
 /// What arrived on `socket`, from the sender's address and the control messages that the kernel
-/// wrote beside it. `None` for what nobody is to see: a frame that this host sent, or an address of
+/// wrote beside it. `None` for what is not delivered: a frame that this host sent, or an address of
 /// a family unknown here.
 pub(crate) fn received<'a>(
     socket: SocketId,

@@ -34,7 +34,7 @@ impl Mmsg {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let waker = Waker::new()?;
         if let Some(event) = waker.event() {
-            // Edge-triggered, so that nobody need read it.
+            // Edge-triggered, so it is never read.
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
             epoll::add(&epoll, event, epoll::EventData::new_u64(WAKER), flags)?;
         }

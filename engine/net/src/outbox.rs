@@ -5,8 +5,8 @@
 //!    \---hold--> held --submit--/
 //!                   \--discard--> free
 //! ```
-//! A backend's flush is over only when the kernel has taken or refused each datagram, so outside of
-//! it the kernel holds no pointer into a slot.
+//! A slot is free only after the kernel has taken or refused its datagram, so the kernel has no
+//! pointer into a free slot.
 
 use std::collections::VecDeque;
 use std::io;
@@ -65,8 +65,7 @@ pub struct Outbox<S = Socket> {
     free_slots: Vec<u32>,
     free_shared: Vec<u32>,
     queue: VecDeque<u32>,
-    /// Taken from the queue by the flush that runs and to be looked at again by the next one, in
-    /// order.
+    /// Entries of blocked sockets, in the order in which they were queued.
     stalled: VecDeque<u32>,
     finished: VecDeque<(u64, Option<i32>)>,
 }
@@ -102,7 +101,7 @@ impl<S> Outbox<S> {
         }
     }
 
-    /// Something is to be reported to the handler.
+    /// Whether shared sends are over that the handler has not been told of.
     pub(crate) fn has_news(&self) -> bool {
         !self.finished.is_empty()
     }

@@ -1,9 +1,9 @@
-//! The room in a socket's send buffer, for a backend that queues several sends before it learns what
-//! became of the first.
+//! The room in a socket's send buffer, for a backend that queues several sends before it learns
+//! what became of the first.
 //!
-//! The kernel takes a send while less than the whole buffer is in use. How much is free it tells when
-//! it is asked (SO_MEMINFO); from then on each send is counted with the most that it can take, and
-//! what the kernel frees meanwhile is left out. So the count never says more than is free.
+//! The kernel takes a send while less than the whole buffer is in use. How much is free it tells
+//! when it is asked (SO_MEMINFO); from then on each send is counted with the most that it can take,
+//! and what the kernel frees meanwhile is left out. So the count never says more than is free.
 
 /// What is known of the room in the send buffer of a socket.
 #[derive(Debug, Default)]

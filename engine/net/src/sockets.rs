@@ -22,8 +22,9 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Its datagrams come before those of other sockets, in order and in receive buffers: few of
-    /// them, that somebody waits for, beside sockets that are never empty.
+    /// Handles its datagrams before those of other sockets, and receives them in buffers of their
+    /// own. For a socket with few datagrams that clients wait for, beside sockets that are never
+    /// empty.
     #[must_use]
     pub fn urgent(self) -> Socket {
         Socket { urgent: true, ..self }
@@ -68,9 +69,8 @@ impl Socket {
         self.steered
     }
 
-    /// How many datagrams the kernel dropped instead of queueing them here. Asked for when somebody
-    /// wants to know: SO_RXQ_OVFL tells the same number at the price of a control message on every
-    /// datagram.
+    /// How many datagrams the kernel dropped instead of queueing them here. SO_RXQ_OVFL would tell
+    /// the same number with a control message on every datagram.
     pub(crate) fn kernel_drops(&self) -> u64 {
         const SK_MEMINFO_DROPS: usize = 8;
         u64::from(self.memory()[SK_MEMINFO_DROPS])
@@ -289,9 +289,8 @@ pub struct PacketSocketSpec {
 /// Each is a [`crate::Datagram`] whose payload is the whole frame, without a VLAN tag. What this
 /// host sends is not received, but by the loopback interface, which brings it back.
 ///
-/// Between virtual interfaces the UDP checksum of a frame may be left out, and a sender's
-/// UDP_SEGMENT may be undone by nobody: then one frame holds several datagrams, as if it were a
-/// long one.
+/// Between virtual interfaces the UDP checksum of a frame may be missing, and what was sent with
+/// UDP_SEGMENT may arrive as one long frame that holds several datagrams.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct ReceiveFrames {
     /// The interface, which is made promiscuous as long as the socket is open. When it is down,

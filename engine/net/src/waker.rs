@@ -60,7 +60,7 @@ impl Waker {
         self.inner.pending.load(Ordering::Acquire)
     }
 
-    /// What the backend waits for. Every wake is an edge, so nobody need read it.
+    /// What the backend waits for. Every wake is an edge, so it is never read.
     pub(crate) fn event(&self) -> Option<BorrowedFd<'_>> {
         self.inner.event.as_ref().map(AsFd::as_fd)
     }

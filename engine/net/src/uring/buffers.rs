@@ -8,8 +8,8 @@
 //!   store   | buffer 0 | buffer 1 | ... |
 //!   buffer  | header 16 | name 28 | control 64 | payload ... |
 //! ```
-//! A buffer's number says whose it is: those of the second ring begin behind those of the first. A
-//! buffer is the kernel's from [`Buffers::give_back`] until a completion names it; then it is ours.
+//! A buffer's number tells its ring: those of the second begin behind those of the first. The
+//! kernel owns a buffer from [`Buffers::give_back`] until a completion names it; then we own it.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -20,7 +20,7 @@ use io_uring::types::BufRingEntry;
 use super::memory::Mapping;
 use crate::message::{NAME_LEN, RECEIVE_CONTROL_LEN};
 
-/// Whose buffers a receive takes.
+/// The ring whose buffers a receive takes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Group {
     Bulk,

@@ -2,7 +2,8 @@
 //!
 //! Order. The kernel tries the sends of a call one after the other, but frees room in a send buffer
 //! at any time: after one that found the buffer full (EAGAIN) the next could succeed and overtake
-//! it. So only the last send of a socket in a flight may fail for want of room: see [`crate::send_room`].
+//! it. So only the last send of a socket in a flight may fail for want of room: see
+//! [`crate::send_room`].
 
 use std::os::fd::AsRawFd;
 

@@ -55,8 +55,8 @@ const SUBMIT_RETRIES: [Duration; 3] =
     [Duration::ZERO, Duration::from_micros(50), Duration::from_millis(1)];
 /// How often the end tries to cancel requests.
 const CANCEL_TRIES: usize = 5;
-/// Calls until cancelled requests must have ended: Linux 6.18 lets twenty end in each, and there may
-/// be two for each socket.
+/// Calls until cancelled requests must have ended: Linux 6.18 lets twenty end in each, and there
+/// may be two for each socket.
 const MOST_CALLS: usize = 2 * 65_535 / 20;
 
 /// What the next submission asks of the kernel.
@@ -208,7 +208,7 @@ impl Uring {
                     .user_data(Tag::Writable(id).pack())
             }
             Request::AwaitEvent => {
-                // Edge-triggered, so that nobody need read it.
+                // Edge-triggered, so it is never read.
                 let flags = libc::POLLIN as u32 | libc::EPOLLET as u32;
                 opcode::PollAdd::new(Fd(self.waker.event()?.as_raw_fd()), flags)
                     .multi(true)
