@@ -91,8 +91,8 @@ fn ipv4(address: Option<IpAddr>) -> Option<Ipv4Addr> {
     }
 }
 
-/// Replies that wait in their transmit slots at once, by what they wait for: the disk (half a second
-/// of a storm), the ping of an address, the end of their delay.
+/// Replies that wait in their transmit slots at once, by what they wait for: the disk (half a
+/// second of a storm), the ping of an address, the end of their delay.
 const MOST_HELD: usize = ShardLeases::MOST_WAITING + probes::LIMIT + delays::LIMIT;
 
 /// Transmit slots that nothing waits in: a disk that stalls takes none of them from OFFERs, OACKs

@@ -104,7 +104,7 @@ def behind_a_balancer(suite, lab, namespace):
 
 
 def patient(suite, lab, namespace):
-    """Replies to some machines wait; those to others, and the server's end, do not wait for them."""
+    """Replies to some machines wait; those to others, and the server's end, do not."""
     extra = '[[dhcp.class]]\nname = "pi"\nmac-prefix = "b8:27:eb"\nreply-delay = "1s"'
     server = Server(lab, name="patient", server="shards = 1", subnets=[subnet(extra=extra)])
     server.start()

@@ -226,8 +226,8 @@ fn add_hosts(
     by_ip
 }
 
-/// A reservation of an address that something else has: for a router or boot server of its own it is
-/// right, else a slip.
+/// A reservation of an address that something else has: for a router or boot server of its own it
+/// is right, else a slip.
 fn look_at_reservations(
     dhcp: &Dhcp,
     reservations: &HashMap<Ipv4Addr, Place>,

@@ -48,7 +48,7 @@ fn named(scope: &Scope) -> impl Iterator<Item = (Ipv4Addr, Use)> {
 
 impl Dhcp {
     /// Every scope.
-    pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = &Scope> {
         std::iter::once(&self.global)
             .chain(self.networks.iter().map(|network| &network.scope))
             .chain(self.subnets.iter().map(|subnet| &subnet.scope))
@@ -69,7 +69,7 @@ impl Dhcp {
     }
 
     /// What an address is used for, if that keeps pools from giving it away.
-    pub fn excluded(&self, address: Ipv4Addr) -> Option<Use> {
+    pub(crate) fn excluded(&self, address: Ipv4Addr) -> Option<Use> {
         let place = self.excluded.binary_search_by_key(&address, |(address, _)| *address).ok()?;
         Some(self.excluded[place].1)
     }

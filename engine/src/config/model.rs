@@ -130,8 +130,8 @@ pub struct Dhcp {
     pub groups: Vec<Group>,
     /// Known machines.
     pub hosts: Vec<Host>,
-    /// Addresses that no pool gives away because some scope names them as another machine's, rising;
-    /// see [`Dhcp::excluded`].
+    /// Addresses that no pool gives away because some scope names them as another machine's,
+    /// rising; see [`Dhcp::excluded`].
     pub excluded: Vec<(Ipv4Addr, Use)>,
     /// Every `server-identifier`, rising.
     pub server_identifiers: Vec<Ipv4Addr>,

@@ -16,7 +16,8 @@ const WAYS: usize = 4;
 /// full takes the slot of another, for which then no quirk applies.
 ///
 /// ```text
-///   slot: | first half of the address, 16 | the list's fingerprint, 24 | quirks, 24 |     no quirks: empty
+///   slot: | first half of the address, 16 | the list's fingerprint, 24 | quirks, 24 |
+///   without quirks: empty
 /// ```
 pub struct Notes(Box<[AtomicU64]>);
 

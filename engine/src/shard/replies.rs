@@ -140,7 +140,8 @@ impl ReplyPath {
                     dst: SocketAddrV4::new(ip, CLIENT_PORT),
                 }),
             },
-            // Without a packet socket a client that has no address can only be reached by broadcast.
+            // Without a packet socket a client that has no address can only be reached by
+            // broadcast.
             (Delivery::Broadcast | Delivery::Link { .. }, _, _) => {
                 udp(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT), interface.index)
             }
