@@ -135,6 +135,14 @@ impl RetryTimer {
         self.interval = self.estimate().unwrap_or(self.interval);
     }
 
+    /// The other end has repeated itself: it waits, and what was sent last was lost. Ends the
+    /// back-off and renews the tries, but not `total`, which needs progress. Returns the interval.
+    pub(super) fn repeated(&mut self) -> Duration {
+        self.interval = self.interval.min(self.estimate().unwrap_or(self.policy.initial));
+        self.tries = self.tries.min(1);
+        self.interval()
+    }
+
     /// The interval that follows from the round trips so far.
     fn estimate(&self) -> Option<Duration> {
         let (smoothed, variation) = self.smoothed?;

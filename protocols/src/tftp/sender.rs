@@ -57,6 +57,10 @@ pub struct Sender {
     latest_sent: Moment,
     /// An answer to the current window may be one to an earlier sending of it.
     doubtful: bool,
+    /// How often the first block behind the last ACK has been sent.
+    sendings: u32,
+    /// How many more ACKs of the last acknowledged block may come because it was sent repeatedly.
+    echoes: u32,
     pace: Pace,
     retry: RetryTimer,
     deadline: Option<Moment>,
@@ -109,6 +113,8 @@ impl Sender {
             window_started: now,
             latest_sent: now,
             doubtful: false,
+            sendings: 0,
+            echoes: 0,
             pace: Pace::default(),
             retry: RetryTimer::new(policy, negotiated.timeout(), now),
             deadline: None,
@@ -165,6 +171,7 @@ impl Sender {
     pub fn sent(&mut self, count: u64, now: Moment) {
         if self.next == self.acked + 1 {
             self.window_started = now;
+            self.sendings = self.sendings.saturating_add(1);
         }
         self.latest_sent = now;
         self.pace.sent(count, now);
@@ -200,8 +207,25 @@ impl Sender {
                 self.follow(ahead.min(self.next - 1 - self.acked), now);
                 self.advance(self.acked + ahead, now)
             }
+            Some(0) => {
+                self.repeated_ack(now);
+                Acked::Ignored
+            }
             _ => Acked::Ignored,
         }
+    }
+
+    /// A repeated ACK makes no packet by itself (RFC 1123 section 4.2.3.1). But unless it answers a
+    /// repeated block, the client has repeated itself because it waits for the next one: then the
+    /// back-off ends, and the next block is sent again a usual interval after it was sent last.
+    fn repeated_ack(&mut self, now: Moment) {
+        if self.echoes > 0 {
+            self.echoes -= 1;
+            return;
+        }
+        let Some(deadline) = self.deadline else { return };
+        let interval = self.retry.repeated();
+        self.deadline = Some(deadline.min((self.latest_sent + interval).max(now)));
     }
 
     /// The client has repeated its request. If it has not answered the first packet (the OACK, or
@@ -303,6 +327,7 @@ impl Sender {
         self.retry.progress(now);
         self.retry.prompt(now.since(self.latest_sent));
         self.answered = true;
+        self.echoes = std::mem::take(&mut self.sendings).saturating_sub(1);
         self.acked = acked;
         self.sent_until = self.sent_until.max(acked);
         self.doubtful = false;
