@@ -1,11 +1,18 @@
 """A plain report: what is done, what held, and a closing line that a machine can read."""
 
 import contextlib
+import os
 import sys
 import time
 import traceback
 
 import lab as laboratory
+
+
+def share(items):
+    """Of the items those that are for this run: all, or a part when the script is shared out."""
+    part, parts = map(int, (os.environ.get("BOOTSTORM_PART") or "1/1").split("/"))
+    return [item for number, item in enumerate(items) if number % parts == part - 1]
 
 
 class Suite:
