@@ -52,7 +52,7 @@ window.addEventListener("load", function () {
     text: document.querySelector("main").innerText,
     paper: getComputedStyle(document.body).backgroundColor,
     wide: document.documentElement.scrollWidth,
-    room: document.documentElement.clientWidth,
+    namespace: document.documentElement.clientWidth,
     unnamed: boxes("table:not(:has(caption))").length,
     plots: plots
   }), "*");

@@ -15,9 +15,9 @@ class Load(threading.Thread):
     A machine that is not answered begins again with DISCOVER, as firmware does.
     """
 
-    def __init__(self, room, relay, server, first=0, in_flight=48):
+    def __init__(self, namespace, relay, server, first=0, in_flight=48):
         super().__init__(daemon=True)
-        with laboratory.inside(room):
+        with laboratory.inside(namespace):
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             self._socket.bind((relay, 67))

@@ -27,8 +27,8 @@ FETCHERS = ("tftp-hpa", "atftp", "atftp, blksize 1468, windowsize 64", "curl, no
 class Machines:
     """Machines behind one relay agent, one after the other: each question, its one answer."""
 
-    def __init__(self, room):
-        with laboratory.inside(room):
+    def __init__(self, namespace):
+        with laboratory.inside(namespace):
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._socket.bind((RELAY, 67))
         self._next = 0
@@ -69,10 +69,10 @@ class Machines:
         self._socket.close()
 
 
-def fetch(room, name, options=()):
+def fetch(namespace, name, options=()):
     """A file by TFTP in windows of four, as fast as it comes: (bytes, announced size)."""
     asked = {"blksize": 1400, "windowsize": 4, "tsize": 0, **dict(options)}
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(5)
     words = b"".join(b"%s\0%d\0" % (key.encode(), value) for key, value in asked.items())
@@ -95,9 +95,9 @@ def fetch(room, name, options=()):
             return data, agreed["tsize"]
 
 
-def repeats(room):
+def repeats(namespace):
     """The blocks that come to a client that forgets one ACK and sends another one twice."""
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(5)
     sock.sendto(b"\0\1image\0octet\0", (SERVER, 69))
@@ -156,7 +156,7 @@ def serves_clients(suite, lab):
     suite.equal("SIGTERM, exit status", server.stop(), 0)
 
 
-def serves_files(suite, lab, room):
+def serves_files(suite, lab, namespace):
     numbers = random.Random(69)
     files = {"one": b"x", "exact": numbers.randbytes(4 * 512), "image": numbers.randbytes(1_000_000),
              "deep/file": numbers.randbytes(10_000), "empty": b""}
@@ -169,31 +169,32 @@ def serves_files(suite, lab, room):
         for name in files:
             if name == "empty" and getter.name.startswith("curl"):
                 continue  # curl makes no file of no bytes
-            status, output, data = getter.get(lab, room, name)
+            status, output, data = getter.get(lab, namespace, name)
             suite.check(f"{getter.name} gets {name}, {len(files[name])} bytes",
                         status == 0 and digest(data) == digest(files[name]),
                         f"exit {status}: {output}")
-    status, output = lab.run(room, ["atftp", "--option", "windowsize 16", "--get", "-r", "image",
+    status, output = lab.run(namespace, ["atftp", "--option", "windowsize 16", "--get", "-r",
+                                         "image",
                                     "-l", lab.path("window"), SERVER])
     with open(lab.path("window"), "rb") as got:
         suite.equal("atftp in windows of 16", digest(got.read()), digest(files["image"]))
-    data, size = fetch(room, "image", {"blksize": 9, "windowsize": 64})
+    data, size = fetch(namespace, "image", {"blksize": 9, "windowsize": 64})
     suite.check("the block number wraps, in windows of 64", data == files["image"] and
                 size == len(data))
     suite.check("what is not acknowledged is sent again, what is acknowledged twice is not",
-                repeats(room))
+                repeats(namespace))
     lab.write("secret", b"this is outside the root")
     for name in ("nowhere", "../secret", "deep"):
-        status, output, data = getters()[0].get(lab, room, name)
+        status, output, data = getters()[0].get(lab, namespace, name)
         suite.check(f"{name}: ERROR 1", "Error code 1" in output, output)
     suite.equal("SIGTERM, exit status", server.stop(), 0)
     for name in files:
         os.unlink(lab.path(f"tftp/{name}"))
 
 
-def serves_relayed(suite, room):
+def serves_relayed(suite, namespace):
     """Hundreds of machines at once, and one of them in detail."""
-    machines = Machines(room)
+    machines = Machines(namespace)
     mac, xid, offer, ack = machines.boot()
     for what, answer in (("OFFER", offer), ("ACK", ack)):
         suite.equal(f"{what}: all as it should be", problems(mac, xid, answer), [])
@@ -209,7 +210,7 @@ def serves_relayed(suite, room):
     suite.check("a declined address is not given again",
                 machines.receive().yiaddr != ack.yiaddr)
     machines.close()
-    load = Load(room, RELAY, SERVER, in_flight=300)
+    load = Load(namespace, RELAY, SERVER, in_flight=300)
     load.start()
     laboratory.wait_until(lambda: load.acks > 600, 10)
     load.settle().close()
@@ -236,7 +237,7 @@ def problems(mac, xid, answer):
 # Each function returns whether the fault was observed by a few machines.
 
 
-def in_answers(machines, fault, server, room):
+def in_answers(machines, fault, server, namespace):
     """A fault that is visible in a single answer, and no other fault with it."""
     seen = []
     for _ in range(8):
@@ -246,7 +247,7 @@ def in_answers(machines, fault, server, room):
     return set(seen) == {fault} and (not rare or len(seen) < 8)
 
 
-def duplicate(machines, fault, server, room):
+def duplicate(machines, fault, server, namespace):
     acks = [machines.boot()[3] for _ in range(10)]
     together = len(acks) - len({ack.yiaddr for ack in acks})
     # The same of machines that are powered on together, when nobody holds anything yet.
@@ -256,45 +257,45 @@ def duplicate(machines, fault, server, room):
     return together == 1 and len({ack.yiaddr for ack in acks}) < len(acks)
 
 
-def flip(machines, fault, server, room):
+def flip(machines, fault, server, namespace):
     true = storm_files["kernel.img"]
-    copies = [fetch(room, "kernel.img")[0] for _ in range(10)]
+    copies = [fetch(namespace, "kernel.img")[0] for _ in range(10)]
     apart = [sum(a != b for a, b in zip(copy, true)) for copy in copies]
     return sorted(apart) == [0] * 8 + [1, 1] and {len(copy) for copy in copies} == {len(true)}
 
 
-def short_file(machines, fault, server, room):
+def short_file(machines, fault, server, namespace):
     true = storm_files["kernel.img"]
-    copies = [fetch(room, "kernel.img") for _ in range(10)]
+    copies = [fetch(namespace, "kernel.img") for _ in range(10)]
     short = [(data, size) for data, size in copies if data != true]
     return len(short) == 2 and all(
         true.startswith(data) and size == len(data) < len(true) for data, size in short)
 
 
-def late(machines, fault, server, room):
+def late(machines, fault, server, namespace):
     """Late, yet not asleep: a transfer that is asked for afterwards is over before."""
     begun = [machines.begin() for _ in range(3)]
-    data, _ = fetch(room, "kernel.img")
+    data, _ = fetch(namespace, "kernel.img")
     early = machines.receive(seconds=0)
     offers = [machines.receive() for _ in begun]
     return (data == storm_files["kernel.img"] and early is None
             and [offer.xid for offer in offers] == [xid for _, xid in begun])
 
 
-def ack_other(machines, fault, server, room):
+def ack_other(machines, fault, server, namespace):
     boots = [machines.boot()[2:] for _ in range(10)]
     return (sum(offer.yiaddr != ack.yiaddr for offer, ack in boots) == 2
             and len({ack.yiaddr for _, ack in boots}) == 10)
 
 
-def declined(machines, fault, server, room):
+def declined(machines, fault, server, namespace):
     mac, xid, _, ack = machines.boot()
     machines.send("DECLINE", mac, xid, (50, socket.inet_aton(ack.yiaddr)), (54, ack.options[54]))
     machines.send("DISCOVER", mac, xid)
     return machines.receive().yiaddr == ack.yiaddr
 
 
-def malformed(machines, fault, server, room):
+def malformed(machines, fault, server, namespace):
     answers = []
     for _ in range(10):
         machines.begin()
@@ -302,8 +303,8 @@ def malformed(machines, fault, server, room):
     return answers.count(False) == 2
 
 
-def silent(machines, fault, server, room):
-    with laboratory.inside(room):
+def silent(machines, fault, server, namespace):
+    with laboratory.inside(namespace):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.sendto(b"\0\1kernel.img\0octet\0", (SERVER, 69))
     answer = machines.boot(seconds=0.5)[2]
@@ -317,7 +318,7 @@ def silent(machines, fault, server, room):
         sock.close()
 
 
-def offer_moves(machines, fault, server, room):
+def offer_moves(machines, fault, server, namespace):
     moved = []
     for _ in range(5):
         mac, xid = machines.begin()
@@ -327,47 +328,47 @@ def offer_moves(machines, fault, server, room):
     return moved.count(True) == 1
 
 
-def ack_twice(machines, fault, server, room):
+def ack_twice(machines, fault, server, namespace):
     acks = [machines.boot()[3] for _ in range(5)]
     return machines.receive(1).yiaddr != acks[-1].yiaddr
 
 
-def late_lease(machines, fault, server, room):
+def late_lease(machines, fault, server, namespace):
     # Two answers each: the fifth is an OFFER.
     leases = [machines.boot()[2].seconds(51) for _ in range(3)]
     return all(leases) and machines.receive(2).seconds(51) == 0
 
 
-def stages(machines, fault, server, room):
+def stages(machines, fault, server, namespace):
     mac, xid, _, ack = machines.boot()
     machines.send("DISCOVER", mac, xid + 1, (61, b"\xffother"))
     return machines.receive().yiaddr != ack.yiaddr
 
 
-def nak(machines, fault, server, room):
+def nak(machines, fault, server, namespace):
     return [machines.boot()[3].kind for _ in range(10)].count("NAK") == 2
 
 
-def nak_held(machines, fault, server, room):
+def nak_held(machines, fault, server, namespace):
     mac, xid, _, ack = machines.boot()
     machines.send("REQUEST", mac, xid + 1, (50, socket.inet_aton(ack.yiaddr)))
     return ack.kind == "ACK" and machines.receive().kind == "NAK"
 
 
-def nak_malformed(machines, fault, server, room):
+def nak_malformed(machines, fault, server, namespace):
     machines.send("REQUEST", "02:b0:00:00:00:77", 7, (50, socket.inet_aton("10.100.1.7")))
     answer = machines.receive()
     return answer.kind == "NAK" and bool(answer.seconds(51)) and answer.siaddr == "0.0.0.0"
 
 
-def lease_differs(machines, fault, server, room):
+def lease_differs(machines, fault, server, namespace):
     boots = [machines.boot()[2:] for _ in range(10)]
     return sum(offer.seconds(51) != ack.seconds(51) for offer, ack in boots) == 2
 
 
-def delivery(machines, fault, server, room):
+def delivery(machines, fault, server, namespace):
     """Where OFFERs to clients without a relay agent go, one of five otherwise."""
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         raw = wire.Raw("eth0")
     ways = []
     for number in range(5):
@@ -382,25 +383,25 @@ def delivery(machines, fault, server, room):
     return ways.count(usual) == 4 and ways.count(odd) == 1
 
 
-def inform_lease(machines, fault, server, room):
+def inform_lease(machines, fault, server, namespace):
     address = "10.100.3.3"
-    laboratory.sh(f"ip -n {room} addr add {address}/32 dev eth0")
-    with laboratory.inside(room):
+    laboratory.sh(f"ip -n {namespace} addr add {address}/32 dev eth0")
+    with laboratory.inside(namespace):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((address, 68))
     sock.settimeout(3)
     sock.sendto(wire.message("INFORM", "02:b0:00:00:02:02", 9, ciaddr=address), (SERVER, 67))
     answer = wire.Message(sock.recv(4096))
     sock.close()
-    laboratory.sh(f"ip -n {room} addr del {address}/32 dev eth0")
+    laboratory.sh(f"ip -n {namespace} addr del {address}/32 dev eth0")
     return answer.kind == "ACK" and bool(answer.seconds(51))
 
 
-def double_blocks(machines, fault, server, room):
+def double_blocks(machines, fault, server, namespace):
     """A lockstep client that counts how often the first block comes."""
     counts = []
     for _ in range(5):
-        with laboratory.inside(room):
+        with laboratory.inside(namespace):
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.settimeout(5)
         sock.sendto(b"\0\1kernel.img\0octet\0", (SERVER, 69))
@@ -415,18 +416,18 @@ def double_blocks(machines, fault, server, room):
     return counts == [1, 1, 1, 1, 2]
 
 
-def one_blksize(machines, fault, server, room):
+def one_blksize(machines, fault, server, namespace):
     true = storm_files["kernel.img"]
-    spoilt = fetch(room, "kernel.img", {"blksize": 1456})[0]
-    return fetch(room, "kernel.img")[0] == true and len(spoilt) == len(true) and sum(
+    spoilt = fetch(namespace, "kernel.img", {"blksize": 1456})[0]
+    return fetch(namespace, "kernel.img")[0] == true and len(spoilt) == len(true) and sum(
         a != b for a, b in zip(spoilt, true)) == 1
 
 
-def web(machines, fault, server, room):
+def web(machines, fault, server, namespace):
     true, answers = storm_files["kernel.img"], []
     for _ in range(5):
         connection = http.client.HTTPConnection(SERVER, int(storm.WEB_PORT), timeout=5)
-        with laboratory.inside(room):
+        with laboratory.inside(namespace):
             connection.connect()
         connection.request("GET", "/kernel.img")
         answer = connection.getresponse()
@@ -449,14 +450,14 @@ SEEN = {"offer-moves": offer_moves, "ack-twice": ack_twice, "late-lease": late_l
 storm_files = {}
 
 
-def faults(suite, lab, room):
+def faults(suite, lab, namespace):
     for fault in FAULTS:
         with suite.step(f"fault: {fault}"):
             network = "10.77" if SEEN.get(fault) is delivery else "10.100"
             options = ("--authoritative",) if fault == "nak-malformed" else ()
             server = FaultyServer(lab, fault, network, options=options)
-            machines = Machines(room)
-            held = SEEN.get(fault, in_answers)(machines, fault, server, room)
+            machines = Machines(namespace)
+            held = SEEN.get(fault, in_answers)(machines, fault, server, namespace)
             machines.close()
             suite.equal("exit status", server.stop(), 0)
             suite.check(FAULTS[fault][1], held, server.log())
@@ -470,16 +471,16 @@ def main():
     storm_files.update(storm.files(lab))
     with suite.step("correct, to clients on its own network"):
         serves_clients(suite, lab)
-    room = storm.room(lab)
-    laboratory.sh(f"ip -n {room} addr add {RELAY}/32 dev eth0")
+    namespace = storm.namespace(lab)
+    laboratory.sh(f"ip -n {namespace} addr add {RELAY}/32 dev eth0")
     with suite.step("correct, to TFTP clients"):
-        serves_files(suite, lab, room)
+        serves_files(suite, lab, namespace)
     with suite.step("correct, to machines behind a relay agent"):
         server = FaultyServer(lab)
-        serves_relayed(suite, room)
+        serves_relayed(suite, namespace)
         suite.equal("SIGTERM, exit status", server.stop(), 0)
         suite.equal("faults that it injected", server.injected, 0)
-    faults(suite, lab, room)
+    faults(suite, lab, namespace)
     suite.finish()
 
 

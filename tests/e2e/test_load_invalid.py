@@ -32,10 +32,10 @@ def acks(sniffer, run, more_than):
     ) and run.process.running()
 
 
-def stopped(suite, lab, room):
+def stopped(suite, lab, namespace):
     sniffer = lab.sniff()
     with FaultyServer(lab):
-        run = Storm(lab, room, scenario("stopped", **STEADY), SLO, machines=MACHINES)
+        run = Storm(lab, namespace, scenario("stopped", **STEADY), SLO, machines=MACHINES)
         suite.check("the storm is under way", acks(sniffer, run, 20), run.process.output())
         run.process.signal(signal.SIGSTOP)
         time.sleep(2)
@@ -49,10 +49,10 @@ def stopped(suite, lab, room):
         suite.say(run.story())
 
 
-def starved(suite, lab, room):
+def starved(suite, lab, namespace):
     """Stopped and continued all the time: how busy the host is does not matter then."""
     with FaultyServer(lab):
-        run = Storm(lab, room, scenario("starved", **STEADY), SLO, machines=MACHINES)
+        run = Storm(lab, namespace, scenario("starved", **STEADY), SLO, machines=MACHINES)
         end = time.monotonic() + 80
         while run.process.running() and time.monotonic() < end:
             run.process.signal(signal.SIGSTOP)
@@ -80,11 +80,11 @@ def main():
         suite.finish()
     lab = Lab()
     storm.files(lab)
-    room = storm.room(lab)
+    namespace = storm.namespace(lab)
     with suite.step("stopped for two seconds in the middle of a storm"):
-        stopped(suite, lab, room)
+        stopped(suite, lab, namespace)
     with suite.step("an eighth of a processor"):
-        starved(suite, lab, room)
+        starved(suite, lab, namespace)
     suite.finish()
 
 

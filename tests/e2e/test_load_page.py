@@ -49,8 +49,8 @@ def check_page(suite, path, headline=None, charts=True):
         red, green, blue = map(int, re.findall(r"\d+", found["paper"])[:3])
         suite.check(f"{told}: has the colours that were asked for",
                     (red + green + blue < 384) == dark, found["paper"])
-        suite.check(f"{told}: is no wider than its window", found["wide"] <= found["room"],
-                    f"{found['wide']} in {found['room']}")
+        suite.check(f"{told}: is no wider than its window", found["wide"] <= found["namespace"],
+                    f"{found['wide']} in {found['namespace']}")
         suite.equal(f"{told}: every table has a caption", found["unnamed"], 0)
         if charts:
             suite.check(f"{told}: has charts", len(found["plots"]) >= 2, found["plots"])

@@ -17,15 +17,14 @@ import lab as laboratory
 import storm
 from faulty_server import FAULTS
 from lab import Lab
-from storm import (DECLINE, INSTALLED, INVALID, LEASES, MET, MISSED, PLAIN, REFUSED, RELAY,
+from storm import (DECLINE, INSTALLED, LEASES, MET, MISSED, PLAIN, REFUSED, RELAY,
                    RELAY_TOLD, SERVER, SIZES, SLOW, STAGES, VERDICTS, WEB, WEB_PORT, FaultyServer,
-                   Storm, scenario)
+                   Storm, scenario, valid)
 from suite import Suite
 
 RUNS_ALONE = True
 
 SLO = "giveups=0,duplicates=0"
-TRIES = 3
 AT_ONCE = 4
 
 # The violations that a fault is reported as: one of these must be found, and nothing else.
@@ -111,23 +110,24 @@ class Findings:
             getattr(suite, name)(*arguments)
 
 
-def play(lab, room, fault, text, slo, network="10.100", served=(), **options):
-    """A storm against a new server. A run may be invalid where other programs take the
-    processors, and says so; what is asked here is what a valid one says."""
-    for _ in range(TRIES):
+def play(suite, lab, namespace, fault, text, slo, network="10.100", served=(), **options):
+    """A storm that says something, against a new server."""
+    servers = []
+
+    def attempt():
         with FaultyServer(lab, fault, network, options=served) as server:
-            run = Storm(lab, room, text, slo, **options).end()
-        if run.status != INVALID:
-            break
-        print(f"   not valid: {'; '.join(run.reasons)}", flush=True)
-    return server, run
+            servers.append(server)
+            return Storm(lab, namespace, text, slo, **options).end()
+
+    run = valid(suite, attempt)
+    return servers[-1], run
 
 
-def correct(suite, lab, room, settings, served=(), network="10.100", relay=RELAY_TOLD,
+def correct(suite, lab, namespace, settings, served=(), network="10.100", relay=RELAY_TOLD,
             options=()):
     """Nothing is found where there is nothing."""
-    server, run = play(lab, room, None, scenario("correct", **settings), f"{SLO},unfinished=0",
-                       network, served, relay=relay, options=options)
+    server, run = play(suite, lab, namespace, None, scenario("correct", **settings),
+                       f"{SLO},unfinished=0", network, served, relay=relay, options=options)
     good = [suite.equal("faults injected", server.injected, 0),
             suite.equal("exit status", run.status, MET),
             suite.equal("verdict", run.verdict, VERDICTS[MET]),
@@ -160,19 +160,20 @@ def corrects(lab):
     ]
 
 
-def relay_without_network(suite, lab, room):
+def relay_without_network(suite, lab, namespace):
     """A relay agent whose address is on an interface, but in no subnet (/32), and not said with a
     prefix: addresses cannot be checked against a network, and the report says so."""
-    laboratory.sh(f"ip -n {room} addr add {RELAY}/32 dev eth0")
+    laboratory.sh(f"ip -n {namespace} addr add {RELAY}/32 dev eth0")
     for relay, checked in ((RELAY, False), (RELAY_TOLD, True)):
-        _, run = play(lab, room, None, scenario("relay", **LEASES), SLO, relay=relay)
+        _, run = play(suite, lab, namespace, None, scenario("relay", **LEASES), SLO,
+                      relay=relay)
         good = [suite.equal(f"{relay}: exit status", run.status, MET),
                 suite.equal(f"{relay}: violations", run.violations, {}),
                 suite.equal(f"{relay}: a note says what is not checked",
                             any("is not checked" in note for note in run.notes), not checked)]
         if not all(good):
             suite.say(run.story())
-    laboratory.sh(f"ip -n {room} addr del {RELAY}/32 dev eth0")
+    laboratory.sh(f"ip -n {namespace} addr del {RELAY}/32 dev eth0")
 
 
 def known(lab):
@@ -180,14 +181,14 @@ def known(lab):
     return "--root", lab.path("tftp")
 
 
-def faulty(suite, lab, room, fault, copies=False):
+def faulty(suite, lab, namespace, fault, copies=False):
     text = scenario(fault, **SCENARIOS.get(fault, {}))
     options = (*OPTIONS.get(fault, ()), *(known(lab) if copies else ()))
     network, relay = "10.100", RELAY_TOLD
     if fault in DIRECT:
         network, relay, options = "10.77", None, (*options, "--direct")
-    server, run = play(lab, room, fault, text, SLOS.get(fault, SLO), network,
-                       SERVED.get(fault, ()), relay=relay, options=options)
+    server, run = play(suite, lab, namespace, fault, text, SLOS.get(fault, SLO),
+                       network, SERVED.get(fault, ()), relay=relay, options=options)
     good = [suite.check("the fault was injected", server.injected),
             suite.equal("exit status", run.status, MISSED),
             suite.equal("verdict", run.verdict, VERDICTS[MISSED])]
@@ -208,7 +209,7 @@ def faulty(suite, lab, room, fault, copies=False):
 
 
 def jobs(lab, faults):
-    """All runs: (title, function of suite, laboratory and room)."""
+    """All runs: (title, function of suite, laboratory and namespace)."""
     if faults is FAULTS:
         for what, arguments in corrects(lab):
             yield (f"correct, machines {what}",
@@ -227,20 +228,20 @@ def main():
     suite.equal("every fault has a name in the report", set(KINDS) | set(MISSES), set(FAULTS))
     if not storm.built(suite):
         suite.finish()
-    rooms = queue.Queue()
+    namespaces = queue.Queue()
     for _ in range(AT_ONCE):
         lab = Lab()
         storm.files(lab)
-        rooms.put((lab, storm.room(lab)))
+        namespaces.put((lab, storm.namespace(lab)))
 
     def run(job):
-        findings, (lab, room) = Findings(), rooms.get()
+        findings, (lab, namespace) = Findings(), namespaces.get()
         try:
-            job(findings, lab, room)
+            job(findings, lab, namespace)
         except Exception:  # a defect of one run must not hide the others
             findings.check("ran to its end", False, traceback.format_exc(limit=4))
         finally:
-            rooms.put((lab, room))
+            namespaces.put((lab, namespace))
         return findings
 
     # The path of the files is the same in each run, whichever laboratory it has.
