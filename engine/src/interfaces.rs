@@ -119,7 +119,7 @@ impl Interfaces {
     /// Those that the configuration wants to be served, by name.
     pub fn served(&self) -> Vec<&Interface> {
         let mut served: Vec<_> = self.by_index.values().filter(|each| each.served).collect();
-        served.sort_by(|a, b| a.name.cmp(&b.name));
+        served.sort_by(|a, b| (&a.name, a.index).cmp(&(&b.name, b.index)));
         served
     }
 }

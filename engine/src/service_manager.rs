@@ -4,12 +4,17 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// The manager's queue is short. While it is full, a message waits this long and is then left out.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -69,6 +74,31 @@ impl ServiceManager {
         self.send(&status_line(status));
     }
 
+    /// Keeps a socket open while this process is started again, and passes it back then under its
+    /// name.
+    pub fn keep(&self, name: &str, socket: BorrowedFd<'_>) {
+        // Without FDPOLL it would be thrown away when some client's ICMP error comes.
+        self.send_with(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), Some(socket));
+    }
+
+    /// Keeps no socket of this name any more.
+    pub fn forget(&self, name: &str) {
+        self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+    }
+
+    /// Waits until the manager has acted on everything that it was told, but not for long.
+    pub fn wait_until_heard(&self) {
+        if self.socket.is_none() {
+            return;
+        }
+        let Ok((ours, theirs)) = pipe_with(PipeFlags::CLOEXEC) else { return };
+        self.send_with("BARRIER=1", Some(theirs.as_fd()));
+        drop(theirs);
+        // The manager closes its copy then, and nobody else has one.
+        let limit = Timespec { tv_sec: SEND_TIMEOUT.as_secs() as i64, tv_nsec: 0 };
+        let _late = poll(&mut [PollFd::new(&ours, PollFlags::IN)], Some(&limit));
+    }
+
     /// Every watched thread makes progress.
     pub fn feed_watchdog(&self) {
         if self.watchdog.is_some() {
@@ -77,8 +107,20 @@ impl ServiceManager {
     }
 
     fn send(&self, message: &str) {
+        self.send_with(message, None);
+    }
+
+    fn send_with(&self, message: &str, descriptor: Option<BorrowedFd<'_>>) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = descriptor.as_slice();
+        if !descriptors.is_empty() {
+            // There is room for one.
+            control.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        let text = [io::IoSlice::new(message.as_bytes())];
         if let Some(socket) = &self.socket
-            && let Err(error) = socket.send(message.as_bytes())
+            && let Err(error) = sendmsg(socket, &text, &mut control, SendFlags::empty())
         {
             tracing::debug!("the service manager was not told {message:?}: {error}");
         }

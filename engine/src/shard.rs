@@ -119,7 +119,8 @@ pub struct Parts {
     pub tftp: Option<TftpShard>,
     /// Decide and log, but send nothing.
     pub dry_run: bool,
-    /// Set when the server is stopping: nothing new is begun.
+    /// Set when the server is stopping: no transfer is begun. What asks for an address is answered
+    /// if it was received; from then on it waits in its socket.
     pub draining: Arc<AtomicBool>,
     /// Reads the clock of the batches, for how long a batch took.
     pub clock: Box<dyn Fn() -> Moment + Send>,
@@ -382,7 +383,6 @@ impl<T: Transmit> Handler<T> for Shard {
         let Some(role) = self.sockets.role(datagram.socket) else { return };
         let draining = self.draining();
         match (role, &mut self.parts.tftp) {
-            (Role::Dhcp, _) if draining => {}
             // The packet engine counts truncated datagrams; half a message is not parsed.
             (Role::Dhcp, _) if !datagram.truncated => self.dhcp(&datagram, tx),
             (Role::TftpRequests(_) | Role::TftpData(_), Some(tftp)) => {

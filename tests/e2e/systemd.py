@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import time
 
 import lab as laboratory
@@ -12,8 +13,6 @@ from lab import ROOT
 from server import BINARY
 
 UNIT_FILES = os.path.join(ROOT, "packaging/systemd")
-# Not every host mounts cgroups of version 2 in the same place.
-_CGROUPS = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")
 
 _BOOT = r"""
 set -eu
@@ -68,8 +67,10 @@ class Systemd:
     """PID 1 in a namespace of the laboratory, and the means to speak to it."""
 
     def __init__(self, lab, namespace):
-        parent = next(path for path in _CGROUPS if os.path.exists(f"{path}/cgroup.procs"))
-        self._cgroup = f"{parent}/{os.path.basename(lab.directory)}"
+        # Not in the laboratory's directory, which is removed with all that is in it.
+        self._cgroups = tempfile.mkdtemp(prefix="bootstorm-cgroups-")
+        laboratory.sh(f"mount -t cgroup2 cgroup2 {self._cgroups}")
+        self._cgroup = f"{self._cgroups}/{os.path.basename(lab.directory)}"
         root = lab.path("root")
         os.makedirs(root)
         os.makedirs(self._cgroup)
@@ -156,3 +157,5 @@ class Systemd:
                     os.rmdir(directory)
                     break
                 time.sleep(0.05)
+        laboratory.sh(f"umount -l {self._cgroups}")
+        os.rmdir(self._cgroups)

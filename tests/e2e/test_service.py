@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -18,7 +19,7 @@ from server import BINARY
 from suite import Suite
 from systemd import Systemd
 
-TAKES_SECONDS = 50
+TAKES_SECONDS = 100
 UNIT = "bootstorm.service"
 UNIT_FILE = f"{ROOT}/packaging/systemd/{UNIT}"
 CONFIG = "etc/bootstorm/bootstorm.toml"
@@ -27,7 +28,7 @@ EXPOSURE = 2.0
 LOADER = bytes(range(256)) * 40
 # Commands that say something only where something is wrong.
 _MAY_BE_SILENT = ("silences", "drops", "naks", "NAK", "-p err", "vendor-class", "nft", "boot = ")
-_FOREIGN = "10.77.0.99"
+_FOREIGN, _RELAY = "10.77.0.99", "10.77.250.1"
 _PTRACE_SEIZE, _PTRACE_INTERRUPT, _PTRACE_DETACH = 0x4206, 0x4207, 17
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -155,6 +156,108 @@ def symptoms(suite, lab, systemd, machines):
                 sorted(name for name in names if f"{name}{{" not in page), [])
 
 
+class Requests:
+    """Requests that machines send while nobody may be there to answer, each once: DISCOVERs by
+    broadcast and through a relay agent, and one for a file."""
+
+    MACHINES = 12
+
+    def __init__(self, namespace, number):
+        self._macs = [f"52:54:00:b{number:x}:00:{index:02x}" for index in range(self.MACHINES)]
+        with laboratory.inside(namespace):
+            self._raw = wire.Raw("eth0")
+            self._relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._relay.bind((_RELAY, 67))
+            self._tftp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._relay.settimeout(3)
+        self._tftp.settimeout(3)
+
+    def send(self):
+        for index, mac in enumerate(self._macs):
+            self._raw.send(wire.message("DISCOVER", mac, 0xa000 + index), mac)
+            relayed = mac.replace("52:54", "52:55")
+            self._relay.sendto(wire.message("DISCOVER", relayed, 0xb000 + index, giaddr=_RELAY),
+                               ("10.77.0.1", 67))
+        self._tftp.sendto(b"\0\1ipxe.efi\0octet\0", ("10.77.0.1", 69))
+
+    def answers(self, seconds):
+        """How many OFFERs each kind of DISCOVER got, and whether the file came."""
+        offers = [answer.xid for _, answer in self._raw.replies(seconds)
+                  if answer.xid in range(0xa000, 0xa000 + self.MACHINES)]
+        relayed = []
+        try:
+            while len(relayed) < self.MACHINES:
+                relayed.append(wire.Message(self._relay.recv(2048)).xid)
+            block = self._tftp.recv(2048)
+        except TimeoutError:
+            block = b""
+        for each in (self._raw, self._relay, self._tftp):
+            each.close()
+        return sorted(offers), sorted(relayed), block[:4]
+
+
+def survives(suite, systemd, machines):
+    """Ports 67 and 69 stay open while the server is started again."""
+    def check(number, what, end):
+        before = systemd.pid(UNIT)
+        requests = Requests(machines, number)
+        end(before)
+        laboratory.wait_until(lambda: systemd.pid(UNIT) != before, 10)
+        requests.send()
+        suite.check(f"{what}: it is started again", restarted(systemd, before))
+        wanted = [list(range(base, base + Requests.MACHINES)) for base in (0xa000, 0xb000)]
+        suite.equal("and everybody who asked meanwhile is answered, once",
+                    requests.answers(4), (*wanted, b"\0\3\0\1"))
+
+    # Time to ask in while nobody is there.
+    systemd.write(f"etc/systemd/system/{UNIT}.d/slow.conf", "[Service]\nExecStartPre=/bin/sleep 1\n")
+    systemd.run("systemctl", "daemon-reload")
+
+    def restart(_):
+        systemd.run("systemctl", "restart", "--no-block", UNIT)
+
+    check(1, "systemctl restart", restart)
+    check(2, "SIGKILL", lambda pid: os.kill(pid, signal.SIGKILL))
+    inherited = systemd.show(UNIT, "NFileDescriptorStore")
+    suite.check("the service manager keeps the sockets", int(inherited) >= 2 * 2, inherited)
+    systemd.write(CONFIG, configuration("shards = 3"))
+    start(systemd)
+    systemd.run("systemctl", "restart", UNIT)
+    check(3, "with another number of shards", restart)
+    systemd.write(CONFIG, configuration())
+    systemd.run("rm", f"/etc/systemd/system/{UNIT}.d/slow.conf")
+    systemd.run("systemctl", "daemon-reload")
+    systemd.run("systemctl", "restart", UNIT)
+
+
+def activation(suite, systemd, machines):
+    """A socket unit holds port 67 while no server runs, and its first datagram starts one."""
+    systemd.run("systemctl", "stop", UNIT)
+    # One for each shard.
+    systemd.write("etc/systemd/system/bootstorm.socket",
+                  "[Socket]\nListenDatagram=0.0.0.0:67\nListenDatagram=0.0.0.0:67\n"
+                  "ReusePort=yes\nBindToDevice=eth0\nBroadcast=yes\n")
+    systemd.run("systemctl", "daemon-reload")
+    suite.equal("the socket unit starts", systemd.run("systemctl", "start", "bootstorm.socket"),
+                (0, ""))
+    requests = Requests(machines, 4)
+    requests.send()
+    suite.check("a DISCOVER starts the server", is_active(systemd), systemd.journal(UNIT))
+    requests.answers(2)
+    requests = Requests(machines, 5)
+    requests.send()
+    suite.equal("and its sockets are shared as its own are: everybody is answered, once",
+                [len(got) for got in requests.answers(4)[:2]], [Requests.MACHINES] * 2)
+    pid = systemd.pid(UNIT)
+    with open(f"/proc/{pid}/net/udp") as table:
+        bound = [line for line in table if line.split()[1].endswith(":0043")]
+    suite.equal("it has opened no others", len(bound), 2)
+    systemd.run("systemctl", "stop", "bootstorm.socket", UNIT)
+    systemd.run("rm", "/etc/systemd/system/bootstorm.socket")
+    systemd.run("systemctl", "daemon-reload")
+    start(systemd)
+
+
 def refusals(suite, lab, systemd):
     """What trying again does not cure, and what it may."""
     systemd.run("systemctl", "stop", UNIT)
@@ -278,11 +381,12 @@ def slow_disk(suite, lab, systemd, machines):
 
 
 def main():
+    laboratory.own_mounts()
     suite = Suite("Service")
     lab = Lab()
     machines = lab.namespace("machines")
     lab.plug(machines, 0)
-    laboratory.sh(f"ip -n {machines} addr add 10.77.250.1/16 dev eth0")
+    laboratory.sh(f"ip -n {machines} addr add {_RELAY}/16 dev eth0")
     systemd = Systemd(lab, lab.srv)
     suite.explain_with(lambda: systemd.journal(UNIT))
     # Everything else is as it is installed.
@@ -304,6 +408,10 @@ def main():
         symptoms(suite, lab, systemd, machines)
     with suite.step("what ends it"):
         ends(suite, systemd, machines)
+    with suite.step("what waits while it is started again"):
+        survives(suite, systemd, machines)
+    with suite.step("socket activation"):
+        activation(suite, systemd, machines)
     with suite.step("a slow disk"):
         slow_disk(suite, lab, systemd, machines)
     with suite.step("what keeps it from starting"):

@@ -206,6 +206,13 @@ pub trait Backend {
     /// `NotFound` when there is no such socket.
     fn remove_socket(&mut self, id: SocketId) -> io::Result<()>;
 
+    /// Receives nothing more on a socket, which stays open. What was received already is delivered;
+    /// what comes later waits in the socket, for whoever else has it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such socket, else the kernel's.
+    fn stop_receiving(&mut self, id: SocketId) -> io::Result<()>;
+
     /// A handle with which any thread makes this backend call [`Handler::woken`].
     fn waker(&self) -> Waker;
 

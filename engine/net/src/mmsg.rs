@@ -127,6 +127,12 @@ impl Backend for Mmsg {
         Ok(epoll::delete(&self.epoll, &socket)?)
     }
 
+    fn stop_receiving(&mut self, id: SocketId) -> io::Result<()> {
+        let entry = self.tx.sockets.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
+        entry.socket.stop_receiving();
+        watch(&self.epoll, &entry.socket, id, entry.blocked)
+    }
+
     fn waker(&self) -> Waker {
         self.waker.clone()
     }

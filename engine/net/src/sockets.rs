@@ -59,6 +59,11 @@ impl Socket {
         self.bound
     }
 
+    /// Nothing more is to be received on it.
+    pub(crate) fn stop_receiving(&mut self) {
+        self.receives = false;
+    }
+
     /// Packet sockets may be there to send only.
     pub(crate) fn receives(&self) -> bool {
         self.receives
@@ -200,6 +205,29 @@ impl UdpSocketSpec {
             set_option(&socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &(ifindex as i32))
                 .map_err(|e| self.error("SO_BINDTOIFINDEX", e))?;
         }
+        if self.bind.is_ipv6() {
+            socket.set_only_v6(true).map_err(|e| self.error("IPV6_V6ONLY", e))?;
+        }
+        // Options before the address is there, so that no datagram slips past them.
+        self.configure(&socket)?;
+        socket.bind(&SockAddr::from(self.bind)).map_err(|e| self.error("bind", e))?;
+        Ok(self.bound(socket.into()))
+    }
+
+    /// What the backends must know of it.
+    pub(crate) fn bound(&self, fd: OwnedFd) -> Socket {
+        Socket {
+            fd,
+            bound: Some(self.bind.ip()),
+            receives: true,
+            steered: self.steering.is_some_and(|steering| steering.shards > 1),
+            urgent: false,
+            until_too_long: self.mtu_discovery == MtuDiscovery::UntilTooLong,
+        }
+    }
+
+    /// Sets every option that a socket may have before or after it is bound.
+    pub(crate) fn configure(&self, socket: &socket2::Socket) -> io::Result<()> {
         if self.broadcast {
             socket.set_broadcast(true).map_err(|e| self.error("SO_BROADCAST", e))?;
         }
@@ -209,52 +237,41 @@ impl UdpSocketSpec {
                 .map_err(|e| self.error("IP_MULTICAST_TTL", e))?;
         }
         if let Some(bytes) = self.receive_buffer {
-            set_buffer(&socket, bytes, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)
+            set_buffer(socket, bytes, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)
                 .map_err(|e| self.error("SO_RCVBUF", e))?;
         }
         if let Some(bytes) = self.send_buffer {
-            set_buffer(&socket, bytes, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)
+            set_buffer(socket, bytes, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)
                 .map_err(|e| self.error("SO_SNDBUF", e))?;
         }
         if self.bind.is_ipv4() {
-            set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &1_i32)
+            set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &1_i32)
                 .map_err(|e| self.error("IP_PKTINFO", e))?;
         } else {
-            socket.set_only_v6(true).map_err(|e| self.error("IPV6_V6ONLY", e))?;
-            set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1_i32)
+            set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1_i32)
                 .map_err(|e| self.error("IPV6_RECVPKTINFO", e))?;
         }
-        self.discover_mtu(&socket).map_err(|e| self.error("IP_MTU_DISCOVER", e))?;
+        self.discover_mtu(socket).map_err(|e| self.error("IP_MTU_DISCOVER", e))?;
         if self.gro {
             if self.steering.is_some() {
                 let why = "datagrams received together cannot be steered one by one";
                 let error = io::Error::new(io::ErrorKind::InvalidInput, why);
                 return Err(self.error("UDP_GRO", error));
             }
-            set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, &1_i32)
+            set_option(socket, libc::SOL_UDP, libc::UDP_GRO, &1_i32)
                 .map_err(|e| self.error("UDP_GRO", e))?;
         }
-        // Before the address is there, so that no datagram slips past them.
         if let Some(steering) = &self.steering {
-            attach(&socket, libc::SO_ATTACH_FILTER, &mut steering.filter())
+            attach(socket, libc::SO_ATTACH_FILTER, &mut steering.filter())
                 .map_err(|e| self.error("SO_ATTACH_FILTER", e))?;
             // The first one's program is the group's. The kernel lets no socket join that brings
             // one of its own.
             if steering.shard == 0 {
-                attach(&socket, libc::SO_ATTACH_REUSEPORT_CBPF, &mut steering.selector())
+                attach(socket, libc::SO_ATTACH_REUSEPORT_CBPF, &mut steering.selector())
                     .map_err(|e| self.error("SO_ATTACH_REUSEPORT_CBPF", e))?;
             }
         }
-        socket.bind(&SockAddr::from(self.bind)).map_err(|e| self.error("bind", e))?;
-        let steered = self.steering.is_some_and(|steering| steering.shards > 1);
-        Ok(Socket {
-            fd: socket.into(),
-            bound: Some(self.bind.ip()),
-            receives: true,
-            steered,
-            urgent: false,
-            until_too_long: self.mtu_discovery == MtuDiscovery::UntilTooLong,
-        })
+        Ok(())
     }
 
     fn discover_mtu(&self, socket: &socket2::Socket) -> io::Result<()> {
@@ -267,7 +284,7 @@ impl UdpSocketSpec {
         set_mtu_discovery(socket, self.bind.ip(), value)
     }
 
-    fn error(&self, what: &str, error: io::Error) -> io::Error {
+    pub(crate) fn error(&self, what: &str, error: io::Error) -> io::Error {
         let interface = self.ifindex.map(|index| format!(" on interface {index}"));
         let interface = interface.unwrap_or_default();
         io::Error::new(error.kind(), format!("UDP {}{interface}: {what}: {error}", self.bind))

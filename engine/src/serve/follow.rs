@@ -8,6 +8,7 @@ use bootstorm_net::{InterfaceWatch, now};
 use crossbeam::channel::Sender;
 
 use super::bindings::{Bindings, Plan, Scope};
+use super::kept::KeptSockets;
 use super::sockets::{self, PerShard, SocketError, TftpRequests};
 use super::{HOUSEKEEPING, ServeError, Server, describe, neighbours, system, tell_tftp};
 use crate::config::Config;
@@ -68,8 +69,9 @@ pub(super) fn open_at_start(
     config: &Config,
     interfaces: &Interfaces,
     shards: usize,
+    kept: &KeptSockets,
 ) -> Result<(PerShard, Bindings), SocketError> {
-    let mut all = sockets::open_host(config, shards)?;
+    let mut all = sockets::open_host(config, shards, kept)?;
     let mut bindings = Bindings::default();
     let mut add = |binding, opened: PerShard| {
         all.iter_mut().zip(opened).for_each(|(all, own)| all.extend(own));
@@ -78,7 +80,7 @@ pub(super) fn open_at_start(
     let plan = Bindings::default().plan(Scope::of(config), interfaces, now());
     for index in plan.interfaces {
         let name = interfaces.name(index);
-        let opened = sockets::open_interface(index, name, TftpRequests::of(config), shards)?;
+        let opened = sockets::open_interface(index, name, TftpRequests::of(config), shards, kept)?;
         add(Binding::Interface(index), opened);
     }
     for address in plan.addresses {
@@ -88,6 +90,7 @@ pub(super) fn open_at_start(
             add(Binding::Address(address), opened);
         }
     }
+    kept.discard_rest();
     Ok((all, bindings))
 }
 
@@ -136,7 +139,10 @@ impl Server {
             match self.open_interface(index, name).map_err(|error| error.to_string()) {
                 Ok(sockets) => match self.shards.open(sockets) {
                     Ok(()) => self.bindings.opened(Binding::Interface(index)),
-                    Err(error) => self.not_opened(index, format!("{name}: {error}")),
+                    Err(error) => {
+                        sockets::forget_interface(index, self.shards.count(), &self.kept);
+                        self.not_opened(index, format!("{name}: {error}"));
+                    }
                 },
                 Err(error) => self.not_opened(index, error),
             }
@@ -152,7 +158,7 @@ impl Server {
     }
 
     pub(super) fn open_interface(&self, index: u32, name: &str) -> Result<PerShard, SocketError> {
-        sockets::open_interface(index, name, self.tftp_requests, self.shards.count())
+        sockets::open_interface(index, name, self.tftp_requests, self.shards.count(), &self.kept)
     }
 
     fn not_opened(&mut self, index: u32, why: String) {
@@ -164,6 +170,11 @@ impl Server {
     pub(super) fn close(&mut self, bindings: &[Binding]) {
         if let Err(error) = self.shards.close(bindings) {
             tracing::warn!("sockets of interfaces that are gone: {error}");
+        }
+        for binding in bindings {
+            if let Binding::Interface(index) = *binding {
+                sockets::forget_interface(index, self.shards.count(), &self.kept);
+            }
         }
         self.bindings.closed(bindings);
     }

@@ -4,6 +4,7 @@
 mod bindings;
 mod describe;
 mod follow;
+mod kept;
 mod lease_access;
 mod neighbours;
 mod reload;
@@ -39,6 +40,7 @@ use crate::signals::Signals;
 use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::tftp::{TftpError, TftpServer};
 use bindings::{Bindings, Scope};
+use kept::KeptSockets;
 use lease_access::LeasesAndPools;
 use shards::Shards;
 pub use sockets::SocketError;
@@ -164,7 +166,8 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     for (capability, purpose) in privileges::missing(sockets::REQUEST_BUFFER) {
         tracing::warn!("{capability} is missing, it is for {purpose}");
     }
-    let (sockets, bindings) = follow::open_at_start(&config, &interfaces, shards)?;
+    let kept = KeptSockets::from_environment(manager.clone());
+    let (sockets, bindings) = follow::open_at_start(&config, &interfaces, shards, &kept)?;
     if let Some(account) = &account {
         privileges::drop_to(account)?;
     }
@@ -175,7 +178,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         let names: Vec<String> = interfaces.served().iter().map(|each| each.name.clone()).collect();
         neighbours::ask_later(&config, &interfaces, &names)?;
     }
-    let network = Network { interfaces, sockets, bindings };
+    let network = Network { interfaces, sockets, bindings, kept };
     let server = Server::start(config, options, network, kind, listeners, manager)?;
     follow::start(watch, server.sender.clone())?;
     server.run(signals)
@@ -186,6 +189,7 @@ struct Network {
     interfaces: Interfaces,
     sockets: PerShard,
     bindings: Bindings,
+    kept: KeptSockets,
 }
 
 /// Logs what looks wrong in the configuration, a line each.
@@ -224,6 +228,7 @@ struct Server {
     scope: Scope,
     tftp_requests: Option<TftpRequests>,
     bindings: Bindings,
+    kept: KeptSockets,
     /// The interfaces have changed and could not be read.
     unread: bool,
     draining: Arc<AtomicBool>,
@@ -243,7 +248,7 @@ impl Server {
         listeners: Listeners,
         manager: Arc<ServiceManager>,
     ) -> Result<Self, ServeError> {
-        let Network { interfaces, sockets, bindings } = network;
+        let Network { interfaces, sockets, bindings, kept } = network;
         let shards = sockets.len();
         let mut liveness = watchdog::liveness(&manager);
         let config = Arc::new(config);
@@ -329,6 +334,7 @@ impl Server {
             scope,
             tftp_requests,
             bindings,
+            kept,
             unread: false,
             draining,
             control,

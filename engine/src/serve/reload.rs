@@ -6,7 +6,7 @@ use bootstorm_net::now;
 use jiff::Timestamp;
 
 use super::bindings::Plan;
-use super::sockets::PerShard;
+use super::sockets::{self, PerShard};
 use super::{Server, describe, log_warnings, tell_tftp};
 use crate::config::{self, Config};
 use crate::control::status::Facts;
@@ -69,10 +69,17 @@ impl Server {
                 }
             }
         });
-        if let Some(error) = failed {
-            return Err(error.to_string());
+        let opened = match failed {
+            Some(error) => Err(error.to_string()),
+            None => self.shards.open(sockets).map_err(|error| format!("open sockets: {error}")),
+        };
+        if let Err(error) = opened {
+            let shards = self.shards.count();
+            plan.interfaces
+                .iter()
+                .for_each(|&index| sockets::forget_interface(index, shards, &self.kept));
+            return Err(error);
         }
-        self.shards.open(sockets).map_err(|error| format!("open sockets: {error}"))?;
         Ok(Reload { config, served, interfaces, tftp, plan })
     }
 

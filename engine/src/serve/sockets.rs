@@ -8,6 +8,7 @@ use bootstorm_net::{MtuDiscovery, PacketSocketSpec, Socket, Steering, UdpSocketS
 use bootstorm_protocols::dhcpv4::SERVER_PORT;
 use rustix::io::Errno;
 
+use super::kept::KeptSockets;
 use crate::config::{Config, Tftp};
 use crate::shard::{Binding, Role};
 
@@ -92,9 +93,13 @@ impl TftpRequests {
 ///
 /// # Errors
 /// The kernel's, with what would help.
-pub(super) fn open_host(config: &Config, shards: usize) -> Result<PerShard, SocketError> {
+pub(super) fn open_host(
+    config: &Config,
+    shards: usize,
+    kept: &KeptSockets,
+) -> Result<PerShard, SocketError> {
     let mut all = match &config.server.interfaces {
-        None => open_requests(None, TftpRequests::of(config), shards)?,
+        None => open_requests(None, TftpRequests::of(config), shards, kept)?,
         Some(_) => (0..shards).map(|_| Vec::new()).collect(),
     };
     let families = families()?;
@@ -126,9 +131,10 @@ pub(super) fn open_interface(
     name: &str,
     tftp: Option<TftpRequests>,
     shards: usize,
+    kept: &KeptSockets,
 ) -> Result<PerShard, SocketError> {
     let named = |cause| SocketError { interface: Some(name.to_owned()), cause };
-    open_requests(Some(ifindex), tftp, shards).map_err(named)
+    open_requests(Some(ifindex), tftp, shards, kept).map_err(named)
 }
 
 /// Opens data sockets that are bound to an address of this host, for every shard. Transfers from
@@ -154,25 +160,48 @@ fn open_requests(
     ifindex: Option<u32>,
     tftp: Option<TftpRequests>,
     shards: usize,
+    kept: &KeptSockets,
 ) -> io::Result<PerShard> {
     let binding = ifindex.map_or(Binding::Host, Binding::Interface);
-    let families = families()?;
     let count = u16::try_from(shards).unwrap_or(u16::MAX);
-    let open = |shard| {
-        let socket = dhcp_socket(ifindex, count, shard)?;
-        let mut own = vec![Opened { role: Role::Dhcp, binding, socket }];
-        if let Some(tftp) = tftp {
-            for &family in &families {
-                let socket = tftp_request_socket(family, ifindex, tftp)?;
-                own.push(Opened { role: Role::TftpRequests(family), binding, socket });
-            }
+    let dhcp = (0..count).map(|shard| dhcp_requests(ifindex, count, shard)).collect();
+    let mut groups: Vec<(Role, Vec<UdpSocketSpec>)> = vec![(Role::Dhcp, dhcp)];
+    if let Some(tftp) = tftp {
+        groups.extend(families()?.into_iter().map(|family| {
+            let specs = (0..count).map(|_| tftp_requests(family, ifindex, tftp)).collect();
+            (Role::TftpRequests(family), specs)
+        }));
+    }
+    let mut all: PerShard = (0..shards).map(|_| Vec::new()).collect();
+    for (role, specs) in groups {
+        let sockets = kept.open(&group_name(role, ifindex), &specs)?;
+        for (own, socket) in all.iter_mut().zip(sockets) {
+            own.push(Opened { role, binding, socket });
         }
-        Ok(own)
-    };
-    (0..count).map(open).collect()
+    }
+    Ok(all)
 }
 
-fn dhcp_socket(ifindex: Option<u32>, shards: u16, shard: u16) -> io::Result<Socket> {
+/// What the service manager calls the sockets that receive requests of one kind on one interface.
+fn group_name(role: Role, ifindex: Option<u32>) -> String {
+    let place = ifindex.map_or("any".to_owned(), |ifindex| ifindex.to_string());
+    match role {
+        Role::TftpRequests(IpAddr::V6(_)) => format!("tftp6-{place}"),
+        Role::TftpRequests(IpAddr::V4(_)) => format!("tftp4-{place}"),
+        _ => format!("dhcp-{place}"),
+    }
+}
+
+/// The sockets that receive requests on an interface are closed: the service manager is to close
+/// them as well.
+pub(super) fn forget_interface(ifindex: u32, shards: usize, kept: &KeptSockets) {
+    let unspecified = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    for role in [Role::Dhcp].into_iter().chain(unspecified.map(Role::TftpRequests)) {
+        kept.forget_group(&group_name(role, Some(ifindex)), shards);
+    }
+}
+
+fn dhcp_requests(ifindex: Option<u32>, shards: u16, shard: u16) -> UdpSocketSpec {
     UdpSocketSpec {
         bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER_PORT)),
         ifindex,
@@ -182,7 +211,6 @@ fn dhcp_socket(ifindex: Option<u32>, shards: u16, shard: u16) -> io::Result<Sock
         send_buffer: Some(DATA_BUFFER),
         ..UdpSocketSpec::default()
     }
-    .open()
 }
 
 /// The unspecified address of each family that this host has: IPv6 may be switched off.
@@ -197,11 +225,7 @@ fn families() -> io::Result<Vec<IpAddr>> {
     }
 }
 
-fn tftp_request_socket(
-    family: IpAddr,
-    ifindex: Option<u32>,
-    tftp: TftpRequests,
-) -> io::Result<Socket> {
+fn tftp_requests(family: IpAddr, ifindex: Option<u32>, tftp: TftpRequests) -> UdpSocketSpec {
     let requests = UdpSocketSpec {
         bind: SocketAddr::from((family, TFTP_PORT)),
         ifindex,
@@ -219,7 +243,6 @@ fn tftp_request_socket(
         },
         false => requests,
     }
-    .open()
 }
 
 /// A blksize that was not cut to the MTU has to be fragmented; one that was fits, but for a path

@@ -198,6 +198,12 @@ impl ShardStart {
                 let _gone = done.send(outcome);
             }
             if self.draining.load(Ordering::Relaxed) {
+                if end.is_none() {
+                    // What comes now waits in its socket, for the server that is started next.
+                    for id in sockets.of_requests() {
+                        backend.stop_receiving(id)?;
+                    }
+                }
                 let end = *end.get_or_insert(now + DRAIN);
                 if (last_turn && shard.is_idle()) || now >= end {
                     return Ok(());
@@ -271,6 +277,10 @@ mod tests {
         fn remove_socket(&mut self, id: SocketId) -> io::Result<()> {
             self.room += 1;
             self.inner.remove_socket(id)
+        }
+
+        fn stop_receiving(&mut self, id: SocketId) -> io::Result<()> {
+            self.inner.stop_receiving(id)
         }
 
         fn waker(&self) -> Waker {

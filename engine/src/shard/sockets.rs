@@ -76,6 +76,20 @@ impl Sockets {
         self.entries.iter().flatten().filter(move |entry| entry.role == role).map(|entry| entry.id)
     }
 
+    /// Those that receive nothing but requests: with a single port for TFTP, only DHCP's.
+    pub fn of_requests(&self) -> Vec<SocketId> {
+        let entries = || self.entries.iter().flatten();
+        let has_data = entries().any(|entry| matches!(entry.role, Role::TftpData(_)));
+        entries()
+            .filter(|entry| match entry.role {
+                Role::Dhcp => true,
+                Role::TftpRequests(_) => has_data,
+                _ => false,
+            })
+            .map(|entry| entry.id)
+            .collect()
+    }
+
     /// Every socket of port 69, and the data sockets that they share.
     pub fn tftp_ports(&self) -> Vec<TftpPorts> {
         let entries = || self.entries.iter().flatten();

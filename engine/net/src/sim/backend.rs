@@ -85,6 +85,12 @@ impl Backend for Sim {
         Ok(())
     }
 
+    fn stop_receiving(&mut self, id: SocketId) -> io::Result<()> {
+        self.tx.sockets.get(id).ok_or(io::ErrorKind::NotFound)?;
+        self.state.lock().remove_socket(self.endpoint, id);
+        Ok(())
+    }
+
     fn waker(&self) -> Waker {
         self.waker.clone()
     }

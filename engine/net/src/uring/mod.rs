@@ -179,7 +179,7 @@ impl Uring {
                 self.requests.push_back(request);
                 continue;
             }
-            // None for a socket that was removed meanwhile.
+            // None for a socket that was removed or stopped meanwhile.
             let Some(entry) = self.entry(request) else { continue };
             // SAFETY: the entry leads to the shape or to nothing; the shape lives as long as the
             // ring.
@@ -195,7 +195,7 @@ impl Uring {
     fn entry(&self, request: Request) -> Option<squeue::Entry> {
         Some(match request {
             Request::Receive { id, .. } => {
-                let socket = self.socket(id)?;
+                let socket = self.socket(id).filter(|socket| socket.receives())?;
                 let group = self.memory.buffers.group(socket.is_urgent());
                 let shape = &raw const *self.memory.shape;
                 opcode::RecvMsgMulti::new(Fd(socket.as_raw_fd()), shape, group.id())
@@ -377,7 +377,8 @@ impl Uring {
     ) {
         let result = completion.result();
         let open = self.socket(id).is_some();
-        if open && !cqueue::more(completion.flags()) {
+        let receives = self.socket(id).is_some_and(Socket::receives);
+        if receives && !cqueue::more(completion.flags()) {
             let mut not_before = Moment::default();
             if result == -libc::ENOBUFS {
                 self.tx.drops.no_buffers += 1;
@@ -449,6 +450,17 @@ impl Backend for Uring {
         self.tx.drops.count_kernel(&socket);
         self.closing.push(socket);
         self.close_removed()
+    }
+
+    fn stop_receiving(&mut self, id: SocketId) -> io::Result<()> {
+        let entry = self.tx.sockets.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
+        // It is not armed again.
+        entry.socket.stop_receiving();
+        if !self.ring.is_submitted() {
+            self.enter(false, None)?;
+        }
+        self.ring.cancel(CancelBuilder::user_data(Tag::Receive(id).pack()))?;
+        Ok(())
     }
 
     fn waker(&self) -> Waker {

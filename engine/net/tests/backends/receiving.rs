@@ -1,6 +1,7 @@
 //! What only a kernel's sockets receive: several datagrams at once, and whole frames.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ both! {
     what_comes_alone_is_one_datagram,
     a_blast_longer_than_the_buffer_is_marked,
     what_is_urgent_overtakes_a_queue_that_fills_every_buffer,
+    a_stopped_socket_leaves_the_rest_to_whoever_else_has_it,
     frames_for_hardware_that_no_interface_has_are_received,
     a_missing_interface_is_named
 }
@@ -43,6 +45,41 @@ both! {
 /// A buffer for everything that the kernel may hand over at once.
 fn wide() -> Limits {
     Limits { payload_len: 65_535, ..Limits::default() }
+}
+
+fn a_stopped_socket_leaves_the_rest_to_whoever_else_has_it<B: Kernel>() {
+    const SENT: u8 = 200;
+    let limits = Limits { buffers: 16, batch: 8, ..Limits::default() };
+    let mut backend = B::make(&limits).unwrap();
+    let spec = UdpSocketSpec { bind: ([127, 0, 0, 1], 0).into(), ..Default::default() };
+    let socket = spec.open().unwrap();
+    let address = socket.local_addr().unwrap();
+    let other = UdpSocket::from(socket.as_fd().try_clone_to_owned().unwrap());
+    let id = backend.add_socket(socket).unwrap();
+    let client = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let mut recorder = Recorder::default();
+    turn(&mut backend, &mut recorder);
+    for number in 0..SENT {
+        client.send_to(&[number], address).unwrap();
+    }
+    turn(&mut backend, &mut recorder);
+    assert!(!recorder.received.is_empty());
+    backend.stop_receiving(id).unwrap();
+    for _ in 0..100 {
+        turn(&mut backend, &mut recorder);
+    }
+    let before = recorder.received.len();
+    client.send_to(&[SENT], address).unwrap();
+    turn(&mut backend, &mut recorder);
+    assert_eq!(recorder.received.len(), before);
+    let mut got: Vec<u8> = recorder.received.iter().map(|each| each.payload[0]).collect();
+    other.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 8];
+    while let Ok(len) = other.recv(&mut buffer) {
+        got.extend(&buffer[..len]);
+    }
+    assert!(got.iter().copied().eq(0..=SENT), "{got:?}");
+    assert_eq!(backend.drops(), Default::default());
 }
 
 fn what_is_urgent_overtakes_a_queue_that_fills_every_buffer<B: Kernel>() {

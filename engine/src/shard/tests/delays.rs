@@ -225,7 +225,6 @@ fn a_server_that_stops_sends_what_waits() {
     lab.commit();
     assert_eq!(rounded(lab.pass(ms(500))), [(start + 200, Offer, 2)]);
     assert!(!lab.server.1.is_idle());
-    lab.discover(AT_ONCE, 3);
     assert_eq!(rounded(lab.pass(ms(1000))), [(start + 1000, Ack, 1)]);
     assert!(lab.server.1.is_idle());
     lab.log.stop();

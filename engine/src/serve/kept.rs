@@ -1,0 +1,175 @@
+//! Sockets of ports 67 and 69 that outlive this process: the service manager keeps them, and what
+//! waits in them, while the server is started again. Those that it opened itself (socket
+//! activation) are taken as well.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use bootstorm_net::{Socket, UdpSocketSpec, inherited};
+use parking_lot::Mutex;
+
+use crate::service_manager::ServiceManager;
+
+/// What was inherited and has not been taken, and the way to the service manager.
+pub(super) struct KeptSockets {
+    inherited: Mutex<Vec<(String, OwnedFd)>>,
+    manager: Arc<ServiceManager>,
+}
+
+/// How this server names the `number`th socket of a group of `count`; the manager returns it so.
+fn name(group: &str, number: usize, count: usize) -> String {
+    format!("{group}-{number}of{count}")
+}
+
+/// Whether [`name`] made it. Others are what a socket unit calls its sockets.
+fn is_own(name: &str) -> bool {
+    let parts = name.rsplit_once('-').and_then(|(_, end)| end.split_once("of"));
+    parts.is_some_and(|(number, count)| [number, count].iter().all(|n| n.parse::<u16>().is_ok()))
+}
+
+impl KeptSockets {
+    /// What this process has inherited.
+    pub(super) fn from_environment(manager: Arc<ServiceManager>) -> Self {
+        Self { inherited: Mutex::new(inherited()), manager }
+    }
+
+    /// The sockets of a group, in the order of `specs`: inherited if all of them were, else opened.
+    /// The manager keeps them from now on.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn open(&self, group: &str, specs: &[UdpSocketSpec]) -> io::Result<Vec<Socket>> {
+        let count = specs.len();
+        if let Some(taken) = self.take(group, specs) {
+            return specs.iter().zip(taken).map(|(spec, fd)| spec.adopt(fd)).collect();
+        }
+        // Sockets of another number of shards would be members of the new group.
+        self.discard(|fd| specs.iter().any(|spec| spec.describes(fd)));
+        let sockets: Vec<Socket> =
+            specs.iter().map(UdpSocketSpec::open).collect::<Result<_, _>>()?;
+        for (number, socket) in sockets.iter().enumerate() {
+            self.manager.keep(&name(group, number, count), socket.as_fd());
+        }
+        Ok(sockets)
+    }
+
+    /// A whole group out of what was inherited: by its names, or in the order of a socket unit.
+    fn take(&self, group: &str, specs: &[UdpSocketSpec]) -> Option<Vec<OwnedFd>> {
+        let mut inherited = self.inherited.lock();
+        let fits = |spec: &UdpSocketSpec, own: Option<&str>, (name, fd): &(String, OwnedFd)| {
+            own.map_or(!is_own(name), |own| own == name) && spec.describes(fd)
+        };
+        let find = |named: bool| {
+            let mut places = Vec::with_capacity(specs.len());
+            for (number, spec) in specs.iter().enumerate() {
+                let own = named.then(|| name(group, number, specs.len()));
+                let place = inherited.iter().enumerate().position(|(place, each)| {
+                    !places.contains(&place) && fits(spec, own.as_deref(), each)
+                })?;
+                places.push(place);
+            }
+            Some(places)
+        };
+        let places = find(true).or_else(|| find(false))?;
+        let mut all: Vec<_> = std::mem::take(&mut *inherited).into_iter().map(Some).collect();
+        let taken = places.iter().filter_map(|&place| all[place].take().map(|(_, fd)| fd));
+        let taken = taken.collect();
+        *inherited = all.into_iter().flatten().collect();
+        Some(taken)
+    }
+
+    /// Closes what was inherited and is not needed.
+    pub(super) fn discard_rest(&self) {
+        self.discard(|_| true);
+    }
+
+    fn discard(&self, unwanted: impl Fn(&OwnedFd) -> bool) {
+        let gone: Vec<_> = self.inherited.lock().extract_if(.., |(_, fd)| unwanted(fd)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for (name, _) in &gone {
+            tracing::info!(
+                "the inherited socket {name:?} is not needed, or not all of its group is there"
+            );
+        }
+        self.forget(gone.iter().map(|(name, _)| name.clone()));
+    }
+
+    /// The manager no longer keeps the sockets of a group, which are closed.
+    pub(super) fn forget_group(&self, group: &str, count: usize) {
+        self.forget((0..count).map(|number| name(group, number, count)));
+    }
+
+    fn forget(&self, names: impl Iterator<Item = String>) {
+        names.for_each(|name| self.manager.forget(&name));
+        // They are open until the manager has heard of it.
+        self.manager.wait_until_heard();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn specs(count: usize) -> Vec<UdpSocketSpec> {
+        let bind = ([127, 0, 0, 1], 0).into();
+        let first = UdpSocketSpec { bind, reuseport: true, ..Default::default() };
+        let port = first.open().unwrap().local_addr().unwrap();
+        (0..count).map(|_| UdpSocketSpec { bind: port, ..first.clone() }).collect()
+    }
+
+    fn kept(inherited: Vec<(String, OwnedFd)>) -> KeptSockets {
+        KeptSockets { inherited: Mutex::new(inherited), manager: Arc::default() }
+    }
+
+    /// Sockets that are told apart by what waits in them.
+    fn opened(specs: &[UdpSocketSpec], names: &[&str]) -> Vec<(String, OwnedFd)> {
+        let open = |(spec, name): (&UdpSocketSpec, &&str)| {
+            let fd = spec.open().unwrap().as_fd().try_clone_to_owned().unwrap();
+            (name.to_string(), fd)
+        };
+        specs.iter().zip(names).map(open).collect()
+    }
+
+    fn numbers(fds: &[(String, OwnedFd)]) -> Vec<u64> {
+        fds.iter().map(|(_, fd)| rustix::fs::fstat(fd).unwrap().st_ino).collect()
+    }
+
+    fn taken(kept: &KeptSockets, group: &str, specs: &[UdpSocketSpec]) -> Option<Vec<u64>> {
+        let fds = kept.take(group, specs)?;
+        Some(fds.iter().map(|fd| rustix::fs::fstat(fd).unwrap().st_ino).collect())
+    }
+
+    #[test]
+    fn a_group_is_taken_whole_and_in_its_order_whatever_order_it_comes_in() {
+        let specs = specs(2);
+        let inherited = opened(&specs, &["dhcp-7-1of2", "dhcp-7-0of2"]);
+        let [last, first] = numbers(&inherited)[..] else { panic!() };
+        let kept = kept(inherited);
+        assert_eq!(taken(&kept, "dhcp-8", &specs), None);
+        assert_eq!(taken(&kept, "dhcp-7", &specs), Some(vec![first, last]));
+        assert!(kept.inherited.lock().is_empty());
+    }
+
+    #[test]
+    fn sockets_of_a_socket_unit_are_taken_in_their_order() {
+        let specs = specs(2);
+        let inherited = opened(&specs, &["bootstorm.socket", "bootstorm.socket"]);
+        let order = numbers(&inherited);
+        assert_eq!(taken(&kept(inherited), "dhcp-7", &specs), Some(order));
+    }
+
+    #[test]
+    fn a_group_of_another_number_of_shards_is_closed_and_opened_anew() {
+        let specs = specs(3);
+        let inherited = opened(&specs, &["dhcp-7-0of2", "dhcp-7-1of2"]);
+        let before = numbers(&inherited);
+        let kept = kept(inherited);
+        let sockets = kept.open("dhcp-7", &specs).unwrap();
+        let numbers = sockets.iter().map(|each| rustix::fs::fstat(each).unwrap().st_ino);
+        assert!(kept.inherited.lock().is_empty() && sockets.len() == 3);
+        assert!(numbers.into_iter().all(|number| !before.contains(&number)));
+    }
+}
