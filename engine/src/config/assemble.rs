@@ -11,7 +11,7 @@ use super::problem::{Fault, Problems};
 use super::source::Place;
 use super::units::Range;
 use super::{
-    Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Prefix, Scope, Subnet, SubnetId, Use, schema,
+    Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Scope, Subnet, SubnetId, Use, schema,
 };
 
 impl Builder {
@@ -137,7 +137,7 @@ fn pool(
         problems.conflict(place, Fault::new(text, help), around.place, "the subnet");
         return None;
     }
-    let (least, most) = hosts_of(prefix);
+    let (least, most) = prefix.hosts();
     let range = (first.max(least), last.min(most));
     // Whoever writes a prefix means its hosts; who writes the address itself is told.
     if matches!(draft.range, Range::Span(..)) && range != (first, last) {
@@ -151,13 +151,6 @@ fn pool(
     }
     let PoolDraft { allow, deny, class, scope: (scope, _), .. } = draft;
     Some((Pool { subnet, range, scope, allow, deny, class }, place))
-}
-
-/// First and last address that a machine can have.
-fn hosts_of(prefix: Prefix) -> (Ipv4Addr, Ipv4Addr) {
-    let (first, last) = (prefix.network().to_bits(), prefix.broadcast().to_bits());
-    let ends = u32::from(prefix.reserves_ends());
-    (Ipv4Addr::from_bits(first + ends), Ipv4Addr::from_bits(last - ends))
 }
 
 /// Warns of a router that its subnet does not reach.
@@ -275,7 +268,7 @@ fn host_networks(
             problems.error(place, Fault::new(text, help));
             continue;
         };
-        let (least, most) = hosts_of(subnet.prefix);
+        let (least, most) = subnet.prefix.hosts();
         if !(least..=most).contains(&ip) {
             let text = format!("{ip} is the first or the last address of {}", subnet.prefix);
             let fault = Fault::new(text, format!("machines can have {least} to {most}"));

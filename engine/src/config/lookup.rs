@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::Ipv4Addr;
 
+use super::prefix::is_unicast;
 use super::{
     Class, ClassId, Dhcp, Group, GroupId, Host, HostId, HostKey, Network, NetworkId, Pool, PoolId,
     Subnet, SubnetId,
@@ -124,6 +125,15 @@ impl Dhcp {
         let index = after.checked_sub(1)?;
         let id = SubnetId(u32::try_from(index).ok()?);
         self.subnets[index].prefix.contains(address).then_some(id)
+    }
+
+    /// Whether a machine can have `address`: it is unicast, and neither first nor last of a subnet.
+    pub fn is_host(&self, address: Ipv4Addr) -> bool {
+        let within = |id| {
+            let (least, most) = self.subnet(id).prefix.hosts();
+            (least..=most).contains(&address)
+        };
+        is_unicast(address) && self.subnet_of(address).is_none_or(within)
     }
 
     /// The pool that holds `address`.

@@ -50,10 +50,12 @@ impl Prefix {
         self.contains(other.network) || other.contains(self.network)
     }
 
-    /// Whether first and last address are no host addresses: true up to /30 (RFC 3021 uses both
-    /// addresses of a /31).
-    pub fn reserves_ends(self) -> bool {
-        self.length <= 30
+    /// First and last address that a machine can have: up to /30 without the ends of the prefix
+    /// (RFC 3021 uses both addresses of a /31).
+    pub fn hosts(self) -> (Ipv4Addr, Ipv4Addr) {
+        let ends = u32::from(self.length <= 30);
+        let (first, last) = (self.network.to_bits(), self.broadcast().to_bits());
+        (Ipv4Addr::from_bits(first + ends), Ipv4Addr::from_bits(last - ends))
     }
 }
 
@@ -61,6 +63,11 @@ impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.network, self.length)
     }
+}
+
+/// Whether one machine can have an address, as far as the address alone says.
+pub(super) fn is_unicast(address: Ipv4Addr) -> bool {
+    !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast()
 }
 
 fn mask(length: u8) -> u32 {

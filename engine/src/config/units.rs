@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::pxe::MachineId;
 
+use super::prefix::is_unicast;
 use super::problem::Fault;
 use super::schema::nearest;
 use super::tree::{Node, Value};
@@ -111,7 +112,7 @@ pub(super) fn ipv4(node: &Node) -> Result<Ipv4Addr, Fault> {
 /// An IPv4 address that one host can have: neither unspecified nor broadcast nor multicast.
 pub(super) fn host_ipv4(node: &Node) -> Result<Ipv4Addr, Fault> {
     let address = ipv4(node)?;
-    if address.is_unspecified() || address.is_broadcast() || address.is_multicast() {
+    if !is_unicast(address) {
         return Err(must_be("the address of a host", node, "write \"10.1.0.6\""));
     }
     Ok(address)

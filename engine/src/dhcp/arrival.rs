@@ -30,13 +30,13 @@ impl Arrival<'_> {
         self.destination.filter(|address| self.owns(*address))
     }
 
-    /// ciaddr where the client answers ARP for it: the datagram came from it, or from another
-    /// unicast address (behind NAT, or through a relay agent). From 0.0.0.0 ciaddr says nothing:
-    /// NetworkManager and VPCS fill it in with an address that they no longer have.
-    pub(super) fn ciaddr_in_use(&self, message: &Message<'_>) -> Option<Ipv4Addr> {
+    /// ciaddr where the client answers ARP for it: it is an address of a machine, and the datagram
+    /// came from it, or from another one (behind NAT, or through a relay agent). From 0.0.0.0
+    /// ciaddr says nothing: NetworkManager and VPCS fill it in with an address that they no longer
+    /// have.
+    pub(super) fn ciaddr_in_use(&self, dhcp: &Dhcp, message: &Message<'_>) -> Option<Ipv4Addr> {
         let (ciaddr, source) = (message.ciaddr(), *self.source.ip());
-        let unicast = !source.is_unspecified() && !source.is_broadcast() && !source.is_multicast();
-        (unicast && !ciaddr.is_unspecified()).then_some(ciaddr)
+        (dhcp.is_host(source) && dhcp.is_host(ciaddr)).then_some(ciaddr)
     }
 
     /// Whether `address` is an address of this server.
@@ -75,6 +75,10 @@ impl Link {
         arrival: &Arrival<'_>,
     ) -> Result<Self, Silence> {
         let giaddr = message.giaddr();
+        if !giaddr.is_unspecified() && !dhcp.is_host(giaddr) {
+            // Replies go there, and are for one relay agent.
+            return Err(Silence::NoSubnetForRelay);
+        }
         // A direct client could write option 82 as well as a relay agent can; only with giaddr
         // (RFC 3527 section 3) the sub-option means anything.
         let selected = relay
@@ -90,7 +94,7 @@ impl Link {
         }
         // RFC 2131 4.3.2: a unicast request comes through no relay agent; ciaddr is trusted.
         if arrival.unicast().is_some()
-            && let Some(ciaddr) = arrival.ciaddr_in_use(message)
+            && let Some(ciaddr) = arrival.ciaddr_in_use(dhcp, message)
             && let Some(link) = Self::of(dhcp, ciaddr)
         {
             return Ok(link);

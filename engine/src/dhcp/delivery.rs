@@ -4,8 +4,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use bootstorm_protocols::dhcpv4::{CLIENT_PORT, ETHERNET, Message, SERVER_PORT};
 
-use super::arrival::Arrival;
-
 /// How a reply reaches its client.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Delivery {
@@ -26,23 +24,24 @@ pub enum Delivery {
 
 impl Delivery {
     /// The way of an OFFER, an ACK or a BOOTREPLY that gives `yiaddr`. `relay_port` is the port
-    /// that the relay agent sends from if it said so (RFC 8357).
+    /// that the relay agent sends from if it said so (RFC 8357). For `ciaddr_in_use` see
+    /// [`super::Arrival`].
     pub(super) fn of_answer(
         message: &Message<'_>,
-        arrival: &Arrival<'_>,
+        ciaddr_in_use: Option<Ipv4Addr>,
         relay_port: Option<u16>,
         yiaddr: Ipv4Addr,
     ) -> Self {
         // RFC 2131 4.1: a giaddr wins over everything, the broadcast flag included.
         Self::to_relay(message, relay_port)
-            .or_else(|| arrival.ciaddr_in_use(message).map(Self::to_client))
+            .or_else(|| ciaddr_in_use.map(Self::to_client))
             .unwrap_or_else(|| Self::on_link(message, yiaddr))
     }
 
     /// The way of a NAK. `routed` says that the client sits behind a router and wrote by unicast.
     pub(super) fn of_nak(
         message: &Message<'_>,
-        arrival: &Arrival<'_>,
+        ciaddr_in_use: Option<Ipv4Addr>,
         relay_port: Option<u16>,
         routed: bool,
     ) -> Self {
@@ -50,7 +49,7 @@ impl Delivery {
         // address. A broadcast never reaches a client behind a router, and a renewing one still
         // listens on its address.
         Self::to_relay(message, relay_port)
-            .or_else(|| arrival.ciaddr_in_use(message).filter(|_| routed).map(Self::to_client))
+            .or_else(|| ciaddr_in_use.filter(|_| routed).map(Self::to_client))
             .unwrap_or(Self::Broadcast)
     }
 
@@ -58,17 +57,18 @@ impl Delivery {
     /// agent or not. Clients that leave ciaddr empty are answered where the datagram came from.
     pub(super) fn of_inform(
         message: &Message<'_>,
-        arrival: &Arrival<'_>,
+        ciaddr_in_use: Option<Ipv4Addr>,
+        source: Ipv4Addr,
         relay_port: Option<u16>,
         address: Ipv4Addr,
     ) -> Self {
-        if let Some(ciaddr) = arrival.ciaddr_in_use(message) {
+        if let Some(ciaddr) = ciaddr_in_use {
             return Self::to_client(ciaddr);
         }
         if let Some(relay) = Self::to_relay(message, relay_port) {
             return relay;
         }
-        match *arrival.source.ip() {
+        match source {
             Ipv4Addr::UNSPECIFIED => Self::on_link(message, address),
             source => Self::to_client(source),
         }

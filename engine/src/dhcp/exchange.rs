@@ -27,6 +27,8 @@ pub(super) struct Exchange<'a> {
     pub(super) relay: Option<RelayAgentInformation<'a>>,
     /// What the relay agent wants to stand in option 54 (RFC 5107).
     identifier_override: Option<Ipv4Addr>,
+    /// See [`Arrival::ciaddr_in_use`].
+    pub(super) ciaddr_in_use: Option<Ipv4Addr>,
     pub(super) link: Link,
     pub(super) machine: Machine<'a>,
     /// The machine's identity on this link.
@@ -49,6 +51,7 @@ impl<'a> Exchange<'a> {
         arena: &'a Bump,
     ) -> Result<Self, Silence> {
         let relay = message.relay_agent_information();
+        let ciaddr_in_use = arrival.ciaddr_in_use(dhcp, message);
         let link = Link::find(dhcp, message, relay.as_ref(), arrival)?;
         let mut machine = Machine::read(message, None, relay.as_ref(), arena);
         let key = identity::key(message, &machine, dhcp.identity).ok_or(Silence::NoIdentity)?;
@@ -64,7 +67,7 @@ impl<'a> Exchange<'a> {
         }
         let lease = leases.find(link.network, &key, now);
         if relay.is_none()
-            && arrival.ciaddr_in_use(message).is_some()
+            && ciaddr_in_use.is_some()
             && let Some(notes) = lease.as_ref().and_then(|lease| lease.notes.as_ref())
         {
             // A renewal by unicast passes no relay agent; the machine is where it was.
@@ -89,6 +92,7 @@ impl<'a> Exchange<'a> {
             identifier_override: relay
                 .as_ref()
                 .and_then(RelayAgentInformation::server_identifier_override),
+            ciaddr_in_use,
             link,
             machine,
             key,

@@ -22,9 +22,9 @@ impl<'a> Exchange<'a> {
 
     /// ciaddr; clients that leave it empty wrote from their address.
     fn informed_address(&self) -> Option<Ipv4Addr> {
-        let ciaddr = Some(self.message.ciaddr()).filter(|address| !address.is_unspecified());
-        let source = *self.arrival.source.ip();
-        let direct = self.message.giaddr().is_unspecified() && !source.is_unspecified();
-        ciaddr.or(direct.then_some(source))
+        let of_host = |address| Some(address).filter(|&address| self.dhcp.is_host(address));
+        let direct = self.message.giaddr().is_unspecified();
+        let source = || of_host(*self.arrival.source.ip()).filter(|_| direct);
+        of_host(self.message.ciaddr()).or_else(source)
     }
 }

@@ -155,7 +155,7 @@ impl<'a> Exchange<'a> {
         let kind = Some(MessageType::Ack);
         let chain = self.chain(Some(address));
         Reply {
-            delivery: Delivery::of_inform(self.message, self.arrival, self.relay_port(), address),
+            delivery: self.delivery_of_inform(address),
             ..self.parameters(kind, &chain, address, Options::new(self, kind, &chain))
         }
     }
@@ -184,7 +184,7 @@ impl<'a> Exchange<'a> {
             // RFC 2131 4.3.2: the relay agent must broadcast a NAK, the client has no address.
             flags: self.message.flags() | if relayed { BROADCAST_FLAG } else { 0 },
             ciaddr: Ipv4Addr::UNSPECIFIED,
-            delivery: Delivery::of_nak(self.message, self.arrival, self.relay_port(), routed),
+            delivery: Delivery::of_nak(self.message, self.ciaddr_in_use, self.relay_port(), routed),
             delay: chain.reply_delay(),
             nak: Some(reason),
             ..self.bare(kind, options)
@@ -246,7 +246,14 @@ impl<'a> Exchange<'a> {
 
     /// How a reply that gives `address` reaches the client.
     fn delivery_of(&self, address: Ipv4Addr) -> Delivery {
-        Delivery::of_answer(self.message, self.arrival, self.relay_port(), address)
+        Delivery::of_answer(self.message, self.ciaddr_in_use, self.relay_port(), address)
+    }
+
+    /// How the ACK to an INFORM from `address` reaches the client.
+    fn delivery_of_inform(&self, address: Ipv4Addr) -> Delivery {
+        let source = *self.arrival.source.ip();
+        let (message, port) = (self.message, self.relay_port());
+        Delivery::of_inform(message, self.ciaddr_in_use, source, port, address)
     }
 
     /// The port that the relay agent wants replies at, if it is not 67 (RFC 8357 section 5).

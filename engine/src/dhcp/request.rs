@@ -44,7 +44,7 @@ impl<'a> Exchange<'a> {
         let requested = self.message.requested_address();
         let server = self.message.server_identifier();
         let direct = self.message.giaddr().is_unspecified();
-        let in_use = self.arrival.ciaddr_in_use(self.message).filter(|_| direct);
+        let in_use = self.ciaddr_in_use.filter(|_| direct);
         match (ciaddr, server, requested) {
             (Some(address), Some(server), _) if !self.is_own_identifier(server) => {
                 Some(State::Selecting { server, address })

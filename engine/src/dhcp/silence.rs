@@ -27,7 +27,7 @@ silences! {
     NoIdentity = "client without any identity",
     /// A direct client on an interface whose addresses are in no configured subnet.
     NoSubnetHere = "no subnet for this interface",
-    /// A relay agent (giaddr) in no configured subnet.
+    /// A relay agent (giaddr) in no configured subnet, or a giaddr that no machine can have.
     NoSubnetForRelay = "no subnet for this relay agent",
     /// A link or subnet was selected (RFC 3527, RFC 3011) that is not configured.
     NoSubnetSelected = "selected subnet is not configured",

@@ -405,5 +405,8 @@ fn prefixes_know_their_addresses() {
     assert_eq!((all.to_string(), all.broadcast()), ("0.0.0.0/0".to_owned(), ip("255.255.255.255")));
     assert_eq!(prefix("10.1.2.3", 32).broadcast(), ip("10.1.2.3"));
     assert!(Prefix::containing(ip("10.1.2.3"), 33).is_none());
-    assert!(!prefix("10.1.2.2", 31).reserves_ends());
+    assert_eq!(prefix("10.1.2.2", 30).hosts(), (ip("10.1.2.1"), ip("10.1.2.2")));
+    assert_eq!(prefix("10.1.2.2", 31).hosts(), (ip("10.1.2.2"), ip("10.1.2.3")));
+    assert_eq!(prefix("10.1.2.2", 32).hosts(), (ip("10.1.2.2"), ip("10.1.2.2")));
+    assert_eq!(prefix("0.0.0.0", 0).hosts(), (ip("0.0.0.1"), ip("255.255.255.254")));
 }

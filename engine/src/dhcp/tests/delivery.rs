@@ -3,7 +3,7 @@
 use bootstorm_protocols::dhcpv4::{MessageType, options};
 
 use super::*;
-use crate::dhcp::Delivery;
+use crate::dhcp::{Delivery, Silence};
 
 #[test]
 fn a_client_without_address_is_answered_by_a_frame_to_its_hardware_address() {
@@ -72,6 +72,10 @@ fn every_way_of_a_reply_by_giaddr_ciaddr_source_and_flag() {
         // No address of a machine.
         (held, ip("224.0.0.1"),  false, frame,               Some(frame)),
         (held, Ipv4Addr::BROADCAST, false, frame,            Some(frame)),
+        // ciaddr is no address of a machine: a broadcast, all hosts, the subnet's broadcast.
+        (Ipv4Addr::BROADCAST, ip("10.1.7.7"), false, frame,  None),
+        (ip("224.0.0.1"),     ip("10.1.7.7"), false, frame,  None),
+        (ip("10.1.255.255"),  ip("10.1.7.7"), false, frame,  None),
         // An address, but ciaddr is empty.
         (zero, ip("10.1.7.7"),   false, frame,               None),
     ];
@@ -105,6 +109,22 @@ fn the_ack_to_an_inform_goes_to_the_address_it_came_from_or_to_the_hardware_addr
     assert_eq!(ack.delivery, Delivery::Link { ip: own, mac: mac(1) });
     let raw = client.broadcasting().inform(own).from(Ipv4Addr::UNSPECIFIED);
     assert_eq!(server.expect(MessageType::Ack, &raw).delivery, Delivery::Broadcast);
+}
+
+// One datagram from afar would be a broadcast here.
+#[test]
+fn nobody_has_this_server_send_to_many() {
+    let mut server = Server::new(HALL);
+    let client = Client::dhclient(mac(1));
+    for many in [ip("10.1.255.255"), ip("224.0.0.1"), Ipv4Addr::BROADCAST] {
+        let inform = client.inform(many).from(ip("10.1.99.5"));
+        let ack = server.expect(MessageType::Ack, &inform);
+        assert_eq!(ack.to(), "10.1.99.5:68".parse().unwrap());
+        // Option 118 names a subnet that is served.
+        let selected = client.clone().with(options::SUBNET_SELECTION, &[10, 2, 0, 0]);
+        let relayed = selected.behind(many, b"").discover();
+        assert_eq!(server.silence(&relayed), Silence::NoSubnetForRelay);
+    }
 }
 
 // RFC 8357 section 5: only an agent that says so is answered at its source port.
