@@ -244,7 +244,7 @@ impl Shard {
         }
         let decision = dhcp::answer(message, &arrival, &current.config.dhcp, leases, now, arena);
         let notes = tftp.as_ref().map(|tftp| tftp.notes());
-        let delay = quirks::apply(notes, &current.config, message, &decision.action);
+        let delay = quirks::apply(notes, &current.config, message.chaddr(), &decision.action);
         let event = decision.event;
         let nak = decision.action.reply().and_then(|reply| reply.nak);
         let answer = Answer { received, due: received + delay, event, nak };

@@ -101,6 +101,8 @@ impl Shard {
         let dhcp = &self.config.dhcp;
         let decision = answer(&message, &arrival, dhcp, &mut self.leases, now, &self.arena);
         std::hint::black_box(&decision.event);
+        let class = decision.action.reply().map_or(&[][..], |reply| reply.vendor_class);
+        let set = self.quirks.of(message.chaddr(), class);
         let address = match decision.action {
             Action::Reply(reply) => {
                 assert!(reply.write(&mut self.buf) >= 300);
@@ -115,7 +117,7 @@ impl Shard {
             _ => None,
         };
         if let Some(address) = address {
-            self.notes.note(address, &self.quirks, self.quirks.of(&message));
+            self.notes.note(address, &self.quirks, set);
         }
         self.arena.reset();
         address

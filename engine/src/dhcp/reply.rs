@@ -59,6 +59,8 @@ pub struct Reply<'a> {
     pub boot_reason: &'static str,
     /// The lease time in seconds, `u32::MAX` for ever; 0 where none is given.
     pub lease_seconds: u32,
+    /// Option 60 of the client, empty for none; where its REQUEST is silent, of its DISCOVER.
+    pub vendor_class: &'a [u8],
     /// The least time between the request and this reply.
     pub delay: Duration,
     /// Why it is a NAK; `None` where it is none.
@@ -200,9 +202,8 @@ impl<'a> Exchange<'a> {
         mut options: Options<'a, '_>,
     ) -> Reply<'a> {
         let boot = Boot::choose(chain, &self.machine, self.classes);
-        // siaddr is the next server, by default this one, where clients
-        // reach it; a machine that boots nothing gets none
-        // unless the configuration names one.
+        // siaddr is the next server, by default this one, where clients reach it; a machine that
+        // boots nothing gets none unless the configuration names one.
         let siaddr = match boot.next_server {
             Some(next_server) => next_server,
             None if boot.file.is_empty() => Ipv4Addr::UNSPECIFIED,
@@ -233,6 +234,7 @@ impl<'a> Exchange<'a> {
             boot_scope: None,
             boot_reason: "",
             lease_seconds: 0,
+            vendor_class: self.machine.vendor_class,
             delay: Duration::ZERO,
             nak: None,
             options: options.finish(),

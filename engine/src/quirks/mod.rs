@@ -16,7 +16,6 @@ pub(crate) mod tests;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use bootstorm_protocols::dhcpv4::Message;
 use bootstorm_protocols::tftp::Negotiated;
 
 pub use builtin::{BUILT_IN, BuiltIn};
@@ -88,13 +87,11 @@ pub struct Quirk {
 }
 
 impl Quirk {
-    /// Whether the sender of a DHCP message has it: both kinds of conditions must hold, one entry
-    /// of each is enough.
-    pub fn matches(&self, message: &Message<'_>) -> bool {
-        let class = message.vendor_class();
-        let is_class = |start: &[u8]| class.is_some_and(|class| class.starts_with(start));
-        one_of(&self.vendor_class, is_class)
-            && one_of(&self.mac_prefix, |start| message.chaddr().starts_with(start))
+    /// Whether a machine with this `chaddr` and option 60, empty where it has none, has the
+    /// quirk: both kinds of conditions must hold, one entry of each is enough.
+    pub fn matches(&self, chaddr: &[u8], class: &[u8]) -> bool {
+        one_of(&self.vendor_class, |start| class.starts_with(start))
+            && one_of(&self.mac_prefix, |start| chaddr.starts_with(start))
     }
 
     /// Changes the terms as the quirk demands; false if they need no change.
@@ -171,9 +168,9 @@ impl Quirks {
         self.fingerprint
     }
 
-    /// The quirks that the sender of a DHCP message has.
-    pub fn of(&self, message: &Message<'_>) -> QuirkSet {
-        let bits = self.list.iter().enumerate().filter(|(_, quirk)| quirk.matches(message));
+    /// The quirks of a machine with this `chaddr` and option 60, empty where it has none.
+    pub fn of(&self, chaddr: &[u8], class: &[u8]) -> QuirkSet {
+        let bits = self.list.iter().enumerate().filter(|(_, quirk)| quirk.matches(chaddr, class));
         QuirkSet(bits.fold(0, |set, (bit, _)| set | 1 << bit))
     }
 

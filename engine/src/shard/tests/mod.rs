@@ -316,18 +316,8 @@ max-blksize = 600
     lab.log.stop();
 }
 
-// RFC 2131 section 3.1: firmware that says less in its REQUEST is the same firmware.
-#[test]
-fn a_request_without_vendor_class_keeps_what_its_discover_said() {
-    let root = tempfile::tempdir().unwrap();
-    std::fs::write(root.path().join("loader"), vec![7; 10_000]).unwrap();
-    let mut lab = Lab::new(&format!(
-        "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\npools = [\"10.0.0.2\"]\n\
-         server-identifier = \"10.0.0.1\"\n[tftp]\nroot = \"{}\"\nquirks-on = [\"edk2-windowsize\"]\n",
-        root.path().display()
-    ));
-    let discover = relayed(b"PXEClient:Arch:00007:UNDI:003016");
-    lab.ask(lab.relay, RELAY, 67, &discover);
+/// A REQUEST of SELECTING without vendor class, of the machine that sends `discover`: it is taken up.
+fn select_in_silence(lab: &mut Lab, discover: &[u8]) {
     // Type, requested address and server identifier in place of the options of the DISCOVER.
     let mut request = discover[..240].to_vec();
     request.extend([53, 1, 3, 50, 4, 10, 0, 0, 2, 54, 4, 10, 0, 0, 1, 255]);
@@ -339,8 +329,41 @@ fn a_request_without_vendor_class_keeps_what_its_discover_said() {
         lab.network.advance();
     }
     assert!(lab.server.1.awaits_disk(), "the REQUEST was taken up");
+}
+
+// RFC 2131 section 3.1: firmware that says less in its REQUEST is the same firmware.
+#[test]
+fn a_request_without_vendor_class_keeps_what_its_discover_said() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("loader"), vec![7; 10_000]).unwrap();
+    let text = format!(
+        r#"
+[[dhcp.subnet]]
+subnet = "10.0.0.0/24"
+pools = ["10.0.0.2"]
+server-identifier = "10.0.0.1"
+[tftp]
+root = "{}"
+quirks-on = ["edk2-windowsize"]
+[[tftp.quirk]]
+name = "qemu"
+mac-prefix = "52:54:00"
+max-blksize = 600
+"#,
+        root.path().display()
+    );
+    let discover = relayed(b"PXEClient:Arch:00007:UNDI:003016");
     let read = b"\0\x01loader\0octet\0blksize\x001468\0windowsize\x004\0";
+    let mut lab = Lab::new(&text);
+    lab.ask(lab.relay, RELAY, 67, &discover);
+    select_in_silence(&mut lab, &discover);
     let granted = lab.ask(lab.machine, MACHINE, 69, read).escape_ascii().to_string();
-    assert_eq!(granted, r"\x00\x06blksize\x001468\x00windowsize\x001\x00");
+    assert_eq!(granted, r"\x00\x06blksize\x00600\x00windowsize\x001\x00");
+    lab.log.stop();
+    // After a restart the hardware address is all that is known.
+    let mut lab = Lab::new(&text);
+    select_in_silence(&mut lab, &discover);
+    let granted = lab.ask(lab.machine, MACHINE, 69, read).escape_ascii().to_string();
+    assert_eq!(granted, r"\x00\x06blksize\x00600\x00windowsize\x004\x00");
     lab.log.stop();
 }

@@ -8,7 +8,7 @@ use bootstorm_net::sim::Faults;
 use super::clients::{Plan, content};
 use super::simulation::Simulation;
 use crate::event::Detail;
-use crate::quirks::{BUILT_IN, BuiltIn, Quirk, Quirks, TftpOption, tests::discover};
+use crate::quirks::{BUILT_IN, BuiltIn, Quirk, Quirks, TftpOption};
 use crate::tftp::TftpServer;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -25,9 +25,7 @@ fn simulation(faults: Faults, quirks: &Quirks) -> Simulation {
 
 /// Notes the quirks of a class for [`CLIENT`], as DHCP does when it assigns the address.
 fn give_address(simulation: &Simulation, quirks: &Quirks, class: &[u8]) {
-    let message = discover([0x52, 0x54, 0, 0, 0, 1], Some(class));
-    let message = bootstorm_protocols::dhcpv4::Message::parse(&message).unwrap();
-    simulation.server.notes.note(CLIENT, quirks, quirks.of(&message));
+    simulation.server.notes.note(CLIENT, quirks, quirks.of(&[0x52, 0x54, 0, 0, 0, 1], class));
 }
 
 /// The blksize and windowsize granted when 1468 and 4 are asked for; 0 where the OACK has none.

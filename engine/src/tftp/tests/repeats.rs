@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use bootstorm_protocols::dhcpv4::Message;
-
 use super::alone::Alone;
 use crate::config::UploadMode;
-use crate::quirks::tests::discover;
 use crate::tftp::shard::SILENCE;
 
 const OACK: &[u8] = b"\0\x06blksize\x001468\0windowsize\x004\0";
@@ -124,14 +121,14 @@ fn a_block_is_not_repeated_before_the_shortest_interval() {
     assert!(about(ms(50), wait(&mut Alone::new(|config| config.min_retry = ms(50)))));
 
     // A Raspberry Pi, by its DHCP messages, is given more time; less is not granted by a quirk.
-    let pi = discover([0xb8, 0x27, 0xeb, 1, 2, 3], Some(b"PXEClient:Arch:00000:UNDI:002001"));
+    let (pi, class) = ([0xb8, 0x27, 0xeb, 1, 2, 3], b"PXEClient:Arch:00000:UNDI:002001");
     for (min_retry, expected) in [(200, 1000), (3000, 3000)] {
         let mut alone = Alone::new(|config| {
             config.min_retry = ms(min_retry);
             config.timeout = ms(3000);
         });
         let quirks = crate::quirks::Quirks::default();
-        let set = quirks.of(&Message::parse(&pi).unwrap());
+        let set = quirks.of(&pi, class);
         alone.server.notes.note([10, 0, 0, 9].into(), &quirks, set);
         assert!(about(ms(expected), wait(&mut alone)));
     }
