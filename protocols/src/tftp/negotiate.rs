@@ -16,9 +16,9 @@ const DEFAULT_BLKSIZE: u16 = 512;
 pub const MIN_BLKSIZE: u16 = 8;
 /// Largest blksize (RFC 2348).
 pub const MAX_BLKSIZE: u16 = 65_464;
-/// Largest windowsize. RFC 7440 section 3 allows 65,535, but the window in flight and the one before
-/// must have different block numbers: with more, a delayed ACK of a block of the window before would
-/// be taken for one of a block far ahead, and the blocks between would be missing.
+/// Largest windowsize. RFC 7440 section 3 allows 65,535, but the window in flight and the one
+/// before must have different block numbers: with more, a delayed ACK of a block of the window
+/// before would be taken for one of a block far ahead, and the blocks between would be missing.
 pub const MAX_WINDOWSIZE: u16 = 32_767;
 
 const BLKSIZE: &str = "blksize";

@@ -9,8 +9,8 @@ use super::negotiate::{Negotiated, Refused, accept};
 use super::packet::Options;
 use super::rtt::{GaveUp, RetryPolicy, RetryTimer};
 
-/// A server repeats the last ACK of an upload until the client has been silent for so long, at least
-/// (dallying, RFC 1350 section 6). A client that misses the ACK takes the upload for failed.
+/// A server repeats the last ACK of an upload until the client has been silent for so long, at
+/// least (dallying, RFC 1350 section 6). A client that misses the ACK takes the upload for failed.
 const SERVER_DALLY: Duration = Duration::from_secs(10);
 
 /// One transfer to this end: which blocks to take, and what to answer when.

@@ -109,8 +109,8 @@ fn a_slow_disk_costs_no_packets() {
     assert!(report.took >= Duration::from_secs(2), "the disk was not slow: {:?}", report.took);
 }
 
-/// What the shortest interval costs on a lossy path in lockstep. A block takes one more interval for
-/// each time that it or its ACK is lost: with `loss` of each, 1 / (1 - loss)^2 - 1 intervals on
+/// What the shortest interval costs on a lossy path in lockstep. A block takes one more interval
+/// for each time that it or its ACK is lost: with `loss` of each, 1 / (1 - loss)^2 - 1 intervals on
 /// average, and a little more, because a second loss in a row waits for twice the interval.
 #[test]
 fn a_lossy_path_costs_its_share_of_the_shortest_interval() {
