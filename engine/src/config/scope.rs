@@ -114,12 +114,6 @@ impl ClientMatch {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-
-    /// Whether the conditions look at what tells firmware from iPXE and later stages. A rule that
-    /// does not may hand a boot loader to itself.
-    pub fn knows_stage(&self) -> bool {
-        !(self.user_class.is_empty() && self.vendor_class.is_empty() && self.class.is_empty())
-    }
 }
 
 /// One level of the configuration, to say where a value came from.

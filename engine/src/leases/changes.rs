@@ -363,36 +363,4 @@ impl Table {
             self.roll_back(pools, change.ip, change.version, now);
         }
     }
-
-    /// Takes over a lease that another server gave, and that is durable. `Err` tells what this
-    /// server has given away instead.
-    pub(super) fn apply_foreign(
-        &self,
-        pools: &PoolSet,
-        lease: &Lease,
-        now: Moment,
-    ) -> Result<(), LeaseState> {
-        let ip = lease.ip.to_bits();
-        let known = self.slots.get_mut(&ip).filter(|slot| {
-            slot.lease.client == lease.client && slot.lease.network == lease.network
-        });
-        if let Some(mut slot) = known {
-            if slot.pending {
-                return Err(slot.lease.state);
-            }
-            let from = slot.lease.state;
-            slot.lease = lease.clone();
-            let shard = slot.position.map_or(0, |position| position.shard);
-            place(pools, &mut slot, Some(from), shard);
-        } else {
-            self.claim_named(pools, lease.clone(), 0, now, false)?;
-        }
-        if let Some(mut slot) = self.slots.get_mut(&ip) {
-            slot.durable = Durable::of(lease, &slot.lease);
-        }
-        if let Some(network) = lease.network {
-            self.map((network, lease.client.clone()), ip);
-        }
-        Ok(())
-    }
 }

@@ -262,16 +262,6 @@ impl Leases {
         done.map(|()| self.at(ip, now))
     }
 
-    /// Takes over a lease that another server gave and that is durable.
-    ///
-    /// # Errors
-    /// The state in which this server has the address for another client.
-    pub fn apply_foreign(&self, mut lease: Lease, now: Moment) -> Result<(), LeaseState> {
-        let pools = self.lock_pools(self.common_lock());
-        lease.network = pools.network(lease.ip.to_bits());
-        self.table.apply_foreign(&pools, &lease, now)
-    }
-
     /// The pools as one thread sees them, for the time of one step.
     fn lock_pools(&self, index: usize) -> MutexGuard<'_, Arc<PoolSet>> {
         self.locks[index].lock()

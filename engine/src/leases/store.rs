@@ -11,8 +11,7 @@ use super::record::{self, CorruptRecord};
 use super::{Clock, Lease};
 
 /// Where leases are durable. One thread commits and shards never wait for it, so a store may take
-/// its time, ask other servers, or refuse. What another server gave comes in through
-/// [`super::Leases::apply_foreign`].
+/// its time, ask other servers, or refuse.
 pub trait LeaseStore: Send + Sync {
     /// Makes the whole batch durable, or none of it. No address is in it twice; `clock` is for
     /// writing times down.
@@ -96,12 +95,14 @@ pub struct MemoryStore {
 
 impl MemoryStore {
     /// From now on every commit and every reopening fails, or works again.
-    pub fn set_failing(&self, failing: bool) {
+    #[cfg(test)]
+    pub(crate) fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
     }
 
     /// Puts raw bytes where the record of an address would be.
-    pub fn put_raw(&self, ip: Ipv4Addr, value: &[u8]) {
+    #[cfg(test)]
+    pub(crate) fn put_raw(&self, ip: Ipv4Addr, value: &[u8]) {
         self.records.lock().insert(record::key(ip), value.to_vec());
     }
 

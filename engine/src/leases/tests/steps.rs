@@ -354,29 +354,6 @@ fn infinite_leases_never_end() {
 }
 
 #[test]
-fn what_another_server_gave_is_not_given_again() {
-    let (mut server, _) = server(&[("10.0.0.1", "10.0.0.2")], 1);
-    let mine = server.lease(1, 0, HOUR);
-    let (hardware, client) = machine(7);
-    let foreign = |address| Lease {
-        ip: address,
-        network: None,
-        client: client.clone(),
-        hardware,
-        state: LeaseState::Active,
-        starts: at(0),
-        expires: at(HOUR),
-        notes: None,
-    };
-    assert_eq!(server.leases.apply_foreign(foreign(mine), at(1)), Err(LeaseState::Active));
-    assert_eq!(server.leases.apply_foreign(foreign(ip("10.0.0.2")), at(1)), Ok(()));
-    server.check();
-    assert_eq!(server.offer(0, 2, None, 2), Err(Refusal::PoolFull));
-    assert_eq!(server.offer(0, 7, None, 2).unwrap(), Offer { ip: ip("10.0.0.2"), previous: true });
-    assert!(server.request(0, 7, ip("10.0.0.2"), 2, HOUR));
-}
-
-#[test]
 fn a_lone_lease_is_written_though_its_shard_is_never_dry() {
     let (mut server, _) = server(&[("10.0.0.1", "10.0.0.9")], 2);
     let address = server.offer(0, 1, None, 0).unwrap().ip;
