@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use bootstorm_net::{Refused, Transmit};
+use bootstorm_net::Transmit;
 use bootstorm_protocols::tftp::netascii::Decoder;
 use bootstorm_protocols::tftp::{Arrived, Receiver, ReceiverSend, ack};
 use bootstorm_protocols::time::Moment;
 
 use super::loader::{Job, Loader, LoaderQueue};
 use super::reason::Reason;
-use super::sending::{Progress, SendContext};
+use super::sending::{Progress, SendContext, refusal};
 use super::service::MAX_UPLOAD;
 use super::transfers::{Transfer, Upload, Work};
 use super::upload::Incoming;
@@ -101,7 +101,7 @@ impl Upload {
 impl Transfer {
     /// Queues the answer that is due to a client that uploads.
     pub(super) fn answer<T: Transmit>(&mut self, out: &mut SendContext<'_, T>) -> Progress {
-        let target = self.target();
+        let (target, without_socket) = (self.target(), self.without_socket(out.tx.now()));
         let Work::Receiving(upload) = &mut self.work else { return Progress::Done };
         if upload.holds_back() {
             return Progress::Done;
@@ -125,8 +125,7 @@ impl Transfer {
                 upload.receiver.sent(out.tx.now());
                 Progress::Sent(0)
             }
-            Err(Refused::NoSocket) => Progress::Failed(Reason::SocketClosed),
-            Err(_) => Progress::Refused,
+            Err(refused) => refusal(refused, without_socket),
         }
     }
 }

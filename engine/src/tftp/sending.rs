@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bootstorm_net::{Refused, Transmit};
 use bootstorm_protocols::tftp::SenderSend;
@@ -28,6 +29,10 @@ const AHEAD: usize = 2;
 
 /// Bytes that a transfer sends in one turn, if each block needs a send of its own.
 const MAX_TURN: u64 = 65_536;
+
+/// How long after the client's last packet a transfer waits for a socket, and how often it looks.
+const SOCKET_GRACE: Duration = Duration::from_secs(20);
+const SOCKET_RETRY: Duration = Duration::from_millis(200);
 
 /// What came of a transfer's turn to send.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -78,6 +83,16 @@ impl Transfer {
         }
     }
 
+    /// What follows if the socket is gone. A data socket that was closed does not come back. With
+    /// `single-port` its interface may be made again; then the client's next packet comes by the
+    /// new socket, and the transfer goes on.
+    pub(super) fn without_socket(&self, now: Moment) -> Progress {
+        match self.single_port && now < self.heard + SOCKET_GRACE {
+            true => Progress::Later(now + SOCKET_RETRY),
+            false => Progress::Failed(Reason::SocketClosed),
+        }
+    }
+
     /// Queues one send of at most `room` bytes.
     fn send_some<T: Transmit>(
         &mut self,
@@ -86,6 +101,7 @@ impl Transfer {
         out: &mut SendContext<'_, T>,
     ) -> Progress {
         let (target, data_target, now) = (self.target(), self.data_target(), out.tx.now());
+        let without_socket = self.without_socket(now);
         let Work::Sending { image, sender } = &mut self.work else { return Progress::Done };
         if let Some(last) = image.last() {
             sender.content(last, Some(last));
@@ -102,7 +118,7 @@ impl Transfer {
                         sender.sent_option_ack(now);
                         Progress::Sent(128)
                     }
-                    Err(refused) => refusal(refused),
+                    Err(refused) => refusal(refused, without_socket),
                 };
             }
         };
@@ -143,7 +159,7 @@ impl Transfer {
                 self.segmented = false;
                 return Progress::Later(now);
             }
-            Err(refused) => return refusal(refused),
+            Err(refused) => return refusal(refused, without_socket),
         }
         self.in_flight += 1;
         out.server.charge_interface(self.ifindex, len, blocks, now);
@@ -186,9 +202,10 @@ impl Transfer {
     }
 }
 
-fn refusal(refused: Refused) -> Progress {
+/// What follows if the engine takes no send; `without_socket` if the socket is gone.
+pub(super) fn refusal(refused: Refused, without_socket: Progress) -> Progress {
     match refused {
-        Refused::NoSocket => Progress::Failed(Reason::SocketClosed),
+        Refused::NoSocket => without_socket,
         Refused::Full | Refused::NoSegmentation => Progress::Refused,
     }
 }

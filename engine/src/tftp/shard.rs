@@ -333,11 +333,15 @@ impl TftpShard {
         let single_port = self.role(datagram.socket).is_single_port();
         let number = self.transfers.of_client(&datagram.source)?;
         let known = self.transfers.get(number)?;
-        let same = match single_port {
-            true => known.single_port && known.local == datagram.destination,
-            false => known.socket == datagram.socket,
-        };
-        same.then_some(number)
+        if !single_port {
+            return (known.socket == datagram.socket).then_some(number);
+        }
+        if !known.single_port || known.local != datagram.destination {
+            return None;
+        }
+        // An interface that was made again has another socket.
+        (known.socket, known.ifindex) = (datagram.socket, datagram.ifindex);
+        Some(number)
     }
 
     fn ack<T: Transmit>(&mut self, datagram: &Datagram<'_>, block: u16, tx: &mut T) {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bootstorm_net::sim::{Faults, Outbox, Sim, SimInterface, SimNetwork, SimSocket};
+use bootstorm_net::sim::{Faults, InterfaceId, Outbox, Sim, SimInterface, SimNetwork, SimSocket};
 use bootstorm_net::{Address, Backend, Datagram, Handler, Limits, SocketId, Target, Transmit};
 use bootstorm_protocols::tftp::{ErrorCode, MULTICAST_PORT};
 use bootstorm_protocols::time::Moment;
@@ -21,6 +21,8 @@ use crate::tftp::{TftpPorts, TftpServer, TftpShard};
 /// One shard of the server.
 pub(super) struct Shard {
     pub(super) tftp: TftpShard,
+    /// The socket of requests that it began with, or that was opened last.
+    listen: SocketId,
     pub(super) events: Vec<BootEvent>,
 }
 
@@ -49,6 +51,8 @@ impl Handler<Outbox> for Shard {
 pub(super) struct Simulation {
     pub(super) dir: tempfile::TempDir,
     pub(super) network: SimNetwork,
+    /// The server's interface.
+    here: InterfaceId,
     pub(super) server: Arc<TftpServer>,
     pub(super) shards: Vec<(Sim, Shard)>,
     pub(super) clients: Clients,
@@ -100,7 +104,7 @@ impl Simulation {
                 Arc::clone(&metrics),
                 index,
             );
-            (sim, Shard { tftp, events: Vec::new() })
+            (sim, Shard { tftp, listen, events: Vec::new() })
         };
         let made = (0..shards).map(make).collect();
         let mut backend = network.backend(&Limits {
@@ -115,7 +119,7 @@ impl Simulation {
         let sockets = (0..PORTS as u16).map(|index| socket(10_000 + index)).collect();
         socket(MULTICAST_PORT);
         let clients = Clients::default();
-        Self { dir, network, server, shards: made, clients, backend, sockets, metrics }
+        Self { dir, network, here, server, shards: made, clients, backend, sockets, metrics }
     }
 
     pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -144,6 +148,22 @@ impl Simulation {
     pub(super) fn again(&mut self, index: usize, plan: Plan) {
         let now = self.network.now();
         self.clients.restart(index, Plan { start: now, ..plan });
+    }
+
+    /// Closes the first shard's socket of port 69, as when its interface goes away.
+    pub(super) fn close_requests(&mut self) {
+        let (sim, shard) = &mut self.shards[0];
+        sim.remove_socket(shard.listen).unwrap();
+        shard.tftp.set_ports(Vec::new());
+    }
+
+    /// Opens another one, for a server with one port.
+    pub(super) fn open_requests(&mut self) {
+        let (sim, shard) = &mut self.shards[0];
+        let listen = sim.add_socket(SimSocket::udp(self.here, (Ipv4Addr::UNSPECIFIED, 69)));
+        shard.listen = listen.unwrap();
+        let (listen, data, bound) = (shard.listen, Vec::new(), Vec::new());
+        shard.tftp.set_ports(vec![TftpPorts { listen, data, bound }]);
     }
 
     /// Advances the clock to the next event; false when there is none.

@@ -188,6 +188,37 @@ fn a_server_that_drains_ends_what_it_began() {
 }
 
 #[test]
+fn transfers_go_on_when_their_interface_is_made_again() {
+    let mut simulation = Simulation::new(1, Faults::default(), single_port);
+    simulation.file("kernel", &content(500_000, 1));
+    let reads = simulation.add(Plan::get("kernel").options(1468, 4));
+    let upload = Some(Arc::new(content(500_000, 2)));
+    let writes = simulation.add(Plan { upload, ..Plan::get("log").options(1468, 4) });
+    while simulation.clients.list[reads].bytes.len() < 20_000 {
+        assert!(simulation.step());
+    }
+    simulation.close_requests();
+    let until = simulation.network.now() + Duration::from_millis(900);
+    while simulation.network.now() < until {
+        assert!(simulation.step());
+    }
+    assert_eq!(simulation.server.active(), 2);
+    simulation.open_requests();
+    simulation.run();
+    assert!(simulation.bytes(reads) == content(500_000, 1));
+    assert_eq!(*simulation.outcome(writes), Outcome::Complete);
+    assert!(std::fs::read(simulation.path("log")).unwrap() == content(500_000, 2));
+
+    let gone = simulation.add(Plan::get("kernel").options(1468, 4));
+    while simulation.clients.list[gone].bytes.len() < 20_000 {
+        assert!(simulation.step());
+    }
+    simulation.close_requests();
+    simulation.drain();
+    assert_eq!(simulation.server.active(), 0);
+}
+
+#[test]
 fn a_client_port_begins_anew_when_it_asks_for_something_else() {
     let mut simulation = Simulation::new(1, Faults::default(), single_port);
     simulation.file("kernel", &content(500_000, 1));
