@@ -95,7 +95,7 @@ class Site:
         return tuple(name for name, works in found.items() if works)
 
 
-def fetch(room, source, server, blksize=1024, halfway=lambda: None):
+def fetch(room, source, server, blksize=1024, halfway=lambda: None, seconds=1.5):
     """A file by TFTP from an address of a room: its content as far as it came, and the OACK.
     Halfway it is interrupted for what the caller wants to do."""
     with laboratory.inside(room):
@@ -103,7 +103,7 @@ def fetch(room, source, server, blksize=1024, halfway=lambda: None):
     content, oack, wanted = b"", b"", 1
     with sock:
         sock.bind((source, 0))
-        sock.settimeout(1.5)
+        sock.settimeout(seconds)
         request = b"\0\1file\0octet\0blksize\0%d\0" % blksize
         try:
             sock.sendto(request, (server, 69))
@@ -141,8 +141,13 @@ def states(server):
 
 def becomes(suite, what, condition, wanted, seconds=10):
     """A thing that is soon as wanted."""
-    laboratory.wait_until(lambda: condition() == wanted, seconds)
-    suite.equal(what, condition(), wanted)
+    last = []
+
+    def holds():
+        last[:] = [condition()]
+        return last[0] == wanted
+    laboratory.wait_until(holds, seconds)
+    suite.equal(what, last[0], wanted)
 
 
 def served(server, name):
@@ -213,6 +218,7 @@ def by_name(suite, site):
             laboratory.wait_until(lambda: served(server, "eth0") == GONE, 10)
             site.make("again00")
         for what, source in (("direct", DIRECT), ("relayed", ROUTED)):
+            laboratory.wait_until(lambda: served(server, "eth0") == HERE, 10)
             content, _ = fetch(site.room, source, "10.77.0.1", halfway=rebuild)
             suite.check(f"a transfer goes on over it, {what}", content == FILE,
                         f"{len(content or ())} bytes")

@@ -42,13 +42,13 @@ def lease(lab, bridge, seconds):
     return event and event.address
 
 
-def offer(room):
+def offer(room, seconds):
     """The OFFER to a machine that nobody has seen before, or None."""
     number = next(_numbers)
     with laboratory.inside(room):
         raw = wire.Raw("eth0")
     answer = raw.ask("DISCOVER", f"52:54:00:2e:{number >> 8:02x}:{number & 255:02x}", number,
-                     seconds=1.5)
+                     seconds=seconds)
     raw.close()
     return answer
 
@@ -80,8 +80,8 @@ class Whole:
 
     def behaviour(self):
         """Everything that the two configurations differ in."""
-        near, far = (offer(room) for room in self.rooms)
-        content, oack = fetch(self.rooms[0], "10.77.9.1", "10.77.0.1")
+        near, far = offer(self.rooms[0], 10), offer(self.rooms[1], 2)
+        content, oack = fetch(self.rooms[0], "10.77.9.1", "10.77.0.1", seconds=10)
         return {"pool": near and near.yiaddr[:8], "eth1": far and far.yiaddr[:8],
                 "file": content, "blksize": oack.split(b"\0")[2:3],
                 "interfaces": self.status()["interfaces"],
