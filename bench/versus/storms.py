@@ -163,7 +163,9 @@ def row(report, status):
     """What of a report stands in docs/LOAD-FINDINGS.md."""
     def time_of(key, quantile, unit):
         times = report["latency"].get(key)
-        return "-" if not times else f"{times[quantile] / unit:.1f}"
+        # What failed is infinitely late.
+        found = times and (times.get("with_failures") or times)[quantile]
+        return "-" if not times else "never" if found is None else f"{found / unit:.1f}"
     machines, kinds = report["machines"], {v["kind"]: v["count"] for v in report["violations"]}
     tftp, dhcp, why = report["tftp"], report["dhcp"], ", ".join(f"{g['count']} {g['reason']}" for g in report["giveups"][:3])
     return [f"up {machines['up']}, given up {machines['given_up']}, unfinished {machines['unfinished']} ({why})",

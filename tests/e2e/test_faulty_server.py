@@ -18,6 +18,8 @@ from storm import RELAY, SERVER, FaultyServer
 from suite import Suite
 from test_tftp_clients import digest, getters
 
+TAKES_SECONDS = 30
+
 RELAYED = (82, b"\x01\x05rack1")  # circuit id
 BOOT = (60, b"PXEClient:Arch:00000:UNDI:002001")
 FETCHERS = ("tftp-hpa", "atftp", "atftp, blksize 1468, windowsize 64", "curl, no options",

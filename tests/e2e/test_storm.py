@@ -134,14 +134,24 @@ def behind_relay(suite, lab, namespace, server):
                 own.get("answers", 0) > 0 and 0 < own["p50"] <= own["p99"], own)
     suite.equal("its routes are gone", local_routes(namespace), [])
     check_page(suite, run.page)
-    again = play(suite, lab, namespace, rack())
-    suite.equal("the same seed is the same schedule",
-                again.report["run"]["schedule"], run.report["run"]["schedule"])
-    other = play(suite, lab, namespace, rack(), seed=2)
-    suite.check("another seed is another", other.report["run"]["schedule"]
-                != run.report["run"]["schedule"])
-    status, output = lab.run(namespace, [storm.BINARY, "compare", run.json, again.json])
+
+
+def seeds(suite, lab, namespace, server):
+    plain = scenario("seeds", **storm.PLAIN)
+    one, again, other = (play(suite, lab, namespace, plain, seed=seed) for seed in (1, 1, 2))
+    schedules = [run.report["run"]["schedule"] for run in (one, again, other)]
+    suite.equal("the same seed is the same schedule", schedules[1], schedules[0])
+    suite.check("another seed is another", schedules[2] != schedules[0], schedules)
+    status, output = lab.run(namespace, [storm.BINARY, "compare", one.json, again.json])
     suite.check("two reports are compared", status == MET and "boot longest" in output, output)
+
+
+def installed(suite, lab, namespace, server):
+    run = play(suite, lab, namespace, scenario("installed", **storm.INSTALLED))
+    came_up(suite, run)
+    dhcp = run.report["dhcp"]
+    suite.equal("INIT-REBOOT, INFORM, RELEASE",
+                [dhcp[what] for what in ("reboots", "informs", "releases")], [MACHINES] * 3)
 
 
 def by_broadcast(suite, lab, namespace, server):
@@ -150,7 +160,7 @@ def by_broadcast(suite, lab, namespace, server):
 
 
 def lossy_through_mmsg(suite, lab, namespace, server):
-    bad = '[network]\nloss = "2%"\nduplicate = "2%"\njitter = "3ms"\n' + RACK
+    bad = '[network]\nloss = "0.5%"\nduplicate = "2%"\njitter = "3ms"\n' + RACK
     came_up(suite, play(suite, lab, namespace, rack(tables=bad), options=("--engine", "mmsg")))
 
 
@@ -231,6 +241,8 @@ STEPS = {
     "the same rack on the server's own network, by broadcast": by_broadcast,
     "through recvmmsg, over a bad network": lossy_through_mmsg,
     "power cuts": power_cuts,
+    "seeds": seeds,
+    "installed machines confirm, ask and release": installed,
     "leases are renewed": renewals,
     "addresses in use": declines,
     "somebody asks in many names": attacked,
