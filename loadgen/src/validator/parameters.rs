@@ -87,13 +87,18 @@ pub(super) struct Parameters {
 
 impl Parameters {
     fn of(message: &Message<'_>) -> Parameters {
-        let bytes = |code| message.option(code).map(|data| data.bytes().collect::<Vec<u8>>());
-        let first = bytes(ROUTERS).and_then(|bytes| bytes.first_chunk::<4>().copied());
+        let first_router = || {
+            let routers = message.option(ROUTERS)?;
+            let mut bytes = routers.bytes();
+            let mut octet = || bytes.next();
+            Some(Ipv4Addr::new(octet()?, octet()?, octet()?, octet()?))
+        };
+        let option_43 = message.option(VENDOR_ENCAPSULATED_OPTIONS);
         Parameters {
             mask: message.option(SUBNET_MASK).and_then(|data| data.ipv4()),
-            router: first.map(Ipv4Addr::from),
+            router: first_router(),
             next_server: message.siaddr(),
-            option_43: bytes(VENDOR_ENCAPSULATED_OPTIONS).unwrap_or_default(),
+            option_43: option_43.map(|data| data.bytes().collect()).unwrap_or_default(),
         }
     }
 }
