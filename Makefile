@@ -31,8 +31,9 @@ storm: build ## 10,000 simulated machines boot from bootstorm (SCENARIO=row-500,
 # The end-to-end tests come last: their sum is the last line.
 test: check unit deny e2e ## everything that must hold at every commit
 
-check: ## format and lints
-	$(NEEDS) rust
+check: ## format, lints, widths and lengths
+	$(NEEDS) rust lab
+	tests/style
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 

@@ -260,7 +260,8 @@ mod fetch {
 
     use super::*;
 
-    /// Serves `content` once, in blocks of 512 bytes from a port of its own, and drops the first copy of block 2.
+    /// Serves `content` once, in blocks of 512 bytes from a port of its own, and drops the first
+    /// copy of block 2.
     fn serve(content: &'static [u8]) -> (String, JoinHandle<()>) {
         let listener = UdpSocket::bind("127.0.0.1:0").unwrap();
         let url = format!("tftp://{}/boot/file.bin", listener.local_addr().unwrap());

@@ -34,11 +34,11 @@ class Site:
         self.lab = Lab(bridges=2)
         # The server becomes a user that has to reach its state and its files.
         os.chmod(self.lab.directory, 0o755)
-        self.room = self.lab.namespace("machines")
-        self.lab.plug(self.room, 0)
-        laboratory.sh(f"ip -n {self.room} addr add {RELAY}/16 dev eth0")
-        laboratory.sh(f"ip -n {self.room} addr add {ROUTED}/32 dev lo")
-        laboratory.sh(f"ip netns exec {self.room} sysctl -qw net.ipv4.ip_forward=1")
+        self.namespace = self.lab.namespace("machines")
+        self.lab.plug(self.namespace, 0)
+        laboratory.sh(f"ip -n {self.namespace} addr add {RELAY}/16 dev eth0")
+        laboratory.sh(f"ip -n {self.namespace} addr add {ROUTED}/32 dev lo")
+        laboratory.sh(f"ip netns exec {self.namespace} sysctl -qw net.ipv4.ip_forward=1")
         self.lab.write("tftp/file", FILE)
         os.chmod(self.lab.path("tftp"), 0o755)
         self.route()
@@ -53,7 +53,7 @@ class Site:
         return server
 
     def srv(self, command):
-        """`ip` in the server's room."""
+        """`ip` in the server's namespace."""
         return laboratory.sh(f"ip -n {self.lab.srv} {command}")
 
     def route(self):
@@ -66,16 +66,16 @@ class Site:
         self.srv(f"addr add {address}/16 dev eth0")
         self.route()
 
-    def offer(self, giaddr="0.0.0.0", bridge_room=None, server="10.77.0.1", seconds=1.5):
+    def offer(self, giaddr="0.0.0.0", bridge_namespace=None, server="10.77.0.1", seconds=1.5):
         """The OFFER to a machine that nobody has seen before, or None."""
         number = next(_numbers)
         mac = f"52:54:00:1f:{number >> 8:02x}:{number & 255:02x}"
-        with laboratory.inside(bridge_room or self.room):
+        with laboratory.inside(bridge_namespace or self.namespace):
             raw = wire.Raw("eth0")
         try:
             if giaddr == "0.0.0.0":
                 return raw.ask("DISCOVER", mac, number, seconds=seconds)
-            own = laboratory.sh(f"ip netns exec {self.room} cat /sys/class/net/eth0/address")
+            own = laboratory.sh(f"ip netns exec {self.namespace} cat /sys/class/net/eth0/address")
             to = laboratory.sh(f"ip netns exec {self.lab.srv} cat /sys/class/net/eth0/address")
             raw.send(wire.message("DISCOVER", mac, number, giaddr=giaddr, hops=1), own.strip(),
                      source=RELAY, destination=server, sport=67, to=to.strip())
@@ -90,15 +90,15 @@ class Site:
             return bool(offer) and offer.yiaddr.startswith(network)
         found = {"direct DHCP": begins(self.offer(), "10.77.4."),
                  "relayed DHCP": begins(self.offer(GIADDR, server=server), "10.79.4."),
-                 "direct TFTP": fetch(self.room, DIRECT, server)[0] == FILE,
-                 "relayed TFTP": fetch(self.room, ROUTED, server)[0] == FILE}
+                 "direct TFTP": fetch(self.namespace, DIRECT, server)[0] == FILE,
+                 "relayed TFTP": fetch(self.namespace, ROUTED, server)[0] == FILE}
         return tuple(name for name, works in found.items() if works)
 
 
-def fetch(room, source, server, blksize=1024, halfway=lambda: None, seconds=1.5):
-    """A file by TFTP from an address of a room: its content as far as it came, and the OACK.
+def fetch(namespace, source, server, blksize=1024, halfway=lambda: None, seconds=1.5):
+    """A file by TFTP from an address of a namespace: its content as far as it came, and the OACK.
     Halfway it is interrupted for what the caller wants to do."""
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     content, oack, wanted = b"", b"", 1
     with sock:
@@ -198,7 +198,7 @@ def by_name(suite, site):
         site.srv("addr add 10.78.0.1/16 dev lan0")
 
     def far_offer():
-        offer = site.offer(bridge_room=far)
+        offer = site.offer(bridge_namespace=far)
         return bool(offer) and offer.yiaddr.startswith("10.78.4.")
     with suite.step("there later, and rebuilt"):
         site.srv("addr flush dev eth1")
@@ -211,7 +211,7 @@ def by_name(suite, site):
         becomes(suite, "a bridge that is rebuilt is served", far_offer, True)
     with suite.step("deleted and made again"):
         made_again(suite, site, server, "again0")
-        storm(suite, site.lab, site.room, 2)
+        storm(suite, site.lab, site.namespace, 2)
 
         def rebuild():
             site.srv("link del eth0")
@@ -219,7 +219,7 @@ def by_name(suite, site):
             site.make("again00")
         for what, source in (("direct", DIRECT), ("relayed", ROUTED)):
             laboratory.wait_until(lambda: served(server, "eth0") == HERE, 10)
-            content, _ = fetch(site.room, source, "10.77.0.1", halfway=rebuild)
+            content, _ = fetch(site.namespace, source, "10.77.0.1", halfway=rebuild)
             suite.check(f"a transfer goes on over it, {what}", content == FILE,
                         f"{len(content or ())} bytes")
         # Three times it was made again.
@@ -267,7 +267,7 @@ def by_name(suite, site):
         for mtu, blksize in ((1280, b"1248"), (1500, b"1400")):
             site.srv(f"link set eth0 mtu {mtu}")
             becomes(suite, f"MTU {mtu}: blocks fit it", lambda: fetch(
-                site.room, DIRECT, "10.77.0.1", 1400)[1].split(b"\0")[2:3], [blksize])
+                site.namespace, DIRECT, "10.77.0.1", 1400)[1].split(b"\0")[2:3], [blksize])
             becomes(suite, "status says it", lambda: states(server)["eth0"]["mtu"], mtu)
     with suite.step("its port in use"):
         site.srv("link del lan0")
@@ -313,14 +313,14 @@ def main():
         suite.explain_with(server.log)
         server.start()
         made_again(suite, site, server, "again1")
-        storm(suite, site.lab, site.room, 4)
+        storm(suite, site.lab, site.namespace, 4)
         suite.equal("SIGTERM, exit status", server.stop(), 0)
     with suite.step("deleted and made again, by recvmmsg"):
         server = site.server("mmsg", 2, tables='engine = "mmsg"')
         suite.explain_with(server.log)
         server.start()
         made_again(suite, site, server, "again2")
-        storm(suite, site.lab, site.room, 3)
+        storm(suite, site.lab, site.namespace, 3)
         suite.equal("SIGTERM, exit status", server.stop(), 0)
     with suite.step("deleted and made again, all interfaces served"):
         server = site.server("all", 2, interfaces=None)
@@ -330,7 +330,7 @@ def main():
         becomes(suite, "it is gone", lambda: "eth0" in states(server), False)
         site.make("again3")
         becomes(suite, "all of it works again", site.working, ALL)
-        storm(suite, site.lab, site.room, 5)
+        storm(suite, site.lab, site.namespace, 5)
         suite.equal("SIGTERM, exit status", server.stop(), 0)
     suite.finish()
 

@@ -42,10 +42,10 @@ def lease(lab, bridge, seconds):
     return event and event.address
 
 
-def offer(room, seconds):
+def offer(namespace, seconds):
     """The OFFER to a machine that nobody has seen before, or None."""
     number = next(_numbers)
-    with laboratory.inside(room):
+    with laboratory.inside(namespace):
         raw = wire.Raw("eth0")
     answer = raw.ask("DISCOVER", f"52:54:00:2e:{number >> 8:02x}:{number & 255:02x}", number,
                      seconds=seconds)
@@ -58,10 +58,10 @@ class Whole:
 
     def __init__(self, suite, lab):
         self.suite, self.lab = suite, lab
-        self.rooms = [lab.namespace(f"room{bridge}") for bridge in (0, 1)]
-        for bridge, room in enumerate(self.rooms):
-            lab.plug(room, bridge)
-            laboratory.sh(f"ip -n {room} addr add 10.{77 + bridge}.9.1/16 dev eth0")
+        self.namespaces = [lab.namespace(f"namespace{bridge}") for bridge in (0, 1)]
+        for bridge, namespace in enumerate(self.namespaces):
+            lab.plug(namespace, bridge)
+            laboratory.sh(f"ip -n {namespace} addr add 10.{77 + bridge}.9.1/16 dev eth0")
         for root, content in (("old", OLD), ("new", NEW)):
             lab.write(f"{root}/file", content)
         self.server = Server(lab, name="whole", text="")
@@ -80,8 +80,8 @@ class Whole:
 
     def behaviour(self):
         """Everything that the two configurations differ in."""
-        near, far = offer(self.rooms[0], 10), offer(self.rooms[1], 2)
-        content, oack = fetch(self.rooms[0], "10.77.9.1", "10.77.0.1", seconds=10)
+        near, far = offer(self.namespaces[0], 10), offer(self.namespaces[1], 2)
+        content, oack = fetch(self.namespaces[0], "10.77.9.1", "10.77.0.1", seconds=10)
         return {"pool": near and near.yiaddr[:8], "eth1": far and far.yiaddr[:8],
                 "file": content, "blksize": oack.split(b"\0")[2:3],
                 "interfaces": self.status()["interfaces"],

@@ -70,7 +70,8 @@ mod tests {
 
     use super::*;
 
-    /// Runs `test` in a thread with a network namespace of its own; not at all where that is denied.
+    /// Runs `test` in a thread with a network namespace of its own; not at all where that is
+    /// denied.
     fn in_namespace(test: impl FnOnce() + Send + 'static) {
         let thread = std::thread::spawn(|| {
             // SAFETY: unshare takes no pointer; only this thread leaves the namespace.

@@ -316,7 +316,8 @@ max-blksize = 600
     lab.log.stop();
 }
 
-/// A REQUEST of SELECTING without vendor class, of the machine that sends `discover`: it is taken up.
+/// A REQUEST of SELECTING without vendor class, of the machine that sends `discover`: it is taken
+/// up.
 fn select_in_silence(lab: &mut Lab, discover: &[u8]) {
     // Type, requested address and server identifier in place of the options of the DISCOVER.
     let mut request = discover[..240].to_vec();
