@@ -54,7 +54,9 @@ impl UdpSocketSpec {
         let socket = socket2::Socket::from(fd);
         socket.set_nonblocking(false).map_err(|e| self.error("O_NONBLOCK", e))?;
         self.configure(&socket)?;
-        Ok(self.bound(socket.into()))
+        let mut socket = self.bound(socket.into());
+        socket.forget_drops();
+        Ok(socket)
     }
 
     /// Whether a socket is a UDP socket that is bound to the address and interface of this

@@ -19,6 +19,8 @@ pub struct Socket {
     urgent: bool,
     /// [`MtuDiscovery::UntilTooLong`].
     until_too_long: bool,
+    /// What the kernel had dropped when this process took the socket.
+    drops_before: u64,
 }
 
 impl Socket {
@@ -78,7 +80,12 @@ impl Socket {
     /// the same number with a control message on every datagram.
     pub(crate) fn kernel_drops(&self) -> u64 {
         const SK_MEMINFO_DROPS: usize = 8;
-        u64::from(self.memory()[SK_MEMINFO_DROPS])
+        u64::from(self.memory()[SK_MEMINFO_DROPS]).saturating_sub(self.drops_before)
+    }
+
+    /// Counts drops from now on.
+    pub(crate) fn forget_drops(&mut self) {
+        self.drops_before = self.drops_before.saturating_add(self.kernel_drops());
     }
 
     /// Bytes that are free in its send buffer at least, for more may become free at any time, and
@@ -223,6 +230,7 @@ impl UdpSocketSpec {
             steered: self.steering.is_some_and(|steering| steering.shards > 1),
             urgent: false,
             until_too_long: self.mtu_discovery == MtuDiscovery::UntilTooLong,
+            drops_before: 0,
         }
     }
 
@@ -372,6 +380,7 @@ impl PacketSocketSpec {
             steered: false,
             urgent: false,
             until_too_long: false,
+            drops_before: 0,
         })
     }
 }
@@ -398,6 +407,7 @@ pub fn icmp_socket() -> io::Result<Socket> {
         steered: false,
         urgent: false,
         until_too_long: false,
+        drops_before: 0,
     })
 }
 
@@ -496,5 +506,9 @@ mod tests {
             client.send_to(&[0; 1000], socket.local_addr().unwrap()).unwrap();
         }
         assert!(socket.kernel_drops() > 50, "{}", socket.kernel_drops());
+        // Who takes the socket over counts its own.
+        let spec = UdpSocketSpec { bind: socket.local_addr().unwrap(), ..Default::default() };
+        let heir = spec.adopt(socket.fd.try_clone().unwrap()).unwrap();
+        assert_eq!(heir.kernel_drops(), 0);
     }
 }
