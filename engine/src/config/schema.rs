@@ -50,14 +50,26 @@ pub(super) fn nearest<'n>(
         let name = name.to_lowercase();
         let shorter = wanted.len().min(name.len());
         let held = shorter >= 4 && (wanted.contains(&name) || name.contains(&wanted));
-        if held { 1 } else { strsim::damerau_levenshtein(&wanted, &name) }
+        // No two texts are nearer than their lengths. Where a whole file stands in the place of a
+        // name, to compare letters takes minutes.
+        let least = wanted.chars().count().abs_diff(name.chars().count());
+        match (held, least > allowed(&name)) {
+            (true, _) => 1,
+            (false, true) => least,
+            (false, false) => strsim::damerau_levenshtein(&wanted, &name),
+        }
     };
     names
         .into_iter()
         .map(|name| (distance(name), name))
         .min_by_key(|&(distance, _)| distance)
-        .filter(|&(distance, name)| distance * 3 <= name.len().max(3))
+        .filter(|&(distance, name)| distance <= allowed(name))
         .map(|(_, name)| name)
+}
+
+/// How many letters may be wrong in a name.
+fn allowed(name: &str) -> usize {
+    name.len().max(3) / 3
 }
 
 /// What every scope may set.
@@ -215,3 +227,30 @@ pub(super) const ALL: &[&Schema] = &[
     &CONTROL,
     &LOG,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_has_few_other_letters_or_is_part_of_the_other() {
+        let names = ["router", "domain-name", "domain-name-servers"];
+        for (wanted, near) in [
+            ("Router", Some("router")),
+            ("ruoter", Some("router")),
+            ("routers", Some("router")),
+            ("domain_name_server", Some("domain-name")),
+            ("domain-nmae-servres", Some("domain-name-servers")),
+            ("rt", None),
+            ("dns", None),
+        ] {
+            assert_eq!(nearest(wanted, names), near, "{wanted}");
+        }
+    }
+
+    // Memory and time for every letter would be a gigabyte and minutes.
+    #[test]
+    fn a_whole_file_in_the_place_of_a_name_is_near_to_none() {
+        assert_eq!(nearest(&"x".repeat(20_000_000), ["domain-name-servers"]), None);
+    }
+}
