@@ -28,6 +28,7 @@ mod search;
 mod sending;
 mod service;
 mod shard;
+mod sockets;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,8 @@ mod watch;
 mod windows;
 
 pub use map::{Map, MapError};
-pub use reason::REASONS;
-pub use service::{Prepared, TftpError, TftpServer};
-pub use shard::{TftpPorts, TftpShard};
+pub(crate) use reason::REASONS;
+pub(crate) use service::Prepared;
+pub use service::{TftpError, TftpServer};
+pub use shard::TftpShard;
+pub use sockets::TftpPorts;

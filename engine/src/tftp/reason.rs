@@ -93,7 +93,7 @@ const COUNT: usize = Reason::PLAIN.len() + PathError::ALL.len();
 const _: () = assert!(COUNT <= crate::metrics::REASONS, "each reason has a counter");
 
 /// The text of every reason, in the order of their counters.
-pub const REASONS: [&str; COUNT] = {
+pub(crate) const REASONS: [&str; COUNT] = {
     let mut texts = [""; COUNT];
     let (mut plain, mut path) = (0, 0);
     while plain < Reason::PLAIN.len() {

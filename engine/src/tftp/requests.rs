@@ -20,7 +20,8 @@ use super::map::Requester;
 use super::outcomes::Summary;
 use super::reason::Reason;
 use super::service::MAX_UPLOAD;
-use super::shard::{BUCKETS, Role, SILENCE, TftpPorts, TftpShard};
+use super::shard::{BUCKETS, SILENCE, TftpShard};
+use super::sockets::Role;
 use super::transfers::{Transfer, Work, scope};
 
 /// How often a shard logs that a limit is reached.
@@ -191,23 +192,6 @@ impl TftpShard {
             return Err(Reason::Overloaded);
         }
         Ok(())
-    }
-
-    /// The data socket for the client's next transfer: each in turn, or the one that was asked.
-    fn data_socket(&mut self, ports: usize, datagram: &Datagram<'_>) -> Option<SocketId> {
-        if self.role(datagram.socket).is_single_port() {
-            return Some(datagram.socket);
-        }
-        let TftpPorts { data, bound, .. } = self.ports.get(ports)?;
-        let bucket = self.bucket(&datagram.source.ip());
-        let turn = self.rotation.get_mut(bucket)?;
-        *turn = turn.wrapping_add(1);
-        let turn = usize::from(*turn);
-        let own = bound.iter().filter(|(address, _)| Some(*address) == datagram.destination);
-        match turn.checked_rem(own.clone().count()) {
-            Some(turn) => own.clone().nth(turn).map(|(_, socket)| *socket),
-            None => data.get(turn.checked_rem(data.len())?).copied(),
-        }
     }
 
     pub(super) fn bucket(&self, client: &impl Hash) -> usize {

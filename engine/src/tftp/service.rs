@@ -141,7 +141,7 @@ impl Service {
 
 /// A new configuration whose root is open and whose rules are compiled.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     service: Arc<Service>,
     image_budget: u64,
 }
@@ -205,25 +205,25 @@ impl TftpServer {
     ///
     /// # Errors
     /// [`TftpError`].
-    pub fn prepare(config: &config::Tftp) -> Result<Prepared, TftpError> {
+    pub(crate) fn prepare(config: &config::Tftp) -> Result<Prepared, TftpError> {
         let service = Arc::new(Service::new(config)?);
         Ok(Prepared { service, image_budget: config.image_budget.max(MIN_BUDGET) })
     }
 
     /// Uses a new configuration for all later requests. Transfers under way keep theirs.
-    pub fn apply(&self, prepared: Prepared) {
+    pub(crate) fn apply(&self, prepared: Prepared) {
         self.service.store(prepared.service);
         self.images.set_budget(prepared.image_budget);
     }
 
     /// Sets the MTU in bytes of each interface, by index. It is 1500 for those not named.
-    pub fn set_mtus(&self, mtus: impl IntoIterator<Item = (u32, u32)>) {
+    pub(crate) fn set_mtus(&self, mtus: impl IntoIterator<Item = (u32, u32)>) {
         self.mtus.store(Arc::new(mtus.into_iter().collect()));
     }
 
     /// Sets the rate limit of each interface, by index, in bytes a second with headers. Those not
     /// named are not limited.
-    pub fn set_rates(&self, rates: impl IntoIterator<Item = (u32, u64)>) {
+    pub(crate) fn set_rates(&self, rates: impl IntoIterator<Item = (u32, u64)>) {
         let caps = rates.into_iter().map(|(ifindex, rate)| (ifindex, RateCap::new(rate)));
         self.caps.store(Arc::new(caps.collect()));
     }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::RandomState;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::metrics::{Metrics, TftpMetrics};
 use super::images::Image;
 use super::loader::{Completion, LoaderQueue};
 use super::reason::Reason;
-use super::requests::send_error;
 use super::sending::{Progress, SendContext};
 use super::service::TftpServer;
+use super::sockets::{Role, TftpPorts};
 use super::streams::Streams;
 use super::transfers::{Transfers, Upload, Work};
 use super::turns::{RETRY, Turns};
@@ -38,51 +38,6 @@ const MAX_TIMER_DELAY: Duration = Duration::from_millis(500);
 /// How soon a timer looks again at a transfer whose delay this host itself causes.
 const OWN_DELAY: Duration = Duration::from_millis(50);
 
-/// A socket of port 69, and the sockets that its transfers use in turn. RFC 1350 section 4 wants
-/// another port for each transfer; 16 are enough to keep late packets of a client's last transfer
-/// out of its next.
-#[derive(Clone, Debug)]
-pub struct TftpPorts {
-    /// Bound to port 69.
-    pub listen: SocketId,
-    /// Bound to ports of their own, for requests to any address; not shared with other shards.
-    /// Without any, all answers leave from `listen` (`single-port`).
-    pub data: Vec<SocketId>,
-    /// The same, each bound to an address of this host, for requests to this address: it saves the
-    /// kernel work for each block and each ACK.
-    pub bound: Vec<(IpAddr, SocketId)>,
-}
-
-/// What a socket is for.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Role {
-    Foreign,
-    /// Requests. Index into the ports.
-    Listen(usize),
-    Data,
-    /// Requests and their transfers. Index into the ports.
-    SinglePort(usize),
-}
-
-impl Role {
-    /// Index of the ports whose requests arrive here.
-    pub(super) fn requests(self) -> Option<usize> {
-        match self {
-            Self::Listen(ports) | Self::SinglePort(ports) => Some(ports),
-            Self::Foreign | Self::Data => None,
-        }
-    }
-
-    /// Whether packets of transfers arrive here.
-    fn has_transfers(self) -> bool {
-        matches!(self, Self::Data | Self::SinglePort(_))
-    }
-
-    pub(super) fn is_single_port(self) -> bool {
-        matches!(self, Self::SinglePort(_))
-    }
-}
-
 /// The transfers of one shard.
 pub struct TftpShard {
     pub(super) server: Arc<TftpServer>,
@@ -90,7 +45,7 @@ pub struct TftpShard {
     pub(super) metrics: Arc<Metrics>,
     shard: usize,
     pub(super) ports: Vec<TftpPorts>,
-    roles: Vec<Role>,
+    pub(super) roles: Vec<Role>,
     /// Per bucket of clients, a count that selects the data socket of the next transfer.
     pub(super) rotation: Box<[u8]>,
     pub(super) hasher: RandomState,
@@ -157,35 +112,9 @@ impl TftpShard {
         tftp
     }
 
-    /// Replaces the sockets, as a reload does. Transfers on removed sockets end by themselves.
-    pub fn set_ports(&mut self, ports: Vec<TftpPorts>) {
-        self.roles.clear();
-        let mut set = |socket: SocketId, role| {
-            if self.roles.len() <= socket.index() {
-                self.roles.resize(socket.index() + 1, Role::Foreign);
-            }
-            self.roles[socket.index()] = role;
-        };
-        for (index, port) in ports.iter().enumerate() {
-            let listen = match port.data.is_empty() {
-                true => Role::SinglePort(index),
-                false => Role::Listen(index),
-            };
-            set(port.listen, listen);
-            let bound = port.bound.iter().map(|(_, socket)| socket);
-            port.data.iter().chain(bound).for_each(|&socket| set(socket, Role::Data));
-        }
-        self.ports = ports;
-    }
-
     /// Ignores requests from now on; the transfers under way go on.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         self.draining = true;
-    }
-
-    /// Whether datagrams of this socket belong here.
-    pub fn owns(&self, socket: SocketId) -> bool {
-        self.role(socket) != Role::Foreign
     }
 
     /// A datagram on one of the sockets.
@@ -293,10 +222,6 @@ impl TftpShard {
         self.transfers.running()
     }
 
-    pub(super) fn role(&self, socket: SocketId) -> Role {
-        self.roles.get(socket.index()).copied().unwrap_or(Role::Foreign)
-    }
-
     pub(super) fn metrics(&self) -> &TftpMetrics {
         // Checked in `new`; blocks are never removed.
         &self.metrics.shard(self.shard).expect("the shard has counters").tftp
@@ -304,44 +229,6 @@ impl TftpShard {
 
     pub(super) fn count(&self, reason: Reason) {
         self.metrics().reasons.increment(reason.number());
-    }
-
-    /// The transfer between a client and the socket its datagram came to.
-    fn known<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) -> Option<u64> {
-        let number = self.transfer_of(datagram);
-        if number.is_some() {
-            return number;
-        }
-        if self.role(datagram.socket).is_single_port() {
-            // An ERROR would end the transfer that the client may have begun meanwhile.
-            self.count(Reason::UnknownTransfer);
-            return None;
-        }
-        let bucket = self.bucket(&datagram.source);
-        if self.served.get(bucket) == Some(&Some((datagram.source, datagram.socket))) {
-            return None;
-        }
-        self.count(Reason::UnknownTransfer);
-        let (code, text) = (ErrorCode::UnknownTransfer, Reason::UnknownTransfer.text());
-        send_error(tx, datagram.socket, datagram, code, text);
-        None
-    }
-
-    /// The transfer that a datagram belongs to: the client's, if it came to the transfer's port,
-    /// or with one port for all transfers, to the address that the client asked at.
-    fn transfer_of(&mut self, datagram: &Datagram<'_>) -> Option<u64> {
-        let single_port = self.role(datagram.socket).is_single_port();
-        let number = self.transfers.of_client(&datagram.source)?;
-        let known = self.transfers.get(number)?;
-        if !single_port {
-            return (known.socket == datagram.socket).then_some(number);
-        }
-        if !known.single_port || known.local != datagram.destination {
-            return None;
-        }
-        // An interface that was made again has another socket.
-        (known.socket, known.ifindex) = (datagram.socket, datagram.ifindex);
-        Some(number)
     }
 
     fn ack<T: Transmit>(&mut self, datagram: &Datagram<'_>, block: u16, tx: &mut T) {
