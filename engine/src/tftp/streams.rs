@@ -95,8 +95,8 @@ pub(super) fn stream_terms(
     policy: &RetryPolicy,
 ) -> (Negotiated, RetryPolicy) {
     let policy = RetryPolicy {
-        initial: policy.initial.min(MASTER_INITIAL),
-        max: policy.max.min(MASTER_MAX),
+        initial: policy.initial.min(MASTER_INITIAL).max(policy.min),
+        max: policy.max.min(MASTER_MAX).max(policy.min),
         tries: policy.tries.min(MASTER_TRIES),
         ..*policy
     };
