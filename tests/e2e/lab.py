@@ -54,12 +54,12 @@ def wait_until(condition, seconds, every=0.05):
 @contextlib.contextmanager
 def inside(namespace):
     """Sockets opened in this block belong to the namespace, and stay there afterwards."""
-    with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{namespace}") as there:
+    with open("/proc/thread-self/ns/net") as own, open(f"/run/netns/{namespace}") as there:
         _enter(there)
         try:
             yield
         finally:
-            _enter(home)
+            _enter(own)
 
 
 def _enter(handle):

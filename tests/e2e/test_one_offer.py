@@ -34,7 +34,7 @@ def offers(raw, seconds=1.5):
     return found
 
 
-def judge(suite, how, machines, found):
+def check_offers(suite, how, machines, found):
     counts = [len(found.get(number, ())) for number in range(len(machines))]
     suite.equal(f"{how}: one offer each", sorted(set(counts)), [1])
     addresses = {number: replies[0].yiaddr for number, replies in found.items()}
@@ -52,7 +52,7 @@ def storm(suite, lab, namespace, salt):
     for flag, how in ((False, "broadcast"), (True, "broadcast, broadcast flag set")):
         for number, mac in enumerate(machines):
             raw.send(wire.message("DISCOVER", mac, number, broadcast=flag), mac)
-        addresses = judge(suite, how, machines, offers(raw))
+        addresses = check_offers(suite, how, machines, offers(raw))
         first = first or addresses
         suite.equal(f"{how}: a machine is offered one address", addresses, first)
     mac_of_relay = laboratory.sh(
@@ -70,7 +70,7 @@ def storm(suite, lab, namespace, salt):
             found.setdefault(answer.xid, []).append(answer)
             if (datagram.destination, datagram.dport) != (_RELAY, 67):
                 suite.check("a relayed offer goes to the relay", False, vars(datagram))
-    relayed = judge(suite, "relayed", machines, found)
+    relayed = check_offers(suite, "relayed", machines, found)
     suite.equal("relayed or not, a machine has one address", relayed, first)
     suite.check("option 82 comes back as it was sent",
                 all(replies[0].options.get(82) == b"\x01\x04rack\x02\x03top"

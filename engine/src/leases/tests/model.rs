@@ -460,7 +460,7 @@ fn shards_race() {
                     random ^= random >> 17;
                     random ^= random << 5;
                     // A machine belongs to one shard, but its DISCOVER may reach any.
-                    let guest = machine(1 + random % (MACHINES_EACH * SHARDS as u32)).1;
+                    let foreign = machine(1 + random % (MACHINES_EACH * SHARDS as u32)).1;
                     let number = 1 + shard as u32 * MACHINES_EACH + random % MACHINES_EACH;
                     let (hardware, key) = machine(number);
                     let client = |key| Client {
@@ -470,7 +470,7 @@ fn shards_race() {
                         notes: Said::default(),
                     };
                     let candidates = Candidates::Pools(&pools);
-                    let _ = mine.offer(&client(&guest), candidates, None, at(1), at(1));
+                    let _ = mine.offer(&client(&foreign), candidates, None, at(1), at(1));
                     if waiting.values().any(|(other, _)| *other == number) {
                         // It waits for its ACK.
                     } else if let Ok(offer) =
