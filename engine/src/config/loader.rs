@@ -7,8 +7,8 @@ use super::builder::WantedFile;
 use super::fields::Fields;
 use super::problem::{ConfigError, Fault, Problem, Problems};
 use super::source::{Files, Place};
-use super::tree::{Node, Table};
-use super::{Config, dhcp_reader, disk, schema, sections, units};
+use super::tree::{Node, Table, Value};
+use super::{Config, Dhcp, Tftp, dhcp_reader, disk, schema, sections, units};
 
 /// Reads a configuration and everything that it includes.
 ///
@@ -177,6 +177,7 @@ impl Loader {
         let (control, log) = (section("control"), section("log"));
         let nothing = dhcp.is_none() && tftp.is_none();
         let dhcp_place = dhcp.as_ref().map(|node| node.place);
+        let offer_time = dhcp.as_ref().and_then(|node| place_of(node, "offer-time"));
         let (server, interfaces) = sections::server(server, &self.files, problems);
         let tftp = sections::tftp(tftp, &mut self.files, problems);
         let builder = dhcp.map(|node: Node| dhcp_reader::dhcp(node, problems));
@@ -184,6 +185,9 @@ impl Loader {
         if let (Some(place), true) = (dhcp_place, dhcp.subnets.is_empty()) {
             let help = "add [[dhcp.subnet]] with subnet = \"10.1.0.0/16\"";
             problems.warn(place, Fault::new("[dhcp] has no subnet: no machine is answered", help));
+        }
+        if let Some(place) = offer_time {
+            warn_of_short_offers(&dhcp, tftp.as_ref(), place, problems);
         }
         if tftp.is_none() {
             warn_of_nobody(&wanted.files, problems);
@@ -213,6 +217,25 @@ impl Loader {
             warnings: Vec::<Problem>::new(),
             sources: Vec::new(),
         }
+    }
+}
+
+/// The place of a value in a table.
+fn place_of(node: &Node, key: &str) -> Option<Place> {
+    let Value::Table(table) = &node.value else { return None };
+    table.entries.iter().find(|entry| &*entry.key == key).map(|entry| entry.node.place)
+}
+
+/// Offers that end while they wait for a ping or their delay: others are offered their addresses.
+fn warn_of_short_offers(dhcp: &Dhcp, tftp: Option<&Tftp>, place: Place, problems: &mut Problems) {
+    let quirks = tftp.into_iter().flat_map(|tftp| tftp.quirks.iter());
+    let delays = dhcp.scopes().filter_map(|scope| scope.reply_delay);
+    let waits = delays.chain(quirks.filter_map(|quirk| quirk.reply_delay)).chain(dhcp.ping_check);
+    if let Some(longest) = waits.max().filter(|longest| *longest >= dhcp.offer_time) {
+        let text = format!("an offer is over before it leaves: replies wait up to {longest:?}");
+        let help = "make offer-time longer than reply-delay and ping-check by the time that a \
+                    machine takes to ask for its offer";
+        problems.warn(place, Fault::new(text, help));
     }
 }
 
