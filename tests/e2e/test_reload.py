@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 
 import lab as laboratory
 import wire
@@ -53,6 +54,30 @@ def offer(namespace, seconds):
     return answer
 
 
+class Manager:
+    """Keeps sockets as systemd does: what the server leaves with it stays open."""
+
+    def __init__(self, path):
+        self.kept = {}
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(path)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        while True:
+            text, fds, _, _ = socket.recv_fds(self._socket, 4096, 1)
+            fields = dict(line.split("=", 1) for line in text.decode().splitlines())
+            name = fields.get("FDNAME")
+            if "FDSTORE" in fields:
+                self.kept.setdefault(name, []).extend(fds)
+                continue
+            if "FDSTOREREMOVE" in fields:
+                fds = self.kept.pop(name, [])
+            # Those of BARRIER, too.
+            for number in fds:
+                os.close(number)
+
+
 class Whole:
     """A server whose old and new configuration differ in everything that a reload changes."""
 
@@ -66,6 +91,8 @@ class Whole:
             lab.write(f"{root}/file", content)
         self.server = Server(lab, name="whole", text="")
         self.server.configure(self.old())
+        self.manager = Manager(lab.path("notify"))
+        self.server.wrapper = ["env", f"NOTIFY_SOCKET={lab.path('notify')}"]
 
     def old(self):
         return self.text(("eth0",), "old", "4.0-{net}.4.250")
@@ -140,6 +167,7 @@ class Whole:
     def run(self):
         self.server.start()
         self.before = self.behaviour()
+        self.suite.check("a manager keeps its sockets", self.manager.kept, self.manager.kept)
         self.suite.equal("the old configuration", self.before, {
             "pool": "10.77.4.", "eth1": None, "file": OLD, "blksize": [b"1024"],
             "interfaces": ["eth0"], "ports on eth1": []})

@@ -133,8 +133,12 @@ pub(super) fn open_interface(
     shards: usize,
     kept: &KeptSockets,
 ) -> Result<PerShard, SocketError> {
-    let named = |cause| SocketError { interface: Some(name.to_owned()), cause };
-    open_requests(Some(ifindex), tftp, shards, kept).map_err(named)
+    open_requests(Some(ifindex), tftp, shards, kept).map_err(|cause| {
+        // A group that was opened before the failure is kept by the manager. Left there, its
+        // sockets would be members of the group that the next attempt opens.
+        forget_interface(ifindex, shards, kept);
+        SocketError { interface: Some(name.to_owned()), cause }
+    })
 }
 
 /// Opens data sockets that are bound to an address of this host, for every shard. Transfers from
