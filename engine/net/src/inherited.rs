@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, io};
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use socket2::Protocol;
 
 use crate::{Socket, UdpSocketSpec};
@@ -29,14 +29,29 @@ pub fn inherited() -> Vec<(String, OwnedFd)> {
     (FIRST..FIRST + RawFd::from(count))
         .filter_map(|raw| {
             let name = names.next().unwrap_or_default().to_owned();
-            // SAFETY: it is used for this call only, which fails where the descriptor is not open.
-            let borrowed = unsafe { BorrowedFd::borrow_raw(raw) };
-            fcntl_setfd(borrowed, FdFlags::CLOEXEC).ok()?;
-            // SAFETY: it is open. By the protocol it is this process's from its start, and this
-            // function, which runs once, is the only one to take it.
-            Some((name, unsafe { OwnedFd::from_raw_fd(raw) }))
+            // SAFETY: it was passed if it is not this process's own, which `passed` sees. By the
+            // protocol it is this process's from its start, and this function, which runs once, is
+            // the only one to take it.
+            Some((name, unsafe { passed(raw) }?))
         })
         .collect()
+}
+
+/// A descriptor that this process was started with; `None` where it is not open, or is one that
+/// this process has opened: those have FD_CLOEXEC, and none that has it survives exec. Without this
+/// a number in LISTEN_FDS that is too large would take descriptors away from their owners.
+///
+/// # Safety
+/// Nobody else owns it if it was passed.
+unsafe fn passed(raw: RawFd) -> Option<OwnedFd> {
+    // SAFETY: it is used for these calls only, which fail where the descriptor is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(raw) };
+    if fcntl_getfd(borrowed).ok()?.contains(FdFlags::CLOEXEC) {
+        return None;
+    }
+    fcntl_setfd(borrowed, FdFlags::CLOEXEC).ok()?;
+    // SAFETY: it is open, and the caller promises the rest.
+    Some(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 impl UdpSocketSpec {
@@ -82,4 +97,25 @@ fn ifindex(socket: &OwnedFd) -> io::Result<u32> {
         libc::getsockopt(socket.as_raw_fd(), level, option, out, &mut len)
     };
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::IntoRawFd;
+
+    use super::*;
+
+    #[test]
+    fn what_this_process_has_opened_itself_is_not_taken() {
+        let own = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: it is `own`'s, so it must not be taken.
+        assert!(unsafe { passed(own.as_raw_fd()) }.is_none());
+        // As it would come through exec.
+        let raw = rustix::io::dup(&own).unwrap().into_raw_fd();
+        // SAFETY: nobody owns it.
+        let taken = unsafe { passed(raw) }.expect("it was passed");
+        assert!(fcntl_getfd(&taken).unwrap().contains(FdFlags::CLOEXEC));
+        // SAFETY: no process has a descriptor of this number.
+        assert!(unsafe { passed(RawFd::MAX) }.is_none());
+    }
 }
