@@ -10,15 +10,18 @@ use bootstorm_protocols::time::Moment;
 use super::loader::{Job, Loader, LoaderQueue};
 use super::reason::Reason;
 use super::sending::{Progress, SendContext, refusal};
-use super::service::MAX_UPLOAD;
+use super::service::{MAX_UPLOAD, MAX_UPLOAD_BLKSIZE, MAX_UPLOAD_WINDOW};
 use super::transfers::{Transfer, Upload, Work};
 use super::upload::Incoming;
 
 /// Bytes that go to the disk in one piece.
 const PIECE: usize = 256 << 10;
-/// Bytes that may wait while a piece is written; beyond that, ACKs are held back and the client
+/// Bytes that may wait until they can be written; beyond that, ACKs are held back and the client
 /// waits.
 const BACKLOG: usize = 1 << 20;
+/// Bytes that wait at most. A window that was on its way fits beyond the backlog; a client that
+/// goes on without an ACK loses its blocks.
+const MOST: usize = BACKLOG + MAX_UPLOAD_WINDOW as usize * MAX_UPLOAD_BLKSIZE as usize;
 
 impl Upload {
     pub(super) fn new(receiver: Receiver, file: Arc<Incoming>, netascii: bool) -> Self {
@@ -36,6 +39,9 @@ impl Upload {
 
     /// A block arrived.
     pub(super) fn data(&mut self, block: u16, data: &[u8], now: Moment) -> Result<(), Reason> {
+        if self.buffer.len() + data.len() > MOST {
+            return Ok(());
+        }
         let arrived = self.receiver.on_data(block, data.len(), now);
         match arrived {
             Arrived::Ignored => return Ok(()),
@@ -94,7 +100,7 @@ impl Upload {
     /// Whether the client has to wait for the disk: the last ACK is sent only when the file is
     /// stored.
     pub(super) fn holds_back(&self) -> bool {
-        self.complete && !self.stored || self.writing && self.buffer.len() > BACKLOG
+        self.complete && !self.stored || self.buffer.len() > BACKLOG
     }
 }
 
@@ -126,6 +132,38 @@ impl Transfer {
                 Progress::Sent(0)
             }
             Err(refused) => refusal(refused, without_socket),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bootstorm_protocols::tftp::{Negotiated, RetryPolicy};
+
+    use super::*;
+    use crate::tftp::paths::Root;
+
+    #[test]
+    fn a_client_that_waits_for_no_ack_fills_no_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path(), false).unwrap();
+        let file = Arc::new(Incoming::create(&root, b"log", false).unwrap());
+        let now = Moment::default();
+        let receiver = Receiver::serving(&Negotiated::default(), &RetryPolicy::default(), now);
+        for writing in [true, false] {
+            let mut upload = Upload::new(receiver.clone(), Arc::clone(&file), false);
+            // The disk is stalled, or the loader's queue is full: nothing is flushed.
+            upload.writing = writing;
+            let mut sent = 0_u16;
+            while sent < 5_000 && upload.receiver.blocks() == u64::from(sent) {
+                sent += 1;
+                upload.data(sent, &[0; 512], now).unwrap();
+            }
+            assert!(upload.buffer.len() <= MOST && upload.holds_back(), "{}", upload.buffer.len());
+            // What the client sends again later is taken, as after a loss.
+            upload.buffer.clear();
+            upload.data(sent, &[0; 512], now).unwrap();
+            assert_eq!((upload.buffer.len(), upload.receiver.blocks()), (512, u64::from(sent)));
         }
     }
 }
