@@ -16,6 +16,8 @@ use super::paths::{PathError, Root};
 
 /// Makes the temporary names of one process unique.
 static SERIAL: AtomicU64 = AtomicU64::new(0);
+/// How many temporary names an upload tries, in case they are taken.
+const TEMPORARY_NAMES: u32 = 1000;
 
 /// An upload that is being received. If it is dropped before [`Incoming::store`], its file is
 /// removed.
@@ -44,12 +46,8 @@ impl Incoming {
             Ok(_) => return Err(PathError::Exists),
             Err(errno) => return Err(errno.into()),
         };
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!(".bootstorm-upload-{}-{serial}", std::process::id()).into_bytes();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&directory, temporary.as_slice(), flags, Mode::from_raw_mode(0o644))?;
+        let (temporary, file) = create_temporary(&directory)?;
         let (name, stored) = (name.to_vec(), AtomicBool::new(false));
-        let file = File::from(file);
         let incoming = Self { directory, temporary, name, file, overwrite, stored };
         if let Some(mode) = mode {
             fchmod(&incoming.file, mode)?;
@@ -92,6 +90,26 @@ impl Drop for Incoming {
             let _ = unlinkat(&self.directory, self.temporary.as_slice(), AtFlags::empty());
         }
     }
+}
+
+/// Creates a file under a temporary name. Another process of the same id may have left names behind:
+/// in a container every process has the id 1.
+fn create_temporary(directory: &OwnedFd) -> Result<(Vec<u8>, File), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut tries = TEMPORARY_NAMES;
+    loop {
+        tries -= 1;
+        let name = temporary_name(SERIAL.fetch_add(1, Ordering::Relaxed));
+        match openat(directory, name.as_str(), flags, Mode::from_raw_mode(0o644)) {
+            Err(Errno::EXIST) if tries > 0 => {}
+            created => return created.map(|file| (name.into_bytes(), file.into())),
+        }
+    }
+}
+
+/// The name of a file that is being received.
+fn temporary_name(serial: u64) -> String {
+    format!(".bootstorm-upload-{}-{serial}", std::process::id())
 }
 
 #[cfg(test)]
@@ -140,6 +158,19 @@ mod tests {
         // Even to where a dangling link points.
         std::os::unix::fs::symlink("../outside", path.join("link")).unwrap();
         assert_eq!(Incoming::create(&root, b"link", false).err(), Some(PathError::Exists));
+    }
+
+    #[test]
+    fn what_an_earlier_process_left_behind_takes_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path(), false).unwrap();
+        let next = SERIAL.load(Ordering::Relaxed);
+        // Of the same process id: in a container it is always 1.
+        for serial in next..next + 50 {
+            std::fs::write(dir.path().join(temporary_name(serial)), "left").unwrap();
+        }
+        Incoming::create(&root, b"log", false).unwrap().store().unwrap();
+        assert!(dir.path().join("log").exists());
     }
 
     #[test]
