@@ -9,20 +9,25 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// The manager's queue is short. While it is full, a message waits this long and is then left out.
+/// The manager's queue is short. When it is full, a message waits this long and is then left out.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The way to the service manager.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
     socket: Option<UnixDatagram>,
+    /// The last message found no room for [`SEND_TIMEOUT`]: the next do not wait at all, until one
+    /// finds room, or a few dozen of them would hold up what they tell of.
+    stalled: AtomicBool,
     watchdog: Option<Duration>,
 }
 
@@ -41,7 +46,7 @@ impl ServiceManager {
         });
         let pid = text("WATCHDOG_PID");
         let watchdog = watchdog(text("WATCHDOG_USEC"), pid, std::process::id());
-        Self { socket, watchdog }
+        Self { socket, watchdog, ..Self::default() }
     }
 
     /// The manager ends this process when it hears nothing of its watchdog for so long.
@@ -119,9 +124,14 @@ impl ServiceManager {
             control.push(SendAncillaryMessage::ScmRights(descriptors));
         }
         let text = [io::IoSlice::new(message.as_bytes())];
-        if let Some(socket) = &self.socket
-            && let Err(error) = sendmsg(socket, &text, &mut control, SendFlags::empty())
-        {
+        let Some(socket) = &self.socket else { return };
+        let flags = match self.stalled.load(Relaxed) {
+            true => SendFlags::DONTWAIT,
+            false => SendFlags::empty(),
+        };
+        let outcome = sendmsg(socket, &text, &mut control, flags);
+        self.stalled.store(matches!(outcome, Err(Errno::AGAIN)), Relaxed);
+        if let Err(error) = outcome {
             tracing::debug!("the service manager was not told {message:?}: {error}");
         }
     }
@@ -165,7 +175,7 @@ mod tests {
     fn through(name: OsString, listener: UnixDatagram) {
         let socket = connect(&name).unwrap();
         let watchdog = Some(Duration::from_secs(30));
-        let server = ServiceManager { socket: Some(socket), watchdog };
+        let server = ServiceManager { socket: Some(socket), watchdog, ..ServiceManager::default() };
         server.ready("serving\non eth1");
         assert_eq!(received(&listener), "READY=1\nSTATUS=serving on eth1");
         server.reloading();
@@ -188,6 +198,29 @@ mod tests {
         assert!(connect(&"vsock:2:1234".into()).is_err());
         // Nobody listens there: the server runs without.
         ServiceManager::default().ready("serving");
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_holds_one_message_up_and_not_each() {
+        let name = format!("bootstorm-test-stalled-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let listener = UnixDatagram::bind_addr(&address).unwrap();
+        let socket = connect(&format!("@{name}").into()).unwrap();
+        let server = ServiceManager { socket: Some(socket), ..ServiceManager::default() };
+        // As many as fit, and one that waits in vain.
+        let mut sent = 0;
+        while !server.stalled.load(Relaxed) {
+            server.status(&sent.to_string());
+            sent += 1;
+        }
+        server.status("left out");
+        assert!(server.stalled.load(Relaxed));
+        for number in 0..sent - 1 {
+            assert_eq!(received(&listener), format!("STATUS={number}"));
+        }
+        server.status("next");
+        assert_eq!(received(&listener), "STATUS=next");
+        assert!(!server.stalled.load(Relaxed));
     }
 
     #[test]
