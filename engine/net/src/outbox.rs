@@ -168,11 +168,14 @@ impl<S> Outbox<S> {
     /// then this returns true and the backend waits until the socket is writable.
     pub(crate) fn failed(&mut self, index: u32, errno: i32) -> bool {
         let entry = &self.entries[index as usize];
-        let socket = self.sockets.get_mut(entry.socket);
-        if errno == libc::EAGAIN {
+        let mut socket = self.sockets.get_mut(entry.socket);
+        // One that was removed meanwhile never becomes writable.
+        if errno == libc::EAGAIN
+            && let Some(socket) = &mut socket
+        {
             self.stalled.push_back(index);
             self.drops.delayed += 1;
-            return socket.is_some_and(|socket| !std::mem::replace(&mut socket.blocked, true));
+            return !std::mem::replace(&mut socket.blocked, true);
         }
         if errno == libc::EIO && entry.segment > 0 {
             socket.into_iter().for_each(|socket| socket.segmentation = false);
@@ -410,6 +413,17 @@ mod tests {
         assert_eq!(outbox.next(), None);
         outbox.send(successor, &target, |_| 1).unwrap();
         assert!(outbox.next().is_some());
+    }
+
+    #[test]
+    fn what_finds_no_room_in_a_socket_that_was_removed_meanwhile_ends() {
+        let (mut outbox, socket, target) = outbox(0, 1);
+        let bytes = SharedBytes::from(vec![1]);
+        outbox.send_shared(socket, &target, bytes, 0, 7).unwrap();
+        let index = outbox.next().unwrap();
+        outbox.remove_socket(socket).unwrap();
+        assert!(!outbox.failed(index, libc::EAGAIN));
+        assert_eq!(outbox.finished.pop_front(), Some((7, Some(libc::EAGAIN))));
     }
 
     #[test]
