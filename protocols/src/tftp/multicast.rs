@@ -202,8 +202,12 @@ impl Listener {
         self.retry.progress(now);
         self.deadline = Some(now + if self.master { self.retry.interval() } else { SILENCE });
         if !self.insert(block) {
-            // The block that caused the last ACK comes again: that ACK was lost.
-            if self.master && block == self.cause && self.unacked == 0 {
+            // The last ACK was lost if the block that caused it comes again, or if the server goes
+            // on behind an earlier block although more is here than that ACK said: it reported a
+            // gap, and the gap has closed since.
+            let again = block == self.cause && self.unacked == 0;
+            let behind = block == self.acked && self.missing - 1 > self.acked;
+            if self.master && (again || behind) {
                 self.acknowledge(block);
                 self.asked_at = None;
             }

@@ -90,6 +90,18 @@ fn a_gap_is_reported_once_and_a_lost_ack_repeated() {
 }
 
 #[test]
+fn a_lost_report_of_a_gap_that_closed_is_repeated_when_its_window_comes_again() {
+    let mut listener = listener(4, true);
+    after(&mut listener, &[1, 2, 3, 4]);
+    // Block 6 is late: the gap is reported, the report is lost, and then the gap is closed.
+    assert_eq!(after(&mut listener, &[5, 7, 8, 6]), [None, ack(5), None, None]);
+    // The server goes on behind block 4. It is told once what is here.
+    assert_eq!(after(&mut listener, &[5, 6, 7, 8]), [ack(8), None, None, None]);
+    // A packet that the network duplicates asks for nothing.
+    assert_eq!(after(&mut listener, &[9, 10, 10, 11]), [None; 4]);
+}
+
+#[test]
 fn who_has_everything_says_so_without_being_master() {
     let mut other = listener(4, false);
     after(&mut other, &[2, 1]);
