@@ -22,7 +22,6 @@ import sys
 import tempfile
 import threading
 import time
-import weakref
 
 import wire
 
@@ -89,7 +88,7 @@ def own_mounts():
 class Process:
     """A child with its output in a file that can be read while it runs."""
 
-    _all = weakref.WeakSet()
+    _of_thread = threading.local()
 
     def __init__(self, arguments, log, echo=None, environment=None):
         self.log = log
@@ -99,12 +98,14 @@ class Process:
             start_new_session=True, preexec_fn=_die_with_parent,
             env={**os.environ, **(environment or {})})
         self.arguments = arguments
-        Process._all.add(self)
+        self.running_now().add(self)
 
     @classmethod
     def running_now(cls):
-        """Those of this script that run at the moment."""
-        return {process for process in cls._all if process.running()}
+        """Those that this thread has started and that run at the moment."""
+        started = getattr(cls._of_thread, "started", set())
+        cls._of_thread.started = {process for process in started if process.running()}
+        return cls._of_thread.started
 
     def output(self):
         with open(self.log, errors="replace") as text:

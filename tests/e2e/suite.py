@@ -59,7 +59,7 @@ class Suite:
         What such a part has started is stopped, or it would hold its ports against the next.
         """
         self.say(f" - {what}")
-        before, running = self.failed, laboratory.Process.running_now()
+        before, running = self.failed, set(laboratory.Process.running_now())
         try:
             yield
         except Exception:  # any defect of one step must not hide the following ones
