@@ -60,13 +60,19 @@ impl UdpSocketSpec {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] where it is not bound as [`UdpSocketSpec::open`] would bind
-    /// it; else the kernel's, with the option that it refused.
+    /// it, or the others of its group could not be bound beside it; else the kernel's, with the option that it refused.
     pub fn adopt(&self, fd: OwnedFd) -> io::Result<Socket> {
         if !self.describes(&fd) {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "it is bound otherwise");
             return Err(self.error("inherited socket", error));
         }
         let socket = socket2::Socket::from(fd);
+        let shared = self.reuseport || self.steering.is_some();
+        if shared && !socket.reuse_port().map_err(|e| self.error("SO_REUSEPORT", e))? {
+            let why = "not set; its socket unit lacks ReusePort=yes";
+            let error = io::Error::new(io::ErrorKind::InvalidInput, why);
+            return Err(self.error("inherited socket: SO_REUSEPORT", error));
+        }
         socket.set_nonblocking(false).map_err(|e| self.error("O_NONBLOCK", e))?;
         self.configure(&socket)?;
         let mut socket = self.bound(socket.into());
@@ -101,9 +107,20 @@ fn ifindex(socket: &OwnedFd) -> io::Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::IntoRawFd;
+    use std::os::fd::{AsFd, IntoRawFd};
 
     use super::*;
+
+    #[test]
+    fn a_socket_that_lets_no_other_beside_it_is_refused_by_its_name() {
+        let bind = ([127, 0, 0, 1], 0).into();
+        let alone = UdpSocketSpec { bind, ..Default::default() }.open().unwrap();
+        let bind = alone.local_addr().unwrap();
+        let spec = UdpSocketSpec { bind, reuseport: true, ..Default::default() };
+        let error = spec.adopt(alone.as_fd().try_clone_to_owned().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("ReusePort=yes"), "{error}");
+    }
 
     #[test]
     fn what_this_process_has_opened_itself_is_not_taken() {

@@ -41,7 +41,15 @@ impl KeptSockets {
     /// The kernel's.
     pub(super) fn open(&self, group: &str, specs: &[UdpSocketSpec]) -> io::Result<Vec<Socket>> {
         let count = specs.len();
-        if let Some(taken) = self.take(group, specs) {
+        let taken = self.take(group, specs);
+        match (self.unused_of_unit(specs), specs.first()) {
+            (0, _) | (_, None) => {}
+            (unused, Some(UdpSocketSpec { bind, .. })) => tracing::warn!(
+                "sockets of {bind} that a socket unit opened are not used ({unused}), and what \
+                 comes to them is lost: it needs a ListenDatagram= for each shard, {count} in all"
+            ),
+        }
+        if let Some(taken) = taken {
             return specs.iter().zip(taken).map(|(spec, fd)| spec.adopt(fd)).collect();
         }
         // Sockets of another number of shards would be members of the new group.
@@ -77,6 +85,13 @@ impl KeptSockets {
         let taken = taken.collect();
         *inherited = all.into_iter().flatten().collect();
         Some(taken)
+    }
+
+    /// How many sockets of a socket unit are left that belong to a group. The service manager goes
+    /// on holding them, so the kernel goes on giving them their share.
+    fn unused_of_unit(&self, specs: &[UdpSocketSpec]) -> usize {
+        let belongs = |fd: &OwnedFd| specs.iter().any(|spec| spec.describes(fd));
+        self.inherited.lock().iter().filter(|(name, fd)| !is_own(name) && belongs(fd)).count()
     }
 
     /// Closes what was inherited and is not needed.
@@ -158,7 +173,21 @@ mod tests {
         let specs = specs(2);
         let inherited = opened(&specs, &["bootstorm.socket", "bootstorm.socket"]);
         let order = numbers(&inherited);
-        assert_eq!(taken(&kept(inherited), "dhcp-7", &specs), Some(order));
+        let kept = kept(inherited);
+        assert_eq!(taken(&kept, "dhcp-7", &specs), Some(order));
+        assert_eq!(kept.unused_of_unit(&specs), 0);
+    }
+
+    #[test]
+    fn a_socket_unit_with_another_number_of_sockets_is_noticed() {
+        let three = specs(3);
+        let names = ["bootstorm.socket", "bootstorm.socket", "dhcp-7-0of2"];
+        let too_few = kept(opened(&three, &names));
+        assert_eq!(taken(&too_few, "dhcp-7", &three), None);
+        assert_eq!(too_few.unused_of_unit(&three), 2);
+        let too_many = kept(opened(&three, &names));
+        assert!(taken(&too_many, "dhcp-7", &three[..1]).is_some());
+        assert_eq!(too_many.unused_of_unit(&three), 1);
     }
 
     #[test]
