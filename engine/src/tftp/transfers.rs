@@ -124,11 +124,14 @@ impl Transfer {
         }
     }
 
-    /// Whether the client has sent a block, or an ACK of one.
+    /// Whether the client has sent a block, or an ACK of one, or has begun to take a stream's file.
     pub(super) fn begun(&self) -> bool {
         match &self.work {
             Work::Opening => false,
-            Work::Sending { sender, .. } => sender.acked() > 0,
+            // A member of a stream that has become its master has listened before.
+            Work::Sending { sender, .. } => {
+                sender.acked() > 0 || self.stream.is_some() && self.announced
+            }
             Work::Listening { .. } => true,
             Work::Receiving(upload) => upload.receiver.blocks() > 0,
         }
