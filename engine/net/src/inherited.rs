@@ -60,7 +60,8 @@ impl UdpSocketSpec {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] where it is not bound as [`UdpSocketSpec::open`] would bind
-    /// it, or the others of its group could not be bound beside it; else the kernel's, with the option that it refused.
+    /// it, or the others of its group could not be bound beside it; else the kernel's, with the
+    /// option that it refused.
     pub fn adopt(&self, fd: OwnedFd) -> io::Result<Socket> {
         if !self.describes(&fd) {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "it is bound otherwise");

@@ -92,8 +92,8 @@ impl Drop for Incoming {
     }
 }
 
-/// Creates a file under a temporary name. Another process of the same id may have left names behind:
-/// in a container every process has the id 1.
+/// Creates a file under a temporary name. Another process of the same id may have left names
+/// behind: in a container every process has the id 1.
 fn create_temporary(directory: &OwnedFd) -> Result<(Vec<u8>, File), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mut tries = TEMPORARY_NAMES;
