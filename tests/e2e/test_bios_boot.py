@@ -13,7 +13,7 @@ from machine import Machine, check_boot_options, installer_initrd, kernel_image
 from server import Server, subnet
 from suite import Suite
 
-TAKES_SECONDS = 45
+TAKES_SECONDS = 17
 
 MAC = "52:54:00:b1:05:01"
 _SCRIPT = """#!ipxe

@@ -19,7 +19,7 @@ from server import BINARY
 from suite import Suite
 from systemd import Systemd
 
-TAKES_SECONDS = 90
+TAKES_SECONDS = 82
 UNIT = "bootstorm.service"
 UNIT_FILE = f"{ROOT}/packaging/systemd/{UNIT}"
 CONFIG = "etc/bootstorm/bootstorm.toml"

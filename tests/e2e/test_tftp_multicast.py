@@ -12,6 +12,8 @@ from lab import Lab
 from server import Server, configuration
 from suite import Suite
 
+TAKES_SECONDS = 14
+
 HOST = "10.77.0.1"
 ROOMS = 4
 SIZE = 3_000_000

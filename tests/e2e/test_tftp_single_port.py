@@ -12,6 +12,8 @@ import lab as laboratory
 from lab import Lab
 from server import Server, configuration
 from suite import Suite
+
+TAKES_SECONDS = 20
 from test_tftp_clients import HOST, digest, getters
 
 GATEWAY, INSIDE, MACHINE = "10.77.5.1", "192.168.5.1", "192.168.5.2"

@@ -13,7 +13,7 @@ from machine import Machine, check_boot_options
 from server import Server, subnet
 from suite import Suite
 
-TAKES_SECONDS = 45
+TAKES_SECONDS = 27
 
 _SCRIPT = """#!ipxe
 echo SCRIPT ip=${net0/ip} platform=${platform} file=${filename}
