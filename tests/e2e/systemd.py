@@ -99,19 +99,23 @@ class Systemd:
 
     def run(self, *arguments, seconds=60):
         """A program beside the service, not in its sandbox: (status, output)."""
-        command = ["nsenter", "--target", str(self.outer_pid), "--all", "--", *arguments]
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, timeout=seconds, text=True)
+            done = subprocess.run(self._inside(arguments), stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  timeout=seconds, text=True)
         except subprocess.TimeoutExpired as late:
             return None, str(late.stdout)
         return done.returncode, done.stdout
 
     def begin(self, *arguments):
         """The same, and does not wait for its end."""
-        command = ["nsenter", "--target", str(self.outer_pid), "--all", "--", *arguments]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(self._inside(arguments), stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def _inside(self, arguments):
+        # Where the tests run in a chroot, the root of the mount namespace is not that of systemd.
+        return ["nsenter", "--target", str(self.outer_pid), "--all", "--root", "--wd", "--",
+                *arguments]
 
     def path(self, name):
         """A file of its root directory as this script sees it."""

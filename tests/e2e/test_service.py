@@ -320,8 +320,8 @@ def frozen(systemd, path, seconds):
     """Freezes a file system for so long. It thaws even when this script is killed meanwhile:
     nothing can end a process that waits for it."""
     freeze = f"fsfreeze -f {path} && sleep {seconds}; fsfreeze -u {path}"
-    thaw = subprocess.Popen(["nsenter", "--target", str(systemd.outer_pid), "--mount", "sh", "-c",
-                             freeze], start_new_session=True)
+    thaw = subprocess.Popen(["nsenter", "--target", str(systemd.outer_pid), "--mount", "--root",
+                             "sh", "-c", freeze], start_new_session=True)
     time.sleep(0.5)
     try:
         yield
