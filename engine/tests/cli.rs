@@ -201,7 +201,7 @@ mod stored {
         let clock = bootstorm::clock::read().unwrap();
         let lease = |host: u8, seconds| {
             let hardware = Hardware::ethernet([2, 0, 0, 0, 0, host]);
-            Write::Put(Lease {
+            let lease = Lease {
                 ip: Ipv4Addr::new(10, 1, 0, host),
                 network: None,
                 client: ClientKey::hardware(&hardware),
@@ -210,7 +210,8 @@ mod stored {
                 starts: clock.now,
                 expires: clock.now + Duration::from_secs(seconds),
                 notes: None,
-            })
+            };
+            Write { ip: lease.ip.into(), version: host.into(), known: 0, lease: Some(lease) }
         };
         let store = FjallStore::open(state_dir).unwrap();
         store.commit(&[lease(200, 3600), lease(101, 3600)], &clock).unwrap();

@@ -25,6 +25,7 @@ mod bytes;
 mod clock;
 mod drops;
 mod engine;
+pub mod file;
 mod inherited;
 mod interfaces;
 mod link;

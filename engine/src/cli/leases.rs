@@ -141,24 +141,27 @@ fn stored(
     };
     // By rising address, as the keys are.
     let mut found = Vec::new();
-    store
+    let recovered = store
         .load(&clock, &mut |loaded| match loaded {
-            Loaded::Lease(lease) if wanted.admits(&lease) => found.push(lease),
-            Loaded::Lease(_) => {}
+            Loaded::Lease(lease, version) if wanted.admits(&lease) => found.push((lease, version)),
+            Loaded::Lease(..) | Loaded::Erased(..) => {}
             Loaded::Corrupt(error) => complain(&error.to_string()),
         })
         .map_err(store_failure)?;
     if let Request::LeasesRelease { .. } = request {
-        found.retain(|lease| lease.is_active(clock.now) || lease.state == LeaseState::Declined);
-        for lease in &mut found {
+        found
+            .retain(|(lease, _)| lease.is_active(clock.now) || lease.state == LeaseState::Declined);
+        let mut writes = Vec::new();
+        for (version, (lease, known)) in (recovered.version + 1..).zip(&mut found) {
             lease.state = LeaseState::Released;
             lease.expires = clock.now;
+            let lease = lease.clone();
+            writes.push(Write { ip: lease.ip.into(), version, known: *known, lease: Some(lease) });
         }
-        let writes: Vec<Write> = found.iter().cloned().map(Write::Put).collect();
         store.commit(&writes, &clock).map_err(store_failure)?;
     }
     let clocks = Clocks::read();
-    found.iter().try_for_each(|lease| take(&LeaseRow::new(lease, &clocks)))
+    found.iter().try_for_each(|(lease, _)| take(&LeaseRow::new(lease, &clocks)))
 }
 
 fn store_failure(error: StoreError) -> Failure {

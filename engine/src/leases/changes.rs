@@ -8,7 +8,7 @@ use dashmap::mapref::entry::Entry;
 use super::pools::PoolSet;
 use super::slot::{Durable, Slot};
 use super::table::{Moved, Table, Who, place};
-use super::{Client, Lease, LeaseState, NotDurable, Notes, Refusal};
+use super::{Client, Lease, LeaseState, NotDurable, Notes, Refusal, Write};
 use crate::config::PoolId;
 
 /// What a shard was told to make durable.
@@ -22,6 +22,10 @@ impl Pending {
     /// A change that has nothing to write: an offer ended, of which the disk knows nothing.
     pub(super) fn nothing(ip: u32) -> Self {
         Self { ip, version: 0 }
+    }
+
+    pub(super) fn ip(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.ip)
     }
 }
 
@@ -291,25 +295,31 @@ impl Table {
         Some(change)
     }
 
-    /// What is to be written for a change, with its version; `Err` when the change is void, `None`
-    /// when a later one has been written already.
-    pub(super) fn to_write(&self, change: Pending) -> Result<Option<(Lease, u64)>, NotDurable> {
+    /// What is to be written for a change; `Err` when the change is void, `None` when a later one
+    /// has been written already.
+    pub(super) fn to_write(&self, change: Pending) -> Result<Option<Write>, NotDurable> {
         let slot = self.slots.get(&change.ip).ok_or(NotDurable)?;
         if change.version < slot.floor {
             return Err(NotDurable);
         }
-        Ok(slot.pending.then(|| (slot.to_write(), slot.version)))
+        Ok(slot.pending.then(|| Write {
+            ip: change.ip().into(),
+            version: slot.version,
+            known: slot.stored,
+            lease: Some(slot.to_write()),
+        }))
     }
 
-    /// What the store is known to have for an address.
-    pub(super) fn durable(&self, ip: u32) -> Option<Lease> {
-        self.slots.get(&ip)?.durable_lease()
+    /// What the store is known to have for an address, with its version; 0 for nothing.
+    pub(super) fn durable(&self, ip: u32) -> (Option<Lease>, u64) {
+        self.slots.get(&ip).map_or((None, 0), |slot| (slot.durable_lease(), slot.stored))
     }
 
     /// The lease was written when its slot had that version.
     pub(super) fn written(&self, pools: &PoolSet, lease: &Lease, version: u64) {
         let Some(mut slot) = self.slots.get_mut(&lease.ip.to_bits()) else { return };
         slot.durable = Durable::of(lease, &slot.lease);
+        slot.stored = version;
         if slot.version == version {
             slot.pending = false;
             // Its timer may have been due meanwhile and was postponed.

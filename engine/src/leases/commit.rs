@@ -9,9 +9,9 @@
 //! reached the disk nobody knows; so its addresses are in doubt, and the first batch that works
 //! carries their last known state along and settles it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use bootstorm_protocols::time::Moment;
 
 use super::queue::Queued;
-use super::{LeaseStore, Leases, NotDurable, StoreError, Write};
+use super::{BatchId, LeaseStore, Leases, NotDurable, StoreError, Write};
 use crate::liveness::Heartbeat;
 use crate::metrics::Metrics;
 
@@ -28,6 +28,9 @@ const COMMITTER_NICE: i32 = -10;
 /// Changes in one batch, at most: what piled up during the last fsync, but no more than keeps the
 /// wait short.
 const LARGEST_BATCH: usize = 256;
+
+/// Addresses in doubt that one batch carries along, at most.
+const MOST_DOUBTS: usize = 1024;
 
 /// How long to wait before another try after the first failure, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -47,9 +50,9 @@ pub struct Committer {
     heartbeat: Option<Heartbeat>,
     taken: Vec<Queued>,
     batch: Vec<Write>,
-    /// The versions of the slots that the batch was taken from.
-    versions: Vec<u64>,
-    in_doubt: BTreeSet<u32>,
+    next_id: BatchId,
+    /// Addresses of failed batches, with the highest version that they had there.
+    in_doubt: BTreeMap<u32, u64>,
     broken: Option<Broken>,
 }
 
@@ -62,8 +65,8 @@ impl Committer {
             heartbeat: None,
             taken: Vec::with_capacity(LARGEST_BATCH),
             batch: Vec::with_capacity(LARGEST_BATCH),
-            versions: Vec::with_capacity(LARGEST_BATCH),
-            in_doubt: BTreeSet::new(),
+            next_id: BatchId(0),
+            in_doubt: BTreeMap::new(),
             broken: None,
         }
     }
@@ -123,20 +126,18 @@ impl Committer {
         let took = self.taken.len();
         self.collect();
         let written = self.write(now);
-        self.settle(written, now);
+        self.settle(&written, now);
         took
     }
 
     /// Fills the batch, and answers the changes that need no writing.
     fn collect(&mut self) {
-        let Self { leases, taken, batch, versions, .. } = self;
+        let Self { leases, taken, batch, .. } = self;
         batch.clear();
-        versions.clear();
         taken.retain(|queued| match leases.table.to_write(queued.change) {
-            Ok(Some((lease, version))) => {
-                if batch.last().map(Write::ip) != Some(lease.ip) {
-                    batch.push(Write::Put(lease));
-                    versions.push(version);
+            Ok(Some(write)) => {
+                if batch.last().map(|write| write.ip) != Some(write.ip) {
+                    batch.push(write);
                 }
                 true
             }
@@ -147,27 +148,36 @@ impl Committer {
         });
     }
 
-    /// Makes the batch durable, if it can be.
-    fn write(&mut self, now: Moment) -> bool {
+    /// Makes the batch durable, if it can be; the addresses that the store refused.
+    fn write(&mut self, now: Moment) -> Result<Vec<IpAddr>, NotDurable> {
         if self.batch.is_empty() {
-            return true;
+            return Ok(Vec::new());
         }
         if let Some(broken) = &self.broken {
             if now < broken.retry_at {
-                return false;
+                return Err(NotDurable);
             }
             if let Err(error) = on_disk(self.heartbeat.as_ref(), || self.store.reopen()) {
                 self.failed(&error, now);
-                return false;
+                return Err(NotDurable);
             }
         }
-        let doubts = self.add_doubts();
+        let own = self.batch.len();
+        self.add_doubts();
         let clock = self.leases.clock(now);
-        let result = on_disk(self.heartbeat.as_ref(), || self.store.commit(&self.batch, &clock));
+        let id = self.next_id;
+        self.next_id.0 += 1;
+        let result = on_disk(self.heartbeat.as_ref(), || {
+            self.store.begin(id, &self.batch, &clock)?;
+            // It is the only one under way.
+            self.store.finish().map_or(Ok(Vec::new()), |finished| finished.result)
+        });
         match result {
-            Ok(()) => {
-                self.batch.truncate(self.batch.len() - doubts);
-                self.in_doubt.clear();
+            Ok(refused) => {
+                for write in &self.batch {
+                    self.in_doubt.remove(&bits(write.ip));
+                }
+                self.batch.truncate(own);
                 if let Some(broken) = self.broken.take() {
                     tracing::warn!(
                         withheld = broken.withheld,
@@ -179,28 +189,31 @@ impl Committer {
                     metrics.commits.leases.add(size);
                     metrics.commits.batch_size.observe(size);
                 }
-                true
+                Ok(refused)
             }
             Err(error) => {
-                self.in_doubt.extend(self.batch.iter().map(|write| write.ip().to_bits()));
-                self.batch.truncate(self.batch.len() - doubts);
+                for write in &self.batch {
+                    let version = self.in_doubt.entry(bits(write.ip)).or_default();
+                    *version = write.version.max(*version);
+                }
+                self.batch.truncate(own);
                 self.failed(&error, now);
-                false
+                Err(NotDurable)
             }
         }
     }
 
-    /// Adds to the batch what the store should have for addresses in doubt; returns their number.
-    fn add_doubts(&mut self) -> usize {
+    /// Adds to the batch what the store should have for addresses in doubt. With the version that
+    /// the failed write had: it outdoes that write, being later, and nothing that comes after.
+    fn add_doubts(&mut self) {
         let own = self.batch.len();
-        for &ip in &self.in_doubt {
-            let ip = Ipv4Addr::from_bits(ip);
-            if self.batch[..own].binary_search_by_key(&ip, Write::ip).is_err() {
-                let known = self.leases.table.durable(ip.to_bits());
-                self.batch.push(known.map_or(Write::Erase(ip), Write::Put));
+        for (&ip, &version) in self.in_doubt.iter().take(MOST_DOUBTS) {
+            let address = IpAddr::from(Ipv4Addr::from_bits(ip));
+            if self.batch[..own].binary_search_by_key(&address, |write| write.ip).is_err() {
+                let (lease, known) = self.leases.table.durable(ip);
+                self.batch.push(Write { ip: address, version, known, lease });
             }
         }
-        self.batch.len() - own
     }
 
     fn failed(&mut self, error: &StoreError, now: Moment) {
@@ -223,23 +236,25 @@ impl Committer {
     }
 
     /// Brings memory up to what became of the batch, and tells the shards.
-    fn settle(&mut self, written: bool, now: Moment) {
+    fn settle(&mut self, written: &Result<Vec<IpAddr>, NotDurable>, now: Moment) {
+        let is_written = |ip: IpAddr| written.as_ref().is_ok_and(|refused| !refused.contains(&ip));
         {
             let pools = self.leases.lock_pools(self.leases.committer_lock());
-            for (write, version) in self.batch.iter().zip(&self.versions) {
-                match write {
-                    Write::Put(lease) if written => {
-                        self.leases.table.written(&pools, lease, *version);
+            for write in &self.batch {
+                match &write.lease {
+                    Some(lease) if is_written(write.ip) => {
+                        self.leases.table.written(&pools, lease, write.version);
                     }
                     _ => {
-                        let ip = write.ip().to_bits();
-                        self.leases.table.roll_back(&pools, ip, *version, now);
+                        let ip = bits(write.ip);
+                        self.leases.table.roll_back(&pools, ip, write.version, now);
                     }
                 }
             }
         }
-        let answer = if written { Ok(()) } else { Err(NotDurable) };
         for queued in &self.taken {
+            let durable = is_written(queued.change.ip().into());
+            let answer = if durable { Ok(()) } else { Err(NotDurable) };
             self.leases.queue.complete(queued.waiter, answer);
         }
         if let Some(broken) = &mut self.broken {
@@ -247,6 +262,15 @@ impl Committer {
                 self.taken.iter().filter(|queued| queued.waiter.is_some()).count() as u64;
         }
         self.leases.queue.wake_waiters();
+    }
+}
+
+/// The address as the table has it.
+fn bits(ip: IpAddr) -> u32 {
+    match ip {
+        IpAddr::V4(ip) => ip.to_bits(),
+        // The table hands out IPv4 addresses only.
+        IpAddr::V6(_) => 0,
     }
 }
 

@@ -33,8 +33,9 @@ use fjall::config::{CompressionPolicy, FilterPolicy, HashRatioPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::Mutex;
 
-use super::record::{encode, key};
-use super::{Clock, LeaseStore, Loaded, StoreError, Write};
+use super::key::Key;
+use super::record::encode;
+use super::{BatchId, Clock, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
 
 /// The directory of the database in the state directory.
 const DIRECTORY: &str = "leases";
@@ -58,6 +59,7 @@ struct Open {
     /// A commit has failed, so the newest journal cannot be trusted.
     tainted: bool,
     value: Vec<u8>,
+    begun: Option<BatchId>,
 }
 
 impl FjallStore {
@@ -99,36 +101,43 @@ impl FjallStore {
 }
 
 impl LeaseStore for FjallStore {
-    fn commit(&self, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
-        let Open { database, tainted, value } = &mut *self.open.lock();
+    fn begin(&self, id: BatchId, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
+        let Open { database, tainted, value, begun } = &mut *self.open.lock();
         let Some((database, keyspace)) = database else { return Err(self.closed()) };
         let mut writes = database.batch().durability(Some(PersistMode::SyncData));
         for write in batch {
-            let key = key(write.ip());
-            match write {
-                Write::Put(lease) => {
+            let key = &*Key::of(write.ip);
+            match &write.lease {
+                Some(lease) => {
                     value.clear();
                     encode(lease, clock, value);
                     writes.insert(keyspace, key, value.as_slice());
                 }
-                Write::Erase(_) => writes.remove(keyspace, key),
+                None => writes.remove(keyspace, key),
             }
         }
         // Until it has worked.
         *tainted = true;
         guarded(&self.directory, || writes.commit())?;
         *tainted = false;
+        *begun = Some(id);
         Ok(())
     }
 
-    fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<(), StoreError> {
+    fn finish(&self) -> Option<Finished> {
+        let id = self.open.lock().begun.take()?;
+        Some(Finished { id, result: Ok(Vec::new()) })
+    }
+
+    fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<Recovered, StoreError> {
         let open = self.open.lock();
         let Some((_, keyspace)) = &open.database else { return Err(self.closed()) };
         for guard in keyspace.iter() {
             let (key, value) = guard.into_inner().map_err(|error| self.error(error))?;
-            each(Loaded::decode(&key, &value, clock));
+            each(Loaded::decode(&key, 1, &value, clock));
         }
-        Ok(())
+        // It keeps no versions.
+        Ok(Recovered { version: 1, damaged: None })
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

@@ -19,7 +19,9 @@ mod clock;
 mod commit;
 mod discovers;
 mod fjall;
+mod key;
 mod lease;
+mod memory;
 mod pools;
 mod queue;
 mod record;
@@ -31,7 +33,7 @@ mod table;
 mod tests;
 
 use std::collections::BinaryHeap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -46,10 +48,11 @@ pub use clock::{BootId, Clock};
 pub use commit::{Committer, CommitterThread};
 pub use discovers::Discovered;
 pub use lease::{Lease, LeaseState};
+pub use memory::MemoryStore;
 pub use pools::PoolCounts;
 pub use record::CorruptRecord;
 pub use shard::{Bind, Candidates, Change, Declined, NotDurable, Offer, Refusal, ShardLeases};
-pub use store::{LeaseStore, Loaded, MemoryStore, StoreError, Write};
+pub use store::{BatchId, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
 
 use crate::config::{Dhcp, NetworkId, PoolId};
 use pools::PoolSet;
@@ -74,6 +77,8 @@ pub struct Leases {
     /// As it was read last.
     clock: Mutex<Clock>,
     corrupt: AtomicU64,
+    /// Until when clients may hold leases that the store has lost.
+    damaged_until: Option<Moment>,
     shards: usize,
 }
 
@@ -93,16 +98,18 @@ impl Leases {
         let table = Table::new();
         let quarantine = clock.now + longest_lease(dhcp).max(dhcp.decline_time);
         let mut corrupt = 0;
-        store.load(&clock, &mut |loaded| match loaded {
-            Loaded::Lease(lease) => table.load(lease, true, clock.now),
+        let recovered = store.load(&clock, &mut |loaded| match loaded {
+            Loaded::Lease(lease, version) => table.load(lease, Some(version), clock.now),
+            Loaded::Erased(..) => {}
             Loaded::Corrupt(error) => {
                 tracing::error!(%error, "the address is in quarantine until a lease would have ended");
                 corrupt += 1;
-                if let Some(ip) = error.ip {
-                    table.load(unreadable(ip, clock.now, quarantine), false, clock.now);
+                if let Some(IpAddr::V4(ip)) = error.ip {
+                    table.load(unreadable(ip, clock.now, quarantine), None, clock.now);
                 }
             }
         })?;
+        table.continue_versions(recovered.version);
         let empty = Arc::new(PoolSet::empty(shards));
         let leases = Self {
             table,
@@ -114,6 +121,7 @@ impl Leases {
             own: Mutex::new(Vec::new()),
             clock: Mutex::new(clock),
             corrupt: AtomicU64::new(corrupt),
+            damaged_until: recovered.damaged.map(|found| found + longest_lease(dhcp)),
             shards,
         };
         leases.reconfigure(dhcp);
@@ -176,6 +184,12 @@ impl Leases {
     /// Records that could not be read when the store was opened.
     pub fn corrupt_records(&self) -> u64 {
         self.corrupt.load(Relaxed)
+    }
+
+    /// Whether clients may hold leases that the store has lost by damage: then an address is probed
+    /// before it is offered, and a renewal of an address that seems free is granted.
+    pub fn is_damaged(&self, now: Moment) -> bool {
+        self.damaged_until.is_some_and(|until| now < until)
     }
 
     /// Takes over another configuration. Every lease stays; those outside all subnets are kept, and

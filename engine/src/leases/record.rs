@@ -1,8 +1,5 @@
 //! Leases as they lie on disk.
 //!
-//! Key: one byte for the kind of address, then the address in network byte order: `4` and 4 bytes
-//! for IPv4; `6` and 16 bytes is kept for IPv6. So a scan goes through the addresses in order.
-//!
 //! Value, version 1, numbers big-endian:
 //! ```text
 //! version 1 | state 1 | boot id 16 | starts, expires: nanoseconds since boot 8 8 |
@@ -14,31 +11,17 @@
 //! wall clock neither ends a lease nor prolongs it; after a reboot there is only the wall clock,
 //! and a lease has left at most what it was given for, whatever that clock says.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bootstorm_protocols::time::Moment;
 
+use super::key::address;
 use super::{BootId, ClientKey, Clock, Hardware, KeyKind, Lease, LeaseState, Notes};
 
 const VERSION: u8 = 1;
-const TAG_IPV4: u8 = 4;
 /// Longest record with notes: below the smallest unit that a disk writes whole, so that no power
 /// cut can leave half of a short record with its end intact. Notes that do not fit are left out.
 const LONGEST: usize = 480;
-
-/// The key of an address.
-pub(super) fn key(ip: Ipv4Addr) -> [u8; 5] {
-    let [a, b, c, d] = ip.octets();
-    [TAG_IPV4, a, b, c, d]
-}
-
-/// The address of a key; `None` for a key that this version does not write.
-pub(super) fn address(key: &[u8]) -> Option<Ipv4Addr> {
-    match *key {
-        [TAG_IPV4, a, b, c, d] => Some(Ipv4Addr::new(a, b, c, d)),
-        _ => None,
-    }
-}
 
 /// Why a record cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -47,7 +30,7 @@ pub struct CorruptRecord {
     /// The address, or the bytes of the key in hexadecimal if it is none.
     pub key: String,
     /// The address, if the key is one.
-    pub ip: Option<Ipv4Addr>,
+    pub ip: Option<IpAddr>,
     /// What is wrong.
     pub why: String,
 }
@@ -103,7 +86,9 @@ pub(super) fn encode(lease: &Lease, clock: &Clock, out: &mut Vec<u8>) {
 /// Reads a record; `network` of the lease is left open.
 pub(super) fn decode(key: &[u8], value: &[u8], clock: &Clock) -> Result<Lease, CorruptRecord> {
     let corrupt = |why: &str| CorruptRecord::new(key, why);
-    let ip = address(key).ok_or_else(|| corrupt("the key is no IPv4 address"))?;
+    let Some(IpAddr::V4(ip)) = address(key) else {
+        return Err(corrupt("the key is no IPv4 address"));
+    };
     let mut fields = Fields(value);
     match fields.u8() {
         Some(VERSION) => {}
@@ -190,7 +175,10 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::key::Key;
     use super::*;
+
+    const TAG_IPV4: u8 = 4;
 
     const CLOCK: Clock = Clock {
         now: Moment::from_nanos(5_000_000_000_000),
@@ -238,7 +226,7 @@ mod tests {
         fn what_is_written_is_read_while_the_machine_is_up(lease in lease(), step in any::<u32>()) {
             let value = encoded(&lease, &CLOCK);
             let later = Clock { now: CLOCK.now + Duration::from_secs(60), wall: step.into(), ..CLOCK };
-            prop_assert_eq!(decode(&key(lease.ip), &value, &later), Ok(lease));
+            prop_assert_eq!(decode(&Key::of(lease.ip.into()), &value, &later), Ok(lease));
         }
 
         #[test]
@@ -253,7 +241,7 @@ mod tests {
         fn what_is_cut_short_is_corrupt(lease in lease(), cut in any::<prop::sample::Index>()) {
             let value = encoded(&lease, &CLOCK);
             let cut = cut.index(value.len());
-            prop_assert!(decode(&key(lease.ip), &value[..cut], &CLOCK).is_err());
+            prop_assert!(decode(&Key::of(lease.ip.into()), &value[..cut], &CLOCK).is_err());
         }
 
         #[test]
@@ -262,7 +250,7 @@ mod tests {
             // Up for 100 seconds since.
             let now = Moment::from_nanos(100_000_000_000);
             let clock = Clock { now, wall: CLOCK.wall + down, boot: BootId([2; 16]) };
-            let read = decode(&key(lease.ip), &value, &clock).unwrap();
+            let read = decode(&Key::of(lease.ip.into()), &value, &clock).unwrap();
             if lease.expires == Moment::NEVER {
                 prop_assert_eq!(read.expires, Moment::NEVER);
             } else {
@@ -290,14 +278,14 @@ mod tests {
         };
         let value = encoded(&lease, &CLOCK);
         let clock = Clock { now: Moment::from_nanos(7), wall: 0, boot: BootId([2; 16]) };
-        let read = decode(&key(lease.ip), &value, &clock).unwrap();
+        let read = decode(&Key::of(lease.ip.into()), &value, &clock).unwrap();
         assert_eq!(read.expires.since(clock.now), Duration::from_secs(3600));
     }
 
     #[test]
     fn a_record_that_cannot_be_read_is_named() {
         let error = decode(&[TAG_IPV4, 10, 0, 0, 7], &[9, 2], &CLOCK).unwrap_err();
-        assert_eq!(error.ip, Some(Ipv4Addr::new(10, 0, 0, 7)));
+        assert_eq!(error.ip, Some(IpAddr::from([10, 0, 0, 7])));
         assert_eq!(
             error.to_string(),
             "the lease record with key 10.0.0.7 cannot be read: its version is 9, and this \
@@ -324,7 +312,7 @@ mod tests {
         };
         let value = encoded(&lease, &CLOCK);
         assert!(value.len() <= LONGEST);
-        let read = decode(&key(lease.ip), &value, &CLOCK).unwrap().notes.unwrap();
+        let read = decode(&Key::of(lease.ip.into()), &value, &CLOCK).unwrap().notes.unwrap();
         assert!(read.circuit_id.is_some() && read.remote_id.is_none());
     }
 }

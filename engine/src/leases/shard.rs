@@ -100,7 +100,7 @@ pub struct Change(Pending);
 impl Change {
     /// The address whose lease changes.
     pub fn ip(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.0.ip)
+        self.0.ip()
     }
 }
 

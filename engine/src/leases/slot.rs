@@ -35,6 +35,8 @@ impl Durable {
 pub(super) struct Slot {
     pub(super) lease: Lease,
     pub(super) durable: Durable,
+    /// The version that the store is known to have; 0 for nothing.
+    pub(super) stored: u64,
     /// Rises with every change that is to become durable; the same number never comes twice.
     pub(super) version: u64,
     /// Changes with a lower version are void: they were rolled back, or another client came.

@@ -1,11 +1,9 @@
-//! What is durable: the backend interface of a database, or later a cluster, that keeps the leases.
+//! What is durable: the interface of a log on disk, or later a cluster, that keeps the leases.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::IpAddr;
 
-use parking_lot::Mutex;
+use bootstorm_protocols::time::Moment;
 
 use super::record::{self, CorruptRecord};
 use super::{Clock, Lease};
@@ -13,57 +11,119 @@ use super::{Clock, Lease};
 /// Where leases are durable. One thread commits and shards never wait for it, so a store may take
 /// its time, ask other servers, or refuse.
 pub trait LeaseStore: Send + Sync {
-    /// Makes the whole batch durable, or none of it. No address is in it twice; `clock` is for
-    /// writing times down.
+    /// Begins to make a batch durable; what became of it comes from [`LeaseStore::finish`]. No
+    /// address is in it twice; `clock` is for writing times down. The next batch may be begun while
+    /// this one is under way, at most [`LeaseStore::depth`] at a time.
     ///
     /// # Errors
-    /// After an error nothing is known about the batch: any part of it may be durable. The caller
-    /// calls [`LeaseStore::reopen`] before it commits again, and then writes down anew what it
-    /// takes the store to have for the addresses of the batch.
-    fn commit(&self, batch: &[Write], clock: &Clock) -> Result<(), StoreError>;
+    /// As with a batch that failed; nothing of it comes from [`LeaseStore::finish`].
+    fn begin(&self, id: BatchId, batch: &[Write], clock: &Clock) -> Result<(), StoreError>;
 
-    /// Hands over every lease that is durable. Their networks are left open.
-    fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<(), StoreError>;
+    /// Waits for the oldest batch under way; `None` when there is none.
+    ///
+    /// After an error nothing is known about that batch, nor about those begun after it, which fail
+    /// as well: any part of them may be durable. The caller calls [`LeaseStore::reopen`] before it
+    /// begins another, and then writes down anew what it takes the store to have for the addresses
+    /// of these batches.
+    fn finish(&self) -> Option<Finished>;
 
-    /// After a failed commit: gets ready for the next, on nothing but what is durable.
+    /// How many batches may be under way at a time.
+    fn depth(&self) -> usize {
+        1
+    }
+
+    /// Hands over what is durable, each address once, by rising address. Networks of leases are
+    /// left open.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<Recovered, StoreError>;
+
+    /// After a failed batch: gets ready for the next, on nothing but what is durable.
+    ///
+    /// # Errors
+    /// When the store still does not work; the caller tries again later.
     fn reopen(&self) -> Result<(), StoreError>;
+
+    /// Hands over what other servers wrote since the last call, which takes precedence over what is
+    /// in memory by its version. A store of one server has nothing.
+    fn foreign(&self, _clock: &Clock, _each: &mut dyn FnMut(Loaded)) {}
+
+    /// Makes a batch durable, and waits for it.
+    ///
+    /// # Errors
+    /// As of [`LeaseStore::finish`]; [`StoreError::Refused`] when a write was refused.
+    fn commit(&self, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
+        let id = BatchId(u64::MAX);
+        self.begin(id, batch, clock)?;
+        while let Some(finished) = self.finish() {
+            if finished.id == id {
+                let refused = finished.result?;
+                return refused.first().map_or(Ok(()), |ip| Err(StoreError::Refused(*ip)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which batch. The caller counts them.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BatchId(pub u64);
+
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Finished {
+    /// Which.
+    pub id: BatchId,
+    /// It is durable, except for the addresses listed here: the store had something else for them
+    /// than the [`Write::known`] of their writes.
+    pub result: Result<Vec<IpAddr>, StoreError>,
 }
 
 /// One change of what is durable.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Write {
-    /// The address has this lease now, whatever it had before.
-    Put(Lease),
-    /// Nothing is known of the address.
-    Erase(Ipv4Addr),
-}
-
-impl Write {
+pub struct Write {
     /// The address.
-    pub fn ip(&self) -> Ipv4Addr {
-        match self {
-            Self::Put(lease) => lease.ip,
-            Self::Erase(ip) => *ip,
-        }
-    }
+    pub ip: IpAddr,
+    /// Rises with each change of the address, over restarts, too. Of two that a store finds for one
+    /// address the higher counts; of equal ones the later.
+    pub version: u64,
+    /// The version that the store is known to have of it; 0 for nothing. A store that other servers
+    /// write to refuses the change when it has another.
+    pub known: u64,
+    /// The lease that the address has now, whatever it had before; with `None` nothing is known of
+    /// the address.
+    pub lease: Option<Lease>,
 }
 
 /// What a store holds for one address.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Loaded {
-    /// A lease.
-    Lease(Lease),
+    /// A lease, with its version.
+    Lease(Lease, u64),
+    /// The address was erased with that version. Only other servers tell of it.
+    Erased(IpAddr, u64),
     /// Something that cannot be read.
     Corrupt(CorruptRecord),
 }
 
 impl Loaded {
-    pub(super) fn decode(key: &[u8], value: &[u8], clock: &Clock) -> Self {
+    pub(super) fn decode(key: &[u8], version: u64, value: &[u8], clock: &Clock) -> Self {
         match record::decode(key, value, clock) {
-            Ok(lease) => Self::Lease(lease),
+            Ok(lease) => Self::Lease(lease, version),
             Err(error) => Self::Corrupt(error),
         }
     }
+}
+
+/// What a store says of itself when it has been read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Recovered {
+    /// The highest version that was ever written.
+    pub version: u64,
+    /// When it was found damaged: leases may be missing that clients hold, from then on for as long
+    /// as a lease lasts.
+    pub damaged: Option<Moment>,
 }
 
 /// Why a store could not do what was asked.
@@ -80,69 +140,10 @@ pub enum StoreError {
         /// What the system says.
         source: io::Error,
     },
+    /// It has something else for an address than the writer knew.
+    #[error("the lease store has a newer lease of {0}")]
+    Refused(IpAddr),
     /// Anything else; the text names the store.
     #[error("{0}")]
     Other(String),
-}
-
-/// A store without a disk, for tests and for `serve --dry-run`. It keeps records as they would lie
-/// on a disk, and fails when it is told to.
-#[derive(Debug, Default)]
-pub struct MemoryStore {
-    records: Mutex<BTreeMap<[u8; 5], Vec<u8>>>,
-    failing: AtomicBool,
-}
-
-impl MemoryStore {
-    /// From now on every commit and every reopening fails, or works again.
-    #[cfg(test)]
-    pub(crate) fn set_failing(&self, failing: bool) {
-        self.failing.store(failing, Ordering::Relaxed);
-    }
-
-    /// Puts raw bytes where the record of an address would be.
-    #[cfg(test)]
-    pub(crate) fn put_raw(&self, ip: Ipv4Addr, value: &[u8]) {
-        self.records.lock().insert(record::key(ip), value.to_vec());
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        if self.failing.load(Ordering::Relaxed) {
-            let source = io::Error::from(io::ErrorKind::StorageFull);
-            return Err(StoreError::Io { place: "in memory".to_owned(), source });
-        }
-        Ok(())
-    }
-}
-
-impl LeaseStore for MemoryStore {
-    fn commit(&self, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
-        self.check()?;
-        let mut records = self.records.lock();
-        for write in batch {
-            let key = record::key(write.ip());
-            match write {
-                Write::Put(lease) => {
-                    let value = records.entry(key).or_default();
-                    value.clear();
-                    record::encode(lease, clock, value);
-                }
-                Write::Erase(_) => {
-                    records.remove(&key);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<(), StoreError> {
-        for (key, value) in &*self.records.lock() {
-            each(Loaded::decode(key, value, clock));
-        }
-        Ok(())
-    }
-
-    fn reopen(&self) -> Result<(), StoreError> {
-        self.check()
-    }
 }

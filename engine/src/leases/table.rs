@@ -62,6 +62,11 @@ impl Table {
         self.versions.fetch_add(1, Relaxed)
     }
 
+    /// Lets no version come again that is not above `highest`.
+    pub(super) fn continue_versions(&self, highest: u64) {
+        self.versions.fetch_max(highest.saturating_add(1), Relaxed);
+    }
+
     /// Makes the offers to one client wait for each other.
     pub(super) fn stripe(&self, who: &Who) -> MutexGuard<'_, ()> {
         self.stripes[self.clients.hash_usize(who) % STRIPES].lock()
@@ -132,12 +137,14 @@ impl Table {
         }
     }
 
-    /// Adds a lease of the store to the index, without a position.
-    pub(super) fn load(&self, lease: Lease, durable: bool, now: Moment) {
-        let durable = if durable { Durable::of(&lease, &lease) } else { Durable::Nothing };
-        let version = self.next_version();
+    /// Adds a lease to the index, without a position: one that the store has with that version, or
+    /// one that it does not have.
+    pub(super) fn load(&self, lease: Lease, stored: Option<u64>, now: Moment) {
+        let durable = stored.map_or(Durable::Nothing, |_| Durable::of(&lease, &lease));
+        let version = stored.unwrap_or_else(|| self.next_version());
         let slot = Slot {
             durable,
+            stored: stored.unwrap_or(0),
             version,
             floor: version,
             pending: false,
@@ -176,6 +183,7 @@ impl Table {
             offer_ends: lease.expires,
             lease,
             durable: Durable::Nothing,
+            stored: 0,
             version,
             floor: version,
             pending: false,

@@ -36,8 +36,8 @@ impl FaultyStore {
 }
 
 impl LeaseStore for FaultyStore {
-    fn commit(&self, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
-        let mut addresses: Vec<_> = batch.iter().map(Write::ip).collect();
+    fn begin(&self, id: BatchId, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
+        let mut addresses: Vec<_> = batch.iter().map(|write| write.ip).collect();
         addresses.sort_unstable();
         addresses.dedup();
         assert_eq!(addresses.len(), batch.len(), "an address twice in a batch");
@@ -45,13 +45,17 @@ impl LeaseStore for FaultyStore {
             1 => 0,
             2 => batch.len() / 2,
             3 => batch.len(),
-            _ => return self.inner.commit(batch, clock),
+            _ => return self.inner.begin(id, batch, clock),
         };
         self.inner.commit(&batch[..written], clock)?;
         Err(Self::error())
     }
 
-    fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<(), StoreError> {
+    fn finish(&self) -> Option<Finished> {
+        self.inner.finish()
+    }
+
+    fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<Recovered, StoreError> {
         self.inner.load(clock, each)
     }
 

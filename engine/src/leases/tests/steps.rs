@@ -239,7 +239,7 @@ fn a_quarantine_holds_even_if_it_cannot_be_written() {
 #[test]
 fn what_cannot_be_read_is_in_quarantine() {
     let store = Arc::new(MemoryStore::default());
-    store.put_raw(ip("10.0.0.1"), &[99, 1, 2, 3]);
+    store.put_raw(ip("10.0.0.1").into(), &[99, 1, 2, 3]);
     let site = Site::new(&[("10.0.0.1", "10.0.0.1")], &[]);
     let mut server = Server::start(site, store, 1, clock(0));
     assert_eq!(server.leases.corrupt_records(), 1);
