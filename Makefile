@@ -60,11 +60,11 @@ $(CARGO_DENY):
 fresh: ## slow: make demo and make test in a bare Debian, as README promises
 	tests/fresh
 
-soak: ## slow: 100 kills under load, power cuts, and mutants that these must catch
+soak: ## slow: 100 kills under load, 20 power cuts on each file system, and mutants to be caught
 	$(NEEDS) rust clients
 	$(CARGO) build --locked -p bootstorm
 	tests/e2e/test_kill9.py 100
-	tests/e2e/test_power_cut.py 10
+	tests/e2e/test_power_cut.py 20
 	tests/e2e/mutants
 
 deb: build ## target/deb/bootstorm_VERSION_ARCH.deb

@@ -71,10 +71,9 @@ def main():
         server.kill()
         load.settle().close()
         rows = server.leases()
-        lost = [(address, mac) for address, mac in load.acked.items()
-                if rows.get(address, {}).get("hardware") != mac]
+        lost = load.ledger.lost(load.ledger.held, rows)
         suite.equal(f"of {load.acks} ACKs, lost", lost[:5], [])
-        suite.equal("addresses given twice", load.given_twice[:5], [])
+        suite.equal("addresses given twice", load.ledger.given_twice[:5], [])
     suite.finish()
 
 

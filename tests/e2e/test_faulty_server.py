@@ -217,7 +217,7 @@ def serves_relayed(suite, namespace):
     laboratory.wait_until(lambda: load.acks > 600, 10)
     load.settle().close()
     suite.check("300 at once are all served", load.acks > 600, load.acks)
-    suite.equal("addresses given twice", load.given_twice[:5], [])
+    suite.equal("addresses given twice", load.ledger.given_twice[:5], [])
 
 
 def problems(mac, xid, answer):
