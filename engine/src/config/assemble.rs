@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::options;
 
-use super::builder::{Builder, HostDraft, HostNeeds, Placed, PoolDraft, SubnetDraft};
-use super::lookup::Index;
+use super::builder::{Builder, HostNeeds, HostPlaces, Placed, PoolDraft, SubnetDraft};
 use super::problem::{Fault, Problems};
 use super::source::Place;
 use super::units::Range;
@@ -18,7 +17,7 @@ impl Builder {
     /// The model, and what it expects of this host. What is wrong is noted; the model is of use
     /// only if nothing was.
     pub(super) fn finish(self, problems: &mut Problems) -> (Dhcp, HostNeeds) {
-        let Self { mut dhcp, mut subnets, hosts, networks, mut wanted, lacks_subnet, .. } = self;
+        let Self { mut dhcp, mut subnets, networks, wanted, lacks_subnet, .. } = self;
         // By network address, so that overlaps are between neighbours and lookups can bisect.
         subnets.sort_by_key(|draft| (draft.prefix, draft.place));
         overlapping_subnets(&subnets, problems);
@@ -38,9 +37,10 @@ impl Builder {
         }
         networks.warn(&dhcp, problems);
         add_pools(&mut dhcp, pools, problems);
-        wanted.reservations = add_hosts(&mut dhcp, hosts, lacks_subnet, problems);
+        dhcp.hosts.finish();
+        look_at_hosts(&dhcp, &wanted.hosts, lacks_subnet, problems);
         dhcp.excluded = dhcp.find_excluded();
-        look_at_reservations(&dhcp, &wanted.reservations, problems);
+        look_at_reservations(&dhcp, &wanted.hosts, problems);
         dhcp.server_identifiers = wanted.identifiers.iter().map(|&(address, _)| address).collect();
         dhcp.server_identifiers.sort_unstable();
         dhcp.server_identifiers.dedup();
@@ -187,24 +187,37 @@ fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<(Pool, Place)>, problems: &mut Prob
     }
 }
 
-/// Adds the hosts; returns where each reserved address stands.
-fn add_hosts(
-    dhcp: &mut Dhcp,
-    drafts: Vec<HostDraft>,
-    lacks_subnet: bool,
-    problems: &mut Problems,
-) -> HashMap<Ipv4Addr, Place> {
-    let mut by_ip: HashMap<Ipv4Addr, Place> = HashMap::new();
-    let mut by_key: HashMap<(HostKey, Option<NetworkId>), Place> = HashMap::new();
-    for draft in drafts {
-        let networks = host_networks(dhcp, &draft, lacks_subnet, &mut by_ip, problems);
-        for (key, &place) in draft.host.keys.iter().zip(&draft.key_places) {
+/// Looks for hosts that contradict each other or the subnets.
+fn look_at_hosts(dhcp: &Dhcp, places: &HostPlaces, lacks_subnet: bool, problems: &mut Problems) {
+    let mut by_key: HashMap<(HostKey<&[u8]>, Option<NetworkId>), Place> = HashMap::new();
+    let mut networks: Vec<Option<NetworkId>> = Vec::new();
+    let mut key_places = places.keys.iter();
+    let mut addresses = places.ips.iter().enumerate();
+    for host in dhcp.hosts.iter() {
+        networks.clear();
+        for (&ip, (position, &place)) in host.ips().iter().zip(addresses.by_ref()) {
+            let first = dhcp.hosts.ip_position(ip).filter(|first| *first != position);
+            if let Some(&first) = first.and_then(|first| places.ips.get(first)) {
+                let text = format!("two hosts have the address {ip}");
+                let fault = Fault::new(text, "give one of them another");
+                problems.conflict(place, fault, first, "the other is here");
+                continue;
+            }
+            networks.extend(network_of(dhcp, ip, place, &networks, lacks_subnet, problems));
+        }
+        if host.ips().is_empty() {
+            networks.push(None);
+        }
+        for (key, &place) in host.keys().zip(key_places.by_ref()) {
+            if !dhcp.hosts.is_shared(key) {
+                continue;
+            }
             // A machine may stand in several networks, with a host for each; one without addresses
             // is for the networks that have none of their own.
             let mut told = false;
             for network in &networks {
-                let first = by_key.insert((key.clone(), *network), place);
-                if let Some(first) = first.filter(|first| *first != place && !told) {
+                let first = *by_key.entry((key, *network)).or_insert(place);
+                if first != place && !told {
                     told = true;
                     let text = "two hosts are the same machine in one network";
                     let help = "join them: a host may have several hardware addresses, and one ip \
@@ -213,21 +226,14 @@ fn add_hosts(
                 }
             }
         }
-        dhcp.hosts.push(draft.host);
     }
-    dhcp.index = Index::of(&dhcp.hosts);
-    by_ip
 }
 
 /// A reservation of an address that something else has: for a router or boot server of its own it
 /// is right, else a slip.
-fn look_at_reservations(
-    dhcp: &Dhcp,
-    reservations: &HashMap<Ipv4Addr, Place>,
-    problems: &mut Problems,
-) {
+fn look_at_reservations(dhcp: &Dhcp, places: &HostPlaces, problems: &mut Problems) {
     for &(address, what) in &dhcp.excluded {
-        let Some(&place) = reservations.get(&address) else { continue };
+        let Some(place) = places.of_ip(&dhcp.hosts, address) else { continue };
         let text = format!("{address} is {} as well", what.name());
         match what {
             Use::Router | Use::NextServer => {
@@ -241,48 +247,35 @@ fn look_at_reservations(
     }
 }
 
-/// Checks the addresses of a host and says in which networks they are; `None` stands for a host
-/// without addresses.
-fn host_networks(
+/// Checks an address of a host, whose addresses before it are in `networks`, and says in which
+/// network it is.
+fn network_of(
     dhcp: &Dhcp,
-    draft: &HostDraft,
+    ip: Ipv4Addr,
+    place: Place,
+    networks: &[Option<NetworkId>],
     lacks_subnet: bool,
-    by_ip: &mut HashMap<Ipv4Addr, Place>,
     problems: &mut Problems,
-) -> Vec<Option<NetworkId>> {
-    let mut networks: Vec<Option<NetworkId>> = Vec::new();
-    for (&ip, &place) in draft.host.ips.iter().zip(&draft.ip_places) {
-        if let Some(first) = by_ip.insert(ip, place) {
-            let text = format!("two hosts have the address {ip}");
-            let fault = Fault::new(text, "give one of them another");
-            problems.conflict(place, fault, first, "the other is here");
-            continue;
-        }
-        let Some(subnet) = dhcp.subnet_of(ip).map(|id| dhcp.subnet(id)) else {
-            if lacks_subnet {
-                continue;
-            }
+) -> Option<Option<NetworkId>> {
+    let Some(subnet) = dhcp.subnet_of(ip).map(|id| dhcp.subnet(id)) else {
+        if !lacks_subnet {
             let text = format!("{ip} is in no subnet");
             let help =
                 format!("add [[dhcp.subnet]] with the subnet of {ip}, or correct the address");
             problems.error(place, Fault::new(text, help));
-            continue;
-        };
-        let (least, most) = subnet.prefix.hosts();
-        if !(least..=most).contains(&ip) {
-            let text = format!("{ip} is the first or the last address of {}", subnet.prefix);
-            let fault = Fault::new(text, format!("machines can have {least} to {most}"));
-            problems.error(place, fault);
         }
-        if networks.contains(&Some(subnet.network)) {
-            let text = "this host has two addresses in one network";
-            let help = "it gets the first of them there, and nobody gets the others";
-            problems.warn(place, Fault::new(text, help));
-        }
-        networks.push(Some(subnet.network));
+        return None;
+    };
+    let (least, most) = subnet.prefix.hosts();
+    if !(least..=most).contains(&ip) {
+        let text = format!("{ip} is the first or the last address of {}", subnet.prefix);
+        let fault = Fault::new(text, format!("machines can have {least} to {most}"));
+        problems.error(place, fault);
     }
-    if draft.host.ips.is_empty() {
-        networks.push(None);
+    if networks.contains(&Some(subnet.network)) {
+        let text = "this host has two addresses in one network";
+        let help = "it gets the first of them there, and nobody gets the others";
+        problems.warn(place, Fault::new(text, help));
     }
-    networks
+    Some(Some(subnet.network))
 }

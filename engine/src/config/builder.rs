@@ -1,8 +1,9 @@
 //! Putting the model together: names become ids, lists are sorted, and what contradicts itself is
 //! told with both places. Front ends for other syntaxes fill the same builder.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::problem::{Fault, Problems};
 use super::scope_reader::ScopePlaces;
@@ -10,7 +11,8 @@ use super::source::Place;
 use super::tree::Node;
 use super::units::{self, Range};
 use super::{
-    BootFile, Class, ClassId, Dhcp, Group, GroupId, Host, LeaseTime, Permit, Prefix, Scope, schema,
+    BootFile, Class, ClassId, Dhcp, Group, GroupId, Host, Hosts, LeaseTime, Permit, Prefix, Scope,
+    schema,
 };
 
 /// A scope and where its parts stand.
@@ -58,6 +60,24 @@ pub(super) struct HostDraft {
     pub(super) places: ScopePlaces,
 }
 
+/// Where the parts of all hosts stand, in the order of [`super::Hosts`].
+#[derive(Debug, Default)]
+pub(super) struct HostPlaces {
+    /// One for each host.
+    names: Vec<Place>,
+    /// One for each key.
+    pub(super) keys: Vec<Place>,
+    /// One for each address.
+    pub(super) ips: Vec<Place>,
+}
+
+impl HostPlaces {
+    /// Where an address is reserved.
+    pub(super) fn of_ip(&self, hosts: &Hosts, ip: Ipv4Addr) -> Option<Place> {
+        self.ips.get(hosts.ip_position(ip)?).copied()
+    }
+}
+
 /// A boot file that this server has to have, to be looked for on disk.
 #[derive(Debug)]
 pub(super) struct WantedFile {
@@ -71,8 +91,7 @@ pub(super) struct HostNeeds {
     pub(super) files: Vec<WantedFile>,
     /// Every `server-identifier`.
     pub(super) identifiers: Vec<(Ipv4Addr, Place)>,
-    /// Every address that a host has.
-    pub(super) reservations: HashMap<Ipv4Addr, Place>,
+    pub(super) hosts: HostPlaces,
 }
 
 /// A model that is being put together.
@@ -81,14 +100,14 @@ pub(super) struct Builder {
     /// What needs no second look: settings, global scope, classes, groups.
     pub(super) dhcp: Dhcp,
     pub(super) subnets: Vec<SubnetDraft>,
-    pub(super) hosts: Vec<HostDraft>,
     /// Every `[[dhcp.shared-network]]`.
     pub(super) networks: HashMap<String, (Place, Placed)>,
     pub(super) wanted: HostNeeds,
     /// A subnet was not understood, so nobody can say which addresses are in none.
     pub(super) lacks_subnet: bool,
     groups: HashMap<String, (GroupId, Place)>,
-    host_names: HashMap<String, Place>,
+    /// Many hosts say the same.
+    host_scopes: HashSet<Arc<Scope>>,
 }
 
 impl Builder {
@@ -168,10 +187,30 @@ impl Builder {
         let group = draft.host.group.map_or(&none, |id| &self.dhcp.group(id).scope);
         let wider = [group, &self.dhcp.global];
         look_at((&draft.host.scope, &draft.places), &wider, &mut self.wanted, problems);
-        if let Some(first) = self.host_names.insert(draft.host.name.clone(), draft.place) {
-            twice(&format!("host `{}`", draft.host.name), draft.place, first, problems);
+        let HostDraft { mut host, place, key_places, ip_places, .. } = draft;
+        let places = &mut self.wanted.hosts;
+        if let Some(first) = self.dhcp.host_by_name(&host.name) {
+            let first = places.names.get(first.index()).copied().unwrap_or(place);
+            twice(&format!("host `{}`", host.name), place, first, problems);
         }
-        self.hosts.push(draft);
+        places.names.push(place);
+        places.keys.extend(key_places);
+        places.ips.extend(ip_places);
+        let scope = self.host_scope(std::mem::take(&mut host.scope));
+        self.dhcp.hosts.push(host, scope);
+    }
+
+    /// A scope that is shared with the hosts that have the same.
+    fn host_scope(&mut self, scope: Scope) -> Option<Arc<Scope>> {
+        if scope == Scope::default() {
+            return None;
+        }
+        let known = self.host_scopes.get(&scope).cloned();
+        Some(known.unwrap_or_else(|| {
+            let scope = Arc::new(scope);
+            self.host_scopes.insert(scope.clone());
+            scope
+        }))
     }
 }
 

@@ -221,6 +221,7 @@ fn host(
     }
     let (scope, places) = names.scope(fields, problems);
     let (name, place) = name?;
+    let name = name.into();
     let (ips, ip_places) = ips.into_iter().unzip();
     let (keys, key_places) = keys.into_iter().unzip();
     let group = inside.or(named.map(|(group, _)| group));

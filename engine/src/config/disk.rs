@@ -12,7 +12,7 @@ use bootstorm_net::Interface;
 use super::builder::{HostNeeds, WantedFile};
 use super::problem::{Fault, Problems};
 use super::source::Place;
-use super::{Server, Tftp, schema};
+use super::{Hosts, Server, Tftp, schema};
 
 /// The bytes of an ordinary file; a device could go on for ever.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -102,14 +102,15 @@ fn interfaces(place: Place, problems: &mut Problems) -> Option<Vec<Interface>> {
 
 /// Warns of addresses that this host should have and does not, and of those that it has and should
 /// not.
-pub(super) fn warn_of_addresses(needs: &HostNeeds, problems: &mut Problems) {
+pub(super) fn warn_of_addresses(needs: &HostNeeds, hosts: &Hosts, problems: &mut Problems) {
     let places = needs.identifiers.iter().map(|(_, place)| place);
-    let Some(&first) = places.chain(needs.reservations.values()).min() else { return };
+    let Some(&first) = places.chain(&needs.hosts.ips).min() else { return };
     let Some(there) = interfaces(first, problems) else { return };
     let addresses = there.iter().flat_map(|each| &each.addresses);
     let own: HashSet<IpAddr> = addresses.map(|address| address.ip).collect();
-    for (address, &place) in &needs.reservations {
-        if own.contains(&IpAddr::V4(*address)) {
+    for &address in &own {
+        let IpAddr::V4(reserved) = address else { continue };
+        if let Some(place) = needs.hosts.of_ip(hosts, reserved) {
             let text = format!("{address} is an address of this host");
             problems.warn(place, Fault::new(text, "nobody gets it: give the host another"));
         }

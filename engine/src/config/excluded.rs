@@ -55,7 +55,7 @@ impl Dhcp {
             .chain(self.pools.iter().map(|pool| &pool.scope))
             .chain(self.classes.iter().map(|class| &class.scope))
             .chain(self.groups.iter().map(|group| &group.scope))
-            .chain(self.hosts.iter().map(|host| &host.scope))
+            .chain(self.hosts.iter().filter_map(|host| host.scope()))
     }
 
     /// What no pool gives away of the addresses that some scope names; by rising address, each

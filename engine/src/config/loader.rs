@@ -193,7 +193,7 @@ impl Loader {
             warn_of_nobody(&wanted.files, problems);
         }
         if depth >= Depth::Addresses && !problems.has_errors() {
-            disk::warn_of_addresses(&wanted, problems);
+            disk::warn_of_addresses(&wanted, &dhcp.hosts, problems);
         }
         if depth >= Depth::Host && !problems.has_errors() {
             disk::warn_of_interfaces(&server, &interfaces, problems);

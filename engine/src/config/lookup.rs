@@ -1,87 +1,15 @@
 //! Finding things in the model: by address with binary search, by what identifies a host by hash.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::Ipv4Addr;
 
 use super::prefix::is_unicast;
 use super::{
-    Class, ClassId, Dhcp, Group, GroupId, Host, HostId, HostKey, Network, NetworkId, Pool, PoolId,
-    Subnet, SubnetId,
+    Class, ClassId, Dhcp, Group, GroupId, HostId, HostKey, HostView, Network, NetworkId, Pool,
+    PoolId, Subnet, SubnetId,
 };
-
-/// Hosts that share one key: nearly always one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Hosts {
-    One(HostId),
-    Several(Vec<HostId>),
-}
 
 /// Host ids under one key, in the order of the configuration.
 pub type HostIds<'c> = &'c [HostId];
-
-impl Hosts {
-    fn push(&mut self, id: HostId) {
-        match self {
-            Self::One(first) => *self = Self::Several(vec![*first, id]),
-            Self::Several(ids) => ids.push(id),
-        }
-    }
-
-    fn as_slice(&self) -> HostIds<'_> {
-        match self {
-            Self::One(id) => std::slice::from_ref(id),
-            Self::Several(ids) => ids,
-        }
-    }
-}
-
-/// Hash maps over [`Dhcp::hosts`]; built once, when the lists are complete.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    hardware: HashMap<Box<[u8]>, Hosts>,
-    uuid: HashMap<[u8; 16], Hosts>,
-    client_id: HashMap<Box<[u8]>, Hosts>,
-    /// Hosts with a circuit-id; a remote-id they name as well is compared after the lookup.
-    circuit_id: HashMap<Box<[u8]>, Hosts>,
-    /// Hosts with a remote-id and no circuit-id.
-    remote_id: HashMap<Box<[u8]>, Hosts>,
-    ip: HashMap<Ipv4Addr, HostId>,
-}
-
-impl Index {
-    pub(super) fn of(hosts: &[Host]) -> Self {
-        let mut index = Self::default();
-        for (id, host) in (0..).map(HostId).zip(hosts) {
-            for key in &host.keys {
-                match key.clone() {
-                    HostKey::Hardware(bytes) => insert(&mut index.hardware, bytes, id),
-                    HostKey::Uuid(bytes) => insert(&mut index.uuid, bytes, id),
-                    HostKey::ClientId(bytes) => insert(&mut index.client_id, bytes, id),
-                    HostKey::Circuit { circuit_id: Some(bytes), .. } => {
-                        insert(&mut index.circuit_id, bytes, id);
-                    }
-                    HostKey::Circuit { circuit_id: None, remote_id: Some(bytes) } => {
-                        insert(&mut index.remote_id, bytes, id);
-                    }
-                    HostKey::Circuit { circuit_id: None, remote_id: None } => {}
-                }
-            }
-            for &ip in &host.ips {
-                index.ip.insert(ip, id);
-            }
-        }
-        index
-    }
-}
-
-fn insert<K: Eq + Hash>(map: &mut HashMap<K, Hosts>, key: K, id: HostId) {
-    map.entry(key).and_modify(|hosts| hosts.push(id)).or_insert(Hosts::One(id));
-}
-
-fn ids(hosts: Option<&Hosts>) -> HostIds<'_> {
-    hosts.map_or(&[], Hosts::as_slice)
-}
 
 impl Dhcp {
     /// The network of an id of this model. Ids of another model may panic here and below.
@@ -115,8 +43,8 @@ impl Dhcp {
     }
 
     /// The host of an id.
-    pub fn host(&self, id: HostId) -> &Host {
-        &self.hosts[id.index()]
+    pub fn host(&self, id: HostId) -> HostView<'_> {
+        self.hosts.get(id)
     }
 
     /// The subnet that holds `address`.
@@ -146,17 +74,17 @@ impl Dhcp {
 
     /// Hosts with this hardware address: several when a machine stands in several networks.
     pub fn hosts_by_hardware(&self, chaddr: &[u8]) -> HostIds<'_> {
-        ids(self.index.hardware.get(chaddr))
+        self.hosts.by_hardware(chaddr)
     }
 
     /// Hosts with this UUID (option 97), in the byte order of its text.
     pub fn hosts_by_uuid(&self, uuid: &[u8; 16]) -> HostIds<'_> {
-        ids(self.index.uuid.get(uuid))
+        self.hosts.by_uuid(uuid)
     }
 
     /// Hosts with this client identifier (option 61).
     pub fn hosts_by_client_id(&self, client_id: &[u8]) -> HostIds<'_> {
-        ids(self.index.client_id.get(client_id))
+        self.hosts.by_client_id(client_id)
     }
 
     /// Hosts plugged in where the relay agent (option 82) says.
@@ -165,10 +93,10 @@ impl Dhcp {
         circuit_id: Option<&[u8]>,
         remote_id: Option<&'c [u8]>,
     ) -> impl Iterator<Item = HostId> + use<'c> {
-        let exact = ids(circuit_id.and_then(|bytes| self.index.circuit_id.get(bytes)));
-        let switch = ids(remote_id.and_then(|bytes| self.index.remote_id.get(bytes)));
+        let exact = circuit_id.map_or(&[][..], |bytes| self.hosts.by_circuit_id(bytes));
+        let switch = remote_id.map_or(&[][..], |bytes| self.hosts.by_remote_id(bytes));
         let agrees = move |id: &HostId| {
-            self.host(*id).keys.iter().any(|key| match key {
+            self.host(*id).keys().any(|key| match key {
                 HostKey::Circuit { circuit_id: Some(_), remote_id: Some(wanted) } => {
                     remote_id == Some(wanted)
                 }
@@ -181,12 +109,17 @@ impl Dhcp {
 
     /// The host that owns `address`; nobody else is ever given it.
     pub fn host_by_ip(&self, address: Ipv4Addr) -> Option<HostId> {
-        self.index.ip.get(&address).copied()
+        self.hosts.by_ip(address)
+    }
+
+    /// The host of that name.
+    pub fn host_by_name(&self, name: &str) -> Option<HostId> {
+        self.hosts.by_name(name)
     }
 
     /// The address of a host in a network.
     pub fn host_address(&self, host: HostId, network: NetworkId) -> Option<Ipv4Addr> {
-        self.host(host).ips.iter().copied().find(|&ip| {
+        self.host(host).ips().iter().copied().find(|&ip| {
             self.subnet_of(ip).is_some_and(|subnet| self.subnet(subnet).network == network)
         })
     }

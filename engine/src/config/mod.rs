@@ -15,6 +15,7 @@ mod dhcp_reader;
 mod disk;
 mod excluded;
 mod fields;
+mod hosts;
 mod loader;
 mod lookup;
 mod model;
@@ -36,6 +37,7 @@ mod tests;
 
 pub use bootstorm_net::EngineChoice;
 pub use excluded::Use;
+pub use hosts::{HostView, Hosts};
 pub use loader::{check, load, load_on_host, parse};
 pub use lookup::HostIds;
 pub use model::*;

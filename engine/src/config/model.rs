@@ -2,13 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bootstorm_net::EngineChoice;
 
-use super::lookup::Index;
 use super::problem::At;
-use super::{ClientMatch, LeaseTime, Prefix, Problem, Scope, Use};
+use super::{ClientMatch, Hosts, LeaseTime, Prefix, Problem, Scope, Use};
 use crate::quirks::Quirks;
 
 /// A whole configuration. Immutable: a reload makes another.
@@ -129,13 +129,12 @@ pub struct Dhcp {
     /// Groups of hosts.
     pub groups: Vec<Group>,
     /// Known machines.
-    pub hosts: Vec<Host>,
+    pub hosts: Hosts,
     /// Addresses that no pool gives away because some scope names them as another machine's,
     /// rising; see [`Dhcp::excluded`].
     pub excluded: Vec<(Ipv4Addr, Use)>,
     /// Every `server-identifier`, rising.
     pub server_identifiers: Vec<Ipv4Addr>,
-    pub(super) index: Index,
 }
 
 /// `identity` of `[dhcp]`.
@@ -237,11 +236,11 @@ pub struct Group {
     pub scope: Scope,
 }
 
-/// `[[dhcp.host]]`: a machine that is known.
+/// `[[dhcp.host]]`: a machine that is known, before it is one of [`Hosts`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Host {
     /// Its name, unique.
-    pub name: String,
+    pub name: Arc<str>,
     /// What identifies it; any one of them is enough.
     pub keys: Vec<HostKey>,
     /// Its addresses, one for each network; none means that it takes one from a pool. Of several in
@@ -254,21 +253,21 @@ pub struct Host {
 }
 
 /// What identifies a host.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum HostKey {
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum HostKey<B = Box<[u8]>> {
     /// `chaddr`, 1 to 16 bytes.
-    Hardware(Box<[u8]>),
+    Hardware(B),
     /// Option 97, in the byte order of its text.
     Uuid([u8; 16]),
     /// Option 61, whole, with its type octet.
-    ClientId(Box<[u8]>),
+    ClientId(B),
     /// Option 82: the port and the switch it is plugged into. Where both are given, both must
     /// match.
     Circuit {
         /// Sub-option 1.
-        circuit_id: Option<Box<[u8]>>,
+        circuit_id: Option<B>,
         /// Sub-option 2.
-        remote_id: Option<Box<[u8]>>,
+        remote_id: Option<B>,
     },
 }
 
@@ -461,10 +460,9 @@ impl Default for Dhcp {
             pools: Vec::new(),
             classes: Vec::new(),
             groups: Vec::new(),
-            hosts: Vec::new(),
+            hosts: Hosts::default(),
             excluded: Vec::new(),
             server_identifiers: Vec::new(),
-            index: Index::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 /// Options by code, as the bytes of the wire: without code and length octets, and longer than 255
 /// bytes where need be (the writer splits them, RFC 3396). Lookup takes constant time; an empty set
 /// owns no heap memory, because two hundred thousand hosts have one each.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct OptionSet {
     /// Bit `code` says whether the option is present.
     present: [u64; 4],

@@ -37,7 +37,7 @@ impl LeaseTime {
 
 /// What every level of the configuration may set. Narrower levels win, key by key: see
 /// [`ScopeChain`].
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Scope {
     /// Options to send when the client asks for them.
     pub options: OptionSet,
@@ -65,7 +65,7 @@ pub struct Scope {
 }
 
 /// One line of `boot`: if the client matches, this is what it boots.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BootRule {
     /// Who is meant; a rule without conditions matches everybody.
     pub matches: ClientMatch,
@@ -76,7 +76,7 @@ pub struct BootRule {
 }
 
 /// What a boot rule sends. The bytes are as written, without a closing NUL.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum BootFile {
     /// `file = "none"`: no boot file at all.
     None,
@@ -88,7 +88,7 @@ pub enum BootFile {
 
 /// Conditions on a client, of a boot rule or a class. Every kind that has entries must match, and
 /// matches if one of its entries does.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ClientMatch {
     /// Equal to a user class of the client (option 77, raw or by RFC 3004).
     pub user_class: Vec<Box<[u8]>>,
@@ -162,10 +162,10 @@ impl<'c> ScopeChain<'c> {
     /// The levels, the narrowest first.
     pub fn narrowest_first(&self) -> impl Iterator<Item = (ScopeId, &'c Scope)> + use<'c> {
         let dhcp = self.dhcp;
-        let host = self.host.map(|id| (ScopeId::Host(id), &dhcp.host(id).scope));
+        let host = self.host.and_then(|id| Some((ScopeId::Host(id), dhcp.host(id).scope()?)));
         let group = self
             .host
-            .and_then(|id| dhcp.host(id).group)
+            .and_then(|id| dhcp.host(id).group())
             .map(|id| (ScopeId::Group(id), &dhcp.group(id).scope));
         let classes =
             self.classes.iter().map(move |&id| (ScopeId::Class(id), &dhcp.class(id).scope));
@@ -223,7 +223,7 @@ impl<'c> ScopeChain<'c> {
         let id = self.host?;
         let wanted =
             self.first(|scope| scope.use_host_decl_names).is_some_and(|(wanted, _)| wanted);
-        wanted.then(|| (self.dhcp.host(id).name.as_bytes(), ScopeId::Host(id)))
+        wanted.then(|| (self.dhcp.host(id).name().as_bytes(), ScopeId::Host(id)))
     }
 
     /// The least time between a request and its reply.

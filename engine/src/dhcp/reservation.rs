@@ -49,7 +49,7 @@ impl Reservation {
             if let Some(address) = dhcp.host_address(id, network) {
                 return Self { host: Some(id), address: Some(address), known: true };
             }
-            if found.host.is_none() && dhcp.host(id).ips.is_empty() {
+            if found.host.is_none() && dhcp.host(id).ips().is_empty() {
                 found.host = Some(id);
             }
         }
@@ -61,7 +61,7 @@ impl Reservation {
 /// make up anew: the installer sends no UUID, and a client identifier of its own. A machine that
 /// has the entry's address, by its unchanged identity, is the entry's machine then.
 fn silent_about(dhcp: &Dhcp, machine: &Machine<'_>, id: HostId) -> bool {
-    dhcp.host(id).keys.iter().any(|key| match key {
+    dhcp.host(id).keys().any(|key| match key {
         HostKey::Uuid(_) => machine.uuid.is_none(),
         HostKey::ClientId(_) => true,
         HostKey::Hardware(_) | HostKey::Circuit { .. } => false,

@@ -347,7 +347,7 @@ impl PoolSet {
         own: &[Ipv4Addr],
         mut used: impl FnMut(Range) -> Vec<u32>,
     ) -> (Self, Vec<Arc<Pool>>) {
-        let hosts = dhcp.hosts.iter().flat_map(|host| &host.ips);
+        let hosts = dhcp.hosts.ips().iter();
         let excluded = dhcp.excluded.iter().map(|(address, _)| address);
         let mut reserved: Vec<u32> =
             hosts.chain(excluded).chain(own).map(|ip| ip.to_bits()).collect();

@@ -47,7 +47,7 @@ fn included_files_add_up_in_order_of_their_names() {
         ("more/10.toml", "nonsense"),
     ]);
     let config = load(&directory.path("main.toml")).unwrap();
-    let names: Vec<&str> = config.dhcp.hosts.iter().map(|host| host.name.as_str()).collect();
+    let names: Vec<&str> = config.dhcp.hosts.iter().map(|host| &**host.name()).collect();
     assert_eq!(names, ["a", "b"]);
     assert_eq!(config.dhcp.global.options.get(12), Some(&b"a"[..]));
     assert_eq!(config.dhcp.global.options.get(15), Some(&b"b"[..]));

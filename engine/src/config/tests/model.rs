@@ -182,7 +182,7 @@ fn subnets_networks_and_pools() {
 fn hosts_are_found_by_all_that_identifies_them() {
     let config = good(FULL);
     let dhcp = &config.dhcp;
-    let name = |id: &HostId| dhcp.host(*id).name.as_str();
+    let name = |id: &HostId| &**dhcp.host(*id).name();
     let names = |ids: &[HostId]| ids.iter().map(name).collect::<Vec<_>>();
 
     assert_eq!(names(dhcp.hosts_by_hardware(&[0x52, 0x54, 0, 0x12, 0x34, 0x56])), ["n01"]);
@@ -212,10 +212,46 @@ fn hosts_are_found_by_all_that_identifies_them() {
     assert_eq!(dhcp.host_by_ip(ip("10.1.0.99")), None);
     assert_eq!(dhcp.host_address(n01, dhcp.subnets[2].network), Some(ip("192.0.2.17")));
     assert_eq!(dhcp.host_address(n01, dhcp.subnets[1].network), Some(ip("10.1.0.17")));
-    let group = |id: HostId| dhcp.group(dhcp.host(id).group.unwrap()).name.clone();
+    let group = |id: HostId| dhcp.group(dhcp.host(id).group().unwrap()).name.clone();
     assert_eq!(group(n01).as_deref(), Some("rack1"));
     let n03 = dhcp.hosts_by_hardware(&[0x52, 0x54, 0, 0x12, 0x34, 0x58])[0];
     assert_eq!(group(n03).as_deref(), Some("rack1"));
+}
+
+#[test]
+fn hosts_that_share_a_key_are_all_found_by_it_and_by_their_names() {
+    let port = "x".repeat(100);
+    let config = good(&format!(
+        "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\n[[dhcp.subnet]]\nsubnet = \"10.0.1.0/24\"\n\
+         [[dhcp.host]]\nname = \"a\"\nhardware = \"02:00:00:00:00:01\"\nip = \"10.0.0.2\"\n\
+         [[dhcp.host]]\nname = \"b\"\nhardware = \"02:00:00:00:00:02\"\nnext-server = \"10.0.0.9\"\n\
+         [[dhcp.host]]\nname = \"c\"\nhardware = \"02:00:00:00:00:01\"\nip = \"10.0.1.2\"\n\
+         [[dhcp.host]]\nname = \"d\"\nhardware = \"02:00:00:00:00:01\"\nnext-server = \"10.0.0.9\"\n\
+         [[dhcp.host]]\nname = \"e\"\ncircuit-id = \"{port}\"\nremote-id = \"s1\"\nip = \"10.0.0.3\"\n\
+         [[dhcp.host]]\nname = \"f\"\ncircuit-id = \"{port}\"\nremote-id = \"s2\"\nip = \"10.0.0.4\"\n"
+    ));
+    let dhcp = &config.dhcp;
+    let names =
+        |ids: &[HostId]| ids.iter().map(|id| dhcp.host(*id).name().to_string()).collect::<Vec<_>>();
+    assert_eq!(names(dhcp.hosts_by_hardware(&[2, 0, 0, 0, 0, 1])), ["a", "c", "d"]);
+    assert_eq!(names(dhcp.hosts_by_hardware(&[2, 0, 0, 0, 0, 2])), ["b"]);
+    assert!(dhcp.hosts_by_client_id(&[2, 0, 0, 0, 0, 2]).is_empty());
+    let at = |switch: &'static [u8]| {
+        names(&dhcp.hosts_by_circuit(Some(port.as_bytes()), Some(switch)).collect::<Vec<_>>())
+    };
+    assert_eq!((at(b"s1"), at(b"s2"), at(b"s3")), (vec!["e".into()], vec!["f".into()], vec![]));
+    for host in dhcp.hosts.iter() {
+        let found = dhcp.host_by_name(host.name()).unwrap();
+        assert_eq!(dhcp.host(found).name(), host.name());
+        assert_eq!(host.ips().len(), usize::from(host.scope().is_none()), "{}", host.name());
+    }
+    assert_eq!(dhcp.host_by_name("g"), None);
+    // What is the same for both is held once.
+    let scope = |name| dhcp.host(dhcp.host_by_name(name).unwrap()).scope().unwrap();
+    assert!(std::ptr::eq(scope("b"), scope("d")));
+    let e = dhcp.host(dhcp.host_by_name("e").unwrap());
+    let key = HostKey::Circuit { circuit_id: Some(port.as_bytes()), remote_id: Some(&b"s1"[..]) };
+    assert_eq!(e.keys().collect::<Vec<_>>(), [key]);
 }
 
 #[test]
@@ -303,7 +339,7 @@ fn the_narrowest_scope_wins() {
     };
     let (subnet, pool, host) = (subnet.unwrap(), pool.unwrap(), host.unwrap());
     let network = dhcp.subnet(subnet).network;
-    let group = dhcp.host(host).group.unwrap();
+    let group = dhcp.host(host).group().unwrap();
     assert_eq!(text(12), ("global", ScopeId::Global));
     assert_eq!(text(15), ("network", ScopeId::Network(network)));
     assert_eq!(text(17), ("subnet", ScopeId::Subnet(subnet)));
@@ -368,8 +404,10 @@ fn many_subnets_and_hosts_are_all_found() {
         assert_eq!(dhcp.pool_of(at(100)).map(|id| id.index()), Some(n as usize));
         assert_eq!(dhcp.pool_of(at(99)), None);
         let host = dhcp.host_by_ip(at(7)).unwrap();
-        assert_eq!(dhcp.host(host).name, format!("h{n}-7"));
-        let HostKey::Hardware(hardware) = &dhcp.host(host).keys[0] else { panic!("no hardware") };
+        assert_eq!(**dhcp.host(host).name(), *format!("h{n}-7"));
+        let Some(HostKey::Hardware(hardware)) = dhcp.host(host).keys().next() else {
+            panic!("no hardware")
+        };
         assert_eq!(dhcp.hosts_by_hardware(hardware), [host]);
     }
 }

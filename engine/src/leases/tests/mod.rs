@@ -36,7 +36,15 @@ impl Site {
         let network = NetworkId::from_index(0);
         let ids = (0..).map(PoolId::from_index);
         let subnet = crate::config::SubnetId::from_index(0);
-        let mut dhcp = Dhcp::default();
+        let host = |address: &&str| Host {
+            name: format!("host-{address}").into(),
+            keys: Vec::new(),
+            ips: vec![ip(address)],
+            group: None,
+            scope: Scope::default(),
+        };
+        let hosts = reserved.iter().map(host).collect();
+        let mut dhcp = Dhcp { hosts, ..Dhcp::default() };
         dhcp.networks =
             vec![Network { name: None, scope: Scope::default(), subnets: vec![subnet] }];
         dhcp.subnets = vec![Subnet {
@@ -54,16 +62,6 @@ impl Site {
                 allow: Vec::new(),
                 deny: Vec::new(),
                 class: None,
-            })
-            .collect();
-        dhcp.hosts = reserved
-            .iter()
-            .map(|address| Host {
-                name: format!("host-{address}"),
-                keys: Vec::new(),
-                ips: vec![ip(address)],
-                group: None,
-                scope: Scope::default(),
             })
             .collect();
         Self { dhcp, network }

@@ -1,0 +1,361 @@
+//! Known machines, kept small: a site has a million of them, and a reload holds them twice.
+//!
+//! What all hosts have stands in lists of their own, one behind the other in the order of the
+//! hosts, and each host says where its part ends. The hash tables hold places in these lists and no
+//! keys. A look-up allocates nothing.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::{GroupId, Host, HostId, HostIds, HostKey, Scope};
+
+/// So many bytes of a key need no memory of their own.
+const INLINE: usize = 22;
+
+/// Every `[[dhcp.host]]`.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    list: Vec<Stored>,
+    keys: Vec<Key>,
+    ips: Vec<Ipv4Addr>,
+    /// Seeded anew for each model.
+    hasher: RandomState,
+    by_name: HashTable<HostId>,
+    by_ip: HashTable<(Ipv4Addr, HostId)>,
+    /// The first place of every key in `keys`.
+    by_key: HashTable<u32>,
+    /// Hosts with a common key, by the first place of that key.
+    several: HashMap<u32, Vec<HostId>>,
+    /// How many keys there are of each kind, by [`Kind`].
+    kinds: [u32; Kind::Switch as usize + 1],
+}
+
+/// One host. Its keys and addresses begin where those of the host before it end.
+#[derive(Debug)]
+struct Stored {
+    name: Arc<str>,
+    scope: Option<Arc<Scope>>,
+    group: Option<GroupId>,
+    keys_end: u32,
+    ips_end: u32,
+}
+
+/// What a key is compared with.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+enum Kind {
+    Hardware,
+    Uuid,
+    ClientId,
+    /// A circuit-id, from any switch.
+    Circuit,
+    /// A circuit-id; the remote-id that must match as well is the next key.
+    CircuitAtSwitch,
+    /// A remote-id, on any port.
+    Remote,
+    /// The remote-id of the key before it; not in the hash table.
+    Switch,
+}
+
+impl Kind {
+    /// The kind under which a key is looked up: a circuit-id is found whatever its switch.
+    fn index(self) -> Option<Self> {
+        match self {
+            Self::CircuitAtSwitch => Some(Self::Circuit),
+            Self::Switch => None,
+            kind => Some(kind),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Key {
+    bytes: KeyBytes,
+    host: HostId,
+    kind: Kind,
+    /// Whether [`Hosts::several`] has more hosts for it.
+    shared: bool,
+}
+
+#[derive(Debug)]
+enum KeyBytes {
+    Inline { len: u8, bytes: [u8; INLINE] },
+    Boxed(Box<[u8]>),
+}
+
+impl KeyBytes {
+    fn new(key: &[u8]) -> Self {
+        let mut bytes = [0; INLINE];
+        match (bytes.get_mut(..key.len()), u8::try_from(key.len())) {
+            (Some(start), Ok(len)) => {
+                start.copy_from_slice(key);
+                Self::Inline { len, bytes }
+            }
+            _ => Self::Boxed(key.into()),
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Boxed(bytes) => bytes,
+        }
+    }
+}
+
+/// Beyond so many keys or addresses a host would have those of others.
+fn place(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+impl Hosts {
+    /// Adds a host; later ones of the same name or address are not found by it.
+    pub(super) fn push(&mut self, host: Host, scope: Option<Arc<Scope>>) -> HostId {
+        let id = HostId(place(self.list.len()));
+        for key in host.keys {
+            match key {
+                HostKey::Hardware(bytes) => self.push_key(id, Kind::Hardware, &bytes),
+                HostKey::Uuid(bytes) => self.push_key(id, Kind::Uuid, &bytes),
+                HostKey::ClientId(bytes) => self.push_key(id, Kind::ClientId, &bytes),
+                HostKey::Circuit { circuit_id: Some(port), remote_id: Some(switch) } => {
+                    self.push_key(id, Kind::CircuitAtSwitch, &port);
+                    self.push_key(id, Kind::Switch, &switch);
+                }
+                HostKey::Circuit { circuit_id: Some(bytes), remote_id: None } => {
+                    self.push_key(id, Kind::Circuit, &bytes);
+                }
+                HostKey::Circuit { circuit_id: None, remote_id: Some(bytes) } => {
+                    self.push_key(id, Kind::Remote, &bytes);
+                }
+                HostKey::Circuit { circuit_id: None, remote_id: None } => {}
+            }
+        }
+        for ip in host.ips {
+            self.ips.push(ip);
+            if self.by_ip(ip).is_none() {
+                let hasher = &self.hasher;
+                let hash = |&(ip, _): &_| hasher.hash_one::<Ipv4Addr>(ip);
+                self.by_ip.insert_unique(hash(&(ip, id)), (ip, id), hash);
+            }
+        }
+        let (keys_end, ips_end) = (place(self.keys.len()), place(self.ips.len()));
+        let new = self.by_name(&host.name).is_none();
+        self.list.push(Stored { name: host.name, scope, group: host.group, keys_end, ips_end });
+        if new {
+            let (list, hasher) = (&self.list, &self.hasher);
+            let hash = |id: &HostId| hasher.hash_one(&*list[id.index()].name);
+            self.by_name.insert_unique(hash(&id), id, hash);
+        }
+        id
+    }
+
+    fn push_key(&mut self, host: HostId, kind: Kind, bytes: &[u8]) {
+        let at = place(self.keys.len());
+        self.keys.push(Key { bytes: KeyBytes::new(bytes), host, kind, shared: false });
+        let Some(kind) = kind.index() else { return };
+        self.kinds[kind as usize] += 1;
+        if let Some(first) = self.first(kind, bytes) {
+            let first_key = &mut self.keys[first as usize];
+            first_key.shared = true;
+            let one = first_key.host;
+            self.several.entry(first).or_insert_with(|| vec![one]).push(host);
+            return;
+        }
+        let (keys, hasher) = (&self.keys, &self.hasher);
+        let hash = |&at: &u32| {
+            let key = &keys[at as usize];
+            hasher.hash_one((key.kind.index(), key.bytes.as_slice()))
+        };
+        self.by_key.insert_unique(hash(&at), at, hash);
+    }
+
+    /// The first place of a key.
+    fn first(&self, kind: Kind, bytes: &[u8]) -> Option<u32> {
+        if self.kinds[kind as usize] == 0 {
+            return None;
+        }
+        let hash = self.hasher.hash_one((Some(kind), bytes));
+        let same = |&at: &u32| {
+            let key = &self.keys[at as usize];
+            key.kind.index() == Some(kind) && key.bytes.as_slice() == bytes
+        };
+        self.by_key.find(hash, same).copied()
+    }
+
+    fn with_key(&self, kind: Kind, bytes: &[u8]) -> HostIds<'_> {
+        let Some(first) = self.first(kind, bytes) else { return &[] };
+        let key = &self.keys[first as usize];
+        match self.several.get(&first).filter(|_| key.shared) {
+            Some(ids) => ids,
+            None => std::slice::from_ref(&key.host),
+        }
+    }
+
+    /// Gives back what the lists have room for and do not need.
+    pub(super) fn finish(&mut self) {
+        self.list.shrink_to_fit();
+        self.keys.shrink_to_fit();
+        self.ips.shrink_to_fit();
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// All of them, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = HostView<'_>> {
+        (0..self.list.len()).map(|index| HostView { hosts: self, index })
+    }
+
+    /// Every reserved address, in the order of the configuration.
+    pub fn ips(&self) -> &[Ipv4Addr] {
+        &self.ips
+    }
+
+    /// The host of a place in the list; panics beyond its end.
+    pub(super) fn get(&self, id: HostId) -> HostView<'_> {
+        HostView { hosts: self, index: id.index() }
+    }
+
+    /// The first host that has the address.
+    pub(super) fn by_ip(&self, ip: Ipv4Addr) -> Option<HostId> {
+        let hash = self.hasher.hash_one(ip);
+        self.by_ip.find(hash, |&(other, _)| other == ip).map(|&(_, id)| id)
+    }
+
+    /// The first host of that name.
+    pub(super) fn by_name(&self, name: &str) -> Option<HostId> {
+        let hash = self.hasher.hash_one(name);
+        self.by_name.find(hash, |id| &*self.list[id.index()].name == name).copied()
+    }
+
+    pub(super) fn by_hardware(&self, chaddr: &[u8]) -> HostIds<'_> {
+        self.with_key(Kind::Hardware, chaddr)
+    }
+
+    pub(super) fn by_uuid(&self, uuid: &[u8; 16]) -> HostIds<'_> {
+        self.with_key(Kind::Uuid, uuid)
+    }
+
+    pub(super) fn by_client_id(&self, client_id: &[u8]) -> HostIds<'_> {
+        self.with_key(Kind::ClientId, client_id)
+    }
+
+    /// Hosts with that circuit-id, whatever switch they ask for.
+    pub(super) fn by_circuit_id(&self, circuit_id: &[u8]) -> HostIds<'_> {
+        self.with_key(Kind::Circuit, circuit_id)
+    }
+
+    /// Hosts with that remote-id and no circuit-id.
+    pub(super) fn by_remote_id(&self, remote_id: &[u8]) -> HostIds<'_> {
+        self.with_key(Kind::Remote, remote_id)
+    }
+
+    /// Whether several hosts are found by this key.
+    pub(super) fn is_shared(&self, key: HostKey<&[u8]>) -> bool {
+        let ids = match key {
+            HostKey::Hardware(bytes) => self.by_hardware(bytes),
+            HostKey::Uuid(uuid) => self.by_uuid(&uuid),
+            HostKey::ClientId(bytes) => self.by_client_id(bytes),
+            HostKey::Circuit { circuit_id: Some(bytes), .. } => self.by_circuit_id(bytes),
+            HostKey::Circuit { circuit_id: None, remote_id: Some(bytes) } => {
+                self.by_remote_id(bytes)
+            }
+            HostKey::Circuit { circuit_id: None, remote_id: None } => &[],
+        };
+        ids.len() > 1
+    }
+
+    /// Where the first host with the address has it in [`Hosts::ips`].
+    pub(super) fn ip_position(&self, ip: Ipv4Addr) -> Option<usize> {
+        let host = self.get(self.by_ip(ip)?);
+        let position = host.ips().iter().position(|&own| own == ip)?;
+        Some(host.ips_start() + position)
+    }
+
+    fn keys_of(&self, index: usize) -> &[Key] {
+        let start = index.checked_sub(1).map_or(0, |before| self.list[before].keys_end);
+        &self.keys[start as usize..self.list[index].keys_end as usize]
+    }
+}
+
+/// Hosts without anything of their own but keys and addresses, or with.
+impl FromIterator<Host> for Hosts {
+    fn from_iter<I: IntoIterator<Item = Host>>(hosts: I) -> Self {
+        let mut all = Self::default();
+        for mut host in hosts {
+            let scope = std::mem::take(&mut host.scope);
+            all.push(host, (scope != Scope::default()).then(|| Arc::new(scope)));
+        }
+        all
+    }
+}
+
+/// `[[dhcp.host]]` in a model.
+#[derive(Copy, Clone, Debug)]
+pub struct HostView<'c> {
+    hosts: &'c Hosts,
+    index: usize,
+}
+
+impl<'c> HostView<'c> {
+    fn stored(self) -> &'c Stored {
+        &self.hosts.list[self.index]
+    }
+
+    /// Its name, unique.
+    pub fn name(self) -> &'c Arc<str> {
+        &self.stored().name
+    }
+
+    /// What identifies it; any one of them is enough.
+    pub fn keys(self) -> impl Iterator<Item = HostKey<&'c [u8]>> {
+        let keys = self.hosts.keys_of(self.index);
+        let behind = keys.iter().skip(1).map(Some).chain([None]);
+        keys.iter().zip(behind).filter_map(|(key, behind)| {
+            let bytes = key.bytes.as_slice();
+            let circuit = |circuit_id, remote_id| Some(HostKey::Circuit { circuit_id, remote_id });
+            match key.kind {
+                Kind::Hardware => Some(HostKey::Hardware(bytes)),
+                Kind::Uuid => bytes.try_into().ok().map(HostKey::Uuid),
+                Kind::ClientId => Some(HostKey::ClientId(bytes)),
+                Kind::Circuit => circuit(Some(bytes), None),
+                Kind::CircuitAtSwitch => {
+                    circuit(Some(bytes), behind.map(|switch| switch.bytes.as_slice()))
+                }
+                Kind::Remote => circuit(None, Some(bytes)),
+                Kind::Switch => None,
+            }
+        })
+    }
+
+    /// Its addresses, one for each network; none means that it takes one from a pool. Of several in
+    /// one network the first is the host's, and the others are nobody's.
+    pub fn ips(self) -> &'c [Ipv4Addr] {
+        &self.hosts.ips[self.ips_start()..self.stored().ips_end as usize]
+    }
+
+    fn ips_start(self) -> usize {
+        self.index.checked_sub(1).map_or(0, |before| self.hosts.list[before].ips_end as usize)
+    }
+
+    /// The group it belongs to.
+    pub fn group(self) -> Option<GroupId> {
+        self.stored().group
+    }
+
+    /// What holds for it; `None` where it says nothing but who it is.
+    pub fn scope(self) -> Option<&'c Scope> {
+        self.stored().scope.as_deref()
+    }
+}
