@@ -241,6 +241,8 @@ pub struct ShardMetrics {
     pub received: Counters<MESSAGE_TYPES>,
     /// DHCP replies handed to the kernel, by message type; 0 is BOOTP.
     pub replies: Counters<MESSAGE_TYPES>,
+    /// DISCOVERs that were read and dropped, because too many ACKs waited for the disk.
+    pub discovers_refused: Counter,
     /// Requests that were not answered, by reason.
     pub silences: Counters<REASONS>,
     /// NAKs, by reason.

@@ -14,8 +14,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bootstorm_net::{Datagram, Handler, Held, Limits, SocketId, Target, Transmit};
-use bootstorm_protocols::dhcpv4::Message;
+use bootstorm_net::{Datagram, Handler, Held, Limits, Priority, SocketId, Target, Transmit};
+use bootstorm_protocols::dhcpv4::{Message, MessageType};
 use bootstorm_protocols::icmp;
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
@@ -32,7 +32,7 @@ use crate::tftp::TftpShard;
 use delays::Delays;
 use probes::Probes;
 use replies::{Answer, Replies, ReplyPath};
-pub use sockets::{Binding, Role, Sockets};
+pub use sockets::{Binding, Role, Sockets, dhcp_steering, split_discovers};
 
 /// An ACK, written into its transmit slot. It is sent when its lease is on disk.
 struct Pending {
@@ -98,6 +98,11 @@ const MOST_HELD: usize = ShardLeases::MOST_WAITING + probes::LIMIT + delays::LIM
 /// Transmit slots that nothing waits in: a disk that stalls takes none of them from OFFERs, OACKs
 /// and errors.
 const PASSING: usize = 2048;
+
+/// ACKs that wait for the disk before the shard takes no DISCOVER: it finishes what it began. Twice
+/// what the committer writes at once, and more, so that a quick disk is never idle; a slow one has
+/// them written in a few tenths of a second, when no client has given up yet.
+const BACKLOG: usize = 1024;
 
 /// What the packet engine of a shard holds.
 #[must_use]
@@ -189,6 +194,11 @@ impl Shard {
         &self.parts.metrics
     }
 
+    /// Whether more was begun than can be finished soon.
+    fn has_backlog(&self) -> bool {
+        self.pending.len() >= BACKLOG
+    }
+
     fn draining(&self) -> bool {
         self.parts.draining.load(Ordering::Relaxed)
     }
@@ -198,8 +208,11 @@ impl Shard {
         let metrics = &self.parts.metrics;
         match Message::parse(datagram.payload) {
             Ok(message) => {
-                let kind = message.message_type().map_or(0, |kind| kind.code().into());
-                metrics.received.increment(kind);
+                let kind = message.message_type();
+                metrics.received.increment(kind.map_or(0, |kind| kind.code().into()));
+                if kind == Some(MessageType::Discover) && self.has_backlog() {
+                    return metrics.discovers_refused.increment();
+                }
                 self.answer(datagram, &message, None, tx);
             }
             Err(error) => {
@@ -384,7 +397,7 @@ impl<T: Transmit> Handler<T> for Shard {
         let draining = self.draining();
         match (role, &mut self.parts.tftp) {
             // The packet engine counts truncated datagrams; half a message is not parsed.
-            (Role::Dhcp, _) if !datagram.truncated => self.dhcp(&datagram, tx),
+            (Role::Dhcp | Role::Discovers, _) if !datagram.truncated => self.dhcp(&datagram, tx),
             (Role::TftpRequests(_) | Role::TftpData(_), Some(tftp)) => {
                 if draining {
                     tftp.drain();
@@ -407,6 +420,11 @@ impl<T: Transmit> Handler<T> for Shard {
         if let Some(tftp) = &mut self.parts.tftp {
             tftp.sent(token, &result);
         }
+    }
+
+    fn takes(&self, priority: Priority) -> bool {
+        // Only sockets of DISCOVERs have it.
+        priority != Priority::Middle || !self.has_backlog()
     }
 
     fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {

@@ -180,6 +180,14 @@ pub trait Handler<T: Transmit> {
     /// A [`Transmit::send_shared`] is over: its bytes were handed to the network, or why not.
     fn sent(&mut self, token: u64, result: io::Result<()>, tx: &mut T);
 
+    /// Whether datagrams of this priority are handled now: asked before each of them, and before
+    /// the backend waits. Those of sockets that are urgent always are. What is not handled waits in
+    /// its socket, whose queue the kernel bounds.
+    fn takes(&self, priority: Priority) -> bool {
+        let _ = priority;
+        true
+    }
+
     /// All that was ready has been handled; the sends go out after this. `dry` says that nothing
     /// more is waiting in the sockets. Due timers belong here. Returns when the handler wants to be
     /// called again at the latest.
@@ -239,14 +247,60 @@ pub trait Backend {
     fn name(&self) -> &'static str;
 }
 
+/// Whose datagrams a backend handles first. Sockets of each priority have receive buffers of their
+/// own and, where others wait, a quarter of each batch, so none ever waits for good.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Priority {
+    /// Before all others: for sockets with few datagrams that clients wait for.
+    Urgent,
+    /// Behind those that are urgent, before bulk.
+    Middle,
+    /// When nothing else waits: for sockets that may never be empty.
+    #[default]
+    Bulk,
+}
+
+impl Priority {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 3;
+
+    /// Most urgent first.
+    pub(crate) const ALL: [Priority; Priority::COUNT] =
+        [Priority::Urgent, Priority::Middle, Priority::Bulk];
+
+    /// For a table by priority.
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Which priorities a handler takes now.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Taken([bool; Priority::COUNT]);
+
+impl Taken {
+    pub(crate) const ALL: Taken = Taken([true; Priority::COUNT]);
+
+    pub(crate) fn by<T: Transmit>(handler: &impl Handler<T>) -> Taken {
+        Taken(Priority::ALL.map(|priority| priority == Priority::Urgent || handler.takes(priority)))
+    }
+
+    pub(crate) fn has(self, priority: Priority) -> bool {
+        self.0[priority.index()]
+    }
+}
+
 /// How much a backend may hold at once. Memory is taken when it is made and does not grow.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Receive buffers of a ring; rounded up to a power of two, at most 32,768.
+    /// Receive buffers of a ring for sockets of [`Priority::Bulk`]; rounded up to a power of two,
+    /// at most 16,384.
     pub buffers: u16,
-    /// Receive buffers of a ring for sockets that are [`crate::Socket::urgent`], in the same way;
-    /// 0: these use the others.
+    /// Receive buffers of a ring for sockets of [`Priority::Urgent`], in the same way; 0: these use
+    /// those of bulk.
     pub urgent: u16,
+    /// The same for sockets of [`Priority::Middle`].
+    pub middle: u16,
     /// Longest payload received whole, in bytes. 65,535 for a backend that has a socket with
     /// [`crate::UdpSocketSpec::gro`], or datagrams that came together are cut off; each of
     /// [`Limits::buffers`] is so long.
@@ -280,6 +334,7 @@ impl Default for Limits {
         Limits {
             buffers: 128,
             urgent: 64,
+            middle: 64,
             payload_len: 2048,
             slots: 2048,
             held: 1536,

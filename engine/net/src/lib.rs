@@ -42,7 +42,8 @@ mod uring;
 mod waker;
 
 pub use backend::{
-    BUSY_POLL, Backend, Datagram, Handler, Held, Limits, Refused, SocketId, Target, Transmit,
+    BUSY_POLL, Backend, Datagram, Handler, Held, Limits, Priority, Refused, SocketId, Target,
+    Transmit,
 };
 pub use bytes::SharedBytes;
 pub use clock::now;
@@ -56,7 +57,7 @@ pub use outbox::Outbox;
 pub use sockets::{
     MtuDiscovery, PacketSocketSpec, ReceiveFrames, Socket, UdpSocketSpec, icmp_socket,
 };
-pub use steering::Steering;
+pub use steering::{Split, Steering};
 pub use timer::{TimerKey, TimerWheel};
 pub use uring::Uring;
 pub use waker::Waker;

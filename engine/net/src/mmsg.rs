@@ -7,10 +7,11 @@ use std::time::Duration;
 use bootstorm_protocols::time::Moment;
 use rustix::event::{Timespec, epoll};
 
-use crate::backend::{Backend, Datagram, Handler, Limits, SocketId};
+use crate::backend::{Backend, Datagram, Handler, Limits, SocketId, Taken};
 use crate::message::{Message, NAME_LEN, RECEIVE_CONTROL_LEN, received};
 use crate::outbox::Outbox;
-use crate::{Drops, Socket, Waker};
+use crate::table::Entry;
+use crate::{Drops, Priority, Socket, Waker};
 
 /// Marks the waker in epoll's answers; no socket has this id.
 const WAKER: u64 = u64::MAX;
@@ -23,6 +24,8 @@ pub struct Mmsg {
     tx: Outbox,
     rx: Receive,
     out: Send,
+    /// What the handler takes, as epoll was told.
+    taken: Taken,
 }
 
 impl Mmsg {
@@ -45,6 +48,7 @@ impl Mmsg {
             tx: Outbox::new(limits, crate::now()),
             rx: Receive::new(limits),
             out: Send::new(usize::from(limits.batch)),
+            taken: Taken::ALL,
         })
     }
 
@@ -66,8 +70,22 @@ impl Mmsg {
             if self.out.send(id, &mut self.tx)
                 && let Some(entry) = self.tx.sockets.get(id)
             {
-                watch(&self.epoll, &entry.socket, id, true)?;
+                watch(&self.epoll, entry, id, self.taken)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Waits for datagrams on the sockets that the handler takes now.
+    fn watch_taken(&mut self, taken: Taken) -> io::Result<()> {
+        if taken != self.taken {
+            for (id, entry) in self.tx.sockets.entries() {
+                let priority = entry.socket.priority();
+                if taken.has(priority) != self.taken.has(priority) {
+                    watch(&self.epoll, entry, id, taken)?;
+                }
+            }
+            self.taken = taken;
         }
         Ok(())
     }
@@ -86,12 +104,17 @@ impl Mmsg {
     }
 }
 
-/// Waits for datagrams on a receiving socket, and for room on a blocked one.
-fn watch(epoll: &OwnedFd, socket: &Socket, id: SocketId, blocked: bool) -> io::Result<()> {
+/// Waits for datagrams on a socket that receives and is taken, and for room on a blocked one.
+fn watch(epoll: &OwnedFd, entry: &Entry<Socket>, id: SocketId, taken: Taken) -> io::Result<()> {
+    Ok(epoll::modify(epoll, &entry.socket, mark(id), awaited(entry, taken))?)
+}
+
+fn awaited(entry: &Entry<Socket>, taken: Taken) -> epoll::EventFlags {
     let mut flags = epoll::EventFlags::empty();
-    flags.set(epoll::EventFlags::IN, socket.receives());
-    flags.set(epoll::EventFlags::OUT, blocked);
-    Ok(epoll::modify(epoll, socket, mark(id), flags)?)
+    let receives = entry.socket.receives() && taken.has(entry.socket.priority());
+    flags.set(epoll::EventFlags::IN, receives);
+    flags.set(epoll::EventFlags::OUT, entry.blocked);
+    flags
 }
 
 /// Marks a socket in epoll's answers.
@@ -109,10 +132,9 @@ impl Backend for Mmsg {
     type Socket = Socket;
 
     fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
-        let mut flags = epoll::EventFlags::empty();
-        flags.set(epoll::EventFlags::IN, socket.receives());
         let id = self.tx.sockets.insert(socket)?;
         let entry = self.tx.sockets.get(id).ok_or(io::ErrorKind::NotFound)?;
+        let flags = awaited(entry, self.taken);
         let added = epoll::add(&self.epoll, &entry.socket, mark(id), flags);
         if let Err(error) = added {
             self.tx.remove_socket(id);
@@ -130,7 +152,7 @@ impl Backend for Mmsg {
     fn stop_receiving(&mut self, id: SocketId) -> io::Result<()> {
         let entry = self.tx.sockets.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
         entry.socket.stop_receiving();
-        watch(&self.epoll, &entry.socket, id, entry.blocked)
+        watch(&self.epoll, entry, id, self.taken)
     }
 
     fn waker(&self) -> Waker {
@@ -142,6 +164,7 @@ impl Backend for Mmsg {
         deadline: Option<Moment>,
         handler: &mut impl Handler<Outbox>,
     ) -> io::Result<Option<Moment>> {
+        self.watch_taken(Taken::by(handler))?;
         self.flush()?;
         self.wait(if self.tx.has_news() { Some(Moment::default()) } else { deadline })?;
         self.tx.now = crate::now();
@@ -150,8 +173,8 @@ impl Backend for Mmsg {
         let sockets = &self.tx.sockets;
         self.events.sort_unstable_by_key(|&epoll::Event { data, .. }| {
             // The waker is urgent as well.
-            data.u64() != WAKER
-                && sockets.get(marked(data)).is_some_and(|entry| !entry.socket.is_urgent())
+            let socket = (data.u64() != WAKER).then(|| sockets.get(marked(data))).flatten();
+            socket.map_or(Priority::Urgent, |entry| entry.socket.priority())
         });
         for event in 0..self.events.len() {
             let epoll::Event { data, flags } = self.events[event];
@@ -167,9 +190,11 @@ impl Backend for Mmsg {
             let Some(entry) = self.tx.sockets.get(id) else { continue };
             let socket = &entry.socket;
             if flags.contains(epoll::EventFlags::OUT) {
-                watch(&self.epoll, socket, id, false)?;
+                watch(&self.epoll, entry, id, self.taken)?;
             }
-            if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::ERR) {
+            if Taken::by(handler).has(socket.priority())
+                && flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::ERR)
+            {
                 let count = self.rx.receive(socket, &mut self.tx.drops);
                 dry &= count < self.rx.batch();
                 for index in 0..count {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use crate::{Steering, link};
+use crate::{Priority, Steering, link};
 
 /// An open socket for [`crate::Uring`] or [`crate::Mmsg`].
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Socket {
     bound: Option<IpAddr>,
     receives: bool,
     steered: bool,
-    urgent: bool,
+    priority: Priority,
     /// [`MtuDiscovery::UntilTooLong`].
     until_too_long: bool,
     /// What the kernel had dropped when this process took the socket.
@@ -24,16 +24,14 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Handles its datagrams before those of other sockets, and receives them in buffers of their
-    /// own. For a socket with few datagrams that clients wait for, beside sockets that are never
-    /// empty.
+    /// The same socket with this priority; [`Priority::Bulk`] unless it is said.
     #[must_use]
-    pub fn urgent(self) -> Socket {
-        Socket { urgent: true, ..self }
+    pub fn with_priority(self, priority: Priority) -> Socket {
+        Socket { priority, ..self }
     }
 
-    pub(crate) fn is_urgent(&self) -> bool {
-        self.urgent
+    pub(crate) fn priority(&self) -> Priority {
+        self.priority
     }
 
     /// A datagram was too long for its path (EMSGSIZE): from now on such ones may go in fragments,
@@ -227,8 +225,8 @@ impl UdpSocketSpec {
             fd,
             bound: Some(self.bind.ip()),
             receives: true,
-            steered: self.steering.is_some_and(|steering| steering.shards > 1),
-            urgent: false,
+            steered: self.steering.is_some_and(|steering| steering.sockets() > 1),
+            priority: Priority::default(),
             until_too_long: self.mtu_discovery == MtuDiscovery::UntilTooLong,
             drops_before: 0,
         }
@@ -274,7 +272,7 @@ impl UdpSocketSpec {
                 .map_err(|e| self.error("SO_ATTACH_FILTER", e))?;
             // The first one's program is the group's. The kernel lets no socket join that brings
             // one of its own.
-            if steering.shard == 0 {
+            if steering.number() == 0 {
                 attach(socket, libc::SO_ATTACH_REUSEPORT_CBPF, &mut steering.selector())
                     .map_err(|e| self.error("SO_ATTACH_REUSEPORT_CBPF", e))?;
             }
@@ -378,7 +376,7 @@ impl PacketSocketSpec {
             bound: None,
             receives,
             steered: false,
-            urgent: false,
+            priority: Priority::default(),
             until_too_long: false,
             drops_before: 0,
         })
@@ -405,7 +403,7 @@ pub fn icmp_socket() -> io::Result<Socket> {
         bound: None,
         receives: true,
         steered: false,
-        urgent: false,
+        priority: Priority::default(),
         until_too_long: false,
         drops_before: 0,
     })
@@ -462,7 +460,7 @@ mod tests {
         let error = UdpSocketSpec { bind, ifindex: Some(1), ..Default::default() }.open();
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with(&format!("UDP {bind} on interface 1: bind: ")), "{error}");
-        let steering = Some(Steering { offset: 30, shards: 2, shard: 0 });
+        let steering = Some(Steering { offset: 30, shards: 2, shard: 0, split: None });
         let error = UdpSocketSpec { steering, gro: true, ..Default::default() }.open().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains("UDP_GRO"), "{error}");
@@ -479,7 +477,7 @@ mod tests {
             ] {
                 let spec = UdpSocketSpec {
                     bind: bind.parse().unwrap(),
-                    steering: Some(Steering { offset: 30, shards: 2, shard: 0 }),
+                    steering: Some(Steering { offset: 30, shards: 2, shard: 0, split: None }),
                     broadcast: true,
                     receive_buffer: Some(1 << 20),
                     send_buffer: Some(1 << 20),

@@ -89,6 +89,13 @@ impl<S> SocketTable<S> {
         place.entry.as_mut().filter(|_| place.generation == id.generation)
     }
 
+    /// Every open socket with its name.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (SocketId, &Entry<S>)> {
+        (0..).zip(&self.places).filter_map(|(index, place)| {
+            Some((SocketId { index, generation: place.generation }, place.entry.as_ref()?))
+        })
+    }
+
     /// Every open socket.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = &S> {
         self.places.iter().filter_map(|place| place.entry.as_ref()).map(|entry| &entry.socket)

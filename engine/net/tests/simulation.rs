@@ -190,7 +190,7 @@ fn broadcasts_stay_in_their_segment_and_reach_one_shard() {
     let mut shards: Vec<_> = (0..4)
         .map(|shard| {
             let mut backend = network.backend(&limits);
-            let steering = Steering { offset: 0, shards: 4, shard };
+            let steering = Steering { offset: 0, shards: 4, shard, split: None };
             backend.add_socket(SimSocket::udp(near, any(67)).steered(steering)).unwrap();
             (backend, Sink::default())
         })
@@ -217,7 +217,7 @@ fn broadcasts_stay_in_their_segment_and_reach_one_shard() {
     assert!(nobody.arrived.is_empty());
     let mut all = Vec::new();
     for (shard, (backend, sink)) in (0..).zip(&shards) {
-        let steering = Steering { offset: 0, shards: 4, shard };
+        let steering = Steering { offset: 0, shards: 4, shard, split: None };
         assert!(sink.arrived.iter().all(|(_, _, bytes)| steering.shard_of(bytes) == shard));
         all.extend(sink.numbers());
         // Three shards refuse each of the 80 broadcasts; nobody refuses a unicast.

@@ -101,6 +101,12 @@ fn dhcp(page: &mut Page, running: &Running) {
     }
     page.each(
         running,
+        "bootstorm_dhcp_discovers_refused_total",
+        "DISCOVERs that were read and dropped, because too many ACKs waited for the disk.",
+        |shard| shard.discovers_refused.get(),
+    );
+    page.each(
+        running,
         "bootstorm_dhcp_undelayed_total",
         "Replies that left before their reply-delay was over, because too many waited.",
         |shard| shard.undelayed.get(),

@@ -35,18 +35,33 @@ impl KeptSockets {
     }
 
     /// The sockets of a group, in the order of `specs`: inherited if all of them were, else opened.
-    /// The manager keeps them from now on.
+    /// The manager keeps them from now on. If a socket unit opened too few for `specs` and enough
+    /// for `fewer`, they are those of `fewer`: none could be opened beside them, for they are
+    /// another user's.
     ///
     /// # Errors
     /// The kernel's.
-    pub(super) fn open(&self, group: &str, specs: &[UdpSocketSpec]) -> io::Result<Vec<Socket>> {
-        let count = specs.len();
+    pub(super) fn open(
+        &self,
+        group: &str,
+        specs: &[UdpSocketSpec],
+        fewer: Option<&[UdpSocketSpec]>,
+    ) -> io::Result<Vec<Socket>> {
         let taken = self.take(group, specs);
+        let (specs, taken) = match (taken, fewer) {
+            (None, Some(fewer)) => match self.take_of_unit(fewer) {
+                Some(taken) => (fewer, Some(taken)),
+                None => (specs, None),
+            },
+            (taken, _) => (specs, taken),
+        };
+        let count = specs.len();
+        let needed = fewer.map_or(count, <[_]>::len);
         match (self.unused_of_unit(specs), specs.first()) {
             (0, _) | (_, None) => {}
             (unused, Some(UdpSocketSpec { bind, .. })) => tracing::warn!(
                 "sockets of {bind} that a socket unit opened are not used ({unused}), and what \
-                 comes to them is lost: it needs a ListenDatagram= for each shard, {count} in all"
+                 comes to them is lost: it needs a ListenDatagram= for each shard, {needed} in all"
             ),
         }
         if let Some(taken) = taken {
@@ -64,22 +79,29 @@ impl KeptSockets {
 
     /// A whole group out of what was inherited: by its names, or in the order of a socket unit.
     fn take(&self, group: &str, specs: &[UdpSocketSpec]) -> Option<Vec<OwnedFd>> {
+        let own = |number, inherited: &str| inherited == name(group, number, specs.len());
+        self.take_named(specs, own).or_else(|| self.take_of_unit(specs))
+    }
+
+    /// A whole group of a socket unit, in its order.
+    fn take_of_unit(&self, specs: &[UdpSocketSpec]) -> Option<Vec<OwnedFd>> {
+        self.take_named(specs, |_, inherited| !is_own(inherited))
+    }
+
+    /// A whole group of sockets whose names `fit` their numbers.
+    fn take_named(
+        &self,
+        specs: &[UdpSocketSpec],
+        fit: impl Fn(usize, &str) -> bool,
+    ) -> Option<Vec<OwnedFd>> {
         let mut inherited = self.inherited.lock();
-        let fits = |spec: &UdpSocketSpec, own: Option<&str>, (name, fd): &(String, OwnedFd)| {
-            own.map_or(!is_own(name), |own| own == name) && spec.describes(fd)
-        };
-        let find = |named: bool| {
-            let mut places = Vec::with_capacity(specs.len());
-            for (number, spec) in specs.iter().enumerate() {
-                let own = named.then(|| name(group, number, specs.len()));
-                let place = inherited.iter().enumerate().position(|(place, each)| {
-                    !places.contains(&place) && fits(spec, own.as_deref(), each)
-                })?;
-                places.push(place);
-            }
-            Some(places)
-        };
-        let places = find(true).or_else(|| find(false))?;
+        let mut places = Vec::with_capacity(specs.len());
+        for (number, spec) in specs.iter().enumerate() {
+            let place = inherited.iter().enumerate().position(|(place, (name, fd))| {
+                !places.contains(&place) && fit(number, name) && spec.describes(fd)
+            })?;
+            places.push(place);
+        }
         let mut all: Vec<_> = std::mem::take(&mut *inherited).into_iter().map(Some).collect();
         let taken = places.iter().filter_map(|&place| all[place].take().map(|(_, fd)| fd));
         let taken = taken.collect();
@@ -179,6 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_unit_may_open_fewer_sockets_that_are_enough() {
+        let four = specs(4);
+        let opened_in = |names: &[&str]| {
+            let inherited = opened(&four, names);
+            let known = numbers(&inherited);
+            let sockets = kept(inherited).open("dhcp-7", &four, Some(&four[..2])).unwrap();
+            let numbers = sockets.iter().map(|each| rustix::fs::fstat(each).unwrap().st_ino);
+            (known, numbers.collect::<Vec<_>>())
+        };
+        let (known, sockets) = opened_in(&["bootstorm.socket"; 4]);
+        assert_eq!(sockets, known);
+        for unit in [2, 3] {
+            let (known, sockets) = opened_in(&["bootstorm.socket"; 4][..unit]);
+            assert_eq!(sockets, known[..2]);
+        }
+        // Names of this program's own are no socket unit's.
+        let (known, sockets) = opened_in(&["dhcp-7-0of2", "dhcp-7-1of2"]);
+        assert!(sockets.len() == 4 && known.iter().all(|number| !sockets.contains(number)));
+        let (known, sockets) =
+            opened_in(&["dhcp-7-3of4", "dhcp-7-2of4", "dhcp-7-1of4", "dhcp-7-0of4"]);
+        assert!(sockets.into_iter().rev().eq(known));
+    }
+
+    #[test]
     fn a_socket_unit_with_another_number_of_sockets_is_noticed() {
         let three = specs(3);
         let names = ["bootstorm.socket", "bootstorm.socket", "dhcp-7-0of2"];
@@ -196,7 +242,7 @@ mod tests {
         let inherited = opened(&specs, &["dhcp-7-0of2", "dhcp-7-1of2"]);
         let before = numbers(&inherited);
         let kept = kept(inherited);
-        let sockets = kept.open("dhcp-7", &specs).unwrap();
+        let sockets = kept.open("dhcp-7", &specs, None).unwrap();
         let numbers = sockets.iter().map(|each| rustix::fs::fstat(each).unwrap().st_ino);
         assert!(kept.inherited.lock().is_empty() && sockets.len() == 3);
         assert!(numbers.into_iter().all(|number| !before.contains(&number)));

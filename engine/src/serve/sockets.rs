@@ -4,17 +4,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
-use bootstorm_net::{MtuDiscovery, PacketSocketSpec, Socket, Steering, UdpSocketSpec, icmp_socket};
+use bootstorm_net::{MtuDiscovery, PacketSocketSpec, Socket, UdpSocketSpec, icmp_socket};
 use bootstorm_protocols::dhcpv4::SERVER_PORT;
 use rustix::io::Errno;
 
 use super::kept::KeptSockets;
 use crate::config::{Config, Tftp};
-use crate::shard::{Binding, Role};
+use crate::shard::{Binding, Role, dhcp_steering, split_discovers};
 
-/// Where the last four bytes of an Ethernet chaddr stand in a DHCP message: what tells shards
-/// apart.
-const CHADDR_TAIL: u16 = 30;
 /// UDP port of TFTP requests (RFC 1350 section 4).
 const TFTP_PORT: u16 = 69;
 /// Ports that a shard's transfers are spread over: a client's next transfer uses another, so that
@@ -23,6 +20,10 @@ const DATA_SOCKETS: usize = 16;
 /// Room for a hall that switches on at once, while a shard sleeps a moment: 8 MiB hold some 6,000
 /// requests.
 pub(super) const REQUEST_BUFFER: usize = 8 << 20;
+/// Some 3,000 DISCOVERs. A server that is asked for more than it can do has this queue full all the
+/// time: what it answers has waited for less than a tenth of a second, when no client has given up
+/// yet, and the kernel drops the rest. Clients repeat what was dropped.
+const DISCOVER_BUFFER: usize = 4 << 20;
 /// Several windows of 64 KiB for many clients.
 const DATA_BUFFER: usize = 4 << 20;
 
@@ -168,22 +169,45 @@ fn open_requests(
 ) -> io::Result<PerShard> {
     let binding = ifindex.map_or(Binding::Host, Binding::Interface);
     let count = u16::try_from(shards).unwrap_or(u16::MAX);
-    let dhcp = (0..count).map(|shard| dhcp_requests(ifindex, count, shard)).collect();
-    let mut groups: Vec<(Role, Vec<UdpSocketSpec>)> = vec![(Role::Dhcp, dhcp)];
-    if let Some(tftp) = tftp {
-        groups.extend(families()?.into_iter().map(|family| {
-            let specs = (0..count).map(|_| tftp_requests(family, ifindex, tftp)).collect();
-            (Role::TftpRequests(family), specs)
-        }));
-    }
     let mut all: PerShard = (0..shards).map(|_| Vec::new()).collect();
-    for (role, specs) in groups {
-        let sockets = kept.open(&group_name(role, ifindex), &specs)?;
+    let mut give = |role, sockets: &mut dyn Iterator<Item = Socket>| {
         for (own, socket) in all.iter_mut().zip(sockets) {
             own.push(Opened { role, binding, socket });
         }
+    };
+    let shared: Vec<_> = (0..count).map(|shard| dhcp_requests(ifindex, count, shard)).collect();
+    let split = with_discovers(&shared);
+    let dhcp = kept.open(&group_name(Role::Dhcp, ifindex), &split, Some(&shared))?;
+    let mut dhcp = dhcp.into_iter();
+    give(Role::Dhcp, &mut dhcp.by_ref().take(shards));
+    give(Role::Discovers, &mut dhcp);
+    if let Some(tftp) = tftp {
+        for family in families()? {
+            let role = Role::TftpRequests(family);
+            let specs: Vec<_> = (0..count).map(|_| tftp_requests(family, ifindex, tftp)).collect();
+            give(role, &mut kept.open(&group_name(role, ifindex), &specs, None)?.into_iter());
+        }
     }
     Ok(all)
+}
+
+/// The group of these sockets with a second one for each shard, for DISCOVERs, in the order in
+/// which they are bound.
+fn with_discovers(shared: &[UdpSocketSpec]) -> Vec<UdpSocketSpec> {
+    let both = shared.iter().filter_map(|spec| {
+        let sockets = split_discovers(spec.steering?);
+        Some(sockets.map(|(role, steering)| UdpSocketSpec {
+            steering: Some(steering),
+            receive_buffer: match role {
+                Role::Discovers => Some(DISCOVER_BUFFER),
+                _ => spec.receive_buffer,
+            },
+            ..spec.clone()
+        }))
+    });
+    let mut group: Vec<_> = both.flatten().collect();
+    group.sort_by_key(|spec| spec.steering.map(|steering| steering.number()));
+    group
 }
 
 /// What the service manager calls the sockets that receive requests of one kind on one interface.
@@ -201,7 +225,8 @@ fn group_name(role: Role, ifindex: Option<u32>) -> String {
 pub(super) fn forget_interface(ifindex: u32, shards: usize, kept: &KeptSockets) {
     let unspecified = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     for role in [Role::Dhcp].into_iter().chain(unspecified.map(Role::TftpRequests)) {
-        kept.forget_group(&group_name(role, Some(ifindex)), shards);
+        let each = if role == Role::Dhcp { 2 } else { 1 };
+        kept.forget_group(&group_name(role, Some(ifindex)), each * shards);
     }
 }
 
@@ -209,7 +234,7 @@ fn dhcp_requests(ifindex: Option<u32>, shards: u16, shard: u16) -> UdpSocketSpec
     UdpSocketSpec {
         bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER_PORT)),
         ifindex,
-        steering: Some(Steering { offset: CHADDR_TAIL, shards, shard }),
+        steering: Some(dhcp_steering(shards, shard)),
         broadcast: true,
         receive_buffer: Some(REQUEST_BUFFER),
         send_buffer: Some(DATA_BUFFER),

@@ -18,7 +18,7 @@ use crate::leases::Leases;
 use crate::liveness::Heartbeat;
 use crate::log::EventSink;
 use crate::metrics::{Metrics, OwnMetrics};
-use crate::shard::{self, Binding, Parts, Role, Shard, Sockets};
+use crate::shard::{self, Binding, Parts, Shard, Sockets};
 use crate::snapshot::SharedSnapshot;
 use crate::tftp::{TftpServer, TftpShard};
 
@@ -220,11 +220,7 @@ fn add<B: Backend<Socket = Socket>>(
     opened: Vec<Opened>,
 ) -> io::Result<()> {
     for Opened { role, binding, socket } in opened {
-        // A request for an address does not wait behind the ACKs of thousands of transfers.
-        let socket = match role {
-            Role::Dhcp | Role::Icmp => socket.urgent(),
-            Role::Link | Role::TftpRequests(_) | Role::TftpData(_) => socket,
-        };
+        let socket = socket.with_priority(role.priority());
         sockets.add(backend.add_socket(socket)?, role, binding);
     }
     Ok(())
@@ -258,6 +254,7 @@ mod tests {
     use bootstorm_net::{Drops, Handler, Mmsg, Outbox, SocketId, UdpSocketSpec};
 
     use super::*;
+    use crate::shard::Role;
 
     /// A backend that takes so many sockets.
     struct Full {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bootstorm_net::SocketId;
+use bootstorm_net::{Priority, SocketId, Split, Steering};
 
 use crate::tftp::TftpPorts;
 
@@ -11,6 +11,9 @@ use crate::tftp::TftpPorts;
 pub enum Role {
     /// UDP 67.
     Dhcp,
+    /// UDP 67, DISCOVERs only, which have a short queue of their own: beyond its rate the server
+    /// goes on with what it has begun. Without such a socket they come to [`Role::Dhcp`].
+    Discovers,
     /// Frames to clients without an address; send-only.
     Link,
     /// ICMP, for the ping before an offer.
@@ -20,6 +23,42 @@ pub enum Role {
     /// Source of TFTP transfers, bound to this address; an unspecified one stands for all of its
     /// family.
     TftpData(IpAddr),
+}
+
+impl Role {
+    /// A request for an address does not wait behind the ACKs of thousands of transfers, and a
+    /// REQUEST not behind DISCOVERs.
+    #[must_use]
+    pub fn priority(self) -> Priority {
+        match self {
+            Role::Dhcp | Role::Icmp => Priority::Urgent,
+            Role::Discovers => Priority::Middle,
+            Role::Link | Role::TftpRequests(_) | Role::TftpData(_) => Priority::Bulk,
+        }
+    }
+}
+
+/// Where the last four bytes of an Ethernet chaddr stand in a DHCP message: what tells shards
+/// apart.
+const CHADDR_TAIL: u16 = 30;
+/// What tells most DISCOVERs apart, and where it stands: the last byte of the magic cookie and,
+/// right behind it, option 53 of length 1 that says DISCOVER (RFC 2131 section 3, RFC 2132 section
+/// 9.6). Where a client puts option 53 elsewhere its DISCOVER is treated as any other message.
+const DISCOVER: (u16, u32) = (239, 0x6335_0101);
+
+/// How a shard's socket for all DHCP messages gets its share.
+#[must_use]
+pub fn dhcp_steering(shards: u16, shard: u16) -> Steering {
+    Steering { offset: CHADDR_TAIL, shards, shard, split: None }
+}
+
+/// The same for two sockets of a shard, of which one is for DISCOVERs.
+#[must_use]
+pub fn split_discovers(steering: Steering) -> [(Role, Steering); 2] {
+    let (offset, value) = DISCOVER;
+    [(Role::Dhcp, false), (Role::Discovers, true)].map(|(role, matching)| {
+        (role, Steering { split: Some(Split { offset, value, matching }), ..steering })
+    })
 }
 
 /// What a socket depends on: it is closed when this goes.
@@ -82,7 +121,7 @@ impl Sockets {
         let has_data = entries().any(|entry| matches!(entry.role, Role::TftpData(_)));
         entries()
             .filter(|entry| match entry.role {
-                Role::Dhcp => true,
+                Role::Dhcp | Role::Discovers => true,
                 Role::TftpRequests(_) => has_data,
                 _ => false,
             })

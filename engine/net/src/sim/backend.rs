@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bootstorm_protocols::time::Moment;
 use parking_lot::Mutex;
 
-use super::state::State;
+use super::state::{Arrived, Endpoint, State};
 use super::{Outbox, SimSocket};
-use crate::backend::{Backend, Datagram, Handler, Limits, SocketId};
+use crate::backend::{Backend, Datagram, Handler, Limits, SocketId, Taken};
 use crate::{Drops, Waker};
 
 /// A backend of a [`super::SimNetwork`]. Its [`Backend::turn`] neither waits nor moves the clock.
@@ -42,6 +42,19 @@ impl Sim {
     /// The address of a UDP socket; tells the port that was chosen for port 0.
     pub fn local_addr(&self, id: SocketId) -> Option<SocketAddr> {
         self.state.lock().local_addr(self.endpoint, id)
+    }
+
+    /// The next datagram that the handler takes.
+    fn take(&self, taken: Taken) -> Option<Arrived> {
+        self.look(taken, Endpoint::take)
+    }
+
+    /// Notes what the handler takes, then looks at what has arrived.
+    fn look<R>(&self, taken: Taken, look: impl FnOnce(&mut Endpoint) -> R) -> R {
+        let mut state = self.state.lock();
+        let endpoint = &mut state.endpoints[self.endpoint];
+        endpoint.taken = taken;
+        look(endpoint)
     }
 
     /// Sends what is queued. A full socket is tried again when the state says so.
@@ -105,17 +118,14 @@ impl Backend for Sim {
         self.flush(&mut state);
         state.deliver();
         self.tx.now = state.now;
-        let endpoint = &mut state.endpoints[self.endpoint];
-        let count = endpoint.inbox.len().min(self.batch);
-        let batch: Vec<_> = endpoint.inbox.drain(..count).collect();
-        let dry = endpoint.inbox.is_empty();
         // A handler may ask the network for something.
         drop(state);
         self.tx.report(handler);
         if self.waker.clear() {
             handler.woken(&mut self.tx);
         }
-        for arrived in &batch {
+        for _ in 0..self.batch {
+            let Some(arrived) = self.take(Taken::by(handler)) else { break };
             let len = arrived.payload.len().min(self.payload_len);
             let truncated = len < arrived.payload.len();
             self.tx.drops.truncated += u64::from(truncated);
@@ -131,7 +141,10 @@ impl Backend for Sim {
             };
             handler.datagram(datagram, &mut self.tx);
         }
+        let taken = Taken::by(handler);
+        let dry = !self.look(taken, |endpoint| endpoint.has_ready());
         let next = handler.batch_end(dry, &mut self.tx);
+        self.look(Taken::by(handler), |_| ());
         let state = self.state.clone();
         let mut state = state.lock();
         // What the handler queued leaves at this moment, not when the clock has leapt.

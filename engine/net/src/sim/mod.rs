@@ -32,7 +32,7 @@ pub use self::backend::Sim;
 /// The [`crate::Transmit`] of a [`Sim`], whose sockets the network keeps.
 pub type Outbox = crate::Outbox<()>;
 use self::state::State;
-use crate::{Address, Limits, Steering};
+use crate::{Address, Limits, Priority, Steering};
 
 /// What goes wrong, each with a probability from 0 to 1, decided for every datagram by itself.
 #[derive(Clone, Debug)]
@@ -89,6 +89,7 @@ pub struct SimSocket {
     interface: InterfaceId,
     kind: Kind,
     steering: Option<Steering>,
+    priority: Priority,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -101,7 +102,8 @@ impl SimSocket {
     /// A UDP socket. Port 0 takes a free one; several sockets may share an address, as with
     /// SO_REUSEPORT.
     pub fn udp(interface: InterfaceId, bind: impl Into<SocketAddr>) -> SimSocket {
-        SimSocket { interface, kind: Kind::Udp(bind.into()), steering: None }
+        let priority = Priority::default();
+        SimSocket { interface, kind: Kind::Udp(bind.into()), steering: None, priority }
     }
 
     /// The same as one of several shards.
@@ -109,9 +111,15 @@ impl SimSocket {
         SimSocket { steering: Some(steering), ..self }
     }
 
+    /// The same with this priority.
+    pub fn with_priority(self, priority: Priority) -> SimSocket {
+        SimSocket { priority, ..self }
+    }
+
     /// A packet socket: sends Ethernet frames, receives nothing.
     pub fn packet(interface: InterfaceId) -> SimSocket {
-        SimSocket { interface, kind: Kind::Packet, steering: None }
+        let priority = Priority::default();
+        SimSocket { interface, kind: Kind::Packet, steering: None, priority }
     }
 }
 

@@ -9,9 +9,9 @@ use bootstorm_protocols::frame::UdpFrame;
 use bootstorm_protocols::time::Moment;
 
 use super::{Faults, InterfaceId, Kind, SimInterface, SimSocket};
-use crate::Waker;
-use crate::backend::{SocketId, Target};
+use crate::backend::{SocketId, Taken, Target};
 use crate::outbox::Outgoing;
+use crate::{Priority, Waker};
 
 /// Datagrams that a socket holds until its backend comes for them.
 const QUEUE_LEN: usize = 4096;
@@ -38,6 +38,8 @@ pub(super) struct Endpoint {
     pub(super) blocked: Vec<(SocketId, Moment)>,
     pub(super) waker: Waker,
     pub(super) gone: bool,
+    /// What its handler took at the end of its last turn.
+    pub(super) taken: Taken,
     /// Dropped because the queue was full, and refused by steering.
     pub(super) overflow: u64,
     pub(super) refused: u64,
@@ -61,11 +63,27 @@ struct Packet {
 /// A datagram that a backend may hand over.
 pub(super) struct Arrived {
     pub(super) socket: SocketId,
+    pub(super) priority: Priority,
     pub(super) source: SocketAddr,
     pub(super) destination: IpAddr,
     pub(super) broadcast: bool,
     pub(super) ifindex: u32,
     pub(super) payload: Vec<u8>,
+}
+
+impl Endpoint {
+    /// Whether something has arrived that its handler takes.
+    pub(super) fn has_ready(&self) -> bool {
+        self.inbox.iter().any(|arrived| self.taken.has(arrived.priority))
+    }
+
+    /// The next datagram that is handed over, of those that the handler takes the most urgent.
+    pub(super) fn take(&mut self) -> Option<Arrived> {
+        let taken = self.inbox.iter().enumerate();
+        let taken = taken.filter(|(_, arrived)| self.taken.has(arrived.priority));
+        let (place, _) = taken.min_by_key(|(_, arrived)| arrived.priority)?;
+        self.inbox.remove(place)
+    }
 }
 
 impl State {
@@ -95,6 +113,7 @@ impl State {
             blocked: Vec::new(),
             waker,
             gone: false,
+            taken: Taken::ALL,
             overflow: 0,
             refused: 0,
         });
@@ -130,7 +149,7 @@ impl State {
         self.deliver();
         let mut next = self.on_the_way.first_key_value().map(|((at, _), _)| *at);
         for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.gone) {
-            if !endpoint.inbox.is_empty() || endpoint.waker.is_pending() {
+            if endpoint.has_ready() || endpoint.waker.is_pending() {
                 return Some(self.now);
             }
             let unblocked = endpoint.blocked.iter().map(|(_, until)| *until);
@@ -234,11 +253,11 @@ impl State {
                         continue;
                     }
                     let steering = attached.socket.steering;
-                    if steering.is_some_and(|s| s.shard_of(&packet.payload) != s.shard) {
+                    if steering.is_some_and(|steering| !steering.takes(&packet.payload)) {
                         *refused += 1;
                         continue;
                     }
-                    accept(inbox, overflow, arrived(packet, id, interface));
+                    accept(inbox, overflow, arrived(packet, id, attached, interface));
                 } else {
                     let mine = match packet.mac {
                         Some(mac) => near && mac == interface.mac,
@@ -257,7 +276,7 @@ impl State {
         let Endpoint { sockets, inbox, overflow, .. } = &mut self.endpoints[endpoint];
         if let Some(attached) = sockets.get(&id) {
             let interface = &self.interfaces[attached.socket.interface.0];
-            accept(inbox, overflow, arrived(packet, id, interface));
+            accept(inbox, overflow, arrived(packet, id, attached, interface));
         }
     }
 
@@ -272,7 +291,7 @@ impl State {
         };
         if group.iter().any(|member| steering(&member).is_some()) {
             let matches = |member: &&(bool, usize, SocketId)| {
-                steering(member).is_some_and(|s| s.shard_of(&packet.payload) == s.shard)
+                steering(member).is_some_and(|steering| steering.takes(&packet.payload))
             };
             return group.iter().find(matches).copied();
         }
@@ -306,9 +325,15 @@ fn accept(inbox: &mut VecDeque<Arrived>, overflow: &mut u64, arrived: Arrived) {
     }
 }
 
-fn arrived(packet: &Packet, socket: SocketId, interface: &SimInterface) -> Arrived {
+fn arrived(
+    packet: &Packet,
+    socket: SocketId,
+    attached: &Attached,
+    interface: &SimInterface,
+) -> Arrived {
     Arrived {
         socket,
+        priority: attached.socket.priority,
         source: packet.source,
         destination: packet.to.ip(),
         broadcast: is_broadcast(interface, packet),

@@ -1,10 +1,11 @@
 //! The io_uring backend: one ring, made and used by one thread.
 //!
 //! Receiving is one multishot recvmsg per socket, which takes buffers from a ring that we refill;
-//! urgent sockets have a ring of their own, and what they received is handled first. Sending is one
-//! send or sendmsg a datagram, all of a batch in the system call that also waits. They carry
-//! MSG_DONTWAIT, so each is over when the kernel has taken it, and IOSQE_CQE_SKIP_SUCCESS, so only
-//! failures produce a completion: the wait is not cut short by our own sends.
+//! the sockets of each priority have a ring of their own, and what is urgent is handled first.
+//! Sending is one send or sendmsg a datagram, all of a batch in the system call that also waits.
+//! They carry MSG_DONTWAIT, so each is over when the kernel has taken it, and
+//! IOSQE_CQE_SKIP_SUCCESS, so only failures produce a completion: the wait is not cut short by our
+//! own sends.
 //!
 //! The kernel may be short of memory, and then takes fewer entries than there are, or none. What it
 //! has not taken stays queued for the next turn, with its flight; meanwhile completions are handled
@@ -38,10 +39,10 @@ use self::buffers::Buffers;
 use self::flight::Flight;
 use self::ring::{Ring, Wait};
 use self::tag::Tag;
-use crate::backend::{Backend, Datagram, Handler, Limits, SocketId};
+use crate::backend::{Backend, Datagram, Handler, Limits, SocketId, Taken};
 use crate::message::{NAME_LEN, RECEIVE_CONTROL_LEN, received};
 use crate::outbox::Outbox;
-use crate::{Drops, Socket, Waker};
+use crate::{Drops, Priority, Socket, Waker};
 
 /// Submission entries: a batch of replies and what re-arms receives. A longer queue of sends goes
 /// in several calls; a longer ring would only cost cache.
@@ -59,6 +60,10 @@ const CANCEL_TRIES: usize = 5;
 /// may be two for each socket.
 const MOST_CALLS: usize = 2 * 65_535 / 20;
 
+/// The orders in which the queues are looked at when others than the urgent one have their share.
+const MIDDLE_FIRST: [Priority; 3] = [Priority::Middle, Priority::Urgent, Priority::Bulk];
+const BULK_FIRST: [Priority; 3] = [Priority::Bulk, Priority::Urgent, Priority::Middle];
+
 /// What the next submission asks of the kernel.
 #[derive(Copy, Clone, Debug)]
 enum Request {
@@ -75,10 +80,10 @@ pub struct Uring {
     waker: Waker,
     tx: Outbox,
     batch: usize,
-    /// Completions that have been taken out of the ring and not been handled: those that do not
-    /// wait for others, and the others.
-    urgent: VecDeque<cqueue::Entry>,
-    ready: VecDeque<cqueue::Entry>,
+    /// Completions that have been taken out of the ring and not been handled, by priority.
+    ready: [VecDeque<cqueue::Entry>; Priority::COUNT],
+    /// What the handler takes of them now.
+    taken: Taken,
     requests: VecDeque<Request>,
     flight: Flight,
     /// Removed sockets that something in the kernel may still use.
@@ -109,15 +114,17 @@ impl Uring {
     /// With so many submission entries, and room in the completion queue for `others` besides what
     /// the submissions and limits bound.
     fn with_queues(limits: &Limits, submissions: u32, others: u32) -> io::Result<Uring> {
-        let count = limits.buffers.clamp(1, 1 << 15).next_power_of_two();
-        let urgent = match limits.urgent.min(1 << 15) {
+        let count = |buffers: u16| match buffers.min(1 << 14) {
             0 => 0,
             some => some.next_power_of_two(),
         };
-        let completions = u32::from(count) + u32::from(urgent) + submissions + others;
+        // In the order of the priorities.
+        let counts = [count(limits.urgent), count(limits.middle), count(limits.buffers.max(1))];
+        let buffers: u32 = counts.iter().map(|&count| u32::from(count)).sum();
+        let completions = buffers + submissions + others;
         let waker = Waker::new()?;
         let ring = Ring::open(submissions, completions)?;
-        let buffers = Buffers::register(ring.io_uring(), count, urgent, limits.payload_len)?;
+        let buffers = Buffers::register(ring.io_uring(), counts, limits.payload_len)?;
         // SAFETY: msghdr is a C struct of integers and pointers; all zero is the empty message.
         let mut shape: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         shape.msg_namelen = NAME_LEN as libc::socklen_t;
@@ -128,8 +135,10 @@ impl Uring {
             waker,
             tx: Outbox::new(limits, crate::now()),
             batch: usize::from(limits.batch.max(1)),
-            urgent: VecDeque::with_capacity(completions.next_power_of_two() as usize),
-            ready: VecDeque::with_capacity(completions.next_power_of_two() as usize),
+            ready: std::array::from_fn(|_| {
+                VecDeque::with_capacity(completions.next_power_of_two() as usize)
+            }),
+            taken: Taken::ALL,
             requests: VecDeque::from([Request::AwaitEvent]),
             flight: Flight::new(submissions, limits.slots + limits.shared),
             closing: Vec::new(),
@@ -196,9 +205,9 @@ impl Uring {
         Some(match request {
             Request::Receive { id, .. } => {
                 let socket = self.socket(id).filter(|socket| socket.receives())?;
-                let group = self.memory.buffers.group(socket.is_urgent());
+                let group = self.memory.buffers.group(socket.priority());
                 let shape = &raw const *self.memory.shape;
-                opcode::RecvMsgMulti::new(Fd(socket.as_raw_fd()), shape, group.id())
+                opcode::RecvMsgMulti::new(Fd(socket.as_raw_fd()), shape, group)
                     .build()
                     .user_data(Tag::Receive(id).pack())
             }
@@ -278,13 +287,13 @@ impl Uring {
                         }
                     }
                     Some(Tag::Receive(id)) => {
-                        let socket = self.tx.sockets.get(id).map(|entry| &entry.socket);
-                        match socket.is_some_and(Socket::is_urgent) {
-                            true => self.urgent.push_back(completion),
-                            false => self.ready.push_back(completion),
-                        }
+                        let entry = self.tx.sockets.get(id);
+                        let priority = entry.map_or(Priority::Bulk, |e| e.socket.priority());
+                        self.ready[priority.index()].push_back(completion);
                     }
-                    Some(Tag::Event | Tag::Writable(_)) => self.urgent.push_back(completion),
+                    Some(Tag::Event | Tag::Writable(_)) => {
+                        self.ready[Priority::Urgent.index()].push_back(completion);
+                    }
                     None => {}
                 }
             }
@@ -337,19 +346,29 @@ impl Uring {
     }
 
     fn has_ready(&self) -> bool {
-        !self.urgent.is_empty() || !self.ready.is_empty()
+        let queues = Priority::ALL.iter().zip(&self.ready);
+        queues.into_iter().any(|(&priority, queue)| self.taken.has(priority) && !queue.is_empty())
     }
 
     fn dispatch(&mut self, handler: &mut impl Handler<Outbox>) {
         let mut datagrams = 0;
-        // Whatever is urgent, others get a quarter of each batch.
-        let urgent_until = self.batch - self.batch.min(self.ready.len()) / 4;
-        while datagrams < self.batch
-            && let Some(completion) = match datagrams < urgent_until {
-                true => self.urgent.pop_front().or_else(|| self.ready.pop_front()),
-                false => self.ready.pop_front().or_else(|| self.urgent.pop_front()),
-            }
-        {
+        // Whatever is more urgent, what waits in a queue gets a quarter of each batch.
+        let [_, middle, bulk] = &self.ready;
+        let share = |queue: &VecDeque<_>| self.batch.min(queue.len()) / 4;
+        let middle_until = self.batch - share(bulk);
+        let urgent_until = middle_until - share(middle);
+        while datagrams < self.batch {
+            let order = match datagrams {
+                number if number < urgent_until => Priority::ALL,
+                number if number < middle_until => MIDDLE_FIRST,
+                _ => BULK_FIRST,
+            };
+            self.taken = Taken::by(handler);
+            let next = order.into_iter().find_map(|priority| {
+                let queue = &mut self.ready[priority.index()];
+                self.taken.has(priority).then(|| queue.pop_front()).flatten()
+            });
+            let Some(completion) = next else { break };
             match Tag::unpack(completion.user_data()) {
                 Some(Tag::Receive(id)) => {
                     datagrams += 1;
@@ -472,6 +491,7 @@ impl Backend for Uring {
         deadline: Option<Moment>,
         handler: &mut impl Handler<Outbox>,
     ) -> io::Result<Option<Moment>> {
+        self.taken = Taken::by(handler);
         self.exchange(deadline)?;
         self.tx.now = crate::now();
         self.tx.report(handler);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bootstorm_net::sim::{Faults, InterfaceId, Sim, SimInterface, SimNetwork, SimSocket};
 use bootstorm_net::{
-    Address, BUSY_POLL, Backend, Datagram, Handler, Limits, Mmsg, SocketId, Transmit,
+    Address, BUSY_POLL, Backend, Datagram, Handler, Limits, Mmsg, Priority, SocketId, Transmit,
     UdpSocketSpec, Uring,
 };
 use bootstorm_protocols::time::Moment;
@@ -31,6 +31,9 @@ pub(crate) trait Bed: Sized {
 
     /// An address of this host.
     fn ip(&self, v6: bool) -> IpAddr;
+
+    /// The same, with a priority.
+    fn open_with(&mut self, priority: Priority) -> io::Result<(SocketId, SocketAddr)>;
 
     fn client(&mut self, v6: bool) -> SocketAddr;
 
@@ -71,6 +74,8 @@ pub(crate) trait Bed: Sized {
 #[derive(Default)]
 pub(crate) struct Recorder {
     pub(crate) echo: bool,
+    /// Takes nothing of this priority.
+    pub(crate) refuses: Option<Priority>,
     pub(crate) deadline: Option<Moment>,
     pub(crate) received: Vec<Received>,
     pub(crate) woken: usize,
@@ -123,6 +128,10 @@ impl<T: Transmit> Handler<T> for Recorder {
 
     fn sent(&mut self, token: u64, result: io::Result<()>, _: &mut T) {
         self.sent.push((token, result.map_err(|error| error.kind())));
+    }
+
+    fn takes(&self, priority: Priority) -> bool {
+        self.refuses != Some(priority)
     }
 
     fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
@@ -184,6 +193,13 @@ impl<B: Kernel, const BUSY: bool> Bed for KernelBed<B, BUSY> {
     fn open(&mut self, ip: IpAddr, port: u16) -> io::Result<(SocketId, SocketAddr)> {
         let bind = SocketAddr::new(ip, port);
         let socket = UdpSocketSpec { bind, ..Default::default() }.open()?;
+        let address = socket.local_addr()?;
+        Ok((self.backend.add_socket(socket)?, address))
+    }
+
+    fn open_with(&mut self, priority: Priority) -> io::Result<(SocketId, SocketAddr)> {
+        let bind = (self.ip(false), 0).into();
+        let socket = UdpSocketSpec { bind, ..Default::default() }.open()?.with_priority(priority);
         let address = socket.local_addr()?;
         Ok((self.backend.add_socket(socket)?, address))
     }
@@ -274,6 +290,13 @@ impl Bed for SimBed {
 
     fn open(&mut self, ip: IpAddr, port: u16) -> io::Result<(SocketId, SocketAddr)> {
         let id = self.backend.add_socket(SimSocket::udp(self.link, (ip, port)))?;
+        let address = self.backend.local_addr(id).ok_or(io::ErrorKind::NotFound)?;
+        Ok((id, address))
+    }
+
+    fn open_with(&mut self, priority: Priority) -> io::Result<(SocketId, SocketAddr)> {
+        let socket = SimSocket::udp(self.link, (self.ip(false), 0)).with_priority(priority);
+        let id = self.backend.add_socket(socket)?;
         let address = self.backend.local_addr(id).ok_or(io::ErrorKind::NotFound)?;
         Ok((id, address))
     }

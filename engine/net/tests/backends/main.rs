@@ -37,6 +37,7 @@ macro_rules! suites {
 suites! {
     echoes_every_datagram_and_knows_where_it_came_from,
     speaks_ipv6,
+    what_the_handler_does_not_take_waits,
     carries_empty_datagrams,
     marks_truncated_datagrams,
     holds_until_submitted,

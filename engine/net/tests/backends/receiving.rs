@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use bootstorm_net::{
-    Limits, Mmsg, PacketSocketSpec, ReceiveFrames, SharedBytes, SocketId, Target, Transmit,
-    UdpSocketSpec, Uring, interfaces,
+    Limits, Mmsg, PacketSocketSpec, Priority, ReceiveFrames, SharedBytes, SocketId, Target,
+    Transmit, UdpSocketSpec, Uring, interfaces,
 };
 use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 
@@ -37,6 +37,7 @@ both! {
     what_comes_alone_is_one_datagram,
     a_blast_longer_than_the_buffer_is_marked,
     what_is_urgent_overtakes_a_queue_that_fills_every_buffer,
+    whatever_is_more_urgent_nothing_waits_for_good,
     a_stopped_socket_leaves_the_rest_to_whoever_else_has_it,
     frames_for_hardware_that_no_interface_has_are_received,
     a_missing_interface_is_named
@@ -82,27 +83,33 @@ fn a_stopped_socket_leaves_the_rest_to_whoever_else_has_it<B: Kernel>() {
     assert_eq!(backend.drops(), Default::default());
 }
 
+/// Receive buffers for each priority, and batches, that a short queue fills.
+fn small() -> Limits {
+    Limits { buffers: 16, urgent: 16, middle: 16, batch: 8, ..Limits::default() }
+}
+
 fn what_is_urgent_overtakes_a_queue_that_fills_every_buffer<B: Kernel>() {
-    let limits = Limits { buffers: 16, urgent: 4, batch: 8, ..Limits::default() };
-    let mut backend = B::make(&limits).unwrap();
-    let loopback = IpAddr::from([127, 0, 0, 1]);
-    let (_, bulk) = open(&mut backend, loopback, false);
-    let spec = UdpSocketSpec { bind: (loopback, 0).into(), ..Default::default() };
-    let socket = spec.open().unwrap().urgent();
-    let urgent = socket.local_addr().unwrap();
-    backend.add_socket(socket).unwrap();
-    let client = UdpSocket::bind((loopback, 0)).unwrap();
+    overtakes::<B>(Priority::Urgent, Priority::Middle);
+    overtakes::<B>(Priority::Urgent, Priority::Bulk);
+    overtakes::<B>(Priority::Middle, Priority::Bulk);
+}
+
+fn overtakes<B: Kernel>(first: Priority, last: Priority) {
+    let mut backend = B::make(&small()).unwrap();
+    let slow = open_with(&mut backend, last);
+    let quick = open_with(&mut backend, first);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut recorder = Recorder::default();
     turn(&mut backend, &mut recorder);
     for _ in 0..200 {
-        client.send_to(b"bulk", bulk).unwrap();
+        client.send_to(b"slow", slow).unwrap();
     }
     let mut waited = 0;
     for number in 0..3 {
         for _ in 0..3 {
             turn(&mut backend, &mut recorder);
         }
-        client.send_to(&[number], urgent).unwrap();
+        client.send_to(&[number], quick).unwrap();
         let before = recorder.received.len();
         while recorder.received.iter().all(|received| received.payload != [number]) {
             turn(&mut backend, &mut recorder);
@@ -110,12 +117,46 @@ fn what_is_urgent_overtakes_a_queue_that_fills_every_buffer<B: Kernel>() {
         waited = waited.max(recorder.received.len() - before);
     }
     // What was in hand when it came goes first, a batch at most, and the batch that brings it.
-    assert!(waited <= 2 * 8, "{waited} datagrams before an urgent one");
-    let bulk = recorder.received.iter().filter(|received| received.payload == b"bulk").count();
-    assert!(bulk < 150, "nothing waited any more");
+    assert!(waited <= 2 * 8, "{waited} datagrams of {last:?} before one of {first:?}");
+    let slow = recorder.received.iter().filter(|received| received.payload == b"slow").count();
+    assert!(slow < 150, "nothing waited any more");
     while recorder.received.len() < 203 {
         turn(&mut backend, &mut recorder);
     }
+}
+
+fn whatever_is_more_urgent_nothing_waits_for_good<B: Kernel>() {
+    let mut backend = B::make(&small()).unwrap();
+    let priorities = [Priority::Urgent, Priority::Middle, Priority::Bulk];
+    let sockets = priorities.map(|priority| open_with(&mut backend, priority));
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut recorder = Recorder::default();
+    turn(&mut backend, &mut recorder);
+    for number in 0..200_u8 {
+        for socket in sockets {
+            client.send_to(&[number], socket).unwrap();
+        }
+    }
+    // Until the most urgent ones are done.
+    let count = |recorder: &Recorder, number| {
+        recorder.received.iter().filter(|received| received.payload == [number]).count()
+    };
+    while count(&recorder, 99) == 0 {
+        turn(&mut backend, &mut recorder);
+    }
+    // Others got a quarter each, but for the last batches in hand.
+    assert_eq!(count(&recorder, 20), 3);
+    while recorder.received.len() < 600 {
+        turn(&mut backend, &mut recorder);
+    }
+}
+
+fn open_with<B: Kernel>(backend: &mut B, priority: Priority) -> SocketAddr {
+    let spec = UdpSocketSpec { bind: ([127, 0, 0, 1], 0).into(), ..Default::default() };
+    let socket = spec.open().unwrap().with_priority(priority);
+    let address = socket.local_addr().unwrap();
+    backend.add_socket(socket).unwrap();
+    address
 }
 
 fn open<B: Kernel>(backend: &mut B, ip: IpAddr, gro: bool) -> (SocketId, SocketAddr) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bootstorm_net::{Backend, Limits, Refused, SharedBytes, SocketId, Target, Transmit};
+use bootstorm_net::{Backend, Limits, Priority, Refused, SharedBytes, SocketId, Target, Transmit};
 use bootstorm_protocols::time::Moment;
 
 use crate::bed::{Bed, PATIENCE, Recorder};
@@ -49,6 +49,38 @@ pub(crate) fn echoes_every_datagram_and_knows_where_it_came_from<B: Bed>() {
         assert_eq!(received.segments, [received.payload.as_slice()]);
     }
     assert_eq!(bed.backend().drops(), Default::default());
+}
+
+/// More than the backend has buffers for wait, others pass, and no turn spins meanwhile.
+pub(crate) fn what_the_handler_does_not_take_waits<B: Bed>() {
+    let mut bed = B::new(Limits { middle: 4, batch: 8, ..Limits::default() });
+    let (refused, to_refused) = bed.open_with(Priority::Middle).unwrap();
+    let (_, to_other) = bed.open_with(Priority::Bulk).unwrap();
+    let mut recorder = Recorder { refuses: Some(Priority::Middle), ..Recorder::default() };
+    bed.turn(&mut recorder);
+    for number in 0..40 {
+        bed.client_sends(to_refused, &[number]);
+    }
+    bed.client_sends(to_other, b"other");
+    bed.turn_until(&mut recorder, |r| r.received.len() == 1);
+    for _ in 0..20 {
+        bed.turn(&mut recorder);
+    }
+    assert!(recorder.dry && recorder.received.iter().all(|received| received.socket != refused));
+    recorder.refuses = None;
+    bed.turn_until(&mut recorder, |r| r.received.len() == 41);
+    let numbers = recorder.received[1..].iter().map(|received| received.payload[0]);
+    assert!(numbers.eq(0..40));
+    // And again, after what waited was taken.
+    recorder.refuses = Some(Priority::Middle);
+    bed.turn(&mut recorder);
+    bed.client_sends(to_refused, b"last");
+    for _ in 0..5 {
+        bed.turn(&mut recorder);
+    }
+    assert_eq!(recorder.received.len(), 41);
+    recorder.refuses = None;
+    bed.turn_until(&mut recorder, |r| r.received.len() == 42);
 }
 
 pub(crate) fn speaks_ipv6<B: Bed>() {

@@ -11,7 +11,7 @@ use std::thread;
 
 use bootstorm_net::{
     Backend, EngineChoice, EngineKind, KernelLoss, Limits, Mmsg, MtuDiscovery, PacketSocketSpec,
-    Reason, Steering, Target, Transmit, UdpSocketSpec, Uring, Waker, interfaces,
+    Reason, Split, Steering, Target, Transmit, UdpSocketSpec, Uring, Waker, interfaces,
 };
 use bootstorm_protocols::time::Moment;
 
@@ -58,43 +58,49 @@ fn discover(machine: u32) -> Vec<u8> {
     payload
 }
 
-/// A group of shards on one port, all in this thread.
+/// What sends a datagram to the second socket of its shard.
+const SPLIT: Split = Split { offset: 239, value: 0x6335_0101, matching: false };
+
+/// A group of sockets on one port, all in this thread.
 struct Group<B> {
-    shards: Vec<(B, Recorder)>,
+    sockets: Vec<(Steering, B, Recorder)>,
     port: u16,
 }
 
 impl<B: Kernel> Group<B> {
-    fn new(shards: u16) -> Group<B> {
-        let mut group = Group { shards: Vec::new(), port: 0 };
-        for shard in 0..shards {
+    fn new(shards: u16, splits: bool) -> Group<B> {
+        let mut group = Group { sockets: Vec::new(), port: 0 };
+        for number in 0..shards * if splits { 2 } else { 1 } {
+            let split = splits.then_some(Split { matching: number >= shards, ..SPLIT });
+            let shard = number % shards;
+            let steering = Steering { offset: CHADDR_TAIL, shards, shard, split };
             let mut backend = B::make(&Limits::default()).unwrap();
             let spec = UdpSocketSpec {
                 bind: ([0, 0, 0, 0], group.port).into(),
-                steering: Some(Steering { offset: CHADDR_TAIL, shards, shard }),
+                steering: Some(steering),
                 ..Default::default()
             };
             let socket = spec.open().unwrap();
             group.port = socket.local_addr().unwrap().port();
             backend.add_socket(socket).unwrap();
-            group.shards.push((backend, Recorder::default()));
+            group.sockets.push((steering, backend, Recorder::default()));
         }
         group
     }
 
-    /// Which shards get each payload. Loopback delivers before send returns.
+    /// Which sockets get each payload. Loopback delivers before send returns.
     fn deliver(&mut self, client: &UdpSocket, ip: [u8; 4], payloads: &[Vec<u8>]) -> Vec<Vec<u16>> {
         for payload in payloads {
             client.send_to(payload, (std::net::Ipv4Addr::from(ip), self.port)).unwrap();
         }
         let mut owners: BTreeMap<&[u8], Vec<u16>> = BTreeMap::new();
-        for (shard, (backend, recorder)) in (0..).zip(&mut self.shards) {
+        for (number, (_, backend, recorder)) in (0..).zip(&mut self.sockets) {
             for _ in 0..8 {
                 turn(backend, recorder);
             }
             for received in std::mem::take(&mut recorder.received) {
                 let known = payloads.iter().find(|p| **p == received.payload).unwrap();
-                owners.entry(known).or_default().push(shard);
+                owners.entry(known).or_default().push(number);
             }
         }
         payloads
@@ -102,40 +108,49 @@ impl<B: Kernel> Group<B> {
             .map(|payload| owners.get(payload.as_slice()).cloned().unwrap_or_default())
             .collect()
     }
+
+    /// Which sockets should.
+    fn takers(&self, payload: &[u8]) -> Vec<u16> {
+        let takers = self.sockets.iter().filter(|(steering, ..)| steering.takes(payload));
+        takers.map(|(steering, ..)| steering.number()).collect()
+    }
 }
 
-fn every_datagram_has_one_shard<B: Kernel>() {
+fn every_datagram_has_one_socket<B: Kernel>() {
     let loss = KernelLoss::new().unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_broadcast(true).unwrap();
-    for shards in [1, 2, 4, 8] {
-        let mut group = Group::<B>::new(shards);
-        let steering = Steering { offset: CHADDR_TAIL, shards, shard: 0 };
+    for (shards, splits) in [1, 2, 4, 8].into_iter().flat_map(|n| [(n, false), (n, true)]) {
+        let mut group = Group::<B>::new(shards, splits);
         let mut payloads: Vec<_> =
             (0..64).map(|machine| discover(0x5254_0000 + 4 * machine)).collect();
-        // Too short to have a key: the first shard's.
-        payloads.extend([vec![], vec![1; 10], vec![2; 33]]);
-        let expected: Vec<_> = payloads.iter().map(|p| vec![steering.shard_of(p)]).collect();
+        for payload in payloads.iter_mut().skip(1).step_by(2) {
+            payload[239..243].copy_from_slice(&SPLIT.value.to_be_bytes());
+        }
+        // Too short to have a key: the first shard's. Long enough for a key, not for the split.
+        payloads.extend([vec![], vec![1; 10], vec![2; 33], vec![3; 34], vec![4; 242]]);
+        let expected: Vec<_> = payloads.iter().map(|payload| group.takers(payload)).collect();
+        assert!(expected.iter().all(|takers| takers.len() == 1));
         let broadcast = group.deliver(&client, [127, 255, 255, 255], &payloads);
-        assert_eq!(broadcast, expected, "broadcast, {shards} shards");
+        assert_eq!(broadcast, expected, "broadcast, {shards} shards, split {splits}");
         let unicast = group.deliver(&client, [127, 0, 0, 1], &payloads);
-        assert_eq!(unicast, expected, "unicast, {shards} shards");
+        assert_eq!(unicast, expected, "unicast, {shards} shards, split {splits}");
         // What steering refused is not lost, whatever the kernel's counter of the socket says.
-        let drops: Vec<_> = group.shards.iter().map(|(backend, _)| backend.drops()).collect();
+        let drops: Vec<_> = group.sockets.iter().map(|(_, backend, _)| backend.drops()).collect();
         let refused: u64 = drops.iter().map(|drops| drops.steered).sum();
-        assert_eq!(refused, 67 * (u64::from(shards) - 1));
+        assert_eq!(refused, 69 * (group.sockets.len() as u64 - 1));
         assert_eq!(loss.total(drops).unwrap(), 0);
     }
 }
 
 #[test]
 fn steering_with_uring() {
-    isolated(every_datagram_has_one_shard::<Uring>);
+    isolated(every_datagram_has_one_socket::<Uring>);
 }
 
 #[test]
 fn steering_with_mmsg() {
-    isolated(every_datagram_has_one_shard::<Mmsg>);
+    isolated(every_datagram_has_one_socket::<Mmsg>);
 }
 
 #[test]
@@ -143,21 +158,21 @@ fn a_full_receive_buffer_of_a_steered_socket_is_a_loss() {
     isolated(|| {
         let loss = KernelLoss::new().unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let mut group = Group::<Mmsg>::new(2);
+        let mut group = Group::<Mmsg>::new(2, false);
         let payload = discover(1);
         let to = (std::net::Ipv4Addr::LOCALHOST, group.port);
         for _ in 0..5000 {
             client.send_to(&payload, to).unwrap();
         }
         let mut received = 0;
-        for (backend, recorder) in &mut group.shards {
+        for (_, backend, recorder) in &mut group.sockets {
             for _ in 0..100 {
                 turn(backend, recorder);
             }
             received += recorder.received.len() as u64;
         }
         assert!(received < 5000);
-        let drops = group.shards.iter().map(|(backend, _)| backend.drops());
+        let drops = group.sockets.iter().map(|(_, backend, _)| backend.drops());
         assert_eq!(loss.total(drops).unwrap(), 5000 - received);
     });
 }
