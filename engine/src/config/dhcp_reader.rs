@@ -7,8 +7,9 @@ use super::builder::{self, Builder, HostDraft, PoolDraft, SubnetDraft};
 use super::definitions::Definitions;
 use super::fields::Fields;
 use super::problem::{Fault, Problems};
+use super::rows::NotInRows;
 use super::scope_reader::{Names, ScopePlaces};
-use super::source::Place;
+use super::source::{Files, Place};
 use super::tree::{Node, Value};
 use super::{Class, ClassId, Dhcp, GroupId, Host, HostKey, Identity, Permit, UnknownClients};
 use super::{schema, units};
@@ -17,9 +18,13 @@ use super::{schema, units};
 const PING_WAIT: Duration = Duration::from_millis(500);
 
 /// Reads the table into a builder.
-pub(super) fn dhcp(node: Node, problems: &mut Problems) -> Builder {
+pub(super) fn dhcp(
+    node: Node,
+    files: &Files,
+    problems: &mut Problems,
+) -> Result<Builder, NotInRows> {
     let mut builder = Builder::default();
-    let Some(mut fields) = Fields::open(node, &schema::DHCP, problems) else { return builder };
+    let Some(mut fields) = Fields::open(node, &schema::DHCP, problems) else { return Ok(builder) };
     let mut definitions = Definitions::default();
     let tables = fields.tables("option-definition", &schema::OPTION_DEFINITION, problems);
     definitions.read(tables, problems);
@@ -54,22 +59,33 @@ pub(super) fn dhcp(node: Node, problems: &mut Problems) -> Builder {
             builder.add_subnet(SubnetDraft { prefix, place, network, pools, scope }, problems);
         }
     }
-    let mut hosts: Vec<(Fields, Option<GroupId>)> = Vec::new();
+    let mut hosts: Vec<(Node, Option<GroupId>)> = Vec::new();
     for mut fields in fields.tables("group", &schema::GROUP, problems) {
-        let inside = fields.tables("host", &schema::HOST, problems);
+        let inside = fields.nodes("host");
         let name = fields.get_placed("name", problems, name);
         let scope = names.scope(&mut fields, problems);
         let id = builder.add_group(name, scope, problems);
         hosts.extend(inside.into_iter().map(|host| (host, Some(id))));
     }
-    let outside = fields.tables("host", &schema::HOST, problems);
-    hosts.extend(outside.into_iter().map(|host| (host, None)));
-    for (mut fields, group) in hosts {
-        if let Some(draft) = host(&mut fields, group, &names, &builder, problems) {
-            builder.add_host(draft, problems);
+    hosts.extend(fields.nodes("host").into_iter().map(|host| (host, None)));
+    for (node, group) in hosts {
+        let mut add = |node, problems: &mut Problems| {
+            let fields = Fields::open(node, &schema::HOST, problems);
+            let host =
+                fields.and_then(|mut fields| host(&mut fields, group, &names, &builder, problems));
+            if let Some(draft) = host {
+                builder.add_host(draft, problems);
+            }
+        };
+        match node.value {
+            Value::Row(row) => {
+                let text = files.text(row.file).unwrap_or_default();
+                row.read(text, problems, &mut add)?;
+            }
+            _ => add(node, problems),
         }
     }
-    builder
+    Ok(builder)
 }
 
 /// The keys of `[dhcp]` that are set once and for all.

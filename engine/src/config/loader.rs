@@ -3,12 +3,18 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use super::builder::WantedFile;
+use super::builder::{Builder, WantedFile};
 use super::fields::Fields;
 use super::problem::{ConfigError, Fault, Problem, Problems};
+use super::rows::NotInRows;
 use super::source::{Files, Place};
 use super::tree::{Node, Table, Value};
-use super::{Config, Dhcp, Tftp, dhcp_reader, disk, schema, sections, units};
+use super::{Config, Dhcp, Tftp, dhcp_reader, disk, rows, schema, sections, units};
+
+/// Address space, of which a usual file touches a few pages. The parser bounds nesting to 80
+/// tables, each behind a key of 80 parts, and drops what it made by recursion: more than the stack
+/// of an ordinary thread holds.
+const STACK: usize = 64 << 20;
 
 /// Reads a configuration and everything that it includes.
 ///
@@ -17,7 +23,7 @@ use super::{Config, Dhcp, Tftp, dhcp_reader, disk, schema, sections, units};
 /// # Errors
 /// Everything that is wrong, each with file, line, column, and what to write instead.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    Loader::default().run(path, None, Depth::Text)
+    read(path, None, Depth::Text)
 }
 
 /// Reads a configuration as [`load`] does, and warns of addresses that this host lacks for it.
@@ -25,7 +31,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`load`]; what the host lacks is never an error.
 pub fn load_on_host(path: &Path) -> Result<Config, ConfigError> {
-    Loader::default().run(path, None, Depth::Addresses)
+    read(path, None, Depth::Addresses)
 }
 
 /// Reads a configuration as [`load_on_host`] does, and warns of interfaces that do not exist and
@@ -34,7 +40,7 @@ pub fn load_on_host(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn check(path: &Path) -> Result<Config, ConfigError> {
-    Loader::default().run(path, None, Depth::Host)
+    read(path, None, Depth::Host)
 }
 
 /// Reads a configuration from a text as if it stood in the file `path`.
@@ -42,7 +48,14 @@ pub fn check(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: &[u8]) -> Result<Config, ConfigError> {
-    Loader::default().run(path, Some(text), Depth::Text)
+    read(path, Some(text), Depth::Text)
+}
+
+/// Reads a configuration as [`parse`] does, its file at once, as before it was read in rows.
+#[cfg(test)]
+pub(super) fn parse_whole(path: &Path, text: &[u8]) -> Result<Config, ConfigError> {
+    let loader = Loader { whole: vec![path.to_owned()], ..Loader::default() };
+    loader.run(path, Some(text), Depth::Text).expect("nothing is in rows")
 }
 
 /// How far to look.
@@ -56,26 +69,63 @@ enum Depth {
     Host,
 }
 
+/// Reads a configuration in a thread of its own.
+fn read(path: &Path, text: Option<&[u8]>, depth: Depth) -> Result<Config, ConfigError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("configuration".to_owned())
+            .stack_size(STACK)
+            .spawn_scoped(scope, || {
+                let mut whole = Vec::new();
+                loop {
+                    let loader = Loader { whole: whole.clone(), ..Loader::default() };
+                    match loader.run(path, text, depth) {
+                        Ok(read) => return read,
+                        Err(path) => whole.push(path),
+                    }
+                }
+            });
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(read)) => read,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => {
+                let mut problems = Problems::default();
+                let text = format!("no thread can be started to read files: {error}");
+                problems.general(Fault::plain(text));
+                Err(ConfigError::of(problems, path, &Files::default()))
+            }
+        }
+    })
+}
+
 #[derive(Debug, Default)]
 struct Loader {
     files: Files,
     problems: Problems,
     /// Files that have been read, by their true paths.
     read: Vec<PathBuf>,
+    /// Files that cannot be read but as a whole.
+    whole: Vec<PathBuf>,
 }
 
 impl Loader {
+    /// The configuration, or the path of a file that must be read as a whole.
     fn run(
         mut self,
         path: &Path,
         text: Option<&[u8]>,
         depth: Depth,
-    ) -> Result<Config, ConfigError> {
+    ) -> Result<Result<Config, ConfigError>, PathBuf> {
         let table = self.tree(path, text);
-        let config = self.config(table, depth);
+        let config = match self.config(table, depth) {
+            Ok(config) => config,
+            Err(NotInRows { file }) => return Err(self.files.paths[file as usize].clone()),
+        };
         let Self { files, problems, .. } = self;
-        let warnings = problems.finish(path, &files)?;
-        Ok(Config { warnings, sources: files.paths, ..config })
+        Ok(match problems.finish(path, &files) {
+            Ok(warnings) => Ok(Config { warnings, sources: files.paths, ..config }),
+            Err(error) => Err(error),
+        })
     }
 
     /// The file and all that it includes as one tree.
@@ -105,9 +155,15 @@ impl Loader {
     }
 
     fn parse(&mut self, path: PathBuf, bytes: Vec<u8>) -> Table {
-        let invalid = std::str::from_utf8(&bytes).err().map(|error| error.valid_up_to());
-        let text = String::from_utf8_lossy(&bytes);
-        let file = match self.files.add(path, &text) {
+        let (text, invalid) = match String::from_utf8(bytes) {
+            Ok(text) => (text, None),
+            Err(error) => {
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                (text, Some(error.utf8_error().valid_up_to()))
+            }
+        };
+        let whole = self.whole.contains(&path);
+        let file = match self.files.add(path, text) {
             Ok(file) => file,
             Err(error) => {
                 self.problems.general(Fault::plain(error));
@@ -121,7 +177,10 @@ impl Loader {
             self.problems.error(place, Fault::new("this is not UTF-8", help));
             return Table::default();
         }
-        Table::parse(&text, file, &mut self.problems)
+        let Self { files, problems, .. } = self;
+        let Some(text) = files.text(file) else { return Table::default() };
+        let in_rows = (!whole).then(|| rows::parse(text, file, problems).ok()).flatten();
+        in_rows.unwrap_or_else(|| Table::parse(text, file, problems))
     }
 
     /// Takes `include` out of a file's tree: the files it names, and where.
@@ -167,7 +226,7 @@ impl Loader {
         }
     }
 
-    fn config(&mut self, table: Table, depth: Depth) -> Config {
+    fn config(&mut self, table: Table, depth: Depth) -> Result<Config, NotInRows> {
         let start = Place { file: 0, start: 0, end: 0 };
         let empty = table.entries.is_empty();
         let problems = &mut self.problems;
@@ -180,8 +239,11 @@ impl Loader {
         let offer_time = dhcp.as_ref().and_then(|node| place_of(node, "offer-time"));
         let (server, interfaces) = sections::server(server, &self.files, problems);
         let tftp = sections::tftp(tftp, &mut self.files, problems);
-        let builder = dhcp.map(|node: Node| dhcp_reader::dhcp(node, problems));
-        let (dhcp, wanted) = builder.unwrap_or_default().finish(problems);
+        let builder = match dhcp {
+            Some(node) => dhcp_reader::dhcp(node, &self.files, problems)?,
+            None => Builder::default(),
+        };
+        let (dhcp, wanted) = builder.finish(problems);
         if let (Some(place), true) = (dhcp_place, dhcp.subnets.is_empty()) {
             let help = "add [[dhcp.subnet]] with subnet = \"10.1.0.0/16\"";
             problems.warn(place, Fault::new("[dhcp] has no subnet: no machine is answered", help));
@@ -208,7 +270,7 @@ impl Loader {
             let help = "it needs [dhcp] with [[dhcp.subnet]], or [tftp] with root = \"/srv/tftp\"";
             problems.error(start, Fault::new(text, help));
         }
-        Config {
+        Ok(Config {
             server,
             dhcp,
             tftp,
@@ -216,7 +278,7 @@ impl Loader {
             log,
             warnings: Vec::<Problem>::new(),
             sources: Vec::new(),
-        }
+        })
     }
 }
 

@@ -3,10 +3,11 @@
 //! The rest of the server reads [`Config`] and nothing else: no rule parses text, and what the
 //! model holds has been checked against itself.
 //!
-//! A file goes through these hands: `loader` reads it and what it includes, `tree` gives every
-//! value its place, `fields` and `units` take tables and values apart, `scope_reader`,
-//! `dhcp_reader` and `sections` know what the keys mean, `option_types` and `definitions` encode
-//! options, and `builder` and `assemble` put the model together and look for contradictions.
+//! A file goes through these hands: `loader` reads it and what it includes, `rows` sets hosts
+//! aside, of which there may be a million, `tree` gives every value its place, `fields` and `units`
+//! take tables and values apart, `scope_reader`, `dhcp_reader` and `sections` know what the keys
+//! mean, `option_types` and `definitions` encode options, and `builder` and `assemble` put the
+//! model together and look for contradictions.
 
 mod assemble;
 mod builder;
@@ -24,6 +25,7 @@ mod option_types;
 mod prefix;
 mod problem;
 mod quirk_reader;
+mod rows;
 mod schema;
 mod scope;
 mod scope_reader;

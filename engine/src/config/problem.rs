@@ -164,6 +164,12 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    /// The errors of a configuration that has some.
+    pub(super) fn of(problems: Problems, path: &Path, files: &Files) -> Self {
+        let errors = problems.finish(path, files).err();
+        errors.unwrap_or_else(|| Self { path: path.to_owned(), problems: Vec::new() })
+    }
+
     /// What is wrong.
     pub fn problems(&self) -> &[Problem] {
         &self.problems

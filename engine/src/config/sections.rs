@@ -252,7 +252,7 @@ fn map_file(
     let added = disk::read(&path).map_err(|error| error.to_string()).and_then(|bytes| {
         // What problems show of it.
         let shown = String::from_utf8_lossy(&bytes).into_owned();
-        Ok((files.add(path.clone(), &shown)?, bytes, shown))
+        Ok((files.add(path.clone(), shown.clone())?, bytes, shown))
     });
     let (file, bytes, shown) = match added {
         Ok(added) => added,

@@ -32,7 +32,7 @@ impl Place {
 pub(super) struct SourceFile {
     /// Where it was read from, as a person would write it.
     pub(super) name: Arc<str>,
-    pub(super) text: Arc<str>,
+    pub(super) text: Arc<String>,
 }
 
 /// Every file of a configuration, the first one the file that was asked for.
@@ -46,19 +46,24 @@ pub(super) struct Files {
 impl Files {
     /// Takes a file in, unless it is too large for its places to be counted in 32 bits or there
     /// are too many; then says so.
-    pub(super) fn add(&mut self, path: PathBuf, text: &str) -> Result<u32, String> {
+    pub(super) fn add(&mut self, path: PathBuf, text: String) -> Result<u32, String> {
         let name = path.display().to_string();
         if u32::try_from(text.len()).is_err() {
             return Err(format!("{name} is larger than 4 GiB"));
         }
         let id = u32::try_from(self.files.len()).map_err(|_| "too many files".to_owned())?;
-        self.files.push(SourceFile { name: name.into(), text: text.into() });
+        self.files.push(SourceFile { name: name.into(), text: Arc::new(text) });
         self.paths.push(path);
         Ok(id)
     }
 
     pub(super) fn get(&self, place: Place) -> Option<&SourceFile> {
         self.files.get(place.file as usize)
+    }
+
+    /// The text of a file.
+    pub(super) fn text(&self, file: u32) -> Option<&str> {
+        self.files.get(file as usize).map(|file| file.text.as_str())
     }
 
     /// `name:line:column` of a place.

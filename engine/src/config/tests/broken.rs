@@ -23,14 +23,23 @@ fn compare(cases: &str) {
     assert!(now == cases, "what is said now:\n{now}");
 }
 
+const BROKEN: &str = include_str!("broken.txt");
+const WARNED: &str = include_str!("warned.txt");
+
+/// The file of each case.
+pub(super) fn files() -> impl Iterator<Item = &'static str> {
+    let cases = [BROKEN, WARNED].into_iter().flat_map(|cases| cases.split("=== ").skip(1));
+    cases.map(|case| case.split_once('\n').unwrap().1.split_once("---\n").unwrap().0)
+}
+
 #[test]
 fn every_error_shows_its_line_and_the_way_out() {
-    compare(include_str!("broken.txt"));
+    compare(BROKEN);
 }
 
 #[test]
 fn what_looks_like_a_slip_is_a_warning() {
-    compare(include_str!("warned.txt"));
+    compare(WARNED);
 }
 
 #[test]

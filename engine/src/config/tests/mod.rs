@@ -8,6 +8,7 @@ mod broken;
 mod files;
 mod model;
 mod options;
+mod rows;
 
 fn good(text: &str) -> Config {
     parse(Path::new("bootstorm.toml"), text.as_bytes())
