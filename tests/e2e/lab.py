@@ -11,8 +11,9 @@ the laboratory made, and the namespaces go when the script ends, however it ends
 import atexit
 import contextlib
 import ctypes
+import fcntl
+import glob
 import os
-import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
 _PREFIX = "bootstorm-e2e"
+_LOCKS = "/run"
 
 
 def sh(command, **options):
@@ -71,11 +73,19 @@ def _die_with_parent():
 
 
 def sweep_stale():
-    """Removes namespaces of laboratories whose process was killed before it could tidy up."""
-    for line in sh("ip netns list").splitlines():
-        match = re.match(rf"({_PREFIX}-(\d+)-\S+)", line)
-        if match and not os.path.exists(f"/proc/{match[2]}"):
-            subprocess.run(["ip", "netns", "del", match[1]], check=False)
+    """Removes namespaces of laboratories whose process was killed before it could tidy up.
+
+    A laboratory holds a lock while it lives. A process number would not do: it may be another
+    process by now, or one of another PID namespace.
+    """
+    for path in glob.glob(f"{_LOCKS}/{_PREFIX}-*.lock"):
+        with contextlib.suppress(OSError), open(path) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stale = os.path.basename(path).removesuffix(".lock")
+            for line in sh("ip netns list").splitlines():
+                if line.startswith(f"{stale}-"):
+                    subprocess.run(["ip", "netns", "del", line.split()[0]], check=False)
+            os.unlink(path)
 
 
 def own_mounts():
@@ -142,7 +152,9 @@ class Lab:
     def __init__(self, bridges=1):
         sweep_stale()
         self.directory = tempfile.mkdtemp(prefix=f"{_PREFIX}-")
-        self._prefix = f"{_PREFIX}-{os.getpid()}-{os.path.basename(self.directory)[-4:]}"
+        self._prefix = os.path.basename(self.directory)
+        self._lock = open(f"{_LOCKS}/{self._prefix}.lock", "w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._namespaces, self._children, self._closers = [], [], []
         atexit.register(self.close)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -243,6 +255,9 @@ class Lab:
         for namespace in self._namespaces:
             subprocess.run(["ip", "netns", "del", namespace], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._lock.name)
+        self._lock.close()
         self._children, self._closers, self._namespaces = [], [], []
 
 

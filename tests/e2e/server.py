@@ -109,6 +109,20 @@ class Server:
         self.process.stop()
 
 
+def foreign_server(lab, address):
+    """dnsmasq in a namespace of its own plays a server that was there before."""
+    namespace = lab.namespace("foreign")
+    lab.plug(namespace, 0)
+    laboratory.sh(f"ip -n {namespace} addr add {address}/16 dev eth0")
+    process = lab.start(namespace, [
+        "dnsmasq", "-k", "-C", "/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces",
+        "--dhcp-range=10.77.200.1,10.77.200.9,255.255.0.0", "--no-ping", "--user=root",
+        f"--dhcp-leasefile={lab.path('foreign.leases')}", "--dhcp-authoritative",
+        f"--pid-file={lab.path('foreign.pid')}"], "foreign")
+    time.sleep(0.5)
+    return process
+
+
 def new_state(lab):
     """An empty state directory."""
     return tempfile.mkdtemp(prefix=f"state-{int(time.monotonic())}-", dir=lab.directory)

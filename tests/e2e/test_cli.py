@@ -9,7 +9,7 @@ import threading
 import lab as laboratory
 import wire
 from lab import ROOT, Lab
-from server import BINARY, Server, configuration, subnet
+from server import BINARY, Server, configuration, foreign_server, subnet
 from suite import Suite
 
 TAKES_SECONDS = 15
@@ -166,16 +166,7 @@ def restart(suite, server, rows):
 
 
 def foreign(suite, lab):
-    """dnsmasq plays the server that was there before."""
-    namespace = lab.namespace("foreign")
-    lab.plug(namespace, 0)
-    laboratory.sh(f"ip -n {namespace} addr add {_FOREIGN}/16 dev eth0")
-    other = lab.start(namespace, [
-        "dnsmasq", "-k", "-C", "/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces",
-        "--dhcp-range=10.77.200.1,10.77.200.9,255.255.0.0", "--no-ping", "--user=root",
-        f"--dhcp-leasefile={lab.path('foreign.leases')}", "--dhcp-authoritative",
-        f"--pid-file={lab.path('foreign.pid')}"], "foreign")
-    laboratory.time.sleep(0.5)
+    other = foreign_server(lab, _FOREIGN)
     status, output = lab.run(lab.srv, [BINARY, "probe", "--interface", "eth0"])
     suite.check("probe names it", _FOREIGN in output, output)
     second = Server(lab, name="second")

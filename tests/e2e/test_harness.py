@@ -3,7 +3,9 @@
 started before it goes on; a script's closing line says what was repeated."""
 
 import io
+import os
 import socket
+import subprocess
 import sys
 from contextlib import redirect_stdout, suppress
 
@@ -38,9 +40,37 @@ def is_free(lab, port):
         return True
 
 
+# A laboratory that is killed before it can tidy up. It runs in a PID namespace, where its number
+# says nothing to others.
+KILLED = """
+import os, signal
+from lab import Lab
+print(Lab().srv, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def namespaces():
+    return {line.split()[0] for line in laboratory.sh("ip netns list").splitlines()}
+
+
+def sweeps(suite, lab):
+    """Namespaces of a laboratory that is gone are removed, those of a living one are not."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    left = subprocess.run(
+        ["unshare", "--pid", "--fork", "sh", "-c", 'PYTHONPATH="$1" "$2" -B -c "$3"; true', "sh",
+         here, sys.executable, KILLED], text=True, stdout=subprocess.PIPE).stdout.strip()
+    suite.check("a killed one leaves its namespaces", left and left in namespaces(), left)
+    laboratory.sweep_stale()
+    suite.check("the next one removes them", left not in namespaces(), namespaces())
+    suite.check("and leaves those of others", lab.srv in namespaces(), namespaces())
+
+
 def main():
     suite = Suite("Harness")
     lab = Lab()
+    with suite.step("sweeping"):
+        sweeps(suite, lab)
     told = io.StringIO()
     with redirect_stdout(told):
         inner = Suite("Inner")

@@ -15,7 +15,7 @@ import time
 import lab as laboratory
 import wire
 from lab import ROOT, Lab
-from server import BINARY
+from server import BINARY, foreign_server
 from suite import Suite
 from systemd import Systemd
 
@@ -269,7 +269,7 @@ def refusals(suite, lab, systemd):
                 ("78", "failed"))
     systemd.write(CONFIG, configuration())
     systemd.run("rm", "-r", "/var/lib/bootstorm")
-    other = foreign(lab)
+    other = foreign_server(lab, _FOREIGN)
     start(systemd)
     suite.equal("another DHCP server at the first start: the same",
                 (systemd.show(UNIT, "ExecMainStatus"), systemd.show(UNIT, "ActiveState")),
@@ -281,20 +281,6 @@ def refusals(suite, lab, systemd):
     suite.check("a TFTP root that is not there yet: tried again", tried, systemd.journal(UNIT))
     systemd.run("mv", "/srv/later", "/srv/tftp")
     suite.check("until it is there", is_active(systemd), systemd.journal(UNIT))
-
-
-def foreign(lab):
-    """dnsmasq plays the server that was there before."""
-    namespace = lab.namespace("foreign")
-    lab.plug(namespace, 0)
-    laboratory.sh(f"ip -n {namespace} addr add {_FOREIGN}/16 dev eth0")
-    other = lab.start(namespace, [
-        "dnsmasq", "-k", "-C", "/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces",
-        "--dhcp-range=10.77.200.1,10.77.200.9,255.255.0.0", "--no-ping", "--user=root",
-        f"--dhcp-leasefile={lab.path('foreign.leases')}", "--dhcp-authoritative",
-        f"--pid-file={lab.path('foreign.pid')}"], "foreign")
-    time.sleep(0.5)
-    return other
 
 
 @contextlib.contextmanager

@@ -11,12 +11,13 @@ import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import lab as laboratory
 import storm
 from lab import Lab
 from server import Server, subnet
-from storm import FAILED, INVALID, MET, RELAY_TOLD, SERVER, Storm, scenario, valid
+from storm import FAILED, MET, RELAY_TOLD, SERVER, Storm, scenario, valid
 from suite import Suite, share
 from test_load_page import check_page
 
@@ -24,7 +25,6 @@ TAKES_SECONDS = 60
 MOSTLY_WAITS = True
 PARTS = 3
 
-TRIES = 5
 MACHINES = 40
 BOOT = 'boot = [ { user-class = "iPXE", file = "boot.ipxe" }, { file = "loader.img" } ]'
 HEAD = 'expect-boot-file = { edk2 = "loader.img", pxe-bios = "loader.img", ipxe = "boot.ipxe" }'
@@ -220,17 +220,18 @@ def limit_is_searched(suite, lab, namespace, server):
     search = [storm.BINARY, "find-limit", "--server", SERVER, "--interface", "eth0", "--start",
               "50", "--most", "200", "--seconds", "1", "--confirm", "1", "--short", "--relay",
               RELAY_TOLD, "--slo", "loss=1%"]
-    for _ in range(TRIES):
+
+    def attempt():
         status, output = lab.run(namespace, search, 60)
-        if status != INVALID:
-            break
-        suite.repeat("the search", output.splitlines()[-1] if output else "")
-    suite.check("it is found and confirmed",
-                status == MET and re.search(r"limit: \d+ exchanges/s", output), output)
+        return SimpleNamespace(status=status, output=output, reasons=output.splitlines()[-1:])
+
+    run = valid(suite, attempt)
+    suite.check("it is found and confirmed", run.status == MET
+                and re.search(r"limit: \d+ exchanges/s", run.output), run.output)
     # The second trial has machines of its own, and none of a trial holds an address afterwards.
     rows = [row for row in server.leases().values()
             if row["hardware"].startswith("02:b0:01:")]
-    suite.check("a trial has new machines", rows, output)
+    suite.check("a trial has new machines", rows, run.output)
     suite.equal("which hold nothing afterwards",
                 [row for row in rows if row["state"] == "active"], [])
 
