@@ -18,8 +18,8 @@ import sys
 import tempfile
 import threading
 
-from dhcp import CLIENT_IP, ROOT, SERVER_IP, Lab, sh
-from tftp import BINARIES, MIB, config, cpu, generator, resident, running
+from pair import BINARIES, CLIENT_IP, ROOT, SERVER_IP, Lab, cpu, resident, running, sh
+from tftp import MIB, config, generator
 
 # In the client's namespace: asks for a file and says after how many milliseconds block 1 came.
 FIRST = """

@@ -17,44 +17,16 @@ import json
 import os
 import re
 import shutil
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-SERVER_IP, CLIENT_IP = "10.77.0.1", "10.77.0.2"
+from pair import BINARIES, CLIENT_CPU, ROOT, SERVER_IP, Lab, serve, sh, stop
+
 POOL = "10.77.4.0-10.77.255.250"
 MAX_LOSS = 0.005
 CEILING = 60000  # above what perfdhcp can send from one core
-
-
-def sh(*args, check=True):
-    return subprocess.run(args, check=check, text=True, capture_output=True)
-
-
-class Lab:
-    """Two namespaces and a veth pair; gone when the block ends, whatever happened inside."""
-
-    def __init__(self):
-        tag = os.getpid()
-        self.server, self.client = f"bsv-s-{tag}", f"bsv-c-{tag}"
-
-    def __enter__(self):
-        for ns in (self.server, self.client):
-            sh("ip", "netns", "add", ns)
-            sh("ip", "-n", ns, "link", "set", "lo", "up")
-        sh("ip", "-n", self.server, "link", "add", "vs", "type", "veth", "peer", "name", "vc", "netns", self.client)
-        for ns, dev, ip in ((self.server, "vs", SERVER_IP), (self.client, "vc", CLIENT_IP)):
-            sh("ip", "-n", ns, "addr", "add", f"{ip}/16", "dev", dev)
-            sh("ip", "-n", ns, "link", "set", dev, "up")
-        return self
-
-    def __exit__(self, *_):
-        for ns in (self.server, self.client):
-            sh("ip", "netns", "del", ns, check=False)
 
 
 class Bootstorm:
@@ -82,8 +54,7 @@ pools = ["{POOL}"]
 [log]
 level = "warn"
 """)
-        binary = os.path.join(ROOT, "target", "release", "bootstorm")
-        return [binary, "serve", "--config", path]
+        return [f"{BINARIES}/bootstorm", "serve", "--config", path]
 
 
 class Kea:
@@ -121,21 +92,10 @@ SERVERS = {"bootstorm": Bootstorm, "bootstorm-mmsg": lambda: Bootstorm("mmsg"), 
 Dhcpd}
 
 
-def stop(process):
-    """Asks a program to end, and ends it when it does not."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def perfdhcp(lab, rate, seconds, clients):
+def perfdhcp(lab, rate, seconds, clients, *more):
     """One run: (exchanges that lost least, worst loss share, finished DORA a second)."""
-    out = sh("ip", "netns", "exec", lab.client, "taskset", "-c", "1", "perfdhcp", "-4", "-r", str(rate), "-R", str(clients),
-             "-p", str(seconds), SERVER_IP, check=False).stdout
+    out = sh("ip", "netns", "exec", lab.client, "taskset", "-c", CLIENT_CPU, "perfdhcp", "-4", "-r", str(rate), "-R", str(clients),
+             "-p", str(seconds), *more, SERVER_IP, check=False).stdout
     loss, received = 0.0, []
     for part in re.split(r"\*\*\*Statistics for: ", out)[1:]:
         sent = int(re.search(r"sent packets: (\d+)", part).group(1))
@@ -154,7 +114,7 @@ def trial(lab, kind, rate, args):
     try:
         argv = SERVERS[kind]().start(lab, directory)
         with open(os.path.join(directory, "log"), "w") as log:
-            process = subprocess.Popen(["ip", "netns", "exec", lab.server, "taskset", "-c", "0", *argv], stdout=log, stderr=log)
+            process = serve(lab, argv, log)
         for _ in range(50):
             time.sleep(0.1)
             listening = sh("ip", "netns", "exec", lab.server, "ss", "-Hlun", "sport", "=", "67").stdout

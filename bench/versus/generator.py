@@ -11,23 +11,17 @@ lost and the run was valid. Runs as root.
 """
 
 import argparse
-import json
-import os
 import re
 import statistics
-import subprocess
-import tempfile
-import time
 
-from dhcp import ROOT, SERVER_IP, Lab, sh
+from pair import BINARIES, CLIENT_CPU, SERVER_IP, Lab, generate, running, sh
 
-RELEASE = os.path.join(ROOT, "target", "release")
 SECONDS = 4
 
 
 def perfdhcp(lab):
     """DISCOVERs a second that it sent, and the share of them that it saw answered."""
-    out = sh("ip", "netns", "exec", lab.client, "taskset", "-c", "1", "perfdhcp", "-4", "-i", "-r", "60000", "-R", "60000",
+    out = sh("ip", "netns", "exec", lab.client, "taskset", "-c", CLIENT_CPU, "perfdhcp", "-4", "-i", "-r", "60000", "-R", "60000",
              "-p", str(SECONDS), SERVER_IP, check=False).stdout
     sent, received = (int(re.search(rf"{what} packets: (\d+)", out)[1]) for what in ("sent", "received"))
     return sent / SECONDS, received / sent
@@ -35,14 +29,8 @@ def perfdhcp(lab):
 
 def ours(lab, *arguments):
     """Exchanges a second, and whether the run was valid with nothing lost."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = os.path.join(directory, "report.json")
-        status = subprocess.run(
-            ["ip", "netns", "exec", lab.client, "taskset", "-c", "1", f"{RELEASE}/bootstorm-load", "dora", "--server",
-             SERVER_IP, "--interface", "vc", "--seconds", str(SECONDS), "--discover-only", "--quiet", "--slo", "loss=0%",
-             "--json", path, *arguments], stdout=subprocess.DEVNULL, check=False).returncode
-        with open(path) as report:
-            return json.load(report)["dhcp"]["exchanges_per_second"], status == 0
+    report, status = generate(lab, "dora", "--seconds", SECONDS, "--discover-only", "--slo", "loss=0%", *arguments)
+    return report["dhcp"]["exchanges_per_second"], status == 0
 
 
 def main():
@@ -51,25 +39,19 @@ def main():
     parser.add_argument("--rates", type=int, nargs="+", default=[120000, 140000, 160000, 180000])
     args = parser.parse_args()
     peer, closed, opened = [], [], {rate: 0 for rate in args.rates}
-    with Lab() as lab:
-        responder = subprocess.Popen(["ip", "netns", "exec", lab.server, "taskset", "-c", "0", f"{RELEASE}/responder",
-                                      "--listen", SERVER_IP, "--net", "10.77.0.0/16"], stdout=subprocess.DEVNULL)
-        try:
-            time.sleep(0.5)
-            for _ in range(args.rounds):
-                sent, answered = perfdhcp(lab)
-                peer.append(sent)
-                print(f"perfdhcp             {sent:8.0f} DISCOVER/s sent, {answered * 100:.1f} % seen answered", flush=True)
-                rate, _ = ours(lab, "--in-flight", "512")
-                closed.append(rate)
-                print(f"512 in flight        {rate:8.0f} DISCOVER/s, all answered", flush=True)
-                for asked in args.rates:
-                    rate, good = ours(lab, "--rate", str(asked))
-                    opened[asked] += good
-                    print(f"asked for {asked:8}   {rate:8.0f} DISCOVER/s answered, {'good' if good else 'NOT good'}", flush=True)
-        finally:
-            responder.terminate()
-            responder.wait()
+    responder = [f"{BINARIES}/responder", "--listen", SERVER_IP, "--net", "10.77.0.0/16"]
+    with Lab() as lab, running(lab, responder):
+        for _ in range(args.rounds):
+            sent, answered = perfdhcp(lab)
+            peer.append(sent)
+            print(f"perfdhcp             {sent:8.0f} DISCOVER/s sent, {answered * 100:.1f} % seen answered", flush=True)
+            rate, _ = ours(lab, "--in-flight", "512")
+            closed.append(rate)
+            print(f"512 in flight        {rate:8.0f} DISCOVER/s, all answered", flush=True)
+            for asked in args.rates:
+                rate, good = ours(lab, "--rate", str(asked))
+                opened[asked] += good
+                print(f"asked for {asked:8}   {rate:8.0f} DISCOVER/s answered, {'good' if good else 'NOT good'}", flush=True)
     held = [rate for rate, good in opened.items() if good > args.rounds / 2]
     base = statistics.median(peer)
     print(f"\nmedians of {args.rounds}: perfdhcp sends {base:.0f}/s; 512 in flight {statistics.median(closed):.0f}/s, "

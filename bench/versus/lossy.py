@@ -17,8 +17,8 @@ import statistics
 import sys
 import tempfile
 
-from dhcp import CLIENT_IP, ROOT, Lab, sh
-from tftp import BINARIES, KIB, NET, config, generator, running
+from pair import BINARIES, CLIENT_IP, ROOT, Lab, running, sh
+from tftp import KIB, NET, config, generator
 
 RULES = """
 table inet lossy {{

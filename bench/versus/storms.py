@@ -21,24 +21,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
-from dhcp import CLIENT_IP, ROOT, SERVER_IP, Lab, sh, stop
+from pair import BINARIES, CLIENT_IP, ROOT, SERVER_IP, Lab, running, sh, write
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 
 from debian import unpack  # noqa: E402 - the path above comes first
 
-BINARIES = os.environ.get("BOOTSTORM_BINARIES", os.path.join(ROOT, "target", "release"))
 RELAY, NETWORK, FIRST, LAST = "10.100.0.1", "10.100.0.0", "10.100.4.0", "10.100.255.250"
 
 
-def bootstorm(directory, files, tftp=True):
+def bootstorm(directory, files, tftp=True, engine="auto"):
     text = f"""
 [server]
 interfaces = ["vs"]
 state-dir = "{directory}/state"
 shards = 1
+engine = "{engine}"
 allow-other-servers = true
 [dhcp]
 authoritative = true
@@ -93,6 +92,7 @@ def dnsmasq(directory, files, *more):
 
 DHCP = {
     "bootstorm": bootstorm,
+    "bootstorm-mmsg": lambda directory, files: bootstorm(directory, files, engine="mmsg"),
     "bootstorm-dhcp": lambda directory, files: bootstorm(directory, files, tftp=False),
     "dhcpd": dhcpd,
     "kea": kea,
@@ -120,27 +120,6 @@ RUNS = [
 ]
 
 
-def write(directory, name, text):
-    path = os.path.join(directory, name)
-    with open(path, "w") as out:
-        out.write(text)
-    return path
-
-
-@contextlib.contextmanager
-def running(lab, argv, log):
-    """A program in the server's namespace, on its core, until the block ends."""
-    with open(log, "w") as out:
-        process = subprocess.Popen(["ip", "netns", "exec", lab.server, "taskset", "-c", "0", *argv], stdout=out, stderr=out)
-    try:
-        time.sleep(2)
-        if process.poll() is not None:
-            sys.exit(f"{argv[0]} did not start:\n" + open(log).read())
-        yield process
-    finally:
-        stop(process)
-
-
 def play(lab, server, tftp, words, report):
     """One run against fresh servers; the exit status of bootstorm-load."""
     load = f"{BINARIES}/bootstorm-load"
@@ -151,9 +130,9 @@ def play(lab, server, tftp, words, report):
         sh(load, "files", "--scenario", scenario, "--into", files)
         for path in (directory, files, *glob.glob(f"{files}/*")):
             os.chmod(path, 0o755)
-        stack.enter_context(running(lab, DHCP[server](directory, files), os.path.join(directory, "dhcp.log")))
+        stack.enter_context(running(lab, DHCP[server](directory, files), os.path.join(directory, "dhcp.log"), settle=2))
         if tftp:
-            stack.enter_context(running(lab, TFTP[tftp](files), os.path.join(directory, "tftp.log")))
+            stack.enter_context(running(lab, TFTP[tftp](files), os.path.join(directory, "tftp.log"), settle=2))
         return subprocess.run(
             ["ip", "netns", "exec", lab.client, "taskset", "-c", "1", load, *words, "--server", SERVER_IP, "--interface", "vc",
              "--relay", f"{RELAY}/16", "--seed", "1", "--root", files, "--json", report], check=False).returncode

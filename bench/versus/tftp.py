@@ -15,7 +15,6 @@ and dnsmasq. Runs as root; sends only inside the namespaces it makes.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -25,13 +24,12 @@ import sys
 import tempfile
 import time
 
-from dhcp import CLIENT_IP, ROOT, SERVER_IP, Lab, sh, stop
+from pair import BINARIES, CLIENT_IP, ROOT, SERVER_IP, Lab, cpu, generate, resident, running, sh, write
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 
 from debian import unpack  # noqa: E402 - the path above comes first
 
-BINARIES = os.environ.get("BOOTSTORM_BINARIES", os.path.join(ROOT, "target", "release"))
 BLKSIZE, NET = 1468, "10.100.128.0/17"
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -111,10 +109,7 @@ multicast = "239.255.1.0/24"
 [log]
 level = "warn"
 """
-    path = os.path.join(directory, "bootstorm.toml")
-    with open(path, "w") as out:
-        out.write(text)
-    return path
+    return write(directory, "bootstorm.toml", text)
 
 
 def servers(directory, files):
@@ -127,38 +122,8 @@ def servers(directory, files):
     }
 
 
-@contextlib.contextmanager
-def running(lab, argv):
-    process = subprocess.Popen(["ip", "netns", "exec", lab.server, "taskset", "-c", "0", *argv], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(1)
-        if process.poll() is not None:
-            sys.exit(f"{argv[0]} did not start")
-        yield process
-    finally:
-        stop(process)
-
-
-def cpu(process):
-    with open(f"/proc/{process.pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident(process):
-    with open(f"/proc/{process.pid}/status") as status:
-        return int(re.search(r"VmRSS:\s+(\d+)", status.read())[1]) / 1024
-
-
 def generator(lab, *words, nice=()):
-    with tempfile.TemporaryDirectory() as directory:
-        report = os.path.join(directory, "report.json")
-        argv = ["ip", "netns", "exec", lab.client, "taskset", "-c", "1", *nice, f"{BINARIES}/bootstorm-load", *words, "--server",
-                SERVER_IP, "--interface", "vc", "-q", "--seed", "1", "--json", report]
-        subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-        with open(report) as text:
-            return json.load(text)
+    return generate(lab, *words, "--seed", "1", before=nice)[0]
 
 
 def play(lab, process, load, name, *more, server=None):

@@ -147,6 +147,10 @@ pub(super) struct DoraArgs {
     /// Clients that take turns
     #[arg(long, value_name = "N")]
     pub(super) machines: Option<u32>,
+    /// Clients of another generation have other hardware addresses: for a server that knows those
+    /// of an earlier run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) generation: u8,
     /// Only DISCOVER and OFFER
     #[arg(long)]
     pub(super) discover_only: bool,

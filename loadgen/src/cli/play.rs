@@ -22,7 +22,9 @@ pub(super) fn dora(args: &DoraArgs, command: &str) -> Result<u8, Failure> {
     let pace = Pace { rate: args.rate, in_flight: args.in_flight };
     let scenario =
         dora_scenario(&args.common, args.seconds, args.machines, pace, args.discover_only)?;
-    play(&args.common, &job(&args.common, scenario, command)?)
+    let mut job = job(&args.common, scenario, command)?;
+    job.generation = args.generation;
+    play(&args.common, &job)
 }
 
 /// How exchanges follow each other; the scenario's way where nothing is said.
