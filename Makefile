@@ -10,7 +10,7 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bootstorm/cargo-deny-$(CARGO_DEN
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo storm test check unit e2e deny fresh soak deb bench versus clean
+.PHONY: help build demo storm test check unit e2e deny simulate fresh soak deb bench versus clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -56,6 +56,13 @@ $(CARGO_DENY):
 	    $(CARGO) install --debug --locked --root $(TOOLS) \
 	    --version $(CARGO_DENY_VERSION) cargo-deny
 	rm -rf target/tools
+
+# One seed determines a whole run. SECONDS bounds the time, SEEDS the seeds.
+simulate: ## the whole server under a virtual clock, with faults (SEEDS=0..100000, SECONDS=600)
+	$(NEEDS) rust
+	$(CARGO) build --profile simulation --locked -p bootstorm-simulation
+	target/simulation/simulate --seeds $(or $(SEEDS),0..10000) \
+	    $(if $(SECONDS),--seconds $(SECONDS)) $(ARGUMENTS)
 
 fresh: ## slow: make demo and make test in a bare Debian, as README promises
 	tests/fresh

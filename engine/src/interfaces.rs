@@ -76,7 +76,7 @@ impl Interfaces {
     }
 
     /// A host with these interfaces.
-    pub(crate) fn of(interfaces: impl IntoIterator<Item = Interface>) -> Self {
+    pub fn of(interfaces: impl IntoIterator<Item = Interface>) -> Self {
         let by_index: HashMap<u32, Interface> =
             interfaces.into_iter().map(|interface| (interface.index, interface)).collect();
         let mut addresses: Vec<Ipv4Addr> =

@@ -6,6 +6,8 @@ use parking_lot::{ArcRwLockReadGuard, RawRwLock, RwLock};
 
 use crate::config::Config;
 use crate::interfaces::Interfaces;
+use crate::leases::Leases;
+use crate::tftp::{Prepared, TftpServer};
 
 /// What stays the same while one batch of datagrams is decided.
 #[derive(Debug)]
@@ -41,4 +43,35 @@ impl SharedSnapshot {
     pub fn change<R>(&self, change: impl FnOnce(&mut Snapshot) -> R) -> R {
         change(&mut self.0.write())
     }
+
+    /// Puts `next` in force between two batches of every shard: configuration, pools and TFTP
+    /// together, so that no decision sees a mix of both. `tftp` is the running service, and what
+    /// was prepared for it. Returns the configuration that was in force.
+    pub fn replace(
+        &self,
+        next: Snapshot,
+        leases: &Leases,
+        tftp: Option<(&TftpServer, Option<Prepared>)>,
+    ) -> Arc<Config> {
+        self.change(|snapshot| {
+            leases.set_own_addresses(next.interfaces.addresses(), &next.config.dhcp);
+            if let Some((server, prepared)) = tftp {
+                if let Some(prepared) = prepared {
+                    server.apply(prepared);
+                }
+                tell_tftp(server, &next.config, &next.interfaces);
+            }
+            std::mem::replace(snapshot, next).config
+        })
+    }
+}
+
+/// Tells TFTP the MTU of each interface and the rate it may send at.
+pub(crate) fn tell_tftp(server: &TftpServer, config: &Config, interfaces: &Interfaces) {
+    server.set_mtus(interfaces.mtus());
+    let rates = interfaces.all().filter_map(|interface| {
+        let rate = config.tftp.as_ref()?.rate_of(&interface.name)?;
+        Some((interface.index, rate))
+    });
+    server.set_rates(rates);
 }

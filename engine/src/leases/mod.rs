@@ -245,6 +245,11 @@ impl Leases {
         self.reconfigure(dhcp);
     }
 
+    /// Whether changes wait for the committer.
+    pub fn awaits_commit(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Ends what is over, at most `budget` addresses of each pool, and reads the clocks anew. To be
     /// called every second or so. How many addresses it looked at.
     pub fn sweep(&self, clock: &Clock, budget: usize) -> usize {

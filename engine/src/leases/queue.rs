@@ -190,6 +190,10 @@ impl Queue {
         self.wake_committer();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     pub(super) fn pop(&self) -> Option<Queued> {
         self.changes.pop()
     }

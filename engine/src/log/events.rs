@@ -67,6 +67,12 @@ pub struct EventSink {
 }
 
 impl EventSink {
+    /// A sink whose events go nowhere: a simulation looks at the network instead.
+    pub fn unheard() -> Self {
+        let shared = Arc::new(Shared::new(1, 1, EventBus::default()));
+        Self { shared, shard: 0, thread: thread::current(), pushed: false }
+    }
+
     /// Notes an event. Never waits and never allocates.
     pub fn emit(&mut self, event: BootEvent) {
         // `start` makes one sink for each queue.
@@ -129,9 +135,9 @@ impl LogCounts {
 }
 
 impl Shared {
-    fn new(shards: usize, bus: EventBus) -> Self {
+    fn new(shards: usize, backlog: usize, bus: EventBus) -> Self {
         let queue = || LogQueue {
-            events: ArrayQueue::new(BACKLOG),
+            events: ArrayQueue::new(backlog),
             budget: AtomicU32::new(LINES_PER_SECOND),
             suppressed: Counter::default(),
             dropped: Counter::default(),
@@ -178,7 +184,7 @@ impl Shared {
 impl EventLog {
     /// Starts the log thread for `shards` shards, and gives each its sink.
     pub fn start(shards: usize, bus: EventBus) -> io::Result<(Self, Vec<EventSink>)> {
-        let shared = Arc::new(Shared::new(shards, bus));
+        let shared = Arc::new(Shared::new(shards, BACKLOG, bus));
         let theirs = shared.clone();
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
             crate::privileges::renounce_or_warn();
@@ -346,7 +352,7 @@ mod tests {
     #[test]
     fn beyond_the_budget_events_are_counted_and_not_queued() {
         everything();
-        let shared = Arc::new(Shared::new(1, EventBus::default()));
+        let shared = Arc::new(Shared::new(1, BACKLOG, EventBus::default()));
         let mut sink = sink(&shared);
         for host in 0..LINES_PER_SECOND + 7 {
             sink.emit(ack(host));
@@ -369,7 +375,7 @@ mod tests {
         everything();
         let bus = EventBus::default();
         let _follower = bus.subscribe(None);
-        let shared = Arc::new(Shared::new(1, bus));
+        let shared = Arc::new(Shared::new(1, BACKLOG, bus));
         let mut sink = sink(&shared);
         for host in 0..LINES_PER_SECOND + 7 {
             sink.emit(ack(host));
@@ -384,7 +390,7 @@ mod tests {
         everything();
         let bus = EventBus::default();
         let _follower = bus.subscribe(None);
-        let shared = Arc::new(Shared::new(1, bus));
+        let shared = Arc::new(Shared::new(1, BACKLOG, bus));
         let mut sink = sink(&shared);
         for host in 0..BACKLOG as u32 + 3 {
             sink.emit(ack(host));

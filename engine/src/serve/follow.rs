@@ -10,11 +10,12 @@ use crossbeam::channel::Sender;
 use super::bindings::{Bindings, Plan, Scope};
 use super::kept::KeptSockets;
 use super::sockets::{self, PerShard, SocketError, TftpRequests};
-use super::{HOUSEKEEPING, ServeError, Server, describe, neighbours, system, tell_tftp};
+use super::{HOUSEKEEPING, ServeError, Server, describe, neighbours, system};
 use crate::config::Config;
 use crate::control::{Command, status};
 use crate::interfaces::Interfaces;
 use crate::shard::Binding;
+use crate::snapshot::tell_tftp;
 
 /// A change of an interface makes several notices; so long they are collected.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -106,7 +107,9 @@ impl Server {
         let before = self.snapshot.read().interfaces.clone();
         let appeared = describe::log_changes(&before, &interfaces);
         if interfaces != before {
-            tell_tftp(self.tftp.as_deref(), &self.config.load(), &interfaces);
+            if let Some(tftp) = &self.tftp {
+                tell_tftp(tftp, &self.config.load(), &interfaces);
+            }
             let new = interfaces.clone();
             self.snapshot.change(|snapshot| {
                 if before.addresses() != new.addresses() {

@@ -37,7 +37,7 @@ use crate::privileges::{self, Account, PrivilegeError};
 use crate::probe::NotAlone;
 use crate::service_manager::ServiceManager;
 use crate::signals::Signals;
-use crate::snapshot::{SharedSnapshot, Snapshot};
+use crate::snapshot::{SharedSnapshot, Snapshot, tell_tftp};
 use crate::tftp::{TftpError, TftpServer};
 use bindings::{Bindings, Scope};
 use kept::KeptSockets;
@@ -270,7 +270,9 @@ impl Server {
             .spawn(now)
             .map_err(system("start the committer"))?;
         let tftp = config.tftp.as_ref().map(TftpServer::new).transpose()?;
-        tell_tftp(tftp.as_deref(), &config, &interfaces);
+        if let Some(tftp) = &tftp {
+            tell_tftp(tftp, &config, &interfaces);
+        }
         let snapshot = SharedSnapshot::new(Snapshot { config: config.clone(), interfaces });
         let mut running = Vec::new();
         for (index, (sockets, events)) in sockets.into_iter().zip(sinks).enumerate() {
@@ -432,16 +434,4 @@ fn open_leases(
         false => Arc::new(FjallStore::open(&config.server.state_dir).map_err(failed)?),
     };
     Leases::open(store, &config.dhcp, shards, clock).map_err(failed)
-}
-
-/// Tells TFTP the MTU of each interface and the rate it may send at.
-fn tell_tftp(tftp: Option<&TftpServer>, config: &Config, interfaces: &Interfaces) {
-    if let Some(tftp) = tftp {
-        tftp.set_mtus(interfaces.mtus());
-        let rates = interfaces.all().filter_map(|interface| {
-            let rate = config.tftp.as_ref()?.rate_of(&interface.name)?;
-            Some((interface.index, rate))
-        });
-        tftp.set_rates(rates);
-    }
 }

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 
 use super::bindings::Plan;
 use super::sockets::{self, PerShard};
-use super::{Server, describe, log_warnings, tell_tftp};
+use super::{Server, describe, log_warnings};
 use crate::config::{self, Config};
 use crate::control::status::Facts;
 use crate::interfaces::Interfaces;
 use crate::shard::Binding;
+use crate::snapshot::Snapshot;
 use crate::tftp::{Prepared, TftpError, TftpServer};
 
 /// A reload that cannot fail any more.
@@ -88,15 +89,9 @@ impl Server {
         let Reload { config, served, interfaces, tftp, plan } = reload;
         let added: Vec<String> =
             plan.interfaces.iter().map(|&index| interfaces.name(index).to_owned()).collect();
-        let before = self.snapshot.change(|snapshot| {
-            self.leases.set_own_addresses(interfaces.addresses(), &config.dhcp);
-            if let (Some(server), Some(prepared)) = (&self.tftp, tftp) {
-                server.apply(prepared);
-            }
-            tell_tftp(self.tftp.as_deref(), &config, &interfaces);
-            snapshot.interfaces = interfaces;
-            std::mem::replace(&mut snapshot.config, config.clone())
-        });
+        let next = Snapshot { config: config.clone(), interfaces };
+        let tftp = self.tftp.as_deref().map(|server| (server, tftp));
+        let before = self.snapshot.replace(next, &self.leases, tftp);
         self.config.store(config.clone());
         log_warnings(&config);
         self.served = served;

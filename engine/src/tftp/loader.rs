@@ -39,7 +39,6 @@ pub(super) enum Threads {
     #[cfg(test)]
     Denied,
     /// None: every job is done by the thread that submits it.
-    #[cfg(test)]
     None,
 }
 
@@ -168,11 +167,11 @@ impl Loader {
                 }
             },
             #[cfg(test)]
-            Threads::Denied | Threads::None => None,
+            Threads::Denied => None,
+            Threads::None => None,
         };
         let (ring, reader) = ring.unzip();
         let count = match threads {
-            #[cfg(test)]
             Threads::None => 0,
             _ if ring.is_some() => OPEN_THREADS,
             _ => FALLBACK_THREADS,

@@ -40,7 +40,6 @@ mod windows;
 
 pub use map::{Map, MapError};
 pub(crate) use reason::REASONS;
-pub(crate) use service::Prepared;
-pub use service::{TftpError, TftpServer};
+pub use service::{Prepared, TftpError, TftpServer};
 pub use shard::TftpShard;
 pub use sockets::TftpPorts;

@@ -141,7 +141,7 @@ impl Service {
 
 /// A new configuration whose root is open and whose rules are compiled.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub struct Prepared {
     service: Arc<Service>,
     image_budget: u64,
 }
@@ -173,12 +173,12 @@ impl TftpServer {
         Self::with_threads(config, Threads::Ring)
     }
 
-    /// A server without threads: every job is done by the thread that submits it.
+    /// A server without threads, for a simulation: every job is done by the thread that submits it,
+    /// so that a run can be repeated.
     ///
     /// # Errors
     /// As [`Self::new`].
-    #[cfg(test)]
-    pub(crate) fn without_threads(config: &config::Tftp) -> Result<Arc<Self>, TftpError> {
+    pub fn without_threads(config: &config::Tftp) -> Result<Arc<Self>, TftpError> {
         Self::with_threads(config, Threads::None)
     }
 
@@ -205,7 +205,7 @@ impl TftpServer {
     ///
     /// # Errors
     /// [`TftpError`].
-    pub(crate) fn prepare(config: &config::Tftp) -> Result<Prepared, TftpError> {
+    pub fn prepare(config: &config::Tftp) -> Result<Prepared, TftpError> {
         let service = Arc::new(Service::new(config)?);
         Ok(Prepared { service, image_budget: config.image_budget.max(MIN_BUDGET) })
     }

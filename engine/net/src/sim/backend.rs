@@ -57,6 +57,13 @@ impl Sim {
         look(endpoint)
     }
 
+    /// When it has something to do: now, when something is ready. `None`: not before something
+    /// arrives.
+    pub fn next(&self) -> Option<Moment> {
+        let state = self.state.lock();
+        state.endpoints[self.endpoint].next(state.now).filter(|&next| next != Moment::NEVER)
+    }
+
     /// Sends what is queued. A full socket is tried again when the state says so.
     fn flush(&mut self, state: &mut State) {
         let now = state.now;

@@ -11,6 +11,9 @@
 //!       client.turn(None, &mut other)?;
 //!   }
 //! ```
+//! A simulation that plays the clients itself uses [`SimNetwork::play_outside`] instead of a second
+//! backend.
+//!
 //! Interfaces of one segment hear each other's broadcasts; unicast reaches any segment, as if
 //! routed. A backend may have sockets on several interfaces, and several backends (the shards of a
 //! server) sockets on one.
@@ -123,6 +126,21 @@ impl SimSocket {
     }
 }
 
+/// A datagram between an attached interface and a simulation that plays the rest of the world.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outside {
+    /// The segment that it was sent into.
+    pub segment: u32,
+    /// The hardware address that it is for, where it was sent as a frame.
+    pub mac: Option<[u8; 6]>,
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// UDP payload.
+    pub payload: Vec<u8>,
+}
+
 /// The network and its clock; clones are the same network.
 #[derive(Clone)]
 pub struct SimNetwork {
@@ -153,6 +171,29 @@ impl SimNetwork {
     /// The virtual time.
     pub fn now(&self) -> Moment {
         self.state.lock().now
+    }
+
+    /// From now on what is sent reaches no socket and has no faults: [`SimNetwork::take_sent`]
+    /// hands it over, and the caller decides what becomes of it.
+    pub fn play_outside(&self) {
+        self.state.lock().outside.get_or_insert_default();
+    }
+
+    /// What was sent since the last call, in order.
+    pub fn take_sent(&self) -> Vec<Outside> {
+        self.state.lock().outside.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// A datagram from outside arrives now.
+    pub fn arrive(&self, datagram: Outside) {
+        self.state.lock().arrive_from_outside(datagram);
+    }
+
+    /// Moves the clock to `now`, whatever should have happened before.
+    pub fn advance_to(&self, now: Moment) {
+        let mut state = self.state.lock();
+        state.now = state.now.max(now);
+        state.deliver();
     }
 
     /// Leaps to the next moment at which anything happens: a datagram arrives, or a backend's last

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bootstorm_protocols::frame::UdpFrame;
 use bootstorm_protocols::time::Moment;
 
-use super::{Faults, InterfaceId, Kind, SimInterface, SimSocket};
+use super::{Faults, InterfaceId, Kind, Outside, SimInterface, SimSocket};
 use crate::backend::{SocketId, Taken, Target};
 use crate::outbox::Outgoing;
 use crate::{Priority, Waker};
@@ -28,6 +28,8 @@ pub(super) struct State {
     on_the_way: BTreeMap<(Moment, u64), Packet>,
     sent: u64,
     next_port: u16,
+    /// What was sent, once somebody plays the outside.
+    pub(super) outside: Option<Vec<Outside>>,
 }
 
 /// What the network knows of a backend.
@@ -45,6 +47,16 @@ pub(super) struct Endpoint {
     pub(super) refused: u64,
 }
 
+impl Endpoint {
+    /// When the backend has something to do: `now` when something is ready.
+    pub(super) fn next(&self, now: Moment) -> Option<Moment> {
+        if self.has_ready() || self.waker.is_pending() {
+            return Some(now);
+        }
+        self.blocked.iter().map(|(_, until)| *until).chain(self.deadline).min()
+    }
+}
+
 struct Attached {
     socket: SimSocket,
     bind: Option<SocketAddr>,
@@ -56,7 +68,10 @@ struct Packet {
     to: SocketAddr,
     /// Set for a frame to one machine, whatever addresses it has.
     mac: Option<[u8; 6]>,
-    from: InterfaceId,
+    /// The interface that it was sent by; `None` for what comes from outside.
+    from: Option<InterfaceId>,
+    /// The segment that it was sent into.
+    segment: u32,
     payload: Vec<u8>,
 }
 
@@ -97,6 +112,7 @@ impl State {
             on_the_way: BTreeMap::new(),
             sent: 0,
             next_port: 49_152,
+            outside: None,
         }
     }
 
@@ -149,15 +165,17 @@ impl State {
         self.deliver();
         let mut next = self.on_the_way.first_key_value().map(|((at, _), _)| *at);
         for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.gone) {
-            if endpoint.has_ready() || endpoint.waker.is_pending() {
-                return Some(self.now);
-            }
-            let unblocked = endpoint.blocked.iter().map(|(_, until)| *until);
-            next = unblocked.chain(endpoint.deadline).chain(next).min();
+            next = endpoint.next(self.now).into_iter().chain(next).min();
         }
         self.now = self.now.max(next.filter(|&next| next != Moment::NEVER)?);
         self.deliver();
         Some(self.now)
+    }
+
+    /// A datagram from outside is there.
+    pub(super) fn arrive_from_outside(&mut self, outside: Outside) {
+        let Outside { segment, mac, source, to, payload } = outside;
+        self.arrive(&Packet { source, to, mac, from: None, segment, payload });
     }
 
     /// Takes what a backend sends; all segments of it or none, as the kernel does.
@@ -186,9 +204,14 @@ impl State {
                     0 => outgoing.bytes.len().max(1),
                     segment => segment,
                 };
-                let packet = |payload: &[u8]| {
-                    let payload = payload.to_vec();
-                    Packet { source, to, mac: None, from: interface, payload }
+                let segment_of = self.interfaces[interface.0].segment;
+                let packet = |payload: &[u8]| Packet {
+                    source,
+                    to,
+                    mac: None,
+                    from: Some(interface),
+                    segment: segment_of,
+                    payload: payload.to_vec(),
                 };
                 if outgoing.bytes.is_empty() {
                     self.transmit(packet(&[]));
@@ -198,7 +221,9 @@ impl State {
                 }
             }
             Target::Link { mac, .. } => {
-                let packet = read_frame(outgoing.bytes, mac, attached.socket.interface)?;
+                let from = attached.socket.interface;
+                let segment = self.interfaces[from.0].segment;
+                let packet = read_frame(outgoing.bytes, mac, from, segment)?;
                 self.transmit(packet);
             }
         }
@@ -206,6 +231,10 @@ impl State {
     }
 
     fn transmit(&mut self, packet: Packet) {
+        if let Some(outside) = &mut self.outside {
+            let Packet { source, to, mac, segment, payload, .. } = packet;
+            return outside.push(Outside { segment, mac, source, to, payload });
+        }
         if self.chance(self.faults.loss) {
             return;
         }
@@ -234,7 +263,6 @@ impl State {
     }
 
     fn arrive(&mut self, packet: &Packet) {
-        let segment = self.interfaces[packet.from.0].segment;
         let mut unicast = Vec::new();
         for (index, endpoint) in self.endpoints.iter_mut().enumerate().filter(|(_, e)| !e.gone) {
             let Endpoint { sockets, inbox, overflow, refused, .. } = endpoint;
@@ -245,8 +273,8 @@ impl State {
                 }) else {
                     continue;
                 };
-                let near = interface.segment == segment;
-                let own = attached.socket.interface == packet.from;
+                let near = interface.segment == packet.segment;
+                let own = packet.from == Some(attached.socket.interface);
                 let wildcard = bind.ip().is_unspecified();
                 if is_broadcast(interface, packet) {
                     if !near || own || !(wildcard || bind.ip() == packet.to.ip()) {
@@ -378,7 +406,7 @@ fn is_broadcast(interface: &SimInterface, packet: &Packet) -> bool {
 }
 
 /// Takes an Ethernet frame with UDP over IPv4 apart.
-fn read_frame(bytes: &[u8], mac: [u8; 6], from: InterfaceId) -> Result<Packet, i32> {
+fn read_frame(bytes: &[u8], mac: [u8; 6], from: InterfaceId, segment: u32) -> Result<Packet, i32> {
     let (frame, payload) = UdpFrame::parse(bytes).ok_or(libc::EINVAL)?;
     if frame.dst_mac != mac {
         return Err(libc::EINVAL);
@@ -387,7 +415,8 @@ fn read_frame(bytes: &[u8], mac: [u8; 6], from: InterfaceId) -> Result<Packet, i
         source: frame.src.into(),
         to: frame.dst.into(),
         mac: Some(mac),
-        from,
+        from: Some(from),
+        segment,
         payload: payload.to_vec(),
     })
 }

@@ -1,0 +1,231 @@
+//! Comparing the server's tables with what the machines were told, now and then and at the end.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bootstorm::leases::LeaseState;
+
+use crate::committer::Progress;
+use crate::machine::Phase;
+use crate::oracle::{Invariant, time};
+use crate::program::Program;
+use crate::site::{Host, HostKey, LINKS, Link, SERVER, Users, host_file, link_of};
+use crate::story::Place;
+use crate::world::World;
+
+/// A reply may be written before a reload and leave after it, when its lease is on disk.
+const LONGEST_HELD: Duration = Duration::from_secs(20);
+
+impl World {
+    /// What the machines were told is in the table.
+    pub(crate) fn check_promises(&mut self) {
+        let Some(server) = &self.server else { return };
+        let monotonic = server.clocks.monotonic(self.now);
+        let wrong = self.oracle.promises.iter().find_map(|(ip, promise)| {
+            if self.now >= promise.until || promise.refused {
+                return None;
+            }
+            let lease = server.leases.at(*ip, monotonic);
+            let held = lease.as_ref().is_some_and(|lease| {
+                // By client identifier, the programs of one machine are clients of their own: what
+                // is reserved for the machine goes from one to the next.
+                let next = self.site.by_client_id && lease.hardware == promise.hardware;
+                lease.is_active(monotonic) && lease.client == promise.key
+                    || lease.state.is_taken() && next
+            });
+            if held { None } else { Some((*ip, promise.clone(), lease)) }
+        });
+        if let Some((ip, promise, lease)) = wrong {
+            let there = lease.map_or("nothing".to_owned(), |lease| {
+                format!("{:?} of {:?} until {}", lease.state, lease.client, time(lease.expires))
+            });
+            let (name, until) = (self.name(promise.machine), time(promise.until));
+            let detail = format!("{name} was given {ip} until {until}; the server knows {there}");
+            self.violated(Invariant::Forgotten, detail);
+        }
+    }
+
+    /// The counts of each pool are those of its leases, and no lease is of an unknown address.
+    pub(crate) fn check_counts(&mut self) {
+        let Some(server) = &self.server else { return };
+        if server.committer.state != Progress::Idle || server.leases.awaits_commit() {
+            return;
+        }
+        let table = server.table(self.now);
+        if table.keys().any(|ip| !self.oracle.known.contains(ip)) {
+            return self.violated(Invariant::Bounded, "a lease of an unknown address".to_owned());
+        }
+        let dhcp = &server.config.dhcp;
+        let mut wrong = None;
+        for id in dhcp.subnets.iter().flat_map(|subnet| subnet.pools.iter().copied()) {
+            let Some(counts) = server.leases.pool_counts(id) else {
+                wrong = Some("a pool has no counts".to_owned());
+                break;
+            };
+            let (low, high) = dhcp.pool(id).range;
+            let own = |ip: &Ipv4Addr| {
+                (low..=high).contains(ip) && *ip != SERVER && self.site.host_of(*ip).is_none()
+            };
+            let leases: Vec<_> = table.values().filter(|lease| own(&lease.ip)).collect();
+            let of = |wanted: LeaseState| {
+                leases.iter().filter(|lease| lease.state == wanted).count() as u64
+            };
+            // What has ended since the last housekeeping is counted as it was.
+            let ended = of(LeaseState::Expired) + of(LeaseState::Released);
+            let sum =
+                counts.unused + counts.idle + counts.offered + counts.active + counts.declined;
+            let taken = of(LeaseState::Active);
+            let agree = sum == counts.size
+                && counts.active >= taken
+                && counts.active + counts.idle + counts.declined + counts.offered
+                    >= taken + ended + of(LeaseState::Declined)
+                && counts.idle <= ended
+                && counts.declined >= of(LeaseState::Declined);
+            if !agree {
+                wrong = Some(format!(
+                    "pool {low}-{high}: {counts:?}, but {taken} leases are active and {ended} over"
+                ));
+                break;
+            }
+        }
+        if let Some(detail) = wrong {
+            self.violated(Invariant::Counts, detail);
+        }
+    }
+
+    /// Whether a machine may be told a boot file, in a transaction that it began.
+    pub(crate) fn may_be_told(&self, machine: usize, xid: u32, file: &[u8]) -> bool {
+        let own = &self.machines[machine];
+        let began = own.began.get(&xid).copied();
+        let (program, place) = began.unwrap_or((own.program(), own.place));
+        if file.is_empty() || file == program.boot_file().as_bytes() {
+            return true;
+        }
+        let recent = self.retired.iter().filter(|(until, _)| self.now.since(*until) < LONGEST_HELD);
+        let mut hosts = self.site.hosts.iter().chain(recent.map(|(_, host)| host));
+        hosts.any(|host| {
+            file == host_file(host.name).as_bytes() && self.is_host(machine, place, host)
+        })
+    }
+
+    /// Whether a host entry is for a machine, whatever the machine's messages say.
+    fn is_host(&self, machine: usize, place: Place, host: &Host) -> bool {
+        let plan = &self.machines[machine].plan;
+        match &host.key {
+            HostKey::Hardware(cards) => cards.contains(&plan.identity.mac),
+            HostKey::Uuid(uuid) => *uuid == plan.identity.uuid,
+            HostKey::ClientId(id) => plan
+                .programs
+                .iter()
+                .any(|program| plan.identity.client_id(*program).as_ref() == Some(id)),
+            HostKey::Circuit { link, port } => {
+                place == Place { link: *link, port: *port } && LINKS[*link] == Link::RelayWithPorts
+            }
+        }
+    }
+
+    /// Whether a program's messages show that the host entry is the machine's.
+    fn shows(&self, machine: usize, program: Program, host: &Host) -> bool {
+        let own = &self.machines[machine];
+        match &host.key {
+            HostKey::Uuid(_) => program.is_firmware() && !own.plan.identity.terse,
+            HostKey::ClientId(id) => own.plan.identity.client_id(program).as_ref() == Some(id),
+            HostKey::Hardware(_) | HostKey::Circuit { .. } => true,
+        }
+    }
+
+    /// The host entries of a machine with an address on its link.
+    fn reservations(&self, machine: usize) -> Vec<&Host> {
+        let own = &self.machines[machine];
+        let here = |host: &&Host| {
+            host.ip.is_some_and(|ip| link_of(ip) == own.place.link)
+                && self.is_host(machine, own.place, host)
+        };
+        self.site.hosts.iter().filter(here).collect()
+    }
+
+    /// A machine with a valid lease got a NAK.
+    pub(crate) fn judge_refusal(&mut self, machine: usize, ip: Ipv4Addr) {
+        let Some(promise) = self.oracle.promises.get(&ip) else { return };
+        let valid = promise.machine == machine && self.now < promise.until;
+        let moves = !self.reservations(machine).is_empty();
+        if valid && promise.edits == self.edits && !moves {
+            let (name, until) = (self.name(machine), time(promise.until));
+            let detail = format!("{name} has {ip} until {until} and gets a NAK for it");
+            self.violated(Invariant::Kept, detail);
+        }
+    }
+
+    /// When nothing goes wrong any more and everybody had time enough.
+    pub(crate) fn check_end(&mut self) {
+        self.check_promises();
+        self.check_counts();
+        let Some(server) = &self.server else {
+            return self.violated(Invariant::Runs, "the server is down in the end".to_owned());
+        };
+        if !server.is_idle() || server.transfers() > 0 {
+            let transfers = server.transfers();
+            let detail = format!("replies wait, or transfers: {transfers}");
+            return self.violated(Invariant::Bounded, detail);
+        }
+        let table = server.table(self.now);
+        for (ip, lease) in &table {
+            let finite = lease.expires != bootstorm_protocols::time::Moment::NEVER;
+            let promised = self.oracle.promises.contains_key(ip);
+            if lease.state == LeaseState::Active && finite && !promised {
+                let detail = format!("{ip} is leased to {:?}, who does not have it", lease.client);
+                return self.violated(Invariant::Leaked, detail);
+            }
+        }
+        let taken = |ip: Ipv4Addr| table.get(&ip).is_some_and(|lease| lease.state.is_taken());
+        for machine in 0..self.machines.len() {
+            let own = &self.machines[machine];
+            if own.plan.absent {
+                continue;
+            }
+            let program = own.program();
+            let served = matches!(own.phase, Phase::Bound | Phase::Renewing | Phase::Rebinding);
+            let held = own.held.map(|held| held.ip).filter(|_| served);
+            let reservations = self.reservations(machine);
+            if let [host] = reservations[..]
+                && let Some(ip) = host.ip
+                && ip != SERVER
+                && self.shows(machine, program, host)
+                && held != Some(ip)
+                && !taken(ip)
+            {
+                let detail =
+                    format!("{} has {held:?} in the end, and not {ip}", self.name(machine));
+                return self.violated(Invariant::Reserved, detail);
+            }
+            if held.is_none() && reservations.is_empty() {
+                let free = self.site.pools.iter().filter(|pool| {
+                    pool.link == own.place.link && self.permits(machine, program, pool.users)
+                });
+                let mut free = free
+                    .flat_map(|pool| pool.addresses())
+                    .filter(|ip| !taken(*ip) && *ip != SERVER && self.site.host_of(*ip).is_none());
+                if let Some(ip) = free.next() {
+                    let detail = format!("{} has no address, and {ip} is free", self.name(machine));
+                    return self.violated(Invariant::Served, detail);
+                }
+            }
+        }
+    }
+
+    /// Whether a pool is for a machine, beyond doubt.
+    fn permits(&self, machine: usize, program: Program, users: Users) -> bool {
+        let place = self.machines[machine].place;
+        let mut entries =
+            self.site.hosts.iter().filter(|host| self.is_host(machine, place, host)).peekable();
+        match users {
+            Users::All => true,
+            Users::Firmware => program.is_firmware() && !self.machines[machine].plan.identity.terse,
+            Users::System => !program.is_firmware(),
+            Users::Known => {
+                entries.peek().is_some() && entries.all(|host| self.shows(machine, program, host))
+            }
+            Users::Unknown => entries.peek().is_none(),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The server's life in a simulation: its turns, its disk, its starts, ends and reloads.
+
+use std::time::Duration;
+
+use crate::committer::{Fate, Progress, WRITTEN};
+use crate::oracle::Invariant;
+use crate::random::Purpose;
+use crate::server::{Clocks, Server};
+use crate::story::End;
+use crate::world::{Happening, World};
+
+/// Interval of the server's housekeeping.
+pub(crate) const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How long a server that is told to stop goes on.
+const DRAIN: Duration = Duration::from_secs(5);
+
+impl World {
+    pub(crate) fn run_server(&mut self) {
+        // What the server sends may change what it has to do next, but not at this moment.
+        let Some(server) = &mut self.server else { return };
+        match server.run(self.now) {
+            Ok(sent) => {
+                for datagram in sent {
+                    self.server_sends(datagram);
+                }
+            }
+            Err(error) => return self.violated(Invariant::Runs, error),
+        }
+        self.run_committer();
+    }
+
+    fn run_committer(&mut self) {
+        let Some(server) = &mut self.server else { return };
+        while server.committer.state == Progress::Idle && server.leases.awaits_commit() {
+            let monotonic = server.clocks.monotonic(self.now);
+            match server.committer.run(monotonic) {
+                Ok(Progress::Idle) => {}
+                Ok(Progress::Writing(changes)) => {
+                    let draw = self.seed.draw(Purpose::Disk, 0, self.batches);
+                    let micros = 200 + draw % (self.slow * 1000 + 1);
+                    let start = self.start;
+                    self.record(b'w', changes as u64, &[]);
+                    self.schedule(
+                        self.now + Duration::from_micros(micros),
+                        Happening::Written { start },
+                    );
+                    return;
+                }
+                Err(error) => return self.violated(Invariant::Runs, error),
+            }
+        }
+    }
+
+    pub(crate) fn written(&mut self) {
+        let draw = self.seed.draw(Purpose::Disk, 1, self.batches);
+        self.batches += 1;
+        let fails = draw % 1000 < self.failing;
+        let fate = if fails { Fate { written: (draw >> 16) as u8, fails } } else { WRITTEN };
+        if fails {
+            self.tell(|_| "the disk: a batch of leases fails".to_owned());
+        }
+        self.record(b'f', fails.into(), &[]);
+        let Some(server) = &mut self.server else { return };
+        if let Err(error) = server.committer.written(fate) {
+            self.violated(Invariant::Runs, error);
+        }
+    }
+
+    pub(crate) fn start_server(&mut self, shards: usize) {
+        self.start += 1;
+        self.epoch += 1;
+        self.note_site();
+        let text = self.site.to_toml(&self.root);
+        let seed = self.seed.draw(Purpose::Network, 0, self.start);
+        match Server::start(&text, &self.disk, shards, self.clocks, self.now, seed) {
+            Ok(server) => {
+                self.server = Some(server);
+                self.tell(|world| {
+                    format!("the server starts with {shards} shards: {}", world.site)
+                });
+                let start = self.start;
+                self.schedule(self.now + HOUSEKEEPING, Happening::Housekeeping { start });
+                self.set_send_faults();
+                self.check_promises();
+                self.check_counts();
+            }
+            Err(error) => self.violated(Invariant::Runs, error),
+        }
+    }
+
+    /// Ends the server; what is being written has this fate.
+    pub(crate) fn stop_server(&mut self, fate: Fate) {
+        self.stopping = false;
+        let Some(mut server) = self.server.take() else { return };
+        if let Progress::Writing(_) = server.committer.state {
+            let _ended = server.committer.written(fate);
+        }
+        if !fate.fails {
+            // In good order: the committer writes what waits.
+            let monotonic = server.clocks.monotonic(self.now);
+            while server.leases.awaits_commit() {
+                match server.committer.run(monotonic) {
+                    Ok(Progress::Writing(_)) => {
+                        let _ended = server.committer.written(WRITTEN);
+                    }
+                    Ok(Progress::Idle) => {}
+                    Err(error) => return self.violated(Invariant::Runs, error),
+                }
+            }
+        }
+    }
+
+    /// A server that is stopping may have finished before its time is over.
+    pub(crate) fn drained(&mut self, start: u64) {
+        let idle = self.server.as_ref().is_some_and(Server::is_idle);
+        if self.stopping && idle {
+            self.stopping = false;
+            let shards = self.story.shards;
+            self.schedule(self.now, Happening::Ended { start, shards, pause: HOUSEKEEPING });
+        }
+    }
+
+    pub(crate) fn restart(&mut self, end: End, shards: usize, pause: Duration) {
+        if self.server.is_none() || self.stopping {
+            return;
+        }
+        match end {
+            End::Stop => {
+                self.tell(|_| "the server is told to stop".to_owned());
+                self.stopping = true;
+                if let Some(server) = &self.server {
+                    server.drain();
+                }
+                let start = self.start;
+                self.schedule(self.now + DRAIN, Happening::Ended { start, shards, pause });
+            }
+            End::Kill { written } => {
+                self.tell(|_| format!("the server is killed, and down for {pause:?}"));
+                self.stop_server(Fate { written, fails: true });
+                self.schedule(self.now + pause, Happening::Start { shards });
+            }
+            End::Reboot { written, wall } => {
+                self.tell(|_| {
+                    format!("the server's machine is rebooted, its wall clock is {wall} s off")
+                });
+                self.stop_server(Fate { written, fails: true });
+                let pause = pause + Duration::from_secs(5);
+                self.clocks =
+                    Clocks { booted: self.now + pause, boots: self.clocks.boots + 1, wall };
+                self.schedule(self.now + pause, Happening::Start { shards });
+            }
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    pub(crate) fn reload(&mut self) {
+        self.note_site();
+        let text = self.site.to_toml(&self.root);
+        let Some(server) = &mut self.server else { return };
+        self.epoch += 1;
+        if let Err(error) = server.reload(&text) {
+            return self.violated(Invariant::Runs, error);
+        }
+        self.check_promises();
+    }
+
+    fn note_site(&mut self) {
+        let lease = self.site.lease.unwrap_or(0);
+        self.longest_lease = self.longest_lease.max(lease.into());
+        let pools = self.site.pools.iter().flat_map(|pool| pool.addresses());
+        let hosts = self.site.hosts.iter().filter_map(|host| host.ip);
+        self.oracle.known.extend(pools.chain(hosts));
+    }
+
+    pub(crate) fn set_disk(&mut self, slow: Option<u64>, failing: Option<u64>) {
+        self.slow = slow.unwrap_or(self.slow);
+        self.failing = failing.unwrap_or(self.failing);
+    }
+
+    pub(crate) fn step_wall_clock(&mut self, seconds: i64) {
+        self.clocks.wall += seconds;
+        if let Some(server) = &mut self.server {
+            server.clocks.wall += seconds;
+        }
+    }
+
+    pub(crate) fn set_send_faults(&self) {
+        if let Some(server) = &self.server {
+            let share = self.weather.send_errors as f64 / 1000.0;
+            server.set_send_faults(share, share);
+        }
+    }
+}

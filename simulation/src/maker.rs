@@ -1,0 +1,281 @@
+//! Making the story of a seed.
+
+use std::time::Duration;
+
+use bootstorm_protocols::time::Moment;
+
+use crate::program::{Identity, Program};
+use crate::random::{Purpose, Seed, Stream};
+use crate::site::{Host, HostKey, LINKS, Link, Pool, Site, Users, address};
+use crate::story::{Change, End, Event, Place, Plan, Story, Trouble, Troubles, Weather, What};
+
+/// The programs of a boot, one after the other.
+const BOOTS: &[&[Program]] = &[
+    &[Program::Bios, Program::System],
+    &[Program::Uefi, Program::Ipxe, Program::System],
+    &[Program::Uefi, Program::Ipxe, Program::Installer, Program::System],
+    &[Program::Bios, Program::Ipxe, Program::System],
+    &[Program::System],
+    &[Program::System],
+    &[Program::Uefi],
+];
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+impl Story {
+    /// The story of a seed.
+    pub(crate) fn of(seed: u64, troubles: Troubles) -> Self {
+        let seed = Seed(seed);
+        let mut random = seed.stream(Purpose::Plan);
+        // Not everything goes wrong in every story: what is rare beside much else is found so.
+        let mut chosen = Troubles::none();
+        for &trouble in Trouble::ALL {
+            let share = match trouble {
+                Trouble::Crowd => 20,
+                Trouble::ClientIds | Trouble::Infinite => 250,
+                _ => 500,
+            };
+            // The number is drawn in any case, so that leaving one out changes nothing else.
+            if random.chance(share) && troubles.has(trouble) {
+                chosen = chosen.with(trouble);
+            }
+        }
+        if chosen.has(Trouble::ClientIds) {
+            // Two cards that say the same client identifier are one client (RFC 2131 section 4.2).
+            chosen = chosen.without(Trouble::TwoCards);
+        }
+        let mut maker = Maker { random, chosen };
+        let machines = maker.machines();
+        let site = maker.site(&machines);
+        let length = maker.random.between(60, 420);
+        let shards = maker.random.between(1, 3) as usize;
+        let mut events = maker.events(&machines, length);
+        events.sort_by_key(|event| event.at);
+        let calm = Moment::default() + seconds(length);
+        Self { seed, troubles: chosen, site, machines, shards, events, calm }
+    }
+}
+
+struct Maker {
+    random: Stream,
+    chosen: Troubles,
+}
+
+impl Maker {
+    fn has(&self, trouble: Trouble) -> bool {
+        self.chosen.has(trouble)
+    }
+
+    fn machines(&mut self) -> Vec<Plan> {
+        let count = match self.has(Trouble::Crowd) {
+            true => self.random.between(300, 700),
+            false => self.random.between(2, 14),
+        };
+        (0..count).map(|number| self.machine(number as u16)).collect()
+    }
+
+    fn machine(&mut self, number: u16) -> Plan {
+        let [high, low] = number.to_be_bytes();
+        // Two cards of one machine have one UUID.
+        let same = self.has(Trouble::TwoCards) && number % 4 == 1;
+        let [_, uuid_low] = (number - u16::from(same)).to_be_bytes();
+        let mut uuid = [0x11; 16];
+        (uuid[14], uuid[15]) = (high, uuid_low);
+        let programs = self.random.pick(BOOTS).to_vec();
+        let link = self.random.below(LINKS.len() as u64) as usize;
+        let (terse, rapid) = (self.random.chance(200), self.random.chance(300));
+        let reads = self.random.chance(600) && self.has(Trouble::Transfers);
+        Plan {
+            identity: Identity {
+                mac: [2, 0, 0, 0, high, low],
+                uuid,
+                terse,
+                rapid: rapid && self.has(Trouble::RapidCommit),
+            },
+            programs,
+            place: Place { link, port: number },
+            reads,
+            absent: false,
+        }
+    }
+
+    fn site(&mut self, machines: &[Plan]) -> Site {
+        let mut pools = Vec::new();
+        for link in 0..LINKS.len() {
+            let on_link = machines.iter().filter(|plan| plan.place.link == link).count() as u64;
+            // Too few, just enough, or plenty.
+            let room = self.random.between(on_link / 2, on_link * 2 + 2).clamp(1, 100) as u8;
+            let mut users = vec![Users::All];
+            if self.has(Trouble::ClassPools) && self.random.chance(700) {
+                users = vec![Users::Firmware, Users::System];
+            } else if self.has(Trouble::KnownPools) && self.random.chance(700) {
+                users = vec![Users::Known, Users::Unknown];
+            }
+            for (place, users) in users.into_iter().enumerate() {
+                let low = 10 + place as u8 * 120;
+                pools.push(Pool { link, low, high: low + room - 1, users });
+            }
+        }
+        let infinite = self.has(Trouble::Infinite) && self.random.chance(300);
+        let lease = *self.random.pick(&[20, 40, 60, 120, 300]);
+        let mut site = Site {
+            pools,
+            hosts: Vec::new(),
+            lease: if infinite { None } else { Some(lease) },
+            by_client_id: self.has(Trouble::ClientIds),
+            authoritative: self.random.chance(500),
+            rapid_commit: self.has(Trouble::RapidCommit),
+            reply_delay: self.has(Trouble::ReplyDelay),
+            order: 0,
+        };
+        for number in 0..self.random.below(4) {
+            let machine = self.random.below(machines.len() as u64) as usize;
+            let in_pool = self.random.chance(500);
+            let host = self.random.below(60) as u8;
+            if let Some(key) = self.key(&machines[machine]) {
+                let link = machines[machine].place.link;
+                // Inside of the first pool, or of none.
+                let ip = address(link, if in_pool { 10 + host % 8 } else { 100 + host % 20 });
+                let taken = site.hosts.iter().any(|other| other.ip == Some(ip) || other.key == key);
+                if !taken {
+                    site.hosts.push(Host { name: number as u16, key, ip: Some(ip) });
+                }
+            }
+        }
+        site
+    }
+
+    /// By what a host entry knows a machine.
+    pub(crate) fn key(&mut self, plan: &Plan) -> Option<HostKey> {
+        let way = self.random.below(4);
+        host_key(plan, way, self.chosen)
+    }
+
+    fn events(&mut self, machines: &[Plan], length: u64) -> Vec<Event> {
+        let mut events = Vec::new();
+        for machine in 0..machines.len() {
+            let at = self.at(length.min(20));
+            events.push(Event { at, what: What::Boot { machine } });
+        }
+        let most = if self.has(Trouble::Crowd) { 80 } else { 40 };
+        for _ in 0..self.random.between(4, most) {
+            let at = self.at(length);
+            if let Some(what) = self.what(machines) {
+                events.push(Event { at, what });
+            }
+        }
+        events
+    }
+
+    fn at(&mut self, length: u64) -> Moment {
+        Moment::from_nanos(self.random.below(length * 1_000_000_000))
+    }
+
+    fn what(&mut self, machines: &[Plan]) -> Option<What> {
+        let machine = self.random.below(machines.len() as u64) as usize;
+        let pick = self.random.next();
+        let small = self.random.below(1000);
+        let choice = self.random.below(30);
+        let needs = |trouble: Trouble, what: What| Some(what).filter(|_| self.has(trouble));
+        let reload = |change: Change| What::Reload { change, pick };
+        let time = Duration::from_millis(small * 20 + 50);
+        match choice {
+            0..=2 => Some(What::Boot { machine }),
+            3..=5 => Some(What::Reset { machine }),
+            6 => Some(What::Off { machine }),
+            7 => needs(Trouble::Release, What::Release { machine }),
+            8 => needs(Trouble::Decline, What::WillDecline { machine }),
+            9 => {
+                let place = Place { link: (pick % 3) as usize, port: (pick >> 8) as u16 % 12 };
+                needs(Trouble::MovingMachines, What::Move { machine, place })
+            }
+            10 | 11 => {
+                let weather = Weather {
+                    loss: if self.has(Trouble::Loss) { small % 400 } else { 0 },
+                    duplicate: if self.has(Trouble::Disorder) { pick % 200 } else { 0 },
+                    reorder: if self.has(Trouble::Disorder) { (pick >> 8) % 200 } else { 0 },
+                    delay: if self.has(Trouble::Disorder) { (pick >> 16) % 250 } else { 1 },
+                    send_errors: if self.has(Trouble::SendErrors) { (pick >> 24) % 50 } else { 0 },
+                };
+                Some(What::Weather(weather))
+            }
+            12 => {
+                let link = 1 + (pick % 2) as usize;
+                needs(Trouble::Cut, What::Cut { link, time: time * 2 })
+            }
+            13 => {
+                needs(Trouble::Stall, What::Stall { shard: (pick % 3) as usize, time: time / 10 })
+            }
+            14 => needs(Trouble::SlowDisk, What::SlowDisk { millis: small * small / 300 }),
+            15 => needs(Trouble::FailingDisk, What::FailingDisk { share: pick % 700 }),
+            16..=18 => {
+                let written = (pick >> 8) as u8;
+                let wrong = self.has(Trouble::WallClock) && pick >> 20 & 1 == 0;
+                let wall = if wrong { (pick >> 24) as i64 % 7200 - 3600 } else { 0 };
+                let (trouble, end) = match pick % 4 {
+                    0 => (Trouble::Stop, End::Stop),
+                    1 | 2 => (Trouble::Kill, End::Kill { written }),
+                    _ => (Trouble::Reboot, End::Reboot { written, wall }),
+                };
+                let end = Some(end).filter(|_| self.has(trouble));
+                let shards = 1 + (pick >> 16) as usize % 3;
+                end.map(|end| What::Restart { end, shards, pause: time / 4 })
+            }
+            19 => {
+                let seconds = (pick % 20_000) as i64 - 10_000;
+                needs(Trouble::WallClock, What::WallStep { seconds })
+            }
+            20 => needs(Trouble::Reorder, reload(Change::Reorder)),
+            21 | 22 => {
+                let change = match small % 5 {
+                    0 => Change::MovePool,
+                    1 => Change::ShrinkPool,
+                    2 => Change::GrowPool,
+                    3 => Change::RemovePool,
+                    _ => Change::AddPool,
+                };
+                needs(Trouble::MovePools, reload(change))
+            }
+            23 => {
+                let infinite = self.has(Trouble::Infinite) && small.is_multiple_of(3);
+                let lease = [15, 30, 60, 200][(pick % 4) as usize];
+                let lease = if infinite { None } else { Some(lease) };
+                needs(Trouble::LeaseTime, reload(Change::LeaseTime(lease)))
+            }
+            24 | 25 => {
+                let (taken, moves_pool) = (!small.is_multiple_of(3), !small.is_multiple_of(2));
+                needs(Trouble::Reserve, reload(Change::Reserve { taken, moves_pool }))
+            }
+            26 => {
+                let change = match small % 4 {
+                    0 | 1 => Change::Swap,
+                    2 => Change::HandOver,
+                    _ => Change::Forget,
+                };
+                needs(Trouble::Swap, reload(change))
+            }
+            27 => Some(reload(Change::Undo)),
+            _ => needs(Trouble::Adversary, What::Hostile { machine, act: pick }),
+        }
+    }
+}
+
+/// By what a host entry knows a machine: in one of the ways that the troubles allow.
+pub(crate) fn host_key(plan: &Plan, way: u64, troubles: Troubles) -> Option<HostKey> {
+    let identity = &plan.identity;
+    match way {
+        1 if troubles.has(Trouble::HostsByUuid) => Some(HostKey::Uuid(identity.uuid)),
+        2 if troubles.has(Trouble::HostsByClientId) => {
+            let last = *plan.programs.last()?;
+            identity.client_id(last).map(HostKey::ClientId)
+        }
+        3 if troubles.has(Trouble::HostsByPort)
+            && LINKS[plan.place.link] == Link::RelayWithPorts =>
+        {
+            Some(HostKey::Circuit { link: plan.place.link, port: plan.place.port })
+        }
+        _ => Some(HostKey::Hardware(vec![identity.mac])),
+    }
+}

@@ -1,0 +1,196 @@
+//! What must hold, judged by what the machines were told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use bootstorm::leases::{ClientKey, Hardware};
+use bootstorm_protocols::time::Moment;
+
+macro_rules! invariants {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// A promise of the server.
+        #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub(crate) enum Invariant { $($(#[$doc])* $name,)* }
+
+        impl Invariant {
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+        }
+    };
+}
+
+invariants! {
+    /// At no time do two machines have one address, as the machines were told.
+    OneMachine = "one-address-one-machine",
+    /// What a machine was acknowledged is in the table until it ends.
+    Forgotten = "no-ack-forgotten",
+    /// No machine is told the boot file of another, or of another program.
+    BootFile = "own-boot-file",
+    /// A pool's counts are those of its leases.
+    Counts = "counts-agree",
+    /// The ACK says what the OFFER said, unless a reload or restart came between.
+    AckAgrees = "ack-agrees-with-offer",
+    /// No ACK leaves for an address that its machine gave back after it asked.
+    AfterRelease = "no-ack-after-release",
+    /// Who has a valid lease may keep it while the configuration stays.
+    Kept = "valid-lease-kept",
+    /// A file arrives as it is, or the transfer fails.
+    Bytes = "transfer-exact",
+    /// In quiet times every transfer ends, with the file or an error.
+    Ends = "transfer-ends",
+    /// Nothing is kept but what the configuration knows; nothing waits for ever.
+    Bounded = "memory-bounded",
+    /// In the end every machine has an address, while there is one that it may have.
+    Served = "everybody-served",
+    /// In the end a machine has the address that is reserved for it, if nobody else has it.
+    Reserved = "reservation-reached",
+    /// An address is not taken for ever without anybody who uses it.
+    Leaked = "no-address-lost",
+    /// The server starts, reloads and runs, and nothing panics.
+    Runs = "server-runs",
+    /// The same seed makes the same run.
+    Repeats = "seed-repeats",
+}
+
+/// What was found to be wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Violation {
+    pub(crate) invariant: Invariant,
+    pub(crate) at: Moment,
+    pub(crate) step: u64,
+    pub(crate) detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { invariant, at, step, detail } = self;
+        write!(f, "{} at {} (step {step}): {detail}", invariant.name(), time(*at))
+    }
+}
+
+/// A point in the simulation's time.
+pub(crate) fn time(at: Moment) -> String {
+    if at == Moment::NEVER {
+        return "never".to_owned();
+    }
+    format!("{:.3} s", at.as_nanos() as f64 / 1e9)
+}
+
+/// What a machine was told about an address.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    pub(crate) machine: usize,
+    /// When it ends by the machine's count.
+    pub(crate) until: Moment,
+    /// The identity by which it was given.
+    pub(crate) key: ClientKey,
+    pub(crate) hardware: Hardware,
+    /// The server has sent a NAK for it, heard or not: the machine's next DISCOVER ends it.
+    pub(crate) refused: bool,
+    /// How often the configuration had been edited when it was heard.
+    pub(crate) edits: u64,
+}
+
+/// Everything that the machines were told and that still holds.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    pub(crate) promises: BTreeMap<Ipv4Addr, Promise>,
+    /// Every address that a configuration knew so far.
+    pub(crate) known: BTreeSet<Ipv4Addr>,
+}
+
+impl Oracle {
+    /// A machine was acknowledged an address; who else has it.
+    pub(crate) fn told(&mut self, ip: Ipv4Addr, promise: Promise, now: Moment) -> Option<Promise> {
+        let other = self
+            .promises
+            .get(&ip)
+            .filter(|other| other.machine != promise.machine && now < other.until)
+            .cloned();
+        self.promises.insert(ip, promise);
+        other
+    }
+
+    /// A machine does not use an address any more and says so, or was told so.
+    pub(crate) fn given_up(&mut self, ip: Ipv4Addr, machine: usize) {
+        if self.promises.get(&ip).is_some_and(|promise| promise.machine == machine) {
+            self.promises.remove(&ip);
+        }
+    }
+
+    /// The server has sent a NAK for an address. `discovering`: a DISCOVER of the machine is on its
+    /// way.
+    pub(crate) fn refused(&mut self, ip: Ipv4Addr, machine: usize, discovering: bool) {
+        let Some(promise) = self.promises.get_mut(&ip) else { return };
+        if promise.machine == machine {
+            promise.refused = true;
+            if discovering {
+                self.promises.remove(&ip);
+            }
+        }
+    }
+
+    /// A machine sends a DISCOVER: what it was refused before has ended.
+    pub(crate) fn discovers(&mut self, machine: usize) {
+        self.promises.retain(|_, promise| promise.machine != machine || !promise.refused);
+    }
+
+    /// Whether a machine has an address by a promise that holds.
+    pub(crate) fn has(&self, machine: usize, ip: Ipv4Addr, now: Moment) -> bool {
+        self.promises
+            .get(&ip)
+            .is_some_and(|promise| promise.machine == machine && now < promise.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::default() + Duration::from_secs(seconds)
+    }
+
+    fn promise(machine: usize, until: u64) -> Promise {
+        let hardware = Hardware::ethernet([2, 0, 0, 0, 0, machine as u8]);
+        let key = ClientKey::hardware(&hardware);
+        Promise { machine, until: at(until), key, hardware, refused: false, edits: 0 }
+    }
+
+    #[test]
+    fn an_address_is_another_machines_until_its_time_is_over_or_it_gave_it_up() {
+        let mut oracle = Oracle::default();
+        assert!(oracle.told(IP, promise(1, 10), at(0)).is_none());
+        assert!(oracle.told(IP, promise(1, 20), at(5)).is_none());
+        assert_eq!(oracle.told(IP, promise(2, 30), at(19)).unwrap().machine, 1);
+        let mut oracle = Oracle::default();
+        oracle.told(IP, promise(1, 10), at(0));
+        assert!(oracle.told(IP, promise(2, 30), at(10)).is_none());
+        oracle.given_up(IP, 1);
+        assert_eq!(oracle.promises.len(), 1, "it is not the machine's to give up");
+        oracle.given_up(IP, 2);
+        assert!(oracle.told(IP, promise(3, 30), at(11)).is_none());
+    }
+
+    #[test]
+    fn a_refused_lease_ends_with_the_discover_of_its_machine() {
+        let mut oracle = Oracle::default();
+        oracle.told(IP, promise(1, 100), at(0));
+        oracle.discovers(1);
+        assert!(oracle.has(1, IP, at(1)));
+        oracle.refused(IP, 2, false);
+        oracle.discovers(1);
+        assert!(oracle.has(1, IP, at(1)), "another was refused");
+        oracle.refused(IP, 1, false);
+        oracle.discovers(2);
+        assert!(oracle.has(1, IP, at(1)));
+        oracle.discovers(1);
+        assert!(!oracle.has(1, IP, at(1)));
+    }
+}

@@ -1,0 +1,256 @@
+//! A configuration as the simulation changes it, and as the server reads it.
+
+use std::fmt::{self, Write};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+/// The server's address on the link of its own.
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+/// One link: its subnet is 10.N.0.0/24.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Link {
+    /// The server's own.
+    Direct,
+    /// Behind a relay agent that adds option 82.
+    RelayWithPorts,
+    /// Behind a relay agent that adds nothing.
+    Relay,
+}
+
+/// Every link, by number.
+pub(crate) const LINKS: [Link; 3] = [Link::Direct, Link::RelayWithPorts, Link::Relay];
+
+/// An address of a link.
+pub(crate) fn address(link: usize, host: u8) -> Ipv4Addr {
+    // There are three links.
+    Ipv4Addr::new(10, link as u8, 0, host)
+}
+
+/// The link that an address is of.
+pub(crate) fn link_of(address: Ipv4Addr) -> usize {
+    usize::from(address.octets()[1])
+}
+
+/// The address of a link's relay agent.
+pub(crate) fn relay(link: usize) -> Ipv4Addr {
+    address(link, 254)
+}
+
+/// Who may use a pool.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Users {
+    All,
+    Firmware,
+    System,
+    Known,
+    Unknown,
+}
+
+/// Some addresses of a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pool {
+    pub(crate) link: usize,
+    pub(crate) low: u8,
+    pub(crate) high: u8,
+    pub(crate) users: Users,
+}
+
+impl Pool {
+    pub(crate) fn contains(&self, ip: Ipv4Addr) -> bool {
+        link_of(ip) == self.link && (self.low..=self.high).contains(&ip.octets()[3])
+    }
+
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        let link = self.link;
+        (self.low..=self.high).map(move |host| address(link, host))
+    }
+}
+
+/// By what a host entry knows its machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum HostKey {
+    Hardware(Vec<[u8; 6]>),
+    Uuid([u8; 16]),
+    ClientId(Vec<u8>),
+    Circuit { link: usize, port: u16 },
+}
+
+/// A `[[dhcp.host]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Host {
+    /// Names the boot file as well: `host-NAME`.
+    pub(crate) name: u16,
+    pub(crate) key: HostKey,
+    pub(crate) ip: Option<Ipv4Addr>,
+}
+
+/// What the configuration says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Site {
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) hosts: Vec<Host>,
+    /// Seconds; `None` is an infinite lease.
+    pub(crate) lease: Option<u32>,
+    pub(crate) by_client_id: bool,
+    pub(crate) authoritative: bool,
+    pub(crate) rapid_commit: bool,
+    pub(crate) reply_delay: bool,
+    /// In which order subnets and hosts stand in the file.
+    pub(crate) order: u64,
+}
+
+/// How long an offer is held, and a declined address left alone, in seconds.
+pub(crate) const OFFER_TIME: u64 = 12;
+pub(crate) const DECLINE_TIME: u64 = 40;
+
+/// The circuit-id of a port.
+pub(crate) fn circuit(port: u16) -> String {
+    format!("port{port}")
+}
+
+/// The remote-id of a link's relay agent.
+pub(crate) fn remote(link: usize) -> String {
+    format!("switch{link}")
+}
+
+/// The boot file of a host entry.
+pub(crate) fn host_file(name: u16) -> String {
+    format!("host-{name}")
+}
+
+impl Site {
+    /// As a configuration file.
+    pub(crate) fn to_toml(&self, root: &Path) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write(&mut text, root);
+        text
+    }
+
+    fn write(&self, out: &mut String, root: &Path) -> fmt::Result {
+        writeln!(out, "[dhcp]")?;
+        writeln!(out, "authoritative = {}", self.authoritative)?;
+        writeln!(out, "offer-time = \"{OFFER_TIME}s\"\ndecline-time = \"{DECLINE_TIME}s\"")?;
+        match self.lease {
+            Some(seconds) => writeln!(out, "lease-time = \"{seconds}s\"")?,
+            None => writeln!(out, "lease-time = \"infinite\"")?,
+        }
+        if self.by_client_id {
+            writeln!(out, "identity = \"client-id\"")?;
+        }
+        writeln!(out, "rapid-commit = {}", self.rapid_commit)?;
+        if self.reply_delay {
+            writeln!(out, "reply-delay = \"100ms\"")?;
+        }
+        writeln!(
+            out,
+            "boot = [{{ user-class = \"iPXE\", file = \"script\" }}, \
+             {{ arch = \"x86-64-efi\", file = \"boot.uefi\" }}, \
+             {{ arch = \"x86-bios\", file = \"boot.bios\" }}]"
+        )?;
+        writeln!(out, "[[dhcp.class]]\nname = \"firmware\"\nvendor-class = \"PXEClient\"")?;
+        for place in 0..LINKS.len() {
+            let link = (place + self.order as usize) % LINKS.len();
+            writeln!(out, "[[dhcp.subnet]]\nsubnet = \"10.{link}.0.0/24\"\npools = [")?;
+            for pool in self.pools.iter().filter(|pool| pool.link == link) {
+                let (low, high) = (address(link, pool.low), address(link, pool.high));
+                let users = match pool.users {
+                    Users::All => "",
+                    Users::Firmware => ", class = \"firmware\"",
+                    Users::System => ", deny = [\"class:firmware\"]",
+                    Users::Known => ", allow = [\"known\"]",
+                    Users::Unknown => ", allow = [\"unknown\"]",
+                };
+                writeln!(out, "  {{ range = \"{low}-{high}\"{users} }},")?;
+            }
+            writeln!(out, "]")?;
+        }
+        for place in 0..self.hosts.len() {
+            let host = &self.hosts[(place + self.order as usize) % self.hosts.len()];
+            writeln!(out, "[[dhcp.host]]\nname = \"h{}\"", host.name)?;
+            match &host.key {
+                HostKey::Hardware(cards) => {
+                    let cards: Vec<_> =
+                        cards.iter().map(|mac| format!("\"{}\"", mac_text(mac))).collect();
+                    writeln!(out, "hardware = [{}]", cards.join(", "))?;
+                }
+                HostKey::Uuid(uuid) => writeln!(out, "uuid = \"{}\"", uuid_text(uuid))?,
+                HostKey::ClientId(id) => writeln!(out, "client-id = \"hex:{}\"", hex(id))?,
+                HostKey::Circuit { link, port } => {
+                    let (circuit, remote) = (circuit(*port), remote(*link));
+                    writeln!(out, "circuit-id = \"{circuit}\"\nremote-id = \"{remote}\"")?;
+                }
+            }
+            if let Some(ip) = host.ip {
+                writeln!(out, "ip = \"{ip}\"")?;
+            }
+            writeln!(out, "boot = [{{ file = \"{}\" }}]", host_file(host.name))?;
+        }
+        writeln!(out, "[tftp]\nroot = \"{}\"", root.display())
+    }
+
+    pub(crate) fn host_of(&self, ip: Ipv4Addr) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.ip == Some(ip))
+    }
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", address(self.link, self.low), self.high)?;
+        match self.users {
+            Users::All => Ok(()),
+            users => write!(f, " for {users:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", host_file(self.name))?;
+        if let Some(ip) = self.ip {
+            write!(f, " = {ip}")?;
+        }
+        // Machines' numbers are the ends of their identities.
+        match &self.key {
+            HostKey::Hardware(cards) => {
+                let numbers: Vec<_> = cards.iter().map(|mac| mac[5].to_string()).collect();
+                write!(f, " for the card of machine {}", numbers.join(" and "))
+            }
+            HostKey::Uuid(uuid) => write!(f, " for the UUID of machine {}", uuid[15]),
+            HostKey::ClientId(id) => write!(f, " for client-id {}", hex(id)),
+            HostKey::Circuit { link, port } => write!(f, " for link {link} port {port}"),
+        }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.lease {
+            Some(seconds) => write!(f, "leases of {seconds} s, pools ")?,
+            None => f.write_str("infinite leases, pools ")?,
+        }
+        for (place, pool) in self.pools.iter().enumerate() {
+            write!(f, "{}{pool}", if place == 0 { "" } else { ", " })?;
+        }
+        for host in &self.hosts {
+            write!(f, "; {host}")?;
+        }
+        Ok(())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A hardware address as people write it.
+pub(crate) fn mac_text(mac: &[u8; 6]) -> String {
+    let parts: Vec<_> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    parts.join(":")
+}
+
+fn uuid_text(uuid: &[u8; 16]) -> String {
+    let text = hex(uuid);
+    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+}
