@@ -21,7 +21,7 @@ use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 use slab::Slab;
 
-use crate::dhcp::{self, Action, Arrival};
+use crate::dhcp::{self, Action, Arrival, ReplyCache};
 use crate::event::{BootEvent, Detail, Kind};
 use crate::interfaces::Interface;
 use crate::leases::ShardLeases;
@@ -142,6 +142,8 @@ pub struct Shard {
     pending: Slab<Pending>,
     probes: Probes<Probed>,
     delays: Delays<(Held, Answer)>,
+    /// Replies that were written before.
+    cache: ReplyCache,
     echo_sequence: u16,
     /// When the requests were read that this batch answers.
     answered: Vec<Moment>,
@@ -161,6 +163,7 @@ impl Shard {
             pending: Slab::new(),
             probes: Probes::new(),
             delays: Delays::new(),
+            cache: ReplyCache::default(),
             echo_sequence: 0,
             answered: Vec::new(),
             parts,
@@ -233,7 +236,7 @@ impl Shard {
         waiting_since: Option<Moment>,
         tx: &mut T,
     ) {
-        let Self { parts, guard, arena, pending, probes, delays, answered, .. } = self;
+        let Self { parts, guard, arena, pending, probes, delays, cache, answered, .. } = self;
         let Parts { snapshot, leases, metrics, events, tftp, dry_run, .. } = parts;
         let current = guard.get_or_insert_with(|| snapshot.read());
         // The sockets are IPv4's.
@@ -261,7 +264,8 @@ impl Shard {
         let event = decision.event;
         let nak = decision.action.reply().and_then(|reply| reply.nak);
         let answer = Answer { received, due: received + delay, event, nak };
-        let mut replies = Replies { metrics, events, answered, delays, dry_run: *dry_run };
+        let dry_run = *dry_run;
+        let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         match decision.action {
             Action::Silence(silence) => {
                 replies.metrics.silences.increment(silence.index());
@@ -280,7 +284,7 @@ impl Shard {
                 let path = ReplyPath::of(&reply, datagram, interface, self.link);
                 let held = match replies.dry_run {
                     true => None,
-                    false => match path.hold(&reply, tx) {
+                    false => match path.hold(&reply, replies.cache, tx) {
                         Ok(held) => Some(held),
                         Err(_) => {
                             leases.abandon(change, now);
@@ -304,7 +308,7 @@ impl Shard {
                 let Some(icmp) = self.icmp.filter(|_| !replies.dry_run && probes.has_room()) else {
                     return replies.send(&reply, &path, answer, tx);
                 };
-                let Ok(held) = path.hold(&reply, tx) else {
+                let Ok(held) = path.hold(&reply, replies.cache, tx) else {
                     return replies.metrics.send_failures.increment();
                 };
                 self.echo_sequence = self.echo_sequence.wrapping_add(1);
@@ -352,9 +356,10 @@ impl Shard {
     /// the ping in time.
     fn replies_due<T: Transmit>(&mut self, tx: &mut T) {
         let now = tx.now();
-        let Self { parts, probes, delays, answered, .. } = self;
+        let Self { parts, probes, delays, cache, answered, .. } = self;
         let Parts { metrics, events, dry_run, .. } = parts;
-        let mut replies = Replies { metrics, events, answered, delays, dry_run: *dry_run };
+        let dry_run = *dry_run;
+        let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         replies.submit_due(tx);
         while let Some(probed) = probes.due(now) {
             replies.submit(Some(probed.held), probed.answer, tx);
@@ -363,9 +368,10 @@ impl Shard {
 
     /// Sends the ACKs whose leases are on disk, and discards those whose leases were not written.
     fn committed<T: Transmit>(&mut self, tx: &mut T) {
-        let Self { parts, pending, delays, answered, .. } = self;
+        let Self { parts, pending, delays, cache, answered, .. } = self;
         let Parts { leases, metrics, events, dry_run, .. } = parts;
-        let mut replies = Replies { metrics, events, answered, delays, dry_run: *dry_run };
+        let dry_run = *dry_run;
+        let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         leases.completed(|token, result| {
             let Some(Pending { held, answer }) = pending.try_remove(token as usize) else { return };
             match result {

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 
-use bootstorm::dhcp::{Action, Arrival, answer, received};
+use bootstorm::dhcp::{Action, Arrival, ReplyCache, answer, received};
 use bootstorm::leases::{Clock, Leases, MemoryStore, ShardLeases};
 use bootstorm::quirks::{BUILT_IN, BuiltIn, Notes, Quirks};
 use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageType, MessageWriter};
@@ -80,6 +80,7 @@ struct Shard {
     config: bootstorm::config::Config,
     leases: ShardLeases,
     arena: Bump,
+    cache: ReplyCache,
     buf: [u8; 2048],
     quirks: Quirks,
     notes: Notes,
@@ -105,11 +106,11 @@ impl Shard {
         let set = self.quirks.of(message.chaddr(), class);
         let address = match decision.action {
             Action::Reply(reply) => {
-                assert!(reply.write(&mut self.buf) >= 300);
+                assert!(reply.write(&mut self.cache, &mut self.buf) >= 300);
                 Some(reply.yiaddr)
             }
             Action::AckWhenDurable { change, reply } => {
-                assert!(reply.write(&mut self.buf) >= 300);
+                assert!(reply.write(&mut self.cache, &mut self.buf) >= 300);
                 let address = reply.yiaddr;
                 self.leases.submit(change, Some(1), now).unwrap();
                 Some(address)
@@ -133,7 +134,15 @@ fn the_steady_path_allocates_nothing() {
     let shard = leases.shard(0, || ());
     let quirks = Quirks::new(BUILT_IN.iter().map(BuiltIn::quirk).collect());
     let (arena, notes) = (Bump::new(), Notes::default());
-    let mut shard = Shard { config, leases: shard, arena, buf: [0; 2048], quirks, notes };
+    let mut shard = Shard {
+        config,
+        leases: shard,
+        arena,
+        cache: ReplyCache::default(),
+        buf: [0; 2048],
+        quirks,
+        notes,
+    };
     let none = Ipv4Addr::UNSPECIFIED;
 
     let mut counted = 0;

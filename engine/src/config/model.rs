@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bootstorm_net::EngineChoice;
@@ -135,6 +136,19 @@ pub struct Dhcp {
     pub excluded: Vec<(Ipv4Addr, Use)>,
     /// Every `server-identifier`, rising.
     pub server_identifiers: Vec<Ipv4Addr>,
+    /// Tells this model from every other, for what is kept under its ids.
+    pub id: ModelId,
+}
+
+/// Tells a model from every other of this process.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct ModelId(u64);
+
+impl ModelId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// `identity` of `[dhcp]`.
@@ -463,6 +477,7 @@ impl Default for Dhcp {
             hosts: Hosts::default(),
             excluded: Vec::new(),
             server_identifiers: Vec::new(),
+            id: ModelId::next(),
         }
     }
 }

@@ -54,6 +54,11 @@ impl OptionSet {
             .filter_map(|(index, code)| Some((code, self.at(index)?)))
     }
 
+    /// How many options there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// Whether there is no option at all.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()

@@ -27,6 +27,7 @@
 mod arrival;
 mod boot;
 mod bootp;
+mod cache;
 mod delivery;
 mod discover;
 mod events;
@@ -51,6 +52,7 @@ use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 
 pub use arrival::Arrival;
+pub use cache::ReplyCache;
 pub use delivery::Delivery;
 pub use nak::NakReason;
 pub use reply::{Origin, Outgoing, Reply};

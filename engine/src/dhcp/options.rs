@@ -2,20 +2,19 @@
 
 use std::net::Ipv4Addr;
 
-use bootstorm_protocols::dhcpv4::{MessageType, OptionData, options, pxe};
+use bootstorm_protocols::dhcpv4::{OptionData, options, pxe};
 use bumpalo::collections::Vec as BumpVec;
 
-use super::boot::Boot;
-use super::exchange::Exchange;
 use super::machine::Firmware;
-use super::reply::{FILE_LIMIT, Origin, Outgoing};
-use crate::config::{LeaseTime, ScopeChain};
+use super::reply::{FILE_LIMIT, Origin, Outgoing, Reply};
+use crate::config::LeaseTime;
 
 /// Options in the order they will be written; each code once, the first value stands. What comes
 /// first has room first where a client takes only a short message, so what it cannot do without
-/// stands at the beginning. Option 82 is not among them: see [`super::Reply`].
-pub(super) struct Options<'a, 'i> {
-    exchange: &'i Exchange<'a>,
+/// stands at the beginning. Option 82 is not among them: see [`Reply::write`].
+pub(super) struct Options<'a, 'r> {
+    /// Whose options they are. They depend on nothing else: see [`Reply::key`].
+    reply: &'r Reply<'a>,
     list: BumpVec<'a, Outgoing<'a>>,
     present: [u64; 4],
 }
@@ -41,33 +40,46 @@ fn is_ours(code: u8) -> bool {
         )
 }
 
-impl<'a, 'i> Options<'a, 'i> {
-    /// Begins the options of a DHCP reply: its type and this server's identifier.
-    pub(super) fn new(
-        exchange: &'i Exchange<'a>,
-        kind: Option<MessageType>,
-        chain: &ScopeChain<'a>,
-    ) -> Self {
-        let mut this =
-            Self { exchange, list: BumpVec::with_capacity_in(24, exchange.arena), present: [0; 4] };
-        if let Some(kind) = kind {
-            this.make(options::MESSAGE_TYPE, &[kind.code()]);
-            this.make(options::SERVER_IDENTIFIER, &exchange.server_identifier(chain).octets());
-            if let Some(client_id) = exchange.option(options::CLIENT_IDENTIFIER) {
-                // RFC 6842 section 3: the reply carries the client identifier of the request.
-                this.push(options::CLIENT_IDENTIFIER, client_id, Origin::Echo);
+impl<'a, 'r> Options<'a, 'r> {
+    /// The options of a reply.
+    pub(super) fn of(reply: &'r Reply<'a>) -> &'a [Outgoing<'a>] {
+        let list = BumpVec::with_capacity_in(24, reply.arena);
+        let mut this = Self { reply, list, present: [0; 4] };
+        this.begin();
+        match reply.nak {
+            // RFC 2131 table 3: of the parameters only message, server and client identifier.
+            Some(reason) => this.explanation(reason.text()),
+            None => {
+                if let Some(lease) = reply.lease {
+                    this.lease(lease);
+                }
+                if reply.rapid_commit {
+                    // The client takes the ACK to its DISCOVER as such only with this option
+                    // (RFC 4039 section 3).
+                    this.make(options::RAPID_COMMIT, &[]);
+                }
+                this.boot();
+                this.parameters();
             }
         }
-        if let Some(subnet) = exchange.option(options::SUBNET_SELECTION) {
-            // RFC 3011 section 2: an identical copy, or the client discards the reply.
-            this.push(options::SUBNET_SELECTION, subnet, Origin::Echo);
+        this.list.into_bump_slice()
+    }
+
+    /// The type of a DHCP reply and this server's identifier, and what the client gets back.
+    fn begin(&mut self) {
+        if let Some(kind) = self.reply.kind {
+            self.make(options::MESSAGE_TYPE, &[kind.code()]);
+            self.make(options::SERVER_IDENTIFIER, &self.reply.server_identifier.octets());
+            // RFC 6842 section 3: the reply carries the client identifier of the request.
+            self.echo(options::CLIENT_IDENTIFIER, self.reply.client_id);
         }
-        this
+        // RFC 3011 section 2: an identical copy, or the client discards the reply.
+        self.echo(options::SUBNET_SELECTION, self.reply.subnet_selection);
     }
 
     /// Lease, renewal and rebinding time (RFC 2131 section 4.4.5: half and seven eighths of the
     /// lease, unless the configuration says otherwise).
-    pub(super) fn lease(&mut self, chain: &ScopeChain<'a>, lease: LeaseTime) {
+    fn lease(&mut self, lease: LeaseTime) {
         self.make(options::LEASE_TIME, &lease.seconds().to_be_bytes());
         if lease.is_infinite() {
             return;
@@ -77,12 +89,12 @@ impl<'a, 'i> Options<'a, 'i> {
         let (half, most) = ((seconds / 2) as u32, (seconds * 7 / 8) as u32);
         // T1 before T2 before the end, or the configured value does not count.
         let end = lease.seconds();
-        let rebinding = self.configured_time(chain, options::REBINDING_TIME, end).unwrap_or(most);
-        let renewal = self.configured_time(chain, options::RENEWAL_TIME, rebinding);
+        let rebinding = self.configured_time(options::REBINDING_TIME, end).unwrap_or(most);
+        let renewal = self.configured_time(options::RENEWAL_TIME, rebinding);
         let renewal = renewal.unwrap_or(half.min(rebinding));
         for (code, time) in [(options::RENEWAL_TIME, renewal), (options::REBINDING_TIME, rebinding)]
         {
-            match chain.option(code) {
+            match self.reply.chain.option(code) {
                 Some((value, scope)) if *value == time.to_be_bytes() => {
                     self.push(code, value, Origin::Scope(scope));
                 }
@@ -92,74 +104,65 @@ impl<'a, 'i> Options<'a, 'i> {
     }
 
     /// A time of the configuration that is not beyond `limit`.
-    fn configured_time(&self, chain: &ScopeChain<'a>, code: u8, limit: u32) -> Option<u32> {
-        let (value, _) = chain.option(code)?;
+    fn configured_time(&self, code: u8, limit: u32) -> Option<u32> {
+        let (value, _) = self.reply.chain.option(code)?;
         Some(u32::from_be_bytes(value.try_into().ok()?)).filter(|time| *time <= limit)
     }
 
     /// The parameters of the client's scopes: the subnet mask, what the client asks for in its
     /// order of preference (RFC 2132 section 9.8), and what the configuration always sends. A
     /// client without a list gets everything.
-    pub(super) fn parameters(&mut self, chain: &ScopeChain<'a>, address: Ipv4Addr) {
-        let message = self.exchange.message;
+    fn parameters(&mut self) {
+        let Reply { chain, asked, .. } = self.reply;
         // RFC 2132 section 3.3: the subnet mask stands before the routers.
-        match chain.option(options::SUBNET_MASK) {
-            Some((mask, scope)) => {
-                self.push(options::SUBNET_MASK, mask, Origin::Scope(scope));
-            }
-            None => {
-                let dhcp = self.exchange.dhcp;
-                let subnet = dhcp.subnet_of(address).unwrap_or(self.exchange.link.subnet);
-                let mask = dhcp.subnet(subnet).prefix.mask();
-                self.make(options::SUBNET_MASK, &mask.octets());
-            }
+        self.configured(options::SUBNET_MASK);
+        if let Some(subnet) = chain.subnet() {
+            let mask = chain.dhcp().subnet(subnet).prefix.mask();
+            self.make(options::SUBNET_MASK, &mask.octets());
         }
-        let mut asked = message.parameter_request_list().peekable();
-        if asked.peek().is_none() {
-            for (scope_id, scope) in chain.narrowest_first() {
+        if asked.is_empty() {
+            chain.for_each(|scope_id, scope| {
                 for (code, value) in scope.options.iter().filter(|(code, _)| !is_ours(*code)) {
                     self.push(code, value, Origin::Scope(scope_id));
                 }
-            }
-            self.configured(chain, options::HOST_NAME);
+            });
+            self.configured(options::HOST_NAME);
             return;
         }
-        for code in asked.filter(|code| !is_ours(*code)) {
-            self.configured(chain, code);
+        for &code in asked.iter().filter(|code| !is_ours(**code)) {
+            self.configured(code);
         }
-        for (_, scope) in chain.narrowest_first() {
+        chain.for_each(|_, scope| {
             for &code in scope.always_send.iter().filter(|code| !is_ours(**code)) {
-                self.configured(chain, code);
+                self.configured(code);
             }
-        }
+        });
     }
 
     /// What a machine needs to boot besides `siaddr` and `file`. To be called before
     /// [`Options::parameters`], because these values stand before those of the scopes.
-    pub(super) fn boot(&mut self, chain: &ScopeChain<'a>, boot: &Boot<'a>, next_server: Ipv4Addr) {
-        let firmware = self.exchange.machine.firmware;
-        match firmware {
+    fn boot(&mut self) {
+        let reply = self.reply;
+        match reply.firmware {
             Firmware::Pxe => {
-                if let Some(id) = self.exchange.option(options::PXE_CLIENT_ID) {
-                    // RFC 4578 section 2.3: in all packets of clients and servers.
-                    self.push(options::PXE_CLIENT_ID, id, Origin::Echo);
-                }
-                self.boot_at_once(chain, boot);
+                // RFC 4578 section 2.3: in all packets of clients and servers.
+                self.echo(options::PXE_CLIENT_ID, reply.uuid);
+                self.boot_at_once();
             }
-            Firmware::Ipxe => self.no_proxy(chain),
+            Firmware::Ipxe => self.no_proxy(),
             Firmware::Http | Firmware::Other => {}
         }
-        if boot.scope.is_some() && boot.file.is_empty() {
+        if reply.boot_scope.is_some() && reply.boot_file.is_empty() {
             // `file = "none"`: an option 67 of another level is not sent either.
             self.hide(options::BOOTFILE_NAME);
             self.hide(options::TFTP_SERVER_NAME);
             return;
         }
-        self.boot_file_name(chain, boot);
-        if boot.scope.is_none() {
+        self.boot_file_name();
+        if reply.boot_scope.is_none() {
             return;
         }
-        match firmware {
+        match reply.firmware {
             // A boot menu in option 43, which is meant for the firmware, counts for iPXE only with
             // this; then it would show the menu instead of loading its file.
             Firmware::Ipxe => self.hide(options::VENDOR_CLASS_IDENTIFIER),
@@ -167,9 +170,9 @@ impl<'a, 'i> Options<'a, 'i> {
             Firmware::Http => self.make(options::VENDOR_CLASS_IDENTIFIER, pxe::HTTP_CLIENT),
             Firmware::Pxe | Firmware::Other => {}
         }
-        if firmware != Firmware::Http && self.is_wanted(chain, options::TFTP_SERVER_NAME) {
-            self.configured(chain, options::TFTP_SERVER_NAME);
-            let text = dotted(self.exchange.arena, next_server);
+        if reply.firmware != Firmware::Http && self.is_wanted(options::TFTP_SERVER_NAME) {
+            self.configured(options::TFTP_SERVER_NAME);
+            let text = dotted(reply.arena, reply.siaddr);
             self.push(options::TFTP_SERVER_NAME, text, Origin::Protocol);
         }
     }
@@ -177,13 +180,14 @@ impl<'a, 'i> Options<'a, 'i> {
     /// Option 67, where the name in `file` is not enough: the machine asks for it, the
     /// configuration has one or always sends it, or `file` is too short. The name is that of the
     /// boot rule if there is one. What is no firmware gets a configured one as any other option.
-    fn boot_file_name(&mut self, chain: &ScopeChain<'a>, boot: &Boot<'a>) {
-        let boots = self.exchange.machine.firmware != Firmware::Other;
-        let configured = chain.option(options::BOOTFILE_NAME).filter(|_| boots);
-        let name = boot.scope.map(|scope| (boot.file, scope)).or(configured);
+    fn boot_file_name(&mut self) {
+        let reply = self.reply;
+        let boots = reply.firmware != Firmware::Other;
+        let configured = reply.chain.option(options::BOOTFILE_NAME).filter(|_| boots);
+        let name = reply.boot_scope.map(|scope| (reply.boot_file, scope)).or(configured);
         let wanted = configured.is_some()
-            || boot.file.len() > FILE_LIMIT
-            || self.is_wanted(chain, options::BOOTFILE_NAME);
+            || reply.boot_file.len() > FILE_LIMIT
+            || self.is_wanted(options::BOOTFILE_NAME);
         if let Some((name, scope)) = name.filter(|_| wanted) {
             let name = if boots { self.terminated(name) } else { name };
             self.push(options::BOOTFILE_NAME, name, Origin::Scope(scope));
@@ -191,8 +195,8 @@ impl<'a, 'i> Options<'a, 'i> {
     }
 
     /// Whether the machine asks for an option, or the configuration sends it to all.
-    fn is_wanted(&self, chain: &ScopeChain<'a>, code: u8) -> bool {
-        self.exchange.message.requests(code) || chain.always_sends(code)
+    fn is_wanted(&self, code: u8) -> bool {
+        self.reply.asked.contains(&code) || self.reply.chain.always_sends(code)
     }
 
     /// A name with a NUL that its length counts: old PXE ROMs read option 67 as a C string, and go
@@ -201,7 +205,7 @@ impl<'a, 'i> Options<'a, 'i> {
         if name.last() == Some(&0) {
             return name;
         }
-        let text = self.exchange.arena.alloc_slice_fill_copy(name.len() + 1, 0);
+        let text = self.reply.arena.alloc_slice_fill_copy(name.len() + 1, 0);
         text[..name.len()].copy_from_slice(name);
         text
     }
@@ -209,12 +213,12 @@ impl<'a, 'i> Options<'a, 'i> {
     /// Options 60 and 43 for PXE firmware. PXE 2.1 section 2.4.4: the client goes on to discover
     /// boot servers at port 4011 unless bit 3 of the discovery control says that it has been told
     /// all. EDK2 obeys, and hangs when only one of the two options is there.
-    fn boot_at_once(&mut self, chain: &ScopeChain<'a>, boot: &Boot<'a>) {
-        let has_file = boot.scope.is_some() && !boot.file.is_empty();
-        let class = chain.option(options::VENDOR_CLASS_IDENTIFIER);
+    fn boot_at_once(&mut self) {
+        let has_file = self.reply.boot_scope.is_some() && !self.reply.boot_file.is_empty();
+        let class = self.reply.chain.option(options::VENDOR_CLASS_IDENTIFIER);
         if has_file || class.is_some_and(|(class, _)| class.starts_with(pxe::PXE_CLIENT)) {
-            self.configured(chain, options::VENDOR_CLASS_IDENTIFIER);
-            self.configured(chain, options::VENDOR_ENCAPSULATED_OPTIONS);
+            self.configured(options::VENDOR_CLASS_IDENTIFIER);
+            self.configured(options::VENDOR_ENCAPSULATED_OPTIONS);
             self.make(options::VENDOR_CLASS_IDENTIFIER, pxe::PXE_CLIENT);
             self.make(options::VENDOR_ENCAPSULATED_OPTIONS, &BOOT_FILE_AT_ONCE);
         }
@@ -223,15 +227,15 @@ impl<'a, 'i> Options<'a, 'i> {
     /// Tells iPXE not to wait for a ProxyDHCP, which costs it three seconds, unless the
     /// configuration says otherwise. A ProxyDHCP of this configuration would be the second
     /// exception; there is none to configure yet.
-    fn no_proxy(&mut self, chain: &ScopeChain<'a>) {
-        let configured = chain.option(options::IPXE);
+    fn no_proxy(&mut self) {
+        let configured = self.reply.chain.option(options::IPXE);
         let value = configured.map_or(&[][..], |(value, _)| value);
         if OptionData::from(value).encapsulated().find_code(pxe::NO_PXEDHCP).is_some() {
             // The option of the configuration is sent as it is.
             return;
         }
         // Before the configured sub-options, which may have an END of their own.
-        let joined = self.exchange.arena.alloc_slice_fill_copy(NO_PROXY.len() + value.len(), 0);
+        let joined = self.reply.arena.alloc_slice_fill_copy(NO_PROXY.len() + value.len(), 0);
         let (ours, theirs) = joined.split_at_mut(NO_PROXY.len());
         ours.copy_from_slice(&NO_PROXY);
         theirs.copy_from_slice(value);
@@ -242,32 +246,32 @@ impl<'a, 'i> Options<'a, 'i> {
 
 impl<'a> Options<'a, '_> {
     /// Why a NAK was sent, for people who read packets (RFC 2132 section 9.9).
-    pub(super) fn explanation(&mut self, text: &'static str) {
+    fn explanation(&mut self, text: &'static str) {
         self.push(options::MESSAGE, text.as_bytes(), Origin::Protocol);
     }
 
-    /// The client takes the ACK to its DISCOVER as such only with this option (RFC 4039 section 3).
-    pub(super) fn rapid_commit(&mut self) {
-        self.make(options::RAPID_COMMIT, &[]);
-    }
-
-    /// The list.
-    pub(super) fn finish(self) -> &'a [Outgoing<'a>] {
-        self.list.into_bump_slice()
-    }
-
-    fn configured(&mut self, chain: &ScopeChain<'a>, code: u8) {
-        let from_entry = || chain.host_decl_name().filter(|_| code == options::HOST_NAME);
-        if !self.is_present(code)
-            && let Some((value, scope)) = chain.option(code).or_else(from_entry)
-        {
+    fn configured(&mut self, code: u8) {
+        if self.is_present(code) {
+            return;
+        }
+        let configured = match code {
+            options::HOST_NAME => self.reply.host_name,
+            _ => self.reply.chain.option(code),
+        };
+        if let Some((value, scope)) = configured {
             self.push(code, value, Origin::Scope(scope));
+        }
+    }
+
+    fn echo(&mut self, code: u8, value: Option<&'a [u8]>) {
+        if let Some(value) = value {
+            self.push(code, value, Origin::Echo);
         }
     }
 
     fn make(&mut self, code: u8, value: &[u8]) {
         if !self.is_present(code) {
-            let value = self.exchange.arena.alloc_slice_copy(value);
+            let value = self.reply.arena.alloc_slice_copy(value);
             self.push(code, value, Origin::Protocol);
         }
     }

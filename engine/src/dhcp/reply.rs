@@ -3,15 +3,22 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bootstorm_protocols::dhcpv4::{BROADCAST_FLAG, Header, Message, MessageType, MessageWriter};
+use bootstorm_protocols::dhcpv4::{
+    BROADCAST_FLAG, Header, Message, MessageType, MessageWriter, RelayAgentInformation,
+    options::{self, HOST_NAME},
+};
 use bootstorm_protocols::time::Moment;
+use bootstorm_protocols::wire::Writer;
+use bumpalo::Bump;
 
 use super::boot::Boot;
+use super::cache::{KEY, ReplyCache};
 use super::delivery::Delivery;
 use super::exchange::Exchange;
+use super::machine::{self, Firmware};
 use super::nak::NakReason;
 use super::options::Options;
-use crate::config::{LeaseTime, ScopeChain, ScopeId};
+use crate::config::{GroupId, LeaseTime, ModelId, PoolId, Scope, ScopeChain, ScopeId, SubnetId};
 
 /// Where a value in a reply comes from.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -65,8 +72,26 @@ pub struct Reply<'a> {
     pub delay: Duration,
     /// Why it is a NAK; `None` where it is none.
     pub nak: Option<NakReason>,
-    /// Everything but option 82, in the order it is written.
-    pub options: &'a [Outgoing<'a>],
+    /// The levels of the configuration that hold for the client.
+    pub(super) chain: ScopeChain<'a>,
+    /// What the options say of the lease; `None` for nothing.
+    pub(super) lease: Option<LeaseTime>,
+    /// Whether it is the ACK to a DISCOVER.
+    pub(super) rapid_commit: bool,
+    pub(super) firmware: Firmware,
+    /// Option 54.
+    pub(super) server_identifier: Ipv4Addr,
+    /// Option 55 of the request, empty for none.
+    pub(super) asked: &'a [u8],
+    /// The value of option 12, and the level it comes from.
+    pub(super) host_name: Option<(&'a [u8], ScopeId)>,
+    /// Options 61, 118 and 97 of the request, which are sent back.
+    pub(super) client_id: Option<&'a [u8]>,
+    pub(super) subnet_selection: Option<&'a [u8]>,
+    pub(super) uuid: Option<&'a [u8]>,
+    /// Option 82 of the request. RFC 3046 section 2.2: back in every reply, as the last option.
+    relay: Option<&'a [u8]>,
+    pub(super) arena: &'a Bump,
     ciaddr: Ipv4Addr,
     flags: u16,
     request: &'a Message<'a>,
@@ -77,12 +102,50 @@ pub struct Reply<'a> {
 pub(super) const FILE_LIMIT: usize = 127;
 const SNAME_LIMIT: usize = 63;
 
-impl Reply<'_> {
+/// Values that a reply may have for itself alone: see [`Reply::varying`].
+pub(super) const VARYING: usize = 5;
+
+impl<'a> Reply<'a> {
     /// Writes the message to `buf` and returns its length: at least 300 bytes, because BOOTP
     /// clients and relay agents drop shorter ones (RFC 1542 section 2.1), and at most what the
     /// client takes. Options without room are left out. 0 when `buf` is shorter than a message.
-    pub fn write(&self, buf: &mut [u8]) -> usize {
-        let header = Header {
+    ///
+    /// `cache` is the shard's: what was written before is copied.
+    pub fn write(&self, cache: &mut ReplyCache, buf: &mut [u8]) -> usize {
+        let mut room = [0; KEY];
+        let Some(key) = self.key(buf.len(), &mut room) else { return self.render(buf) };
+        if let Some(len) = cache.copy(key, self, &self.header(), buf) {
+            return len;
+        }
+        let len = self.render(buf);
+        cache.keep(key, self, &buf[..len]);
+        len
+    }
+
+    /// Everything but option 82, in the order in which it is written.
+    pub fn options(&self) -> &'a [Outgoing<'a>] {
+        Options::of(self)
+    }
+
+    /// Writes the message anew.
+    pub(super) fn render(&self, buf: &mut [u8]) -> usize {
+        let Ok(mut writer) = MessageWriter::new(buf, self.max_len, &self.header()) else {
+            return 0;
+        };
+        if self.kind.is_none() {
+            writer.forbid_overload();
+        }
+        if let Some(relay) = self.relay {
+            let _ = writer.echo(&RelayAgentInformation::new(relay.into()));
+        }
+        for option in self.options() {
+            let _ = writer.option(option.code, option.value);
+        }
+        writer.finish()
+    }
+
+    fn header(&self) -> Header<'_> {
+        Header {
             flags: self.flags,
             ciaddr: self.ciaddr,
             yiaddr: self.yiaddr,
@@ -90,20 +153,134 @@ impl Reply<'_> {
             sname: fitting(self.server_name, SNAME_LIMIT),
             file: fitting(self.boot_file, FILE_LIMIT),
             ..Header::reply_to(self.request)
-        };
-        let Ok(mut writer) = MessageWriter::new(buf, self.max_len, &header) else { return 0 };
-        if self.kind.is_none() {
-            writer.forbid_overload();
         }
-        if let Some(relay) = self.request.relay_agent_information() {
-            // RFC 3046 section 2.2: back in every reply, as the last option.
-            let _ = writer.echo(&relay);
-        }
-        for option in self.options {
-            let _ = writer.option(option.code, option.value);
-        }
-        writer.finish()
     }
+
+    /// The values that another reply of the same key may have otherwise, with their codes.
+    pub(super) fn varying(&self) -> [(u8, Option<&'a [u8]>); VARYING] {
+        [
+            (options::CLIENT_IDENTIFIER, self.client_id),
+            (options::SUBNET_SELECTION, self.subnet_selection),
+            (options::PXE_CLIENT_ID, self.uuid),
+            (options::RELAY_AGENT_INFORMATION, self.relay),
+            (HOST_NAME, self.host_name.map(|(name, _)| name)),
+        ]
+    }
+
+    /// The configuration that it is of.
+    pub(super) fn model(&self) -> ModelId {
+        self.chain.dhcp().id
+    }
+
+    /// All that the bytes behind the fixed fields depend on, when they are written to a buffer of
+    /// that length; but for the values of [`Reply::varying`], of which it is how long they are.
+    /// `None` where hardly another reply has the same, or it is too long.
+    fn key<'k>(&self, buf_len: usize, room: &'k mut [u8; KEY]) -> Option<&'k [u8]> {
+        // Every field is named, so that a new one is thought of.
+        let Self {
+            kind,
+            delivery: _,
+            source: _,
+            yiaddr: _,
+            siaddr,
+            // Of the levels.
+            server_name: _,
+            boot_file,
+            boot_scope,
+            boot_reason: _,
+            lease_seconds: _,
+            vendor_class: _,
+            delay: _,
+            nak,
+            chain,
+            lease,
+            rapid_commit,
+            firmware,
+            server_identifier,
+            asked,
+            host_name,
+            client_id: _,
+            subnet_selection: _,
+            uuid: _,
+            relay: _,
+            arena: _,
+            ciaddr: _,
+            flags: _,
+            request: _,
+            max_len,
+        } = self;
+        if nak.is_some() || chain.host_scope().is_some_and(|scope| !says_only_a_name(scope)) {
+            return None;
+        }
+        // Where a client asks for nothing, the level says at which place the name stands: an option
+        // of the host stands first, the name of its entry last.
+        let named = match host_name {
+            None => 0,
+            Some(_)
+                if chain.host_scope().is_some_and(|scope| scope.options.contains(HOST_NAME)) =>
+            {
+                1
+            }
+            Some((_, ScopeId::Host(_))) => 2,
+            Some(_) => 3,
+        };
+        let mut key = Writer::new(room);
+        key.bytes(&[
+            kind.map_or(0, MessageType::code),
+            u8::from(*rapid_commit) | u8::from(boot_scope.is_some()) << 1 | named << 2,
+            *firmware as u8,
+            // An infinite lease has no other value than this.
+            u8::from(lease.is_some()),
+        ])
+        .ok()?;
+        key.u32(lease.map_or(0, LeaseTime::seconds)).ok()?;
+        key.ipv4(*siaddr).ok()?;
+        key.ipv4(*server_identifier).ok()?;
+        key.u16((*max_len).min(buf_len).try_into().ok()?).ok()?;
+        let places = [
+            chain.subnet().map(SubnetId::index),
+            chain.pool().map(PoolId::index),
+            chain.group().map(GroupId::index),
+        ];
+        for place in places {
+            key.u32(place.map_or(u32::MAX, |place| place as u32)).ok()?;
+        }
+        key.u16(chain.classes().len().try_into().ok()?).ok()?;
+        for class in chain.classes() {
+            key.u32(class.index() as u32).ok()?;
+        }
+        for (_, value) in self.varying() {
+            key.u16(value.map_or(u16::MAX, |value| value.len() as u16)).ok()?;
+        }
+        for text in [boot_file, asked] {
+            key.u16(text.len().try_into().ok()?).ok()?;
+            key.bytes(text).ok()?;
+        }
+        let len = key.position();
+        room.get(..len)
+    }
+}
+
+/// Whether a host has nothing for itself alone in its replies but a name.
+fn says_only_a_name(scope: &Scope) -> bool {
+    let Scope {
+        options,
+        always_send,
+        server_name,
+        // What these say is in the key.
+        boot: _,
+        lease_time: _,
+        min_lease_time: _,
+        max_lease_time: _,
+        next_server: _,
+        server_identifier: _,
+        use_host_decl_names: _,
+        // This is not in the message.
+        reply_delay: _,
+    } = scope;
+    options.len() == usize::from(options.contains(HOST_NAME))
+        && always_send.is_empty()
+        && server_name.is_none()
 }
 
 /// The text if its field holds it.
@@ -138,91 +315,74 @@ impl<'a> Exchange<'a> {
     }
 
     fn grant(&self, kind: MessageType, address: Ipv4Addr, lease: LeaseTime) -> Reply<'a> {
-        let chain = self.chain(Some(address));
-        let mut options = Options::new(self, Some(kind), &chain);
-        options.lease(&chain, lease);
-        if self.message.message_type() == Some(MessageType::Discover) && kind == MessageType::Ack {
-            options.rapid_commit();
-        }
+        let discover = self.message.message_type() == Some(MessageType::Discover);
         Reply {
             yiaddr: address,
             lease_seconds: lease.seconds(),
+            lease: Some(lease),
+            rapid_commit: discover && kind == MessageType::Ack,
             delivery: self.delivery_of(address),
-            ..self.parameters(Some(kind), &chain, address, options)
+            ..self.parameters(Some(kind), address)
         }
     }
 
     /// RFC 2131 4.3.5: no yiaddr, no lease time.
     pub(super) fn ack_to_inform(&self, address: Ipv4Addr) -> Reply<'a> {
-        let kind = Some(MessageType::Ack);
-        let chain = self.chain(Some(address));
-        Reply {
-            delivery: self.delivery_of_inform(address),
-            ..self.parameters(kind, &chain, address, Options::new(self, kind, &chain))
-        }
+        let delivery = self.delivery_of_inform(address);
+        Reply { delivery, ..self.parameters(Some(MessageType::Ack), address) }
     }
 
     /// RFC 1534 section 2: no option that only DHCP knows.
     pub(super) fn boot_reply(&self, address: Ipv4Addr) -> Reply<'a> {
-        let chain = self.chain(Some(address));
         Reply {
             yiaddr: address,
             lease_seconds: u32::MAX,
             delivery: self.delivery_of(address),
-            ..self.parameters(None, &chain, address, Options::new(self, None, &chain))
+            ..self.parameters(None, address)
         }
     }
 
-    /// RFC 2131 table 3: of the parameters only message, server and client identifier.
     pub(super) fn nak(&self, reason: NakReason) -> Reply<'a> {
-        let kind = Some(MessageType::Nak);
-        let chain = self.chain(None);
-        let mut options = Options::new(self, kind, &chain);
-        options.explanation(reason.text());
         let routed = self.arrival.unicast().is_some()
             && self.arrival.is_routed(self.dhcp, self.message.ciaddr());
         let relayed = !self.message.giaddr().is_unspecified();
+        let chain = self.chain(None);
         Reply {
             // RFC 2131 4.3.2: the relay agent must broadcast a NAK, the client has no address.
             flags: self.message.flags() | if relayed { BROADCAST_FLAG } else { 0 },
             ciaddr: Ipv4Addr::UNSPECIFIED,
             delivery: Delivery::of_nak(self.message, self.ciaddr_in_use, self.relay_port(), routed),
-            delay: chain.reply_delay(),
             nak: Some(reason),
-            ..self.bare(kind, options)
+            ..self.bare(Some(MessageType::Nak), chain)
         }
     }
 
     /// A reply with boot file and options, to be addressed.
-    fn parameters(
-        &self,
-        kind: Option<MessageType>,
-        chain: &ScopeChain<'a>,
-        address: Ipv4Addr,
-        mut options: Options<'a, '_>,
-    ) -> Reply<'a> {
-        let boot = Boot::choose(chain, &self.machine, self.classes);
+    fn parameters(&self, kind: Option<MessageType>, address: Ipv4Addr) -> Reply<'a> {
+        let chain = self.chain(Some(address));
+        let boot = Boot::choose(&chain, &self.machine, self.classes);
         // siaddr is the next server, by default this one, where clients reach it; a machine that
         // boots nothing gets none unless the configuration names one.
         let siaddr = match boot.next_server {
             Some(next_server) => next_server,
             None if boot.file.is_empty() => Ipv4Addr::UNSPECIFIED,
-            None => self.reachable_address(chain),
+            None => self.reachable_address(&chain),
         };
-        options.boot(chain, &boot, siaddr);
-        options.parameters(chain, address);
+        let boots_by_pxe = self.machine.firmware == Firmware::Pxe;
         Reply {
             siaddr,
             server_name: chain.server_name().unwrap_or_default(),
             boot_file: boot.file,
             boot_scope: boot.scope,
             boot_reason: boot.reason(self.machine.firmware),
-            delay: chain.reply_delay(),
-            ..self.bare(kind, options)
+            asked: self.option(options::PARAMETER_REQUEST_LIST).unwrap_or_default(),
+            host_name: chain.option(HOST_NAME).or_else(|| chain.host_decl_name()),
+            uuid: self.option(options::PXE_CLIENT_ID).filter(|_| boots_by_pxe),
+            ..self.bare(kind, chain)
         }
     }
 
-    fn bare(&self, kind: Option<MessageType>, options: Options<'a, '_>) -> Reply<'a> {
+    fn bare(&self, kind: Option<MessageType>, chain: ScopeChain<'a>) -> Reply<'a> {
         Reply {
             kind,
             delivery: Delivery::Broadcast,
@@ -235,14 +395,25 @@ impl<'a> Exchange<'a> {
             boot_reason: "",
             lease_seconds: 0,
             vendor_class: self.machine.vendor_class,
-            delay: Duration::ZERO,
+            delay: chain.reply_delay(),
             nak: None,
-            options: options.finish(),
+            lease: None,
+            rapid_commit: false,
+            firmware: self.machine.firmware,
+            server_identifier: self.server_identifier(&chain),
+            asked: &[],
+            host_name: None,
+            client_id: self.option(options::CLIENT_IDENTIFIER),
+            subnet_selection: self.option(options::SUBNET_SELECTION),
+            uuid: None,
+            relay: self.relay.map(|relay| machine::joined(relay.data(), self.arena)),
+            arena: self.arena,
             // RFC 2131 table 3: ciaddr of an ACK is that of its REQUEST.
             ciaddr: self.message.ciaddr(),
             flags: self.message.flags(),
             request: self.message,
             max_len: self.message.reply_room(self.arrival.mtu),
+            chain,
         }
     }
 

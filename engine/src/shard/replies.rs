@@ -9,7 +9,7 @@ use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 use bootstorm_protocols::time::Moment;
 
 use super::delays::Delays;
-use crate::dhcp::{Delivery, NakReason, Reply};
+use crate::dhcp::{Delivery, NakReason, Reply, ReplyCache};
 use crate::event::{BootEvent, Kind};
 use crate::interfaces::Interface;
 use crate::log::EventSink;
@@ -35,6 +35,7 @@ pub(super) struct Replies<'a> {
     /// When the requests were read that this batch answers: it leaves as a whole.
     pub(super) answered: &'a mut Vec<Moment>,
     pub(super) delays: &'a mut Delays<(Held, Answer)>,
+    pub(super) cache: &'a mut ReplyCache,
     /// Send nothing.
     pub(super) dry_run: bool,
 }
@@ -51,11 +52,11 @@ impl Replies<'_> {
         let waits = answer.due > tx.now() && !self.dry_run;
         if waits
             && self.delays.has_room()
-            && let Ok(held) = path.hold(reply, tx)
+            && let Ok(held) = path.hold(reply, self.cache, tx)
         {
             return self.delays.add(answer.due, (held, answer));
         }
-        match self.dry_run || path.send(reply, tx).is_ok() {
+        match self.dry_run || path.send(reply, self.cache, tx).is_ok() {
             true => self.leaves(&answer, waits),
             false => self.metrics.send_failures.increment(),
         }
@@ -148,19 +149,29 @@ impl ReplyPath {
         }
     }
 
-    fn send<T: Transmit>(&self, reply: &Reply<'_>, tx: &mut T) -> Result<(), Refused> {
-        tx.send(self.socket, &self.target, |buf| self.write(reply, buf))
+    fn send<T: Transmit>(
+        &self,
+        reply: &Reply<'_>,
+        cache: &mut ReplyCache,
+        tx: &mut T,
+    ) -> Result<(), Refused> {
+        tx.send(self.socket, &self.target, |buf| self.write(reply, cache, buf))
     }
 
-    pub(super) fn hold<T: Transmit>(&self, reply: &Reply<'_>, tx: &mut T) -> Result<Held, Refused> {
-        tx.hold(self.socket, &self.target, |buf| self.write(reply, buf))
+    pub(super) fn hold<T: Transmit>(
+        &self,
+        reply: &Reply<'_>,
+        cache: &mut ReplyCache,
+        tx: &mut T,
+    ) -> Result<Held, Refused> {
+        tx.hold(self.socket, &self.target, |buf| self.write(reply, cache, buf))
     }
 
-    fn write(&self, reply: &Reply<'_>, buf: &mut [u8]) -> usize {
-        let Some(frame) = &self.frame else { return reply.write(buf) };
+    fn write(&self, reply: &Reply<'_>, cache: &mut ReplyCache, buf: &mut [u8]) -> usize {
+        let Some(frame) = &self.frame else { return reply.write(cache, buf) };
         // A slot is longer than a frame's headers.
         let Some(payload) = buf.get_mut(HEADROOM..) else { return 0 };
-        let len = reply.write(payload);
+        let len = reply.write(cache, payload);
         // What fits in a slot fits in a frame.
         frame.seal(buf, len).unwrap_or(0)
     }

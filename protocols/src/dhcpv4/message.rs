@@ -312,6 +312,14 @@ impl<'a> Message<'a> {
         Some(OptionData::in_pieces(code, value, later))
     }
 
+    /// Offset of the value of an option from the start of the message, in bytes; `None` when it is
+    /// absent or in several pieces.
+    #[must_use]
+    pub fn value_offset(&self, code: u8) -> Option<usize> {
+        let offset = usize::from(self.index.first[usize::from(code)]);
+        (offset > 0 && !self.index.is_repeated(code)).then_some(offset)
+    }
+
     /// Every option as it stands in the message, pieces of one option one by one.
     pub fn options(&self) -> impl Iterator<Item = (u8, &'a [u8])> + Clone + use<'a> {
         let has_options = self.bytes.get(FIXED..OPTIONS) == Some(&COOKIE);

@@ -20,7 +20,7 @@ pub use message::{Message, ParseError};
 pub use message_type::MessageType;
 pub use rai::RelayAgentInformation;
 pub use user_class::UserClass;
-pub use writer::{Header, MessageWriter, NoRoom, WriteError};
+pub use writer::{FIXED_FIELDS, Header, MessageWriter, NoRoom, WriteError};
 
 /// UDP port of servers and relay agents.
 pub const SERVER_PORT: u16 = 67;

@@ -19,6 +19,9 @@ const OVERLOAD_LEN: usize = 3;
 /// The END behind the options of a field.
 const END_LEN: usize = 1;
 
+/// Length of the fixed fields before `sname` and `file`, in bytes.
+pub const FIXED_FIELDS: usize = SNAME;
+
 /// The fixed fields of a message.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Header<'a> {
@@ -77,6 +80,13 @@ impl Header<'_> {
             sname: &[],
             file: &[],
         }
+    }
+
+    /// Writes what stands before `sname` and `file`, as [`MessageWriter::new`] does: to give a copy
+    /// of a message that was written before to another client, or in another transaction.
+    pub fn write_fixed(&self, fields: &mut [u8; FIXED_FIELDS]) {
+        // Cannot fail: the fields are as long as what is written.
+        let _ = write_fixed(&mut Writer::new(fields), self);
     }
 }
 

@@ -365,7 +365,7 @@ fn receive_anything(simulation: &mut Simulation, datagram: &Datagram) {
         answer(&message, &arrival, dhcp, &mut simulation.shards[0], simulation.now, &arena);
     if let Action::Reply(reply) | Action::AckWhenDurable { reply, .. } = decision.action {
         let mut buf = [0; 2048];
-        let len = reply.write(&mut buf);
+        let len = reply.render(&mut buf);
         assert!(len >= 300, "{len}");
         let written = Message::parse(&buf[..len]).unwrap();
         assert_eq!(written.xid(), message.xid());

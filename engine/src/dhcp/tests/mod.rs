@@ -3,6 +3,7 @@
 mod addresses;
 mod boot;
 mod client;
+mod copies;
 mod delivery;
 mod ending;
 mod excluded;

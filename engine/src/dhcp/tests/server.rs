@@ -11,7 +11,7 @@ use bumpalo::Bump;
 
 use super::client::Datagram;
 use crate::config::Config;
-use crate::dhcp::{Action, Arrival, Delivery, Silence, answer};
+use crate::dhcp::{Action, Arrival, Delivery, ReplyCache, Silence, answer};
 use crate::event::{BootEvent, Detail};
 use crate::leases::{
     Change, Clock, Committer, Lease, LeaseStore, Leases, MemoryStore, ShardLeases,
@@ -26,6 +26,7 @@ pub(super) struct Server {
     leases: Arc<Leases>,
     shard: ShardLeases,
     committer: Committer,
+    pub(super) cache: ReplyCache,
     pub(super) now: Moment,
     /// Addresses of the interface that datagrams come in on.
     pub(super) interface: Vec<Ipv4Addr>,
@@ -69,6 +70,7 @@ impl Server {
             leases,
             shard,
             committer,
+            cache: ReplyCache::default(),
             now: Moment::from_nanos(0),
             interface: vec![ADDRESSES[0]],
             own: ADDRESSES.to_vec(),
@@ -101,15 +103,26 @@ impl Server {
             Action::ProbeThenOffer(reply) => (reply, true),
         };
         let mut buf = [0; 2048];
-        let len = reply.write(&mut buf);
+        let len = reply.write(&mut self.cache, &mut buf);
         second_opinion(&buf[..len]);
+        // What was written before, for this client or another, is the same as what is written anew.
+        for _ in 0..2 {
+            let (mut copy, mut anew) = ([1; 2048], [2; 2048]);
+            let copied = reply.write(&mut self.cache, &mut copy);
+            let rendered = reply.render(&mut anew);
+            assert_eq!(
+                copy[..copied].escape_ascii().to_string(),
+                anew[..rendered].escape_ascii().to_string()
+            );
+            assert_eq!(copy[..copied], buf[..len]);
+        }
         let answer = Answer {
             payload: buf[..len].to_vec(),
             delivery: reply.delivery,
             source: reply.source,
             event: decision.event,
             durable,
-            origins: reply.options.iter().map(|option| (option.code, option.origin)).collect(),
+            origins: reply.options().iter().map(|option| (option.code, option.origin)).collect(),
         };
         if probe { Outcome::Probe(answer) } else { Outcome::Reply(answer) }
     }
