@@ -2,6 +2,7 @@
 //! Composition only, no rules.
 
 mod delays;
+mod pace;
 mod probes;
 mod quirks;
 mod replies;
@@ -9,6 +10,7 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -30,11 +32,12 @@ use crate::metrics::{OwnMetrics, ShardMetrics};
 use crate::snapshot::{SharedSnapshot, SnapshotGuard};
 use crate::tftp::TftpShard;
 use delays::Delays;
+use pace::Pace;
 use probes::Probes;
 use replies::{Answer, Replies, ReplyPath};
 pub use sockets::{Binding, Role, Sockets, dhcp_steering, split_discovers};
 
-/// An ACK, written into its transmit slot. It is sent when its lease is on disk.
+/// An ACK, written into its transmit slot. It is sent after its lease is on disk.
 struct Pending {
     held: Option<Held>,
     answer: Answer,
@@ -140,6 +143,10 @@ pub struct Shard {
     arena: Bump,
     guard: Option<SnapshotGuard>,
     pending: Slab<Pending>,
+    /// ACKs whose leases are on disk, until it is their turn.
+    durable: VecDeque<Pending>,
+    /// How fast ACKs and OFFERs leave.
+    pace: Pace,
     probes: Probes<Probed>,
     delays: Delays<(Held, Answer)>,
     /// Replies that were written before.
@@ -161,6 +168,8 @@ impl Shard {
             arena: Bump::new(),
             guard: None,
             pending: Slab::new(),
+            durable: VecDeque::new(),
+            pace: Pace::new(),
             probes: Probes::new(),
             delays: Delays::new(),
             cache: ReplyCache::default(),
@@ -183,6 +192,7 @@ impl Shard {
     /// Whether everything that was begun has ended.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
+            && self.durable.is_empty()
             && self.delays.is_empty()
             && self.parts.tftp.as_ref().is_none_or(|tftp| tftp.active() == 0)
     }
@@ -236,7 +246,7 @@ impl Shard {
         waiting_since: Option<Moment>,
         tx: &mut T,
     ) {
-        let Self { parts, guard, arena, pending, probes, delays, cache, answered, .. } = self;
+        let Self { parts, guard, arena, pending, pace, probes, delays, cache, answered, .. } = self;
         let Parts { snapshot, leases, metrics, events, tftp, dry_run, .. } = parts;
         let current = guard.get_or_insert_with(|| snapshot.read());
         // The sockets are IPv4's.
@@ -292,6 +302,7 @@ impl Shard {
                         }
                     },
                 };
+                pace.expect(now);
                 let token = pending.insert(Pending { held, answer });
                 if leases.submit(change, Some(token as u64), now).is_err() {
                     pending.remove(token).held.into_iter().for_each(|held| tx.discard(held));
@@ -366,23 +377,35 @@ impl Shard {
         }
     }
 
-    /// Sends the ACKs whose leases are on disk, and discards those whose leases were not written.
+    /// Takes the ACKs whose leases are on disk, and discards those whose leases were not written.
     fn committed<T: Transmit>(&mut self, tx: &mut T) {
-        let Self { parts, pending, delays, cache, answered, .. } = self;
+        let Self { parts, pending, durable, delays, cache, answered, .. } = self;
         let Parts { leases, metrics, events, dry_run, .. } = parts;
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         leases.completed(|token, result| {
-            let Some(Pending { held, answer }) = pending.try_remove(token as usize) else { return };
+            let Some(ack) = pending.try_remove(token as usize) else { return };
             match result {
-                Ok(()) => replies.submit(held, answer, tx),
+                Ok(()) => durable.push_back(ack),
                 Err(_) => {
-                    held.into_iter().for_each(|held| tx.discard(held));
-                    replies.not_durable(&answer.event);
+                    ack.held.into_iter().for_each(|held| tx.discard(held));
+                    replies.not_durable(&ack.answer.event);
                 }
             }
         });
         replies.metrics.commits_pending.set(pending.len() as u64);
+    }
+
+    /// Sends the ACKs whose turn it is; returns when the next may leave.
+    fn release<T: Transmit>(&mut self, tx: &mut T) -> Option<Moment> {
+        let Self { parts, durable, pace, delays, cache, answered, .. } = self;
+        let Parts { metrics, events, dry_run, .. } = parts;
+        let dry_run = *dry_run;
+        let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
+        for Pending { held, answer } in durable.drain(..pace.take(durable.len(), tx.now())) {
+            replies.submit(held, answer, tx);
+        }
+        pace.next(durable.len(), tx.now())
     }
 }
 
@@ -403,7 +426,14 @@ impl<T: Transmit> Handler<T> for Shard {
         let draining = self.draining();
         match (role, &mut self.parts.tftp) {
             // The packet engine counts truncated datagrams; half a message is not parsed.
-            (Role::Dhcp | Role::Discovers, _) if !datagram.truncated => self.dhcp(&datagram, tx),
+            (Role::Dhcp, _) if !datagram.truncated => self.dhcp(&datagram, tx),
+            (Role::Discovers, _) => {
+                self.pace.expect(tx.now());
+                self.pace.take(1, tx.now());
+                if !datagram.truncated {
+                    self.dhcp(&datagram, tx);
+                }
+            }
             (Role::TftpRequests(_) | Role::TftpData(_), Some(tftp)) => {
                 if draining {
                     tftp.drain();
@@ -428,15 +458,18 @@ impl<T: Transmit> Handler<T> for Shard {
         }
     }
 
-    fn takes(&self, priority: Priority) -> bool {
+    fn takes(&self, priority: Priority, now: Moment) -> bool {
         // Only sockets of DISCOVERs have it.
-        priority != Priority::Middle || !self.has_backlog()
+        priority != Priority::Middle || (!self.has_backlog() && self.pace.may(now))
     }
 
     fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
+        let next_acks = self.release(tx);
+        let next_offers = self.pace.resumes(tx.now());
         self.replies_due(tx);
         let Parts { leases, events, tftp, .. } = &mut self.parts;
         let mut next = self.probes.next().into_iter().chain(self.delays.next()).min();
+        next = next.into_iter().chain(next_acks).chain(next_offers).min();
         if let Some(tftp) = tftp {
             let timer = tftp.batch_end(dry, tx);
             next = next.into_iter().chain(timer).min();

@@ -182,9 +182,9 @@ pub trait Handler<T: Transmit> {
 
     /// Whether datagrams of this priority are handled now: asked before each of them, and before
     /// the backend waits. Those of sockets that are urgent always are. What is not handled waits in
-    /// its socket, whose queue the kernel bounds.
-    fn takes(&self, priority: Priority) -> bool {
-        let _ = priority;
+    /// its socket, whose queue the kernel bounds. `now` is the time of the batch.
+    fn takes(&self, priority: Priority, now: Moment) -> bool {
+        let _ = (priority, now);
         true
     }
 
@@ -281,8 +281,9 @@ pub(crate) struct Taken([bool; Priority::COUNT]);
 impl Taken {
     pub(crate) const ALL: Taken = Taken([true; Priority::COUNT]);
 
-    pub(crate) fn by<T: Transmit>(handler: &impl Handler<T>) -> Taken {
-        Taken(Priority::ALL.map(|priority| priority == Priority::Urgent || handler.takes(priority)))
+    pub(crate) fn by<T: Transmit>(handler: &impl Handler<T>, now: Moment) -> Taken {
+        let takes = |priority| priority == Priority::Urgent || handler.takes(priority, now);
+        Taken(Priority::ALL.map(takes))
     }
 
     pub(crate) fn has(self, priority: Priority) -> bool {

@@ -164,7 +164,7 @@ impl Backend for Mmsg {
         deadline: Option<Moment>,
         handler: &mut impl Handler<Outbox>,
     ) -> io::Result<Option<Moment>> {
-        self.watch_taken(Taken::by(handler))?;
+        self.watch_taken(Taken::by(handler, self.tx.now))?;
         self.flush()?;
         self.wait(if self.tx.has_news() { Some(Moment::default()) } else { deadline })?;
         self.tx.now = crate::now();
@@ -192,7 +192,7 @@ impl Backend for Mmsg {
             if flags.contains(epoll::EventFlags::OUT) {
                 watch(&self.epoll, entry, id, self.taken)?;
             }
-            if Taken::by(handler).has(socket.priority())
+            if Taken::by(handler, self.tx.now).has(socket.priority())
                 && flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::ERR)
             {
                 let count = self.rx.receive(socket, &mut self.tx.drops);

@@ -132,7 +132,7 @@ impl Backend for Sim {
             handler.woken(&mut self.tx);
         }
         for _ in 0..self.batch {
-            let Some(arrived) = self.take(Taken::by(handler)) else { break };
+            let Some(arrived) = self.take(Taken::by(handler, self.tx.now)) else { break };
             let len = arrived.payload.len().min(self.payload_len);
             let truncated = len < arrived.payload.len();
             self.tx.drops.truncated += u64::from(truncated);
@@ -148,10 +148,10 @@ impl Backend for Sim {
             };
             handler.datagram(datagram, &mut self.tx);
         }
-        let taken = Taken::by(handler);
+        let taken = Taken::by(handler, self.tx.now);
         let dry = !self.look(taken, |endpoint| endpoint.has_ready());
         let next = handler.batch_end(dry, &mut self.tx);
-        self.look(Taken::by(handler), |_| ());
+        self.look(Taken::by(handler, self.tx.now), |_| ());
         let state = self.state.clone();
         let mut state = state.lock();
         // What the handler queued leaves at this moment, not when the clock has leapt.

@@ -363,7 +363,7 @@ impl Uring {
                 number if number < middle_until => MIDDLE_FIRST,
                 _ => BULK_FIRST,
             };
-            self.taken = Taken::by(handler);
+            self.taken = Taken::by(handler, self.tx.now);
             let next = order.into_iter().find_map(|priority| {
                 let queue = &mut self.ready[priority.index()];
                 self.taken.has(priority).then(|| queue.pop_front()).flatten()
@@ -491,7 +491,7 @@ impl Backend for Uring {
         deadline: Option<Moment>,
         handler: &mut impl Handler<Outbox>,
     ) -> io::Result<Option<Moment>> {
-        self.taken = Taken::by(handler);
+        self.taken = Taken::by(handler, self.tx.now);
         self.exchange(deadline)?;
         self.tx.now = crate::now();
         self.tx.report(handler);

@@ -130,7 +130,7 @@ impl<T: Transmit> Handler<T> for Recorder {
         self.sent.push((token, result.map_err(|error| error.kind())));
     }
 
-    fn takes(&self, priority: Priority) -> bool {
+    fn takes(&self, priority: Priority, _: Moment) -> bool {
         self.refuses != Some(priority)
     }
 

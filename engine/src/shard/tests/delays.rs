@@ -197,7 +197,7 @@ fn so_many_wait_and_the_others_are_answered_at_once() {
     let mut early = 0;
     for first in (1..=MOST + 60).step_by(32) {
         (first..first + 32).for_each(|number| lab.discover(LATE, number));
-        early += lab.pass(ms(1)).len();
+        early += lab.pass(ms(2)).len();
     }
     let asked = (1..=MOST + 60).step_by(32).count() * 32;
     assert_eq!(early, asked - MOST as usize);
