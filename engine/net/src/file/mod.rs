@@ -10,10 +10,15 @@
 //!   power cut before it leaves the old names or the new ones; an exchange is never half done.
 
 mod blocks;
+mod host;
+mod ring;
+mod storage;
 
 use std::io;
 
 pub use blocks::{BLOCK, Blocks};
+pub use host::HostDirectory;
+pub use storage::Storage;
 
 /// One directory, flat.
 pub trait Directory: Send + Sync {
