@@ -16,7 +16,8 @@ pub fn read() -> io::Result<Clock> {
     let boot = boot_id(&text)
         .ok_or_else(|| io::Error::other(format!("{BOOT_ID}: {text:?} is not a boot id")))?;
     let wall = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
-    Ok(Clock { now: bootstorm_net::now(), wall, boot })
+    let synchronised = bootstorm_net::clock_is_synchronised();
+    Ok(Clock { now: bootstorm_net::now(), wall, boot, synchronised })
 }
 
 /// 32 hexadecimal digits, with or without the hyphens of a UUID.

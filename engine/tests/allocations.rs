@@ -128,7 +128,8 @@ impl Shard {
 #[test]
 fn the_steady_path_allocates_nothing() {
     let config = bootstorm::config::parse(Path::new("a.toml"), CONFIG.as_bytes()).unwrap();
-    let clock = Clock { now: Moment::from_nanos(0), wall: 0, boot: Default::default() };
+    let clock =
+        Clock { now: Moment::from_nanos(0), wall: 0, boot: Default::default(), synchronised: true };
     let leases = Leases::open(Arc::new(MemoryStore::default()), &config.dhcp, 1, clock).unwrap();
     let mut committer = leases.committer();
     let shard = leases.shard(0, || ());

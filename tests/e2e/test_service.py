@@ -24,7 +24,7 @@ UNIT = "bootstorm.service"
 UNIT_FILE = f"{ROOT}/packaging/systemd/{UNIT}"
 CONFIG = "etc/bootstorm/bootstorm.toml"
 # Above it, systemd's own judgement of the unit has got worse.
-EXPOSURE = 2.0
+EXPOSURE = 2.3
 LOADER = bytes(range(256)) * 40
 # Commands that say something only where something is wrong.
 _MAY_BE_SILENT = ("silences", "drops", "naks", "NAK", "-p err", "vendor-class", "nft", "boot = ")

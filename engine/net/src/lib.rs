@@ -46,7 +46,7 @@ pub use backend::{
     Transmit,
 };
 pub use bytes::SharedBytes;
-pub use clock::now;
+pub use clock::{clock_is_synchronised, now};
 pub use drops::{Drops, KernelLoss, SendErrors};
 pub use engine::{Denied, Engine, EngineChoice, EngineKind, Reason};
 pub use inherited::inherited;

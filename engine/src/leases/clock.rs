@@ -13,10 +13,13 @@ pub struct Clock {
     pub wall: u64,
     /// Which boot of the machine the monotonic clock counts from.
     pub boot: BootId,
+    /// The wall clock was set from a time source in this boot (adjtimex(2)). Until then it may
+    /// show anything.
+    pub synchronised: bool,
 }
 
 /// One boot of the machine, `/proc/sys/kernel/random/boot_id`.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct BootId(pub [u8; 16]);
 
 impl Clock {
@@ -42,5 +45,125 @@ impl Clock {
         let ahead = Duration::from_secs(wall.saturating_sub(self.wall));
         let behind = Duration::from_secs(self.wall.saturating_sub(wall));
         (self.now + ahead) - behind
+    }
+}
+
+/// Earlier boots that are remembered, at most: the latest.
+const BOOTS: usize = 64;
+
+/// The clocks at a start, and what the store tells of those of earlier boots.
+#[derive(Clone, Debug)]
+pub(super) struct Clocks {
+    now: Clock,
+    /// The last that was written in each boot; the latest boot comes last.
+    last: Vec<Clock>,
+}
+
+impl Clocks {
+    pub(super) fn new(now: Clock) -> Self {
+        Self { now, last: Vec::new() }
+    }
+
+    /// The store has this clock. To be called in the order in which they were written.
+    pub(super) fn saw(&mut self, clock: Clock) {
+        saw(&mut self.last, clock);
+    }
+
+    /// Begin and end of a lease that was written in some boot with both clocks, as moments of this
+    /// boot.
+    ///
+    /// The wall clock counts after a reboot, if it is and was synchronised; else the time between
+    /// counts as none, which no lease ends too early by. A lease has left at most what it was
+    /// given for.
+    pub(super) fn times(
+        &self,
+        boot: BootId,
+        monotonic: [Moment; 2],
+        wall: [u64; 2],
+    ) -> [Moment; 2] {
+        if boot == self.now.boot {
+            return monotonic;
+        }
+        let [start, end] = monotonic;
+        let now = self.now.now;
+        let last = self.last.iter().find(|clock| clock.boot == boot);
+        let trusted = self.now.synchronised && last.is_none_or(|last| last.synchronised);
+        let [began, ends] = match (last, trusted) {
+            // The wall clock may have been set after the lease was written.
+            (Some(last), true) => monotonic.map(|at| self.now.moment_at(last.wall_at(at))),
+            (None, true) => wall.map(|at| self.now.moment_at(at)),
+            (Some(last), false) => [now - last.now.since(start), now + end.since(last.now)],
+            (None, false) => [now, now + end.since(start)],
+        };
+        let ends = if end == Moment::NEVER { end } else { ends.min(now + end.since(start)) };
+        [began.min(now), ends]
+    }
+}
+
+/// Adds a clock that was written after those in the list, which has the last of each boot.
+pub(super) fn saw(last: &mut Vec<Clock>, clock: Clock) {
+    let mut clock = clock;
+    if let Some(at) = last.iter().position(|known| known.boot == clock.boot) {
+        clock.synchronised |= last.remove(at).synchronised;
+    } else if last.len() == BOOTS {
+        last.remove(0);
+    }
+    last.push(clock);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock(boot: u8, now: u64, wall: u64, synchronised: bool) -> Clock {
+        let now = Moment::from_nanos(now * 1_000_000_000);
+        Clock { now, wall, boot: BootId([boot; 16]), synchronised }
+    }
+
+    /// Seconds left of a lease that boot 1 gave at its second 100 for an hour, when its wall clock
+    /// showed `wall`.
+    fn left(clocks: &Clocks, wall: u64) -> u64 {
+        let at = |seconds: u64| Moment::from_nanos(seconds * 1_000_000_000);
+        let [_, ends] = clocks.times(BootId([1; 16]), [at(100), at(3700)], [wall, wall + 3600]);
+        ends.since(clocks.now.now).as_secs()
+    }
+
+    #[test]
+    fn downtime_counts_when_both_clocks_are_synchronised() {
+        let mut clocks = Clocks::new(clock(2, 50, 1_800_001_600, true));
+        clocks.saw(clock(1, 600, 1_800_000_600, true));
+        // 500 s before the power cut, and 1000 after.
+        assert_eq!(left(&clocks, 1_800_000_100), 3600 - 1500);
+        assert_eq!(left(&Clocks::new(clock(2, 50, 1_800_001_600, true)), 1_800_000_100), 2100);
+    }
+
+    #[test]
+    fn downtime_is_none_until_the_clock_is_synchronised() {
+        // Ahead of the time by years, and behind it.
+        for wall in [2_000_000_000, 0] {
+            let mut clocks = Clocks::new(clock(2, 50, wall, false));
+            assert_eq!(left(&clocks, 1_800_000_100), 3600);
+            clocks.saw(clock(1, 600, 1_800_000_600, true));
+            assert_eq!(left(&clocks, 1_800_000_100), 3100);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_after_the_lease_was_written_is_used() {
+        let mut clocks = Clocks::new(clock(2, 50, 1_800_001_600, true));
+        clocks.saw(clock(1, 90, 7, false));
+        clocks.saw(clock(1, 600, 1_800_000_600, true));
+        clocks.saw(clock(1, 601, 1_800_000_601, false));
+        assert_eq!(left(&clocks, 17), 2100);
+    }
+
+    #[test]
+    fn the_latest_boots_are_remembered() {
+        let mut clocks = Clocks::new(clock(200, 50, 0, false));
+        for boot in 0..100 {
+            clocks.saw(clock(boot, 600, 0, false));
+        }
+        assert_eq!(clocks.last.len(), BOOTS);
+        assert_eq!(clocks.last[BOOTS - 1].boot, BootId([99; 16]));
     }
 }

@@ -33,6 +33,7 @@ use fjall::config::{CompressionPolicy, FilterPolicy, HashRatioPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::Mutex;
 
+use super::clock::Clocks;
 use super::key::Key;
 use super::record::encode;
 use super::{BatchId, Clock, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
@@ -132,9 +133,10 @@ impl LeaseStore for FjallStore {
     fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<Recovered, StoreError> {
         let open = self.open.lock();
         let Some((_, keyspace)) = &open.database else { return Err(self.closed()) };
+        let clocks = Clocks::new(*clock);
         for guard in keyspace.iter() {
             let (key, value) = guard.into_inner().map_err(|error| self.error(error))?;
-            each(Loaded::decode(&key, 1, &value, clock));
+            each(Loaded::decode(&key, 1, &value, &clocks));
         }
         // It keeps no versions.
         Ok(Recovered { version: 1, damaged: None })

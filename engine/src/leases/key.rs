@@ -8,7 +8,7 @@ const TAG_IPV4: u8 = 4;
 const TAG_IPV6: u8 = 6;
 
 /// The key of an address.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Key {
     bytes: [u8; 17],
     len: u8,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::clock::Clocks;
 use super::key::Key;
 use super::{BatchId, Clock, Finished, LeaseStore, Loaded, Recovered, StoreError, Write, record};
 
@@ -80,8 +81,9 @@ impl LeaseStore for MemoryStore {
 
     fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<Recovered, StoreError> {
         let state = self.state.lock();
+        let clocks = Clocks::new(*clock);
         for (key, (version, value)) in &state.records {
-            each(Loaded::decode(key, *version, value, clock));
+            each(Loaded::decode(key, *version, value, &clocks));
         }
         Ok(Recovered { version: state.version, damaged: None })
     }

@@ -8,13 +8,14 @@
 //! each note: length 1, bytes
 //! ```
 //! Both clocks are written down. While the machine is up the monotonic one counts, so a step of the
-//! wall clock neither ends a lease nor prolongs it; after a reboot there is only the wall clock,
-//! and a lease has left at most what it was given for, whatever that clock says.
+//! wall clock neither ends a lease nor prolongs it; after a reboot there is only the wall clock
+//! (`Clocks::times`).
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use bootstorm_protocols::time::Moment;
 
+use super::clock::Clocks;
 use super::key::address;
 use super::{BootId, ClientKey, Clock, Hardware, KeyKind, Lease, LeaseState, Notes};
 
@@ -84,7 +85,7 @@ pub(super) fn encode(lease: &Lease, clock: &Clock, out: &mut Vec<u8>) {
 }
 
 /// Reads a record; `network` of the lease is left open.
-pub(super) fn decode(key: &[u8], value: &[u8], clock: &Clock) -> Result<Lease, CorruptRecord> {
+pub(super) fn decode(key: &[u8], value: &[u8], clocks: &Clocks) -> Result<Lease, CorruptRecord> {
     let corrupt = |why: &str| CorruptRecord::new(key, why);
     let Some(IpAddr::V4(ip)) = address(key) else {
         return Err(corrupt("the key is no IPv4 address"));
@@ -99,7 +100,7 @@ pub(super) fn decode(key: &[u8], value: &[u8], clock: &Clock) -> Result<Lease, C
         }
         None => return Err(corrupt("it is empty")),
     }
-    let lease = fields.rest(ip, clock).ok_or_else(|| corrupt("it is cut short or damaged"))?;
+    let lease = fields.rest(ip, clocks).ok_or_else(|| corrupt("it is cut short or damaged"))?;
     if !fields.0.is_empty() {
         return Err(corrupt("bytes follow its end"));
     }
@@ -127,7 +128,7 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn rest(&mut self, ip: Ipv4Addr, clock: &Clock) -> Option<Lease> {
+    fn rest(&mut self, ip: Ipv4Addr, clocks: &Clocks) -> Option<Lease> {
         let state = LeaseState::from_number(self.u8()?)
             .filter(|state| !matches!(state, LeaseState::Offered | LeaseState::Expired))?;
         let boot = BootId(self.array()?);
@@ -153,20 +154,10 @@ impl<'a> Fields<'a> {
             circuit_id: note(2)?,
             remote_id: note(3)?,
         };
-        let [starts, expires] =
-            if boot == clock.boot { monotonic } else { after_reboot(monotonic, wall, clock) };
+        let [starts, expires] = clocks.times(boot, monotonic, wall);
         let notes = (mask != 0).then(|| notes.into());
         Some(Lease { ip, network: None, client, hardware, state, starts, expires, notes })
     }
-}
-
-/// The times of a lease that was written before the machine was started anew.
-fn after_reboot(monotonic: [Moment; 2], wall: [u64; 2], clock: &Clock) -> [Moment; 2] {
-    let [_, end] = monotonic;
-    let given = end.since(monotonic[0]);
-    let expires =
-        if end == Moment::NEVER { end } else { clock.moment_at(wall[1]).min(clock.now + given) };
-    [clock.moment_at(wall[0]).min(clock.now), expires]
 }
 
 #[cfg(test)]
@@ -184,6 +175,7 @@ mod tests {
         now: Moment::from_nanos(5_000_000_000_000),
         wall: 1_800_000_000,
         boot: BootId([1; 16]),
+        synchronised: true,
     };
 
     fn note() -> impl Strategy<Value = Option<Box<[u8]>>> {
@@ -226,22 +218,22 @@ mod tests {
         fn what_is_written_is_read_while_the_machine_is_up(lease in lease(), step in any::<u32>()) {
             let value = encoded(&lease, &CLOCK);
             let later = Clock { now: CLOCK.now + Duration::from_secs(60), wall: step.into(), ..CLOCK };
-            prop_assert_eq!(decode(&Key::of(lease.ip.into()), &value, &later), Ok(lease));
+            prop_assert_eq!(decode(&Key::of(lease.ip.into()), &value, &Clocks::new(later)), Ok(lease));
         }
 
         #[test]
         fn no_bytes_make_it_panic(key in proptest::collection::vec(any::<u8>(), 0..8), value in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&key, &value, &CLOCK);
+            let _ = decode(&key, &value, &Clocks::new(CLOCK));
             let mut value = value;
             value.insert(0, VERSION);
-            let _ = decode(&[TAG_IPV4, 10, 0, 0, 1], &value, &CLOCK);
+            let _ = decode(&[TAG_IPV4, 10, 0, 0, 1], &value, &Clocks::new(CLOCK));
         }
 
         #[test]
         fn what_is_cut_short_is_corrupt(lease in lease(), cut in any::<prop::sample::Index>()) {
             let value = encoded(&lease, &CLOCK);
             let cut = cut.index(value.len());
-            prop_assert!(decode(&Key::of(lease.ip.into()), &value[..cut], &CLOCK).is_err());
+            prop_assert!(decode(&Key::of(lease.ip.into()), &value[..cut], &Clocks::new(CLOCK)).is_err());
         }
 
         #[test]
@@ -249,8 +241,8 @@ mod tests {
             let value = encoded(&lease, &CLOCK);
             // Up for 100 seconds since.
             let now = Moment::from_nanos(100_000_000_000);
-            let clock = Clock { now, wall: CLOCK.wall + down, boot: BootId([2; 16]) };
-            let read = decode(&Key::of(lease.ip.into()), &value, &clock).unwrap();
+            let clock = Clock { now, wall: CLOCK.wall + down, boot: BootId([2; 16]), synchronised: true };
+            let read = decode(&Key::of(lease.ip.into()), &value, &Clocks::new(clock)).unwrap();
             if lease.expires == Moment::NEVER {
                 prop_assert_eq!(read.expires, Moment::NEVER);
             } else {
@@ -277,21 +269,26 @@ mod tests {
             notes: None,
         };
         let value = encoded(&lease, &CLOCK);
-        let clock = Clock { now: Moment::from_nanos(7), wall: 0, boot: BootId([2; 16]) };
-        let read = decode(&Key::of(lease.ip.into()), &value, &clock).unwrap();
+        let clock = Clock {
+            now: Moment::from_nanos(7),
+            wall: 0,
+            boot: BootId([2; 16]),
+            synchronised: true,
+        };
+        let read = decode(&Key::of(lease.ip.into()), &value, &Clocks::new(clock)).unwrap();
         assert_eq!(read.expires.since(clock.now), Duration::from_secs(3600));
     }
 
     #[test]
     fn a_record_that_cannot_be_read_is_named() {
-        let error = decode(&[TAG_IPV4, 10, 0, 0, 7], &[9, 2], &CLOCK).unwrap_err();
+        let error = decode(&[TAG_IPV4, 10, 0, 0, 7], &[9, 2], &Clocks::new(CLOCK)).unwrap_err();
         assert_eq!(error.ip, Some(IpAddr::from([10, 0, 0, 7])));
         assert_eq!(
             error.to_string(),
             "the lease record with key 10.0.0.7 cannot be read: its version is 9, and this \
              program reads version 1 only"
         );
-        let error = decode(&[6, 0xfe], &[], &CLOCK).unwrap_err();
+        let error = decode(&[6, 0xfe], &[], &Clocks::new(CLOCK)).unwrap_err();
         assert_eq!((error.key.as_str(), error.ip), ("06fe", None));
     }
 
@@ -312,7 +309,8 @@ mod tests {
         };
         let value = encoded(&lease, &CLOCK);
         assert!(value.len() <= LONGEST);
-        let read = decode(&Key::of(lease.ip.into()), &value, &CLOCK).unwrap().notes.unwrap();
+        let read =
+            decode(&Key::of(lease.ip.into()), &value, &Clocks::new(CLOCK)).unwrap().notes.unwrap();
         assert!(read.circuit_id.is_some() && read.remote_id.is_none());
     }
 }

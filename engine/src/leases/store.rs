@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use bootstorm_protocols::time::Moment;
 
+use super::clock::Clocks;
 use super::record::{self, CorruptRecord};
 use super::{Clock, Lease};
 
@@ -108,8 +109,8 @@ pub enum Loaded {
 }
 
 impl Loaded {
-    pub(super) fn decode(key: &[u8], version: u64, value: &[u8], clock: &Clock) -> Self {
-        match record::decode(key, value, clock) {
+    pub(super) fn decode(key: &[u8], version: u64, value: &[u8], clocks: &Clocks) -> Self {
+        match record::decode(key, value, clocks) {
             Ok(lease) => Self::Lease(lease, version),
             Err(error) => Self::Corrupt(error),
         }

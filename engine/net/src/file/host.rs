@@ -89,9 +89,7 @@ impl Directory for HostDirectory {
         let directory = &self.directory;
         fs::renameat_with(directory, one, directory, other, RenameFlags::EXCHANGE).map_err(
             |error| match error {
-                Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => {
-                    io::ErrorKind::Unsupported.into()
-                }
+                Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => io::ErrorKind::Unsupported.into(),
                 other => other.into(),
             },
         )
@@ -158,7 +156,7 @@ impl DurableFile for HostFile {
                 Ok(more) => {
                     read += more;
                     // The end of a file that is not of whole blocks; a direct read cannot go on.
-                    if read % BLOCK != 0 {
+                    if !read.is_multiple_of(BLOCK) {
                         break;
                     }
                 }

@@ -16,7 +16,7 @@ struct State {
     ring: IoUring,
     /// The blocks that the kernel reads from until the write is complete.
     under_way: Option<Blocks>,
-    /// The kernel did not take an entry. It may be in the queue still, so nothing else is put there.
+    /// The kernel did not take an entry, which may be in the queue still: no other is put there.
     broken: bool,
 }
 

@@ -100,7 +100,7 @@ fn takes_direct_writes(directory: &File) -> io::Result<bool> {
     if status.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
         return Ok(true);
     }
-    let fits = |align: u32| align > 0 && BLOCK as u32 % align == 0;
+    let fits = |align: u32| align > 0 && (BLOCK as u32).is_multiple_of(align);
     Ok(fits(status.stx_dio_mem_align) && fits(status.stx_dio_offset_align))
 }
 

@@ -110,7 +110,12 @@ struct Simulation {
 }
 
 fn clock(now: Moment) -> Clock {
-    Clock { now, wall: 1_700_000_000 + now.as_nanos() / 1_000_000_000, boot: Default::default() }
+    Clock {
+        now,
+        wall: 1_700_000_000 + now.as_nanos() / 1_000_000_000,
+        boot: Default::default(),
+        synchronised: true,
+    }
 }
 
 impl Simulation {

@@ -216,7 +216,7 @@ fn open(
     config: &Config,
     now: Moment,
 ) -> (Arc<Leases>, ShardLeases, Committer) {
-    let clock = Clock { now, wall: 1_700_000_000, boot: Default::default() };
+    let clock = Clock { now, wall: 1_700_000_000, boot: Default::default(), synchronised: true };
     let store: Arc<dyn LeaseStore> = Arc::<MemoryStore>::clone(store);
     let leases = Leases::open(store, &config.dhcp, 1, clock).unwrap();
     leases.set_own_addresses(&ADDRESSES, &config.dhcp);

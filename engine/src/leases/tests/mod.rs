@@ -27,7 +27,12 @@ pub(super) fn at(seconds: u64) -> Moment {
 }
 
 pub(super) fn clock(seconds: u64) -> Clock {
-    Clock { now: at(seconds), wall: 1_800_000_000 + seconds, boot: BootId([1; 16]) }
+    Clock {
+        now: at(seconds),
+        wall: 1_800_000_000 + seconds,
+        boot: BootId([1; 16]),
+        synchronised: true,
+    }
 }
 
 impl Site {

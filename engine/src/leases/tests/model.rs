@@ -181,7 +181,7 @@ impl World {
 
     fn clock(&self) -> Clock {
         let wall = 1_800_000_000 + self.time;
-        Clock { now: at(self.now()), wall, boot: BootId([self.boot; 16]) }
+        Clock { now: at(self.now()), wall, boot: BootId([self.boot; 16]), synchronised: true }
     }
 
     fn shard(&self, shard: usize) -> usize {

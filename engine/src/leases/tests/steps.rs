@@ -347,7 +347,7 @@ fn infinite_leases_never_end() {
     server.leases.sweep(&clock(years), 100);
     assert_eq!(server.offer(0, 2, None, years), Err(Refusal::PoolFull));
     let boot = BootId([2; 16]);
-    let after = Clock { now: at(5), wall: 1_800_000_000 + years, boot };
+    let after = Clock { now: at(5), wall: 1_800_000_000 + years, boot, synchronised: true };
     let mut after = Server::start(server.site, store, 1, after);
     assert_eq!(after.offer(0, 2, None, 6), Err(Refusal::PoolFull));
     assert_eq!(after.offer(0, 1, None, 6).unwrap(), Offer { ip: address, previous: true });

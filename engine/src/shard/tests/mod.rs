@@ -103,7 +103,8 @@ impl Lab {
         for (role, port) in [(Role::TftpRequests(any), 69), (Role::TftpData(any), 1069), ICMP] {
             open(role, port, None);
         }
-        let clock = Clock { now: Moment::default(), wall: 0, boot: Default::default() };
+        let clock =
+            Clock { now: Moment::default(), wall: 0, boot: Default::default(), synchronised: true };
         let store = Arc::new(MemoryStore::default());
         let leases = Leases::open(store.clone(), &config.dhcp, 1, clock).unwrap();
         let wake = sim.waker();
