@@ -189,7 +189,7 @@ impl Lab {
         let socket = sim.add_socket(SimSocket::udp(here, (SERVER, 67)))?;
         let mut sockets = Sockets::default();
         sockets.add(socket, Role::Dhcp, Binding::Host);
-        let clock = Clock { now: Moment::default(), wall: 0, boot: Default::default() };
+        let clock = Clock::default();
         let leases = Leases::open(Arc::new(MemoryStore::default()), &config.dhcp, 1, clock)?;
         let metrics = Arc::new(Metrics::new(1));
         let (log, mut sinks) = EventLog::start(1, EventBus::default())?;

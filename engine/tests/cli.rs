@@ -191,7 +191,7 @@ mod stored {
     use std::time::Duration;
 
     use bootstorm::leases::{
-        ClientKey, FjallStore, Hardware, Lease, LeaseState, LeaseStore, Write,
+        ClientKey, Hardware, Lease, LeaseState, LeaseStore, StatePlace, Write,
     };
 
     use super::*;
@@ -213,7 +213,7 @@ mod stored {
             };
             Write { ip: lease.ip.into(), version: host.into(), known: 0, lease: Some(lease) }
         };
-        let store = FjallStore::open(state_dir).unwrap();
+        let store = StatePlace::new(state_dir).open(false, &clock).unwrap();
         store.commit(&[lease(200, 3600), lease(101, 3600)], &clock).unwrap();
     }
 
@@ -247,7 +247,8 @@ mod stored {
         let config = configuration(directory.path());
         let state_dir = directory.path().join("state");
         store_two(&state_dir);
-        let _open = FjallStore::open(&state_dir).unwrap();
+        let clock = bootstorm::clock::read().unwrap();
+        let _open = StatePlace::new(&state_dir).open(false, &clock).unwrap();
         bootstorm(&["leases", "list", "--config", &config]).fails(2, &["in use", "control socket"]);
     }
 }

@@ -68,6 +68,8 @@ impl Clocks {
             now: self.monotonic(now),
             wall: u64::try_from(1_800_000_000 + seconds + self.wall).unwrap_or(0),
             boot: BootId([self.boots; 16]),
+            // A clock that is off was never set from a time source.
+            synchronised: self.wall == 0,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use bootstorm::control::client::{Client, ClientError};
 use bootstorm::control::lease_row::{Clocks, LeaseFilter, LeaseRow};
 use bootstorm::control::protocol::{Request, Response};
-use bootstorm::leases::{FjallStore, LeaseState, LeaseStore, Loaded, StoreError, Write};
+use bootstorm::leases::{LeaseState, LeaseStore, Loaded, StatePlace, StoreError, Write};
 use bootstorm::privileges;
 use clap::Subcommand;
 
@@ -109,8 +109,10 @@ fn each(
     let state_dir = common.server.state_dir()?;
     let mut client = match Client::connect(&state_dir) {
         Ok(client) => client,
-        Err(ClientError::NotRunning { .. }) if FjallStore::exists(&state_dir) => {
-            return stored(&state_dir, request, take);
+        Err(error @ ClientError::NotRunning { .. }) => {
+            let place = StatePlace::new(&state_dir);
+            let Some(present) = place.present() else { return Err(error.into()) };
+            return stored(&place, &present, request, take);
         }
         Err(error) => return Err(error.into()),
     };
@@ -127,13 +129,14 @@ fn each(
 /// The same from the store of a server that is down. Root does it as the owner of the store, so
 /// that the server can still open what this leaves behind.
 fn stored(
-    state_dir: &Path,
+    place: &StatePlace,
+    present: &Path,
     request: &Request,
     mut take: impl FnMut(&LeaseRow) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    privileges::become_owner_of(&FjallStore::directory(state_dir)).map_err(Failure::new)?;
-    let store = FjallStore::open(state_dir).map_err(store_failure)?;
+    privileges::become_owner_of(present).map_err(Failure::new)?;
     let clock = bootstorm::clock::read().map_err(|error| Failure::of("clock", error))?;
+    let store = place.open(false, &clock).map_err(store_failure)?;
     let wanted = match request {
         Request::LeasesShow { of } => LeaseFilter::parse(of).map_err(Failure::new)?,
         Request::LeasesRelease { ip } => LeaseFilter::of_address(*ip),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bootstorm_protocols::time::Moment;
 
 /// The time on all clocks at once, as it was read at a start or by a sweep.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Clock {
     /// The monotonic clock.
     pub now: Moment,

@@ -31,6 +31,13 @@ impl Key {
         };
         Self { bytes, len }
     }
+
+    /// `None` for bytes that no key is as long as. They need not be the key of an address.
+    pub(super) fn from_bytes(key: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 17];
+        bytes.get_mut(..key.len())?.copy_from_slice(key);
+        Some(Self { bytes, len: key.len() as u8 })
+    }
 }
 
 impl Deref for Key {

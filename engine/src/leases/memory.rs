@@ -83,7 +83,7 @@ impl LeaseStore for MemoryStore {
         let state = self.state.lock();
         let clocks = Clocks::new(*clock);
         for (key, (version, value)) in &state.records {
-            each(Loaded::decode(key, *version, value, &clocks));
+            each(super::store::decode(key, *version, value, &clocks));
         }
         Ok(Recovered { version: state.version, damaged: None })
     }

@@ -4,7 +4,7 @@
 //! ShardLeases ──> table (index, the authority) <──> pools (what is free)
 //!      │ submit                  ▲ written, rolled back
 //!      ▼                         │
-//!    queue ──────────────> Committer ──────> LeaseStore (fjall, memory, later a cluster)
+//!    queue ──────────────> Committer ──────> LeaseStore (log, memory, later a cluster)
 //!      ▲ completed, wake         │
 //!      └─────────────────────────┘
 //! ```
@@ -21,6 +21,7 @@ mod discovers;
 mod fjall;
 mod key;
 mod lease;
+mod log;
 mod memory;
 mod pools;
 mod queue;
@@ -42,12 +43,12 @@ use bootstorm_protocols::time::Moment;
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
-pub use self::fjall::FjallStore;
 pub use client::{Client, ClientKey, Hardware, KeyKind, Notes, Said};
 pub use clock::{BootId, Clock};
 pub use commit::{Committer, CommitterThread};
 pub use discovers::Discovered;
 pub use lease::{Lease, LeaseState};
+pub use log::{ENTRIES, Layout, LeaseLog, Maintenance, StatePlace};
 pub use memory::MemoryStore;
 pub use pools::PoolCounts;
 pub use record::CorruptRecord;

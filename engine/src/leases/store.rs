@@ -108,12 +108,11 @@ pub enum Loaded {
     Corrupt(CorruptRecord),
 }
 
-impl Loaded {
-    pub(super) fn decode(key: &[u8], version: u64, value: &[u8], clocks: &Clocks) -> Self {
-        match record::decode(key, value, clocks) {
-            Ok(lease) => Self::Lease(lease, version),
-            Err(error) => Self::Corrupt(error),
-        }
+/// Reads a record of a store.
+pub(super) fn decode(key: &[u8], version: u64, value: &[u8], clocks: &Clocks) -> Loaded {
+    match record::decode(key, value, clocks) {
+        Ok(lease) => Loaded::Lease(lease, version),
+        Err(error) => Loaded::Corrupt(error),
     }
 }
 

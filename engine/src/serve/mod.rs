@@ -29,7 +29,9 @@ use crate::config::Config;
 use crate::control::{self, Command, Control, Listeners};
 use crate::event::bus::EventBus;
 use crate::interfaces::Interfaces;
-use crate::leases::{CommitterThread, FjallStore, LeaseStore, Leases, MemoryStore, StoreError};
+use crate::leases::{
+    self, CommitterThread, LeaseStore, Leases, Maintenance, MemoryStore, StatePlace, StoreError,
+};
 use crate::liveness::Heartbeat;
 use crate::log::EventLog;
 use crate::metrics::Metrics;
@@ -147,9 +149,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         // Without another user there are no privileges to give up with a group.
         (None, _) => None,
     };
-    let leases = FjallStore::directory(&state_dir);
-    let contents = leases.file_name().and_then(|name| name.to_str());
-    privileges::prepare_state_dir(&state_dir, contents.as_slice(), account.as_ref())?;
+    privileges::prepare_state_dir(&state_dir, &leases::ENTRIES, account.as_ref())?;
     let watch = follow::watch();
     let interfaces =
         Interfaces::read(config.server.interfaces.as_deref()).map_err(system("list interfaces"))?;
@@ -158,7 +158,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     if let Some(denied) = denied {
         tracing::warn!("io_uring is not used: {denied}; recvmmsg and sendmmsg serve instead");
     }
-    let first_start = !FjallStore::exists(&state_dir);
+    let first_start = StatePlace::new(&state_dir).present().is_none();
     if first_start && !options.dry_run {
         manager.status("looking for other DHCP servers");
         neighbours::first_start(&config, &interfaces)?;
@@ -222,6 +222,8 @@ struct Server {
     leases: Arc<Leases>,
     tftp: Option<Arc<TftpServer>>,
     committer: CommitterThread,
+    /// Of the store; ends after the committer. A dry run has none.
+    maintenance: Option<Maintenance>,
     shards: Shards,
     /// Names of the interfaces to serve; `None` is every one with an IPv4 address.
     served: Option<Vec<String>>,
@@ -256,7 +258,7 @@ impl Server {
         let (log, sinks) =
             EventLog::start(shards, bus.clone()).map_err(system("start the log thread"))?;
         let all_metrics = Arc::new(Metrics::new(shards));
-        let leases = open_leases(&config, &options, shards)?;
+        let (leases, maintenance) = open_leases(&config, &options, kind, shards)?;
         leases.set_own_addresses(interfaces.addresses(), &config.dhcp);
         let served = config.server.interfaces.clone();
         let states = describe::states(served.as_deref(), &interfaces, &bindings, &config.dhcp);
@@ -331,6 +333,7 @@ impl Server {
             leases,
             tftp,
             committer,
+            maintenance,
             shards: Shards::new(running),
             served,
             scope,
@@ -416,6 +419,7 @@ impl Server {
         let outcome = self.shards.join();
         self.control.stop();
         self.committer.stop();
+        drop(self.maintenance);
         self.log.stop();
         outcome
     }
@@ -424,14 +428,22 @@ impl Server {
 fn open_leases(
     config: &Config,
     options: &Options,
+    kind: EngineKind,
     shards: usize,
-) -> Result<Arc<Leases>, ServeError> {
-    let path = FjallStore::directory(&config.server.state_dir);
+) -> Result<(Arc<Leases>, Option<Maintenance>), ServeError> {
+    let place = StatePlace::new(&config.server.state_dir);
     let clock = clock::read().map_err(system("read the clocks"))?;
-    let failed = |cause| ServeError::Leases { path: path.clone(), cause };
-    let store: Arc<dyn LeaseStore> = match options.dry_run {
-        true => Arc::new(MemoryStore::default()),
-        false => Arc::new(FjallStore::open(&config.server.state_dir).map_err(failed)?),
+    let failed = |cause| ServeError::Leases { path: place.log(), cause };
+    let mut maintenance = None;
+    let store: Arc<dyn LeaseStore> = if options.dry_run {
+        Arc::new(MemoryStore::default())
+    } else {
+        // A host that denies io_uring to the shards denies it to the log.
+        let log = Arc::new(place.open(kind == EngineKind::Uring, &clock).map_err(failed)?);
+        let thread = log.spawn_maintenance().map_err(system("start the checkpoint thread"))?;
+        maintenance = Some(thread);
+        log
     };
-    Leases::open(store, &config.dhcp, shards, clock).map_err(failed)
+    let leases = Leases::open(store, &config.dhcp, shards, clock).map_err(failed)?;
+    Ok((leases, maintenance))
 }

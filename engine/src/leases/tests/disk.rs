@@ -1,4 +1,4 @@
-//! The store on a real file system: reopening, a disk that is full, a first start that was killed.
+//! The log on a real file system: reopening, a full disk, an earlier store that becomes one.
 
 use std::fs;
 use std::path::Path;
@@ -7,13 +7,38 @@ use std::process::Command;
 use super::*;
 
 fn start(directory: &Path, now: u64) -> Server {
-    let store = Arc::new(FjallStore::open(directory).unwrap());
+    let store = Arc::new(StatePlace::new(directory).open(true, &clock(now)).unwrap());
     Server::start(Site::new(&[("10.0.0.1", "10.0.250.1")], &[]), store, 2, clock(now))
 }
 
 fn addresses(server: &Server, now: u64) -> Vec<(Ipv4Addr, LeaseState)> {
     let page = server.leases.page(ip("0.0.0.0"), usize::MAX >> 1, at(now));
     page.into_iter().map(|lease| (lease.ip, lease.state)).collect()
+}
+
+/// What an earlier version had on disk: the leases of these machines.
+fn write_earlier_store(state_dir: &Path, machines: u32) {
+    let database = ::fjall::Database::builder(state_dir.join("leases")).open().unwrap();
+    let options = ::fjall::KeyspaceCreateOptions::default;
+    let keyspace = database.keyspace("leases", options).unwrap();
+    for number in 1..=machines {
+        let (hardware, client) = machine(number);
+        let address = Ipv4Addr::from_bits(ip("10.0.0.0").to_bits() + number);
+        let lease = Lease {
+            ip: address,
+            network: None,
+            client,
+            hardware,
+            state: LeaseState::Active,
+            starts: at(0),
+            expires: at(HOUR),
+            notes: None,
+        };
+        let mut value = Vec::new();
+        record::encode(&lease, &clock(0), &mut value);
+        keyspace.insert(&*key::Key::of(address.into()), value).unwrap();
+    }
+    database.persist(::fjall::PersistMode::SyncAll).unwrap();
 }
 
 #[test]
@@ -35,50 +60,103 @@ fn leases_survive_a_restart() {
 #[test]
 fn the_store_belongs_to_one_process() {
     let directory = tempfile::tempdir().unwrap();
-    assert!(!FjallStore::exists(directory.path()));
+    let place = StatePlace::new(directory.path());
+    assert_eq!(place.present(), None);
     let mut server = start(directory.path(), 0);
-    assert!(FjallStore::exists(directory.path()));
+    assert_eq!(place.present(), Some(place.log()));
     let given = server.lease(1, 0, HOUR);
-    let error = FjallStore::open(directory.path()).err();
+    let error = place.open(false, &clock(0)).err();
     assert!(matches!(error, Some(StoreError::InUse(_))), "{error:?}");
     drop(server);
     assert_eq!(start(directory.path(), 2).state(given, 2), Some(LeaseState::Active));
 }
 
 #[test]
-fn a_first_start_that_was_killed_is_begun_anew() {
+fn an_earlier_store_becomes_a_log_and_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path();
+    write_earlier_store(state, 200);
+    assert_eq!(StatePlace::new(state).present(), Some(state.join("leases")));
+    let mut server = start(state, 5);
+    assert_eq!(addresses(&server, 5).len(), 200);
+    assert_eq!(server.state(ip("10.0.0.200"), 5), Some(LeaseState::Active));
+    server.lease(1000, 5, HOUR);
+    drop(server);
+    assert!(state.join("leases.before-log/keyspaces").is_dir());
+    let note = fs::read_to_string(state.join("leases")).unwrap();
+    assert!(note.contains("lease-log"), "{note}");
+    assert_eq!(addresses(&start(state, 6), 6).len(), 201);
+    // What an earlier version does first: it looks for the parts of its database, and takes
+    // anything but "not found" for an error.
+    let error = fs::read_dir(state.join("leases/keyspaces")).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotADirectory);
+}
+
+/// The states that a kill leaves behind each step of the way from an earlier store.
+#[test]
+fn a_migration_that_was_killed_goes_on() {
+    let steps: [&dyn Fn(&Path); 6] = [
+        // While the log is being made.
+        &|state| fs::create_dir(state.join("lease-log.new")).unwrap(),
+        &|state| {
+            fs::create_dir(state.join("lease-log.new")).unwrap();
+            fs::write(state.join("lease-log.new/segment-00.new"), [1; 999]).unwrap();
+        },
+        // It is made, and holds what is out of date by now.
+        &|state| {
+            fs::create_dir(state.join("other")).unwrap();
+            write_earlier_store(&state.join("other"), 3);
+            drop(start(&state.join("other"), 1));
+            fs::rename(state.join("other/lease-log"), state.join("lease-log.new")).unwrap();
+        },
+        // The note is there.
+        &|state| fs::write(state.join("leases.before-log"), "note").unwrap(),
+        // The names are exchanged.
+        &|state| {
+            drop(start(state, 1));
+            fs::rename(state.join("lease-log"), state.join("lease-log.new")).unwrap();
+        },
+        // All is done but a first lease.
+        &|state| drop(start(state, 1)),
+    ];
+    for (number, step) in steps.iter().enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        write_earlier_store(directory.path(), 50);
+        step(directory.path());
+        for _ in 0..2 {
+            let server = start(directory.path(), 5);
+            assert_eq!(addresses(&server, 5).len(), 50, "step {number}");
+        }
+        assert!(directory.path().join("leases.before-log/keyspaces").is_dir());
+        assert!(directory.path().join("leases").is_file());
+        assert!(!directory.path().join("lease-log.new").exists());
+    }
+}
+
+#[test]
+fn two_stores_are_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(start(directory.path(), 1));
+    fs::remove_file(directory.path().join("leases")).unwrap();
+    write_earlier_store(directory.path(), 3);
+    let error = StatePlace::new(directory.path()).open(false, &clock(2)).err().unwrap();
+    assert!(error.to_string().contains("move away the one"), "{error}");
+}
+
+#[test]
+fn an_earlier_first_start_that_was_killed_has_no_leases() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("leases");
     fs::create_dir_all(database.join("keyspaces")).unwrap();
     fs::write(database.join("lock"), []).unwrap();
-    fs::write(database.join("0.jnl"), []).unwrap();
     fs::write(database.join("version"), []).unwrap();
     start(directory.path(), 0).lease(1, 0, HOUR);
-    // But what holds leases is never removed.
-    fs::remove_file(database.join("version")).unwrap();
-    assert!(FjallStore::open(directory.path()).is_err());
-    assert!(database.join("keyspaces").read_dir().unwrap().next().is_some());
-}
-
-#[test]
-fn a_damaged_journal_loses_nothing_that_came_before() {
+    // But what may hold leases is never passed over.
     let directory = tempfile::tempdir().unwrap();
-    let mut server = start(directory.path(), 0);
-    let given: Vec<_> = (0..50).map(|number| server.lease(number, 0, HOUR)).collect();
-    drop(server);
-    // The end of the last batch is missing, as after a power cut in the middle of a write.
-    let journal = directory.path().join("leases/0.jnl");
-    let bytes = fs::read(&journal).unwrap();
-    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    for cut in [1, 9, 30, 100] {
-        let mut torn = bytes.clone();
-        torn[end - cut..].fill(0);
-        fs::write(&journal, torn).unwrap();
-        let server = start(directory.path(), 1);
-        let found = addresses(&server, 1);
-        assert!(found.len() >= given.len() - 1, "{cut}: {}", found.len());
-        drop(server);
-    }
+    write_earlier_store(directory.path(), 3);
+    fs::remove_file(directory.path().join("leases/version")).unwrap();
+    assert!(StatePlace::new(directory.path()).open(false, &clock(0)).is_err());
+    assert!(directory.path().join("leases/keyspaces").is_dir());
 }
 
 /// Run by [`a_full_disk`] in a mount namespace of its own.
@@ -89,52 +167,26 @@ fn a_full_disk_inside() {
     let directory = Path::new(&directory);
     let ballast = directory.join("ballast");
     let mut server = start(directory, 0);
-    let mut now = 0;
-    let mut acknowledged: Vec<_> =
-        (0..200).map(|number| (number, server.lease(number, now, HOUR))).collect();
-    let mut number = 200;
-    for round in 0..3 {
-        // Everything but a few pages is taken.
-        let mut size = 64 << 20;
-        while size > 4096 {
-            let mut bytes = fs::read(&ballast).unwrap_or_default();
-            bytes.resize(bytes.len() + size, 1);
-            if fs::write(&ballast, &bytes).is_err() {
-                size /= 2;
-            }
-        }
-        let mut failures = 0;
-        while failures < 5 {
-            now += 3;
-            number += 1;
-            let address = server.offer(0, number, None, now).unwrap().ip;
-            assert!(server.request(0, number, address, now, HOUR));
-            server.committer.run_once(at(now));
-            match server.completed(0)[..] {
-                [(_, true)] => acknowledged.push((number, address)),
-                [(_, false)] => failures += 1,
-                ref other => panic!("{other:?}"),
-            }
-            server.check();
-        }
-        fs::remove_file(&ballast).unwrap();
-        now += 3;
-        number += 1;
-        acknowledged.push((number, server.lease(number, now, HOUR)));
-        if round == 1 {
-            drop(server);
-            server = start(directory, now);
-        }
-        for (number, address) in &acknowledged {
-            let lease = server.leases.at(*address, at(now)).expect("it was acknowledged");
-            assert_eq!(lease.client, machine(*number).1);
-            assert_eq!(lease.state, LeaseState::Active);
+    // Everything but a few pages is taken.
+    let mut size = 64 << 20;
+    while size > 4096 {
+        let mut bytes = fs::read(&ballast).unwrap_or_default();
+        bytes.resize(bytes.len() + size, 1);
+        if fs::write(&ballast, &bytes).is_err() {
+            size /= 2;
         }
     }
-    drop(server);
-    let server = start(directory, now);
-    let active = |state: &&(Ipv4Addr, LeaseState)| state.1 == LeaseState::Active;
-    assert_eq!(addresses(&server, now).iter().filter(active).count(), acknowledged.len());
+    for round in 0..3 {
+        // 16 MiB of batches and more, so segments are used again.
+        for number in 0..3000 {
+            server.lease(number, round, HOUR);
+        }
+        drop(server);
+        server = start(directory, round);
+        let active = |state: &&(Ipv4Addr, LeaseState)| state.1 == LeaseState::Active;
+        assert_eq!(addresses(&server, round).iter().filter(active).count(), 3000);
+        server.check();
+    }
 }
 
 #[test]
@@ -144,7 +196,7 @@ fn a_full_disk() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let script = "mount -t tmpfs -o size=3m tmpfs \"$FULL_DISK\" && exec \"$@\"";
+    let script = "mount -t tmpfs -o size=64m tmpfs \"$FULL_DISK\" && exec \"$@\"";
     let output = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
         .arg(std::env::current_exe().unwrap())

@@ -1,0 +1,226 @@
+//! The log on a disk that fails, and its bytes.
+
+mod disk;
+mod format;
+mod model;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bootstorm_protocols::time::Moment;
+
+use self::disk::{Disk, Fault};
+use super::*;
+use crate::leases::{BootId, ClientKey, Hardware, Lease, LeaseState};
+
+const SMALL: Layout = Layout { segment_blocks: 16, segments: 4, most_segments: 6 };
+
+fn clock(seconds: u64) -> Clock {
+    Clock {
+        now: Moment::from_nanos(seconds * 1_000_000_000),
+        wall: 1_800_000_000 + seconds,
+        boot: BootId([7; 16]),
+        synchronised: true,
+    }
+}
+
+fn address(number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))
+}
+
+/// A write that can be told from all others by its version.
+fn put(number: u8, version: u64) -> Write {
+    let hardware = Hardware::ethernet([2, 0, 0, 0, 0, number]);
+    let lease = Lease {
+        ip: Ipv4Addr::new(10, 0, 0, number),
+        network: None,
+        client: ClientKey::hardware(&hardware),
+        hardware,
+        state: LeaseState::Active,
+        starts: Moment::from_nanos(1),
+        expires: Moment::from_nanos(1 + version),
+        notes: None,
+    };
+    Write { ip: address(number), version, known: 0, lease: Some(lease) }
+}
+
+fn erase(number: u8, version: u64) -> Write {
+    Write { ip: address(number), version, known: 0, lease: None }
+}
+
+fn open(disk: &Disk) -> Result<LeaseLog, StoreError> {
+    LeaseLog::open(Arc::new(disk.clone()), [9; 16], SMALL)
+}
+
+/// The number and version of each address that has a lease, and what else is said.
+fn load(log: &LeaseLog) -> Result<(Vec<(u8, u64)>, Recovered), StoreError> {
+    let mut found = Vec::new();
+    let recovered = log.load(&clock(1), &mut |loaded| match loaded {
+        Loaded::Lease(lease, version) => {
+            let IpAddr::V4(ip) = IpAddr::from(lease.ip) else { panic!("{lease:?}") };
+            assert_eq!(lease.expires.as_nanos(), 1 + version, "the value of another version");
+            found.push((ip.octets()[3], version));
+        }
+        other => panic!("{other:?}"),
+    })?;
+    assert!(found.is_sorted());
+    Ok((found, recovered))
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_power_cut() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    assert_eq!(load(&log).unwrap(), (vec![], Recovered::default()));
+    log.commit(&[put(1, 1), put(2, 2)], &clock(1)).unwrap();
+    log.commit(&[put(1, 3), erase(2, 4), put(3, 5)], &clock(1)).unwrap();
+    drop(log);
+    disk.cut_power();
+    let log = open(&disk).unwrap();
+    let recovered = Recovered { version: 5, damaged: None };
+    assert_eq!(load(&log).unwrap(), (vec![(1, 3), (3, 5)], recovered));
+}
+
+#[test]
+fn segments_are_used_again_and_nothing_is_lost() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    let commit = |versions: std::ops::Range<u64>| {
+        for version in versions {
+            log.commit(&[put((version % 50) as u8, version)], &clock(1)).unwrap();
+            log.maintain().unwrap();
+        }
+    };
+    commit(1..200);
+    let names = disk.names();
+    commit(200..500);
+    assert_eq!(disk.names(), names);
+    drop(log);
+    let log = open(&disk).unwrap();
+    let (found, recovered) = load(&log).unwrap();
+    let all = (450..500).map(|version| ((version % 50) as u8, version));
+    assert_eq!((found, recovered.version), (all.collect(), 499));
+}
+
+#[test]
+fn a_full_disk_stops_nothing() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    disk.fill(true);
+    for version in 1..500 {
+        log.commit(&[put((version % 200) as u8, version)], &clock(1)).unwrap();
+        log.maintain().unwrap();
+    }
+    drop(log);
+    let log = open(&disk).unwrap();
+    assert_eq!(load(&log).unwrap().1.version, 499);
+}
+
+#[test]
+fn without_maintenance_the_committer_makes_room_itself() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    for version in 1..300 {
+        log.commit(&[put(1, version)], &clock(1)).unwrap();
+    }
+    drop(log);
+    assert_eq!(load(&open(&disk).unwrap()).unwrap().0, [(1, 299)]);
+}
+
+#[test]
+fn a_disk_that_fails_for_long_is_written_to_again() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    log.commit(&[put(1, 1)], &clock(1)).unwrap();
+    for version in 2..100 {
+        disk.fail(Fault::Dead);
+        assert!(log.commit(&[put(1, version)], &clock(1)).is_err());
+        log.reopen().unwrap();
+    }
+    disk.fail(Fault::None);
+    log.commit(&[put(1, 200)], &clock(1)).unwrap();
+    drop(log);
+    disk.cut_power();
+    let (found, recovered) = load(&open(&disk).unwrap()).unwrap();
+    assert_eq!((found, recovered.damaged), (vec![(1, 200)], None));
+}
+
+#[test]
+fn the_log_belongs_to_one_process() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    assert!(matches!(open(&disk), Err(StoreError::InUse(_))));
+    drop(log);
+    open(&disk).unwrap();
+}
+
+#[test]
+fn a_first_start_that_was_cut_off_anywhere_is_begun_anew() {
+    for calls in 0.. {
+        let disk = Disk::new(calls.into());
+        disk.die_after(calls);
+        let made = open(&disk).is_ok();
+        disk.cut_power();
+        let log = open(&disk).unwrap();
+        assert_eq!(load(&log).unwrap(), (vec![], Recovered::default()), "after {calls} calls");
+        if made {
+            assert!(calls > 10);
+            break;
+        }
+    }
+}
+
+#[test]
+fn damage_is_remembered_by_the_next_start() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    for version in 1..=3 {
+        log.commit(&[put(version as u8, version)], &clock(1)).unwrap();
+    }
+    drop(log);
+    disk.damage("segment-00", 1, |block| block[2000] ^= 1);
+    for _ in 0..3 {
+        let log = open(&disk).unwrap();
+        let (found, recovered) = load(&log).unwrap();
+        assert_eq!(found, [(1, 1), (3, 3)]);
+        assert_eq!(recovered.damaged, Some(clock(1).now));
+    }
+}
+
+#[test]
+fn a_segment_that_is_missing_or_short_is_damage_and_made_anew() {
+    for name in ["segment-00", "segment-01"] {
+        let disk = Disk::new(1);
+        let log = open(&disk).unwrap();
+        for version in 1..30 {
+            log.commit(&[put(version as u8, version)], &clock(1)).unwrap();
+        }
+        drop(log);
+        disk.remove(name).unwrap();
+        let log = open(&disk).unwrap();
+        assert!(load(&log).unwrap().1.damaged.is_some());
+        assert!(disk.names().contains(&name.to_owned()));
+        log.commit(&[put(1, 100)], &clock(1)).unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_loses_no_more_than_its_piece() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    for version in 1..60 {
+        log.commit(&[put(version as u8, version)], &clock(1)).unwrap();
+        log.maintain().unwrap();
+    }
+    drop(log);
+    // The head of the file: the end says the same.
+    disk.damage(checkpoint::NAME, 0, |block| block.fill(0));
+    let log = open(&disk).unwrap();
+    let (found, recovered) = load(&log).unwrap();
+    assert!(recovered.damaged.is_some() && recovered.version == 59);
+    assert!(found.contains(&(59, 59)) && found.len() < 59);
+    log.commit(&[put(1, 100)], &clock(1)).unwrap();
+    drop(log);
+    let (found, _) = load(&open(&disk).unwrap()).unwrap();
+    assert!(found.contains(&(1, 100)) && found.contains(&(59, 59)));
+}
