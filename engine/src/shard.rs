@@ -23,7 +23,8 @@ use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 use slab::Slab;
 
-use crate::dhcp::{self, Action, Arrival, ReplyCache};
+use crate::config::Dhcp;
+use crate::dhcp::{self, Action, Arrival, Decision, HoldersTold, ReplyCache};
 use crate::event::{BootEvent, Detail, Kind};
 use crate::interfaces::Interface;
 use crate::leases::ShardLeases;
@@ -148,6 +149,7 @@ pub struct Shard {
     /// How fast ACKs and OFFERs leave.
     pace: Pace,
     probes: Probes<Probed>,
+    holders: HoldersTold,
     delays: Delays<(Held, Answer)>,
     /// Replies that were written before.
     cache: ReplyCache,
@@ -171,6 +173,7 @@ impl Shard {
             durable: VecDeque::new(),
             pace: Pace::new(),
             probes: Probes::new(),
+            holders: HoldersTold::default(),
             delays: Delays::new(),
             cache: ReplyCache::default(),
             echo_sequence: 0,
@@ -246,7 +249,19 @@ impl Shard {
         waiting_since: Option<Moment>,
         tx: &mut T,
     ) {
-        let Self { parts, guard, arena, pending, pace, probes, delays, cache, answered, .. } = self;
+        let Self {
+            parts,
+            guard,
+            arena,
+            pending,
+            pace,
+            probes,
+            delays,
+            cache,
+            answered,
+            holders,
+            ..
+        } = self;
         let Parts { snapshot, leases, metrics, events, tftp, dry_run, .. } = parts;
         let current = guard.get_or_insert_with(|| snapshot.read());
         // The sockets are IPv4's.
@@ -271,40 +286,47 @@ impl Shard {
         let decision = dhcp::answer(message, &arrival, &current.config.dhcp, leases, now, arena);
         let notes = tftp.as_ref().map(|tftp| tftp.notes());
         let delay = quirks::apply(notes, &current.config, message.chaddr(), &decision.action);
-        let event = decision.event;
-        let nak = decision.action.reply().and_then(|reply| reply.nak);
+        let Decision { action, changes, event, holder } = decision;
+        if let Some(told) = holder.and_then(|holder| holders.event(&holder, &event, now)) {
+            events.emit(told);
+        }
+        let nak = action.reply().and_then(|reply| reply.nak);
         let answer = Answer { received, due: received + delay, event, nak };
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
-        match decision.action {
+        let changes = if let Action::AckWhenDurable(_) = action {
+            Some(changes)
+        } else {
+            // No client waits for these. If the queue is full, the committer's counters say so.
+            let _undone = leases.submit(changes, None, now);
+            None
+        };
+        match action {
             Action::Silence(silence) => {
                 replies.metrics.silences.increment(silence.index());
                 replies.events.emit(event);
             }
-            Action::Record { change, .. } => {
-                replies.events.emit(event);
-                // No client waits for it. If the queue is full, the committer's counters say so.
-                let _undone = leases.submit(change, None, now);
-            }
+            Action::Record { .. } => replies.events.emit(event),
             Action::Reply(reply) => {
                 let path = ReplyPath::of(&reply, datagram, interface, self.link);
                 replies.send(&reply, &path, answer, tx);
             }
-            Action::AckWhenDurable { change, reply } => {
+            Action::AckWhenDurable(reply) => {
+                let changes = changes.into_iter().flatten();
                 let path = ReplyPath::of(&reply, datagram, interface, self.link);
                 let held = match replies.dry_run {
                     true => None,
                     false => match path.hold(&reply, replies.cache, tx) {
                         Ok(held) => Some(held),
                         Err(_) => {
-                            leases.abandon(change, now);
+                            changes.for_each(|change| leases.abandon(change, now));
                             return replies.metrics.send_failures.increment();
                         }
                     },
                 };
                 pace.expect(now);
                 let token = pending.insert(Pending { held, answer });
-                if leases.submit(change, Some(token as u64), now).is_err() {
+                if leases.submit(changes, Some(token as u64), now).is_err() {
                     pending.remove(token).held.into_iter().for_each(|held| tx.discard(held));
                     replies.not_durable(&event);
                 }
@@ -331,7 +353,7 @@ impl Shard {
                     buf[..echo.len()].copy_from_slice(&echo);
                     echo.len()
                 });
-                let wait = current.config.dhcp.ping_check.unwrap_or_default();
+                let wait = current.config.dhcp.ping_check.unwrap_or(Dhcp::PING_WAIT);
                 let request = Request::copy(datagram);
                 probes.begin(reply.yiaddr, now + wait, Probed { held, answer, request });
             }
@@ -352,7 +374,7 @@ impl Shard {
             detail: Detail::Reason("the address answers ping: quarantined"),
             ..probed.answer.event
         });
-        if let Some(change) = leases.quarantine(address, now + quarantine) {
+        if let Some(change) = leases.quarantine(address, now, now + quarantine) {
             // If it is undone, the address will be pinged again before the next offer.
             let _undone = leases.submit(change, None, now);
         }

@@ -53,8 +53,9 @@ impl SharedSnapshot {
         leases: &Leases,
         tftp: Option<(&TftpServer, Option<Prepared>)>,
     ) -> Arc<Config> {
-        self.change(|snapshot| {
-            leases.set_own_addresses(next.interfaces.addresses(), &next.config.dhcp);
+        let pools = leases.prepare(next.interfaces.addresses(), &next.config.dhcp);
+        let before = self.change(|snapshot| {
+            pools.swap();
             if let Some((server, prepared)) = tftp {
                 if let Some(prepared) = prepared {
                     server.apply(prepared);
@@ -62,7 +63,9 @@ impl SharedSnapshot {
                 tell_tftp(server, &next.config, &next.interfaces);
             }
             std::mem::replace(snapshot, next).config
-        })
+        });
+        pools.count();
+        before
     }
 }
 

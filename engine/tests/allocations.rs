@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 
-use bootstorm::dhcp::{Action, Arrival, ReplyCache, answer, received};
+use bootstorm::dhcp::{Action, Arrival, Decision, ReplyCache, answer, received};
 use bootstorm::leases::{Clock, Leases, MemoryStore, ShardLeases};
 use bootstorm::quirks::{BUILT_IN, BuiltIn, Notes, Quirks};
 use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageType, MessageWriter};
@@ -100,20 +100,17 @@ impl Shard {
         let message = Message::parse(payload).ok()?;
         std::hint::black_box(received(&message, &arrival));
         let dhcp = &self.config.dhcp;
-        let decision = answer(&message, &arrival, dhcp, &mut self.leases, now, &self.arena);
-        std::hint::black_box(&decision.event);
-        let class = decision.action.reply().map_or(&[][..], |reply| reply.vendor_class);
+        let Decision { action, changes, event, .. } =
+            answer(&message, &arrival, dhcp, &mut self.leases, now, &self.arena);
+        std::hint::black_box(&event);
+        let class = action.reply().map_or(&[][..], |reply| reply.vendor_class);
         let set = self.quirks.of(message.chaddr(), class);
-        let address = match decision.action {
-            Action::Reply(reply) => {
+        let token = matches!(action, Action::AckWhenDurable(_)).then_some(1);
+        self.leases.submit(changes, token, now).unwrap();
+        let address = match action {
+            Action::Reply(reply) | Action::AckWhenDurable(reply) => {
                 assert!(reply.write(&mut self.cache, &mut self.buf) >= 300);
                 Some(reply.yiaddr)
-            }
-            Action::AckWhenDurable { change, reply } => {
-                assert!(reply.write(&mut self.cache, &mut self.buf) >= 300);
-                let address = reply.yiaddr;
-                self.leases.submit(change, Some(1), now).unwrap();
-                Some(address)
             }
             _ => None,
         };

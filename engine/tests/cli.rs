@@ -187,11 +187,11 @@ fn a_reader_that_has_had_enough_is_no_error() {
 mod stored {
     //! Leases of a server that is down.
 
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
     use std::time::Duration;
 
     use bootstorm::leases::{
-        ClientKey, Hardware, Lease, LeaseState, LeaseStore, StatePlace, Write,
+        ClientKey, Hardware, Lease, LeaseState, LeaseStore, Notes, StatePlace, Write,
     };
 
     use super::*;
@@ -202,16 +202,18 @@ mod stored {
         let lease = |host: u8, seconds| {
             let hardware = Hardware::ethernet([2, 0, 0, 0, 0, host]);
             let lease = Lease {
-                ip: Ipv4Addr::new(10, 1, 0, host),
-                network: None,
+                ip: IpAddr::from([10, 1, 0, host]),
                 client: ClientKey::hardware(&hardware),
                 hardware,
                 state: LeaseState::Active,
                 starts: clock.now,
                 expires: clock.now + Duration::from_secs(seconds),
-                notes: None,
+                refused: false,
+                told: None,
+                pending: false,
+                notes: Notes::default(),
             };
-            Write { ip: lease.ip.into(), version: host.into(), known: 0, lease: Some(lease) }
+            Write { ip: lease.ip, version: host.into(), known: 0, lease: Some(lease) }
         };
         let store = StatePlace::new(state_dir).open(false, &clock).unwrap();
         store.commit(&[lease(200, 3600), lease(101, 3600)], &clock).unwrap();

@@ -66,7 +66,8 @@ impl World {
             let own = |ip: &Ipv4Addr| {
                 (low..=high).contains(ip) && *ip != SERVER && self.site.host_of(*ip).is_none()
             };
-            let leases: Vec<_> = table.values().filter(|lease| own(&lease.ip)).collect();
+            let leases: Vec<_> =
+                table.iter().filter(|(ip, _)| own(ip)).map(|(_, lease)| lease).collect();
             let of = |wanted: LeaseState| {
                 leases.iter().filter(|lease| lease.state == wanted).count() as u64
             };

@@ -113,7 +113,7 @@ impl Server {
         let (store, committer) = disk.open();
         let leases = Leases::open(store, &config.dhcp, shards, clocks.read(now))
             .map_err(|error| format!("open the leases: {error}"))?;
-        leases.set_own_addresses(interfaces.addresses(), &config.dhcp);
+        leases.reconfigure(interfaces.addresses(), &config.dhcp);
         let committer = committer.start(leases.committer());
         let metrics = Arc::new(Metrics::new(shards));
         let tftp_config = config.tftp.as_ref().ok_or("the configuration has no [tftp]")?;
@@ -255,7 +255,7 @@ impl Server {
     /// States of all leases, by address.
     pub(crate) fn table(&self, now: Moment) -> HashMap<Ipv4Addr, bootstorm::leases::Lease> {
         let all = self.leases.page(Ipv4Addr::UNSPECIFIED, usize::MAX, self.clocks.monotonic(now));
-        all.into_iter().map(|lease| (lease.ip, lease)).collect()
+        all.into_iter().filter_map(|lease| Some((lease.ipv4()?, lease))).collect()
     }
 }
 

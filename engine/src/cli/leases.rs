@@ -159,7 +159,7 @@ fn stored(
             lease.state = LeaseState::Released;
             lease.expires = clock.now;
             let lease = lease.clone();
-            writes.push(Write { ip: lease.ip.into(), version, known: *known, lease: Some(lease) });
+            writes.push(Write { ip: lease.ip, version, known: *known, lease: Some(lease) });
         }
         store.commit(&writes, &clock).map_err(store_failure)?;
     }

@@ -14,9 +14,6 @@ use super::tree::{Node, Value};
 use super::{Class, ClassId, Dhcp, GroupId, Host, HostKey, Identity, Permit, UnknownClients};
 use super::{schema, units};
 
-/// How long a ping waits when `ping-check = true` does not say.
-const PING_WAIT: Duration = Duration::from_millis(500);
-
 /// Reads the table into a builder.
 pub(super) fn dhcp(
     node: Node,
@@ -121,7 +118,7 @@ fn settings(fields: &mut Fields, dhcp: &mut Dhcp, problems: &mut Problems) {
 
 fn ping_check(node: &Node) -> Result<Option<Duration>, Fault> {
     match node.value {
-        Value::Bool(check) => Ok(check.then_some(PING_WAIT)),
+        Value::Bool(check) => Ok(check.then_some(Dhcp::PING_WAIT)),
         // A client waits about four seconds for an offer (RFC 2131, section 4.1).
         _ => units::duration_in(node, Duration::from_millis(1), Duration::from_secs(3)).map(Some),
     }

@@ -440,6 +440,9 @@ pub enum LogFormat {
 impl Dhcp {
     /// Lease time where no scope sets one.
     pub const DEFAULT_LEASE_TIME: LeaseTime = LeaseTime::from_seconds(3600);
+
+    /// How long an echo reply is waited for where `ping-check` says no time.
+    pub const PING_WAIT: Duration = Duration::from_millis(500);
 }
 
 impl Default for Server {

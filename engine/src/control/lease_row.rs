@@ -77,7 +77,7 @@ impl LeaseRow {
     pub fn new(lease: &Lease, clocks: &Clocks) -> Self {
         let over = lease.state == LeaseState::Active && !lease.is_active(clocks.now);
         let state = if over { LeaseState::Expired } else { lease.state };
-        let notes = lease.notes.as_deref();
+        let notes = &lease.notes;
         let text = |bytes: Option<&[u8]>| bytes.map(|bytes| bytes.escape_ascii().to_string());
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let identity = match lease.client.kind() {
@@ -93,10 +93,10 @@ impl LeaseRow {
             starts: clocks.text(lease.starts),
             expires: clocks.text(lease.expires),
             identity: identity.to_owned(),
-            hostname: text(notes.and_then(|notes| notes.hostname.as_deref())),
-            client_id: notes.and_then(|notes| notes.client_id.as_deref()).map(hex),
-            circuit_id: text(notes.and_then(|notes| notes.circuit_id.as_deref())),
-            remote_id: text(notes.and_then(|notes| notes.remote_id.as_deref())),
+            hostname: text(notes.hostname()),
+            client_id: notes.client_id().map(hex),
+            circuit_id: text(notes.circuit_id()),
+            remote_id: text(notes.remote_id()),
         }
     }
 }
@@ -148,11 +148,11 @@ impl LeaseFilter {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::net::IpAddr;
     use std::time::Duration;
 
     use super::*;
-    use crate::leases::{ClientKey, Notes};
+    use crate::leases::{Admission, ClientKey, Notes};
 
     fn clocks() -> Clocks {
         Clocks {
@@ -164,14 +164,16 @@ mod tests {
     fn lease() -> Lease {
         let hardware = Hardware::ethernet([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
         Lease {
-            ip: Ipv4Addr::new(10, 1, 4, 7),
-            network: None,
+            ip: IpAddr::from([10, 1, 4, 7]),
             client: ClientKey::hardware(&hardware),
             hardware,
             state: LeaseState::Active,
             starts: clocks().now - Duration::from_secs(5),
             expires: clocks().now + Duration::from_secs(55),
-            notes: None,
+            refused: false,
+            told: None,
+            pending: false,
+            notes: Notes::default(),
         }
     }
 
@@ -191,12 +193,10 @@ mod tests {
 
     #[test]
     fn what_the_client_said_cannot_write_to_the_terminal() {
-        let notes = Notes {
-            hostname: Some(b"n01\x1b[31m"[..].into()),
-            client_id: Some([1, 0x52][..].into()),
-            ..Notes::default()
-        };
-        let row = LeaseRow::new(&Lease { notes: Some(Arc::new(notes)), ..lease() }, &clocks());
+        let lease = lease();
+        let said = [Some(&[1, 0x52][..]), Some(b"n01\x1b[31m"), None, None];
+        let notes = Notes::new(&lease.client, lease.hardware, said, Admission::Unknown);
+        let row = LeaseRow::new(&Lease { notes, ..lease }, &clocks());
         assert_eq!(row.hostname.as_deref(), Some("n01\\x1b[31m"));
         let json = serde_json::to_string(&row).unwrap();
         assert!(json.contains(r#""client-id":"0152""#) && !json.contains("circuit-id"), "{json}");

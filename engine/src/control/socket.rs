@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -112,9 +112,17 @@ async fn answer(peer: &mut Peer, running: &Running, request: Request) -> io::Res
     }
 }
 
+/// Addresses of both families in one order, the order of the pages.
+pub(super) fn in_ipv6(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    }
+}
+
 /// Streams the leases page by page; one that changes meanwhile is shown as it was or as it is.
 async fn list(peer: &mut Peer, running: &Running, wanted: LeaseFilter) -> io::Result<()> {
-    let mut from = Some(Ipv4Addr::UNSPECIFIED);
+    let mut from = Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let mut rows = 0;
     while let Some(start) = from {
         let clocks = Clocks::read();
@@ -122,8 +130,8 @@ async fn list(peer: &mut Peer, running: &Running, wanted: LeaseFilter) -> io::Re
         from = page
             .last()
             .filter(|_| page.len() == PAGE)
-            .and_then(|last| last.ip.to_bits().checked_add(1))
-            .map(Ipv4Addr::from_bits);
+            .and_then(|last| in_ipv6(last.ip).to_bits().checked_add(1))
+            .map(|next| IpAddr::V6(Ipv6Addr::from_bits(next)));
         let mut text = Vec::new();
         for lease in page.iter().filter(|lease| wanted.admits(lease)) {
             rows += 1;

@@ -1,6 +1,6 @@
 //! What the control thread reads of the running server, and the answer to `status`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub struct Running {
 /// What the control thread does with leases.
 pub trait LeaseAccess: Send + Sync {
     /// Up to `limit` leases by rising address, from `from` on.
-    fn page(&self, from: Ipv4Addr, limit: usize, now: Moment) -> Vec<Lease>;
+    fn page(&self, from: IpAddr, limit: usize, now: Moment) -> Vec<Lease>;
 
     /// Gives an address back to its pool and waits until that is durable. Returns the lease as it
     /// is then; `None` when nobody holds the address.

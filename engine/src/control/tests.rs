@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,29 +16,30 @@ use parking_lot::Mutex;
 
 use super::client::{Client, ClientError};
 use super::protocol::{Request, Response};
+use super::socket::in_ipv6;
 use super::status::{Facts, InterfaceStatus, LeaseAccess, LeaseCounts, Running, Usage};
 use super::{Command, Control, Listeners, OpenError, exposition};
 use crate::config::{Config, Control as ControlConfig, Dhcp, Log, Server};
 use crate::event::bus::EventBus;
 use crate::event::row::Row;
 use crate::event::{BootEvent, Kind};
-use crate::leases::{ClientKey, Hardware, Lease, LeaseState, NotDurable};
+use crate::leases::{ClientKey, Hardware, Lease, LeaseState, NotDurable, Notes};
 use crate::log::EventLog;
 use crate::metrics::Metrics;
 
 /// Leases in a map; the address that ends in 13 cannot be written.
-struct FewLeases(Mutex<BTreeMap<Ipv4Addr, Lease>>);
+struct FewLeases(Mutex<BTreeMap<Ipv6Addr, Lease>>);
 
 impl LeaseAccess for FewLeases {
-    fn page(&self, from: Ipv4Addr, limit: usize, _now: Moment) -> Vec<Lease> {
-        self.0.lock().range(from..).take(limit).map(|(_, lease)| lease.clone()).collect()
+    fn page(&self, from: IpAddr, limit: usize, _now: Moment) -> Vec<Lease> {
+        self.0.lock().range(in_ipv6(from)..).take(limit).map(|(_, lease)| lease.clone()).collect()
     }
 
     fn release(&self, ip: Ipv4Addr, now: Moment) -> Result<Option<Lease>, NotDurable> {
         if ip.octets()[3] == 13 {
             return Err(NotDurable);
         }
-        Ok(self.0.lock().get_mut(&ip).map(|lease| {
+        Ok(self.0.lock().get_mut(&ip.to_ipv6_mapped()).map(|lease| {
             lease.state = LeaseState::Released;
             lease.expires = now;
             lease.clone()
@@ -58,14 +59,16 @@ fn machine(number: u32) -> Hardware {
 
 fn lease(number: u32) -> Lease {
     Lease {
-        ip: Ipv4Addr::from_bits(0x0a01_0000 + number),
-        network: None,
+        ip: Ipv4Addr::from_bits(0x0a01_0000 + number).into(),
         client: ClientKey::hardware(&machine(number)),
         hardware: machine(number),
         state: LeaseState::Active,
         starts: bootstorm_net::now(),
         expires: Moment::NEVER,
-        notes: None,
+        refused: false,
+        told: None,
+        pending: false,
+        notes: Notes::default(),
     }
 }
 
@@ -142,7 +145,7 @@ fn running(leases: u32) -> (Running, Arc<Metrics>, Receiver<Command>, EventLog) 
         config_path: PathBuf::from("/etc/bootstorm/bootstorm.toml"),
         config: Arc::new(ArcSwap::from_pointee(config)),
         leases: Arc::new(FewLeases(Mutex::new(
-            (0..leases).map(|number| (lease(number).ip, lease(number))).collect(),
+            (0..leases).map(|number| (in_ipv6(lease(number).ip), lease(number))).collect(),
         ))),
         metrics: metrics.clone(),
         events,

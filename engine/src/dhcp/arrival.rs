@@ -66,6 +66,11 @@ impl Link {
         Some(Self { subnet, network: dhcp.subnet(subnet).network })
     }
 
+    /// Whether `address` is of a subnet on the link.
+    pub(super) fn holds(self, dhcp: &Dhcp, address: Ipv4Addr) -> bool {
+        Self::of(dhcp, address).is_some_and(|link| link.network == self.network)
+    }
+
     /// Finds the link. What a relay agent says of it (RFC 3527) goes before what the client says
     /// (RFC 3011), and both before giaddr, ciaddr and the interface.
     pub(super) fn find(

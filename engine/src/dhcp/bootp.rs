@@ -5,36 +5,41 @@
 //! name, which is leased without end.
 
 use super::exchange::Exchange;
+use super::plan::{Chosen, Draft, Through};
 use super::{Action, Silence};
 use crate::config::LeaseTime;
-use crate::leases::{Bind, Candidates, ShardLeases};
+use crate::leases::{ShardLeases, Step};
 
 impl<'a> Exchange<'a> {
-    pub(super) fn bootp(&self, leases: &mut ShardLeases) -> Action<'a> {
+    pub(super) fn bootp(&self, leases: &ShardLeases) -> Draft<'a> {
         if self.ignored() {
-            return Action::Silence(Silence::UnknownClient);
+            return Draft::silence(Silence::UnknownClient, self.arena);
         }
-        if let Some(reserved) = self.reservation.address
-            && !self.blocked(reserved, leases)
-        {
-            return Action::Reply(self.boot_reply(reserved));
-        }
-        let pools = self.pools();
-        if pools.is_empty() {
-            return Action::Silence(Silence::BootpWithoutHost);
-        }
-        let until = self.now + self.dhcp.offer_time;
-        let client = self.client();
-        let Ok(offer) = leases.offer(&client, Candidates::Pools(pools), None, self.now, until)
-        else {
-            return Action::Silence(Silence::PoolFull);
+        let (chosen, holder) = self.choose(None, leases);
+        let mut draft = match chosen {
+            Ok(chosen) => self.give_for_ever(chosen),
+            Err(Silence::NoPoolPermitted) => Draft::silence(Silence::BootpWithoutHost, self.arena),
+            Err(silence) => Draft::silence(silence, self.arena),
         };
-        match leases.bind(&client, offer.ip, self.now, self.expiry(LeaseTime::INFINITE)) {
-            Bind::Pending(change) => {
-                Action::AckWhenDurable { change, reply: self.boot_reply(offer.ip) }
-            }
-            Bind::AlreadyPending => Action::Silence(Silence::CommitPending),
-            Bind::Refused(_) => Action::Silence(Silence::PoolFull),
-        }
+        draft.holder = holder;
+        draft
+    }
+
+    fn give_for_ever(&self, chosen: Chosen<'a>) -> Draft<'a> {
+        let Chosen { ip, admission, through } = chosen;
+        let reply = self.boot_reply(ip);
+        let mut draft = if through == Through::Reservation {
+            Draft::of(Action::Reply(reply), self.arena)
+        } else {
+            let mut draft = Draft::of(Action::AckWhenDurable(reply), self.arena);
+            let (until, expires) =
+                (self.now + self.dhcp.offer_time, self.expiry(LeaseTime::INFINITE));
+            let ip = ip.into();
+            draft.steps.push(Step::Offer { ip, admission, until });
+            draft.steps.push(Step::Bind { ip, admission, expires, heard: false });
+            draft
+        };
+        draft.chosen = Some(chosen);
+        draft
     }
 }

@@ -3,73 +3,67 @@
 use std::net::Ipv4Addr;
 
 use super::exchange::Exchange;
-use super::{Action, Silence, machine};
-use crate::leases::{Bind, Candidates, LeaseState, Offer, ShardLeases};
+use super::own::Own;
+use super::plan::{Chosen, Draft, Through};
+use super::{Action, Silence};
+use crate::leases::{LeaseState, ShardLeases, Step};
 
 impl<'a> Exchange<'a> {
-    pub(super) fn discover(&self, leases: &mut ShardLeases) -> Action<'a> {
+    pub(super) fn discover(&self, leases: &ShardLeases) -> Draft<'a> {
         if self.ignored() {
-            return Action::Silence(Silence::UnknownClient);
+            return Draft::silence(Silence::UnknownClient, self.arena);
         }
-        let offer = match self.allocate(self.message.requested_address(), leases) {
-            Ok(offer) => offer,
-            Err(silence) => return Action::Silence(silence),
+        let (chosen, holder) = self.choose(self.message.requested_address(), leases);
+        let mut draft = match chosen {
+            Ok(chosen) => self.offer_chosen(chosen, leases.is_damaged(self.now)),
+            Err(silence) => Draft::silence(silence, self.arena),
         };
-        if self.dhcp.rapid_commit && self.message.rapid_commit() {
-            return self.commit_rapidly(offer, leases);
-        }
+        draft.holder = holder;
+        // A NAK told the client to leave these, and it asks anew: it has left them.
+        let chosen = draft.chosen.map(|chosen| chosen.ip);
+        let left = self.own_here().filter(|own| own.refused && own.is_active());
+        let left = left.filter(|own| chosen != Some(own.ip));
+        draft.steps.extend(left.map(|own| Step::End { ip: own.ip.into() }));
+        draft
+    }
+
+    /// `damaged`: somebody may have a lease of the address that the store has lost.
+    fn offer_chosen(&self, chosen: Chosen<'a>, damaged: bool) -> Draft<'a> {
+        let Chosen { ip, admission, through } = chosen;
         let until = self.now + self.dhcp.offer_time;
-        let said = machine::telling(self.message, self.arena);
-        leases.remember_discover(&self.key, offer.ip, self.message.xid(), until, said);
-        let reply = self.offer(offer.ip);
-        let reserved = self.reservation.address == Some(offer.ip);
-        // The offer of a moment ago proves nothing: its probe may be under way.
-        let had = self
-            .lease
-            .as_ref()
-            .is_some_and(|lease| lease.ip == offer.ip && lease.state != LeaseState::Offered);
-        if !reserved && !had && self.dhcp.ping_check.is_some() {
-            Action::ProbeThenOffer(reply)
+        let rapid = self.dhcp.rapid_commit && self.message.rapid_commit();
+        let action = if rapid {
+            // RFC 4039 section 3.
+            Action::AckWhenDurable(self.ack(ip, self.lease_time(ip)))
         } else {
-            Action::Reply(reply)
+            let reply = self.offer(ip);
+            // The offer of a moment ago proves nothing: its probe may be under way.
+            let proven = match through {
+                Through::Lease => true,
+                Through::Reservation | Through::Previous => !damaged,
+                Through::Offer | Through::Wish | Through::Free => false,
+            };
+            match self.dhcp.ping_check.is_some() || damaged {
+                true if !proven => Action::ProbeThenOffer(reply),
+                _ => Action::Reply(reply),
+            }
+        };
+        let mut draft = Draft::of(action, self.arena);
+        draft.steps.push(Step::Offer { ip: ip.into(), admission, until });
+        if rapid {
+            let expires = self.expiry(self.lease_time(ip));
+            draft.steps.push(Step::Bind { ip: ip.into(), admission, expires, heard: false });
+        } else {
+            draft.remember = Some((ip, until));
         }
+        draft.chosen = Some(chosen);
+        draft.steps.extend(self.withdraw_others(Some(ip)));
+        draft
     }
 
-    /// Holds an address for the client: its reserved one; while a machine that had it before the
-    /// reservation still has it, or without a reservation, one of the pools. There it is, as
-    /// RFC 2131 section 4.3.1 orders: what it has, what it had, what it asks for, any other.
-    pub(super) fn allocate(
-        &self,
-        wish: Option<Ipv4Addr>,
-        leases: &mut ShardLeases,
-    ) -> Result<Offer, Silence> {
-        let until = self.now + self.dhcp.offer_time;
-        let client = self.client();
-        let mut full = Silence::NoPoolPermitted;
-        if let Some(reserved) = self.reservation.address {
-            let fixed = self.fixed(reserved, leases);
-            match leases.offer(&client, fixed, None, self.now, until) {
-                Ok(offer) => return Ok(offer),
-                Err(_) => full = Silence::PoolFull,
-            }
-        }
-        let pools = self.pools();
-        if pools.is_empty() {
-            return Err(full);
-        }
-        let candidates = Candidates::Pools(pools);
-        leases.offer(&client, candidates, wish, self.now, until).map_err(|_| Silence::PoolFull)
-    }
-
-    /// The ACK to a DISCOVER (RFC 4039 section 3).
-    fn commit_rapidly(&self, offer: Offer, leases: &mut ShardLeases) -> Action<'a> {
-        let lease = self.lease_time(offer.ip);
-        match leases.bind(&self.client(), offer.ip, self.now, self.expiry(lease)) {
-            Bind::Pending(change) => {
-                Action::AckWhenDurable { change, reply: self.ack(offer.ip, lease) }
-            }
-            Bind::AlreadyPending => Action::Silence(Silence::CommitPending),
-            Bind::Refused(_) => Action::Silence(Silence::PoolFull),
-        }
+    /// Ends the client's offers on its link but for that of `kept`.
+    pub(super) fn withdraw_others(&self, kept: Option<Ipv4Addr>) -> impl Iterator<Item = Step<'a>> {
+        let offered = move |own: &&Own| own.state == LeaseState::Offered && kept != Some(own.ip);
+        self.own_here().filter(offered).map(|own| Step::Withdraw { ip: own.ip.into() })
     }
 }

@@ -52,15 +52,13 @@ pub(super) fn of_decision(
     match action {
         Action::Silence(silence) => {
             let kind = match silence {
-                Silence::PoolFull => Kind::PoolFull,
+                Silence::PoolFull | Silence::ReservedHeld => Kind::PoolFull,
                 _ => Kind::Silence,
             };
             let detail = Detail::Reason(silence.name());
             BootEvent { detail, ..event(kind, message, arrival, named_address(message)) }
         }
-        Action::Reply(reply)
-        | Action::ProbeThenOffer(reply)
-        | Action::AckWhenDurable { reply, .. } => {
+        Action::Reply(reply) | Action::ProbeThenOffer(reply) | Action::AckWhenDurable(reply) => {
             let kind = match reply.kind {
                 Some(MessageType::Offer) => Kind::Offer,
                 Some(MessageType::Nak) => Kind::Nak,
@@ -79,7 +77,7 @@ pub(super) fn of_decision(
                 if reply.yiaddr.is_unspecified() { named_address(message) } else { reply.yiaddr };
             BootEvent { detail, ..event(kind, message, arrival, address) }
         }
-        Action::Record { address, .. } => {
+        Action::Record { address } => {
             let kind = match message.message_type() {
                 Some(MessageType::Decline) => Kind::Decline,
                 _ => Kind::Release,

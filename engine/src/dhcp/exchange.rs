@@ -9,12 +9,11 @@ use bumpalo::collections::Vec as BumpVec;
 
 use super::arrival::{Arrival, Link};
 use super::machine::Machine;
+use super::own::Own;
 use super::reservation::Reservation;
 use super::{Silence, identity, machine};
-use crate::config::{ClassId, Dhcp, HostId, Permit, PoolId, ScopeChain, UnknownClients};
-use crate::leases::{
-    Candidates, Client, ClientKey, Discovered, Hardware, Lease, Said, ShardLeases,
-};
+use crate::config::{ClassId, Dhcp, ScopeChain, UnknownClients};
+use crate::leases::{ClientKey, Discovered, Hardware, RelaySaid, Said, ShardLeases};
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
 pub(super) struct Exchange<'a> {
@@ -29,6 +28,8 @@ pub(super) struct Exchange<'a> {
     identifier_override: Option<Ipv4Addr>,
     /// See [`Arrival::ciaddr_in_use`].
     pub(super) ciaddr_in_use: Option<Ipv4Addr>,
+    /// It is a unicast from the client's address: no relay agent or switch could add to it.
+    past_relays: bool,
     pub(super) link: Link,
     pub(super) machine: Machine<'a>,
     /// The machine's identity on this link.
@@ -36,8 +37,8 @@ pub(super) struct Exchange<'a> {
     pub(super) reservation: Reservation,
     /// Classes it is a member of, in the order of the configuration.
     pub(super) classes: &'a [ClassId],
-    /// The lease it has or had on this link.
-    pub(super) lease: Option<Lease>,
+    /// What the client has or had, in any network.
+    pub(super) own: &'a [Own],
 }
 
 impl<'a> Exchange<'a> {
@@ -65,20 +66,28 @@ impl<'a> Exchange<'a> {
             let before = Discovered::new(arena.alloc_slice_copy(before.as_bytes()));
             machine = Machine::read(message, Some(before), relay.as_ref(), arena);
         }
-        let lease = leases.find(link.network, &key, now);
-        if relay.is_none()
-            && ciaddr_in_use.is_some()
-            && let Some(notes) = lease.as_ref().and_then(|lease| lease.notes.as_ref())
-        {
-            // A renewal by unicast passes no relay agent; the machine is where it was.
-            let copy = |bytes: &Option<Box<[u8]>>| {
-                bytes.as_deref().map(|bytes| &*arena.alloc_slice_copy(bytes))
-            };
-            machine.circuit_id = copy(&notes.circuit_id);
-            machine.remote_id = copy(&notes.remote_id);
-        }
-        let held = lease.as_ref().filter(|lease| lease.is_active(now)).map(|lease| lease.ip);
-        let mut reservation = Reservation::find(dhcp, &machine, link.network, held);
+        let past_relays = ciaddr_in_use
+            .filter(|_| message.giaddr().is_unspecified() && arrival.unicast().is_some());
+        let mut own = BumpVec::new_in(arena);
+        leases.of_client(&key, now, |lease| {
+            own.extend(Own::of(lease, dhcp));
+            if past_relays.is_some() && past_relays == lease.ipv4() {
+                // The machine is where it was.
+                let notes = &lease.notes;
+                let copy = |bytes: &[u8]| &*arena.alloc_slice_copy(bytes);
+                machine.circuit_id = machine.circuit_id.or_else(|| notes.circuit_id().map(copy));
+                machine.remote_id = machine.remote_id.or_else(|| notes.remote_id().map(copy));
+            }
+        });
+        let own = own.into_bump_slice();
+        let here = own.iter().filter(|own| link.holds(dhcp, own.ip));
+        // An offer is nothing yet: it counts for who asks for an offer, or takes this one.
+        let counts = |own: &&Own| {
+            own.is_active()
+                || own.is_held()
+                    && (message.message_type() != Some(MessageType::Request) || own.ip == offered)
+        };
+        let mut reservation = Reservation::find(dhcp, &machine, link.network, here.filter(counts));
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
         let classes = machine.classes(dhcp, arena);
@@ -98,7 +107,8 @@ impl<'a> Exchange<'a> {
             key,
             reservation,
             classes,
-            lease,
+            own,
+            past_relays: past_relays.is_some(),
         })
     }
 
@@ -107,18 +117,19 @@ impl<'a> Exchange<'a> {
         self.dhcp.unknown_clients == UnknownClients::Ignore && !self.reservation.known
     }
 
-    /// The machine as the leases know it.
-    pub(super) fn client(&self) -> Client<'_> {
-        Client {
-            network: self.link.network,
-            key: &self.key,
-            hardware: Hardware::new(self.message.htype(), self.machine.chaddr),
-            notes: Said {
-                client_id: self.machine.client_id,
-                hostname: self.option(options::HOST_NAME),
-                circuit_id: self.relay.and(self.machine.circuit_id),
-                remote_id: self.relay.and(self.machine.remote_id),
-            },
+    /// Its hardware address.
+    pub(super) fn hardware(&self) -> Hardware {
+        Hardware::new(self.message.htype(), self.machine.chaddr)
+    }
+
+    /// What a lease remembers of the machine.
+    pub(super) fn said(&self) -> Said<'a> {
+        Said {
+            client_id: self.machine.client_id,
+            hostname: self.option(options::HOST_NAME),
+            circuit_id: self.relay.and(self.machine.circuit_id),
+            remote_id: self.relay.and(self.machine.remote_id),
+            relay: if self.past_relays { RelaySaid::Kept } else { RelaySaid::All },
         }
     }
 
@@ -174,86 +185,5 @@ impl<'a> Exchange<'a> {
         self.arrival.owns(identifier)
             || self.dhcp.server_identifiers.binary_search(&identifier).is_ok()
             || self.identifier_override == Some(identifier)
-    }
-
-    /// Whether `address` is of a subnet of the client's link.
-    pub(super) fn is_on_link(&self, address: Ipv4Addr) -> bool {
-        self.dhcp
-            .subnet_of(address)
-            .is_some_and(|subnet| self.dhcp.subnet(subnet).network == self.link.network)
-    }
-
-    /// Whether the machine may have `address`, whoever has it now.
-    pub(super) fn may_have(&self, address: Ipv4Addr, leases: &ShardLeases) -> bool {
-        if !self.is_on_link(address) || self.arrival.owns(address) {
-            return false;
-        }
-        match self.reservation.address {
-            Some(reserved) if reserved == address => return true,
-            // It is to move to its reserved address, unless that is not free yet.
-            Some(reserved) if !self.blocked(reserved, leases) => return false,
-            _ => {}
-        }
-        self.dhcp.host_by_ip(address).is_none()
-            && self.dhcp.excluded(address).is_none()
-            && self.dhcp.pool_of(address).is_some_and(|pool| self.permitted(pool))
-    }
-
-    /// Whether a machine that is not this one still has a lease on the reserved address: one it
-    /// got before the address was reserved.
-    pub(super) fn blocked(&self, reserved: Ipv4Addr, leases: &ShardLeases) -> bool {
-        leases.at(reserved, self.now).is_some_and(|lease| {
-            lease.is_active(self.now)
-                && lease.client != self.key
-                && !self.reservation.host.is_some_and(|host| self.is_host(host, &lease))
-        })
-    }
-
-    /// Whether the holder of a reserved address is the machine of `host` by another name: another
-    /// of its network cards, the machine that stood on its port before, or, where no pool could
-    /// have given the address, whoever the entry admitted.
-    fn is_host(&self, host: HostId, lease: &Lease) -> bool {
-        let notes = lease.notes.as_deref();
-        let client_id = notes.and_then(|notes| notes.client_id.as_deref());
-        let circuit_id = notes.and_then(|notes| notes.circuit_id.as_deref());
-        let remote_id = notes.and_then(|notes| notes.remote_id.as_deref());
-        self.dhcp.pool_of(lease.ip).is_none()
-            || self.dhcp.hosts_by_hardware(lease.hardware.address()).contains(&host)
-            || client_id.is_some_and(|id| self.dhcp.hosts_by_client_id(id).contains(&host))
-            || self.dhcp.hosts_by_circuit(circuit_id, remote_id).any(|id| id == host)
-    }
-
-    /// The reserved address as the leases want to hear of it.
-    pub(super) fn fixed(&self, reserved: Ipv4Addr, leases: &ShardLeases) -> Candidates<'static> {
-        Candidates::Fixed { ip: reserved, replace: !self.blocked(reserved, leases) }
-    }
-
-    /// The pools of the link that permit the machine, those of its own subnet first.
-    pub(super) fn pools(&self) -> &'a [PoolId] {
-        let network = self.dhcp.network(self.link.network);
-        let mut pools = BumpVec::new_in(self.arena);
-        let others = network.subnets.iter().copied().filter(|&subnet| subnet != self.link.subnet);
-        for subnet in std::iter::once(self.link.subnet).chain(others) {
-            let permitted = |pool: &PoolId| self.permitted(*pool);
-            pools.extend(self.dhcp.subnet(subnet).pools.iter().copied().filter(permitted));
-        }
-        pools.into_bump_slice()
-    }
-
-    fn permitted(&self, pool: PoolId) -> bool {
-        let pool = self.dhcp.pool(pool);
-        let bootp = self.message.message_type().is_none();
-        let applies = |permit: &Permit| match *permit {
-            // BOOTP clients keep what they get for ever, so a pool must name them.
-            Permit::All => !bootp,
-            Permit::Known => self.reservation.known && !bootp,
-            Permit::Unknown => !self.reservation.known && !bootp,
-            Permit::Bootp => bootp,
-            Permit::Member(class) => self.classes.contains(&class) && !bootp,
-        };
-        let denied = pool.deny.iter().any(|permit| applies(permit) || *permit == Permit::All);
-        let allowed = pool.allow.iter().any(applies) || (pool.allow.is_empty() && !bootp);
-        let member = pool.class.is_none_or(|class| self.classes.contains(&class));
-        allowed && !denied && member
     }
 }

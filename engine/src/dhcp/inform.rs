@@ -3,21 +3,23 @@
 use std::net::Ipv4Addr;
 
 use super::exchange::Exchange;
+use super::plan::Draft;
 use super::{Action, Silence};
 
 impl<'a> Exchange<'a> {
-    pub(super) fn inform(&self) -> Action<'a> {
+    pub(super) fn inform(&self) -> Draft<'a> {
+        let silence = |silence| Draft::silence(silence, self.arena);
         if self.ignored() {
-            return Action::Silence(Silence::UnknownClient);
+            return silence(Silence::UnknownClient);
         }
         let Some(address) = self.informed_address() else {
-            return Action::Silence(Silence::NoAddressNamed);
+            return silence(Silence::NoAddressNamed);
         };
         // RFC 2131 4.3.5: check the address against the network, but not against the leases.
         if !self.is_on_link(address) {
-            return Action::Silence(Silence::NoSubnetHere);
+            return silence(Silence::NoSubnetHere);
         }
-        Action::Reply(self.ack_to_inform(address))
+        Draft::of(Action::Reply(self.ack_to_inform(address)), self.arena)
     }
 
     /// ciaddr; clients that leave it empty wrote from their address.

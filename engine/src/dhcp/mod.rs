@@ -1,5 +1,7 @@
 //! The rules of DHCPv4: from one message, its arrival, the configuration and the leases to one
-//! decision. Nothing here reads a clock, makes randomness, or sends.
+//! decision. Nothing here reads a clock, makes randomness, or sends. [`plan`] decides and changes
+//! nothing; [`answer`] plans, takes the plan's steps on the leases, and plans anew where another
+//! shard was faster.
 //!
 //! | message | condition | decision |
 //! | --- | --- | --- |
@@ -8,8 +10,9 @@
 //! | DISCOVER | an address is free that the machine may have | OFFER, held for `offer-time` |
 //! | | with rapid commit on both sides | ACK once the lease is durable |
 //! | | `ping-check`, and the machine never had the address | OFFER unless the probe is answered |
+//! | | in any case | its leases that a NAK refused end |
 //! | REQUEST, SELECTING | names another server | silence, our offer is free again |
-//! | | the machine may have the address | ACK once the lease is durable |
+//! | | the machine may have the address, and nobody else has it | ACK once the lease is durable |
 //! | | otherwise | NAK (see `nak`) |
 //! | REQUEST, other states | it is the machine's leased or reserved address | ACK once durable |
 //! | | a valid lease forbids it, or this server is authoritative | NAK (see `nak`) |
@@ -21,9 +24,16 @@
 //! | | a pool that permits `bootp` | BOOTREPLY once the endless lease is durable |
 //!
 //! A machine may have an address that is reserved for it, or one of a pool of its network that
-//! permits it and that no `[[dhcp.host]]` reserves. With a reserved address it may have no other,
-//! unless a machine that got the address before it was reserved still has it.
+//! permits it and that no `[[dhcp.host]]` reserves. It may have several: pools by class give one
+//! machine an address in each stage of its boot.
+//!
+//! A lease that has not ended is nobody else's, whatever the configuration says by now. Where
+//! another machine has the address that is reserved for this one, this one gets an address of a
+//! pool, or none, and the other one a NAK at its next REQUEST. When the address has become free, a
+//! machine that has another one gets a NAK as well, so that it moves. The one exception are clients
+//! of one hardware address (`identity = "client-id"`): the reserved address follows it.
 
+mod addresses;
 mod arrival;
 mod boot;
 mod bootp;
@@ -32,11 +42,14 @@ mod delivery;
 mod discover;
 mod events;
 mod exchange;
+mod holder;
 mod identity;
 mod inform;
 mod machine;
 mod nak;
 mod options;
+mod own;
+mod plan;
 mod release;
 mod reply;
 mod request;
@@ -50,11 +63,14 @@ use std::net::Ipv4Addr;
 use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Message, MessageType};
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
 
 pub use arrival::Arrival;
 pub use cache::ReplyCache;
 pub use delivery::Delivery;
+pub use holder::{Holder, HoldersTold};
 pub use nak::NakReason;
+pub use plan::{Chosen, Plan, Reasons, Through};
 pub use reply::{Origin, Outgoing, Reply};
 pub use silence::Silence;
 
@@ -62,6 +78,7 @@ use crate::config::Dhcp;
 use crate::event::BootEvent;
 use crate::leases::{Change, ShardLeases};
 use exchange::Exchange;
+use plan::Draft;
 
 /// What is to be done about one message, and the line it is worth in the log.
 #[derive(Debug)]
@@ -69,8 +86,12 @@ use exchange::Exchange;
 pub struct Decision<'a> {
     /// What to do.
     pub action: Action<'a>,
+    /// For [`ShardLeases::submit`]: with a token for an [`Action::AckWhenDurable`], else without.
+    pub changes: BumpVec<'a, Change>,
     /// What happened, for logs and metrics.
     pub event: BootEvent,
+    /// Who keeps the client from the address that is reserved for it.
+    pub holder: Option<Holder>,
 }
 
 /// What is to be done about one message.
@@ -84,17 +105,10 @@ pub enum Action<'a> {
     /// answers: call [`ShardLeases::quarantine`], then answer the same message again, which offers
     /// another address. If a probe of the address is already under way, no second one is needed.
     ProbeThenOffer(Reply<'a>),
-    /// Send this when the change is durable.
-    AckWhenDurable {
-        /// For [`ShardLeases::submit`].
-        change: Change,
-        /// The ACK, or the BOOTREPLY with an endless lease.
-        reply: Reply<'a>,
-    },
-    /// Make the change durable; nobody waits for it.
+    /// Send this, an ACK or the BOOTREPLY with an endless lease, when the changes are durable.
+    AckWhenDurable(Reply<'a>),
+    /// Nobody waits for the changes.
     Record {
-        /// For [`ShardLeases::submit`].
-        change: Change,
         /// The address that was given back or declined.
         address: Ipv4Addr,
     },
@@ -104,16 +118,20 @@ impl<'a> Action<'a> {
     /// The reply, if there is one.
     pub fn reply(&self) -> Option<&Reply<'a>> {
         match self {
-            Self::Reply(reply)
-            | Self::ProbeThenOffer(reply)
-            | Self::AckWhenDurable { reply, .. } => Some(reply),
+            Self::Reply(reply) | Self::ProbeThenOffer(reply) | Self::AckWhenDurable(reply) => {
+                Some(reply)
+            }
             Self::Silence(_) | Self::Record { .. } => None,
         }
     }
 }
 
-/// Decides about one message. The effects on offers and leases take place in memory at once; what
-/// has to be durable comes back as a [`Change`].
+/// How often a message is planned anew whose plan the leases did not allow: another shard was
+/// faster. Then the client hears nothing and asks again.
+const PLANS: usize = 8;
+
+/// Decides about one message and carries it out: the effects on offers and leases take place in
+/// memory at once; what has to be durable comes back as [`Decision::changes`].
 ///
 /// Nothing is allocated but in `arena`, which is to be reset when the replies are written.
 pub fn answer<'a>(
@@ -124,35 +142,44 @@ pub fn answer<'a>(
     now: Moment,
     arena: &'a Bump,
 ) -> Decision<'a> {
-    let action = decide(message, arrival, dhcp, leases, now, arena);
+    let mut changes = BumpVec::new_in(arena);
+    let done = (0..PLANS).find_map(|_| {
+        let plan = plan(message, arrival, dhcp, leases, now, arena);
+        let holder = plan.reasons.and_then(|reasons| reasons.holder);
+        let action = plan.apply(message, leases, now, arena, &mut changes).ok()?;
+        Some((action, holder))
+    });
+    let (action, holder) = done.unwrap_or((Action::Silence(Silence::Contended), None));
     let event = events::of_decision(message, arrival, &action);
-    Decision { action, event }
+    Decision { action, changes, event, holder }
 }
 
-fn decide<'a>(
+/// Decides about one message. Changes nothing.
+pub fn plan<'a>(
     message: &'a Message<'a>,
     arrival: &'a Arrival<'a>,
     dhcp: &'a Dhcp,
-    leases: &mut ShardLeases,
+    leases: &ShardLeases,
     now: Moment,
     arena: &'a Bump,
-) -> Action<'a> {
+) -> Plan<'a> {
     if message.op() != BOOTREQUEST {
-        return Action::Silence(Silence::NotARequest);
+        return Plan::silence(Silence::NotARequest, arena);
     }
     let exchange = match Exchange::open(message, arrival, dhcp, leases, now, arena) {
         Ok(exchange) => exchange,
-        Err(silence) => return Action::Silence(silence),
+        Err(silence) => return Plan::silence(silence, arena),
     };
-    match message.message_type() {
+    let draft = match message.message_type() {
         None => exchange.bootp(leases),
         Some(MessageType::Discover) => exchange.discover(leases),
         Some(MessageType::Request) => exchange.request(leases),
-        Some(MessageType::Decline) => exchange.decline(leases),
-        Some(MessageType::Release) => exchange.release(leases),
+        Some(MessageType::Decline) => exchange.decline(),
+        Some(MessageType::Release) => exchange.release(),
         Some(MessageType::Inform) => exchange.inform(),
-        Some(_) => Action::Silence(Silence::MessageType),
-    }
+        Some(_) => Draft::silence(Silence::MessageType, arena),
+    };
+    Plan::new(exchange, draft)
 }
 
 /// The event of a datagram that is no DHCP message.

@@ -10,22 +10,27 @@
 //! | --- | --- | --- |
 //! | SELECTING, names this server | | NAK: nobody else answers the client |
 //! | any other | another client has a valid lease of the address | NAK: two would use it |
-//! | | the client has a valid lease of another address on this link | NAK |
+//! | | the client has a valid lease of another address on this link, which it may have | NAK |
 //! | | the address is its valid lease on another link, or one that it may no longer have | NAK |
 //! | | another address is reserved for it on this link, and free for it | NAK |
 //! | | this server is authoritative: the address is of another network, or unknown here | NAK |
 //! | | none of these, whatever old records there are | silence |
 //!
 //! RFC 2131 wants silence in INIT-REBOOT where the server has no record of the client, for the sake
-//! of other servers. The second row differs on purpose, as dhcpd does: with a
-//! valid lease of another client there is no other server whose lease could be right. A wrong
-//! network is a reason with authority only: another server may serve that network on this link.
+//! of other servers. The second row differs on purpose, as dhcpd does: with a valid lease of
+//! another client there is no other server whose lease could be right. A wrong network is a reason with
+//! authority only: another server may serve that network on this link.
+//!
+//! A NAK may be lost, and then the client goes on with its address. So it ends no lease: it marks a
+//! valid lease of the address on this link as refused, and the client's next DISCOVER ends that.
 
 use std::net::Ipv4Addr;
 
 use super::exchange::Exchange;
+use super::own::Own;
+use super::plan::Draft;
 use super::{Action, Silence};
-use crate::leases::{LeaseState, ShardLeases};
+use crate::leases::{LeaseState, ShardLeases, Step};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $label:literal, $text:literal;)*) => {
@@ -77,34 +82,32 @@ const _: () = assert!(NakReason::ALL.len() <= crate::metrics::NAK_REASONS);
 
 impl<'a> Exchange<'a> {
     /// Refuses an address that the client cannot have: a NAK where one is warranted. `selected`
-    /// says that the client took this server's offer.
+    /// says that the client took this server's offer. A lease that it is refused here is marked:
+    /// the client's next DISCOVER ends it.
     pub(super) fn refuse(
         &self,
         address: Ipv4Addr,
         selected: bool,
         leases: &ShardLeases,
-    ) -> Action<'a> {
-        let there = leases.at(address, self.now);
-        let valid = there.as_ref().filter(|lease| lease.is_active(self.now));
-        let of_other = valid.is_some_and(|lease| lease.client != self.key);
-        let of_client = valid.is_some_and(|lease| lease.client == self.key);
-        let lease = self.lease.as_ref().filter(|lease| lease.is_active(self.now));
-        let reserved = self.reservation.address;
-        let moves = reserved.is_some_and(|ip| ip != address && !self.blocked(ip, leases));
-        let certain = of_other || of_client || lease.is_some() || moves;
+    ) -> Draft<'a> {
+        let holder = self.holder(address, leases);
+        let of_other = holder.is_some_and(|holder| holder.state == LeaseState::Active);
+        let of_client = self.own_at(address).is_some_and(Own::is_active);
+        let elsewhere = self
+            .own_here()
+            .any(|own| own.is_active() && own.ip != address && self.admission(own.ip).is_some());
+        let moves = self.must_move(address, leases).is_some();
+        let certain = of_other || of_client || elsewhere || moves;
         if !certain && !selected && !self.dhcp.authoritative {
-            return Action::Silence(Silence::NotAuthoritative);
+            return Draft::silence(Silence::NotAuthoritative, self.arena);
         }
-        let offered = || {
-            there
-                .as_ref()
-                .is_some_and(|lease| lease.state == LeaseState::Offered && lease.client != self.key)
-        };
-        let reason = if !self.is_on_link(address) {
+        let offered = holder.is_some_and(|holder| holder.state == LeaseState::Offered);
+        let on_link = self.is_on_link(address);
+        let reason = if !on_link {
             NakReason::WrongNetwork
-        } else if of_other || offered() {
+        } else if of_other || offered {
             NakReason::HeldByOther
-        } else if lease.is_some_and(|lease| lease.ip != address) {
+        } else if elsewhere && !of_client {
             NakReason::OtherLease
         } else if moves {
             NakReason::OtherReservation
@@ -113,7 +116,11 @@ impl<'a> Exchange<'a> {
         } else {
             NakReason::UnknownClient
         };
-        Action::Reply(self.nak(reason))
+        let mut draft = Draft::of(Action::Reply(self.nak(reason)), self.arena);
+        if of_client && on_link {
+            draft.steps.push(Step::Refuse { ip: address.into() });
+        }
+        draft
     }
 }
 

@@ -1,44 +1,57 @@
 //! RELEASE and DECLINE: a client no longer wants its address (RFC 2131, sections 4.3.3, 4.3.4).
 
+use std::net::Ipv4Addr;
+
 use super::exchange::Exchange;
+use super::plan::Draft;
 use super::{Action, Silence};
-use crate::leases::{Declined, ShardLeases};
+use crate::leases::Step;
 
 impl<'a> Exchange<'a> {
     /// The client shuts down in order. Neither message is ever answered.
-    pub(super) fn release(&self, leases: &mut ShardLeases) -> Action<'a> {
-        if let Some(silence) = self.meant_for_another() {
-            return Action::Silence(silence);
-        }
+    pub(super) fn release(&self) -> Draft<'a> {
         let address = self.message.ciaddr();
-        if address.is_unspecified() {
-            return Action::Silence(Silence::NoAddressNamed);
-        }
-        match leases.release(self.link.network, &self.key, address, self.now) {
-            Some(change) => Action::Record { change, address },
-            None => Action::Silence(Silence::NotHeld),
-        }
+        self.give_back(Some(address).filter(|address| !address.is_unspecified()), |own| {
+            own.is_held().then_some(Step::Release { ip: own.ip.into() })
+        })
     }
 
     /// The client found somebody else on its address. Only the holder is believed; a reserved
     /// address stays reserved, or anybody with a machine's hardware address could take it away.
-    pub(super) fn decline(&self, leases: &mut ShardLeases) -> Action<'a> {
-        if let Some(silence) = self.meant_for_another() {
-            return Action::Silence(silence);
-        }
-        let Some(address) = self.message.requested_address() else {
-            return Action::Silence(Silence::NoAddressNamed);
-        };
-        let until = self.now + self.dhcp.decline_time;
-        match leases.decline(self.link.network, &self.key, address, self.now, until) {
-            Declined::Quarantined(change) => Action::Record { change, address },
-            Declined::Reserved(change) => Action::Record { change, address },
-            Declined::NotHeld => Action::Silence(Silence::NotHeld),
-        }
+    pub(super) fn decline(&self) -> Draft<'a> {
+        self.give_back(self.message.requested_address(), |own| {
+            let ip = own.ip.into();
+            let until = self.now + self.dhcp.decline_time;
+            match self.is_left_out(own.ip) {
+                true => own.is_held().then_some(Step::Release { ip }),
+                false => Some(Step::Decline { ip, until }),
+            }
+        })
     }
 
-    fn meant_for_another(&self) -> Option<Silence> {
-        let server = self.message.server_identifier()?;
-        (!self.is_own_identifier(server)).then_some(Silence::OtherServer)
+    fn give_back(
+        &self,
+        address: Option<Ipv4Addr>,
+        step: impl FnOnce(&super::own::Own) -> Option<Step<'a>>,
+    ) -> Draft<'a> {
+        let silence = |silence| Draft::silence(silence, self.arena);
+        let server = self.message.server_identifier();
+        if server.is_some_and(|server| !self.is_own_identifier(server)) {
+            return silence(Silence::OtherServer);
+        }
+        let Some(address) = address else { return silence(Silence::NoAddressNamed) };
+        let Some(step) = self.own_at(address).and_then(step) else {
+            return silence(Silence::NotHeld);
+        };
+        let mut draft = Draft::of(Action::Record { address }, self.arena);
+        draft.steps.push(step);
+        draft
+    }
+
+    /// Whether no pool gives `address` away: it is reserved, or something else has it.
+    fn is_left_out(&self, address: Ipv4Addr) -> bool {
+        self.dhcp.host_by_ip(address).is_some()
+            || self.dhcp.excluded(address).is_some()
+            || self.arrival.owns(address)
     }
 }

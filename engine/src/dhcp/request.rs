@@ -3,8 +3,10 @@
 use std::net::Ipv4Addr;
 
 use super::exchange::Exchange;
+use super::own::Own;
+use super::plan::{Chosen, Draft, Through};
 use super::{Action, Silence};
-use crate::leases::{Bind, Candidates, ShardLeases};
+use crate::leases::{Admission, ShardLeases, Step};
 
 /// What the client wants with its REQUEST, told from ciaddr and options 50 and 54.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -19,23 +21,24 @@ enum State {
 }
 
 impl<'a> Exchange<'a> {
-    pub(super) fn request(&self, leases: &mut ShardLeases) -> Action<'a> {
-        let Some(state) = self.state() else { return Action::Silence(Silence::NoAddressNamed) };
+    pub(super) fn request(&self, leases: &ShardLeases) -> Draft<'a> {
+        let silence = |silence| Draft::silence(silence, self.arena);
+        let Some(state) = self.state() else { return silence(Silence::NoAddressNamed) };
         if let State::Selecting { server, .. } = state
             && !self.is_own_identifier(server)
         {
             // RFC 2131 3.1 (4): the client declined our offer by taking another's.
-            leases.forget_offer(self.link.network, &self.key, self.now);
-            return Action::Silence(Silence::OtherServer);
+            let mut draft = silence(Silence::OtherServer);
+            draft.steps.extend(self.withdraw_others(None));
+            return draft;
         }
         if self.ignored() {
-            return Action::Silence(Silence::UnknownClient);
+            return silence(Silence::UnknownClient);
         }
         match state {
             State::Selecting { address, .. } => self.select(address, leases),
-            State::InitReboot { address } | State::Extending { address } => {
-                self.verify(address, leases)
-            }
+            State::InitReboot { address } => self.verify(address, false, leases),
+            State::Extending { address } => self.verify(address, true, leases),
         }
     }
 
@@ -61,53 +64,64 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// The client takes our offer. We are the server it means, so it gets ACK or NAK.
-    fn select(&self, address: Ipv4Addr, leases: &mut ShardLeases) -> Action<'a> {
-        // An offer that ran out, or that a restart forgot, is made again if the address is free.
-        let offered = self.lease.as_ref().is_some_and(|lease| lease.ip == address);
-        let granted = self.may_have(address, leases)
-            && (offered || self.allocate_exactly(address, leases).is_ok());
-        let action = granted.then(|| self.bind(address, leases)).flatten();
-        action.unwrap_or_else(|| self.refuse(address, true, leases))
+    /// The client takes our offer. We are the server it means, so it gets ACK or NAK. An offer that
+    /// ran out, or that a restart forgot, is made again if the address is free: that one exactly,
+    /// so a client that asks for what it cannot have keeps the offer that it has.
+    fn select(&self, address: Ipv4Addr, leases: &ShardLeases) -> Draft<'a> {
+        let own = self.own_at(address);
+        let free = || self.holder(address, leases).is_none();
+        // The ACK agrees with the OFFER, even if the reserved address became free since.
+        let stays = own.is_some_and(Own::is_held);
+        match self.admission(address) {
+            Some(admission)
+                if (own.is_some() || free())
+                    && (stays || self.must_move(address, leases).is_none()) =>
+            {
+                self.bind(address, admission, false)
+            }
+            _ => self.refuse(address, true, leases),
+        }
     }
 
     /// The client has an address (INIT-REBOOT, RENEWING, REBINDING): ACK if it may keep it. For
-    /// all others see [`super::nak`].
-    fn verify(&self, address: Ipv4Addr, leases: &mut ShardLeases) -> Action<'a> {
-        let held = self.lease.as_ref().is_some_and(|lease| lease.ip == address);
-        let own = held || self.reservation.address == Some(address);
+    /// all others see [`super::nak`]. A client that `extends` its lease has heard how long it is.
+    fn verify(&self, address: Ipv4Addr, extends: bool, leases: &ShardLeases) -> Draft<'a> {
+        let known = self.own_at(address).is_some();
         // A reserved address may have been leased by no message yet.
-        let granted = own
-            && self.may_have(address, leases)
-            && (held || self.allocate_exactly(address, leases).is_ok());
-        let action = granted.then(|| self.bind(address, leases)).flatten();
-        action.unwrap_or_else(|| self.refuse(address, false, leases))
-    }
-
-    /// Holds exactly this address for the client, which may have it.
-    fn allocate_exactly(&self, address: Ipv4Addr, leases: &mut ShardLeases) -> Result<(), ()> {
-        let until = self.now + self.dhcp.offer_time;
-        let pool = self.dhcp.pool_of(address);
-        let pool = pool.as_slice();
-        let candidates = match self.reservation.address {
-            Some(reserved) if reserved == address => self.fixed(address, leases),
-            _ => Candidates::Pools(pool),
-        };
-        let offer = leases
-            .offer(&self.client(), candidates, Some(address), self.now, until)
-            .map_err(|_| ())?;
-        if offer.ip == address { Ok(()) } else { Err(()) }
-    }
-
-    /// Binds the address; `None` when another client has it by now.
-    fn bind(&self, address: Ipv4Addr, leases: &mut ShardLeases) -> Option<Action<'a>> {
-        let lease = self.lease_time(address);
-        match leases.bind(&self.client(), address, self.now, self.expiry(lease)) {
-            Bind::Pending(change) => {
-                Some(Action::AckWhenDurable { change, reply: self.ack(address, lease) })
+        let reserved =
+            || self.reservation.address == Some(address) && self.holder(address, leases).is_none();
+        match self.admission(address) {
+            Some(admission)
+                if (known || reserved()) && self.must_move(address, leases).is_none() =>
+            {
+                self.bind(address, admission, extends)
             }
-            Bind::AlreadyPending => Some(Action::Silence(Silence::CommitPending)),
-            Bind::Refused(_) => None,
+            _ => self.refuse(address, false, leases),
         }
+    }
+
+    /// Leases the address, which is free or the client's, and withdraws what else it was offered.
+    fn bind(&self, address: Ipv4Addr, admission: Admission<'a>, heard: bool) -> Draft<'a> {
+        let lease = self.lease_time(address);
+        let action = Action::AckWhenDurable(self.ack(address, lease));
+        let mut draft = Draft::of(action, self.arena);
+        let own = self.own_at(address);
+        let ip = address.into();
+        if !own.is_some_and(Own::is_held) {
+            let until = self.now + self.dhcp.offer_time;
+            draft.steps.push(Step::Offer { ip, admission, until });
+        }
+        let expires = self.expiry(lease);
+        draft.steps.push(Step::Bind { ip, admission, expires, heard });
+        draft.steps.extend(self.withdraw_others(Some(address)));
+        let through = match own {
+            _ if self.reservation.address == Some(address) => Through::Reservation,
+            Some(own) if own.is_active() => Through::Lease,
+            Some(own) if own.is_held() => Through::Offer,
+            Some(_) => Through::Previous,
+            None => Through::Wish,
+        };
+        draft.chosen = Some(Chosen { ip: address, admission, through });
+        draft
     }
 }

@@ -43,6 +43,10 @@ silences! {
     NotHeld = "address not held by this client",
     /// Every address the client may have is taken.
     PoolFull = "pool full",
+    /// Another client has the address that is reserved for this one, and no pool permits it.
+    ReservedHeld = "reserved address held by another",
+    /// The leases changed each time between plan and execution; the client will ask again.
+    Contended = "leases changed meanwhile",
     /// No pool of the network permits this client.
     NoPoolPermitted = "no pool permits this client",
     /// The client's lease is being written; the ACK follows from the first REQUEST.

@@ -86,6 +86,8 @@ pub enum Kind {
     Malformed,
     /// A request could not be answered because every address it may have is taken.
     PoolFull,
+    /// A machine did not get the address that is reserved for it: somebody else has it.
+    ReservedHeld,
     /// A lease could not be written, so its ACK was withheld.
     CommitFailed,
     /// A TFTP transfer began.
@@ -116,6 +118,7 @@ impl Kind {
             Kind::Silence => "silence",
             Kind::Malformed => "malformed",
             Kind::PoolFull => "pool full",
+            Kind::ReservedHeld => "address held",
             Kind::CommitFailed => "lease not written",
             Kind::TransferStarted => "TFTP start",
             Kind::TransferFinished => "TFTP done",
@@ -132,6 +135,7 @@ impl Kind {
             Kind::Nak
             | Kind::Decline
             | Kind::PoolFull
+            | Kind::ReservedHeld
             | Kind::CommitFailed
             | Kind::TransferFailed => tracing::Level::WARN,
             _ => tracing::Level::INFO,
@@ -170,6 +174,15 @@ pub enum Detail {
     },
     /// Why a request was refused or not answered.
     Reason(&'static str),
+    /// Who has the event's address, and for how long from now; `None` is for ever.
+    Holder {
+        /// The holder's hardware address.
+        hardware: Hardware,
+        /// Nobody holds it, somebody was found to use it: it is in quarantine.
+        quarantine: bool,
+        /// How long it lasts.
+        left: Option<Duration>,
+    },
     /// Why a datagram is no DHCP message, with the place in it; made into text by the log thread.
     Malformed(ParseError),
     /// Of a TFTP transfer.

@@ -2,8 +2,10 @@
 //! events --json`.
 
 use std::fmt;
+use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::pxe::Architecture;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{BootEvent, Detail, Kind};
@@ -87,6 +89,18 @@ impl Row {
                 row.reason = given(reason);
             }
             Detail::Reason(reason) => row.reason = given(reason),
+            Detail::Holder { hardware, quarantine, left } => {
+                let holder = match quarantine {
+                    true => "in quarantine".to_owned(),
+                    false => format!("held by {hardware}"),
+                };
+                let ip = event.address;
+                row.reason = Some(format!(
+                    "reserved for this machine and {holder} {}; to end that: bootstorm leases \
+                     release {ip}",
+                    end(&row.time, left)
+                ));
+            }
             Detail::Malformed(error) => row.reason = Some(error.to_string()),
             Detail::Transfer {
                 ipv6,
@@ -119,6 +133,15 @@ impl Row {
     pub fn rate(&self) -> Option<String> {
         let (bytes, seconds) = (self.bytes?, self.seconds?);
         Some(format!("{:.1} MB/s", bytes as f64 / seconds / 1e6))
+    }
+}
+
+/// When something ends that lasts so long from `time` on, in words.
+fn end(time: &str, left: Option<Duration>) -> String {
+    let Some(left) = left else { return "for ever".to_owned() };
+    match time.parse::<Timestamp>().ok().and_then(|time| time.checked_add(left).ok()) {
+        Some(end) => format!("until {end:.0}"),
+        None => format!("for {} s", left.as_secs()),
     }
 }
 
@@ -192,6 +215,35 @@ mod tests {
             r#"{"time":"2026-01-02T03:04:05.678Z","event":"RELEASE","mac":"02:00:00:00:00:01","ip":"10.1.4.7"}"#
         );
         assert_eq!(serde_json::from_str::<Row>(&json).unwrap(), row);
+    }
+
+    #[test]
+    fn an_address_that_is_held_tells_by_whom_until_when_and_what_to_do() {
+        let reason = |quarantine, left| {
+            let event = BootEvent {
+                detail: Detail::Holder {
+                    hardware: Hardware::ethernet([2, 0, 0, 0, 0, 9]),
+                    quarantine,
+                    left,
+                },
+                ..BootEvent::new(
+                    Kind::ReservedHeld,
+                    Hardware::ethernet([2, 0, 0, 0, 0, 1]),
+                    Ipv4Addr::new(10, 1, 4, 7),
+                )
+            };
+            Row::new(&event, "2026-01-02T03:04:05.678Z".to_owned(), None).reason.unwrap()
+        };
+        let way_out = "; to end that: bootstorm leases release 10.1.4.7";
+        assert_eq!(
+            reason(false, Some(Duration::from_secs(60))),
+            format!(
+                "reserved for this machine and held by 02:00:00:00:00:09 until \
+                 2026-01-02T03:05:05Z{way_out}"
+            )
+        );
+        assert!(reason(false, None).ends_with(&format!("09 for ever{way_out}")));
+        assert!(reason(true, None).contains("and in quarantine for ever"));
     }
 
     #[test]

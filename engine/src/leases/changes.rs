@@ -1,376 +1,217 @@
-//! How leases change: every step of a client, and what becomes of it on disk.
+//! Steps of clients, and what becomes of them on disk.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use bootstorm_protocols::time::Moment;
-use dashmap::mapref::entry::Entry;
 
+use super::address::Address;
 use super::pools::PoolSet;
-use super::slot::{Durable, Slot};
-use super::table::{Moved, Table, Who, place};
-use super::{Client, Lease, LeaseState, NotDurable, Notes, Refusal, Write};
-use crate::config::PoolId;
+use super::slot::{Identity, stored};
+use super::state::{Base, Event, From, State, Whose, transition};
+use super::table::{Handle, Locked, Stripe, Table};
+use super::{Admission, Client, ClientKey, Lease, NotDurable, Notes, Refusal, Step, Write};
 
-/// What a shard was told to make durable.
+/// A change that a shard was told to make durable.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Pending {
-    pub(super) ip: u32,
+    pub(super) ip: Address,
     pub(super) version: u64,
 }
 
-impl Pending {
-    /// A change that has nothing to write: an offer ended, of which the disk knows nothing.
-    pub(super) fn nothing(ip: u32) -> Self {
-        Self { ip, version: 0 }
-    }
-
-    pub(super) fn ip(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.ip)
-    }
-}
-
-/// For whom, and until when, an address is to be held.
+/// Where a step comes from.
 #[derive(Copy, Clone)]
-pub(super) struct Hold<'a> {
+pub(super) struct Source<'a> {
     pub(super) client: &'a Client<'a>,
     /// The owning shard: the address goes to its extent.
     pub(super) shard: u16,
-    pub(super) now: Moment,
-    pub(super) until: Moment,
-}
-
-impl Hold<'_> {
-    fn who(&self) -> Who {
-        (self.client.network, self.client.key.clone())
-    }
-
-    fn lease(&self, ip: Ipv4Addr) -> Lease {
-        Lease {
-            ip,
-            network: Some(self.client.network),
-            client: self.client.key.clone(),
-            hardware: self.client.hardware,
-            state: LeaseState::Offered,
-            starts: self.now,
-            expires: self.until,
-            notes: Notes::updated(None, &self.client.notes),
-        }
-    }
 }
 
 impl Table {
-    /// Holds an address of the pools for a client; see `ShardLeases::offer`.
-    pub(super) fn offer_from(
+    /// Takes one step; see `ShardLeases::apply`.
+    pub(super) fn apply(
         &self,
         pools: &PoolSet,
-        hold: &Hold<'_>,
-        candidates: &[PoolId],
-        hint: Option<Ipv4Addr>,
-    ) -> Result<(Ipv4Addr, bool), Refusal> {
-        let &Hold { shard, now, .. } = hold;
-        let who = hold.who();
-        let _guard = self.stripe(&who);
-        let own = self.address_of(&who);
-        if let Some(ip) = own
-            && pools.permits(candidates, ip)
-            && self.hold_own(pools, hold, ip)
-        {
-            return Ok((Ipv4Addr::from_bits(ip), true));
-        }
-        let mut lease = hold.lease(Ipv4Addr::UNSPECIFIED);
-        let hinted = hint.filter(|ip| pools.permits(candidates, ip.to_bits())).is_some_and(|ip| {
-            lease.ip = ip;
-            self.claim_named(pools, lease.clone(), shard, now, false).is_ok()
-        });
-        let found = hinted || {
-            let mut pools_of = candidates.iter().filter_map(|id| pools.get(*id));
-            pools_of.clone().any(|pool| self.take_unused(pools, pool, shard, &mut lease))
-                || pools_of.any(|pool| self.take_idle(pools, pool, shard, now, &mut lease))
-        };
-        if !found {
-            return Err(Refusal::PoolFull);
-        }
-        self.settle_at(pools, who, own, lease.ip, now);
-        Ok((lease.ip, false))
-    }
-
-    /// Holds a reserved address for a client.
-    pub(super) fn offer_fixed(
-        &self,
-        pools: &PoolSet,
-        hold: &Hold<'_>,
-        ip: Ipv4Addr,
-        replace: bool,
-    ) -> Result<(Ipv4Addr, bool), Refusal> {
-        let &Hold { shard, now, .. } = hold;
-        let who = hold.who();
-        let _guard = self.stripe(&who);
-        let own = self.address_of(&who);
-        if self.hold_own(pools, hold, ip.to_bits()) {
-            self.settle_at(pools, who, own, ip, now);
-            return Ok((ip, true));
-        }
-        match self.claim_named(pools, hold.lease(ip), shard, now, replace) {
-            Ok(()) => {
-                self.settle_at(pools, who, own, ip, now);
-                Ok((ip, false))
-            }
-            Err(LeaseState::Declined) => Err(Refusal::Quarantined),
-            Err(_) => Err(Refusal::HeldByOther),
-        }
-    }
-
-    /// Holds the address that the client has or had; `false` when it is not there any more.
-    fn hold_own(&self, pools: &PoolSet, hold: &Hold<'_>, ip: u32) -> bool {
-        let &Hold { client, shard, now, until } = hold;
-        let Some(mut slot) = self.slots.get_mut(&ip) else { return false };
-        if !slot.is(client.network, client.key) {
-            return false;
-        }
-        let from = slot.lease.state;
-        match from {
-            LeaseState::Declined => return false,
-            LeaseState::Active if slot.pending || now < slot.lease.expires => {
-                // Its lease goes on; it must not end before the client can ask for more.
-                slot.lease.expires = slot.lease.expires.max(until);
-            }
-            LeaseState::Offered => {
-                slot.lease.expires = slot.lease.expires.max(until);
-            }
-            LeaseState::Active | LeaseState::Released | LeaseState::Expired => {
-                slot.lease.state = LeaseState::Offered;
-                slot.lease.starts = now;
-                slot.lease.expires = until;
-                let shard = slot.position.map_or(shard, |position| position.shard);
-                place(pools, &mut slot, Some(from), shard);
-            }
-        }
-        slot.offer_ends = until;
-        true
-    }
-
-    /// The client is at `ip` now; an offer it had elsewhere is free again.
-    fn settle_at(&self, pools: &PoolSet, who: Who, own: Option<u32>, ip: Ipv4Addr, now: Moment) {
-        let ip = ip.to_bits();
-        if let Some(own) = own.filter(|own| *own != ip) {
-            self.drop_offer(pools, &who, own, now);
-        }
-        self.map(who, ip);
-    }
-
-    /// Ends the offer of an address to a client; whether there was one.
-    pub(super) fn drop_offer(&self, pools: &PoolSet, who: &Who, ip: u32, now: Moment) -> bool {
-        let Entry::Occupied(mut occupied) = self.slots.entry(ip) else { return false };
-        let slot = occupied.get_mut();
-        if !slot.is(who.0, &who.1) || slot.lease.state != LeaseState::Offered {
-            return false;
-        }
-        if slot.pending {
-            // Offered again while its release is on its way: the release goes on.
-            slot.lease = slot.to_write();
-            let shard = slot.position.map_or(0, |position| position.shard);
-            place(pools, slot, Some(LeaseState::Offered), shard);
-            return true;
-        }
-        let moved = self.revert(pools, occupied, now);
-        self.moved(moved, ip);
-        true
-    }
-
-    /// Gives a client the address it holds. `Ok(None)`: the same is being written already.
-    pub(super) fn bind(
-        &self,
-        pools: &PoolSet,
-        shard: u16,
-        client: &Client<'_>,
-        ip: Ipv4Addr,
+        source: Source<'_>,
+        step: &Step<'_>,
         now: Moment,
-        expires: Moment,
     ) -> Result<Option<Pending>, Refusal> {
-        let ip = ip.to_bits();
-        let Some(mut slot) = self.slots.get_mut(&ip) else { return Err(Refusal::NotHeld) };
-        let from = slot.lease.state;
-        if from == LeaseState::Declined && now < slot.lease.expires {
-            return Err(Refusal::Quarantined);
-        }
-        if !slot.is(client.network, client.key) {
-            let free = slot.is_free(now);
-            return Err(if free { Refusal::NotHeld } else { Refusal::HeldByOther });
-        }
-        if from == LeaseState::Active && slot.pending {
+        let Source { client, shard } = source;
+        let address = step.ip().into();
+        let mut locked = self.lock(address);
+        let found = self.find_now(pools, &mut locked, address, now);
+        let (from, state) = self.relation(&locked, found, client, step);
+        let version = locked.stripe.next_version();
+        let event = match *step {
+            Step::Offer { until, .. } => Event::Offer { from, until },
+            Step::Bind { expires, heard, .. } => Event::Bind { from, expires, heard, version },
+            Step::Release { .. } => Event::Release { from, version },
+            Step::Decline { until, .. } => Event::Decline { from, until, version },
+            Step::Refuse { .. } => Event::Refuse { from, version },
+            Step::End { .. } => Event::End { from, version },
+            Step::Withdraw { .. } => Event::Withdraw { from },
+        };
+        let outcome = transition(state, event, now)?;
+        let admission = match *step {
+            Step::Offer { admission, .. } | Step::Bind { admission, .. } => admission,
+            _ => Admission::Unknown,
+        };
+        let identity = || Identity {
+            client: client.key.clone(),
+            notes: Notes::default().updated(client, admission),
+        };
+        let Some(handle) = found else {
+            if let Some(state) = outcome.state {
+                let handle = self.insert(&mut locked, address, identity(), state, shard);
+                self.list(pools, &mut locked.stripe, handle, now);
+            }
             return Ok(None);
+        };
+        if let (Step::Bind { .. }, true) = (step, outcome.writes) {
+            let notes = &mut locked.stripe.slots[handle.index()].identity.notes;
+            *notes = notes.updated(client, admission);
         }
-        let renews = from == LeaseState::Active;
-        // The ACK may be lost, and then the client goes by what it was told before. So a shorter
-        // lease does not end before the one it renews; the client that hears of it may leave early.
-        let promised = slot.lease.expires;
-        let kept = renews && now < promised && promised != Moment::NEVER;
-        let expires = if kept { expires.max(promised) } else { expires };
-        slot.lease.state = LeaseState::Active;
-        slot.lease.starts = now;
-        slot.lease.expires = expires;
-        slot.lease.hardware = client.hardware;
-        slot.lease.notes = Notes::updated(slot.lease.notes.as_ref(), &client.notes);
-        let change = self.pend(&mut slot, ip);
-        // The timer of a renewed lease is early: the sweep corrects it. It must not be late.
-        if !renews || slot.position.is_some_and(|position| expires < position.at) {
-            let shard = slot.position.map_or(shard, |position| position.shard);
-            place(pools, &mut slot, Some(from), shard);
-        }
-        drop(slot);
-        if !renews {
-            self.map((client.network, client.key.clone()), ip);
-        }
-        Ok(Some(change))
+        let sender = (outcome.whose == Whose::Senders).then(|| (identity(), shard));
+        self.carry_out(pools, &mut locked.stripe, handle, outcome, sender, now);
+        Ok(outcome.writes.then_some(Pending { ip: address, version }))
     }
 
-    fn pend(&self, slot: &mut Slot, ip: u32) -> Pending {
-        slot.version = self.next_version();
-        slot.pending = true;
-        Pending { ip, version: slot.version }
-    }
-
-    /// A client, or with `None` a person, gives an address back.
-    pub(super) fn release(
+    /// The slot of an address, brought up to `now`.
+    fn find_now(
         &self,
         pools: &PoolSet,
-        who: Option<&Who>,
-        ip: Ipv4Addr,
+        locked: &mut Locked<'_>,
+        address: Address,
         now: Moment,
-    ) -> Option<Pending> {
-        let ip = ip.to_bits();
-        let mut slot = self.slots.get_mut(&ip)?;
-        if who.is_some_and(|who| !slot.is(who.0, &who.1)) {
-            return None;
-        }
-        let from = slot.lease.state;
-        let ends = match from {
-            LeaseState::Active => slot.pending || now < slot.lease.expires,
-            LeaseState::Declined => who.is_none() && now < slot.lease.expires,
-            LeaseState::Offered if !slot.pending => {
-                drop(slot);
-                let who = who?;
-                self.drop_offer(pools, who, ip, now);
-                return None;
-            }
-            LeaseState::Offered | LeaseState::Released | LeaseState::Expired => false,
-        };
-        if !ends {
-            return None;
-        }
-        slot.lease.state = LeaseState::Released;
-        slot.lease.expires = now;
-        let change = self.pend(&mut slot, ip);
-        let shard = slot.position.map_or(0, |position| position.shard);
-        place(pools, &mut slot, Some(from), shard);
-        Some(change)
+    ) -> Option<Handle> {
+        let handle = locked.find(address)?;
+        self.pass_time(pools, &mut locked.stripe, handle, now).then_some(handle)
     }
 
-    /// Nobody gets an address until `until`: its client, or with `None` a probe, found it in use.
+    /// What the client of a step is to an address, and the state of that.
+    fn relation(
+        &self,
+        locked: &Locked<'_>,
+        found: Option<Handle>,
+        client: &Client<'_>,
+        step: &Step<'_>,
+    ) -> (From, Option<State>) {
+        let Some(handle) = found else { return (From::Other, None) };
+        let slot = &locked.stripe.slots[handle.index()];
+        let Identity { client: holder, notes } = &slot.identity;
+        let reserved = matches!(step, Step::Offer { admission: Admission::Host { .. }, .. });
+        let hardware = client.hardware;
+        let from = if holder == client.key {
+            From::Own
+        } else if reserved
+            && hardware.address().iter().any(|byte| *byte != 0)
+            && notes.hardware(holder) == hardware
+        {
+            From::SameMachine
+        } else {
+            From::Other
+        };
+        (from, Some(slot.state(&locked.stripe.sides)))
+    }
+
+    /// An event that no client's message brought.
+    fn happen(
+        &self,
+        pools: &PoolSet,
+        address: Address,
+        event: impl FnOnce(u64) -> Event,
+        now: Moment,
+    ) -> Result<Option<Pending>, Refusal> {
+        let mut locked = self.lock(address);
+        let handle = self.find_now(pools, &mut locked, address, now).ok_or(Refusal::NotHeld)?;
+        let version = locked.stripe.next_version();
+        let state = locked.stripe.slots[handle.index()].state(&locked.stripe.sides);
+        let outcome = transition(Some(state), event(version), now)?;
+        self.carry_out(pools, &mut locked.stripe, handle, outcome, None, now);
+        Ok(outcome.writes.then_some(Pending { ip: address, version }))
+    }
+
+    /// A person gives an address back.
+    pub(super) fn release(&self, pools: &PoolSet, ip: IpAddr, now: Moment) -> Option<Pending> {
+        let event = |version| Event::Release { from: From::Operator, version };
+        self.happen(pools, ip.into(), event, now).ok().flatten()
+    }
+
+    /// A probe found an address in use that is offered.
     pub(super) fn quarantine(
         &self,
         pools: &PoolSet,
-        who: Option<&Who>,
-        ip: Ipv4Addr,
+        ip: IpAddr,
+        now: Moment,
         until: Moment,
     ) -> Option<Pending> {
-        let ip = ip.to_bits();
-        let mut slot = self.slots.get_mut(&ip)?;
-        let from = slot.lease.state;
-        let allowed = match who {
-            Some(who) => slot.is(who.0, &who.1) && from != LeaseState::Declined,
-            None => !slot.pending && from == LeaseState::Offered,
-        };
-        if !allowed || pools.is_reserved(ip) {
-            return None;
-        }
-        slot.lease.state = LeaseState::Declined;
-        slot.lease.expires = until;
-        let change = self.pend(&mut slot, ip);
-        let shard = slot.position.map_or(0, |position| position.shard);
-        place(pools, &mut slot, Some(from), shard);
-        let lost = slot.lease.network.map(|network| (network, slot.lease.client.clone()));
-        drop(slot);
-        self.moved(Moved { lost, gained: None }, ip);
-        Some(change)
+        let event = |version| Event::Probe { until, version };
+        self.happen(pools, ip.into(), event, now).ok().flatten()
     }
 
-    /// What is to be written for a change; `Err` when the change is void, `None` when a later one
-    /// has been written already.
-    pub(super) fn to_write(&self, change: Pending) -> Result<Option<Write>, NotDurable> {
-        let slot = self.slots.get(&change.ip).ok_or(NotDurable)?;
-        if change.version < slot.floor {
-            return Err(NotDurable);
-        }
-        Ok(slot.pending.then(|| Write {
-            ip: change.ip().into(),
-            version: slot.version,
-            known: slot.stored,
-            lease: Some(slot.to_write()),
-        }))
+    /// What a client holds at an address, or held there last.
+    pub(super) fn held(&self, client: &ClientKey, ip: IpAddr, now: Moment) -> Option<Lease> {
+        self.at(ip, now).filter(|lease| lease.client == *client)
+    }
+
+    /// What is to be written for a change; `Err` when the change is void.
+    pub(super) fn to_write(&self, change: Pending) -> Result<Write, NotDurable> {
+        let locked = self.lock(change.ip);
+        let slot = &locked.stripe.slots[locked.find(change.ip).ok_or(NotDurable)?.index()];
+        let state = slot.state(&locked.stripe.sides);
+        let record = state.pending().filter(|record| record.version == change.version);
+        let record = record.ok_or(NotDurable)?;
+        Ok(Write {
+            ip: change.ip.into(),
+            version: record.version,
+            known: state.base().record().map_or(0, |base| base.version),
+            lease: Some(stored(change.ip, &slot.identity, &record)),
+        })
     }
 
     /// What the store is known to have for an address, with its version; 0 for nothing.
-    pub(super) fn durable(&self, ip: u32) -> (Option<Lease>, u64) {
-        self.slots.get(&ip).map_or((None, 0), |slot| (slot.durable_lease(), slot.stored))
+    pub(super) fn durable(&self, ip: Address) -> (Option<Lease>, u64) {
+        let locked = self.lock(ip);
+        let Some(handle) = locked.find(ip) else { return (None, 0) };
+        let slot = &locked.stripe.slots[handle.index()];
+        let base = slot.state(&locked.stripe.sides).base();
+        let identity = match base {
+            Base::Other(_) => slot.base_identity(&locked.stripe.sides),
+            Base::Nothing | Base::Own(_) => &slot.identity,
+        };
+        base.record()
+            .map_or((None, 0), |record| (Some(stored(ip, identity, &record)), record.version))
     }
 
-    /// The lease was written when its slot had that version.
-    pub(super) fn written(&self, pools: &PoolSet, lease: &Lease, version: u64) {
-        let Some(mut slot) = self.slots.get_mut(&lease.ip.to_bits()) else { return };
-        slot.durable = Durable::of(lease, &slot.lease);
-        slot.stored = version;
-        if slot.version == version {
-            slot.pending = false;
-            // Its timer may have been due meanwhile and was postponed.
-            let late = slot.position.is_some_and(|position| position.at > slot.lease.expires);
-            if late || !slot.lease.state.is_taken() {
-                let from = slot.lease.state;
-                let shard = slot.position.map_or(0, |position| position.shard);
-                place(pools, &mut slot, Some(from), shard);
-            }
-        }
+    /// The store has what it is known to have with this version now.
+    pub(super) fn doubt_settled(&self, ip: Address, version: u64) {
+        let mut locked = self.lock(ip);
+        let Some(handle) = locked.find(ip) else { return };
+        let Stripe { slots, sides, .. } = &mut *locked.stripe;
+        let slot = &mut slots[handle.index()];
+        let state = slot.state(sides).with_stored(version);
+        slot.set(sides, state, Whose::Kept, None);
     }
 
-    /// The last change of an address will not become durable: back to what the store has. A
-    /// quarantine stays, on disk or not; an offer that is still good is an offer again, so that
-    /// the client may ask once more. `version` is what the slot had when it was to be written.
-    pub(super) fn roll_back(&self, pools: &PoolSet, ip: u32, version: u64, now: Moment) {
-        let Entry::Occupied(mut occupied) = self.slots.entry(ip) else { return };
-        let slot = occupied.get_mut();
-        if !slot.pending {
-            return;
-        }
-        if slot.lease.state == LeaseState::Declined {
-            // A quarantine that came after that version is written by a later batch.
-            slot.pending = slot.version != version;
-            let shard = slot.position.map_or(0, |position| position.shard);
-            place(pools, slot, Some(LeaseState::Declined), shard);
-            return;
-        }
-        slot.pending = false;
-        slot.version = self.next_version();
-        slot.floor = slot.version;
-        let had = matches!(
-            slot.durable,
-            Durable::Same { state: LeaseState::Active, expires, .. } if now < expires
-        );
-        if slot.lease.state == LeaseState::Active && !had && now < slot.offer_ends {
-            slot.lease.state = LeaseState::Offered;
-            slot.lease.expires = slot.offer_ends;
-            let shard = slot.position.map_or(0, |position| position.shard);
-            place(pools, slot, Some(LeaseState::Active), shard);
-            return;
-        }
-        let moved = self.revert(pools, occupied, now);
-        self.moved(moved, ip);
+    /// A change is durable. `false` when it became void while it was written: nobody may rely on
+    /// it, and what the store has is in doubt.
+    pub(super) fn written(&self, pools: &PoolSet, change: Pending, now: Moment) -> bool {
+        self.settle(pools, change, Event::Written, now)
     }
 
-    /// Takes back the change if nothing came after it.
-    pub(super) fn abandon(&self, pools: &PoolSet, change: Pending, now: Moment) {
-        let last = self.slots.get(&change.ip).is_some_and(|slot| slot.version == change.version);
-        if last {
-            self.roll_back(pools, change.ip, change.version, now);
+    /// A change will not become durable.
+    pub(super) fn roll_back(&self, pools: &PoolSet, change: Pending, now: Moment) -> bool {
+        self.settle(pools, change, Event::Failed, now)
+    }
+
+    fn settle(&self, pools: &PoolSet, change: Pending, event: Event, now: Moment) -> bool {
+        let mut locked = self.lock(change.ip);
+        let Some(handle) = self.find_now(pools, &mut locked, change.ip, now) else { return false };
+        let state = locked.stripe.slots[handle.index()].state(&locked.stripe.sides);
+        if state.pending().is_none_or(|record| record.version != change.version) {
+            return false;
         }
+        let Ok(outcome) = transition(Some(state), event, now) else { return false };
+        self.carry_out(pools, &mut locked.stripe, handle, outcome, None, now);
+        true
     }
 }

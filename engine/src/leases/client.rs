@@ -4,8 +4,6 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::config::NetworkId;
-
 /// Bytes of an identity that fit without the heap. A hardware address takes 7 (its type and six
 /// bytes), a UUID 16, a client identifier of systemd or dhcpcd 15 to 23.
 const INLINE: usize = 29;
@@ -172,9 +170,7 @@ impl fmt::Debug for Hardware {
 /// What a message says about its sender, borrowed from it.
 #[derive(Copy, Clone, Debug)]
 pub struct Client<'a> {
-    /// The shared network it is on.
-    pub network: NetworkId,
-    /// Its identity there.
+    /// Its identity.
     pub key: &'a ClientKey,
     /// Its hardware address.
     pub hardware: Hardware,
@@ -182,8 +178,7 @@ pub struct Client<'a> {
     pub notes: Said<'a>,
 }
 
-/// What a message says besides identity. `None` is silence: what an earlier message said is kept,
-/// because a renewal by unicast passes no relay agent.
+/// What a message says besides identity.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Said<'a> {
     /// Option 61.
@@ -194,57 +189,19 @@ pub struct Said<'a> {
     pub circuit_id: Option<&'a [u8]>,
     /// Option 82, sub-option 2.
     pub remote_id: Option<&'a [u8]>,
+    /// What it means if the relay agent's part is missing.
+    pub relay: RelaySaid,
 }
 
-/// What is remembered of a client besides identity. At most [`Notes::LIMIT`] bytes each.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Notes {
-    /// Option 61.
-    pub client_id: Option<Box<[u8]>>,
-    /// Option 12, not checked: never print it raw.
-    pub hostname: Option<Box<[u8]>>,
-    /// Option 82, sub-option 1.
-    pub circuit_id: Option<Box<[u8]>>,
-    /// Option 82, sub-option 2.
-    pub remote_id: Option<Box<[u8]>>,
-}
-
-impl Notes {
-    /// Longer values are not remembered.
-    pub const LIMIT: usize = 96;
-
-    /// All notes, in the order in which they are on disk.
-    pub(super) fn list(&self) -> [Option<&[u8]>; 4] {
-        let Self { client_id, hostname, circuit_id, remote_id } = self;
-        [client_id, hostname, circuit_id, remote_id].map(|note| note.as_deref())
-    }
-
-    /// What is known after a message: the old notes when it says nothing new, which allocates
-    /// nothing.
-    pub(super) fn updated(old: Option<&Arc<Self>>, said: &Said<'_>) -> Option<Arc<Self>> {
-        let known = old.map(Arc::as_ref);
-        let news = |said: Option<&[u8]>, known: Option<&[u8]>| {
-            said.is_some_and(|said| said.len() <= Self::LIMIT && known != Some(said))
-        };
-        let unchanged = !news(said.client_id, known.and_then(|notes| notes.client_id.as_deref()))
-            && !news(said.hostname, known.and_then(|notes| notes.hostname.as_deref()))
-            && !news(said.circuit_id, known.and_then(|notes| notes.circuit_id.as_deref()))
-            && !news(said.remote_id, known.and_then(|notes| notes.remote_id.as_deref()));
-        if unchanged {
-            return old.cloned();
-        }
-        let mut notes = known.cloned().unwrap_or_default();
-        let keep = |place: &mut Option<Box<[u8]>>, said: Option<&[u8]>| {
-            if let Some(said) = said.filter(|said| said.len() <= Self::LIMIT) {
-                *place = Some(said.into());
-            }
-        };
-        keep(&mut notes.client_id, said.client_id);
-        keep(&mut notes.hostname, said.hostname);
-        keep(&mut notes.circuit_id, said.circuit_id);
-        keep(&mut notes.remote_id, said.remote_id);
-        Some(Arc::new(notes))
-    }
+/// Whether a message says all that there is to say about the way to its sender.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum RelaySaid {
+    /// It came by the client's link or through a relay agent: what it does not say is not so any
+    /// more.
+    #[default]
+    All,
+    /// It came by unicast past every relay agent: what an earlier message said holds on.
+    Kept,
 }
 
 #[cfg(test)]
@@ -263,23 +220,5 @@ mod tests {
         assert_eq!(ClientKey::client_id(&long).bytes(), long);
         assert_eq!(hardware.to_string(), "52:54:00:12:34:56");
         assert_eq!(size_of::<ClientKey>(), 32);
-    }
-
-    #[test]
-    fn a_renewal_that_says_less_keeps_what_the_relay_agent_said() {
-        let relayed =
-            Said { circuit_id: Some(b"port7"), hostname: Some(b"n01"), ..Said::default() };
-        let first = Notes::updated(None, &relayed).unwrap();
-        let unicast = Said { hostname: Some(b"n01"), ..Said::default() };
-        let second = Notes::updated(Some(&first), &unicast).unwrap();
-        assert!(Arc::ptr_eq(&first, &second));
-        let moved = Said { circuit_id: Some(b"port9"), ..Said::default() };
-        let third = Notes::updated(Some(&second), &moved).unwrap();
-        assert_eq!(third.circuit_id.as_deref(), Some(&b"port9"[..]));
-        assert_eq!(third.hostname.as_deref(), Some(&b"n01"[..]));
-        assert!(Notes::updated(None, &Said::default()).is_none());
-        let huge = [0; Notes::LIMIT + 1];
-        let too_long = Said { hostname: Some(&huge), ..Said::default() };
-        assert!(Notes::updated(None, &too_long).is_none());
     }
 }

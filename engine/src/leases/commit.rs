@@ -11,13 +11,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 
+use super::address::Address;
 use super::queue::Queued;
 use super::{BatchId, LeaseStore, Leases, NotDurable, StoreError, Write};
 use crate::liveness::Heartbeat;
@@ -52,7 +53,7 @@ pub struct Committer {
     batch: Vec<Write>,
     next_id: BatchId,
     /// Addresses of failed batches, with the highest version that they had there.
-    in_doubt: BTreeMap<u32, u64>,
+    in_doubt: BTreeMap<Address, u64>,
     broken: Option<Broken>,
 }
 
@@ -134,15 +135,14 @@ impl Committer {
     fn collect(&mut self) {
         let Self { leases, taken, batch, .. } = self;
         batch.clear();
+        // At most one change of an address is not void.
         taken.retain(|queued| match leases.table.to_write(queued.change) {
-            Ok(Some(write)) => {
-                if batch.last().map(|write| write.ip) != Some(write.ip) {
-                    batch.push(write);
-                }
+            Ok(write) => {
+                batch.push(write);
                 true
             }
-            answer => {
-                leases.queue.complete(queued.waiter, answer.map(|_| ()));
+            Err(void) => {
+                leases.queue.complete(queued.waiter, Err(void));
                 false
             }
         });
@@ -174,8 +174,11 @@ impl Committer {
         });
         match result {
             Ok(refused) => {
-                for write in &self.batch {
-                    self.in_doubt.remove(&bits(write.ip));
+                for (place, write) in self.batch.iter().enumerate() {
+                    self.in_doubt.remove(&write.ip.into());
+                    if place >= own {
+                        self.leases.table.doubt_settled(write.ip.into(), write.version);
+                    }
                 }
                 self.batch.truncate(own);
                 if let Some(broken) = self.broken.take() {
@@ -193,7 +196,7 @@ impl Committer {
             }
             Err(error) => {
                 for write in &self.batch {
-                    let version = self.in_doubt.entry(bits(write.ip)).or_default();
+                    let version = self.in_doubt.entry(write.ip.into()).or_default();
                     *version = write.version.max(*version);
                 }
                 self.batch.truncate(own);
@@ -208,10 +211,9 @@ impl Committer {
     fn add_doubts(&mut self) {
         let own = self.batch.len();
         for (&ip, &version) in self.in_doubt.iter().take(MOST_DOUBTS) {
-            let address = IpAddr::from(Ipv4Addr::from_bits(ip));
-            if self.batch[..own].binary_search_by_key(&address, |write| write.ip).is_err() {
+            if self.batch[..own].binary_search_by_key(&ip, |write| write.ip.into()).is_err() {
                 let (lease, known) = self.leases.table.durable(ip);
-                self.batch.push(Write { ip: address, version, known, lease });
+                self.batch.push(Write { ip: ip.into(), version, known, lease });
             }
         }
     }
@@ -239,38 +241,28 @@ impl Committer {
     fn settle(&mut self, written: &Result<Vec<IpAddr>, NotDurable>, now: Moment) {
         let is_written = |ip: IpAddr| written.as_ref().is_ok_and(|refused| !refused.contains(&ip));
         {
-            let pools = self.leases.lock_pools(self.leases.committer_lock());
-            for write in &self.batch {
-                match &write.lease {
-                    Some(lease) if is_written(write.ip) => {
-                        self.leases.table.written(&pools, lease, write.version);
+            let Self { leases, taken, in_doubt, .. } = self;
+            let pools = leases.lock_pools(leases.committer_lock());
+            for Queued { change, waiter } in taken {
+                let granted = if is_written(change.ip.into()) {
+                    let granted = leases.table.written(&pools, *change, now);
+                    if !granted {
+                        // It was given up meanwhile, and the store has it all the same.
+                        in_doubt.insert(change.ip, change.version);
                     }
-                    _ => {
-                        let ip = bits(write.ip);
-                        self.leases.table.roll_back(&pools, ip, write.version, now);
-                    }
-                }
+                    granted
+                } else {
+                    leases.table.roll_back(&pools, *change, now);
+                    false
+                };
+                leases.queue.complete(*waiter, if granted { Ok(()) } else { Err(NotDurable) });
             }
-        }
-        for queued in &self.taken {
-            let durable = is_written(queued.change.ip().into());
-            let answer = if durable { Ok(()) } else { Err(NotDurable) };
-            self.leases.queue.complete(queued.waiter, answer);
         }
         if let Some(broken) = &mut self.broken {
             broken.withheld +=
                 self.taken.iter().filter(|queued| queued.waiter.is_some()).count() as u64;
         }
         self.leases.queue.wake_waiters();
-    }
-}
-
-/// The address as the table has it.
-fn bits(ip: IpAddr) -> u32 {
-    match ip {
-        IpAddr::V4(ip) => ip.to_bits(),
-        // The table hands out IPv4 addresses only.
-        IpAddr::V6(_) => 0,
     }
 }
 

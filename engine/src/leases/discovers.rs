@@ -11,10 +11,11 @@
 //! Memory is bounded and allocated once. Where more offers are out than there is room for, the
 //! oldest of a bucket goes; its client is then known by its REQUEST alone.
 
-use std::hash::{BuildHasher, RandomState};
-use std::net::Ipv4Addr;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
 
 use bootstorm_protocols::time::Moment;
+use foldhash::quality::RandomState;
 
 use super::ClientKey;
 
@@ -91,14 +92,14 @@ impl<'a> Discovered<'a> {
 
 impl Discovers {
     pub(super) fn new() -> Self {
-        Self { hasher: RandomState::new(), buckets: Vec::new(), entries: Vec::new() }
+        Self { hasher: RandomState::default(), buckets: Vec::new(), entries: Vec::new() }
     }
 
     /// Keeps options of the DISCOVER of a client that is offered an address until the offer ends;
     /// an option without room is left out.
     pub(super) fn remember<'o>(
         &mut self,
-        client: (&ClientKey, Ipv4Addr),
+        client: (&ClientKey, IpAddr),
         xid: u32,
         until: Moment,
         options: impl Iterator<Item = (u8, &'o [u8])>,
@@ -131,7 +132,7 @@ impl Discovers {
     /// address.
     pub(super) fn find(
         &self,
-        client: (&ClientKey, Ipv4Addr),
+        client: (&ClientKey, IpAddr),
         xid: u32,
         now: Moment,
     ) -> Option<Discovered<'_>> {
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
     use crate::leases::Hardware;
 
-    const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
     fn key(number: u32) -> ClientKey {
         let [a, b, c, d] = number.to_be_bytes();
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!(found.option(97), None);
         assert_eq!(class(&discovers, &first, 8, 1), None, "another transaction");
         assert_eq!(class(&discovers, &second, 7, 1), None, "another client");
-        assert!(discovers.find((&first, Ipv4Addr::new(10, 1, 0, 1)), 7, at(1)).is_none());
+        assert!(discovers.find((&first, IpAddr::from([10, 1, 0, 1])), 7, at(1)).is_none());
         assert_eq!(class(&discovers, &first, 7, 60), None, "the offer is over");
         // The next stage of the boot says something else, or nothing.
         discovers.remember((&first, IP), 9, at(90), [(60, &b"d-i"[..])].into_iter());

@@ -1,20 +1,16 @@
 //! One lease, as everybody sees it.
 
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bootstorm_protocols::time::Moment;
 
-use super::{ClientKey, Hardware, Notes};
-use crate::config::NetworkId;
+use super::{Admission, ClientKey, Hardware, Notes};
 
 /// What is known of one address. Cloning it does not allocate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lease {
     /// The address.
-    pub ip: Ipv4Addr,
-    /// The shared network it lies in; `None` when the configuration has no subnet for it any more.
-    pub network: Option<NetworkId>,
+    pub ip: IpAddr,
     /// Who holds it, or held it last.
     pub client: ClientKey,
     /// The hardware address that came with the last message.
@@ -27,8 +23,15 @@ pub struct Lease {
     /// offer, for [`LeaseState::Declined`] the quarantine; when it ended for the others.
     /// [`Moment::NEVER`] is an infinite lease.
     pub expires: Moment,
-    /// What else is remembered of the client.
-    pub notes: Option<Arc<Notes>>,
+    /// A NAK was sent for it: its holder may not go on with it.
+    pub refused: bool,
+    /// Of an infinite lease: the latest end that the client was told of since. Whether it heard is
+    /// not known.
+    pub told: Option<Moment>,
+    /// Its last change is not durable yet.
+    pub pending: bool,
+    /// What else is remembered of the client, and how it was admitted.
+    pub notes: Notes,
 }
 
 /// What an address is to its client. The numbers are on disk and never change their meaning.
@@ -73,16 +76,21 @@ impl LeaseState {
 }
 
 impl Lease {
+    /// The address, if it is one of IPv4.
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        match self.ip {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// By what the client was given it.
+    pub fn admission(&self) -> Admission<'_> {
+        self.notes.admission()
+    }
+
     /// Whether the client may use the address at `now`.
     pub fn is_active(&self, now: Moment) -> bool {
         self.state == LeaseState::Active && now < self.expires
-    }
-
-    /// The same lease, expired if its time is over at `now`.
-    pub(super) fn ended(mut self, now: Moment) -> Self {
-        if matches!(self.state, LeaseState::Active | LeaseState::Declined) && now >= self.expires {
-            self.state = LeaseState::Expired;
-        }
-        self
     }
 }

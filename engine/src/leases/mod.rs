@@ -13,21 +13,27 @@
 //! durable with one fsync. Until then no ACK leaves; if it fails, the table goes back to what the
 //! store has. Time is an argument everywhere, and the committer can be stepped by hand.
 
+mod address;
 mod changes;
 mod client;
 mod clock;
 mod commit;
 mod discovers;
 mod fjall;
+mod free;
 mod key;
 mod lease;
+mod listing;
 mod log;
 mod memory;
+mod notes;
 mod pools;
 mod queue;
 mod record;
 mod shard;
 mod slot;
+mod state;
+mod step;
 mod store;
 mod table;
 #[cfg(test)]
@@ -43,23 +49,25 @@ use bootstorm_protocols::time::Moment;
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
-pub use client::{Client, ClientKey, Hardware, KeyKind, Notes, Said};
+pub use client::{Client, ClientKey, Hardware, KeyKind, RelaySaid, Said};
 pub use clock::{BootId, Clock};
 pub use commit::{Committer, CommitterThread};
 pub use discovers::Discovered;
 pub use lease::{Lease, LeaseState};
 pub use log::{ENTRIES, Layout, LeaseLog, Maintenance, StatePlace};
 pub use memory::MemoryStore;
+pub use notes::Notes;
 pub use pools::PoolCounts;
 pub use record::CorruptRecord;
-pub use shard::{Bind, Candidates, Change, Declined, NotDurable, Offer, Refusal, ShardLeases};
+pub use shard::{Change, NotDurable, ShardLeases};
+pub use step::{Admission, Conflict, Refusal, Step};
 pub use store::{BatchId, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
 
-use crate::config::{Dhcp, NetworkId, PoolId};
+use crate::config::{Dhcp, PoolId};
+use address::Address;
 use pools::PoolSet;
 use queue::Queue;
-use slot::Durable;
-use table::{Table, place};
+use table::Table;
 
 /// One thread's lock on the pools: together they are a read-write lock. A thread takes its own for
 /// each step, which is nearly never contended. A reload takes all of them, so that no step uses the
@@ -73,8 +81,8 @@ pub struct Leases {
     /// One for each shard, then the committer's, then one for all other threads.
     locks: Box<[PoolsLock]>,
     store: Arc<dyn LeaseStore>,
-    /// The addresses of this host, which no client gets.
-    own: Mutex<Vec<Ipv4Addr>>,
+    /// Held by the one thread that changes the pools.
+    preparing: Mutex<()>,
     /// As it was read last.
     clock: Mutex<Clock>,
     corrupt: AtomicU64,
@@ -96,17 +104,20 @@ impl Leases {
         clock: Clock,
     ) -> Result<Arc<Self>, StoreError> {
         let shards = shards.max(1);
-        let table = Table::new();
+        let table = Table::new(shards);
         let quarantine = clock.now + longest_lease(dhcp).max(dhcp.decline_time);
         let mut corrupt = 0;
         let recovered = store.load(&clock, &mut |loaded| match loaded {
-            Loaded::Lease(lease, version) => table.load(lease, Some(version), clock.now),
+            Loaded::Lease(lease, version) => {
+                let shard = shard_of(lease.ip, shards);
+                table.load(lease, Some(version), shard);
+            }
             Loaded::Erased(..) => {}
             Loaded::Corrupt(error) => {
                 tracing::error!(%error, "the address is in quarantine until a lease would have ended");
                 corrupt += 1;
-                if let Some(IpAddr::V4(ip)) = error.ip {
-                    table.load(unreadable(ip, clock.now, quarantine), None, clock.now);
+                if let Some(ip) = error.ip {
+                    table.load(unreadable(ip, clock.now, quarantine), None, shard_of(ip, shards));
                 }
             }
         })?;
@@ -119,13 +130,13 @@ impl Leases {
                 .map(|_| CachePadded::new(Mutex::new(Arc::clone(&empty))))
                 .collect(),
             store,
-            own: Mutex::new(Vec::new()),
+            preparing: Mutex::new(()),
             clock: Mutex::new(clock),
             corrupt: AtomicU64::new(corrupt),
             damaged_until: recovered.damaged.map(|found| found + longest_lease(dhcp)),
             shards,
         };
-        leases.reconfigure(dhcp);
+        leases.reconfigure(&[], dhcp);
         Ok(Arc::new(leases))
     }
 
@@ -149,31 +160,27 @@ impl Leases {
         Committer::new(Arc::clone(self), Arc::clone(&self.store))
     }
 
-    /// The lease of a client in a network: active, offered, or what it had last.
-    pub fn find(&self, network: NetworkId, client: &ClientKey, now: Moment) -> Option<Lease> {
-        self.table.find(&(network, client.clone()), now)
-    }
-
     /// What is known of an address.
-    pub fn at(&self, ip: Ipv4Addr, now: Moment) -> Option<Lease> {
-        self.table.at(ip, now)
+    pub fn at(&self, ip: impl Into<IpAddr>, now: Moment) -> Option<Lease> {
+        self.table.at(ip.into(), now)
     }
 
     /// Up to `limit` leases by rising address, from `from` on. Looks at every lease, whatever the
     /// limit.
-    pub fn page(&self, from: Ipv4Addr, limit: usize, now: Moment) -> Vec<Lease> {
+    pub fn page(&self, from: impl Into<IpAddr>, limit: usize, now: Moment) -> Vec<Lease> {
+        let from = Address::from(from.into());
         let mut lowest = BinaryHeap::with_capacity(limit.min(4096) + 1);
-        for slot in &self.table.slots {
-            let ip = *slot.key();
-            if ip >= from.to_bits() && slot.view(now).is_some() {
-                lowest.push(ip);
+        self.table.each_slot(|stripe, handle| {
+            let slot = &stripe.slots[handle.index()];
+            if slot.address >= from && stripe.view(slot, now).is_some() {
+                lowest.push(slot.address);
                 if lowest.len() > limit {
                     lowest.pop();
                 }
             }
-        }
+        });
         let lowest = lowest.into_sorted_vec();
-        lowest.into_iter().filter_map(|ip| self.at(Ipv4Addr::from_bits(ip), now)).collect()
+        lowest.into_iter().filter_map(|ip| self.at(ip, now)).collect()
     }
 
     /// Addresses of a pool by what they are used for. `None` when there is no such pool.
@@ -193,57 +200,21 @@ impl Leases {
         self.damaged_until.is_some_and(|until| now < until)
     }
 
-    /// Takes over another configuration. Every lease stays; those outside all subnets are kept, and
-    /// nobody is served from them. Shards wait at their next step until it is done: no longer than
-    /// a moment if pools and networks are as they were, else as long as it takes to look at every
-    /// lease.
-    pub fn reconfigure(&self, dhcp: &Dhcp) {
-        let mut locks: Vec<_> = self.locks.iter().map(|lock| lock.lock()).collect();
-        let old = Arc::clone(&locks[0]);
-        let mut used: Option<Vec<u32>> = None;
-        let own = self.own.lock();
-        let (next, new) = old.next(dhcp, &own, |(low, high)| {
-            let used = used.get_or_insert_with(|| {
-                let mut used: Vec<u32> = self.table.slots.iter().map(|slot| *slot.key()).collect();
-                used.sort_unstable();
-                used
-            });
-            let from = used.partition_point(|ip| *ip < low);
-            let to = used.partition_point(|ip| *ip <= high);
-            used[from..to].to_vec()
-        });
-        let moved = !next.same_networks(&old);
-        if moved || !new.is_empty() || next.len() != old.len() {
-            for mut slot in self.table.slots.iter_mut() {
-                let ip = *slot.key();
-                slot.lease.network = next.network(ip);
-                if let Durable::Other(lease) = &mut slot.durable {
-                    lease.network = next.network(ip);
-                }
-                let kept = next.of(ip).is_some_and(|pool| !new.iter().any(|new| **new == *pool));
-                if !kept {
-                    slot.position = None;
-                    slot.in_free_range = false;
-                    // Below the number of shards.
-                    let shard = (ip as usize % self.shards) as u16;
-                    place(&next, &mut slot, None, shard);
-                }
-            }
-        }
-        if moved {
-            self.table.map_all();
-        }
-        let next = Arc::new(next);
-        for lock in &mut locks {
-            **lock = Arc::clone(&next);
-        }
+    /// Gets the pools of another configuration ready, in which no client gets one of `own`, the
+    /// addresses of this host. Where they are new it looks at every lease, and nobody waits for it.
+    pub fn prepare(&self, own: &[Ipv4Addr], dhcp: &Dhcp) -> NextPools<'_> {
+        let only = self.preparing.lock();
+        let old = Arc::clone(&self.lock_pools(self.common_lock()));
+        let next = Arc::new(old.next(dhcp, own, || self.table.used()));
+        NextPools { leases: self, next, old, _only: only }
     }
 
-    /// Sets the addresses of this host, which no client gets from now on, and takes over a
-    /// configuration as [`Leases::reconfigure`] does.
-    pub fn set_own_addresses(&self, own: &[Ipv4Addr], dhcp: &Dhcp) {
-        *self.own.lock() = own.to_vec();
-        self.reconfigure(dhcp);
+    /// Takes over another configuration at once, and the addresses of this host; see
+    /// [`Leases::prepare`].
+    pub fn reconfigure(&self, own: &[Ipv4Addr], dhcp: &Dhcp) {
+        let pools = self.prepare(own, dhcp);
+        pools.swap();
+        pools.count();
     }
 
     /// Whether changes wait for the committer.
@@ -251,16 +222,12 @@ impl Leases {
         !self.queue.is_empty()
     }
 
-    /// Ends what is over, at most `budget` addresses of each pool, and reads the clocks anew. To be
+    /// Ends what is over, at most `budget` addresses, and reads the clocks anew. To be
     /// called every second or so. How many addresses it looked at.
     pub fn sweep(&self, clock: &Clock, budget: usize) -> usize {
         *self.clock.lock() = *clock;
         let pools = self.lock_pools(self.common_lock());
-        let sweep = |pool: &pools::Pool| {
-            let _only = pool.slow_path();
-            self.table.end_due(&pools, pool, clock.now, budget)
-        };
-        pools.iter().map(sweep).sum()
+        self.table.end_due(&pools, clock.now, budget)
     }
 
     /// A person gives an address back to its pool. Waits until that is durable, so it is not for a
@@ -268,16 +235,17 @@ impl Leases {
     ///
     /// # Errors
     /// [`NotDurable`] when it could not be written; the lease stands then.
-    pub fn release(&self, ip: Ipv4Addr, now: Moment) -> Result<Option<Lease>, NotDurable> {
+    pub fn release(&self, ip: impl Into<IpAddr>, now: Moment) -> Result<Option<Lease>, NotDurable> {
+        let ip = ip.into();
         let change = {
             let pools = self.lock_pools(self.common_lock());
-            self.table.release(&pools, None, ip, now)
+            self.table.release(&pools, ip, now)
         };
         let Some(change) = change else { return Ok(None) };
         let done = self.queue.submit_and_wait(change);
         if done.is_err() {
             let pools = self.lock_pools(self.common_lock());
-            self.table.abandon(&pools, change, now);
+            self.table.roll_back(&pools, change, now);
         }
         done.map(|()| self.at(ip, now))
     }
@@ -305,6 +273,41 @@ impl Leases {
     }
 }
 
+/// The pools of another configuration, which are not in force before [`NextPools::swap`]. Every
+/// lease stays whatever they are. Those outside all pools are kept.
+#[must_use]
+pub struct NextPools<'l> {
+    leases: &'l Leases,
+    next: Arc<PoolSet>,
+    old: Arc<PoolSet>,
+    _only: MutexGuard<'l, ()>,
+}
+
+impl NextPools<'_> {
+    /// Puts them in force. All shards wait at their next step meanwhile, and no lease is looked at.
+    pub fn swap(&self) {
+        let mut locks: Vec<_> = self.leases.locks.iter().map(|lock| lock.lock()).collect();
+        for lock in &mut locks {
+            **lock = Arc::clone(&self.next);
+        }
+    }
+
+    /// Counts what is used of the new ones, piece by piece. Until then [`Leases::pool_counts`]
+    /// shows less; whoever needs a free address finds out what is used by itself.
+    pub fn count(self) {
+        let Self { leases: Leases { table, clock, shards, .. }, next, old, _only } = self;
+        if !next.has_new(&old) {
+            return;
+        }
+        let now = clock.lock().now;
+        for (place, pool) in next.iter().enumerate() {
+            // Below the number of shards.
+            table.check_all(&next, pool, (place % shards) as u16, now);
+        }
+        table.each_slot(|stripe, handle| table.adopt(&next, stripe, handle, now));
+    }
+}
+
 /// The longest lease that the configuration gives, infinite ones counted as a day.
 fn longest_lease(dhcp: &Dhcp) -> Duration {
     dhcp.scopes()
@@ -317,15 +320,23 @@ fn longest_lease(dhcp: &Dhcp) -> Duration {
 }
 
 /// What stands in the index for a record that cannot be read.
-fn unreadable(ip: Ipv4Addr, now: Moment, until: Moment) -> Lease {
+fn unreadable(ip: IpAddr, now: Moment, until: Moment) -> Lease {
     Lease {
         ip,
-        network: None,
         client: ClientKey::new(KeyKind::Hardware, &[]),
         hardware: Hardware::default(),
         state: LeaseState::Declined,
         starts: now,
         expires: until,
-        notes: None,
+        refused: false,
+        told: None,
+        pending: false,
+        notes: Notes::default(),
     }
+}
+
+/// The shard whose extent a lease of the store goes to.
+fn shard_of(ip: IpAddr, shards: usize) -> u16 {
+    // Below the number of shards.
+    (Address::from(ip).to_bits() % shards as u128) as u16
 }

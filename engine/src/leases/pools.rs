@@ -1,94 +1,108 @@
 //! What is free: the addresses of every pool, spread over the shards.
 //!
-//! Every address of a pool is in exactly one place:
-//! - unused: in a range of fresh addresses, or in a list of returned ones (offered once, never
-//!   bound);
-//! - used: it has a slot in the index, and the slot has one [`Position`] here: in the timers
-//!   (something ends then) or among the idle (released or expired, free to take, longest first).
+//! Every address of a pool is unused, or it has a slot in the table. An unused one lies in a range
+//! of fresh addresses, in a list of returned ones (offered once, never bound), or after a reload
+//! among those that were used a moment ago (`to_check`). The pools only propose, the table decides:
+//! an address that was taken by name (a client asked for it) may lie there, too. It is skipped when
+//! it is reached, and the slot knows of it ([`Slot::in_free_range`]).
 //!
 //! Every shard has an extent of its own and takes fresh addresses from it: O(1), under a lock that
 //! is nearly never contended. The lock exists because other threads access the extent too: a
 //! release through another shard, the sweep, a shard without fresh addresses. A shard without fresh
 //! addresses takes the slow path. Only one thread of a pool is in it at a time (`spare`): it takes
-//! a piece of what no shard has, then takes from other extents, then reuses the address that has
-//! been idle longest in any extent. So no client is refused while any shard has a free address.
-//! The pools only propose; the index decides. An address that was taken by name (a hint) may still
-//! lie in a fresh range. The range then skips it when it gets there.
+//! a piece of what no shard has, then takes from other extents. When nothing is unused in any
+//! extent, the address goes that has been idle longest. So no client is refused while any shard has
+//! a free address.
 //!
-//! Memory is proportional to use: ranges, not bitmaps. It grows (and allocates) with addresses in
-//! use for the first time, with fragments, and when positions move; not with renewals.
+//! Memory is proportional to use: ranges, not bitmaps. Leases that end are found through timers,
+//! which are the table's: a pool that changes by a reload leaves nothing behind but its own lists.
+//!
+//! [`Slot::in_free_range`]: super::slot::Slot::in_free_range
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bootstorm_protocols::time::Moment;
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::LeaseState;
-use crate::config::{Dhcp, NetworkId, PoolId};
+use super::address::Address;
+use super::table::Handle;
+use crate::config::{Dhcp, PoolId};
 
 /// First and last address, both included.
-pub(super) type Range = (u32, u32);
+pub(super) type Range = (Address, Address);
 
 /// Most fresh addresses that a shard takes from the spare ones at once.
-const LARGEST_EXTENT: u64 = 1024;
+const LARGEST_EXTENT: u128 = 1024;
 
-/// Where a used address is listed in its pool.
+/// How a pool counts a slot.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct Position {
-    /// The owning shard: the address is in its extent.
+pub(super) struct Listing {
+    /// Whose extent.
     pub(super) shard: u16,
-    /// Listed among the idle, else in the timers.
-    pub(super) idle: bool,
-    /// When something ends (it may end later than that, never earlier), or when it ended.
-    pub(super) at: Moment,
+    pub(super) state: LeaseState,
+    /// Anybody may have it: since when, and where it is.
+    pub(super) idle: Option<(Moment, Handle)>,
 }
 
 /// The addresses of one pool that one shard owns.
 #[derive(Default)]
 struct Extent {
     fresh: Vec<Range>,
-    fresh_len: u64,
-    returned: VecDeque<u32>,
-    timers: BTreeSet<(Moment, u32)>,
-    idle: BTreeSet<(Moment, u32)>,
+    returned: VecDeque<Address>,
+    idle: BTreeSet<(Moment, Handle)>,
+    /// Slots by state, in the order of the numbers of [`LeaseState`].
+    states: [u64; 6],
 }
 
 impl Extent {
-    fn take_fresh(&mut self) -> Option<u32> {
-        let (low, high) = self.fresh.last_mut()?;
-        let ip = *low;
-        if low == high {
-            self.fresh.pop();
-        } else {
-            *low += 1;
+    /// The next unused address, which stays where it is.
+    fn first(&mut self) -> Option<Address> {
+        if self.fresh.is_empty()
+            && let Some(ip) = self.returned.pop_front()
+        {
+            self.fresh.push((ip, ip));
         }
-        self.fresh_len -= 1;
-        Some(ip)
+        self.fresh.last().map(|(low, _)| *low)
     }
 
-    fn add_fresh(&mut self, range: Range) {
-        self.fresh.push(range);
-        self.fresh_len += len(range);
+    /// Takes the next unused address out, if it is this one.
+    fn skip(&mut self, ip: Address) {
+        match self.fresh.last_mut() {
+            Some((low, high)) if *low == ip && low == high => {
+                self.fresh.pop();
+            }
+            Some((low, _)) if *low == ip => *low = Address::from_bits(ip.to_bits() + 1),
+            _ => {}
+        }
     }
 
     /// Half of the last range, at least one address.
     fn split_fresh(&mut self) -> Option<Range> {
-        let range = self.fresh.pop()?;
-        let (low, high) = range;
-        let middle = low + (high - low) / 2;
-        self.fresh_len -= len((middle, high));
-        if middle > low {
-            self.fresh.push((low, middle - 1));
+        let (low, high) = self.fresh.pop()?;
+        let (first, last) = (low.to_bits(), high.to_bits());
+        let middle = first + (last - first) / 2;
+        if middle > first {
+            self.fresh.push((low, Address::from_bits(middle - 1)));
         }
-        Some((middle, high))
+        Some((Address::from_bits(middle), high))
     }
 
-    fn positions(&mut self, idle: bool) -> &mut BTreeSet<(Moment, u32)> {
-        if idle { &mut self.idle } else { &mut self.timers }
+    fn list(&mut self, listing: Listing) {
+        self.states[listing.state as usize] += 1;
+        if let Some(idle) = listing.idle {
+            self.idle.insert(idle);
+        }
+    }
+
+    fn unlist(&mut self, listing: Listing) {
+        self.states[listing.state as usize] -= 1;
+        if let Some(idle) = listing.idle {
+            self.idle.remove(&idle);
+        }
     }
 }
 
@@ -96,19 +110,32 @@ impl Extent {
 #[derive(Default)]
 pub(super) struct Spare {
     ranges: Vec<Range>,
-    len: u64,
+    len: u128,
+    /// Used when the pool was made, and not looked at since; rising.
+    to_check: Vec<Address>,
+    checked: usize,
 }
 
 impl Spare {
-    fn take(&mut self, wanted: u64) -> Option<Range> {
+    fn take(&mut self, wanted: u128) -> Option<Range> {
         let (low, high) = self.ranges.pop()?;
-        // At most the length of the range, which fits an address.
-        let taken = wanted.clamp(1, len((low, high))) as u32;
-        self.len -= u64::from(taken);
-        if taken - 1 < high - low {
-            self.ranges.push((low + taken, high));
+        let taken = wanted.clamp(1, len((low, high)));
+        self.len -= taken;
+        let end = Address::from_bits(low.to_bits() + (taken - 1));
+        if end < high {
+            self.ranges.push((Address::from_bits(low.to_bits() + taken), high));
         }
-        Some((low, low + (taken - 1)))
+        Some((low, end))
+    }
+
+    /// The next address to be checked.
+    pub(super) fn next_to_check(&mut self) -> Option<Address> {
+        let next = self.to_check.get(self.checked).copied();
+        self.checked += 1;
+        if next.is_none() && !self.to_check.is_empty() {
+            self.to_check = Vec::new();
+        }
+        next
     }
 }
 
@@ -131,174 +158,144 @@ pub struct PoolCounts {
 
 /// One pool.
 pub(super) struct Pool {
+    /// No other pool, before or after, has it; above 0.
+    pub(super) number: u32,
     range: Range,
     /// Addresses of the range that the pool does not give away, rising: those of hosts, and those
     /// that this server or other machines have.
-    reserved: Box<[u32]>,
+    reserved: Box<[Address]>,
     size: u64,
     extents: Box<[CachePadded<Mutex<Extent>>]>,
     spare: Mutex<Spare>,
-    /// Used addresses that still lie in a fresh range or among the returned ones.
-    used_in_range: AtomicU64,
-    /// Slots by state, in the order of the numbers of [`LeaseState`].
-    states: [AtomicU64; 6],
 }
 
 impl Pool {
-    /// A new pool. The caller adds the positions of its `used` addresses, which rise.
-    fn new(range: Range, reserved: Box<[u32]>, used: &[u32], shards: usize) -> Self {
+    /// A new pool, in which `used` addresses, which rise, are to be checked.
+    fn new(
+        number: u32,
+        range: Range,
+        reserved: Box<[Address]>,
+        used: &[Address],
+        shards: usize,
+    ) -> Self {
         let mut spare = Spare::default();
-        let mut next = Some(range.0);
-        let mut used = used.iter().copied().peekable();
+        let mut next = Some(range.0.to_bits());
+        let mut used_left = used.iter().copied().peekable();
         let mut kept = reserved.iter().copied().peekable();
         loop {
-            let taken = match (used.peek(), kept.peek()) {
-                (Some(a), Some(b)) if a <= b => used.next(),
+            let taken = match (used_left.peek(), kept.peek()) {
+                (Some(a), Some(b)) if a <= b => used_left.next(),
                 (Some(_) | None, Some(_)) => kept.next(),
-                (Some(_), None) => used.next(),
+                (Some(_), None) => used_left.next(),
                 (None, None) => None,
             };
+            let taken = taken.map(Address::to_bits);
             let Some(start) = next else { break };
             let end = match taken {
                 Some(taken) if taken < start => continue,
                 Some(taken) => taken.checked_sub(1),
-                None => Some(range.1),
+                None => Some(range.1.to_bits()),
             };
             if let Some(end) = end.filter(|end| *end >= start) {
-                spare.ranges.push((start, end));
-                spare.len += len((start, end));
+                let unused = (Address::from_bits(start), Address::from_bits(end));
+                spare.ranges.push(unused);
+                spare.len += len(unused);
             }
             let Some(taken) = taken else { break };
-            next = taken.checked_add(1).filter(|next| *next <= range.1);
+            next = taken.checked_add(1).filter(|next| *next <= range.1.to_bits());
         }
         spare.ranges.reverse();
+        let of_pool = |ip: &Address| reserved.binary_search(ip).is_err();
+        spare.to_check = used.iter().copied().filter(of_pool).collect();
+        let size = len(range) - reserved.len() as u128;
         Self {
+            number,
             range,
-            size: len(range) - reserved.len() as u64,
+            size: u64::try_from(size).unwrap_or(u64::MAX),
             reserved,
             extents: (0..shards).map(|_| CachePadded::default()).collect(),
             spare: Mutex::new(spare),
-            used_in_range: AtomicU64::new(0),
-            states: Default::default(),
         }
     }
 
-    /// A fresh address of the shard's own extent.
-    pub(super) fn take_own(&self, shard: usize) -> Option<u32> {
-        self.extents[shard].lock().take_fresh()
+    /// The next unused address of the shard's own extent, unless it was taken by name; it stays
+    /// there.
+    pub(super) fn first(&self, shard: u16) -> Option<Address> {
+        self.extents[usize::from(shard)].lock().first()
     }
 
-    /// The lock of the slow path. Whoever holds a slot of the index does not ask for it.
+    /// That address is used: takes it out.
+    pub(super) fn skip(&self, shard: u16, ip: Address) {
+        self.extents[usize::from(shard)].lock().skip(ip);
+    }
+
+    /// The lock of the slow path. Whoever holds a stripe of the table does not ask for it.
     pub(super) fn slow_path(&self) -> MutexGuard<'_, Spare> {
         self.spare.lock()
     }
 
-    /// An unused address from wherever there is one: spare, returned, other shards.
-    pub(super) fn take_any(&self, shard: usize, spare: &mut Spare) -> Option<u32> {
-        let wanted = (spare.len / (2 * self.extents.len() as u64)).clamp(1, LARGEST_EXTENT);
-        {
-            let mut own = self.extents[shard].lock();
-            if own.fresh.is_empty()
-                && let Some(range) = spare.take(wanted)
-            {
-                own.add_fresh(range);
-            }
-            if let Some(ip) = own.take_fresh().or_else(|| own.returned.pop_front()) {
-                return Some(ip);
-            }
-        }
-        for other in &self.extents {
-            let range = other.lock().split_fresh();
-            if let Some(range) = range {
-                let mut own = self.extents[shard].lock();
-                own.add_fresh(range);
-                return own.take_fresh();
-            }
-        }
-        self.extents.iter().find_map(|other| other.lock().returned.pop_front())
-    }
-
-    /// A position of the timers that is due at `now`, in any extent. It stays listed.
-    pub(super) fn due(&self, now: Moment) -> Option<(Position, u32)> {
-        self.first(false).filter(|(position, _)| position.at <= now)
-    }
-
-    /// The address that has been idle longest, in any extent. It stays listed.
-    pub(super) fn idle_longest(&self) -> Option<(Position, u32)> {
-        self.first(true)
-    }
-
-    fn first(&self, idle: bool) -> Option<(Position, u32)> {
-        let firsts = (0..).zip(&self.extents).filter_map(|(shard, extent)| {
-            let (at, ip) = extent.lock().positions(idle).first().copied()?;
-            Some((Position { shard, idle, at }, ip))
+    /// Gets the shard's extent something unused from wherever there is something: spare, other
+    /// shards.
+    pub(super) fn refill(&self, shard: u16, spare: &mut Spare) -> bool {
+        let own = &self.extents[usize::from(shard)];
+        let wanted = (spare.len / (2 * self.extents.len() as u128)).clamp(1, LARGEST_EXTENT);
+        let range = spare.take(wanted).or_else(|| {
+            self.extents.iter().find_map(|other| {
+                let mut other = other.lock();
+                other.split_fresh().or_else(|| other.returned.pop_front().map(|ip| (ip, ip)))
+            })
         });
-        firsts.min_by_key(|(position, ip)| (position.at, *ip))
-    }
-
-    /// Adds the position of a slot. The caller holds the slot.
-    pub(super) fn add(&self, position: Position, ip: u32) {
-        let mut extent = self.extents[usize::from(position.shard)].lock();
-        extent.positions(position.idle).insert((position.at, ip));
-    }
-
-    /// Moves the position of a slot. The caller holds the slot.
-    pub(super) fn replace(&self, old: Position, new: Position, ip: u32) {
-        let mut extent = self.extents[usize::from(old.shard)].lock();
-        extent.positions(old.idle).remove(&(old.at, ip));
-        if old.shard == new.shard {
-            extent.positions(new.idle).insert((new.at, ip));
-        } else {
-            drop(extent);
-            self.add(new, ip);
+        if let Some(range) = range {
+            own.lock().fresh.push(range);
         }
+        range.is_some()
     }
 
-    /// Removes the position of a slot.
-    pub(super) fn remove(&self, position: Position, ip: u32) {
-        self.extents[usize::from(position.shard)]
-            .lock()
-            .positions(position.idle)
-            .remove(&(position.at, ip));
+    /// The address that has been idle longest, in any extent.
+    pub(super) fn idle_longest(&self) -> Option<(Moment, Handle)> {
+        self.extents.iter().filter_map(|extent| extent.lock().idle.first().copied()).min()
+    }
+
+    /// A slot of the pool is counted differently from now on; `None` is not at all. The caller
+    /// holds the stripe of the slot.
+    pub(super) fn relist(&self, old: Option<Listing>, new: Option<Listing>) {
+        if old == new {
+            return;
+        }
+        let shard = |listing: Listing| usize::from(listing.shard);
+        match (old, new) {
+            (Some(old), Some(new)) if old.shard == new.shard => {
+                let mut extent = self.extents[shard(new)].lock();
+                extent.unlist(old);
+                extent.list(new);
+            }
+            _ => {
+                if let Some(old) = old {
+                    self.extents[shard(old)].lock().unlist(old);
+                }
+                if let Some(new) = new {
+                    self.extents[shard(new)].lock().list(new);
+                }
+            }
+        }
     }
 
     /// The address of a slot that is gone and was never bound.
-    pub(super) fn give_back(&self, shard: u16, ip: u32) {
+    pub(super) fn give_back(&self, shard: u16, ip: Address) {
         self.extents[usize::from(shard)].lock().returned.push_back(ip);
     }
 
-    /// An address was taken by name while it lay in a fresh range.
-    pub(super) fn count_used_in_range(&self) {
-        self.used_in_range.fetch_add(1, Relaxed);
-    }
-
-    /// Such an address was reached in its range, or is unused again.
-    pub(super) fn uncount_used_in_range(&self) {
-        self.used_in_range.fetch_sub(1, Relaxed);
-    }
-
-    /// A slot changed its state; `None` is no slot.
-    pub(super) fn count(&self, from: Option<LeaseState>, to: Option<LeaseState>) {
-        if let Some(from) = from {
-            self.states[from as usize].fetch_sub(1, Relaxed);
-        }
-        if let Some(to) = to {
-            self.states[to as usize].fetch_add(1, Relaxed);
-        }
-    }
-
     pub(super) fn counts(&self) -> PoolCounts {
-        let spare = self.spare.lock();
-        let unused: u64 = self
-            .extents
-            .iter()
-            .map(|extent| extent.lock())
-            .map(|extent| extent.fresh_len + extent.returned.len() as u64)
-            .sum();
-        let state = |state: LeaseState| self.states[state as usize].load(Relaxed);
+        let mut states = [0; 6];
+        for extent in &self.extents {
+            let extent = extent.lock();
+            states.iter_mut().zip(extent.states).for_each(|(sum, count)| *sum += count);
+        }
+        let used: u64 = states.iter().sum();
+        let state = |state: LeaseState| states[state as usize];
         PoolCounts {
             size: self.size,
-            unused: (unused + spare.len).saturating_sub(self.used_in_range.load(Relaxed)),
+            unused: self.size.saturating_sub(used),
             idle: state(LeaseState::Released) + state(LeaseState::Expired),
             offered: state(LeaseState::Offered),
             active: state(LeaseState::Active),
@@ -306,88 +303,87 @@ impl Pool {
         }
     }
 
+    /// Every address that may be unused, as often as it is listed, and every idle one.
     #[cfg(test)]
-    pub(super) fn positions(&self) -> Vec<(Position, u32)> {
-        let mut all = Vec::new();
-        for (shard, extent) in (0..).zip(&self.extents) {
+    pub(super) fn lists(&self) -> (Vec<Address>, Vec<(Moment, Handle)>) {
+        let (mut unused, mut idle) = (Vec::new(), Vec::new());
+        let spare = self.spare.lock();
+        let mut add = |(low, high): &Range| {
+            unused.extend((low.to_bits()..=high.to_bits()).map(Address::from_bits));
+        };
+        spare.ranges.iter().for_each(&mut add);
+        for extent in &self.extents {
             let extent = extent.lock();
-            all.extend(
-                extent.timers.iter().map(|&(at, ip)| (Position { shard, idle: false, at }, ip)),
-            );
-            all.extend(
-                extent.idle.iter().map(|&(at, ip)| (Position { shard, idle: true, at }, ip)),
-            );
+            extent.fresh.iter().for_each(&mut add);
+            extent.returned.iter().for_each(|ip| add(&(*ip, *ip)));
+            idle.extend(extent.idle.iter().copied());
         }
-        all
+        unused.extend(&spare.to_check[spare.checked.min(spare.to_check.len())..]);
+        (unused, idle)
     }
 }
 
-/// All pools of one configuration, and what else of it the leases need.
+/// All pools of one configuration.
 pub(super) struct PoolSet {
     /// In the order of the configuration: by rising address, none overlaps.
     pools: Vec<Arc<Pool>>,
-    /// First address, last address, network: by rising address.
-    networks: Vec<(u32, u32, NetworkId)>,
-    /// Addresses that no pool gives away, rising.
-    reserved: Vec<u32>,
-    pub(super) shards: usize,
+    /// Of the latest pool.
+    number: u32,
+    shards: usize,
 }
 
 impl PoolSet {
     pub(super) fn empty(shards: usize) -> Self {
-        Self { pools: Vec::new(), networks: Vec::new(), reserved: Vec::new(), shards }
+        Self { pools: Vec::new(), number: 0, shards }
     }
 
     /// The pools of a configuration. Those that are as they were are taken over with all they hold;
-    /// for the others `used` gives the used addresses in a range, rising. `own` are the addresses
-    /// of this host. Also tells which are new.
+    /// for the others `used` gives all used addresses, rising; it is asked once at most. `own` are
+    /// the addresses of this host.
     pub(super) fn next(
         &self,
         dhcp: &Dhcp,
         own: &[Ipv4Addr],
-        mut used: impl FnMut(Range) -> Vec<u32>,
-    ) -> (Self, Vec<Arc<Pool>>) {
+        used: impl FnOnce() -> Vec<Address>,
+    ) -> Self {
         let hosts = dhcp.hosts.ips().iter();
         let excluded = dhcp.excluded.iter().map(|(address, _)| address);
-        let mut reserved: Vec<u32> =
-            hosts.chain(excluded).chain(own).map(|ip| ip.to_bits()).collect();
+        let mut reserved: Vec<_> =
+            hosts.chain(excluded).chain(own).map(|ip| Address::from(*ip)).collect();
         reserved.sort_unstable();
         reserved.dedup();
-        let mut networks: Vec<_> = dhcp
-            .subnets
-            .iter()
-            .map(|subnet| {
-                let (low, high) = (subnet.prefix.network(), subnet.prefix.broadcast());
-                (low.to_bits(), high.to_bits(), subnet.network)
-            })
-            .collect();
-        networks.sort_unstable_by_key(|(low, _, _)| *low);
-        let mut new = Vec::new();
+        let within = |all: &[Address], range: Range| {
+            all.partition_point(|ip| *ip < range.0)..all.partition_point(|ip| *ip <= range.1)
+        };
+        let mut used = Some(used);
+        let mut used_now = Vec::new();
+        let mut number = self.number;
         let pools = dhcp.pools.iter().map(|pool| {
-            let range = (pool.range.0.to_bits(), pool.range.1.to_bits());
-            let inside = reserved.partition_point(|ip| *ip < range.0)
-                ..reserved.partition_point(|ip| *ip <= range.1);
+            let range = (pool.range.0.into(), pool.range.1.into());
+            let inside = &reserved[within(&reserved, range)];
             let kept = self
                 .containing(range.0)
-                .filter(|old| old.range == range && *old.reserved == reserved[inside.clone()]);
-            Arc::clone(kept.unwrap_or_else(|| {
-                let reserved = reserved[inside.clone()].into();
-                new.push(Arc::new(Pool::new(range, reserved, &used(range), self.shards)));
-                // Just pushed.
-                &new[new.len() - 1]
-            }))
+                .filter(|old| old.range == range && *old.reserved == *inside);
+            kept.cloned().unwrap_or_else(|| {
+                if let Some(used) = used.take() {
+                    used_now = used();
+                }
+                number += 1;
+                let used = &used_now[within(&used_now, range)];
+                Arc::new(Pool::new(number, range, inside.into(), used, self.shards))
+            })
         });
         let pools = pools.collect();
-        (Self { pools, networks, reserved, shards: self.shards }, new)
+        Self { pools, number, shards: self.shards }
     }
 
-    fn containing(&self, ip: u32) -> Option<&Arc<Pool>> {
+    fn containing(&self, ip: Address) -> Option<&Arc<Pool>> {
         let after = self.pools.partition_point(|pool| pool.range.0 <= ip);
         self.pools[..after].last().filter(|pool| ip <= pool.range.1)
     }
 
     /// The pool that manages an address: none where no pool gives it away.
-    pub(super) fn of(&self, ip: u32) -> Option<&Pool> {
+    pub(super) fn of(&self, ip: Address) -> Option<&Pool> {
         let pool = self.containing(ip)?;
         pool.reserved.binary_search(&ip).is_err().then_some(pool)
     }
@@ -397,32 +393,14 @@ impl PoolSet {
         self.pools.get(id.index()).map(Arc::as_ref)
     }
 
-    /// Whether one of the pools may give an address away.
-    pub(super) fn permits(&self, ids: &[PoolId], ip: u32) -> bool {
-        self.of(ip).is_some_and(|pool| {
-            ids.iter().any(|id| self.get(*id).is_some_and(|wanted| wanted.range == pool.range))
-        })
+    /// The pool that has exactly this range.
+    pub(super) fn with_range(&self, range: Range) -> Option<&Pool> {
+        self.containing(range.0).filter(|pool| pool.range == range).map(Arc::as_ref)
     }
 
-    /// Whether no pool gives the address away: it is a host's, this server's, or named as another
-    /// machine's.
-    pub(super) fn is_reserved(&self, ip: u32) -> bool {
-        self.reserved.binary_search(&ip).is_ok()
-    }
-
-    /// The network an address lies in.
-    pub(super) fn network(&self, ip: u32) -> Option<NetworkId> {
-        let after = self.networks.partition_point(|(low, _, _)| *low <= ip);
-        let (_, high, network) = self.networks[..after].last()?;
-        (ip <= *high).then_some(*network)
-    }
-
-    pub(super) fn same_networks(&self, other: &Self) -> bool {
-        self.networks == other.networks
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.pools.len()
+    /// Whether it has pools that `old` did not have.
+    pub(super) fn has_new(&self, old: &Self) -> bool {
+        self.number != old.number
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pool> {
@@ -433,11 +411,11 @@ impl PoolSet {
 impl PartialEq for Pool {
     /// The same pool, not one that is like it.
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other)
+        self.number == other.number
     }
 }
 
 /// Number of addresses in a range.
-fn len((low, high): Range) -> u64 {
-    u64::from(high - low) + 1
+fn len((low, high): Range) -> u128 {
+    high.to_bits() - low.to_bits() + 1
 }

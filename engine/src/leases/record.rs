@@ -1,17 +1,24 @@
 //! Leases as they lie on disk.
 //!
-//! Value, version 1, numbers big-endian:
+//! Value, version 2, numbers big-endian; moments are nanoseconds since boot, wall times are seconds
+//! since 1970:
 //! ```text
-//! version 1 | state 1 | boot id 16 | starts, expires: nanoseconds since boot 8 8 |
-//! starts, expires: seconds since 1970 8 8 | key kind 1 | key length 2, key |
-//! htype 1 | hardware address length 1, address | notes: a bit for each that follows 1 |
-//! each note: length 1, bytes
+//! version 1 | state 1 | flags 1: 1 refused, 2 told of an end | boot id 16 |
+//! moments: starts 8, expires 8 | wall times: starts 8, expires 8 |
+//! if told of an end: its moment 8, its wall time 8 |
+//! key kind 1 | key length 2, key | htype 1 | hardware address length 1, address |
+//! admission: length 1, bytes |
+//! notes: a bit for each that follows 1 | each note: length 1, bytes
 //! ```
+//! An admission is nothing; or `4` and first and last address of an IPv4 pool; `6` and the same of
+//! IPv6; `1`, the kind of the key that a host entry was found by, and its name.
+//! Version 1 has neither flags nor admission, nor an end that was told.
+//!
 //! Both clocks are written down. While the machine is up the monotonic one counts, so a step of the
 //! wall clock neither ends a lease nor prolongs it; after a reboot there is only the wall clock
 //! (`Clocks::times`).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use bootstorm_protocols::time::Moment;
 
@@ -19,7 +26,13 @@ use super::clock::Clocks;
 use super::key::address;
 use super::{BootId, ClientKey, Clock, Hardware, KeyKind, Lease, LeaseState, Notes};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Without admission, and what belongs to it.
+const FIRST_VERSION: u8 = 1;
+
+const REFUSED: u8 = 1;
+const TOLD: u8 = 2;
+
 /// Longest record with notes: below the smallest unit that a disk writes whole, so that no power
 /// cut can leave half of a short record with its end intact. Notes that do not fit are left out.
 const LONGEST: usize = 480;
@@ -52,12 +65,18 @@ pub(super) fn encode(lease: &Lease, clock: &Clock, out: &mut Vec<u8>) {
     let start = out.len();
     out.push(VERSION);
     out.push(lease.state as u8);
+    let told = lease.told.map_or(0, |_| TOLD);
+    out.push(told | if lease.refused { REFUSED } else { 0 });
     out.extend_from_slice(&clock.boot.0);
     for moment in [lease.starts, lease.expires] {
         out.extend_from_slice(&moment.as_nanos().to_be_bytes());
     }
     for moment in [lease.starts, lease.expires] {
         out.extend_from_slice(&clock.wall_at(moment).to_be_bytes());
+    }
+    if let Some(told) = lease.told {
+        out.extend_from_slice(&told.as_nanos().to_be_bytes());
+        out.extend_from_slice(&clock.wall_at(told).to_be_bytes());
     }
     let key = lease.client.bytes();
     // A message is never so long.
@@ -70,10 +89,13 @@ pub(super) fn encode(lease: &Lease, clock: &Clock, out: &mut Vec<u8>) {
     // At most 16.
     out.push(hardware.len() as u8);
     out.extend_from_slice(hardware);
+    let admission = lease.notes.stored_admission();
+    // A note is at most 255 bytes long.
+    out.push(admission.len() as u8);
+    out.extend_from_slice(admission);
     let mask_at = out.len();
     out.push(0);
-    let Some(notes) = &lease.notes else { return };
-    for (bit, note) in notes.list().into_iter().enumerate() {
+    for (bit, note) in lease.notes.stored().into_iter().enumerate() {
         let Some(note) = note else { continue };
         let Ok(length) = u8::try_from(note.len()) else { continue };
         if out.len() + 1 + note.len() - start <= LONGEST {
@@ -84,23 +106,23 @@ pub(super) fn encode(lease: &Lease, clock: &Clock, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads a record; `network` of the lease is left open.
+/// Reads a record.
 pub(super) fn decode(key: &[u8], value: &[u8], clocks: &Clocks) -> Result<Lease, CorruptRecord> {
     let corrupt = |why: &str| CorruptRecord::new(key, why);
-    let Some(IpAddr::V4(ip)) = address(key) else {
-        return Err(corrupt("the key is no IPv4 address"));
-    };
+    let ip = address(key).ok_or_else(|| corrupt("the key is no address"))?;
     let mut fields = Fields(value);
-    match fields.u8() {
-        Some(VERSION) => {}
+    let version = match fields.u8() {
+        Some(version @ FIRST_VERSION..=VERSION) => version,
         Some(other) => {
             return Err(corrupt(&format!(
-                "its version is {other}, and this program reads version {VERSION} only"
+                "its version is {other}, and this program reads versions {FIRST_VERSION} to \
+                 {VERSION}"
             )));
         }
         None => return Err(corrupt("it is empty")),
-    }
-    let lease = fields.rest(ip, clocks).ok_or_else(|| corrupt("it is cut short or damaged"))?;
+    };
+    let lease =
+        fields.rest(version, ip, clocks).ok_or_else(|| corrupt("it is cut short or damaged"))?;
     if !fields.0.is_empty() {
         return Err(corrupt("bytes follow its end"));
     }
@@ -128,35 +150,42 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn rest(&mut self, ip: Ipv4Addr, clocks: &Clocks) -> Option<Lease> {
+    fn note(&mut self) -> Option<&'a [u8]> {
+        let length = self.u8()?;
+        self.bytes(length.into())
+    }
+
+    fn rest(&mut self, version: u8, ip: IpAddr, clocks: &Clocks) -> Option<Lease> {
         let state = LeaseState::from_number(self.u8()?)
             .filter(|state| !matches!(state, LeaseState::Offered | LeaseState::Expired))?;
+        let flags = if version == FIRST_VERSION { 0 } else { self.u8()? };
         let boot = BootId(self.array()?);
-        let monotonic = [self.u64()?, self.u64()?].map(Moment::from_nanos);
-        let wall = [self.u64()?, self.u64()?];
+        let [begin, end] = [self.u64()?, self.u64()?].map(Moment::from_nanos);
+        let [wall_begin, wall_end] = [self.u64()?, self.u64()?];
+        let times = |end, wall_end| clocks.times(boot, [begin, end], [wall_begin, wall_end]);
+        let [starts, expires] = times(end, wall_end);
+        let told = match flags & TOLD {
+            0 => None,
+            _ => Some(times(Moment::from_nanos(self.u64()?), self.u64()?)[1]),
+        };
         let kind = KeyKind::from_number(self.u8()?)?;
         let length = self.array().map(u16::from_be_bytes)?;
         let client = ClientKey::new(kind, self.bytes(length.into())?);
         let htype = self.u8()?;
         let length = self.u8().filter(|length| *length <= 16)?;
         let hardware = Hardware::new(htype, self.bytes(length.into())?);
+        let admission = if version == FIRST_VERSION { &[][..] } else { self.note()? };
         let mask = self.u8().filter(|mask| *mask < 16)?;
-        let mut note = |bit: u8| -> Option<Option<Box<[u8]>>> {
-            if mask & 1 << bit == 0 {
-                return Some(None);
+        let mut said = [None; 4];
+        for (bit, said) in said.iter_mut().enumerate() {
+            if mask & 1 << bit != 0 {
+                *said = Some(self.note()?);
             }
-            let length = self.u8()?;
-            Some(Some(self.bytes(length.into())?.into()))
-        };
-        let notes = Notes {
-            client_id: note(0)?,
-            hostname: note(1)?,
-            circuit_id: note(2)?,
-            remote_id: note(3)?,
-        };
-        let [starts, expires] = clocks.times(boot, monotonic, wall);
-        let notes = (mask != 0).then(|| notes.into());
-        Some(Lease { ip, network: None, client, hardware, state, starts, expires, notes })
+        }
+        let notes = Notes::of_record(&client, hardware, said, admission);
+        let refused = flags & REFUSED != 0;
+        let pending = false;
+        Some(Lease { ip, client, hardware, state, starts, expires, refused, told, pending, notes })
     }
 }
 
@@ -166,8 +195,10 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::address::Address;
     use super::super::key::Key;
     use super::*;
+    use crate::leases::Admission;
 
     const TAG_IPV4: u8 = 4;
 
@@ -184,7 +215,10 @@ mod tests {
 
     prop_compose! {
         fn lease()(
-            ip in any::<u32>(),
+            ip in prop_oneof![any::<u32>().prop_map(|ip| IpAddr::V4(ip.into())), any::<u128>().prop_map(|ip| Address::from_bits(ip).into())],
+            host in prop::option::of("[a-z]{1,20}"),
+            refused in any::<bool>(),
+            told in prop::option::of(0..10_000_000_000_000_u64),
             key in proptest::collection::vec(any::<u8>(), 0..60),
             hardware in proptest::collection::vec(any::<u8>(), 0..=16),
             state in prop::sample::select(vec![LeaseState::Active, LeaseState::Released, LeaseState::Declined]),
@@ -192,17 +226,26 @@ mod tests {
             length in prop::option::of(0..10_000_000_000_000_u64),
             notes in (note(), note(), note(), note()),
         ) -> Lease {
-            let (client_id, hostname, circuit_id, remote_id) = notes;
-            let notes = Notes { client_id, hostname, circuit_id, remote_id };
+            let (client_id, hostname, circuit_id, remote_id) = &notes;
+            let said = [client_id, hostname, circuit_id, remote_id].map(Option::as_deref);
+            let admission = match &host {
+                Some(name) if told.is_some() => Admission::Host { name, by: KeyKind::Uuid },
+                Some(_) => Admission::Pool { low: ip, high: ip },
+                None => Admission::Unknown,
+            };
+            let client = ClientKey::client_id(&key);
+            let hardware = Hardware::new(1, &hardware);
             Lease {
-                ip: Ipv4Addr::from_bits(ip),
-                network: None,
-                client: ClientKey::client_id(&key),
-                hardware: Hardware::new(1, &hardware),
+                ip,
+                notes: Notes::new(&client, hardware, said, admission),
+                client,
+                hardware,
                 state,
                 starts: Moment::from_nanos(starts),
                 expires: length.map_or(Moment::NEVER, |length| Moment::from_nanos(starts + length)),
-                notes: (notes != Notes::default()).then(|| notes.into()),
+                refused,
+                told: told.map(|length| Moment::from_nanos(starts + length)),
+                pending: false,
             }
         }
     }
@@ -218,7 +261,7 @@ mod tests {
         fn what_is_written_is_read_while_the_machine_is_up(lease in lease(), step in any::<u32>()) {
             let value = encoded(&lease, &CLOCK);
             let later = Clock { now: CLOCK.now + Duration::from_secs(60), wall: step.into(), ..CLOCK };
-            prop_assert_eq!(decode(&Key::of(lease.ip.into()), &value, &Clocks::new(later)), Ok(lease));
+            prop_assert_eq!(decode(&Key::of(lease.ip), &value, &Clocks::new(later)), Ok(lease));
         }
 
         #[test]
@@ -233,7 +276,7 @@ mod tests {
         fn what_is_cut_short_is_corrupt(lease in lease(), cut in any::<prop::sample::Index>()) {
             let value = encoded(&lease, &CLOCK);
             let cut = cut.index(value.len());
-            prop_assert!(decode(&Key::of(lease.ip.into()), &value[..cut], &Clocks::new(CLOCK)).is_err());
+            prop_assert!(decode(&Key::of(lease.ip), &value[..cut], &Clocks::new(CLOCK)).is_err());
         }
 
         #[test]
@@ -242,7 +285,7 @@ mod tests {
             // Up for 100 seconds since.
             let now = Moment::from_nanos(100_000_000_000);
             let clock = Clock { now, wall: CLOCK.wall + down, boot: BootId([2; 16]), synchronised: true };
-            let read = decode(&Key::of(lease.ip.into()), &value, &Clocks::new(clock)).unwrap();
+            let read = decode(&Key::of(lease.ip), &value, &Clocks::new(clock)).unwrap();
             if lease.expires == Moment::NEVER {
                 prop_assert_eq!(read.expires, Moment::NEVER);
             } else {
@@ -256,17 +299,71 @@ mod tests {
         }
     }
 
+    /// A lease of one machine.
+    fn golden(said: [Option<&[u8]>; 4], admission: Admission<'_>) -> Lease {
+        let hardware = Hardware::ethernet([2, 0, 0, 0, 0, 1]);
+        let client = ClientKey::hardware(&hardware);
+        Lease {
+            ip: IpAddr::from([10, 0, 0, 7]),
+            notes: Notes::new(&client, hardware, said, admission),
+            client,
+            hardware,
+            state: LeaseState::Active,
+            starts: CLOCK.now,
+            expires: CLOCK.now + Duration::from_secs(3600),
+            refused: false,
+            told: None,
+            pending: false,
+        }
+    }
+
+    /// The bytes that a number of hexadecimal digits mean.
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap() as u8;
+        hex.as_bytes().chunks(2).map(|pair| digit(&pair[0]) << 4 | digit(&pair[1])).collect()
+    }
+
+    const VERSION_1: &str = "\
+        0102010101010101010101010101010101010000048c27395000000007d257f1f000000000006b49\
+        d200000000006b49e010010007010200000000010106020000000001070701020000000001036e30\
+        3105706f727437";
+
+    const VERSION_2: &str = "\
+        020203010101010101010101010101010101010000048c27395000ffffffffffffffff000000006b\
+        49d200ffffffffffffffff0000049a1f80a800000000006b49d23c01000701020000000001010602\
+        000000000108010372312d6e30370a036e30310773776974636831";
+
+    /// What older versions wrote is read for ever, and what is written never changes its meaning.
+    #[test]
+    fn the_bytes_of_both_versions() {
+        let id = [1, 2, 0, 0, 0, 0, 1];
+        let first = golden([Some(&id), Some(b"n01"), Some(b"port7"), None], Admission::Unknown);
+        let key = Key::of(first.ip);
+        assert_eq!(decode(&key, &bytes(VERSION_1), &Clocks::new(CLOCK)), Ok(first));
+        let admission = Admission::Host { name: "r1-n07", by: KeyKind::Uuid };
+        let second = Lease {
+            expires: Moment::NEVER,
+            refused: true,
+            told: Some(CLOCK.now + Duration::from_secs(60)),
+            ..golden([None, Some(b"n01"), None, Some(b"switch1")], admission)
+        };
+        assert_eq!(decode(&key, &bytes(VERSION_2), &Clocks::new(CLOCK)), Ok(second.clone()));
+        assert_eq!(encoded(&second, &CLOCK), bytes(VERSION_2));
+    }
+
     #[test]
     fn a_clock_that_forgot_the_date_prolongs_no_lease() {
         let lease = Lease {
-            ip: Ipv4Addr::new(10, 0, 0, 7),
-            network: None,
+            ip: IpAddr::from([10, 0, 0, 7]),
             client: ClientKey::client_id(b"n01"),
             hardware: Hardware::ethernet([2, 0, 0, 0, 0, 1]),
             state: LeaseState::Active,
             starts: CLOCK.now,
             expires: CLOCK.now + Duration::from_secs(3600),
-            notes: None,
+            refused: false,
+            told: None,
+            pending: false,
+            notes: Notes::default(),
         };
         let value = encoded(&lease, &CLOCK);
         let clock = Clock {
@@ -275,7 +372,7 @@ mod tests {
             boot: BootId([2; 16]),
             synchronised: true,
         };
-        let read = decode(&Key::of(lease.ip.into()), &value, &Clocks::new(clock)).unwrap();
+        let read = decode(&Key::of(lease.ip), &value, &Clocks::new(clock)).unwrap();
         assert_eq!(read.expires.since(clock.now), Duration::from_secs(3600));
     }
 
@@ -286,7 +383,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the lease record with key 10.0.0.7 cannot be read: its version is 9, and this \
-             program reads version 1 only"
+             program reads versions 1 to 2"
         );
         let error = decode(&[6, 0xfe], &[], &Clocks::new(CLOCK)).unwrap_err();
         assert_eq!((error.key.as_str(), error.ip), ("06fe", None));
@@ -294,23 +391,28 @@ mod tests {
 
     #[test]
     fn notes_that_do_not_fit_are_left_out() {
-        let note = || Some(vec![7; Notes::LIMIT].into());
-        let notes =
-            Notes { client_id: note(), hostname: note(), circuit_id: note(), remote_id: note() };
+        let (client, hardware) =
+            (ClientKey::client_id(&[3; 60]), Hardware::ethernet([2, 0, 0, 0, 0, 1]));
+        let name = "n".repeat(100);
+        let admission = Admission::Host { name: &name, by: KeyKind::Hardware };
+        let note = [7; Notes::LIMIT];
+        let notes = Notes::new(&client, hardware, [Some(&note); 4], admission);
         let lease = Lease {
-            ip: Ipv4Addr::new(10, 0, 0, 7),
-            network: None,
-            client: ClientKey::client_id(&[3; 60]),
-            hardware: Hardware::ethernet([2, 0, 0, 0, 0, 1]),
+            ip: IpAddr::from([10, 0, 0, 7]),
+            client,
+            hardware,
             state: LeaseState::Active,
             starts: CLOCK.now,
             expires: Moment::NEVER,
-            notes: Some(notes.into()),
+            refused: false,
+            told: None,
+            pending: false,
+            notes,
         };
         let value = encoded(&lease, &CLOCK);
         assert!(value.len() <= LONGEST);
-        let read =
-            decode(&Key::of(lease.ip.into()), &value, &Clocks::new(CLOCK)).unwrap().notes.unwrap();
-        assert!(read.circuit_id.is_some() && read.remote_id.is_none());
+        let read = decode(&Key::of(lease.ip), &value, &Clocks::new(CLOCK)).unwrap().notes;
+        assert!(read.hostname().is_some() && read.remote_id().is_none());
+        assert_eq!(read.admission(), admission);
     }
 }

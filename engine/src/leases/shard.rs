@@ -1,94 +1,38 @@
 //! What a shard does with leases.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bootstorm_protocols::time::Moment;
+use slab::Slab;
 
-use super::changes::Pending;
+use super::changes::{Pending, Source};
 use super::discovers::{Discovered, Discovers};
 use super::queue::{Queued, SHARD_LIMIT};
-use super::{Client, ClientKey, Lease, Leases};
-use crate::config::{NetworkId, PoolId};
+use super::{Client, ClientKey, Conflict, Lease, Leases, Refusal, Step};
+use crate::config::{Dhcp, PoolId};
 
 /// One shard's hold on the leases. Its methods take effect in memory at once. None allocates when
 /// a client renews what it has or asks for it again; what allocates is growth: an address that is
 /// used for the first time or changes hands, a client that says something new of itself.
 pub struct ShardLeases {
     leases: Arc<Leases>,
-    shard: usize,
+    shard: u16,
     /// Tokens on their way.
-    waiting: usize,
+    waiting: Slab<Waiting>,
     /// Turns that ended since the first change that the queue may still hold back; `None` when
     /// there is none.
     turns: Option<u32>,
     discovers: Discovers,
 }
 
-/// Which addresses a client may have.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Candidates<'a> {
-    /// An address of one of these pools, tried in order.
-    Pools(&'a [PoolId]),
-    /// The address that the configuration reserves for it.
-    Fixed {
-        /// The address.
-        ip: Ipv4Addr,
-        /// Whether it is taken from another client that holds it: right when that client is the
-        /// same machine by another identity. Otherwise a foreign lease on it ends first.
-        replace: bool,
-    },
-}
-
-/// An address held for a client.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Offer {
-    /// The address.
-    pub ip: Ipv4Addr,
-    /// Whether the client has it or had it last.
-    pub previous: bool,
-}
-
-/// Why a client does not get an address.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Every address of the candidates is taken.
-    #[error("every address it may have is taken")]
-    PoolFull,
-    /// Another client holds the address.
-    #[error("another client holds the address")]
-    HeldByOther,
-    /// The address is in quarantine: somebody was found to use it.
-    #[error("the address is in quarantine")]
-    Quarantined,
-    /// The client does not hold the address.
-    #[error("the client does not hold the address")]
-    NotHeld,
-}
-
-/// What became of a REQUEST.
-#[derive(Debug)]
-#[must_use]
-pub enum Bind {
-    /// The client has the address as soon as the change is durable: submit it with the held ACK.
-    Pending(Change),
-    /// The same lease is being written already, and an ACK for it is held: answer nothing.
-    AlreadyPending,
-    /// It does not get the address.
-    Refused(Refusal),
-}
-
-/// What became of a DECLINE.
-#[derive(Debug)]
-#[must_use]
-pub enum Declined {
-    /// Nobody gets the address until the time given: submit the change without a token.
-    Quarantined(Change),
-    /// The address is reserved for a host. A DECLINE is easily forged, so it does not poison the
-    /// reservation; the client's lease on it has ended, and the change says so.
-    Reserved(Change),
-    /// The client does not hold the address: forged or late, nothing happened.
-    NotHeld,
+/// Changes that have one token.
+struct Waiting {
+    /// `None` when it was told already that they are not durable.
+    token: Option<u64>,
+    /// How many have not come back.
+    left: usize,
+    failed: bool,
 }
 
 /// A lease that is to be made durable. It goes to [`ShardLeases::submit`], or back to
@@ -99,12 +43,21 @@ pub struct Change(Pending);
 
 impl Change {
     /// The address whose lease changes.
-    pub fn ip(&self) -> Ipv4Addr {
-        self.0.ip()
+    pub fn ip(&self) -> IpAddr {
+        self.0.ip.into()
     }
 }
 
-/// The lease could not be made durable: no ACK may leave, and the lease is what it was before.
+impl IntoIterator for Change {
+    type Item = Self;
+    type IntoIter = std::iter::Once<Self>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        std::iter::once(self)
+    }
+}
+
+/// The lease could not be made durable, or was given up while it was written: no ACK may leave.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the lease could not be written")]
 pub struct NotDurable;
@@ -114,17 +67,76 @@ impl ShardLeases {
     pub(crate) const MOST_WAITING: usize = SHARD_LIMIT;
 
     pub(super) fn new(leases: Arc<Leases>, shard: usize) -> Self {
-        Self { leases, shard, waiting: 0, turns: None, discovers: Discovers::new() }
+        Self {
+            leases,
+            // At most as many shards as cores.
+            shard: shard as u16,
+            waiting: Slab::new(),
+            turns: None,
+            discovers: Discovers::new(),
+        }
     }
 
-    /// The lease of a client in a network: active, offered, or what it had last.
-    pub fn find(&self, network: NetworkId, client: &ClientKey, now: Moment) -> Option<Lease> {
-        self.leases.find(network, client, now)
+    /// What is known of an address: its lease, its offer, or what its last client left.
+    ///
+    /// Reading allocates nothing.
+    pub fn at(&self, ip: impl Into<IpAddr>, now: Moment) -> Option<Lease> {
+        self.leases.table.at(ip.into(), now)
     }
 
-    /// What is known of an address.
-    pub fn at(&self, ip: Ipv4Addr, now: Moment) -> Option<Lease> {
-        self.leases.at(ip, now)
+    /// What a client holds at an address, or held there last.
+    pub fn held(&self, client: &ClientKey, ip: impl Into<IpAddr>, now: Moment) -> Option<Lease> {
+        self.leases.table.held(client, ip.into(), now)
+    }
+
+    /// Tells of every address that a client has, is offered, or had last and nobody took since.
+    pub fn of_client(&self, client: &ClientKey, now: Moment, mut each: impl FnMut(&Lease)) {
+        self.leases.table.of_client(client, now, &mut each);
+    }
+
+    /// The address of the pools, tried in order, that a client without one there would get now:
+    /// `wish` if it is free, else one that nobody ever had, else the one that has been free
+    /// longest. Takes nothing. `dhcp` is the configuration that the ids are of: after a reload
+    /// only those of its pools count that are there still.
+    ///
+    /// # Errors
+    /// [`Refusal::PoolFull`] when every address of the pools is taken.
+    pub fn propose(
+        &self,
+        dhcp: &Dhcp,
+        pools: &[PoolId],
+        wish: Option<IpAddr>,
+        now: Moment,
+    ) -> Result<IpAddr, Refusal> {
+        let known = self.leases.lock_pools(self.shard.into());
+        let candidates = pools.iter().filter_map(|pool| {
+            let (low, high) = dhcp.pool(*pool).range;
+            known.with_range((low.into(), high.into()))
+        });
+        let wish = wish.map(Into::into);
+        self.leases.table.propose(&known, candidates, wish, self.shard, now).map(IpAddr::from)
+    }
+
+    /// Whether clients may hold leases that the store has lost; see [`Leases::is_damaged`].
+    pub fn is_damaged(&self, now: Moment) -> bool {
+        self.leases.is_damaged(now)
+    }
+
+    /// Takes one step for a client. `Ok(Some)` is to be made durable, `Ok(None)` needs no writing;
+    /// of a bind it means that the same is being written already, and an ACK for it is held.
+    ///
+    /// # Errors
+    /// [`Conflict`] when the leases do not allow it: they changed since the step was planned.
+    pub fn apply(
+        &mut self,
+        client: &Client<'_>,
+        step: &Step<'_>,
+        now: Moment,
+    ) -> Result<Option<Change>, Conflict> {
+        let pools = self.leases.lock_pools(self.shard.into());
+        let source = Source { client, shard: self.shard };
+        let change = self.leases.table.apply(&pools, source, step, now);
+        change.map(|change| change.map(Change)).map_err(Conflict)
     }
 
     /// Remembers options of a DISCOVER, as (code, value), until its offer of an address ends: what
@@ -132,174 +144,113 @@ impl ShardLeases {
     pub fn remember_discover<'o>(
         &mut self,
         client: &ClientKey,
-        offered: Ipv4Addr,
+        offered: impl Into<IpAddr>,
         xid: u32,
         until: Moment,
         options: impl Iterator<Item = (u8, &'o [u8])>,
     ) {
-        self.discovers.remember((client, offered), xid, until, options);
+        self.discovers.remember((client, offered.into()), xid, until, options);
     }
 
     /// What a client said in the DISCOVER of a transaction whose offer of an address is out.
     pub fn discovered(
         &self,
         client: &ClientKey,
-        offered: Ipv4Addr,
+        offered: impl Into<IpAddr>,
         xid: u32,
         now: Moment,
     ) -> Option<Discovered<'_>> {
-        self.discovers.find((client, offered), xid, now)
-    }
-
-    /// Holds an address for a client until `until`: the one it has or had, then `hint` if it is
-    /// free and permitted, then one that nobody ever had, then the one that has been free longest.
-    /// A client that has a lease keeps it as it is.
-    ///
-    /// # Errors
-    /// [`Refusal::PoolFull`] when every address of the pools is taken; for a fixed address
-    /// [`Refusal::HeldByOther`] or [`Refusal::Quarantined`].
-    pub fn offer(
-        &mut self,
-        client: &Client<'_>,
-        candidates: Candidates<'_>,
-        hint: Option<Ipv4Addr>,
-        now: Moment,
-        until: Moment,
-    ) -> Result<Offer, Refusal> {
-        let pools = self.leases.lock_pools(self.shard);
-        let held = super::changes::Hold { client, shard: self.owning_shard(), now, until };
-        let (ip, previous) = match candidates {
-            Candidates::Pools(ids) => self.leases.table.offer_from(&pools, &held, ids, hint)?,
-            Candidates::Fixed { ip, replace } => {
-                self.leases.table.offer_fixed(&pools, &held, ip, replace)?
-            }
-        };
-        Ok(Offer { ip, previous })
-    }
-
-    /// Gives an address that the client holds (by an offer, or as a lease to renew) until
-    /// `expires`; [`Moment::NEVER`] is for ever. The address stays the client's for as long as it
-    /// was promised before, except that an infinite lease may become a finite one.
-    pub fn bind(
-        &mut self,
-        client: &Client<'_>,
-        ip: Ipv4Addr,
-        now: Moment,
-        expires: Moment,
-    ) -> Bind {
-        let pools = self.leases.lock_pools(self.shard);
-        match self.leases.table.bind(&pools, self.owning_shard(), client, ip, now, expires) {
-            Ok(Some(change)) => Bind::Pending(Change(change)),
-            Ok(None) => Bind::AlreadyPending,
-            Err(refusal) => Bind::Refused(refusal),
-        }
-    }
-
-    /// The client gives its address back; submit the change without a token. `None` when there is
-    /// nothing to write: it has no lease of the address, at most an offer, which has ended now.
-    pub fn release(
-        &mut self,
-        network: NetworkId,
-        client: &ClientKey,
-        ip: Ipv4Addr,
-        now: Moment,
-    ) -> Option<Change> {
-        let pools = self.leases.lock_pools(self.shard);
-        let who = (network, client.clone());
-        self.leases.table.release(&pools, Some(&who), ip, now).map(Change)
-    }
-
-    /// The client found its address in use: nobody gets it until `until`.
-    pub fn decline(
-        &mut self,
-        network: NetworkId,
-        client: &ClientKey,
-        ip: Ipv4Addr,
-        now: Moment,
-        until: Moment,
-    ) -> Declined {
-        let pools = self.leases.lock_pools(self.shard);
-        let table = &self.leases.table;
-        let who = (network, client.clone());
-        if pools.is_reserved(ip.to_bits()) {
-            let held = table.at(ip, now).is_some_and(|lease| {
-                lease.state.is_taken() && lease.network == Some(network) && lease.client == *client
-            });
-            if !held {
-                return Declined::NotHeld;
-            }
-            let change = table.release(&pools, Some(&who), ip, now);
-            return Declined::Reserved(Change(change.unwrap_or(Pending::nothing(ip.to_bits()))));
-        }
-        match table.quarantine(&pools, Some(&who), ip, until) {
-            Some(change) => Declined::Quarantined(Change(change)),
-            None => Declined::NotHeld,
-        }
+        self.discovers.find((client, offered.into()), xid, now)
     }
 
     /// A probe found an address in use that was offered just now: nobody gets it until `until`.
-    /// `None` when it is not offered any more, or reserved.
-    pub fn quarantine(&mut self, ip: Ipv4Addr, until: Moment) -> Option<Change> {
-        let pools = self.leases.lock_pools(self.shard);
-        self.leases.table.quarantine(&pools, None, ip, until).map(Change)
-    }
-
-    /// The client took another server's offer: ours is free again. The address that was freed.
-    pub fn forget_offer(
+    /// `None` when it is not offered any more.
+    pub fn quarantine(
         &mut self,
-        network: NetworkId,
-        client: &ClientKey,
+        ip: impl Into<IpAddr>,
         now: Moment,
-    ) -> Option<Ipv4Addr> {
-        let pools = self.leases.lock_pools(self.shard);
-        let table = &self.leases.table;
-        let who = (network, client.clone());
-        let ip = table.address_of(&who)?;
-        table.drop_offer(&pools, &who, ip, now).then(|| Ipv4Addr::from_bits(ip))
+        until: Moment,
+    ) -> Option<Change> {
+        let pools = self.leases.lock_pools(self.shard.into());
+        self.leases.table.quarantine(&pools, ip.into(), now, until).map(Change)
     }
 
-    /// Has a change made durable. `token` comes back through [`ShardLeases::completed`]; without
-    /// one nobody waits for it.
+    /// Has changes made durable. `token`, which wants one change at least, comes back once through
+    /// [`ShardLeases::completed`], when all of them are durable, or one is not; without a token
+    /// nobody waits for them.
     ///
     /// # Errors
-    /// [`NotDurable`] when too much waits for the disk already: the change is undone, the token
-    /// does not come back, and its ACK must be discarded.
+    /// [`NotDurable`] when too much waits for the disk already: what was not submitted is undone,
+    /// the token does not come back, and its ACK must be discarded.
     pub fn submit(
         &mut self,
-        change: Change,
+        changes: impl IntoIterator<Item = Change>,
         token: Option<u64>,
         now: Moment,
     ) -> Result<(), NotDurable> {
-        // At most as many shards as cores.
-        let waiter = token.map(|token| (self.shard as u16, token));
-        let queued = Queued { change: change.0, waiter };
-        let full = token.is_some() && self.waiting >= SHARD_LIMIT;
-        if full || self.leases.queue.submit(self.shard, queued).is_err() {
-            self.abandon(change, now);
-            return Err(NotDurable);
+        let full = token.is_some() && self.waiting.len() >= SHARD_LIMIT;
+        let waiter = token.filter(|_| !full).map(|token| {
+            self.waiting.insert(Waiting { token: Some(token), left: 0, failed: false })
+        });
+        let mut result = if full { Err(NotDurable) } else { Ok(()) };
+        let mut any = false;
+        for change in changes {
+            if result.is_ok() {
+                let waiter = waiter.map(|waiter| (self.shard, waiter as u64));
+                result = self
+                    .leases
+                    .queue
+                    .submit(self.shard.into(), Queued { change: change.0, waiter });
+            }
+            any |= result.is_ok();
+            match (result, waiter) {
+                (Err(_), _) => self.abandon(change, now),
+                (Ok(()), Some(waiter)) => self.waiting[waiter].left += 1,
+                (Ok(()), None) => {}
+            }
         }
-        self.waiting += usize::from(token.is_some());
-        self.turns.get_or_insert(0);
-        Ok(())
+        debug_assert!(any || waiter.is_none() || result.is_err(), "a token without a change");
+        if let Some(waiter) = waiter
+            && result.is_err()
+        {
+            // What was submitted before comes back, and nobody waits for it.
+            self.waiting[waiter].token = None;
+            if self.waiting[waiter].left == 0 {
+                self.waiting.remove(waiter);
+            }
+        }
+        if any {
+            self.turns.get_or_insert(0);
+        }
+        result
     }
 
     /// Takes a change back that will not be submitted.
     pub fn abandon(&mut self, change: Change, now: Moment) {
-        let pools = self.leases.lock_pools(self.shard);
-        self.leases.table.abandon(&pools, change.0, now);
+        let pools = self.leases.lock_pools(self.shard.into());
+        self.leases.table.roll_back(&pools, change.0, now);
     }
 
     /// Tells which changes became durable since the last call, and which did not.
     pub fn completed(&mut self, mut each: impl FnMut(u64, Result<(), NotDurable>)) {
-        while let Some((token, result)) = self.leases.queue.completed(self.shard) {
-            self.waiting -= 1;
-            each(token, result);
+        while let Some((waiter, result)) = self.leases.queue.completed(self.shard.into()) {
+            // What the queue was given.
+            let place = waiter as usize;
+            let Some(waiting) = self.waiting.get_mut(place) else { continue };
+            waiting.left -= 1;
+            waiting.failed |= result.is_err();
+            if waiting.left == 0 {
+                let Waiting { token, failed, .. } = self.waiting.remove(place);
+                if let Some(token) = token {
+                    each(token, if failed { Err(NotDurable) } else { Ok(()) });
+                }
+            }
         }
     }
 
     /// Number of tokens that have not come back yet.
     pub fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting.len()
     }
 
     /// Called at the end of every turn; `dry` says that the sockets are empty. What was submitted
@@ -314,13 +265,8 @@ impl ShardLeases {
         let release = dry || *turns >= 2;
         if release {
             self.turns = None;
-            self.leases.queue.mark_dry(self.shard);
+            self.leases.queue.mark_dry(self.shard.into());
         }
         !release
-    }
-
-    fn owning_shard(&self) -> u16 {
-        // At most as many shards as cores.
-        self.shard as u16
     }
 }

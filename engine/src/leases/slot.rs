@@ -1,111 +1,252 @@
-//! One address: the lease in memory, and what the store has of it.
+//! One address of the table, packed.
 
 use bootstorm_protocols::time::Moment;
+use slab::Slab;
 
-use super::pools::Position;
-use super::{ClientKey, Lease, LeaseState};
-use crate::config::NetworkId;
+use super::address::Address;
+use super::state::{Base, Kind, Record, State, Whose};
+use super::{ClientKey, Lease, LeaseState, Notes};
 
-/// What the store has for an address, compared with the lease in memory.
+/// No entry of the slab of a stripe.
+const NOWHERE: u32 = u32::MAX;
+
+/// Who a lease is of, and what is remembered of it.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Durable {
-    /// Nothing.
-    Nothing,
-    /// A lease of the same client, with these.
-    Same { state: LeaseState, starts: Moment, expires: Moment },
-    /// The lease of another client, whose time is over or who was replaced. It is made when an
-    /// address changes hands, which allocates.
-    Other(Box<Lease>),
+pub(super) struct Identity {
+    pub(super) client: ClientKey,
+    pub(super) notes: Notes,
 }
 
-impl Durable {
-    /// What the store has after `written` was written, while memory has `current`.
-    pub(super) fn of(written: &Lease, current: &Lease) -> Self {
-        if written.client == current.client {
-            let Lease { state, starts, expires, .. } = *written;
-            Self::Same { state, starts, expires }
-        } else {
-            Self::Other(Box::new(written.clone()))
-        }
-    }
+/// What a slot needs only while the store has something else than it.
+#[derive(Debug)]
+pub(super) struct Side {
+    base: Base,
+    /// Of [`State::Binding`] and [`State::Releasing`].
+    offer_until: Option<Moment>,
+    /// The client of [`Base::Other`].
+    other: Option<Identity>,
 }
 
-/// One address of the index.
+/// Which state the fields of a slot are.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Tag {
+    Offered,
+    Settled,
+    Binding,
+    Refusing,
+    Releasing,
+    Declining,
+    Unwritten,
+}
+
+/// One address. The state is in pieces, and what most addresses do not need is in the slab of the
+/// stripe: a million of them fit a small server.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) lease: Lease,
-    pub(super) durable: Durable,
-    /// The version that the store is known to have; 0 for nothing.
-    pub(super) stored: u64,
-    /// Rises with every change that is to become durable; the same number never comes twice.
-    pub(super) version: u64,
-    /// Changes with a lower version are void: they were rolled back, or another client came.
-    pub(super) floor: u64,
-    /// The store does not have the last change yet.
-    pub(super) pending: bool,
-    /// When the offer that led here ends.
-    pub(super) offer_ends: Moment,
-    /// Its position in its pool; `None` for reserved addresses and those of no pool.
-    pub(super) position: Option<Position>,
-    /// The address still lies in a fresh range of its pool, or among the returned ones.
+    pub(super) address: Address,
+    pub(super) identity: Identity,
+    starts: Moment,
+    expires: Moment,
+    told: Moment,
+    version: u64,
+    /// When the sweep looks at it; [`Moment::NEVER`] is never. It may be too early, and is never
+    /// too late.
+    pub(super) timer: Moment,
+    side: u32,
+    /// The pool that counts it, by its number; 0 is none.
+    pub(super) pool: u32,
+    /// The shard whose extent of the pool it is in, and whose timers it is in.
+    pub(super) shard: u16,
+    tag: Tag,
+    kind: Kind,
+    refused: bool,
+    /// As what the pool counts it.
+    pub(super) listed: LeaseState,
+    /// Its pool still has the address among those that may be unused.
     pub(super) in_free_range: bool,
 }
 
 impl Slot {
-    /// Whether the client has the address, or had it last.
-    pub(super) fn is(&self, network: NetworkId, client: &ClientKey) -> bool {
-        self.lease.network == Some(network) && self.lease.client == *client
+    /// A slot of a state that needs no entry in the slab. Nothing counts it yet.
+    pub(super) fn new(address: Address, identity: Identity, state: State, shard: u16) -> Self {
+        let mut slot = Self {
+            address,
+            identity,
+            starts: Moment::default(),
+            expires: Moment::default(),
+            told: Moment::NEVER,
+            version: 0,
+            timer: Moment::NEVER,
+            side: NOWHERE,
+            pool: 0,
+            shard,
+            tag: Tag::Offered,
+            kind: Kind::Released,
+            refused: false,
+            listed: LeaseState::Offered,
+            in_free_range: false,
+        };
+        slot.pack(state);
+        slot
     }
 
-    /// The lease as the store has it.
-    pub(super) fn durable_lease(&self) -> Option<Lease> {
-        match &self.durable {
-            Durable::Nothing => None,
-            Durable::Same { state, starts, expires } => {
-                let (state, starts, expires) = (*state, *starts, *expires);
-                Some(Lease { state, starts, expires, ..self.lease.clone() })
+    /// The state.
+    pub(super) fn state(&self, sides: &Slab<Side>) -> State {
+        let record = self.record();
+        let side = sides.get(self.side as usize);
+        let base = side.map_or(Base::Nothing, |side| side.base);
+        let offer_until = side.and_then(|side| side.offer_until);
+        match self.tag {
+            Tag::Offered => State::Offered { since: self.starts, until: self.expires, base },
+            Tag::Settled => State::Settled(record),
+            Tag::Binding => {
+                State::Binding { record, offer_until: offer_until.unwrap_or_default(), base }
             }
-            Durable::Other(lease) => Some(Lease::clone(lease)),
+            Tag::Refusing => State::Refusing { record, base: base.record().unwrap_or(record) },
+            Tag::Releasing => State::Releasing { record, offer_until, base },
+            Tag::Declining => State::Declining { record, unwritten: false, base },
+            Tag::Unwritten => State::Declining { record, unwritten: true, base },
         }
     }
 
-    /// The lease to be written. While a release is on its way its client may have been offered the
-    /// address again; an offer is never written, the release is.
-    pub(super) fn to_write(&self) -> Lease {
-        let mut lease = self.lease.clone();
-        if lease.state == LeaseState::Offered {
-            lease.state = LeaseState::Released;
-            lease.expires = lease.starts;
+    /// Gives it another state. `whose` says what happens to the identities; `sender` is the new
+    /// one's. The identity that the slot had is returned if it is another now.
+    pub(super) fn set(
+        &mut self,
+        sides: &mut Slab<Side>,
+        state: State,
+        whose: Whose,
+        sender: Option<Identity>,
+    ) -> Option<Identity> {
+        let (base, offer_until) = self.pack(state);
+        let mut other = None;
+        if let Some(old) = sides.try_remove(self.side as usize) {
+            other = old.other;
         }
-        lease
-    }
-
-    /// The lease as it is at `now`: what is over is over, whether a sweep has seen it or not.
-    pub(super) fn view(&self, now: Moment) -> Option<Lease> {
-        if self.lease.state == LeaseState::Offered && now >= self.lease.expires && !self.pending {
-            return self.durable_lease().map(|lease| lease.ended(now));
-        }
-        Some(self.lease.clone().ended(now))
-    }
-
-    /// Whether another client may have the address at `now`.
-    pub(super) fn is_free(&self, now: Moment) -> bool {
-        if self.pending {
-            return false;
-        }
-        match self.lease.state {
-            LeaseState::Released | LeaseState::Expired => true,
-            LeaseState::Active | LeaseState::Declined => now >= self.lease.expires,
-            LeaseState::Offered => {
-                now >= self.lease.expires
-                    && match &self.durable {
-                        Durable::Nothing => true,
-                        Durable::Same { state, expires, .. } => {
-                            !state.is_taken() || now >= *expires
-                        }
-                        Durable::Other(lease) => !lease.state.is_taken() || now >= lease.expires,
-                    }
+        let mut before = None;
+        match whose {
+            Whose::Kept => {}
+            Whose::Senders => {
+                if let Some(sender) = sender {
+                    before = Some(std::mem::replace(&mut self.identity, sender));
+                }
+                if matches!(base, Base::Other(_)) && other.is_none() {
+                    other.clone_from(&before);
+                }
+            }
+            Whose::Bases => {
+                if let Some(other) = other.take() {
+                    before = Some(std::mem::replace(&mut self.identity, other));
+                }
             }
         }
+        if !matches!(base, Base::Other(_)) {
+            other = None;
+        }
+        let needed = base != Base::Nothing || offer_until.is_some();
+        self.side = NOWHERE;
+        if needed {
+            // As many as there are slots, at most.
+            self.side = sides.insert(Side { base, offer_until, other }) as u32;
+        }
+        before
+    }
+
+    /// Writes the state into the fields; what goes into the slab is returned.
+    fn pack(&mut self, state: State) -> (Base, Option<Moment>) {
+        let (tag, record, offer_until, base) = match state {
+            State::Offered { since, until, base } => {
+                self.tag = Tag::Offered;
+                (self.starts, self.expires) = (since, until);
+                return (base, None);
+            }
+            State::Settled(record) => (Tag::Settled, record, None, Base::Nothing),
+            State::Binding { record, offer_until, base } => {
+                (Tag::Binding, record, Some(offer_until), base)
+            }
+            State::Refusing { record, base } => (Tag::Refusing, record, None, Base::Own(base)),
+            State::Releasing { record, offer_until, base } => {
+                (Tag::Releasing, record, offer_until, base)
+            }
+            State::Declining { record, unwritten, base } => {
+                let tag = if unwritten { Tag::Unwritten } else { Tag::Declining };
+                (tag, record, None, base)
+            }
+        };
+        self.tag = tag;
+        let Record { kind, starts, expires, told, refused, version } = record;
+        (self.kind, self.starts, self.expires) = (kind, starts, expires);
+        (self.refused, self.version) = (refused, version);
+        self.told = told.unwrap_or(Moment::NEVER);
+        (base, offer_until)
+    }
+
+    fn record(&self) -> Record {
+        Record {
+            kind: self.kind,
+            starts: self.starts,
+            expires: self.expires,
+            told: Some(self.told).filter(|told| *told != Moment::NEVER),
+            refused: self.refused,
+            version: self.version,
+        }
+    }
+
+    /// Forgets what the slab has for it, before it goes.
+    pub(super) fn clear(&mut self, sides: &mut Slab<Side>) {
+        sides.try_remove(self.side as usize);
+        self.side = NOWHERE;
+    }
+
+    /// The client that the lease in the store is of.
+    pub(super) fn base_identity<'s>(&'s self, sides: &'s Slab<Side>) -> &'s Identity {
+        let side = sides.get(self.side as usize);
+        side.and_then(|side| side.other.as_ref()).unwrap_or(&self.identity)
+    }
+
+    /// A lease for others to see, of `identity`.
+    pub(super) fn lease(&self, identity: &Identity, state: &State, now: Moment) -> Lease {
+        let (shown, starts, expires) = state.view(now);
+        let record = match state {
+            State::Offered { .. } => None,
+            State::Settled(record) => Some(record),
+            State::Binding { record, .. }
+            | State::Refusing { record, .. }
+            | State::Releasing { record, .. }
+            | State::Declining { record, .. } => Some(record),
+        };
+        Lease {
+            ip: self.address.into(),
+            client: identity.client.clone(),
+            hardware: identity.notes.hardware(&identity.client),
+            state: shown,
+            starts,
+            expires,
+            refused: record.is_some_and(|record| record.refused),
+            told: record.and_then(|record| record.told),
+            pending: state.pending().is_some(),
+            notes: identity.notes.clone(),
+        }
+    }
+}
+
+/// A record as a lease that the store writes.
+pub(super) fn stored(address: Address, identity: &Identity, record: &Record) -> Lease {
+    let state = match record.kind {
+        Kind::Leased => LeaseState::Active,
+        Kind::Released => LeaseState::Released,
+        Kind::Declined => LeaseState::Declined,
+    };
+    Lease {
+        ip: address.into(),
+        client: identity.client.clone(),
+        hardware: identity.notes.hardware(&identity.client),
+        state,
+        starts: record.starts,
+        expires: record.expires,
+        refused: record.refused,
+        told: record.told,
+        pending: false,
+        notes: identity.notes.clone(),
     }
 }

@@ -1,441 +1,344 @@
 //! Who holds what: the index of all leases, by address and by client. It is the authority.
 //!
-//! Locks, in the order in which they may be taken: the stripe of a client, the slow path of a pool,
-//! a shard of the client map, a slot of the address map, an extent of a pool. Nobody who holds a
-//! slot asks for another slot or for the client map. The address map decides who holds an address;
-//! the client map is where a client's address is found quickly, and what it says is checked against
-//! the slot each time. So two shards that race for one address meet at its slot, and two that race
-//! for one client meet at its stripe.
+//! Slots lie in stripes by their address, each under its own lock. A client has any number of
+//! leases: the client index tells in which slots it is. Both are hashed with one keyed hash.
+//!
+//! Locks, in the order in which they may be taken: the slow path of a pool, a stripe of addresses,
+//! and then one of: a stripe of the client index, the timers of a shard, an extent of a pool.
+//! Nobody who holds a stripe asks for another. The client index is changed under the stripe of the
+//! slot, so it is never behind. Who reads it first goes to the slots afterwards, and compares.
 
-use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::hash::{BuildHasher, Hash};
+use std::net::IpAddr;
 
 use bootstorm_protocols::time::Moment;
-use dashmap::DashMap;
-use dashmap::mapref::entry::{Entry, OccupiedEntry};
+use crossbeam::utils::CachePadded;
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
+use slab::Slab;
 
-use super::pools::{Pool, PoolSet, Position, Spare};
-use super::slot::{Durable, Slot};
+use super::address::Address;
+use super::listing::Timers;
+use super::slot::{Identity, Side, Slot};
+use super::state::{Kind, Outcome, Record, State, Whose};
 use super::{ClientKey, Lease, LeaseState};
-use crate::config::NetworkId;
 
-/// A client of one network.
-pub(super) type Who = (NetworkId, ClientKey);
-
-/// Clients whose offers wait for each other fall into so many classes: far more than there are
-/// shards.
+/// Far more than there are shards, so that two of them seldom meet at one.
 const STRIPES: usize = 256;
 
-/// How long after its end a lease is looked at again whose last change is not durable yet.
-const PENDING_GRACE: Duration = Duration::from_secs(1);
+/// Slots of a stripe that are looked at together.
+const PIECE: usize = 64;
 
-/// Clients that lost an address or have it again. The client map is updated from it when no slot
-/// is held.
+/// Leases of one client that are looked at together.
+const AT_ONCE: usize = 16;
+
+/// Where a slot is: the number of its stripe in the upper 8 bits, its place there in the lower 24.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Handle(u32);
+
+impl Handle {
+    fn new(stripe: usize, index: usize) -> Self {
+        // Below 256, and a stripe with 16 million slots would be one of four thousand million.
+        Self((stripe as u32) << 24 | index as u32)
+    }
+
+    fn stripe(self) -> usize {
+        (self.0 >> 24) as usize
+    }
+
+    pub(super) fn index(self) -> usize {
+        (self.0 & 0x00ff_ffff) as usize
+    }
+}
+
+/// The slots of some addresses.
 #[derive(Default)]
-#[must_use]
-pub(super) struct Moved {
-    pub(super) lost: Option<Who>,
-    pub(super) gained: Option<Who>,
+pub(super) struct Stripe {
+    by_address: HashTable<u32>,
+    pub(super) slots: Slab<Slot>,
+    pub(super) sides: Slab<Side>,
+    /// The latest version that was given to a change of one of its slots, or is in the store.
+    version: u64,
+}
+
+impl Stripe {
+    pub(super) fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    /// What is known of a slot at `now`.
+    pub(super) fn view(&self, slot: &Slot, now: Moment) -> Option<Lease> {
+        let Outcome { state, whose, .. } = slot.state(&self.sides).at(now);
+        let identity = match whose {
+            Whose::Bases => slot.base_identity(&self.sides),
+            Whose::Kept | Whose::Senders => &slot.identity,
+        };
+        Some(slot.lease(identity, &state?, now))
+    }
+}
+
+/// A locked stripe, and the hash of the address that it was locked for.
+pub(super) struct Locked<'t> {
+    pub(super) stripe: MutexGuard<'t, Stripe>,
+    number: usize,
+    hash: u64,
+}
+
+impl Locked<'_> {
+    /// Where the slot of the address is.
+    pub(super) fn find(&self, address: Address) -> Option<Handle> {
+        let Stripe { by_address, slots, .. } = &*self.stripe;
+        let is_it = |index: &u32| slots[*index as usize].address == address;
+        by_address.find(self.hash, is_it).map(|index| Handle::new(self.number, *index as usize))
+    }
+}
+
+/// One entry of the client index: the lower half of the hash of the client, and a slot.
+#[derive(Copy, Clone, PartialEq, Eq)]
+struct Entry {
+    client: u32,
+    slot: Handle,
+}
+
+impl Entry {
+    /// The stripe is chosen by other bits of the hash.
+    fn hash(&self) -> u64 {
+        u64::from(self.client) << 32 | u64::from(self.client)
+    }
 }
 
 /// The index.
 pub(super) struct Table {
-    pub(super) slots: DashMap<u32, Slot>,
-    clients: DashMap<Who, u32>,
-    stripes: Box<[Mutex<()>]>,
-    versions: AtomicU64,
+    stripes: Box<[CachePadded<Mutex<Stripe>>]>,
+    clients: Box<[CachePadded<Mutex<HashTable<Entry>>>]>,
+    pub(super) timers: Timers,
+    hasher: RandomState,
+    /// How often a stripe was locked.
+    #[cfg(test)]
+    pub(super) locked: std::sync::atomic::AtomicU64,
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(shards: usize) -> Self {
         Self {
-            slots: DashMap::new(),
-            clients: DashMap::new(),
-            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
-            versions: AtomicU64::new(1),
+            stripes: (0..STRIPES).map(|_| CachePadded::default()).collect(),
+            clients: (0..STRIPES).map(|_| CachePadded::default()).collect(),
+            timers: Timers::new(shards),
+            hasher: RandomState::default(),
+            #[cfg(test)]
+            locked: std::sync::atomic::AtomicU64::new(0),
         }
     }
 
-    pub(super) fn next_version(&self) -> u64 {
-        self.versions.fetch_add(1, Relaxed)
+    fn hash(&self, what: impl Hash) -> u64 {
+        self.hasher.hash_one(what)
     }
 
-    /// Lets no version come again that is not above `highest`.
-    pub(super) fn continue_versions(&self, highest: u64) {
-        self.versions.fetch_max(highest.saturating_add(1), Relaxed);
+    /// Locks the stripe of an address.
+    pub(super) fn lock(&self, address: Address) -> Locked<'_> {
+        let hash = self.hash(address);
+        let number = stripe_of(hash);
+        Locked { stripe: self.lock_stripe(number), number, hash }
     }
 
-    /// Makes the offers to one client wait for each other.
-    pub(super) fn stripe(&self, who: &Who) -> MutexGuard<'_, ()> {
-        self.stripes[self.clients.hash_usize(who) % STRIPES].lock()
+    fn lock_stripe(&self, number: usize) -> MutexGuard<'_, Stripe> {
+        #[cfg(test)]
+        self.locked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.stripes[number].lock()
     }
 
-    /// The address where a client was seen last. It may have lost it since.
-    pub(super) fn address_of(&self, who: &Who) -> Option<u32> {
-        self.clients.get(who).map(|ip| *ip)
+    /// Locks the stripe of a slot; what is there may be another slot by now.
+    pub(super) fn lock_handle(&self, handle: Handle) -> MutexGuard<'_, Stripe> {
+        self.lock_stripe(handle.stripe())
     }
 
-    pub(super) fn find(&self, who: &Who, now: Moment) -> Option<Lease> {
-        let ip = self.address_of(who)?;
-        let slot = self.slots.get(&ip)?;
-        if !slot.is(who.0, &who.1) {
-            return None;
+    /// Adds a slot for an address that has none; see [`Slot::new`].
+    pub(super) fn insert(
+        &self,
+        locked: &mut Locked<'_>,
+        address: Address,
+        identity: Identity,
+        state: State,
+        shard: u16,
+    ) -> Handle {
+        let Locked { stripe, number, hash } = locked;
+        let Stripe { by_address, slots, .. } = &mut **stripe;
+        let client = self.hash(&identity.client);
+        let index = slots.insert(Slot::new(address, identity, state, shard));
+        let hash_of = |index: &u32| self.hash(slots[*index as usize].address);
+        // See `Handle::new`.
+        by_address.insert_unique(*hash, index as u32, hash_of);
+        let handle = Handle::new(*number, index);
+        self.add_client(client, handle);
+        handle
+    }
+
+    /// Removes a slot, which nothing lists any more.
+    pub(super) fn remove(&self, stripe: &mut Stripe, handle: Handle) -> Slot {
+        let mut slot = stripe.slots.remove(handle.index());
+        slot.clear(&mut stripe.sides);
+        let hash = self.hash(slot.address);
+        let is_it = |index: &u32| *index as usize == handle.index();
+        if let Ok(found) = stripe.by_address.find_entry(hash, is_it) {
+            found.remove();
         }
-        slot.view(now).filter(|lease| lease.client == who.1)
-    }
-
-    pub(super) fn at(&self, ip: Ipv4Addr, now: Moment) -> Option<Lease> {
-        self.slots.get(&ip.to_bits())?.view(now)
-    }
-
-    /// Remembers where a client is.
-    pub(super) fn map(&self, who: Who, ip: u32) {
-        self.clients.insert(who, ip);
-    }
-
-    /// Updates the client map: a client lost an address, or has it again.
-    pub(super) fn moved(&self, moved: Moved, ip: u32) {
-        if let Some(who) = moved.lost {
-            self.clients.remove_if(&who, |_, at| *at == ip && !self.is_there(&who, ip));
-        }
-        if let Some(who) = moved.gained
-            && let Entry::Vacant(vacant) = self.clients.entry(who.clone())
-            && self.is_there(&who, ip)
-        {
-            vacant.insert(ip);
-        }
-    }
-
-    fn is_there(&self, who: &Who, ip: u32) -> bool {
-        self.slots
-            .get(&ip)
-            .is_some_and(|slot| slot.is(who.0, &who.1) && slot.lease.state != LeaseState::Declined)
-    }
-
-    /// Rebuilds the client map from the slots. If a client has several leases, the map points to
-    /// the active one, else to the newest. The caller has exclusive access.
-    pub(super) fn map_all(&self) {
-        self.clients.clear();
-        let rank = |lease: &Lease| (lease.state.is_taken(), lease.starts);
-        for slot in &self.slots {
-            let lease = &slot.lease;
-            let Some(network) = lease.network.filter(|_| lease.state != LeaseState::Declined)
-            else {
-                continue;
-            };
-            let who = (network, lease.client.clone());
-            let other = self.clients.get(&who).map(|ip| *ip);
-            let better = other.is_none_or(|other| {
-                // Two readers of one map in one thread; nobody writes.
-                self.slots.get(&other).is_none_or(|other| rank(lease) > rank(&other.lease))
-            });
-            if better {
-                self.clients.insert(who, *slot.key());
-            }
-        }
-    }
-
-    /// Adds a lease to the index, without a position: one that the store has with that version, or
-    /// one that it does not have.
-    pub(super) fn load(&self, lease: Lease, stored: Option<u64>, now: Moment) {
-        let durable = stored.map_or(Durable::Nothing, |_| Durable::of(&lease, &lease));
-        let version = stored.unwrap_or_else(|| self.next_version());
-        let slot = Slot {
-            durable,
-            stored: stored.unwrap_or(0),
-            version,
-            floor: version,
-            pending: false,
-            offer_ends: Moment::default(),
-            position: None,
-            in_free_range: false,
-            lease: lease.ended(now),
-        };
-        self.slots.insert(slot.lease.ip.to_bits(), slot);
-    }
-
-    /// Takes an unused address. `false` when it is used already: it was taken by name before.
-    pub(super) fn claim_unused(&self, pools: &PoolSet, lease: &Lease, shard: u16) -> bool {
-        let ip = lease.ip.to_bits();
-        match self.slots.entry(ip) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(self.new_slot(pools, lease.clone(), shard));
-                true
-            }
-            Entry::Occupied(mut occupied) => {
-                let slot = occupied.get_mut();
-                if slot.in_free_range
-                    && let Some(pool) = pools.of(ip)
-                {
-                    slot.in_free_range = false;
-                    pool.uncount_used_in_range();
-                }
-                false
-            }
-        }
-    }
-
-    fn new_slot(&self, pools: &PoolSet, lease: Lease, shard: u16) -> Slot {
-        let version = self.next_version();
-        let mut slot = Slot {
-            offer_ends: lease.expires,
-            lease,
-            durable: Durable::Nothing,
-            stored: 0,
-            version,
-            floor: version,
-            pending: false,
-            position: None,
-            in_free_range: false,
-        };
-        place(pools, &mut slot, None, shard);
+        self.remove_client(&slot.identity.client, handle);
         slot
     }
 
-    /// Takes an address by name if it is free, or if `replace` allows to take it from whoever has
-    /// it. Otherwise tells what is in the way.
-    pub(super) fn claim_named(
-        &self,
-        pools: &PoolSet,
-        lease: Lease,
-        shard: u16,
-        now: Moment,
-        replace: bool,
-    ) -> Result<(), LeaseState> {
-        let ip = lease.ip.to_bits();
-        let moved = match self.slots.entry(ip) {
-            Entry::Vacant(vacant) => {
-                let mut slot = self.new_slot(pools, lease, shard);
-                if let Some(pool) = pools.of(ip) {
-                    slot.in_free_range = true;
-                    pool.count_used_in_range();
+    fn add_client(&self, client: u64, slot: Handle) {
+        // The lower half.
+        let entry = Entry { client: client as u32, slot };
+        let mut clients = self.clients[stripe_of(client)].lock();
+        clients.insert_unique(entry.hash(), entry, Entry::hash);
+    }
+
+    fn remove_client(&self, client: &ClientKey, slot: Handle) {
+        let client = self.hash(client);
+        // As it was added.
+        let entry = Entry { client: client as u32, slot };
+        let mut clients = self.clients[stripe_of(client)].lock();
+        if let Ok(found) = clients.find_entry(entry.hash(), |other| *other == entry) {
+            found.remove();
+        }
+    }
+
+    /// A slot has gone from one client to another.
+    pub(super) fn move_client(&self, from: &ClientKey, to: &ClientKey, slot: Handle) {
+        if from != to {
+            self.remove_client(from, slot);
+            self.add_client(self.hash(to), slot);
+        }
+    }
+
+    /// What is known of an address.
+    pub(super) fn at(&self, ip: IpAddr, now: Moment) -> Option<Lease> {
+        let address = ip.into();
+        let locked = self.lock(address);
+        let handle = locked.find(address)?;
+        locked.stripe.view(&locked.stripe.slots[handle.index()], now)
+    }
+
+    /// Whether anybody may have an address at `now`.
+    pub(super) fn is_free(&self, address: Address, now: Moment) -> bool {
+        let locked = self.lock(address);
+        let Some(handle) = locked.find(address) else { return true };
+        let state = locked.stripe.slots[handle.index()].state(&locked.stripe.sides);
+        is_free(state, now)
+    }
+
+    /// The addresses that a client has, is offered, or had last; quarantines are nobody's.
+    pub(super) fn of_client(&self, client: &ClientKey, now: Moment, each: &mut dyn FnMut(&Lease)) {
+        let hash = self.hash(client);
+        // As in `add_client`.
+        let entry = Entry { client: hash as u32, slot: Handle(0) };
+        let mut skipped = 0;
+        loop {
+            let mut found = [Handle(0); AT_ONCE];
+            let mut count = 0;
+            {
+                let clients = self.clients[stripe_of(hash)].lock();
+                let same = |other: &&Entry| other.client == entry.client;
+                let slots = clients.iter_hash(entry.hash()).filter(same).map(|entry| entry.slot);
+                for (place, slot) in found.iter_mut().zip(slots.skip(skipped)) {
+                    *place = slot;
+                    count += 1;
                 }
-                vacant.insert(slot);
-                return Ok(());
             }
-            Entry::Occupied(mut occupied) => {
-                let slot = occupied.get_mut();
-                let state = slot.lease.state;
-                let replaces = replace && !slot.pending && state != LeaseState::Declined;
-                if !slot.is_free(now) && !replaces {
-                    return Err(state);
+            for handle in &found[..count] {
+                let lease = {
+                    let stripe = self.lock_handle(*handle);
+                    stripe.slots.get(handle.index()).and_then(|slot| stripe.view(slot, now))
+                };
+                let is_its =
+                    |lease: &Lease| lease.client == *client && lease.state != LeaseState::Declined;
+                if let Some(lease) = lease.filter(is_its) {
+                    each(&lease);
                 }
-                self.take_over(pools, slot, lease, shard)
             }
+            if count < AT_ONCE {
+                break;
+            }
+            skipped += count;
+        }
+    }
+
+    /// Looks at all slots, in pieces, so that nobody waits long for a stripe.
+    pub(super) fn each_slot(&self, mut each: impl FnMut(&mut Stripe, Handle)) {
+        for number in 0..STRIPES {
+            let mut next = 0;
+            loop {
+                let mut stripe = self.lock_stripe(number);
+                let end = stripe.slots.capacity().min(next + PIECE);
+                for index in next..end {
+                    if stripe.slots.contains(index) {
+                        each(&mut stripe, Handle::new(number, index));
+                    }
+                }
+                next = end;
+                if end >= stripe.slots.capacity() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Versions of changes from now on are higher.
+    pub(super) fn continue_versions(&self, highest: u64) {
+        for number in 0..STRIPES {
+            let mut stripe = self.lock_stripe(number);
+            stripe.version = stripe.version.max(highest);
+        }
+    }
+
+    /// Adds a lease of the store, with its version there; without one it is a quarantine for
+    /// something that could not be read. Pools are not asked yet.
+    pub(super) fn load(&self, lease: Lease, stored: Option<u64>, shard: u16) {
+        let address = lease.ip.into();
+        let mut locked = self.lock(address);
+        if locked.find(address).is_some() {
+            return;
+        }
+        let kind = match lease.state {
+            LeaseState::Released => Kind::Released,
+            LeaseState::Declined => Kind::Declined,
+            LeaseState::Active | LeaseState::Expired | LeaseState::Offered => Kind::Leased,
         };
-        self.moved(moved, ip);
-        Ok(())
-    }
-
-    /// Takes an unused address of a pool, from the shard's own extent or from wherever there is
-    /// one.
-    pub(super) fn take_unused(
-        &self,
-        pools: &PoolSet,
-        pool: &Pool,
-        shard: u16,
-        lease: &mut Lease,
-    ) -> bool {
-        while let Some(ip) = pool.take_own(shard.into()) {
-            lease.ip = Ipv4Addr::from_bits(ip);
-            if self.claim_unused(pools, lease, shard) {
-                return true;
-            }
-        }
-        self.take_spare(pools, pool, &mut pool.slow_path(), shard, lease)
-    }
-
-    fn take_spare(
-        &self,
-        pools: &PoolSet,
-        pool: &Pool,
-        spare: &mut Spare,
-        shard: u16,
-        lease: &mut Lease,
-    ) -> bool {
-        while let Some(ip) = pool.take_any(shard.into(), spare) {
-            lease.ip = Ipv4Addr::from_bits(ip);
-            if self.claim_unused(pools, lease, shard) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Takes an address of a pool that was offered in vain, or else the one that has been released
-    /// or expired longest. All that is due ends first, so `false` means that every address is
-    /// taken at `now`.
-    pub(super) fn take_idle(
-        &self,
-        pools: &PoolSet,
-        pool: &Pool,
-        shard: u16,
-        now: Moment,
-        lease: &mut Lease,
-    ) -> bool {
-        let mut spare = pool.slow_path();
-        while self.end_due(pools, pool, now, 256) > 0 {}
-        if self.take_spare(pools, pool, &mut spare, shard, lease) {
-            return true;
-        }
-        while let Some((position, ip)) = pool.idle_longest() {
-            let Some(mut slot) =
-                self.slots.get_mut(&ip).filter(|slot| slot.position == Some(position))
-            else {
-                // The slot has another position by now, or is gone: this one is outdated.
-                self.forget_position(pool, position, ip);
-                continue;
-            };
-            lease.ip = Ipv4Addr::from_bits(ip);
-            let moved = self.take_over(pools, &mut slot, lease.clone(), shard);
-            drop(slot);
-            self.moved(moved, ip);
-            return true;
-        }
-        false
-    }
-
-    fn forget_position(&self, pool: &Pool, position: Position, ip: u32) {
-        // The slot is locked, so no other thread gives it this position meanwhile.
-        match self.slots.entry(ip) {
-            Entry::Occupied(occupied) if occupied.get().position == Some(position) => {}
-            Entry::Occupied(_) | Entry::Vacant(_) => pool.remove(position, ip),
-        }
-    }
-
-    /// Gives the slot of an address to another lease.
-    fn take_over(&self, pools: &PoolSet, slot: &mut Slot, lease: Lease, shard: u16) -> Moved {
-        let mut moved = Moved::default();
-        if slot.lease.client != lease.client || slot.lease.network != lease.network {
-            moved.lost = slot.lease.network.map(|network| (network, slot.lease.client.clone()));
-            slot.version = self.next_version();
-            slot.floor = slot.version;
-        }
-        if let Some(durable) = slot.durable_lease() {
-            slot.durable = Durable::of(&durable, &lease);
-        }
-        let from = slot.lease.state;
-        slot.offer_ends = lease.expires;
-        slot.lease = lease;
-        place(pools, slot, Some(from), shard);
-        moved
-    }
-
-    /// Ends what is over in a pool, at most `budget` positions; returns how many were looked at.
-    /// The caller is in the slow path of the pool.
-    pub(super) fn end_due(
-        &self,
-        pools: &PoolSet,
-        pool: &Pool,
-        now: Moment,
-        budget: usize,
-    ) -> usize {
-        for done in 0..budget {
-            let Some((position, ip)) = pool.due(now) else { return done };
-            let moved = match self.slots.entry(ip) {
-                Entry::Occupied(occupied) if occupied.get().position == Some(position) => {
-                    self.end(pools, occupied, now)
-                }
-                Entry::Occupied(_) | Entry::Vacant(_) => {
-                    pool.remove(position, ip);
-                    Moved::default()
-                }
-            };
-            self.moved(moved, ip);
-        }
-        budget
-    }
-
-    /// Ends what is over at an address whose timer is due.
-    fn end(
-        &self,
-        pools: &PoolSet,
-        mut occupied: OccupiedEntry<'_, u32, Slot>,
-        now: Moment,
-    ) -> Moved {
-        let slot = occupied.get_mut();
-        let from = slot.lease.state;
-        let shard = slot.position.map_or(0, |position| position.shard);
-        if slot.pending {
-            place_at(pools, slot, shard, false, now + PENDING_GRACE);
-        } else if now < slot.lease.expires {
-            place(pools, slot, Some(from), shard);
-        } else if from == LeaseState::Offered {
-            return self.revert(pools, occupied, now);
-        } else {
-            if from.is_taken() {
-                slot.lease.state = LeaseState::Expired;
-            }
-            place(pools, slot, Some(from), shard);
-        }
-        Moved::default()
-    }
-
-    /// Goes back to what the store has: an offer that came to nothing, a change that could not be
-    /// written.
-    pub(super) fn revert(
-        &self,
-        pools: &PoolSet,
-        mut occupied: OccupiedEntry<'_, u32, Slot>,
-        now: Moment,
-    ) -> Moved {
-        let ip = *occupied.key();
-        let slot = occupied.get_mut();
-        let shard = slot.position.map_or(0, |position| position.shard);
-        let who = |lease: &Lease| lease.network.map(|network| (network, lease.client.clone()));
-        let Some(durable) = slot.durable_lease() else {
-            let slot = occupied.remove();
-            if let Some(pool) = pools.of(ip) {
-                pool.count(Some(slot.lease.state), None);
-                if let Some(position) = slot.position {
-                    pool.remove(position, ip);
-                }
-                if slot.in_free_range {
-                    pool.uncount_used_in_range();
-                } else {
-                    pool.give_back(shard, ip);
-                }
-            }
-            return Moved { lost: who(&slot.lease), gained: None };
+        let Lease { starts, expires, told, refused, .. } = lease;
+        let version = stored.unwrap_or_default();
+        let record = Record { kind, starts, expires, told, refused, version };
+        let state = match stored {
+            Some(_) => State::Settled(record),
+            None => State::Declining { record, unwritten: true, base: super::state::Base::Nothing },
         };
-        let mut moved = Moved::default();
-        if durable.client != slot.lease.client {
-            moved = Moved { lost: who(&slot.lease), gained: who(&durable) };
-        }
-        slot.version = self.next_version();
-        slot.floor = slot.version;
-        slot.pending = false;
-        slot.durable = Durable::of(&durable, &durable);
-        let from = slot.lease.state;
-        slot.lease = durable.ended(now);
-        place(pools, slot, Some(from), shard);
-        moved
+        locked.stripe.version = locked.stripe.version.max(version);
+        let identity = Identity { client: lease.client, notes: lease.notes };
+        self.insert(&mut locked, address, identity, state, shard);
+    }
+
+    /// Every address that has a slot, rising.
+    pub(super) fn used(&self) -> Vec<Address> {
+        let mut used = Vec::new();
+        self.each_slot(|stripe, handle| {
+            used.push(stripe.slots[handle.index()].address);
+        });
+        used.sort_unstable();
+        used
     }
 }
 
-/// Lists the slot in its pool as its state asks for, after the state was `from`.
-pub(super) fn place(pools: &PoolSet, slot: &mut Slot, from: Option<LeaseState>, shard: u16) {
-    if let Some(pool) = pools.of(slot.lease.ip.to_bits()) {
-        pool.count(from, Some(slot.lease.state));
+/// Whether anybody may have an address in this state at `now`.
+pub(super) fn is_free(state: State, now: Moment) -> bool {
+    match state.at(now).state {
+        None => true,
+        Some(State::Settled(record)) => !record.is_valid(now),
+        Some(_) => false,
     }
-    // What is released but not yet so on disk is nobody else's.
-    let idle = !slot.lease.state.is_taken() && !slot.pending;
-    place_at(pools, slot, shard, idle, slot.lease.expires);
 }
 
-fn place_at(pools: &PoolSet, slot: &mut Slot, shard: u16, idle: bool, at: Moment) {
-    let ip = slot.lease.ip.to_bits();
-    let Some(pool) = pools.of(ip) else {
-        slot.position = None;
-        return;
-    };
-    let new = Position { shard, idle, at };
-    match slot.position {
-        Some(old) if old == new => {}
-        Some(old) => pool.replace(old, new, ip),
-        None => pool.add(new, ip),
-    }
-    slot.position = Some(new);
+/// The stripe of a hash, by bits that the hash tables do not use.
+fn stripe_of(hash: u64) -> usize {
+    (hash >> 40) as usize % STRIPES
 }

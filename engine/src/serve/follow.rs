@@ -14,6 +14,7 @@ use super::{HOUSEKEEPING, ServeError, Server, describe, neighbours, system};
 use crate::config::Config;
 use crate::control::{Command, status};
 use crate::interfaces::Interfaces;
+use crate::leases::NextPools;
 use crate::shard::Binding;
 use crate::snapshot::tell_tftp;
 
@@ -111,12 +112,14 @@ impl Server {
                 tell_tftp(tftp, &self.config.load(), &interfaces);
             }
             let new = interfaces.clone();
+            let config = self.config.load();
+            let moved = before.addresses() != new.addresses();
+            let pools = moved.then(|| self.leases.prepare(new.addresses(), &config.dhcp));
             self.snapshot.change(|snapshot| {
-                if before.addresses() != new.addresses() {
-                    self.leases.set_own_addresses(new.addresses(), &snapshot.config.dhcp);
-                }
+                pools.iter().for_each(NextPools::swap);
                 snapshot.interfaces = new;
             });
+            pools.into_iter().for_each(NextPools::count);
         }
         let now = now();
         self.bindings.note(&interfaces, now);

@@ -1,6 +1,6 @@
 //! The leases as the control thread uses them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -17,7 +17,7 @@ pub(super) struct LeasesAndPools {
 }
 
 impl LeaseAccess for LeasesAndPools {
-    fn page(&self, from: Ipv4Addr, limit: usize, now: Moment) -> Vec<Lease> {
+    fn page(&self, from: IpAddr, limit: usize, now: Moment) -> Vec<Lease> {
         self.leases.page(from, limit, now)
     }
 

@@ -150,7 +150,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     differ("[server] engine", was.engine != is.engine);
     differ("[server] busy-poll", was.busy_poll != is.busy_poll);
     differ("[server] user and group", (&was.user, &was.group) != (&is.user, &is.group));
-    differ("[dhcp] ping-check", old.dhcp.ping_check.is_some() != new.dhcp.ping_check.is_some());
     differ("[tftp]", old.tftp.is_some() != new.tftp.is_some());
     let single_port = |config: &Config| config.tftp.as_ref().is_some_and(|tftp| tftp.single_port);
     differ("[tftp] single-port", single_port(old) != single_port(new));

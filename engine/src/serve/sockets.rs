@@ -109,9 +109,8 @@ pub(super) fn open_host(
         let mut push = |role, socket| own.push(Opened { role, binding: Binding::Host, socket });
         let link = PacketSocketSpec { send_buffer: Some(DATA_BUFFER), receive: None };
         push(Role::Link, link.open()?);
-        if config.dhcp.ping_check.is_some() {
-            push(Role::Icmp, icmp_socket()?);
-        }
+        // Also without `ping-check`: a damaged lease store has addresses probed.
+        push(Role::Icmp, icmp_socket()?);
         if let Some(ports) = &mut ports {
             for &address in &families {
                 for _ in 0..DATA_SOCKETS {

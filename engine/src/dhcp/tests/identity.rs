@@ -1,5 +1,7 @@
 //! One machine is one client, whatever its programs call themselves.
 
+use std::time::Duration;
+
 use bootstorm_protocols::dhcpv4::{MessageType, options};
 
 use super::client::UUID;
@@ -78,7 +80,11 @@ fn one_machine_may_stand_in_two_networks() {
 
 /// A host known by what `key` says.
 fn hall_with_host(key: &str) -> Server {
-    Server::new(&format!("{HALL}\n[[dhcp.host]]\nname = \"n\"\n{key}\nip = \"10.1.0.99\"\n"))
+    Server::new(&with_host(key))
+}
+
+fn with_host(key: &str) -> String {
+    format!("{HALL}\n[[dhcp.host]]\nname = \"n\"\n{key}\nip = \"10.1.0.99\"\n")
 }
 
 #[test]
@@ -113,15 +119,28 @@ fn a_host_known_by_uuid_keeps_its_address_when_the_installer_sends_none() {
     server.expect(MessageType::Nak, &Client::installer(mac(2)).renew(ip("10.1.0.99")));
 }
 
+// They may be up at the same time, so they are two clients, in a pool and out of all pools alike.
 #[test]
-fn the_second_network_card_of_a_host_takes_over_its_address() {
+fn the_second_network_card_of_a_host_gets_its_address_when_the_first_has_left_it() {
     for key in [
         "hardware = [\"52:54:00:00:00:01\", \"52:54:00:00:00:02\"]",
         "uuid = \"564d3210-aabb-ccdd-0102-030405060708\"",
     ] {
-        let mut server = hall_with_host(key);
-        assert_eq!(server.lease(&Client::edk2(mac(1))), ip("10.1.0.99"), "{key}");
-        assert_eq!(server.lease(&Client::edk2(mac(2))), ip("10.1.0.99"), "{key}");
+        for reserved in ["10.1.0.99", "10.1.4.3"] {
+            let mut server = Server::new(&with_host(key).replace("10.1.0.99", reserved));
+            let (first, second) = (Client::edk2(mac(1)), Client::edk2(mac(2)));
+            assert_eq!(server.lease(&first), ip(reserved), "{key}");
+            server.expect(MessageType::Offer, &second.discover());
+            assert_eq!(server.holder.unwrap().hardware.address(), mac(1));
+            let meanwhile = server.lease(&second);
+            assert_ne!(meanwhile, ip(reserved), "{key}");
+            assert_eq!(meanwhile.octets()[2], 4, "one of the pool");
+            server.expect(MessageType::Ack, &first.renew(ip(reserved)));
+            server.expect(MessageType::Ack, &second.renew(meanwhile));
+            server.receive(&first.release(ip(reserved)));
+            server.expect(MessageType::Nak, &second.renew(meanwhile));
+            assert_eq!(server.lease(&second), ip(reserved), "{key}");
+        }
     }
 }
 
@@ -146,7 +165,11 @@ fn a_host_is_found_by_the_port_it_is_plugged_into_and_renews_by_unicast() {
     assert_ne!(server.lease(&at(2, "port8")), ip("10.2.0.7"));
     // The renewal passes no relay agent and carries no option 82.
     server.expect(MessageType::Ack, &at(1, "port7").renew(ip("10.2.0.7")));
-    // Another machine is put into the same port.
+    // Another machine is put into the same port: it has another address until that is free.
+    let meanwhile = server.lease(&at(3, "port7"));
+    assert_ne!(meanwhile, ip("10.2.0.7"));
+    server.pass(Duration::from_secs(3601));
+    server.expect(MessageType::Nak, &at(3, "port7").renew(meanwhile));
     assert_eq!(server.lease(&at(3, "port7")), ip("10.2.0.7"));
 }
 

@@ -1,17 +1,18 @@
-//! Whatever clients do in whatever order, over several shards, with crashes and failing disks
-//! between: no two machines ever hold one address; and no bytes bring the rules down.
+//! Whatever clients do in whatever order, over several shards, with crashes, failing disks, lost
+//! replies and reloads between: no two machines ever hold one address; and no bytes bring the rules
+//! down.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bootstorm_protocols::dhcpv4::{Message, MessageType};
+use bootstorm_protocols::dhcpv4::{Message, MessageType, options};
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 use proptest::prelude::*;
 
-use super::client::{Client, Datagram};
+use super::client::{Client, Datagram, UUID};
 use super::server::configuration;
 use super::{ip, mac};
 use crate::config::Config;
@@ -34,6 +35,40 @@ name = "reserved"
 hardware = "52:54:00:00:00:01"
 ip = "10.1.0.12"
 "#;
+
+/// A host that machine 2 is in the stages that say the UUID, and which address is whose.
+const BY_UUID: &str = r#"
+[[dhcp.host]]
+name = "by-uuid"
+uuid = "564d3210-aabb-ccdd-0102-030405060708"
+ip = "10.1.0.11"
+options = { domain-name = "by-uuid" }
+"#;
+
+/// What a reload may bring: reservations that come, go, swap and move from one host to another,
+/// pools that move and shrink or are for a stage, and endless leases.
+static CONFIGS: LazyLock<Vec<Config>> = LazyLock::new(|| {
+    let other = TIGHT.replace("00:01", "00:03");
+    let stages = TIGHT.replace(
+        "pools = [\"10.1.0.10-10.1.0.15\"]",
+        "pools = [{ range = \"10.1.0.10-10.1.0.12\", class = \"pxe\" }, \
+         { range = \"10.1.0.13-10.1.0.15\", deny = [\"class:pxe\"] }]",
+    ) + "[[dhcp.class]]\nname = \"pxe\"\nvendor-class = \"PXEClient\"\n";
+    let swapped = TIGHT.replace("0.12", "0.11") + &BY_UUID.replace("0.11", "0.12");
+    [
+        TIGHT.to_owned(),
+        TIGHT.to_owned() + BY_UUID,
+        swapped,
+        other.replace("10.1.0.10-10.1.0.15", "10.1.0.13-10.1.0.18"),
+        stages,
+        TIGHT.replace("reserved", "renamed").replace("0.12", "0.10"),
+        TIGHT.replace("\"100s\"", "\"infinite\""),
+    ]
+    .map(|text| configuration(&text))
+    .into()
+});
+/// The last of them has endless leases.
+const ENDLESS: usize = 6;
 const MACHINES: u8 = 8;
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 6);
 
@@ -52,11 +87,23 @@ enum What {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Says { machine: u8, shard: usize, what: What },
+    /// The machine says it in that stage of its boot; `deaf` if the answer is lost.
+    Says {
+        machine: u8,
+        firmware: bool,
+        shard: usize,
+        what: What,
+        deaf: bool,
+    },
+    Reload(usize),
     Commit,
     DiskFails(bool),
-    Pass { seconds: u64 },
-    Crash { shards: usize },
+    Pass {
+        seconds: u64,
+    },
+    Crash {
+        shards: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -67,8 +114,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Decline),
     ];
     let step = prop_oneof![
-        20 => (1..=MACHINES, 0..4_usize, what)
-            .prop_map(|(machine, shard, what)| Step::Says { machine, shard, what }),
+        20 => (1..=MACHINES, any::<bool>(), 0..4_usize, what, prop::bool::weighted(0.2))
+            .prop_map(|(machine, firmware, shard, what, deaf)|
+                Step::Says { machine, firmware, shard, what, deaf }),
+        1 => (0..=ENDLESS).prop_map(Step::Reload),
         5 => Just(Step::Commit),
         1 => any::<bool>().prop_map(Step::DiskFails),
         3 => (1..60_u64).prop_map(|seconds| Step::Pass { seconds }),
@@ -85,13 +134,14 @@ struct Machine {
     offered: Option<Ipv4Addr>,
     /// The address it uses, and until when.
     holds: Option<(Ipv4Addr, Moment)>,
-    /// What it would ask for after a restart.
-    remembers: Option<Ipv4Addr>,
+    /// What each of its stages, the firmware last, would ask for after a restart.
+    remembers: [Option<Ipv4Addr>; 2],
 }
 
 /// An ACK that waits for its lease to be durable.
 struct Waiting {
     machine: u8,
+    stage: usize,
     said: u32,
     address: Ipv4Addr,
     until: Moment,
@@ -120,8 +170,7 @@ fn clock(now: Moment) -> Clock {
 
 impl Simulation {
     fn new(shards: usize) -> Self {
-        static CONFIG: LazyLock<Config> = LazyLock::new(|| configuration(TIGHT));
-        let config = &*CONFIG;
+        let config = &CONFIGS[0];
         let store = Arc::new(MemoryStore::default());
         let now = Moment::from_nanos(0);
         let (leases, shards, committer) = start(&store, config, shards, now);
@@ -132,10 +181,15 @@ impl Simulation {
 
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::Says { machine, shard, what } => {
-                if let Some(datagram) = self.say(machine, what) {
-                    self.hear(machine, shard % self.shards.len(), &datagram);
+            Step::Says { machine, firmware, shard, what, deaf } => {
+                let stage = usize::from(firmware);
+                if let Some(datagram) = self.say(machine, stage, what) {
+                    self.hear((machine, stage), shard % self.shards.len(), &datagram, deaf);
                 }
+            }
+            Step::Reload(number) => {
+                self.config = &CONFIGS[number];
+                self.leases.reconfigure(&[], &self.config.dhcp);
             }
             Step::Commit => self.commit(),
             Step::DiskFails(failing) => self.store.set_failing(failing),
@@ -150,29 +204,42 @@ impl Simulation {
         self.check();
     }
 
-    fn say(&mut self, number: u8, what: What) -> Option<Datagram> {
+    fn say(&mut self, number: u8, stage: usize, what: What) -> Option<Datagram> {
         let machine = self.machines.get_mut(&number).unwrap();
-        let client = Client::plain(mac(number));
+        let mut client = Client::plain(mac(number));
+        if stage == 1 {
+            client = client.with(options::VENDOR_CLASS_IDENTIFIER, b"PXEClient");
+            if number == 2 {
+                client = client.with(options::PXE_CLIENT_ID, &[&[0], &UUID[..]].concat());
+            }
+        }
         let held = machine.holds.filter(|(_, until)| self.now < *until).map(|(address, _)| address);
         let datagram = match what {
             What::Discover => client.discover(),
             What::RapidDiscover => client.with(80, &[]).discover(),
             What::Select => client.select_from(SERVER, machine.offered?),
             What::SelectAnother => client.select_from(ip("10.1.0.7"), ip("10.1.0.200")),
-            What::Reboot => client.reboot(machine.remembers?),
+            What::Reboot => client.reboot(machine.remembers[stage]?),
             What::Renew => client.renew(held?),
             What::Rebind => client.rebind(held?),
             What::Release => client.release(held?),
             What::Decline => client.decline(held?),
         };
         machine.said += 1;
-        if matches!(what, What::Release | What::Decline) {
+        // Who begins anew has no address: it gave it up, or went on to another stage.
+        if matches!(what, What::Release | What::Decline | What::Discover | What::RapidDiscover) {
             machine.holds = None;
         }
         Some(datagram)
     }
 
-    fn hear(&mut self, number: u8, shard: usize, datagram: &Datagram) {
+    fn hear(
+        &mut self,
+        (number, stage): (u8, usize),
+        shard: usize,
+        datagram: &Datagram,
+        deaf: bool,
+    ) {
         let message = Message::parse(&datagram.payload).unwrap();
         let arrival = Arrival {
             ifindex: 2,
@@ -185,29 +252,49 @@ impl Simulation {
         let arena = Bump::new();
         let shard = &mut self.shards[shard];
         let decision = answer(&message, &arrival, &self.config.dhcp, shard, self.now, &arena);
+        if let Some(reply) = decision.action.reply() {
+            let name = reply.options().iter().find(|option| option.code == options::DOMAIN_NAME);
+            assert!(name.is_none() || number == 2, "machine {number} is told another's options");
+            let host = self.config.dhcp.host_by_ip(reply.yiaddr);
+            let own = [("reserved", 1), ("renamed", 1), ("reserved", 3), ("by-uuid", 2)];
+            assert!(
+                host.is_none_or(
+                    |host| own.contains(&(&**self.config.dhcp.host(host).name(), number))
+                ),
+                "machine {number} gets an address that is reserved for another"
+            );
+        }
         let machine = self.machines.get_mut(&number).unwrap();
+        let mut token = None;
         match decision.action {
+            Action::Reply(_) | Action::ProbeThenOffer(_) if deaf => {}
             Action::Reply(reply) | Action::ProbeThenOffer(reply) => match reply.kind {
                 Some(MessageType::Offer) => machine.offered = Some(reply.yiaddr),
                 Some(MessageType::Nak) => {
                     machine.holds = None;
-                    machine.remembers = None;
+                    machine.remembers[stage] = None;
                 }
                 other => panic!("{other:?} without a lease"),
             },
-            Action::AckWhenDurable { change, reply } => {
+            Action::AckWhenDurable(reply) => {
                 self.token += 1;
-                let until = self.now + Duration::from_secs(u64::from(reply.lease_seconds));
-                let said = machine.said;
-                let waiting = Waiting { machine: number, said, address: reply.yiaddr, until };
-                if shard.submit(change, Some(self.token), self.now).is_ok() {
+                token = Some(self.token);
+                let until = match reply.lease_seconds {
+                    u32::MAX => Moment::NEVER,
+                    seconds => self.now + Duration::from_secs(u64::from(seconds)),
+                };
+                let (address, said) = (reply.yiaddr, machine.said);
+                if !deaf {
+                    let waiting = Waiting { machine: number, stage, said, address, until };
                     self.waiting.insert(self.token, waiting);
                 }
             }
-            Action::Record { change, .. } => {
-                let _ = shard.submit(change, None, self.now);
-            }
-            Action::Silence(_) => {}
+            Action::Record { .. } | Action::Silence(_) => {}
+        }
+        if shard.submit(decision.changes, token, self.now).is_err()
+            && let Some(token) = token
+        {
+            self.waiting.remove(&token);
         }
     }
 
@@ -219,7 +306,7 @@ impl Simulation {
                 let machine = self.machines.get_mut(&waiting.machine).unwrap();
                 if result.is_ok() && machine.said == waiting.said {
                     machine.holds = Some((waiting.address, waiting.until));
-                    machine.remembers = Some(waiting.address);
+                    machine.remembers[waiting.stage] = Some(waiting.address);
                 }
             });
         }
@@ -233,11 +320,6 @@ impl Simulation {
             if until <= self.now {
                 continue;
             }
-            assert_ne!(
-                (address, *number == 1),
-                (ip("10.1.0.12"), false),
-                "a reserved address with machine {number}"
-            );
             if let Some(other) = holders.insert(address, *number) {
                 panic!("machines {number} and {other} both hold {address}");
             }
@@ -283,15 +365,19 @@ proptest! {
     ) {
         let mut simulation = Simulation::new(shards);
         for step in &steps {
-            simulation.take(step);
+            if !matches!(step, Step::Reload(ENDLESS)) {
+                simulation.take(step);
+            }
         }
+        simulation.take(&Step::Reload(0));
         simulation.store.set_failing(false);
         simulation.commit();
         simulation.now = simulation.now + Duration::from_secs(1000);
         simulation.commit();
         for machine in 1..=6 {
             for what in [What::Discover, What::Select] {
-                simulation.take(&Step::Says { machine, shard: usize::from(machine), what });
+                let (firmware, deaf, shard) = (false, false, usize::from(machine));
+                simulation.take(&Step::Says { machine, firmware, shard, what, deaf });
                 simulation.take(&Step::Commit);
             }
             let held = simulation.machines[&machine].holds;
@@ -368,7 +454,7 @@ fn receive_anything(simulation: &mut Simulation, datagram: &Datagram) {
     let dhcp = &simulation.config.dhcp;
     let decision =
         answer(&message, &arrival, dhcp, &mut simulation.shards[0], simulation.now, &arena);
-    if let Action::Reply(reply) | Action::AckWhenDurable { reply, .. } = decision.action {
+    if let Action::Reply(reply) | Action::AckWhenDurable(reply) = decision.action {
         let mut buf = [0; 2048];
         let len = reply.render(&mut buf);
         assert!(len >= 300, "{len}");

@@ -8,6 +8,7 @@ mod delivery;
 mod ending;
 mod excluded;
 mod golden;
+mod holding;
 mod identity;
 mod interleaving;
 mod links;

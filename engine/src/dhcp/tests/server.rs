@@ -11,7 +11,7 @@ use bumpalo::Bump;
 
 use super::client::Datagram;
 use crate::config::Config;
-use crate::dhcp::{Action, Arrival, Delivery, ReplyCache, Silence, answer};
+use crate::dhcp::{Action, Arrival, Delivery, Holder, ReplyCache, Silence, answer};
 use crate::event::{BootEvent, Detail};
 use crate::leases::{
     Change, Clock, Committer, Lease, LeaseStore, Leases, MemoryStore, ShardLeases,
@@ -33,6 +33,8 @@ pub(super) struct Server {
     /// Addresses of the host.
     own: Vec<Ipv4Addr>,
     pub(super) mtu: u16,
+    /// Who kept the last client from its reserved address.
+    pub(super) holder: Option<Holder>,
 }
 
 /// What the server did with one datagram.
@@ -75,6 +77,7 @@ impl Server {
             interface: vec![ADDRESSES[0]],
             own: ADDRESSES.to_vec(),
             mtu: 1500,
+            holder: None,
         }
     }
 
@@ -86,20 +89,16 @@ impl Server {
         let dhcp = &self.config.dhcp;
         let decision = answer(&message, &arrival, dhcp, &mut self.shard, self.now, &arena);
         let mut durable = false;
+        self.holder = decision.holder;
+        let waits = matches!(decision.action, Action::AckWhenDurable(_));
+        self.shard.submit(decision.changes, waits.then_some(1), self.now).unwrap();
+        self.committer.run_once(self.now);
+        self.shard.completed(|token, result| durable = token == 1 && result.is_ok());
+        assert_eq!(durable, waits, "the lease of an ACK was not committed");
         let (reply, probe) = match decision.action {
             Action::Silence(silence) => return Outcome::Silence(silence),
-            Action::Record { change, .. } => {
-                self.record(change);
-                return Outcome::Recorded;
-            }
-            Action::AckWhenDurable { change, reply } => {
-                self.shard.submit(change, Some(1), self.now).unwrap();
-                self.committer.run_once(self.now);
-                self.shard.completed(|token, result| durable = token == 1 && result.is_ok());
-                assert!(durable, "the lease of an ACK was not committed");
-                (reply, false)
-            }
-            Action::Reply(reply) => (reply, false),
+            Action::Record { .. } => return Outcome::Recorded,
+            Action::AckWhenDurable(reply) | Action::Reply(reply) => (reply, false),
             Action::ProbeThenOffer(reply) => (reply, true),
         };
         let mut buf = [0; 2048];
@@ -161,27 +160,31 @@ impl Server {
     /// Somebody answered the probe of an address.
     pub(super) fn probe_answered(&mut self, address: Ipv4Addr) {
         let until = self.now + self.config.dhcp.decline_time;
-        if let Some(change) = self.shard.quarantine(address, until) {
+        if let Some(change) = self.shard.quarantine(address, self.now, until) {
             self.record(change);
         }
     }
 
-    /// Begins to make the lease of a REQUEST durable.
-    pub(super) fn begin(&mut self, datagram: &Datagram) -> Change {
+    /// Begins to make the lease of a REQUEST durable, and does not wait.
+    pub(super) fn begin(&mut self, datagram: &Datagram) -> Vec<Change> {
         let message = Message::parse(&datagram.payload).unwrap();
         let arrival = arrival(&self.interface, &self.own, self.mtu, datagram);
         let arena = Bump::new();
         let dhcp = &self.config.dhcp;
-        match answer(&message, &arrival, dhcp, &mut self.shard, self.now, &arena).action {
-            Action::AckWhenDurable { change, .. } => change,
+        let decision = answer(&message, &arrival, dhcp, &mut self.shard, self.now, &arena);
+        match decision.action {
+            Action::AckWhenDurable(_) => decision.changes.into_iter().collect(),
             other => panic!("no ACK but {other:?}"),
         }
     }
 
-    /// Makes a change durable.
-    pub(super) fn record(&mut self, change: Change) {
-        self.shard.submit(change, None, self.now).unwrap();
+    /// Makes changes durable; whether they were granted.
+    pub(super) fn record(&mut self, changes: impl IntoIterator<Item = Change>) -> bool {
+        self.shard.submit(changes, Some(2), self.now).unwrap();
         self.committer.run_once(self.now);
+        let mut granted = false;
+        self.shard.completed(|token, result| granted = token == 2 && result.is_ok());
+        granted
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
@@ -196,13 +199,13 @@ impl Server {
     /// The host has other addresses from now on.
     pub(super) fn set_own_addresses(&mut self, own: &[Ipv4Addr]) {
         self.own = own.to_vec();
-        self.leases.set_own_addresses(own, &self.config.dhcp);
+        self.leases.reconfigure(own, &self.config.dhcp);
     }
 
     /// Takes over another configuration.
     pub(super) fn reload(&mut self, config: &str) {
         self.config = configuration(config);
-        self.leases.reconfigure(&self.config.dhcp);
+        self.leases.reconfigure(&self.own, &self.config.dhcp);
     }
 
     /// What is known of an address.
@@ -219,7 +222,7 @@ fn open(
     let clock = Clock { now, wall: 1_700_000_000, boot: Default::default(), synchronised: true };
     let store: Arc<dyn LeaseStore> = Arc::<MemoryStore>::clone(store);
     let leases = Leases::open(store, &config.dhcp, 1, clock).unwrap();
-    leases.set_own_addresses(&ADDRESSES, &config.dhcp);
+    leases.reconfigure(&ADDRESSES, &config.dhcp);
     let shard = leases.shard(0, || ());
     let committer = leases.committer();
     (leases, shard, committer)

@@ -13,7 +13,7 @@ fn start(directory: &Path, now: u64) -> Server {
 
 fn addresses(server: &Server, now: u64) -> Vec<(Ipv4Addr, LeaseState)> {
     let page = server.leases.page(ip("0.0.0.0"), usize::MAX >> 1, at(now));
-    page.into_iter().map(|lease| (lease.ip, lease.state)).collect()
+    page.into_iter().filter_map(|lease| Some((lease.ipv4()?, lease.state))).collect()
 }
 
 /// What an earlier version had on disk: the leases of these machines.
@@ -25,14 +25,16 @@ fn write_earlier_store(state_dir: &Path, machines: u32) {
         let (hardware, client) = machine(number);
         let address = Ipv4Addr::from_bits(ip("10.0.0.0").to_bits() + number);
         let lease = Lease {
-            ip: address,
-            network: None,
+            ip: address.into(),
             client,
             hardware,
             state: LeaseState::Active,
             starts: at(0),
             expires: at(HOUR),
-            notes: None,
+            refused: false,
+            told: None,
+            pending: false,
+            notes: Notes::default(),
         };
         let mut value = Vec::new();
         record::encode(&lease, &clock(0), &mut value);

@@ -11,7 +11,7 @@ use bootstorm_protocols::time::Moment;
 
 use self::disk::{Disk, Fault};
 use super::*;
-use crate::leases::{BootId, ClientKey, Hardware, Lease, LeaseState};
+use crate::leases::{BootId, ClientKey, Hardware, Lease, LeaseState, Notes};
 
 const SMALL: Layout = Layout { segment_blocks: 16, segments: 4, most_segments: 6 };
 
@@ -32,14 +32,16 @@ fn address(number: u8) -> IpAddr {
 fn put(number: u8, version: u64) -> Write {
     let hardware = Hardware::ethernet([2, 0, 0, 0, 0, number]);
     let lease = Lease {
-        ip: Ipv4Addr::new(10, 0, 0, number),
-        network: None,
+        ip: address(number),
         client: ClientKey::hardware(&hardware),
         hardware,
         state: LeaseState::Active,
         starts: Moment::from_nanos(1),
         expires: Moment::from_nanos(1 + version),
-        notes: None,
+        refused: false,
+        told: None,
+        pending: false,
+        notes: Notes::default(),
     };
     Write { ip: address(number), version, known: 0, lease: Some(lease) }
 }

@@ -1,0 +1,157 @@
+//! Which addresses a machine may have, and which of them it gets.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use bumpalo::collections::Vec as BumpVec;
+
+use super::Silence;
+use super::exchange::Exchange;
+use super::holder::Holder;
+use super::own::Own;
+use super::plan::{Chosen, Through};
+use crate::config::{Permit, PoolId};
+use crate::leases::{Admission, LeaseState, ShardLeases};
+
+impl<'a> Exchange<'a> {
+    /// Whether `address` is of a subnet of the client's link.
+    pub(super) fn is_on_link(&self, address: Ipv4Addr) -> bool {
+        self.link.holds(self.dhcp, address)
+    }
+
+    /// The client's leases and offers on its link.
+    pub(super) fn own_here(&self) -> impl Iterator<Item = &'a Own> {
+        self.own.iter().filter(|own| self.is_on_link(own.ip))
+    }
+
+    /// The client's lease or offer of an address, whatever has become of it.
+    pub(super) fn own_at(&self, address: Ipv4Addr) -> Option<&'a Own> {
+        self.own.iter().find(|own| own.ip == address && own.state != LeaseState::Declined)
+    }
+
+    /// By which rule of the configuration the machine may have `address`, whoever has it now;
+    /// `None` where it may not.
+    pub(super) fn admission(&self, address: Ipv4Addr) -> Option<Admission<'a>> {
+        if !self.is_on_link(address) || self.arrival.owns(address) {
+            return None;
+        }
+        if self.reservation.address == Some(address) {
+            let (host, by) = self.reservation.host.zip(self.reservation.by)?;
+            return Some(Admission::Host { name: self.dhcp.host(host).name(), by });
+        }
+        if self.dhcp.host_by_ip(address).is_some() || self.dhcp.excluded(address).is_some() {
+            return None;
+        }
+        let pool = self.dhcp.pool_of(address).filter(|pool| self.permitted(*pool))?;
+        let (low, high) = self.dhcp.pool(pool).range;
+        Some(Admission::Pool { low: low.into(), high: high.into() })
+    }
+
+    /// Who else has `address`: by a lease, an offer or a quarantine that has not ended. A reserved
+    /// address follows the hardware address of its machine: firmware, iPXE and installer are three
+    /// clients by `identity = "client-id"`, and one machine.
+    pub(super) fn holder(&self, address: Ipv4Addr, leases: &ShardLeases) -> Option<Holder> {
+        let lease = leases.at(address, self.now)?;
+        let declined = lease.state == LeaseState::Declined;
+        if !lease.state.is_taken() || (lease.client == self.key && !declined) {
+            return None;
+        }
+        let hardware = self.hardware();
+        let same_machine = self.reservation.address == Some(address)
+            && !declined
+            && hardware.address().iter().any(|&byte| byte != 0)
+            && lease.hardware == hardware;
+        (!same_machine).then(|| Holder::of(&lease, address))
+    }
+
+    /// The reserved address that the machine is to move to from `address`: it is free for it.
+    pub(super) fn must_move(&self, address: Ipv4Addr, leases: &ShardLeases) -> Option<Ipv4Addr> {
+        let reserved = self.reservation.address.filter(|reserved| *reserved != address)?;
+        self.holder(reserved, leases).is_none().then_some(reserved)
+    }
+
+    /// Which address a machine without one gets. Its reserved one; while somebody else has that, or
+    /// without a reservation, one of the pools: as RFC 2131 section 4.3.1 orders, what it has, what
+    /// it had, what it wishes, any other.
+    ///
+    /// Beside the choice it tells who has the reserved address.
+    pub(super) fn choose(
+        &self,
+        wish: Option<Ipv4Addr>,
+        leases: &ShardLeases,
+    ) -> (Result<Chosen<'a>, Silence>, Option<Holder>) {
+        let mut holder = None;
+        if let Some(reserved) = self.reservation.address {
+            holder = self.holder(reserved, leases);
+            if holder.is_none()
+                && let Some(admission) = self.admission(reserved)
+            {
+                return (
+                    Ok(Chosen { ip: reserved, admission, through: Through::Reservation }),
+                    None,
+                );
+            }
+        }
+        (self.choose_of_pools(wish, leases, holder.is_some()), holder)
+    }
+
+    fn choose_of_pools(
+        &self,
+        wish: Option<Ipv4Addr>,
+        leases: &ShardLeases,
+        reserved_is_held: bool,
+    ) -> Result<Chosen<'a>, Silence> {
+        let own = self.own_here().filter(|own| own.state != LeaseState::Declined);
+        let own = own.filter(|own| self.reservation.address != Some(own.ip));
+        let own = own.filter_map(|own| Some((own, self.admission(own.ip)?)));
+        if let Some((own, admission)) = own.max_by_key(|(own, _)| own.rank()) {
+            let through = match own.state {
+                LeaseState::Active => Through::Lease,
+                LeaseState::Offered => Through::Offer,
+                _ => Through::Previous,
+            };
+            return Ok(Chosen { ip: own.ip, admission, through });
+        }
+        let pools = self.pools();
+        if pools.is_empty() {
+            return Err(match reserved_is_held {
+                true => Silence::ReservedHeld,
+                false => Silence::NoPoolPermitted,
+            });
+        }
+        let found = leases.propose(self.dhcp, pools, wish.map(Into::into), self.now);
+        let Ok(IpAddr::V4(ip)) = found else { return Err(Silence::PoolFull) };
+        // The leases propose addresses of these pools only.
+        let admission = self.admission(ip).ok_or(Silence::PoolFull)?;
+        let through = if wish == Some(ip) { Through::Wish } else { Through::Free };
+        Ok(Chosen { ip, admission, through })
+    }
+
+    /// The pools of the link that permit the machine, those of its own subnet first.
+    fn pools(&self) -> &'a [PoolId] {
+        let network = self.dhcp.network(self.link.network);
+        let mut pools = BumpVec::new_in(self.arena);
+        let others = network.subnets.iter().copied().filter(|&subnet| subnet != self.link.subnet);
+        for subnet in std::iter::once(self.link.subnet).chain(others) {
+            let permitted = |pool: &PoolId| self.permitted(*pool);
+            pools.extend(self.dhcp.subnet(subnet).pools.iter().copied().filter(permitted));
+        }
+        pools.into_bump_slice()
+    }
+
+    fn permitted(&self, pool: PoolId) -> bool {
+        let pool = self.dhcp.pool(pool);
+        let bootp = self.message.message_type().is_none();
+        let applies = |permit: &Permit| match *permit {
+            // BOOTP clients keep what they get for ever, so a pool must name them.
+            Permit::All => !bootp,
+            Permit::Known => self.reservation.known && !bootp,
+            Permit::Unknown => !self.reservation.known && !bootp,
+            Permit::Bootp => bootp,
+            Permit::Member(class) => self.classes.contains(&class) && !bootp,
+        };
+        let denied = pool.deny.iter().any(|permit| applies(permit) || *permit == Permit::All);
+        let allowed = pool.allow.iter().any(applies) || (pool.allow.is_empty() && !bootp);
+        let member = pool.class.is_none_or(|class| self.classes.contains(&class));
+        allowed && !denied && member
+    }
+}

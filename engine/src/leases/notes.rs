@@ -1,0 +1,317 @@
+//! What is remembered of a client besides its identity, packed into one allocation.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Admission, Client, ClientKey, Hardware, KeyKind, RelaySaid, Said};
+
+/// What is remembered of a client besides its identity: what it and its relay agent said, at most
+/// [`Notes::LIMIT`] bytes each, and how it was admitted. Cloning does not allocate.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Notes(
+    /// A bit for each note that follows, then each note: its length, its bytes.
+    Option<Arc<[u8]>>,
+);
+
+/// The notes in the order of their bits. The first four are on disk in that order, too.
+#[derive(Copy, Clone)]
+#[repr(u8)]
+enum Note {
+    /// Option 61.
+    ClientId = 0,
+    /// Option 12.
+    Hostname = 1,
+    /// Option 82, sub-option 1.
+    CircuitId = 2,
+    /// Option 82, sub-option 2.
+    RemoteId = 3,
+    /// `htype` and hardware address, unless the client's identity is made of them.
+    Hardware = 4,
+    /// A tag, then what it calls for.
+    Admission = 5,
+}
+
+const COUNT: usize = 6;
+/// Longest note: a length is one byte.
+const LONGEST: usize = 255;
+
+/// A pool of IPv4: two addresses follow.
+const POOL_IPV4: u8 = 4;
+/// A pool of IPv6: two addresses follow.
+const POOL_IPV6: u8 = 6;
+/// A host entry: the number of the kind of its key, then its name.
+const HOST: u8 = 1;
+
+impl Notes {
+    /// Longer values are not remembered.
+    pub const LIMIT: usize = 96;
+
+    /// Option 61.
+    pub fn client_id(&self) -> Option<&[u8]> {
+        self.get(Note::ClientId)
+    }
+
+    /// Option 12, not checked: never print it raw.
+    pub fn hostname(&self) -> Option<&[u8]> {
+        self.get(Note::Hostname)
+    }
+
+    /// Option 82, sub-option 1.
+    pub fn circuit_id(&self) -> Option<&[u8]> {
+        self.get(Note::CircuitId)
+    }
+
+    /// Option 82, sub-option 2.
+    pub fn remote_id(&self) -> Option<&[u8]> {
+        self.get(Note::RemoteId)
+    }
+
+    /// The hardware address that came with the last message of the client.
+    pub fn hardware(&self, client: &ClientKey) -> Hardware {
+        let bytes = match self.get(Note::Hardware) {
+            None if client.kind() == KeyKind::Hardware => client.bytes(),
+            noted => noted.unwrap_or_default(),
+        };
+        bytes
+            .split_first()
+            .map_or_else(Hardware::default, |(htype, address)| Hardware::new(*htype, address))
+    }
+
+    /// By what the client was given its address.
+    pub fn admission(&self) -> Admission<'_> {
+        self.get(Note::Admission).and_then(admission).unwrap_or_default()
+    }
+
+    /// What a record of the store says, in the order in which it says it.
+    pub(super) fn stored(&self) -> [Option<&[u8]>; 4] {
+        [self.client_id(), self.hostname(), self.circuit_id(), self.remote_id()]
+    }
+
+    /// The admission as a record of the store has it; empty for none.
+    pub(super) fn stored_admission(&self) -> &[u8] {
+        self.get(Note::Admission).unwrap_or_default()
+    }
+
+    /// Notes from what a record of the store says. What it cannot read of an admission it leaves
+    /// out.
+    pub(super) fn of_record(
+        client: &ClientKey,
+        hardware: Hardware,
+        said: [Option<&[u8]>; 4],
+        stored: &[u8],
+    ) -> Self {
+        Self::new(client, hardware, said, admission(stored).unwrap_or_default())
+    }
+
+    /// The notes of a client that says this.
+    pub fn new(
+        client: &ClientKey,
+        hardware: Hardware,
+        said: [Option<&[u8]>; 4],
+        admission: Admission<'_>,
+    ) -> Self {
+        let [client_id, hostname, circuit_id, remote_id] = said;
+        let relay = RelaySaid::All;
+        let notes = Said { client_id, hostname, circuit_id, remote_id, relay };
+        Self::default().updated(&Client { key: client, hardware, notes }, admission)
+    }
+
+    /// What is known after a message of the client. The same when it says nothing new, which
+    /// allocates nothing. What a client says of itself is kept when it does not say it again; what
+    /// its relay agent says, only as [`RelaySaid`] tells.
+    #[must_use]
+    pub(super) fn updated(&self, client: &Client<'_>, admission: Admission<'_>) -> Self {
+        let said = &client.notes;
+        let hardware = client.hardware;
+        let mut packed = Packed::new();
+        let relayed = if said.relay == RelaySaid::Kept { self } else { &Self::default() };
+        for (note, said, known) in [
+            (Note::ClientId, said.client_id, self.client_id()),
+            (Note::Hostname, said.hostname, self.hostname()),
+            (Note::CircuitId, said.circuit_id, relayed.circuit_id()),
+            (Note::RemoteId, said.remote_id, relayed.remote_id()),
+        ] {
+            let said = said.filter(|said| said.len() <= Self::LIMIT);
+            if let Some(value) = said.or(known) {
+                packed.push(note, &[value]);
+            }
+        }
+        if hardware != Self::default().hardware(client.key) {
+            packed.push(Note::Hardware, &[&[hardware.htype()], hardware.address()]);
+        }
+        match admission {
+            Admission::Unknown => {}
+            Admission::Pool { low: IpAddr::V4(low), high: IpAddr::V4(high) } => {
+                packed.push(Note::Admission, &[&[POOL_IPV4], &low.octets(), &high.octets()]);
+            }
+            Admission::Pool { low, high } => {
+                let octets = |ip: IpAddr| match ip {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                    IpAddr::V6(ip) => ip.octets(),
+                };
+                packed.push(Note::Admission, &[&[POOL_IPV6], &octets(low), &octets(high)]);
+            }
+            Admission::Host { name, by } => {
+                packed.push(Note::Admission, &[&[HOST, by as u8], name.as_bytes()]);
+            }
+        }
+        match (packed.bytes(), &self.0) {
+            ([0], _) => Self(None),
+            (bytes, Some(known)) if **known == *bytes => self.clone(),
+            (bytes, _) => Self(Some(bytes.into())),
+        }
+    }
+
+    fn get(&self, wanted: Note) -> Option<&[u8]> {
+        let (mask, mut rest) = self.0.as_deref()?.split_first()?;
+        for bit in 0..COUNT as u8 {
+            if mask & 1 << bit == 0 {
+                continue;
+            }
+            let (length, behind) = rest.split_first()?;
+            let (note, behind) = behind.split_at_checked(usize::from(*length))?;
+            if bit == wanted as u8 {
+                return Some(note);
+            }
+            rest = behind;
+        }
+        None
+    }
+}
+
+impl fmt::Debug for Notes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| bytes.escape_ascii().to_string());
+        f.debug_struct("Notes")
+            .field("client_id", &text(self.client_id()))
+            .field("hostname", &text(self.hostname()))
+            .field("circuit_id", &text(self.circuit_id()))
+            .field("remote_id", &text(self.remote_id()))
+            .field("hardware", &text(self.get(Note::Hardware)))
+            .field("admission", &self.admission())
+            .finish()
+    }
+}
+
+fn admission(bytes: &[u8]) -> Option<Admission<'_>> {
+    let (tag, rest) = bytes.split_first()?;
+    match *tag {
+        POOL_IPV4 => {
+            let (low, high) = rest.split_first_chunk::<4>()?;
+            let high: [u8; 4] = high.try_into().ok()?;
+            Some(Admission::Pool { low: IpAddr::from(*low), high: IpAddr::from(high) })
+        }
+        POOL_IPV6 => {
+            let (low, high) = rest.split_first_chunk::<16>()?;
+            let high: [u8; 16] = high.try_into().ok()?;
+            Some(Admission::Pool { low: IpAddr::from(*low), high: IpAddr::from(high) })
+        }
+        HOST => {
+            let (by, name) = rest.split_first()?;
+            let by = KeyKind::from_number(*by)?;
+            Some(Admission::Host { name: std::str::from_utf8(name).ok()?, by })
+        }
+        _ => None,
+    }
+}
+
+/// Notes in the making.
+struct Packed {
+    bytes: [u8; 1 + COUNT * (1 + LONGEST)],
+    len: usize,
+}
+
+impl Packed {
+    fn new() -> Self {
+        Self { bytes: [0; 1 + COUNT * (1 + LONGEST)], len: 1 }
+    }
+
+    /// Adds a note of these parts; one that is too long is left out.
+    fn push(&mut self, note: Note, parts: &[&[u8]]) {
+        let Ok(length) = u8::try_from(parts.iter().map(|part| part.len()).sum::<usize>()) else {
+            return;
+        };
+        self.bytes[0] |= 1 << note as u8;
+        self.bytes[self.len] = length;
+        self.len += 1;
+        for part in parts {
+            self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
+            self.len += part.len();
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn said<'a>(circuit_id: Option<&'a [u8]>, relay: RelaySaid) -> Said<'a> {
+        Said { circuit_id, hostname: Some(b"n01"), relay, ..Said::default() }
+    }
+
+    /// The notes after a message of one machine.
+    fn after(notes: &Notes, said: Said<'_>, admission: Admission<'_>) -> Notes {
+        let hardware = Hardware::ethernet(HARDWARE);
+        let key = ClientKey::hardware(&hardware);
+        notes.updated(&Client { key: &key, hardware, notes: said }, admission)
+    }
+
+    #[test]
+    fn what_the_relay_agent_said_holds_on_past_it_and_not_where_it_is_asked_again() {
+        let relayed = after(&Notes::default(), said(Some(b"port7"), RelaySaid::All), POOL);
+        assert_eq!(relayed.circuit_id(), Some(&b"port7"[..]));
+        let renewed = after(&relayed, said(None, RelaySaid::Kept), POOL);
+        assert!(Arc::ptr_eq(relayed.0.as_ref().unwrap(), renewed.0.as_ref().unwrap()));
+        let moved = after(&renewed, said(None, RelaySaid::All), POOL);
+        assert_eq!((moved.circuit_id(), moved.hostname()), (None, Some(&b"n01"[..])));
+        let silent = Said { relay: RelaySaid::All, ..Said::default() };
+        assert_eq!(after(&moved, silent, POOL).hostname(), Some(&b"n01"[..]));
+    }
+
+    const POOL: Admission<'_> = Admission::Pool {
+        low: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
+        high: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9)),
+    };
+
+    #[test]
+    fn every_admission_is_read_as_it_was_written() {
+        let v6 = |text: &str| IpAddr::V6(text.parse().unwrap());
+        let all = [
+            Admission::Unknown,
+            POOL,
+            Admission::Pool { low: v6("2001:db8::1"), high: v6("2001:db8::ff") },
+            Admission::Host { name: "r1-n07", by: KeyKind::Uuid },
+        ];
+        let mut notes = Notes::default();
+        for admission in all {
+            notes = after(&notes, said(None, RelaySaid::All), admission);
+            assert_eq!(notes.admission(), admission);
+        }
+    }
+
+    #[test]
+    fn hardware_is_noted_only_where_the_identity_is_something_else() {
+        let hardware = Hardware::ethernet(HARDWARE);
+        let by_hardware = ClientKey::hardware(&hardware);
+        let notes = Notes::new(&by_hardware, hardware, [None; 4], Admission::Unknown);
+        assert_eq!((&notes, notes.hardware(&by_hardware)), (&Notes::default(), hardware));
+        let by_id = ClientKey::client_id(b"n01");
+        let notes = Notes::new(&by_id, hardware, [None; 4], Admission::Unknown);
+        assert_eq!(notes.hardware(&by_id), hardware);
+        assert_eq!(Notes::default().hardware(&by_id), Hardware::default());
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_remembered() {
+        let huge = [0; Notes::LIMIT + 1];
+        let too_long = Said { hostname: Some(&huge), ..Said::default() };
+        assert_eq!(after(&Notes::default(), too_long, Admission::Unknown), Notes::default());
+    }
+}

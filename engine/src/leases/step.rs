@@ -1,0 +1,124 @@
+//! What the rules ask the leases to do, one step at a time.
+
+use std::net::IpAddr;
+
+use bootstorm_protocols::time::Moment;
+
+use super::KeyKind;
+
+/// By what a client was given its address. Names, never positions in the configuration: they hold
+/// across reloads and restarts.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum Admission<'a> {
+    /// The lease is of an earlier version of this program, or cannot be told.
+    #[default]
+    Unknown,
+    /// A pool, by its range.
+    Pool {
+        /// Its first address.
+        low: IpAddr,
+        /// Its last address.
+        high: IpAddr,
+    },
+    /// A `[[dhcp.host]]`.
+    Host {
+        /// Its name.
+        name: &'a str,
+        /// The key of the entry that the client was found by.
+        by: KeyKind,
+    },
+}
+
+/// A change of what a client holds. See the table in `leases/state.rs` for what it does in which
+/// state of the address.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Step<'a> {
+    /// Holds exactly this address for the client. A lease that the client has there stays as it
+    /// is.
+    Offer {
+        /// The address.
+        ip: IpAddr,
+        /// By what it may have it.
+        admission: Admission<'a>,
+        /// When the offer ends.
+        until: Moment,
+    },
+    /// The client gets the address, which is offered to it or was its own last, or keeps it.
+    /// It clears [`Lease::refused`](super::Lease::refused).
+    Bind {
+        /// The address.
+        ip: IpAddr,
+        /// By what it has it.
+        admission: Admission<'a>,
+        /// When the lease ends that the ACK tells of; [`Moment::NEVER`] is never. The lease ends no
+        /// earlier than was promised before.
+        expires: Moment,
+        /// The REQUEST is one of RENEWING or REBINDING: the client goes by an end that it was
+        /// told, so it has heard of one.
+        heard: bool,
+    },
+    /// The client gives the address back, its lease or its offer.
+    Release {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// The client found somebody else on the address: nobody gets it for a while.
+    Decline {
+        /// The address.
+        ip: IpAddr,
+        /// When the quarantine ends.
+        until: Moment,
+    },
+    /// A NAK is sent for a valid lease of the client: it may not go on with the address.
+    Refuse {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// The client, which was refused the address, starts anew: its lease ends.
+    End {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// The client does not take the offer.
+    Withdraw {
+        /// The address.
+        ip: IpAddr,
+    },
+}
+
+impl Step<'_> {
+    /// The address that the step is about.
+    pub fn ip(&self) -> IpAddr {
+        match *self {
+            Self::Offer { ip, .. }
+            | Self::Bind { ip, .. }
+            | Self::Release { ip }
+            | Self::Decline { ip, .. }
+            | Self::Refuse { ip }
+            | Self::End { ip }
+            | Self::Withdraw { ip } => ip,
+        }
+    }
+}
+
+/// A step cannot be taken: the leases are not as they were when it was planned. Plan again.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Conflict(pub Refusal);
+
+/// Why a client does not get an address, or why a step cannot be taken.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Every address of the pools is taken.
+    #[error("every address it may have is taken")]
+    PoolFull,
+    /// Another client holds the address.
+    #[error("another client holds the address")]
+    HeldByOther,
+    /// The address is in quarantine: somebody was found to use it.
+    #[error("the address is in quarantine")]
+    Quarantined,
+    /// The client does not hold the address.
+    #[error("the client does not hold the address")]
+    NotHeld,
+}
