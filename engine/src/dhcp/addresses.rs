@@ -7,7 +7,7 @@ use bumpalo::collections::Vec as BumpVec;
 use super::Silence;
 use super::exchange::Exchange;
 use super::holder::Holder;
-use super::own::Own;
+use super::own::{Own, state_of};
 use super::plan::{Chosen, Through};
 use crate::config::{Permit, PoolId};
 use crate::leases::{Admission, LeaseState, ShardLeases};
@@ -46,13 +46,14 @@ impl<'a> Exchange<'a> {
         Some(Admission::Pool { low: low.into(), high: high.into() })
     }
 
-    /// Who else has `address`: by a lease, an offer or a quarantine that has not ended. A reserved
-    /// address follows the hardware address of its machine: firmware, iPXE and installer are three
-    /// clients by `identity = "client-id"`, and one machine.
+    /// Who else has `address`: by a lease, an offer or a quarantine that has not ended, or whose
+    /// end is not on disk yet. A reserved address follows the hardware address of its machine:
+    /// firmware, iPXE and installer are three clients by `identity = "client-id"`, and one machine.
     pub(super) fn holder(&self, address: Ipv4Addr, leases: &ShardLeases) -> Option<Holder> {
         let lease = leases.at(address, self.now)?;
-        let declined = lease.state == LeaseState::Declined;
-        if !lease.state.is_taken() || (lease.client == self.key && !declined) {
+        let declined = state_of(&lease) == LeaseState::Declined;
+        let taken = lease.state.is_taken() || lease.pending;
+        if !taken || (lease.client == self.key && !declined) {
             return None;
         }
         let hardware = self.hardware();
@@ -82,6 +83,10 @@ impl<'a> Exchange<'a> {
         let mut holder = None;
         if let Some(reserved) = self.reservation.address {
             holder = self.holder(reserved, leases);
+            if holder.is_some_and(|holder| !holder.state.is_taken()) {
+                // It is free in a moment: the client asks again.
+                return (Err(Silence::CommitPending), holder);
+            }
             if holder.is_none()
                 && let Some(admission) = self.admission(reserved)
             {

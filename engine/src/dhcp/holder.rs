@@ -15,7 +15,8 @@ pub struct Holder {
     pub ip: Ipv4Addr,
     /// The holder's hardware address.
     pub hardware: Hardware,
-    /// What the address is to the holder: leased, offered, or in quarantine.
+    /// What the address is to the holder: leased, offered, in quarantine, or given back and not yet
+    /// so on disk.
     pub state: LeaseState,
     /// When that ends; [`Moment::NEVER`] for an infinite lease.
     pub ends: Moment,
@@ -37,14 +38,14 @@ impl HoldersTold {
     const LIMIT: usize = 256;
 
     /// The event that tells of a holder, once for each lease: `decided` is the event of the machine
-    /// that waits. `None` for an offer, which ends soon, and for what was told before.
+    /// that waits. `None` for what ends soon, and for what was told before.
     pub fn event(
         &mut self,
         holder: &Holder,
         decided: &BootEvent,
         now: Moment,
     ) -> Option<BootEvent> {
-        if holder.state == LeaseState::Offered {
+        if !matches!(holder.state, LeaseState::Active | LeaseState::Declined) {
             return None;
         }
         let same = |told: &&Holder| (told.ip, told.hardware) == (holder.ip, holder.hardware);

@@ -18,8 +18,8 @@
 //!
 //! RFC 2131 wants silence in INIT-REBOOT where the server has no record of the client, for the sake
 //! of other servers. The second row differs on purpose, as dhcpd does: with a valid lease of
-//! another client there is no other server whose lease could be right. A wrong network is a reason with
-//! authority only: another server may serve that network on this link.
+//! another client there is no other server whose lease could be right. A wrong network is a reason
+//! with authority only: another server may serve that network on this link.
 //!
 //! A NAK may be lost, and then the client goes on with its address. So it ends no lease: it marks a
 //! valid lease of the address on this link as refused, and the client's next DISCOVER ends that.

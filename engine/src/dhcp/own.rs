@@ -29,8 +29,8 @@ impl Own {
             Admission::Host { name, by } => dhcp.host_by_name(name).map(|host| (host, by)),
             Admission::Pool { .. } | Admission::Unknown => None,
         };
-        let Lease { state, starts, refused, .. } = *lease;
-        Some(Self { ip: lease.ipv4()?, state, starts, refused, host })
+        let Lease { starts, refused, .. } = *lease;
+        Some(Self { ip: lease.ipv4()?, state: state_of(lease), starts, refused, host })
     }
 
     /// Whether it is a lease that has not ended.
@@ -47,5 +47,14 @@ impl Own {
     /// lease, then an offer, then the one that was given last.
     pub(super) fn rank(&self) -> impl Ord + use<> {
         (self.is_active(), self.is_held(), self.starts)
+    }
+}
+
+/// What an address is to its client. A quarantine, or a lease, that is over before it was written
+/// keeps the address from everybody until it is.
+pub(super) fn state_of(lease: &Lease) -> LeaseState {
+    match lease.state {
+        LeaseState::Expired if lease.pending => LeaseState::Declined,
+        state => state,
     }
 }

@@ -70,8 +70,8 @@ impl Reservation {
 }
 
 /// The entry that a lease or offer was given for, where the message is silent about the key by
-/// which the machine was found then: later stages of a boot send no UUID, and a client identifier of
-/// their own. A refused lease counts only where its entry has another address by now: else the
+/// which the machine was found then: later stages of a boot send no UUID, and a client identifier
+/// of their own. A refused lease counts only where its entry has another address by now: else the
 /// refusal says that the machine is not this host any more.
 fn admitted(
     dhcp: &Dhcp,

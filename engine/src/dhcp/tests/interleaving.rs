@@ -16,7 +16,7 @@ use super::client::{Client, Datagram, UUID};
 use super::server::configuration;
 use super::{ip, mac};
 use crate::config::Config;
-use crate::dhcp::{Action, Arrival, answer};
+use crate::dhcp::{Action, Arrival, Silence, Through, answer, plan};
 use crate::leases::{Clock, Committer, LeaseStore, Leases, MemoryStore, ShardLeases};
 
 /// Six addresses, one of them reserved, for eight machines.
@@ -251,7 +251,22 @@ impl Simulation {
         };
         let arena = Bump::new();
         let shard = &mut self.shards[shard];
-        let decision = answer(&message, &arrival, &self.config.dhcp, shard, self.now, &arena);
+        let dhcp = &self.config.dhcp;
+        let planned = plan(&message, &arrival, dhcp, shard, self.now, &arena);
+        let decision = answer(&message, &arrival, dhcp, shard, self.now, &arena);
+        // Of free addresses the pools may propose another one each time.
+        let chosen = planned.reasons.and_then(|reasons| reasons.chosen);
+        let any = chosen.is_some_and(|chosen| chosen.through == Through::Free);
+        let said = |action: &Action<'_>| {
+            action.reply().map(|reply| (reply.kind, (!any).then_some(reply.yiaddr)))
+        };
+        assert!(
+            said(&planned.action) == said(&decision.action)
+                || matches!(decision.action, Action::Silence(Silence::CommitPending)),
+            "another answer than planned: {:?}, {:?}",
+            planned.action,
+            decision.action
+        );
         if let Some(reply) = decision.action.reply() {
             let name = reply.options().iter().find(|option| option.code == options::DOMAIN_NAME);
             assert!(name.is_none() || number == 2, "machine {number} is told another's options");

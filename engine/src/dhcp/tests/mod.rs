@@ -14,6 +14,7 @@ mod interleaving;
 mod links;
 mod malformed;
 mod options;
+mod plan;
 mod renewing;
 mod server;
 mod server_identifier;

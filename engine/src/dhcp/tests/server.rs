@@ -11,7 +11,7 @@ use bumpalo::Bump;
 
 use super::client::Datagram;
 use crate::config::Config;
-use crate::dhcp::{Action, Arrival, Delivery, Holder, ReplyCache, Silence, answer};
+use crate::dhcp::{Action, Arrival, Delivery, Holder, Plan, ReplyCache, Silence, answer, plan};
 use crate::event::{BootEvent, Detail};
 use crate::leases::{
     Change, Clock, Committer, Lease, LeaseStore, Leases, MemoryStore, ShardLeases,
@@ -124,6 +124,14 @@ impl Server {
             origins: reply.options().iter().map(|option| (option.code, option.origin)).collect(),
         };
         if probe { Outcome::Probe(answer) } else { Outcome::Reply(answer) }
+    }
+
+    /// What would be done about a datagram.
+    pub(super) fn plan<T>(&self, datagram: &Datagram, see: impl FnOnce(Plan<'_>) -> T) -> T {
+        let message = Message::parse(&datagram.payload).unwrap();
+        let arrival = arrival(&self.interface, &self.own, self.mtu, datagram);
+        let arena = Bump::new();
+        see(plan(&message, &arrival, &self.config.dhcp, &self.shard, self.now, &arena))
     }
 
     /// The reply to a datagram that must get one.

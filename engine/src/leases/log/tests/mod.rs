@@ -59,7 +59,7 @@ fn load(log: &LeaseLog) -> Result<(Vec<(u8, u64)>, Recovered), StoreError> {
     let mut found = Vec::new();
     let recovered = log.load(&clock(1), &mut |loaded| match loaded {
         Loaded::Lease(lease, version) => {
-            let IpAddr::V4(ip) = IpAddr::from(lease.ip) else { panic!("{lease:?}") };
+            let IpAddr::V4(ip) = lease.ip else { panic!("{lease:?}") };
             assert_eq!(lease.expires.as_nanos(), 1 + version, "the value of another version");
             found.push((ip.octets()[3], version));
         }
