@@ -85,6 +85,7 @@ bench: ## criterion benches
 versus: build ## bootstorm beside its peers: under perfdhcp, and in the same storms
 	$(NEEDS) peers
 	$(CARGO) build --release --locked -p bootstorm-bench
+	bench/versus/leases.py
 	bench/versus/dhcp.py
 	bench/versus/generator.py
 	bench/versus/tftp.py

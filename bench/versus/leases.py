@@ -101,6 +101,7 @@ def main():
     parser.add_argument("--engines", type=words, default=["uring", "mmsg"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", type=words, default=["kea", "dhcpd"], help="for limit")
+    parser.add_argument("--limit", type=int, help="do not search for our limit, take this one; --peers none takes no peer's")
     parser.add_argument("--within", default="10%", help="how near find-limit comes; finer takes longer")
     parser.add_argument("--confirm-seconds", type=int, default=15, help="of find-limit")
     parser.add_argument("--dir", default=os.path.join(ROOT, "target"), help="where lease stores lie: a real file system")
