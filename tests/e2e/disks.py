@@ -59,7 +59,7 @@ class Disk:
             sh(f"truncate -s {SIZE} {current} && {self.kind.make} {current}")
         sh(f"cp --sparse=auto {current} {durable}")
         self._layer = laboratory.Process(
-            [PROGRAM, self.folder, device, "--sync-ms", str(sync_ms)], lab.path(f"{name}.log"))
+            [PROGRAM, self.folder, device, "--sync-ms", str(sync_ms)], lab.path(f"{name}-disk.log"))
         lab.on_close(self.close)
         self._device = os.path.join(device, "disk")
         if not laboratory.wait_until(lambda: os.path.exists(self._device), 10):
@@ -99,6 +99,10 @@ class Disk:
                 ["umount", place], capture_output=True).returncode == 0, 10, every=0.1):
             raise RuntimeError(f"{place} cannot be unmounted")
         self._mounted.remove(place)
+
+    def log(self):
+        """Whether the disk's program runs, and what it says: nothing, while all is well."""
+        return f"disk: exit status {self._layer.child.poll()} {self._layer.output()}"
 
     def close(self):
         """Ends the disk; images of its cuts stay."""
