@@ -59,27 +59,25 @@ WANTED = {
 class Figures:
     """Every figure of every round, by name and engine."""
 
-    def __init__(self):
-        self.rounds = {}
+    def __init__(self, rounds=None):
+        self.rounds = rounds or {}
 
     def note(self, name, engine, value):
         self.rounds.setdefault(name, {}).setdefault(engine, []).append(value)
         print(f"{engine:6} {name}: {value:,.4g}", flush=True)
 
-    def median(self, name, engine):
-        values = self.rounds.get(name, {}).get(engine)
-        return statistics.median(values) if values else None
-
-    def table(self, engines):
+    def table(self, engines, before):
         """Rows of docs/PERFORMANCE.md: medians, and the range where there were several rounds."""
-        print(f"\n| medians | {' | '.join(engines)} | wanted |\n| --- |{' --- |' * len(engines)} --- |")
+        columns = [*([f"{engines[0]}, before"] if before.rounds else []), *engines, "wanted"]
+        print(f"\n| medians | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
         names = [*WANTED, *(name for name in self.rounds if name not in WANTED)]
         for name in (name for name in names if name in self.rounds):
-            cells = " | ".join(self.cell(name, engine) for engine in engines)
-            print(f"| {name} | {cells} | {WANTED.get(name, '')} |")
+            cells = [*([before.cell(name, engines[0])] if before.rounds else []),
+                     *(self.cell(name, engine) for engine in engines), WANTED.get(name, "")]
+            print(f"| {name} | {' | '.join(cells)} |")
 
     def cell(self, name, engine):
-        values = self.rounds[name].get(engine)
+        values = self.rounds.get(name, {}).get(engine)
         if not values:
             return ""
         spread = f" ({tell(min(values))} to {tell(max(values))})" if len(values) > 1 else ""
@@ -107,9 +105,14 @@ def main():
     parser.add_argument("--dir", default=os.path.join(ROOT, "target"), help="where lease stores lie: a real file system")
     parser.add_argument("--anyway", action="store_true", help="on a busy machine: count runs that are not valid, too; not to be quoted")
     parser.add_argument("--json", help="where every single figure goes")
+    parser.add_argument("--before", help="what --json wrote for another build: a column of the table")
     args = parser.parse_args()
     if set(args.only) - set(PARTS):
         sys.exit(f"leases.py: parts are {', '.join(PARTS)}")
+    before = Figures()
+    if args.before:
+        with open(args.before) as text:
+            before = Figures(json.load(text))
     figures = Figures()
     try:
         with tempfile.TemporaryDirectory(prefix="leases-", dir=args.dir) as directory:
@@ -118,7 +121,7 @@ def main():
                 print(f"== {part}", flush=True)
                 getattr(measures, part)(args, figures, directory)
     finally:
-        figures.table(args.engines)
+        figures.table(args.engines, before)
         if args.json:
             with open(args.json, "w") as out:
                 json.dump(figures.rounds, out, indent=1)
