@@ -52,7 +52,7 @@ pub(super) fn of_decision(
     match action {
         Action::Silence(silence) => {
             let kind = match silence {
-                Silence::PoolFull | Silence::ReservedHeld => Kind::PoolFull,
+                Silence::PoolFull => Kind::PoolFull,
                 _ => Kind::Silence,
             };
             let detail = Detail::Reason(silence.name());
