@@ -485,6 +485,13 @@ impl<T: Transmit> Handler<T> for Shard {
         priority != Priority::Middle || (!self.has_backlog() && self.pace.may(now))
     }
 
+    fn polls(&self) -> bool {
+        // The next ACK of a transfer may be near. Beside the disk and the next machine that asks
+        // for an address a sleep counts for nothing, and the disk's threads may want the core.
+        let transfers = self.parts.tftp.as_ref().is_some_and(|tftp| tftp.active() > 0);
+        transfers && self.pending.is_empty()
+    }
+
     fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
         let next_acks = self.release(tx);
         let next_offers = self.pace.resumes(tx.now());

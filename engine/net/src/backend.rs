@@ -188,6 +188,12 @@ pub trait Handler<T: Transmit> {
         true
     }
 
+    /// Whether a datagram may come so soon that the core is worth keeping for
+    /// [`Limits::busy_poll`]: asked before each wait.
+    fn polls(&self) -> bool {
+        true
+    }
+
     /// All that was ready has been handled; the sends go out after this. `dry` says that nothing
     /// more is waiting in the sockets. Due timers belong here. Returns when the handler wants to be
     /// called again at the latest.

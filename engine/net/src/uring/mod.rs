@@ -91,6 +91,8 @@ pub struct Uring {
     busy_poll: Duration,
     /// The last wait was short enough for the next to keep the core.
     brief: bool,
+    /// The handler wants it to.
+    polls: bool,
 }
 
 /// What requests in the kernel use at any time.
@@ -144,6 +146,7 @@ impl Uring {
             closing: Vec::new(),
             busy_poll: limits.busy_poll,
             brief: false,
+            polls: true,
         })
     }
 
@@ -239,7 +242,7 @@ impl Uring {
         let mut taken = true;
         if wait {
             let began = crate::now();
-            if self.brief {
+            if self.brief && self.polls {
                 self.poll(began + self.busy_poll.min(left.unwrap_or(Duration::MAX)))?;
             }
             taken = self.ring.submit(left.map_or(Wait::Forever, Wait::AtMost))?;
@@ -492,6 +495,7 @@ impl Backend for Uring {
         handler: &mut impl Handler<Outbox>,
     ) -> io::Result<Option<Moment>> {
         self.taken = Taken::by(handler, self.tx.now);
+        self.polls = handler.polls();
         self.exchange(deadline)?;
         self.tx.now = crate::now();
         self.tx.report(handler);

@@ -332,6 +332,23 @@ fn a_disk_that_stalls_stops_discovers_before_requests_and_no_tftp() {
 }
 
 #[test]
+fn the_core_is_kept_for_transfers_and_not_while_the_disk_works() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("loader"), vec![7; 10_000]).unwrap();
+    let text = SUBNET.replace("[tftp]", "server-identifier = \"10.0.0.1\"\n[tftp]");
+    let mut lab = Lab::new(&text.replace("\"/\"", &format!("{:?}", root.path())));
+    let polls = |lab: &Lab| Handler::<Outbox>::polls(&lab.server.1);
+    let discover = relayed(b"PXEClient");
+    lab.ask(lab.relay, RELAY, 67, &discover);
+    assert!(!polls(&lab), "nobody loads");
+    lab.ask(lab.machine, MACHINE, 69, b"\0\x01loader\0octet\0blksize\x001468\0");
+    assert!(polls(&lab));
+    select_in_silence(&mut lab, &discover);
+    assert!(!polls(&lab), "an ACK waits for the disk");
+    lab.log.stop();
+}
+
+#[test]
 fn what_a_machine_says_to_dhcp_decides_what_tftp_grants() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("loader"), vec![7; 10_000]).unwrap();
