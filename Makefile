@@ -10,10 +10,10 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bootstorm/cargo-deny-$(CARGO_DEN
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo storm test check unit e2e deny simulate fresh soak deb bench versus clean
+.PHONY: help build demo storm test check unit e2e deny simulate simulate-mutants fresh soak deb bench versus clean
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: ## the server and the load generator, optimised: target/release/bootstorm, bootstorm-load
 	$(NEEDS) rust
@@ -63,6 +63,10 @@ simulate: ## the whole server under a virtual clock, with faults (SEEDS=0..10000
 	$(CARGO) build --profile simulation --locked -p bootstorm-simulation
 	target/simulation/simulate --seeds $(or $(SEEDS),0..10000) \
 	    $(if $(SECONDS),--seconds $(SECONDS)) $(ARGUMENTS)
+
+simulate-mutants: ## slow: servers that break their promise, which the simulation must catch
+	$(NEEDS) rust
+	simulation/mutants
 
 fresh: ## slow: make demo and make test in a bare Debian, as README promises
 	tests/fresh

@@ -45,7 +45,17 @@ impl World {
         }
     }
 
-    /// The counts of each pool are those of its leases, and no lease is of an unknown address.
+    /// Nothing of this is damage.
+    pub(crate) fn check_alarm(&mut self) {
+        let Some(server) = &self.server else { return };
+        if server.leases.is_damaged(server.clocks.monotonic(self.now)) {
+            let detail = "the lease log is said to be damaged".to_owned();
+            self.violated(Invariant::Alarm, detail);
+        }
+    }
+
+    /// The counts of each pool are those of its leases, and no lease is of an unknown address. To
+    /// be called right after housekeeping, or what has ended is counted as it was.
     pub(crate) fn check_counts(&mut self) {
         let Some(server) = &self.server else { return };
         if server.committer.state != Progress::Idle || server.leases.awaits_commit() {
@@ -66,22 +76,19 @@ impl World {
             let own = |ip: &Ipv4Addr| {
                 (low..=high).contains(ip) && *ip != SERVER && self.site.host_of(*ip).is_none()
             };
-            let leases: Vec<_> =
-                table.iter().filter(|(ip, _)| own(ip)).map(|(_, lease)| lease).collect();
+            let leases = table.iter().filter(|(ip, _)| own(ip)).map(|(_, lease)| lease);
+            let leases: Vec<_> = leases.collect();
             let of = |wanted: LeaseState| {
                 leases.iter().filter(|lease| lease.state == wanted).count() as u64
             };
-            // What has ended since the last housekeeping is counted as it was.
             let ended = of(LeaseState::Expired) + of(LeaseState::Released);
             let sum =
                 counts.unused + counts.idle + counts.offered + counts.active + counts.declined;
             let taken = of(LeaseState::Active);
             let agree = sum == counts.size
-                && counts.active >= taken
-                && counts.active + counts.idle + counts.declined + counts.offered
-                    >= taken + ended + of(LeaseState::Declined)
-                && counts.idle <= ended
-                && counts.declined >= of(LeaseState::Declined);
+                && (counts.active, counts.idle) == (taken, ended)
+                && counts.offered == of(LeaseState::Offered)
+                && counts.declined == of(LeaseState::Declined);
             if !agree {
                 wrong = Some(format!(
                     "pool {low}-{high}: {counts:?}, but {taken} leases are active and {ended} over"
@@ -160,7 +167,6 @@ impl World {
     /// When nothing goes wrong any more and everybody had time enough.
     pub(crate) fn check_end(&mut self) {
         self.check_promises();
-        self.check_counts();
         let Some(server) = &self.server else {
             return self.violated(Invariant::Runs, "the server is down in the end".to_owned());
         };

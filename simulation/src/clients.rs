@@ -357,6 +357,12 @@ impl World {
         let own = &self.machines[machine];
         let Some(ip) = own.held.map(|held| held.ip).filter(|_| self.is_on(machine)) else { return };
         let server = own.server;
+        if own.phase == Phase::Bound && self.chance(machine, 2) == 0 {
+            // Its renewal is under way, or waits for the disk.
+            self.machines[machine].phase = Phase::Renewing;
+            self.new_transaction(machine);
+            self.repeat(machine);
+        }
         self.give_back(machine, ip);
         self.new_transaction(machine);
         let kind = MessageType::Release;

@@ -10,20 +10,17 @@ use bootstorm_protocols::time::Moment;
 
 /// What becomes of the batch that is being written.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Fate {
-    /// So many of its changes reach the disk, in parts of 256.
-    pub(crate) written: u8,
-    /// What the store says.
-    pub(crate) fails: bool,
+pub(crate) enum Fate {
+    /// It is durable.
+    Written,
+    /// The disk fails, or the process is killed: any part of it may be on the disk.
+    Failed,
 }
-
-/// All of it.
-pub(crate) const WRITTEN: Fate = Fate { written: u8::MAX, fails: false };
 
 /// Where the committer's thread has stopped.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Progress {
-    /// It waits for the disk, with so many changes.
+    /// It waits for the disk, with so many blocks.
     Writing(usize),
     /// It waits for work.
     Idle,
@@ -34,7 +31,7 @@ enum Step {
     Write(Fate),
 }
 
-/// The thread's end, for the store.
+/// The thread's end, for the disk.
 #[derive(Debug)]
 pub(crate) struct Inner {
     steps: Receiver<Step>,
@@ -42,16 +39,15 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Called by the store in the committer's thread: waits until the simulation says what becomes
-    /// of the batch.
-    pub(crate) fn wait_for_disk(&self, changes: usize) -> Fate {
-        let lost = Fate { written: 0, fails: true };
-        if self.progress.send(Progress::Writing(changes)).is_err() {
-            return lost;
+    /// Called by the disk in the committer's thread: waits until the simulation says what becomes
+    /// of the write.
+    pub(crate) fn wait_for_disk(&self, blocks: usize) -> Fate {
+        if self.progress.send(Progress::Writing(blocks)).is_err() {
+            return Fate::Failed;
         }
         match self.steps.recv() {
             Ok(Step::Write(fate)) => fate,
-            _ => lost,
+            _ => Fate::Failed,
         }
     }
 }
@@ -71,7 +67,7 @@ pub(crate) struct Prepared {
     inner: std::sync::Arc<std::sync::Mutex<Inner>>,
 }
 
-/// A committer, and what its store waits by.
+/// A committer, and what its disk waits by.
 pub(crate) fn prepare() -> (Prepared, std::sync::Arc<std::sync::Mutex<Inner>>) {
     let (steps, taken) = channel();
     let (said, progress) = channel();

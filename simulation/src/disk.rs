@@ -1,74 +1,32 @@
-//! What survives the server, with the faults of a disk.
+//! What survives the server: its lease log, on a disk that fails.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use bootstorm::leases::{
-    BatchId, Clock, Finished, LeaseStore, Loaded, MemoryStore, Recovered, StoreError, Write,
-};
+use bootstorm::leases::{Layout, LeaseLog};
 
-use crate::committer::{Inner, Prepared, prepare};
+use crate::committer::{Prepared, prepare};
+use crate::files::Files;
+
+/// A log so small that it goes round many times in a simulation.
+const LAYOUT: Layout = Layout { segment_blocks: 8, segments: 4, most_segments: 6 };
 
 /// The disk of the simulated machine.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Disk {
-    records: Arc<MemoryStore>,
+    pub(crate) files: Files,
 }
 
 impl Disk {
-    /// A server's store on it, and the committer that writes it.
-    pub(crate) fn open(&self) -> (Arc<dyn LeaseStore>, Prepared) {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { files: Files::new(seed) }
+    }
+
+    /// A server's log on it, and the committer that writes it.
+    pub(crate) fn open(&self) -> Result<(Arc<LeaseLog>, Prepared), String> {
         let (prepared, inner) = prepare();
-        (
-            Arc::new(Store { records: self.records.clone(), inner, begun: Mutex::default() }),
-            prepared,
-        )
-    }
-}
-
-struct Store {
-    records: Arc<MemoryStore>,
-    inner: Arc<Mutex<Inner>>,
-    /// The batch under way.
-    begun: Mutex<Option<(BatchId, Vec<Write>, Clock)>>,
-}
-
-impl Store {
-    fn failure() -> StoreError {
-        StoreError::Other("the simulated disk has failed".to_owned())
-    }
-
-    /// Waits for the disk, which writes all of the batch or a part.
-    fn write(&self, id: BatchId, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
-        let Ok(inner) = self.inner.lock() else { return Err(Self::failure()) };
-        let fate = inner.wait_for_disk(batch.len());
-        let written = match fate.fails {
-            true => batch.len() * usize::from(fate.written) / 256,
-            false => batch.len(),
-        };
-        self.records.begin(id, &batch[..written], clock)?;
-        self.records.finish();
-        if fate.fails { Err(Self::failure()) } else { Ok(()) }
-    }
-}
-
-impl LeaseStore for Store {
-    fn begin(&self, id: BatchId, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
-        let Ok(mut begun) = self.begun.lock() else { return Err(Self::failure()) };
-        *begun = Some((id, batch.to_vec(), *clock));
-        Ok(())
-    }
-
-    fn finish(&self) -> Option<Finished> {
-        let (id, batch, clock) = self.begun.lock().ok()?.take()?;
-        let result = self.write(id, &batch, &clock).map(|()| Vec::new());
-        Some(Finished { id, result })
-    }
-
-    fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<Recovered, StoreError> {
-        self.records.load(clock, each)
-    }
-
-    fn reopen(&self) -> Result<(), StoreError> {
-        Ok(())
+        let directory = self.files.open(inner);
+        // Never another log on this disk.
+        let log = LeaseLog::open(directory, [7; 16], LAYOUT).map_err(|error| error.to_string())?;
+        Ok((Arc::new(log), prepared))
     }
 }

@@ -230,7 +230,7 @@ impl World {
             let length = pool.high - pool.low;
             if host < zone(pool) + 100 {
                 pool.low = host + 1;
-                pool.high = (pool.low + length).min(zone(pool) + 100);
+                pool.high = pool.low.saturating_add(length).min(zone(pool) + 100);
             }
         }
         self.add_host(key, Some(ip));

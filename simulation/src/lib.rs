@@ -8,6 +8,7 @@ mod clients;
 mod committer;
 mod disk;
 mod events;
+mod files;
 mod lifecycle;
 mod machine;
 mod maker;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::committer::{Fate, Progress, WRITTEN};
+use crate::committer::{Fate, Progress};
 use crate::oracle::Invariant;
 use crate::random::Purpose;
 use crate::server::{Clocks, Server};
@@ -35,11 +35,11 @@ impl World {
             let monotonic = server.clocks.monotonic(self.now);
             match server.committer.run(monotonic) {
                 Ok(Progress::Idle) => {}
-                Ok(Progress::Writing(changes)) => {
+                Ok(Progress::Writing(blocks)) => {
                     let draw = self.seed.draw(Purpose::Disk, 0, self.batches);
                     let micros = 200 + draw % (self.slow * 1000 + 1);
                     let start = self.start;
-                    self.record(b'w', changes as u64, &[]);
+                    self.record(b'w', blocks as u64, &[]);
                     self.schedule(
                         self.now + Duration::from_micros(micros),
                         Happening::Written { start },
@@ -55,7 +55,7 @@ impl World {
         let draw = self.seed.draw(Purpose::Disk, 1, self.batches);
         self.batches += 1;
         let fails = draw % 1000 < self.failing;
-        let fate = if fails { Fate { written: (draw >> 16) as u8, fails } } else { WRITTEN };
+        let fate = if fails { Fate::Failed } else { Fate::Written };
         if fails {
             self.tell(|_| "the disk: a batch of leases fails".to_owned());
         }
@@ -81,8 +81,14 @@ impl World {
                 let start = self.start;
                 self.schedule(self.now + HOUSEKEEPING, Happening::Housekeeping { start });
                 self.set_send_faults();
+                self.check_alarm();
                 self.check_promises();
-                self.check_counts();
+            }
+            // The service manager tries again until the disk works.
+            Err(error) if self.failing > 0 => {
+                self.tell(|_| format!("the server does not start: {error}"));
+                self.disk.files.killed();
+                self.schedule(self.now + HOUSEKEEPING, Happening::Start { shards });
             }
             Err(error) => self.violated(Invariant::Runs, error),
         }
@@ -95,13 +101,13 @@ impl World {
         if let Progress::Writing(_) = server.committer.state {
             let _ended = server.committer.written(fate);
         }
-        if !fate.fails {
+        if fate == Fate::Written {
             // In good order: the committer writes what waits.
             let monotonic = server.clocks.monotonic(self.now);
             while server.leases.awaits_commit() {
                 match server.committer.run(monotonic) {
                     Ok(Progress::Writing(_)) => {
-                        let _ended = server.committer.written(WRITTEN);
+                        let _ended = server.committer.written(Fate::Written);
                     }
                     Ok(Progress::Idle) => {}
                     Err(error) => return self.violated(Invariant::Runs, error),
@@ -134,22 +140,39 @@ impl World {
                 let start = self.start;
                 self.schedule(self.now + DRAIN, Happening::Ended { start, shards, pause });
             }
-            End::Kill { written } => {
+            End::Kill { draw } => {
                 self.tell(|_| format!("the server is killed, and down for {pause:?}"));
-                self.stop_server(Fate { written, fails: true });
+                self.kill(draw);
+                self.disk.files.killed();
                 self.schedule(self.now + pause, Happening::Start { shards });
             }
-            End::Reboot { written, wall } => {
+            End::Reboot { draw, wall } => {
                 self.tell(|_| {
                     format!("the server's machine is rebooted, its wall clock is {wall} s off")
                 });
-                self.stop_server(Fate { written, fails: true });
+                self.kill(draw);
+                self.disk.files.power_cut();
                 let pause = pause + Duration::from_secs(5);
-                self.clocks =
-                    Clocks { booted: self.now + pause, boots: self.clocks.boots + 1, wall };
+                self.clocks = Clocks {
+                    booted: self.now + pause,
+                    boots: self.clocks.boots + 1,
+                    wall,
+                    synchronised: wall == 0,
+                };
                 self.schedule(self.now + pause, Happening::Start { shards });
             }
         }
+    }
+
+    /// Ends the server at once, half of the time in the middle of a checkpoint.
+    fn kill(&mut self, draw: u8) {
+        if draw.is_multiple_of(2)
+            && let Some(server) = &self.server
+        {
+            self.disk.files.kill_after(u64::from(draw) / 8);
+            let _killed = server.log.maintain();
+        }
+        self.stop_server(Fate::Failed);
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -178,12 +201,15 @@ impl World {
     pub(crate) fn set_disk(&mut self, slow: Option<u64>, failing: Option<u64>) {
         self.slow = slow.unwrap_or(self.slow);
         self.failing = failing.unwrap_or(self.failing);
+        self.disk.files.set_failing(self.failing / 4);
     }
 
     pub(crate) fn step_wall_clock(&mut self, seconds: i64) {
-        self.clocks.wall += seconds;
+        // 0 is a time source that sets the clock; a person who does it is not trusted any more.
+        self.clocks.wall = if seconds == 0 { 0 } else { self.clocks.wall + seconds };
+        self.clocks.synchronised = seconds == 0;
         if let Some(server) = &mut self.server {
-            server.clocks.wall += seconds;
+            server.clocks = Clocks { ..self.clocks };
         }
     }
 

@@ -211,13 +211,13 @@ impl Maker {
             14 => needs(Trouble::SlowDisk, What::SlowDisk { millis: small * small / 300 }),
             15 => needs(Trouble::FailingDisk, What::FailingDisk { share: pick % 700 }),
             16..=18 => {
-                let written = (pick >> 8) as u8;
+                let draw = (pick >> 8) as u8;
                 let wrong = self.has(Trouble::WallClock) && pick >> 20 & 1 == 0;
                 let wall = if wrong { (pick >> 24) as i64 % 7200 - 3600 } else { 0 };
                 let (trouble, end) = match pick % 4 {
                     0 => (Trouble::Stop, End::Stop),
-                    1 | 2 => (Trouble::Kill, End::Kill { written }),
-                    _ => (Trouble::Reboot, End::Reboot { written, wall }),
+                    1 | 2 => (Trouble::Kill, End::Kill { draw }),
+                    _ => (Trouble::Reboot, End::Reboot { draw, wall }),
                 };
                 let end = Some(end).filter(|_| self.has(trouble));
                 let shards = 1 + (pick >> 16) as usize % 3;
@@ -225,6 +225,7 @@ impl Maker {
             }
             19 => {
                 let seconds = (pick % 20_000) as i64 - 10_000;
+                let seconds = if small < 300 { 0 } else { seconds };
                 needs(Trouble::WallClock, What::WallStep { seconds })
             }
             20 => needs(Trouble::Reorder, reload(Change::Reorder)),

@@ -48,6 +48,8 @@ invariants! {
     Reserved = "reservation-reached",
     /// An address is not taken for ever without anybody who uses it.
     Leaked = "no-address-lost",
+    /// What a kill, a power cut or a failed write leave on the disk is not taken for damage.
+    Alarm = "no-false-alarm",
     /// The server starts, reloads and runs, and nothing panics.
     Runs = "server-runs",
     /// The same seed makes the same run.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bootstorm::config::{self, Config};
 use bootstorm::interfaces::{Interface, Interfaces};
-use bootstorm::leases::{BootId, Clock, Leases};
+use bootstorm::leases::{BootId, Clock, LeaseLog, Leases};
 use bootstorm::log::EventSink;
 use bootstorm::metrics::Metrics;
 use bootstorm::shard::{Binding, Parts, Role, Shard, Sockets, dhcp_steering, split_discovers};
@@ -53,6 +53,8 @@ pub(crate) struct Clocks {
     pub(crate) boots: u8,
     /// What its wall clock shows beyond the simulation's time, in seconds.
     pub(crate) wall: i64,
+    /// It was set from a time source since the boot.
+    pub(crate) synchronised: bool,
 }
 
 impl Clocks {
@@ -68,8 +70,7 @@ impl Clocks {
             now: self.monotonic(now),
             wall: u64::try_from(1_800_000_000 + seconds + self.wall).unwrap_or(0),
             boot: BootId([self.boots; 16]),
-            // A clock that is off was never set from a time source.
-            synchronised: self.wall == 0,
+            synchronised: self.synchronised,
         }
     }
 }
@@ -82,6 +83,7 @@ pub(crate) struct Server {
     /// Until when a shard gets no processor time.
     stalled: Vec<Moment>,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) log: Arc<LeaseLog>,
     pub(crate) committer: Committer,
     snapshot: SharedSnapshot,
     tftp: Arc<TftpServer>,
@@ -110,8 +112,8 @@ impl Server {
             addresses: vec![Address { ip: IpAddr::V4(SERVER), prefix: 24 }],
             segment: 0,
         });
-        let (store, committer) = disk.open();
-        let leases = Leases::open(store, &config.dhcp, shards, clocks.read(now))
+        let (log, committer) = disk.open()?;
+        let leases = Leases::open(log.clone(), &config.dhcp, shards, clocks.read(now))
             .map_err(|error| format!("open the leases: {error}"))?;
         leases.reconfigure(interfaces.addresses(), &config.dhcp);
         let committer = committer.start(leases.committer());
@@ -165,6 +167,7 @@ impl Server {
             shards: running,
             stalled,
             leases,
+            log,
             committer,
             snapshot,
             tftp,

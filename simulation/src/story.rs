@@ -62,20 +62,7 @@ troubles! {
 }
 
 /// Where the server is known to break its promises: see docs/SIMULATION.md.
-const NOT_YET: &[Trouble] = &[
-    Trouble::Release,
-    Trouble::Decline,
-    Trouble::Reboot,
-    Trouble::WallClock,
-    Trouble::Infinite,
-    Trouble::Reserve,
-    Trouble::Swap,
-    Trouble::HostsByUuid,
-    Trouble::HostsByClientId,
-    Trouble::HostsByPort,
-    Trouble::ClassPools,
-    Trouble::TwoCards,
-];
+const NOT_YET: &[Trouble] = &[Trouble::HostsByUuid, Trouble::HostsByClientId];
 
 /// Which troubles there are.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -179,10 +166,11 @@ pub(crate) enum Change {
 pub(crate) enum End {
     /// It finishes what it began.
     Stop,
-    /// kill -9; so much of the batch under way is on disk, in parts of 256.
-    Kill { written: u8 },
-    /// The machine is started anew; its wall clock is wrong by so many seconds.
-    Reboot { written: u8, wall: i64 },
+    /// kill -9. The number says whether it hits a checkpoint, and where.
+    Kill { draw: u8 },
+    /// The machine loses its power, and with it what was not flushed; its wall clock is wrong by so
+    /// many seconds when it is started again.
+    Reboot { draw: u8, wall: i64 },
 }
 
 /// Something that happens from outside.

@@ -1,0 +1,382 @@
+//! The files of the simulated machine, on a disk that fails: what was not flushed is lost, kept or
+//! torn by a power cut, writes and flushes fail, and names are as they were before the directory
+//! was flushed, or after.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bootstorm_net::file::{BLOCK, Blocks, Directory, DurableFile};
+
+use crate::committer::{Fate, Inner};
+use crate::random::Stream;
+
+/// What a disk writes whole, or not at all.
+const SECTOR: usize = 512;
+
+/// One file: as programs see it, and as it is after a power cut.
+#[derive(Clone, Default)]
+struct Content {
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+}
+
+/// A change of names that may not be durable yet.
+#[derive(Clone)]
+enum Naming {
+    Made(String, usize),
+    Removed(String),
+    Renamed(String, String),
+    Exchanged(String, String),
+}
+
+type Names = BTreeMap<String, usize>;
+
+/// What the disk holds, and what goes wrong with it.
+struct State {
+    contents: Vec<Content>,
+    names: Names,
+    durable_names: Names,
+    namings: Vec<Naming>,
+    /// Files that were opened by a process that was killed since do nothing any more.
+    process: u64,
+    /// After so many more operations the process is dead.
+    left: Option<u64>,
+    /// So many of 1000 flushes fail.
+    failing: u64,
+    locked: bool,
+    random: Stream,
+}
+
+/// The disk of the simulated machine, in one directory.
+#[derive(Clone)]
+pub(crate) struct Files(Arc<Mutex<State>>);
+
+impl Files {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            contents: Vec::new(),
+            names: Names::new(),
+            durable_names: Names::new(),
+            namings: Vec::new(),
+            process: 0,
+            left: None,
+            failing: 0,
+            locked: false,
+            random: Stream(seed),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nobody panics with it.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The directory for a process that starts; its durable writes wait by `inner`.
+    pub(crate) fn open(&self, inner: Arc<Mutex<Inner>>) -> Arc<dyn Directory> {
+        let process = self.lock().process;
+        Arc::new(Opened { files: self.clone(), process, inner })
+    }
+
+    pub(crate) fn set_failing(&self, share: u64) {
+        self.lock().failing = share;
+    }
+
+    /// The process goes on for so many operations, and then no more.
+    pub(crate) fn kill_after(&self, operations: u64) {
+        self.lock().left = Some(operations);
+    }
+
+    /// The process is gone. What it wrote is in the cache.
+    pub(crate) fn killed(&self) {
+        let mut state = self.lock();
+        state.process += 1;
+        state.left = None;
+        state.locked = false;
+    }
+
+    /// The machine lost its power, and with it what was not flushed.
+    pub(crate) fn power_cut(&self) {
+        self.killed();
+        let mut state = self.lock();
+        let State { contents, names, durable_names, namings, random, .. } = &mut *state;
+        for content in contents.iter_mut() {
+            if content.cached != content.durable {
+                content.settle(random);
+            }
+        }
+        // Some of the changes of names, in their order.
+        let kept = random.below(namings.len() as u64 + 1) as usize;
+        namings.drain(..).take(kept).for_each(|naming| naming.apply(durable_names));
+        names.clone_from(durable_names);
+    }
+}
+
+impl Content {
+    /// Of each block that was not flushed the disk has the new content, the old, or parts of both.
+    fn settle(&mut self, random: &mut Stream) {
+        let longer = self.cached.len() > self.durable.len();
+        if longer && random.chance(500) {
+            self.durable.resize(self.cached.len(), 0);
+        }
+        let length = self.cached.len().min(self.durable.len());
+        for from in (0..length).step_by(BLOCK) {
+            let until = (from + BLOCK).min(length);
+            if self.cached[from..until] == self.durable[from..until] {
+                continue;
+            }
+            let sectors = match random.below(3) {
+                0 => 0,
+                1 => BLOCK / SECTOR,
+                _ => random.below((BLOCK / SECTOR) as u64) as usize,
+            };
+            let written = (from + sectors * SECTOR).min(until);
+            let new = self.cached[from..written].to_vec();
+            self.durable[from..written].copy_from_slice(&new);
+        }
+        self.cached.clone_from(&self.durable);
+    }
+}
+
+impl Naming {
+    fn apply(self, names: &mut Names) {
+        match self {
+            Self::Made(name, content) => {
+                names.insert(name, content);
+            }
+            Self::Removed(name) => {
+                names.remove(&name);
+            }
+            Self::Renamed(from, to) => {
+                if let Some(content) = names.remove(&from) {
+                    names.insert(to, content);
+                }
+            }
+            Self::Exchanged(one, other) => {
+                if let (Some(a), Some(b)) = (names.get(&one).copied(), names.get(&other).copied()) {
+                    names.insert(one, b);
+                    names.insert(other, a);
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// Counts an operation of a process; an error when the process is gone.
+    fn operation(&mut self, process: u64) -> io::Result<()> {
+        let dead = self.process != process || self.left == Some(0);
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(1);
+        }
+        if dead { Err(io::Error::other("the process was killed")) } else { Ok(()) }
+    }
+
+    fn may_fail(&mut self) -> io::Result<()> {
+        let failing = self.failing;
+        // No number is drawn for what cannot happen.
+        match failing > 0 && self.random.chance(failing) {
+            true => Err(io::Error::from_raw_os_error(5)),
+            false => Ok(()),
+        }
+    }
+
+    fn naming(&mut self, naming: Naming) {
+        self.namings.push(naming.clone());
+        naming.apply(&mut self.names);
+    }
+
+    fn find(&self, name: &str) -> io::Result<usize> {
+        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// The directory as one process has it.
+struct Opened {
+    files: Files,
+    process: u64,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Opened {
+    fn operation(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.files.lock();
+        state.operation(self.process)?;
+        Ok(state)
+    }
+}
+
+impl Directory for Opened {
+    fn place(&self) -> String {
+        "the simulated disk".to_owned()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.operation()?.names.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn DurableFile>> {
+        let mut state = self.operation()?;
+        let found = state.find(name).ok();
+        let content = match (found, create) {
+            (Some(_), true) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(content), false) => content,
+            (None, false) => return Err(io::ErrorKind::NotFound.into()),
+            (None, true) => {
+                state.contents.push(Content::default());
+                let content = state.contents.len() - 1;
+                state.naming(Naming::Made(name.to_owned(), content));
+                content
+            }
+        };
+        let begun = Mutex::new(None);
+        let (files, process, inner) = (self.files.clone(), self.process, self.inner.clone());
+        Ok(Box::new(OpenFile { files, process, inner, content, begun }))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.operation()?;
+        state.find(name)?;
+        state.naming(Naming::Removed(name.to_owned()));
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.operation()?;
+        state.find(from)?;
+        state.naming(Naming::Renamed(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
+        let mut state = self.operation()?;
+        state.find(one)?;
+        state.find(other)?;
+        state.naming(Naming::Exchanged(one.to_owned(), other.to_owned()));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.operation()?;
+        state.may_fail()?;
+        let State { names, durable_names, namings, .. } = &mut *state;
+        durable_names.clone_from(names);
+        namings.clear();
+        Ok(())
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        let mut state = self.operation()?;
+        if std::mem::replace(&mut state.locked, true) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(Lock { files: self.files.clone(), process: self.process }))
+    }
+}
+
+struct Lock {
+    files: Files,
+    process: u64,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let mut state = self.files.lock();
+        if state.process == self.process {
+            state.locked = false;
+        }
+    }
+}
+
+/// A file as one process has it.
+struct OpenFile {
+    files: Files,
+    process: u64,
+    inner: Arc<Mutex<Inner>>,
+    content: usize,
+    begun: Mutex<Option<(u64, Blocks)>>,
+}
+
+impl OpenFile {
+    fn operation(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.files.lock();
+        state.operation(self.process)?;
+        Ok(state)
+    }
+}
+
+fn bytes(blocks: &Blocks) -> Vec<u8> {
+    blocks.iter().flatten().copied().collect()
+}
+
+fn put(content: &mut Vec<u8>, offset: u64, new: &[u8]) {
+    let from = offset as usize;
+    if content.len() < from + new.len() {
+        content.resize(from + new.len(), 0);
+    }
+    content[from..from + new.len()].copy_from_slice(new);
+}
+
+impl DurableFile for OpenFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.operation()?.contents[self.content].cached.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, count: usize, blocks: &mut Blocks) -> io::Result<()> {
+        let state = self.operation()?;
+        let content = &state.contents[self.content].cached;
+        blocks.clear();
+        let from = (offset as usize).min(content.len());
+        for block in content[from..].chunks_exact(BLOCK).take(count) {
+            blocks.push().copy_from_slice(block);
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, blocks: &Blocks) -> io::Result<()> {
+        let mut state = self.operation()?;
+        put(&mut state.contents[self.content].cached, offset, &bytes(blocks));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.operation()?;
+        let outcome = state.may_fail();
+        let State { contents, random, .. } = &mut *state;
+        let content = &mut contents[self.content];
+        match outcome {
+            Ok(()) => content.durable.clone_from(&content.cached),
+            Err(_) => content.settle(random),
+        }
+        outcome
+    }
+
+    fn begin(&self, offset: u64, blocks: Blocks) {
+        if let Ok(mut begun) = self.begun.lock() {
+            *begun = Some((offset, blocks));
+        }
+    }
+
+    fn finish(&self) -> (Blocks, io::Result<()>) {
+        let begun = self.begun.lock().ok().and_then(|mut begun| begun.take());
+        let Some((offset, blocks)) = begun else { return (Blocks::default(), Ok(())) };
+        let fails = match self.inner.lock() {
+            Ok(inner) => inner.wait_for_disk(blocks.len()) == Fate::Failed,
+            Err(_) => true,
+        };
+        let mut state = self.files.lock();
+        if state.process != self.process {
+            return (blocks, Err(io::Error::other("the process was killed")));
+        }
+        let State { contents, random, .. } = &mut *state;
+        let content = &mut contents[self.content];
+        let new = bytes(&blocks);
+        put(&mut content.cached, offset, &new);
+        if fails {
+            content.settle(random);
+            return (blocks, Err(io::Error::from_raw_os_error(5)));
+        }
+        put(&mut content.durable, offset, &new);
+        (blocks, Ok(()))
+    }
+}
