@@ -215,7 +215,7 @@ mod stored {
             };
             Write { ip: lease.ip, version: host.into(), known: 0, lease: Some(lease) }
         };
-        let store = StatePlace::new(state_dir).open(false, &clock).unwrap();
+        let store = StatePlace::new(state_dir).open(&clock).unwrap();
         store.commit(&[lease(200, 3600), lease(101, 3600)], &clock).unwrap();
     }
 
@@ -250,7 +250,7 @@ mod stored {
         let state_dir = directory.path().join("state");
         store_two(&state_dir);
         let clock = bootstorm::clock::read().unwrap();
-        let _open = StatePlace::new(&state_dir).open(false, &clock).unwrap();
+        let _open = StatePlace::new(&state_dir).open(&clock).unwrap();
         bootstorm(&["leases", "list", "--config", &config]).fails(2, &["in use", "control socket"]);
     }
 }

@@ -136,7 +136,7 @@ fn stored(
 ) -> Result<(), Failure> {
     privileges::become_owner_of(present).map_err(Failure::new)?;
     let clock = bootstorm::clock::read().map_err(|error| Failure::of("clock", error))?;
-    let store = place.open(false, &clock).map_err(store_failure)?;
+    let store = place.open(&clock).map_err(store_failure)?;
     let wanted = match request {
         Request::LeasesShow { of } => LeaseFilter::parse(of).map_err(Failure::new)?,
         Request::LeasesRelease { ip } => LeaseFilter::of_address(*ip),

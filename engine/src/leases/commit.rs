@@ -49,6 +49,7 @@ pub struct Committer {
     store: Arc<dyn LeaseStore>,
     metrics: Option<Arc<Metrics>>,
     heartbeat: Option<Heartbeat>,
+    on_failure: Option<Box<dyn FnOnce() + Send>>,
     taken: Vec<Queued>,
     batch: Vec<Write>,
     next_id: BatchId,
@@ -64,6 +65,7 @@ impl Committer {
             store,
             metrics: None,
             heartbeat: None,
+            on_failure: None,
             taken: Vec::with_capacity(LARGEST_BATCH),
             batch: Vec::with_capacity(LARGEST_BATCH),
             next_id: BatchId(0),
@@ -86,6 +88,13 @@ impl Committer {
         self
     }
 
+    /// Calls this if its thread fails: nobody gets an ACK any more.
+    #[must_use]
+    pub fn on_failure(mut self, call: impl FnOnce() + Send + 'static) -> Self {
+        self.on_failure = Some(Box::new(call));
+        self
+    }
+
     /// Starts the thread. `clock` reads the monotonic clock.
     ///
     /// # Errors
@@ -101,6 +110,7 @@ impl Committer {
             // milliseconds until the shard's time slice ends, and all ACKs with it. The process may
             // lack the right to it; then the committer works at normal priority.
             let _ = rustix::process::setpriority_process(None, COMMITTER_NICE);
+            let _on_failure = OnFailure(self.on_failure.take());
             let leases = Arc::clone(&self.leases);
             while leases.queue.wait(|| self.heartbeat.iter().for_each(Heartbeat::beat)) {
                 let start = clock();
@@ -274,6 +284,17 @@ fn on_disk<R>(heartbeat: Option<&Heartbeat>, wait: impl FnOnce() -> R) -> R {
     }
 }
 
+/// Calls something when the thread that holds it fails.
+struct OnFailure(Option<Box<dyn FnOnce() + Send>>);
+
+impl Drop for OnFailure {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take().filter(|_| std::thread::panicking()) {
+            call();
+        }
+    }
+}
+
 /// The committer's thread. Dropping it ends the thread, after it has written what waits.
 pub struct CommitterThread {
     leases: Arc<Leases>,
@@ -281,17 +302,44 @@ pub struct CommitterThread {
 }
 
 impl CommitterThread {
-    /// Ends the thread after it has written what waits. Shards submit nothing after that.
-    pub fn stop(self) {}
+    /// Ends the thread after it has written what waits. Shards submit nothing after that. `false`
+    /// when it had failed.
+    pub fn stop(mut self) -> bool {
+        self.end()
+    }
+
+    fn end(&mut self) -> bool {
+        self.leases.queue.stop();
+        self.thread.take().is_none_or(|thread| thread.join().is_ok())
+    }
 }
 
 impl Drop for CommitterThread {
     fn drop(&mut self) {
-        self.leases.queue.stop();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        if !self.end() {
             tracing::error!("the thread that writes leases had failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_fails_is_told_of_and_one_that_ends_is_not() {
+        let calls = Arc::new(AtomicU32::new(0));
+        for fails in [true, false] {
+            let counter = Arc::clone(&calls);
+            let thread = std::thread::spawn(move || {
+                let call = move || _ = counter.fetch_add(1, Ordering::Relaxed);
+                let _on_failure = OnFailure(Some(Box::new(call)));
+                assert!(!fails, "as asked for");
+            });
+            assert_eq!(thread.join().is_err(), fails);
+            assert_eq!(calls.load(Ordering::Relaxed), 1);
         }
     }
 }

@@ -106,6 +106,9 @@ pub enum ServeError {
     /// `engine = "uring"` on a host that denies it.
     #[error("[server] engine = \"uring\": {0}; write engine = \"auto\" to go on without io_uring")]
     Denied(#[from] bootstorm_net::Denied),
+    /// The thread that writes leases failed.
+    #[error("the thread that writes leases has failed: no client could get an ACK any more")]
+    Committer,
     /// A shard ended before it was told to.
     #[error("shard {shard}: {cause}")]
     Shard {
@@ -257,7 +260,7 @@ impl Server {
         let (log, sinks) =
             EventLog::start(shards, bus.clone()).map_err(system("start the log thread"))?;
         let all_metrics = Arc::new(Metrics::new(shards));
-        let (leases, maintenance) = open_leases(&config, &options, kind, shards)?;
+        let (leases, maintenance) = open_leases(&config, &options, shards)?;
         leases.reconfigure(interfaces.addresses(), &config.dhcp);
         let served = config.server.interfaces.clone();
         let states = describe::states(served.as_deref(), &interfaces, &bindings, &config.dhcp);
@@ -268,6 +271,11 @@ impl Server {
             .committer()
             .with_metrics(all_metrics.clone())
             .with_heartbeat(liveness.watch("the committer"))
+            .on_failure({
+                let sender = sender.clone();
+                // The main thread is there, or is ending anyway.
+                move || _ = sender.send(Command::Stop)
+            })
             .spawn(now)
             .map_err(system("start the committer"))?;
         let tftp = config.tftp.as_ref().map(TftpServer::new).transpose()?;
@@ -417,17 +425,17 @@ impl Server {
         self.shards.wake();
         let outcome = self.shards.join();
         self.control.stop();
-        self.committer.stop();
+        let committed = self.committer.stop();
         drop(self.maintenance);
         self.log.stop();
-        outcome
+        outcome?;
+        if committed { Ok(()) } else { Err(ServeError::Committer) }
     }
 }
 
 fn open_leases(
     config: &Config,
     options: &Options,
-    kind: EngineKind,
     shards: usize,
 ) -> Result<(Arc<Leases>, Option<Maintenance>), ServeError> {
     let place = StatePlace::new(&config.server.state_dir);
@@ -437,8 +445,7 @@ fn open_leases(
     let store: Arc<dyn LeaseStore> = if options.dry_run {
         Arc::new(MemoryStore::default())
     } else {
-        // A host that denies io_uring to the shards denies it to the log.
-        let log = Arc::new(place.open(kind == EngineKind::Uring, &clock).map_err(failed)?);
+        let log = Arc::new(place.open(&clock).map_err(failed)?);
         let thread = log.spawn_maintenance().map_err(system("start the checkpoint thread"))?;
         maintenance = Some(thread);
         log

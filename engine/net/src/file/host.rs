@@ -7,13 +7,11 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::ring::Ring;
 use super::storage::{self, Storage};
 use super::{BLOCK, Blocks, Directory, DurableFile};
 
@@ -25,17 +23,14 @@ pub struct HostDirectory {
     path: PathBuf,
     directory: File,
     storage: Storage,
-    /// What durable writes go through; `None` is a system call each.
-    ring: Option<Arc<Ring>>,
 }
 
 impl HostDirectory {
-    /// Opens a directory, or makes it in one that exists. With `ring`, durable writes go through an
-    /// io_uring of its own, if there can be one.
+    /// Opens a directory, or makes it in one that exists.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open(path: &Path, ring: bool) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         match std::fs::create_dir(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
@@ -45,8 +40,7 @@ impl HostDirectory {
         if storage.copies_on_write() {
             storage::overwrite_in_place(&directory)?;
         }
-        let ring = if ring { Ring::open().ok().map(Arc::new) } else { None };
-        Ok(Self { path: path.to_owned(), directory, storage, ring })
+        Ok(Self { path: path.to_owned(), directory, storage })
     }
 
     /// What the directory lies on.
@@ -74,7 +68,7 @@ impl Directory for HostDirectory {
         let open = |flags| fs::openat(&self.directory, name, flags, mode).map(File::from);
         let direct = self.storage.direct();
         let file = if direct { open(flags | OFlags::DIRECT) } else { open(flags) }?;
-        Ok(Box::new(HostFile { file, ring: self.ring.clone(), begun: Mutex::default() }))
+        Ok(Box::new(HostFile { file, begun: Mutex::default() }))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -110,19 +104,9 @@ impl Directory for HostDirectory {
 
 struct HostFile {
     file: File,
-    ring: Option<Arc<Ring>>,
-    begun: Mutex<Begun>,
-}
-
-/// The durable write that was begun.
-#[derive(Default)]
-enum Begun {
-    #[default]
-    Nothing,
-    /// It is in the ring.
-    UnderWay,
-    /// It was made at once.
-    Done(Blocks, io::Result<()>),
+    /// The durable write that was begun, which is made at once: a ring costs the core more than the
+    /// overlap saves (measured, see docs/PERFORMANCE.md).
+    begun: Mutex<Option<(Blocks, io::Result<()>)>>,
 }
 
 impl HostFile {
@@ -175,36 +159,12 @@ impl DurableFile for HostFile {
     }
 
     fn begin(&self, offset: u64, blocks: Blocks) {
-        let mut begun = self.begun.lock();
-        let blocks = match &self.ring {
-            Some(ring) => match ring.begin(&self.file, offset, blocks) {
-                Ok(()) => {
-                    *begun = Begun::UnderWay;
-                    return;
-                }
-                Err(blocks) => blocks,
-            },
-            None => blocks,
-        };
         let result = self.write_durably(offset, &blocks);
-        *begun = Begun::Done(blocks, result);
+        *self.begun.lock() = Some((blocks, result));
     }
 
     fn finish(&self) -> (Blocks, io::Result<()>) {
-        match (std::mem::take(&mut *self.begun.lock()), &self.ring) {
-            (Begun::Done(blocks, result), _) => (blocks, result),
-            (Begun::UnderWay, Some(ring)) => ring.finish(),
-            (Begun::UnderWay | Begun::Nothing, _) => (Blocks::default(), Ok(())),
-        }
-    }
-}
-
-impl Drop for HostFile {
-    fn drop(&mut self) {
-        // The ring still has the file's descriptor.
-        if matches!(*self.begun.lock(), Begun::UnderWay) {
-            _ = self.finish();
-        }
+        self.begun.lock().take().unwrap_or((Blocks::default(), Ok(())))
     }
 }
 
@@ -220,51 +180,41 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_of_writing_write() {
-        for ring in [false, true] {
-            let scratch = tempfile::tempdir().unwrap();
-            let directory = HostDirectory::open(&scratch.path().join("log"), ring).unwrap();
-            let file = directory.open("one", true).unwrap();
-            file.write_at(0, &filled(8, 1)).unwrap();
-            file.sync().unwrap();
-            for at in 0..4 {
-                file.begin(at * 2 * BLOCK as u64, filled(1, 2));
-                let (blocks, result) = file.finish();
-                assert_eq!((blocks.len(), result.ok()), (1, Some(())));
-            }
-            // Begun and not finished: it is waited for.
-            file.begin(BLOCK as u64, filled(1, 3));
-            drop(file);
-            let file = directory.open("one", false).unwrap();
-            let mut read = Blocks::default();
-            file.read_at(0, 99, &mut read).unwrap();
-            let firsts: Vec<u8> = read.iter().map(|block| block[BLOCK - 1]).collect();
-            assert_eq!(firsts, [2, 3, 2, 1, 2, 1, 2, 1]);
-            assert_eq!(file.len().unwrap(), 8 * BLOCK as u64);
+    fn what_is_written_is_read() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = HostDirectory::open(&scratch.path().join("log")).unwrap();
+        let file = directory.open("one", true).unwrap();
+        file.write_at(0, &filled(8, 1)).unwrap();
+        file.sync().unwrap();
+        for at in 0..4 {
+            file.begin(at * 2 * BLOCK as u64, filled(1, 2));
+            let (blocks, result) = file.finish();
+            assert_eq!((blocks.len(), result.ok()), (1, Some(())));
         }
+        let file = directory.open("one", false).unwrap();
+        let mut read = Blocks::default();
+        file.read_at(0, 99, &mut read).unwrap();
+        let lasts: Vec<u8> = read.iter().map(|block| block[BLOCK - 1]).collect();
+        assert_eq!(lasts, [2, 1, 2, 1, 2, 1, 2, 1]);
+        assert_eq!(file.len().unwrap(), 8 * BLOCK as u64);
     }
 
     #[test]
-    fn a_write_that_fails_says_so_both_ways() {
-        for ring in [false, true] {
-            let scratch = tempfile::tempdir().unwrap();
-            let directory = HostDirectory::open(&scratch.path().join("log"), ring).unwrap();
-            directory.open("one", true).unwrap();
-            let path = scratch.path().join("log/one");
-            let file = File::open(path).unwrap();
-            let ring = directory.ring.clone();
-            let read_only = HostFile { file, ring, begun: Mutex::default() };
-            for _ in 0..3 {
-                read_only.begin(0, filled(1, 1));
-                assert!(read_only.finish().1.is_err());
-            }
+    fn a_write_that_fails_says_so() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("one");
+        std::fs::write(&path, []).unwrap();
+        let read_only = HostFile { file: File::open(path).unwrap(), begun: Mutex::default() };
+        for _ in 0..3 {
+            read_only.begin(0, filled(1, 1));
+            assert!(read_only.finish().1.is_err());
         }
     }
 
     #[test]
     fn names_are_listed_renamed_exchanged_and_removed() {
         let scratch = tempfile::tempdir().unwrap();
-        let directory = HostDirectory::open(&scratch.path().join("log"), false).unwrap();
+        let directory = HostDirectory::open(&scratch.path().join("log")).unwrap();
         for (name, with) in [("one", 1), ("two", 2)] {
             directory.open(name, true).unwrap().write_at(0, &filled(1, with)).unwrap();
             let again = directory.open(name, true).err().map(|error| error.kind());
@@ -288,9 +238,9 @@ mod tests {
     fn a_directory_has_one_owner() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("log");
-        let directory = HostDirectory::open(&path, false).unwrap();
+        let directory = HostDirectory::open(&path).unwrap();
         let guard = directory.lock().unwrap();
-        let other = HostDirectory::open(&path, false).unwrap();
+        let other = HostDirectory::open(&path).unwrap();
         let refused = other.lock().err().map(|error| error.kind());
         assert_eq!(refused, Some(io::ErrorKind::WouldBlock));
         drop(guard);

@@ -11,7 +11,6 @@
 
 mod blocks;
 mod host;
-mod ring;
 mod storage;
 
 use std::io;

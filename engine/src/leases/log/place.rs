@@ -62,12 +62,11 @@ impl StatePlace {
         paths.into_iter().find(|path| path.is_dir())
     }
 
-    /// Opens the log, or makes it; from an earlier store if there is one. With `ring`, batches are
-    /// written through an io_uring.
+    /// Opens the log, or makes it; from an earlier store if there is one.
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process has it open; what the disk says.
-    pub fn open(&self, ring: bool, clock: &Clock) -> Result<LeaseLog, StoreError> {
+    pub fn open(&self, clock: &Clock) -> Result<LeaseLog, StoreError> {
         let [log, unfinished, earlier, kept] = ENTRIES.map(|name| self.state.join(name));
         if earlier.is_dir() {
             if log.exists() {
@@ -89,7 +88,7 @@ impl StatePlace {
         if !earlier.exists() {
             self.leave_note(&earlier).map_err(failed(&earlier))?;
         }
-        let opened = open_log(&log, ring)?;
+        let opened = open_log(&log)?;
         self.sync().map_err(failed(&self.state))?;
         Ok(opened)
     }
@@ -112,7 +111,7 @@ impl StatePlace {
                 earlier.display()
             )));
         }
-        let log = open_log(&unfinished, false)?;
+        let log = open_log(&unfinished)?;
         let count = log.import(clock, |each| store.each(each))?;
         drop((log, store));
         self.leave_note(&kept).map_err(failed(&kept))?;
@@ -139,9 +138,9 @@ impl StatePlace {
     }
 }
 
-fn open_log(path: &Path, ring: bool) -> Result<LeaseLog, StoreError> {
+fn open_log(path: &Path) -> Result<LeaseLog, StoreError> {
     let failed = |source| StoreError::Io { place: path.display().to_string(), source };
-    let directory = HostDirectory::open(path, ring).map_err(failed)?;
+    let directory = HostDirectory::open(path).map_err(failed)?;
     let storage = directory.storage();
     if storage.is_volatile() {
         tracing::warn!(

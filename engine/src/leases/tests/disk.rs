@@ -7,7 +7,7 @@ use std::process::Command;
 use super::*;
 
 fn start(directory: &Path, now: u64) -> Server {
-    let store = Arc::new(StatePlace::new(directory).open(true, &clock(now)).unwrap());
+    let store = Arc::new(StatePlace::new(directory).open(&clock(now)).unwrap());
     Server::start(Site::new(&[("10.0.0.1", "10.0.250.1")], &[]), store, 2, clock(now))
 }
 
@@ -67,7 +67,7 @@ fn the_store_belongs_to_one_process() {
     let mut server = start(directory.path(), 0);
     assert_eq!(place.present(), Some(place.log()));
     let given = server.lease(1, 0, HOUR);
-    let error = place.open(false, &clock(0)).err();
+    let error = place.open(&clock(0)).err();
     assert!(matches!(error, Some(StoreError::InUse(_))), "{error:?}");
     drop(server);
     assert_eq!(start(directory.path(), 2).state(given, 2), Some(LeaseState::Active));
@@ -141,7 +141,7 @@ fn two_stores_are_an_error() {
     drop(start(directory.path(), 1));
     fs::remove_file(directory.path().join("leases")).unwrap();
     write_earlier_store(directory.path(), 3);
-    let error = StatePlace::new(directory.path()).open(false, &clock(2)).err().unwrap();
+    let error = StatePlace::new(directory.path()).open(&clock(2)).err().unwrap();
     assert!(error.to_string().contains("move away the one"), "{error}");
 }
 
@@ -157,7 +157,7 @@ fn an_earlier_first_start_that_was_killed_has_no_leases() {
     let directory = tempfile::tempdir().unwrap();
     write_earlier_store(directory.path(), 3);
     fs::remove_file(directory.path().join("leases/version")).unwrap();
-    assert!(StatePlace::new(directory.path()).open(false, &clock(0)).is_err());
+    assert!(StatePlace::new(directory.path()).open(&clock(0)).is_err());
     assert!(directory.path().join("leases/keyspaces").is_dir());
 }
 
