@@ -62,7 +62,7 @@ struct World {
     log: LeaseLog,
     version: u64,
     expected: BTreeMap<u8, Expected>,
-    /// The addresses of the last batch.
+    /// The addresses of the last batch that was acknowledged, and of those that failed since.
     last: Vec<u8>,
 }
 
@@ -109,7 +109,10 @@ impl World {
         if !self.disk.is_dead() {
             self.disk.fail(Fault::None);
         }
-        self.last = addresses.iter().map(|(number, _)| *number).collect();
+        if written {
+            self.last.clear();
+        }
+        self.last.extend(addresses.iter().map(|(number, _)| *number));
         for (write, (number, _)) in batch.iter().zip(addresses) {
             let state = write.lease.as_ref().map(|_| write.version);
             let expected = self.expected.entry(*number).or_default();
@@ -163,7 +166,8 @@ impl World {
         let found: BTreeMap<u8, u64> = found.into_iter().collect();
         for (number, expected) in &self.expected {
             let state = found.get(number).copied();
-            // The last batch may have been torn by the power cut, for all that the log can know.
+            // The last batch may have been torn by a power cut, for all that the log can know: a
+            // batch that failed after it may have left nothing on the disk.
             assert!(
                 state == expected.acknowledged
                     || recovered.damaged.is_some()
