@@ -281,7 +281,7 @@ impl Shard {
         let now = tx.now();
         let received = waiting_since.unwrap_or(now);
         if waiting_since.is_none() {
-            events.emit(dhcp::received(message, &arrival));
+            events.emit_with(dhcp::received_kind(message), || dhcp::received(message, &arrival));
         }
         let decision = dhcp::answer(message, &arrival, &current.config.dhcp, leases, now, arena);
         let notes = tftp.as_ref().map(|tftp| tftp.notes());

@@ -36,7 +36,7 @@ impl Arrival<'_> {
     /// have.
     pub(super) fn ciaddr_in_use(&self, dhcp: &Dhcp, message: &Message<'_>) -> Option<Ipv4Addr> {
         let (ciaddr, source) = (message.ciaddr(), *self.source.ip());
-        (dhcp.is_host(source) && dhcp.is_host(ciaddr)).then_some(ciaddr)
+        (dhcp.is_host(ciaddr) && dhcp.is_host(source)).then_some(ciaddr)
     }
 
     /// Whether `address` is an address of this server.

@@ -9,9 +9,9 @@ use super::{Action, Silence};
 use crate::event::{BootEvent, Detail, FileName, Kind};
 use crate::leases::Hardware;
 
-/// The event of a request that came in: what the machine says it is.
-pub fn of_request(message: &Message<'_>, arrival: &Arrival<'_>) -> BootEvent {
-    let kind = match message.message_type() {
+/// The kind of [`of_request`].
+pub fn kind_of_request(message: &Message<'_>) -> Kind {
+    match message.message_type() {
         Some(MessageType::Discover) => Kind::Discover,
         Some(MessageType::Request) => Kind::Request,
         Some(MessageType::Decline) => Kind::Decline,
@@ -19,7 +19,12 @@ pub fn of_request(message: &Message<'_>, arrival: &Arrival<'_>) -> BootEvent {
         Some(MessageType::Inform) => Kind::Inform,
         None => Kind::Bootp,
         Some(_) => Kind::Silence,
-    };
+    }
+}
+
+/// The event of a request that came in: what the machine says it is.
+pub fn of_request(message: &Message<'_>, arrival: &Arrival<'_>) -> BootEvent {
+    let kind = kind_of_request(message);
     let detail = Detail::Client {
         architecture: message.architecture().map(|architecture| architecture.code()),
         stage: super::machine::Firmware::of(message).name(),

@@ -182,6 +182,8 @@ pub fn plan<'a>(
     Plan::new(exchange, draft)
 }
 
+/// Its kind.
+pub use events::kind_of_request as received_kind;
 /// The event of a datagram that is no DHCP message.
 pub use events::of_malformed as malformed;
 /// The event of a request that came in, before it is decided.

@@ -305,9 +305,10 @@ impl<'a> Exchange<'a> {
 
     pub(super) fn offer(&self, address: Ipv4Addr) -> Reply<'a> {
         let lease = self.lease_time(address);
-        let offer = self.grant(MessageType::Offer, address, lease);
+        let mut offer = self.grant(MessageType::Offer, address, lease);
         // RFC 2131 table 3: ciaddr is zero in an OFFER.
-        Reply { ciaddr: Ipv4Addr::UNSPECIFIED, ..offer }
+        offer.ciaddr = Ipv4Addr::UNSPECIFIED;
+        offer
     }
 
     pub(super) fn ack(&self, address: Ipv4Addr, lease: LeaseTime) -> Reply<'a> {
@@ -316,14 +317,13 @@ impl<'a> Exchange<'a> {
 
     fn grant(&self, kind: MessageType, address: Ipv4Addr, lease: LeaseTime) -> Reply<'a> {
         let discover = self.message.message_type() == Some(MessageType::Discover);
-        Reply {
-            yiaddr: address,
-            lease_seconds: lease.seconds(),
-            lease: Some(lease),
-            rapid_commit: discover && kind == MessageType::Ack,
-            delivery: self.delivery_of(address),
-            ..self.parameters(Some(kind), address)
-        }
+        let mut reply = self.parameters(Some(kind), address);
+        reply.yiaddr = address;
+        reply.lease_seconds = lease.seconds();
+        reply.lease = Some(lease);
+        reply.rapid_commit = discover && kind == MessageType::Ack;
+        reply.delivery = self.delivery_of(address);
+        reply
     }
 
     /// RFC 2131 4.3.5: no yiaddr, no lease time.
@@ -369,17 +369,17 @@ impl<'a> Exchange<'a> {
             None => self.reachable_address(&chain),
         };
         let boots_by_pxe = self.machine.firmware == Firmware::Pxe;
-        Reply {
-            siaddr,
-            server_name: chain.server_name().unwrap_or_default(),
-            boot_file: boot.file,
-            boot_scope: boot.scope,
-            boot_reason: boot.reason(self.machine.firmware),
-            asked: self.option(options::PARAMETER_REQUEST_LIST).unwrap_or_default(),
-            host_name: chain.option(HOST_NAME).or_else(|| chain.host_decl_name()),
-            uuid: self.option(options::PXE_CLIENT_ID).filter(|_| boots_by_pxe),
-            ..self.bare(kind, chain)
-        }
+        // Filled in where it lies: it is long, and every update of a structure is a copy.
+        let mut reply = self.bare(kind, chain);
+        reply.siaddr = siaddr;
+        reply.server_name = chain.server_name().unwrap_or_default();
+        reply.boot_file = boot.file;
+        reply.boot_scope = boot.scope;
+        reply.boot_reason = boot.reason(self.machine.firmware);
+        reply.asked = self.option(options::PARAMETER_REQUEST_LIST).unwrap_or_default();
+        reply.host_name = chain.option(HOST_NAME).or_else(|| chain.host_decl_name());
+        reply.uuid = self.option(options::PXE_CLIENT_ID).filter(|_| boots_by_pxe);
+        reply
     }
 
     fn bare(&self, kind: Option<MessageType>, chain: ScopeChain<'a>) -> Reply<'a> {

@@ -14,9 +14,9 @@ use crossbeam::utils::CachePadded;
 use tracing::level_filters::LevelFilter;
 
 use super::utc_now;
-use crate::event::BootEvent;
 use crate::event::bus::EventBus;
 use crate::event::row::Row;
+use crate::event::{BootEvent, Kind};
 use crate::metrics::Counter;
 
 /// Boot events a shard may log in one second; more are counted.
@@ -75,9 +75,14 @@ impl EventSink {
 
     /// Notes an event. Never waits and never allocates.
     pub fn emit(&mut self, event: BootEvent) {
+        self.emit_with(event.kind, || event);
+    }
+
+    /// Notes an event of that kind, which is made only if it is logged or followed.
+    pub fn emit_with(&mut self, kind: Kind, event: impl FnOnce() -> BootEvent) {
         // `start` makes one sink for each queue.
         let own = &self.shared.queues[self.shard];
-        let wanted = event.kind.level() <= LevelFilter::current();
+        let wanted = kind.level() <= LevelFilter::current();
         let budget = if wanted { own.budget.load(Relaxed) } else { 0 };
         let logged = budget > 0;
         if logged {
@@ -88,7 +93,7 @@ impl EventSink {
         if !logged && !self.shared.bus.is_followed() {
             return;
         }
-        match own.events.push(Entry { event, logged }) {
+        match own.events.push(Entry { event: event(), logged }) {
             Ok(()) => self.pushed = true,
             Err(_) => own.dropped.increment(),
         }
@@ -326,7 +331,6 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::event::Kind;
     use crate::leases::Hardware;
 
     fn sink(shared: &Arc<Shared>) -> EventSink {

@@ -277,7 +277,19 @@ impl<'a> SubOptions<'a> {
     /// The first sub-option of this code among those still to come.
     #[must_use]
     pub fn find_code(&self, code: u8) -> Option<OptionData<'a>> {
-        self.clone().find(|sub_option| sub_option.code == code).map(|sub_option| sub_option.data)
+        let Some(mut bytes) = self.rest.as_slice() else {
+            let mut rest = self.clone();
+            return rest.find(|sub_option| sub_option.code == code).map(|found| found.data);
+        };
+        loop {
+            match First::of(bytes, self.dhcp_style) {
+                First::Whole { code: found, value, .. } if found == code => {
+                    return Some(OptionData::whole(self.rest.code, value));
+                }
+                First::Whole { behind, .. } => bytes = behind,
+                First::None | First::CutOff => return None,
+            }
+        }
     }
 
     /// True when every sub-option still to come is whole.
@@ -289,20 +301,12 @@ impl<'a> SubOptions<'a> {
     }
 
     /// Takes `len` bytes from the front.
-    #[inline]
     fn take(&mut self, len: usize) -> Option<OptionData<'a>> {
-        // A value in one piece, as nearly all are, is cut without looking for further ones.
-        if let Some(bytes) = self.rest.as_slice() {
-            let (taken, rest) = bytes.split_at_checked(len)?;
-            self.rest = OptionData::whole(self.rest.code, rest);
-            return Some(OptionData::whole(self.rest.code, taken));
-        }
         let taken = self.rest.slice(0, len)?;
         self.rest = self.rest.slice(len, self.rest.len() - len)?;
         Some(taken)
     }
 
-    #[inline]
     fn take_u8(&mut self) -> Option<u8> {
         self.take(1)?.get(0)
     }
@@ -313,10 +317,9 @@ impl<'a> SubOptions<'a> {
     }
 }
 
-impl<'a> Iterator for SubOptions<'a> {
-    type Item = SubOption<'a>;
-
-    fn next(&mut self) -> Option<SubOption<'a>> {
+impl<'a> SubOptions<'a> {
+    /// The next of a value that lies in several pieces.
+    fn next_of_pieces(&mut self) -> Option<SubOption<'a>> {
         let mut code = self.take_u8()?;
         while self.dhcp_style && code == PAD {
             code = self.take_u8()?;
@@ -327,5 +330,50 @@ impl<'a> Iterator for SubOptions<'a> {
             self.rest = OptionData::from(&[][..]);
         }
         value.map(|data| SubOption { code, data })
+    }
+}
+
+impl<'a> Iterator for SubOptions<'a> {
+    type Item = SubOption<'a>;
+
+    fn next(&mut self) -> Option<SubOption<'a>> {
+        let Some(bytes) = self.rest.as_slice() else { return self.next_of_pieces() };
+        let option = self.rest.code;
+        match First::of(bytes, self.dhcp_style) {
+            First::Whole { code, value, behind } => {
+                self.rest = OptionData::whole(option, behind);
+                Some(SubOption { code, data: OptionData::whole(option, value) })
+            }
+            first => {
+                self.malformed |= matches!(first, First::CutOff);
+                self.rest = OptionData::whole(option, &[]);
+                None
+            }
+        }
+    }
+}
+
+/// What stands first in a value that lies in one piece, as nearly all do.
+enum First<'a> {
+    Whole { code: u8, value: &'a [u8], behind: &'a [u8] },
+    CutOff,
+    None,
+}
+
+impl<'a> First<'a> {
+    #[inline]
+    fn of(mut bytes: &'a [u8], dhcp_style: bool) -> Self {
+        while dhcp_style && let [PAD, behind @ ..] = bytes {
+            bytes = behind;
+        }
+        match bytes {
+            [] => Self::None,
+            [END, ..] if dhcp_style => Self::None,
+            &[code, len, ref rest @ ..] => match rest.split_at_checked(len.into()) {
+                Some((value, behind)) => Self::Whole { code, value, behind },
+                None => Self::CutOff,
+            },
+            [_] => Self::CutOff,
+        }
     }
 }

@@ -122,6 +122,8 @@ pub struct Message<'a> {
     index: Index,
     /// Option 52, or zero.
     overload: u8,
+    /// Option 53, which every decision asks for several times.
+    message_type: Option<MessageType>,
 }
 
 impl<'a> Message<'a> {
@@ -137,7 +139,7 @@ impl<'a> Message<'a> {
             return Err(ParseError::TooLong(bytes.len()));
         }
         let index = Index { first: [0; 256], repeated: [0; 4] };
-        let mut message = Self { bytes, fixed, index, overload: 0 };
+        let mut message = Self { bytes, fixed, index, overload: 0, message_type: None };
         if !matches!(message.op(), BOOTREQUEST | BOOTREPLY) {
             return Err(ParseError::Op(message.op()));
         }
@@ -167,14 +169,13 @@ impl<'a> Message<'a> {
             self.overload = value.ok_or(ParseError::Overload { at })?;
             self.record(Walk::empty_of(self.bytes).then_overloaded(self.overload))?;
         }
-        match self.option(options::MESSAGE_TYPE) {
-            Some(data) if data.len() != 1 => {
-                let at = self.index.start(options::MESSAGE_TYPE);
-                // Fits 16 bits: the length of the whole message does.
-                Err(ParseError::MessageType { at, len: data.len() as u16 })
-            }
-            _ => Ok(()),
+        if let Some(data) = self.option(options::MESSAGE_TYPE) {
+            let at = self.index.start(options::MESSAGE_TYPE);
+            // Fits 16 bits: the length of the whole message does.
+            let error = ParseError::MessageType { at, len: data.len() as u16 };
+            self.message_type = Some(MessageType::from_code(data.u8().ok_or(error)?));
         }
+        Ok(())
     }
 
     fn record(&mut self, walk: Walk<'a>) -> Result<(), ParseError> {
@@ -299,17 +300,30 @@ impl<'a> Message<'a> {
     #[must_use]
     #[inline]
     pub fn option(&self, code: u8) -> Option<OptionData<'a>> {
+        let value = self.first_piece(code)?;
+        if self.index.is_repeated(code) {
+            return Some(self.joined(code, value));
+        }
+        Some(OptionData::whole(code, value))
+    }
+
+    /// The value of the first instance of an option.
+    #[inline]
+    fn first_piece(&self, code: u8) -> Option<&'a [u8]> {
         let offset = match self.index.first[usize::from(code)] {
             0 => return None,
             offset => usize::from(offset),
         };
         let len = usize::from(*self.bytes.get(offset - 1)?);
-        let value = self.bytes.get(offset..offset + len)?;
-        if !self.index.is_repeated(code) {
-            return Some(OptionData::whole(code, value));
-        }
-        let later = Walk::behind(self.bytes, self.overload, offset + len);
-        Some(OptionData::in_pieces(code, value, later))
+        self.bytes.get(offset..offset + len)
+    }
+
+    /// The value of an option that has several instances.
+    #[cold]
+    fn joined(&self, code: u8, first: &'a [u8]) -> OptionData<'a> {
+        let end = usize::from(self.index.first[usize::from(code)]) + first.len();
+        let later = Walk::behind(self.bytes, self.overload, end);
+        OptionData::in_pieces(code, first, later)
     }
 
     /// Offset of the value of an option from the start of the message, in bytes; `None` when it is
@@ -331,7 +345,7 @@ impl<'a> Message<'a> {
     /// Type of the message; `None` for BOOTP.
     #[must_use]
     pub fn message_type(&self) -> Option<MessageType> {
-        Some(MessageType::from_code(self.option(options::MESSAGE_TYPE)?.u8()?))
+        self.message_type
     }
 
     /// The client identifier, option 61 (RFC 2132 section 9.14, RFC 4361). One that is empty

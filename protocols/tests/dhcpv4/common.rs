@@ -135,6 +135,10 @@ pub(crate) fn read_everything(message: &Message<'_>) {
         let whole = bytes_of(Some(data));
         assert_eq!(data.len(), whole.len());
         assert!(data == whole[..]);
+        match message.value_offset(code) {
+            Some(at) => assert_eq!(message.as_bytes()[at..at + whole.len()], whole),
+            None => assert!(message.options().filter(|(known, _)| *known == code).count() > 1),
+        }
         let shown = options::Rendered::new(code, data).to_string();
         assert_eq!(shown, options::Rendered::new(code, OptionData::from(&whole[..])).to_string());
         assert!(!shown.contains(|c: char| c.is_control()), "{shown:?}");

@@ -1,14 +1,14 @@
 //! What must hold for all messages. `BOOTSTORM_FUZZ_CASES=1000000` makes a search of them.
 
 use bootstorm_protocols::dhcpv4::{
-    Header, Message, MessageWriter, OptionData, RelayAgentInformation, options,
+    Header, Message, MessageWriter, OptionData, RelayAgentInformation, SubOptions, options,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::common::{
     COOKIE, FILE, OPTIONS, SNAME, assert_same, cases, header, header_of, option_values,
-    read_everything,
+    read_everything, request,
 };
 
 /// Options as a writer may be asked for: every code once, mostly short, some longer than a piece.
@@ -149,6 +149,35 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in vec(any::<u8>(), 0..700)) {
         readers_agree(&bytes);
+    }
+
+    /// A value in one piece is read in another way than one in several.
+    #[test]
+    fn sub_options_are_the_same_wherever_their_option_is_split(
+        value in vec(prop_oneof![Just(255), 0..6u8], 0..40),
+        at in 0..40usize,
+    ) {
+        let (first, second) = value.split_at(at.min(value.len()));
+        let mut list = Vec::new();
+        for piece in [first, second] {
+            list.extend([43, piece.len() as u8]);
+            list.extend(piece);
+        }
+        list.push(255);
+        let bytes = request(&list);
+        let split = Message::parse(&bytes).unwrap().option(43).unwrap();
+        let whole = OptionData::from(&value[..]);
+        for (whole, split) in [
+            (whole.encapsulated(), split.encapsulated()),
+            (whole.sub_options(), split.sub_options()),
+        ] {
+            prop_assert_eq!(whole.well_formed(), split.well_formed());
+            for code in 0..=255 {
+                prop_assert_eq!(whole.find_code(code), split.find_code(code));
+            }
+            let codes = |list: SubOptions<'_>| list.map(|found| found.code).collect::<Vec<_>>();
+            prop_assert_eq!(codes(whole), codes(split));
+        }
     }
 
     /// Random bytes are hardly ever a message; these get past the fixed fields.
