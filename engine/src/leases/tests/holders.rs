@@ -198,6 +198,30 @@ fn no_ack_leaves_for_what_is_given_up_while_it_is_written() {
 }
 
 #[test]
+fn a_release_while_the_bind_is_written_is_not_durable_by_that() {
+    let store = Arc::new(Meanwhile { store: MemoryStore::default(), happens: Mutex::new(None) });
+    let site = Site::new(&[("10.0.0.1", "10.0.0.1")], &[]);
+    let mut server = Server::start(site, store.clone(), 1, clock(0));
+    let address = server.offer(0, 1, None, 0).unwrap().ip;
+    assert!(server.request(0, 1, address, 0, HOUR));
+    let leases = Arc::clone(&server.leases);
+    *store.happens.lock() = Some(Box::new(move || {
+        let released = leases.table.release(&leases.pools(), address.into(), at(0));
+        let change = released.unwrap();
+        leases.queue.submit(0, queue::Queued { change, waiter: None }).unwrap();
+    }));
+    server.committer.run_once(at(0));
+    assert_eq!(server.completed(0), [(1, false)], "no ACK leaves");
+    // The store has the lease: nobody else gets the address before it has the release.
+    let lease = server.leases.at(address, at(0)).unwrap();
+    assert!(lease.pending && lease.state == LeaseState::Released);
+    assert_eq!(server.offer(0, 2, None, 0), Err(Refusal::PoolFull));
+    assert_eq!(server.committer.run_once(at(1)), 1);
+    assert_eq!(server.offer(0, 2, None, 1).unwrap().ip, address);
+    server.check();
+}
+
+#[test]
 fn a_token_comes_back_once_for_all_its_changes() {
     let store = Arc::new(FaultyStore::default());
     let site = Site::new(&[("10.0.0.1", "10.0.0.9")], &[]);
