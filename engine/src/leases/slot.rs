@@ -46,8 +46,8 @@ pub(super) struct Slot {
     pub(super) address: Address,
     pub(super) identity: Identity,
     starts: Moment,
+    /// Of an infinite lease whose client was told of an end: that end.
     expires: Moment,
-    told: Moment,
     version: u64,
     /// When the sweep looks at it; [`Moment::NEVER`] is never. It may be too early, and is never
     /// too late.
@@ -60,6 +60,8 @@ pub(super) struct Slot {
     tag: Tag,
     kind: Kind,
     refused: bool,
+    /// The lease is infinite, and its client was told of an end.
+    told: bool,
     /// As what the pool counts it.
     pub(super) listed: LeaseState,
     /// Its pool still has the address among those that may be unused.
@@ -74,7 +76,6 @@ impl Slot {
             identity,
             starts: Moment::default(),
             expires: Moment::default(),
-            told: Moment::NEVER,
             version: 0,
             timer: Moment::NEVER,
             side: NOWHERE,
@@ -83,6 +84,7 @@ impl Slot {
             tag: Tag::Offered,
             kind: Kind::Released,
             refused: false,
+            told: false,
             listed: LeaseState::Offered,
             in_free_range: false,
         };
@@ -175,9 +177,9 @@ impl Slot {
         };
         self.tag = tag;
         let Record { kind, starts, expires, told, refused, version } = record;
-        (self.kind, self.starts, self.expires) = (kind, starts, expires);
-        (self.refused, self.version) = (refused, version);
-        self.told = told.unwrap_or(Moment::NEVER);
+        debug_assert!(told.is_none() || expires == Moment::NEVER, "only infinite leases are told");
+        (self.kind, self.starts, self.expires) = (kind, starts, told.unwrap_or(expires));
+        (self.refused, self.told, self.version) = (refused, told.is_some(), version);
         (base, offer_until)
     }
 
@@ -185,8 +187,8 @@ impl Slot {
         Record {
             kind: self.kind,
             starts: self.starts,
-            expires: self.expires,
-            told: Some(self.told).filter(|told| *told != Moment::NEVER),
+            expires: if self.told { Moment::NEVER } else { self.expires },
+            told: self.told.then_some(self.expires),
             refused: self.refused,
             version: self.version,
         }

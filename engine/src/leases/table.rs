@@ -308,6 +308,8 @@ impl Table {
         };
         let Lease { starts, expires, told, refused, .. } = lease;
         let version = stored.unwrap_or_default();
+        // Only an infinite lease has another end that was told.
+        let told = told.filter(|_| expires == Moment::NEVER);
         let record = Record { kind, starts, expires, told, refused, version };
         let state = match stored {
             Some(_) => State::Settled(record),
