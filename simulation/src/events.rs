@@ -50,9 +50,15 @@ impl World {
                 self.weather = weather;
                 self.set_send_faults();
             }
-            What::Cut { link, time } => {
-                self.tell(|_| format!("link {link} is cut off for {time:?}"));
-                self.cut[link] = self.now + time;
+            What::Cut { link, time, answers } => {
+                let until = self.now + time;
+                if answers {
+                    self.tell(|_| format!("answers to link {link} are lost for {time:?}"));
+                    self.deaf[link] = until;
+                } else {
+                    self.tell(|_| format!("link {link} is cut off for {time:?}"));
+                    self.cut[link] = until;
+                }
             }
             What::Stall { shard, time } => {
                 let until = self.now + time;

@@ -166,7 +166,25 @@ impl Maker {
                 events.push(Event { at, what });
             }
         }
+        if self.has(Trouble::Infinite) && self.has(Trouble::LeaseTime) && self.has(Trouble::Cut) {
+            self.shortened(machines, length, &mut events);
+        }
         events
+    }
+
+    /// What seldom comes together: an infinite lease is made finite, and no machine hears of it.
+    fn shortened(&mut self, machines: &[Plan], length: u64, events: &mut Vec<Event>) {
+        let at = |seconds: u64| Moment::default() + Duration::from_secs(seconds);
+        let lease = |lease| What::Reload { change: Change::LeaseTime(lease), pick: 0 };
+        let then = self.random.between(20, length / 2);
+        events.push(Event { at: at(0), what: lease(None) });
+        events.push(Event { at: at(then), what: lease(Some(15)) });
+        for link in 0..LINKS.len() {
+            let what = What::Cut { link, time: Duration::from_secs(60), answers: true };
+            events.push(Event { at: at(then), what });
+        }
+        let resets = (0..machines.len()).map(|machine| What::Reset { machine });
+        events.extend(resets.map(|what| Event { at: at(then + 1), what }));
     }
 
     fn at(&mut self, length: u64) -> Moment {
@@ -203,7 +221,7 @@ impl Maker {
             }
             12 => {
                 let link = 1 + (pick % 2) as usize;
-                needs(Trouble::Cut, What::Cut { link, time: time * 2 })
+                needs(Trouble::Cut, What::Cut { link, time: time * 2, answers: pick >> 8 & 1 == 0 })
             }
             13 => {
                 needs(Trouble::Stall, What::Stall { shard: (pick % 3) as usize, time: time / 10 })

@@ -62,7 +62,8 @@ troubles! {
 }
 
 /// Where the server is known to break its promises: see docs/SIMULATION.md.
-const NOT_YET: &[Trouble] = &[Trouble::HostsByUuid, Trouble::HostsByClientId];
+const NOT_YET: &[Trouble] =
+    &[Trouble::HostsByUuid, Trouble::HostsByClientId, Trouble::WallClock, Trouble::Reboot];
 
 /// Which troubles there are.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -208,9 +209,11 @@ pub(crate) enum What {
         pause: Duration,
     },
     Weather(Weather),
+    /// A link is cut off, or only what the server sends to it is lost.
     Cut {
         link: usize,
         time: Duration,
+        answers: bool,
     },
     Stall {
         shard: usize,

@@ -167,7 +167,7 @@ impl World {
         let own = &mut self.machines[machine];
         own.received += 1;
         let (number, link) = (own.received, own.place.link);
-        if self.now < self.cut[link] {
+        if self.now < self.cut[link] || self.now < self.deaf[link] {
             return;
         }
         let epoch = self.epoch;

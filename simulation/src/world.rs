@@ -141,6 +141,8 @@ pub(crate) struct World {
     pub(crate) weather: Weather,
     /// Until when each link is cut off.
     pub(crate) cut: [Moment; LINKS.len()],
+    /// Until when no answer reaches it.
+    pub(crate) deaf: [Moment; LINKS.len()],
     pub(crate) slow: u64,
     pub(crate) failing: u64,
     pub(crate) batches: u64,
@@ -181,6 +183,7 @@ impl World {
             stopping: false,
             weather: Weather::default(),
             cut: [Moment::default(); LINKS.len()],
+            deaf: [Moment::default(); LINKS.len()],
             slow: 2,
             failing: 0,
             batches: 0,
@@ -268,6 +271,7 @@ impl World {
                     // Looking at every lease takes a while.
                     if (self.now.as_nanos() / 1_000_000_000).is_multiple_of(8) {
                         self.check_counts();
+                        self.check_promises();
                     }
                     self.schedule(self.now + HOUSEKEEPING, Happening::Housekeeping { start });
                 }
@@ -324,6 +328,7 @@ impl World {
                 self.weather = Weather { delay: 1, ..Weather::default() };
                 self.set_send_faults();
                 self.cut = [self.now; LINKS.len()];
+                self.deaf = [self.now; LINKS.len()];
                 self.set_disk(Some(2), Some(0));
                 for machine in 0..self.machines.len() {
                     if self.machines[machine].phase == Phase::Off {
