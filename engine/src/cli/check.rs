@@ -37,6 +37,9 @@ impl Check {
             // A closed standard error does not make the configuration worse.
             let _closed = io::stderr().write_all(warning.render(colour).as_bytes());
         }
+        if config.more_warnings > 0 {
+            let _closed = writeln!(io::stderr(), "... and {} more warnings", config.more_warnings);
+        }
         let dhcp = &config.dhcp;
         // Without them the notes tell less.
         let interfaces = bootstorm_net::interfaces().unwrap_or_default();
@@ -55,7 +58,7 @@ impl Check {
                 Some(tftp) => format!("TFTP from {}", tftp.root.display()),
                 None => "no TFTP".to_owned(),
             },
-            count(config.warnings.len() as u64, "warning"),
+            count((config.warnings.len() + config.more_warnings) as u64, "warning"),
         )?;
         if !left_out.is_empty() {
             let told =

@@ -12,12 +12,12 @@ use super::scope_reader::{Names, ScopePlaces};
 use super::source::{Files, Place};
 use super::tree::{Node, Value};
 use super::{Class, ClassId, Dhcp, GroupId, Host, HostKey, Identity, Permit, UnknownClients};
-use super::{schema, units};
+use super::{host_file, schema, units};
 
 /// Reads the table into a builder.
 pub(super) fn dhcp(
     node: Node,
-    files: &Files,
+    files: &mut Files,
     problems: &mut Problems,
 ) -> Result<Builder, NotInRows> {
     let mut builder = Builder::default();
@@ -65,22 +65,24 @@ pub(super) fn dhcp(
         hosts.extend(inside.into_iter().map(|host| (host, Some(id))));
     }
     hosts.extend(fields.nodes("host").into_iter().map(|host| (host, None)));
+    let mut add = |node: Node, group: Option<GroupId>, problems: &mut Problems| {
+        let fields = Fields::open(node, &schema::HOST, problems);
+        let draft =
+            fields.and_then(|mut fields| host(&mut fields, group, &names, &builder, problems));
+        draft.into_iter().for_each(|draft| builder.add_host(draft, problems));
+    };
     for (node, group) in hosts {
-        let mut add = |node, problems: &mut Problems| {
-            let fields = Fields::open(node, &schema::HOST, problems);
-            let host =
-                fields.and_then(|mut fields| host(&mut fields, group, &names, &builder, problems));
-            if let Some(draft) = host {
-                builder.add_host(draft, problems);
-            }
-        };
         match node.value {
             Value::Row(row) => {
                 let text = files.text(row.file).unwrap_or_default();
-                row.read(text, problems, &mut add)?;
+                row.read(text, problems, |node, problems| add(node, group, problems))?;
             }
-            _ => add(node, problems),
+            _ => add(node, group, problems),
         }
+    }
+    for (path, place) in fields.list("host-file", problems, units::path) {
+        let path = files.beside(place, &path);
+        host_file::read(path, place, files, problems, |node, problems| add(node, None, problems));
     }
     Ok(builder)
 }

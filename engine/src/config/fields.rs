@@ -151,7 +151,8 @@ fn keys_of(schema: &Schema) -> String {
     format!("its keys are {}", keys.join(", "))
 }
 
-fn unknown_key(key: &str, schema: &'static Schema) -> Fault {
+/// A key that its table does not have.
+pub(super) fn unknown_key(key: &str, schema: &'static Schema) -> Fault {
     let text = format!("{} has no key `{key}`", schema.name);
     // A key of another table is no slip of the pen.
     let help = match schema::ALL.iter().find(|other| other.has(key)) {

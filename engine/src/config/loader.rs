@@ -123,7 +123,9 @@ impl Loader {
         };
         let Self { files, problems, .. } = self;
         Ok(match problems.finish(path, &files) {
-            Ok(warnings) => Ok(Config { warnings, sources: files.paths, ..config }),
+            Ok((warnings, more_warnings)) => {
+                Ok(Config { warnings, more_warnings, sources: files.paths, ..config })
+            }
             Err(error) => Err(error),
         })
     }
@@ -195,9 +197,7 @@ impl Loader {
             fields.list("include", &mut self.problems, |node| units::text(node).map(PathBuf::from));
         let mut found = Vec::new();
         for (pattern, place) in patterns {
-            let directory =
-                self.files.paths.get(place.file as usize).and_then(|file| file.parent());
-            match disk::expand(&directory.unwrap_or(Path::new("")).join(pattern)) {
+            match disk::expand(&self.files.beside(place, &pattern)) {
                 Ok(paths) => found.extend(paths.into_iter().map(|path| (path, place))),
                 Err(error) => self.problems.error(place, Fault::plain(error)),
             }
@@ -240,7 +240,7 @@ impl Loader {
         let (server, interfaces) = sections::server(server, &self.files, problems);
         let tftp = sections::tftp(tftp, &mut self.files, problems);
         let builder = match dhcp {
-            Some(node) => dhcp_reader::dhcp(node, &self.files, problems)?,
+            Some(node) => dhcp_reader::dhcp(node, &mut self.files, problems)?,
             None => Builder::default(),
         };
         let (dhcp, wanted) = builder.finish(problems);
@@ -277,6 +277,7 @@ impl Loader {
             control,
             log,
             warnings: Vec::<Problem>::new(),
+            more_warnings: 0,
             sources: Vec::new(),
         })
     }

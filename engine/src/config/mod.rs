@@ -4,10 +4,10 @@
 //! model holds has been checked against itself.
 //!
 //! A file goes through these hands: `loader` reads it and what it includes, `rows` sets hosts
-//! aside, of which there may be a million, `tree` gives every value its place, `fields` and `units`
-//! take tables and values apart, `scope_reader`, `dhcp_reader` and `sections` know what the keys
-//! mean, `option_types` and `definitions` encode options, and `builder` and `assemble` put the
-//! model together and look for contradictions.
+//! aside, of which there may be a million, `host_file` reads those of CSV files, `tree` gives every
+//! value its place, `fields` and `units` take tables and values apart, `scope_reader`,
+//! `dhcp_reader` and `sections` know what the keys mean, `option_types` and `definitions` encode
+//! options, and `builder` and `assemble` put the model together and look for contradictions.
 
 mod assemble;
 mod builder;
@@ -16,6 +16,7 @@ mod dhcp_reader;
 mod disk;
 mod excluded;
 mod fields;
+mod host_file;
 mod hosts;
 mod loader;
 mod lookup;

@@ -25,8 +25,10 @@ pub struct Config {
     pub control: Control,
     /// What is logged, and how.
     pub log: Log,
-    /// What can be used, and is perhaps not what is meant.
+    /// What can be used, and is perhaps not what is meant; what stands first of it.
     pub warnings: Vec<Problem>,
+    /// How many more warnings there would be.
+    pub more_warnings: usize,
     /// The files it was read from: the one named first, then what it includes.
     pub sources: Vec<PathBuf>,
 }

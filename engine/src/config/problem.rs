@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, where, and what to write instead.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -7,10 +8,17 @@ use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode,
 };
 
-use super::source::{Files, Place, SourceFile};
+use super::source::{Excerpts, Files, Place};
 
 /// So many problems are printed; after them the number of the others.
 const SHOWN: usize = 50;
+
+/// So many errors are kept, and so many warnings, those that stand first; of the others there is
+/// only the number. A mistake that is made in each host is made a million times.
+const KEPT: usize = 1000;
+
+/// Two places as near as this are in one excerpt.
+const SHOWN_TOGETHER: usize = 500;
 
 /// Help is broken into lines of this length, to stand beside its heading on a screen of 100
 /// columns.
@@ -26,10 +34,10 @@ pub struct Problem {
     at: Option<At>,
 }
 
-/// A line to be shown, and what is underlined in it.
+/// Lines to be shown, and what is underlined in them.
 #[derive(Clone, Debug)]
 pub(super) struct At {
-    source: SourceFile,
+    source: Excerpts,
     labels: Vec<LabeledSpan>,
     line: usize,
     column: usize,
@@ -38,10 +46,26 @@ pub(super) struct At {
 impl At {
     /// A place, underlined.
     pub(super) fn of(place: Place, files: &Files) -> Option<Self> {
-        let source = files.get(place)?.clone();
-        let (line, column) = source.line_and_column(place.start as usize);
-        let labels = vec![LabeledSpan::new_primary_with_span(None, place.span())];
+        let file = files.get(place)?;
+        let (line, column) = file.line_and_column(place.start as usize)?;
+        let (part, span) = file.excerpt(place.range())?;
+        let source = Excerpts { name: file.name.clone(), parts: vec![part] };
+        let labels = vec![LabeledSpan::new_primary_with_span(None, span)];
         Some(Self { source, labels, line, column })
+    }
+
+    /// Another place in the same file, underlined, too.
+    fn add(&mut self, first: Place, other: Place, says: String, files: &Files) {
+        let Some(file) = files.get(other) else { return };
+        let Some((part, span)) = file.excerpt(other.range()) else { return };
+        self.labels.push(LabeledSpan::new_with_span(Some(says), span));
+        // Lines that follow each other are shown as one piece.
+        let both = first.min(other).range().start..first.max(other).range().end;
+        let together = (both.len() <= SHOWN_TOGETHER).then(|| file.excerpt(both)).flatten();
+        match together {
+            Some((both, _)) => self.source.parts = vec![both],
+            None => self.source.parts.push(part),
+        }
     }
 }
 
@@ -161,16 +185,18 @@ fn wrapped(text: &str) -> String {
 pub struct ConfigError {
     path: PathBuf,
     problems: Vec<Problem>,
+    /// How many more there are.
+    more: usize,
 }
 
 impl ConfigError {
     /// The errors of a configuration that has some.
     pub(super) fn of(problems: Problems, path: &Path, files: &Files) -> Self {
         let errors = problems.finish(path, files).err();
-        errors.unwrap_or_else(|| Self { path: path.to_owned(), problems: Vec::new() })
+        errors.unwrap_or_else(|| Self { path: path.to_owned(), problems: Vec::new(), more: 0 })
     }
 
-    /// What is wrong.
+    /// What is wrong, as far as it stands first.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -179,7 +205,8 @@ impl ConfigError {
     pub fn render(&self, colour: bool) -> String {
         let mut text: String =
             self.problems.iter().take(SHOWN).map(|problem| problem.render(colour)).collect();
-        if let Some(more) = self.problems.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+        let more = self.problems.len().saturating_sub(SHOWN) + self.more;
+        if more > 0 {
             text.push_str(&format!("... and {more} more\n"));
         }
         text
@@ -198,7 +225,7 @@ impl fmt::Display for ConfigError {
             }
             None => write!(f, "{}: {first}", self.path.display())?,
         }
-        match self.problems.len() {
+        match self.problems.len() + self.more {
             0 | 1 => Ok(()),
             count => write!(f, " (the first of {count} errors)"),
         }
@@ -238,10 +265,38 @@ struct Note {
 /// Problems as they are found; places become lines and columns at the end.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    notes: Vec<Note>,
-    errors: usize,
+    errors: Notes,
+    warnings: Notes,
     /// Where the text is no TOML, so that what the parser made of it means nothing.
-    unreadable: Vec<Place>,
+    unreadable: HashSet<Place>,
+}
+
+/// Problems of one kind: those that stand first.
+#[derive(Debug, Default)]
+struct Notes {
+    notes: Vec<Note>,
+    /// How many there were beside them.
+    more: usize,
+}
+
+impl Notes {
+    fn push(&mut self, note: Note) {
+        self.notes.push(note);
+        if self.notes.len() >= 2 * KEPT {
+            self.keep_first();
+        }
+    }
+
+    fn keep_first(&mut self) {
+        self.notes.sort_by_key(|note| note.place);
+        self.more += self.notes.len().saturating_sub(KEPT);
+        self.notes.truncate(KEPT);
+    }
+
+    fn absorb(&mut self, other: Self) {
+        self.more += other.more;
+        other.notes.into_iter().for_each(|note| self.push(note));
+    }
 }
 
 impl Problems {
@@ -253,7 +308,7 @@ impl Problems {
     /// The text at `place` is no TOML. Nothing else is said of it.
     pub(super) fn unreadable(&mut self, place: Place, fault: Fault) {
         self.error(place, fault);
-        self.unreadable.push(place);
+        self.unreadable.insert(place);
     }
 
     /// The value at `place` is wrong because of another.
@@ -283,13 +338,13 @@ impl Problems {
 
     /// Adds what was found elsewhere.
     pub(super) fn absorb(&mut self, other: Self) {
-        self.notes.extend(other.notes);
-        self.errors += other.errors;
+        self.errors.absorb(other.errors);
+        self.warnings.absorb(other.warnings);
         self.unreadable.extend(other.unreadable);
     }
 
     pub(super) fn has_errors(&self) -> bool {
-        self.errors > 0
+        !self.errors.notes.is_empty()
     }
 
     fn push(
@@ -302,28 +357,28 @@ impl Problems {
         if place.is_some_and(|place| self.unreadable.contains(&place)) {
             return;
         }
-        self.errors += usize::from(severity == Severity::Error);
-        self.notes.push(Note { severity, fault, place, other });
+        let notes = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning | Severity::Advice => &mut self.warnings,
+        };
+        notes.push(Note { severity, fault, place, other });
     }
 
-    /// The warnings, or the errors if there are any.
+    /// The warnings and how many more there are, or the errors if there are any.
     pub(super) fn finish(
-        mut self,
+        self,
         path: &Path,
         files: &Files,
-    ) -> Result<Vec<Problem>, ConfigError> {
-        self.notes.sort_by_key(|note| note.place);
-        let wanted = if self.has_errors() { Severity::Error } else { Severity::Warning };
-        let problems: Vec<Problem> = self
-            .notes
-            .into_iter()
-            .filter(|note| note.severity == wanted)
-            .map(|note| note.resolve(files))
-            .collect();
-        if wanted == Severity::Error {
-            Err(ConfigError { path: path.to_owned(), problems })
+    ) -> Result<(Vec<Problem>, usize), ConfigError> {
+        let wrong = self.has_errors();
+        let mut notes = if wrong { self.errors } else { self.warnings };
+        notes.keep_first();
+        let Notes { notes, more } = notes;
+        let problems = notes.into_iter().map(|note| note.resolve(files)).collect();
+        if wrong {
+            Err(ConfigError { path: path.to_owned(), problems, more })
         } else {
-            Ok(problems)
+            Ok((problems, more))
         }
     }
 }
@@ -340,7 +395,7 @@ impl Note {
         let Some((place, mut at)) = place_and_line else { return problem };
         match self.other {
             Some((other, says)) if other.file == place.file => {
-                at.labels.push(LabeledSpan::new_with_span(Some(says), other.span()));
+                at.add(place, other, says, files);
             }
             // A report shows one file, so a place in another is told in words.
             Some((other, says)) => {

@@ -124,6 +124,7 @@ pub(super) const DHCP: Schema = Schema::scope(
         "class",
         "group",
         "host",
+        "host-file",
         "option-definition",
         "option-space",
     ],
@@ -144,6 +145,26 @@ pub(super) const GROUP: Schema = Schema::scope("[[dhcp.group]]", &["name", "host
 pub(super) const HOST: Schema = Schema::scope(
     "[[dhcp.host]]",
     &["name", "hardware", "uuid", "client-id", "circuit-id", "remote-id", "ip", "group"],
+);
+
+/// The columns of a `host-file`.
+pub(super) const HOST_FILE: Schema = Schema::new(
+    "a host file",
+    &[
+        "name",
+        "hardware",
+        "uuid",
+        "client-id",
+        "circuit-id",
+        "remote-id",
+        "ip",
+        "group",
+        "host-name",
+        "boot-file",
+        "next-server",
+        "server-name",
+        "lease-time",
+    ],
 );
 
 pub(super) const OPTION_DEFINITION: Schema =
@@ -208,7 +229,7 @@ pub(super) const CONTROL: Schema = Schema::new("[control]", &["metrics"]);
 
 pub(super) const LOG: Schema = Schema::new("[log]", &["level", "format"]);
 
-/// Every table.
+/// Every table of TOML.
 pub(super) const ALL: &[&Schema] = &[
     &ROOT,
     &SERVER,

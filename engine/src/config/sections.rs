@@ -1,6 +1,6 @@
 //! Reading `[server]`, `[tftp]`, `[control]` and `[log]`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bootstorm_protocols::tftp::MULTICAST_PORT;
@@ -322,13 +322,6 @@ pub(super) fn log(node: Option<Node>, problems: &mut Problems) -> Log {
 
 /// A path; one that is not absolute begins at the directory of the file that it is written in.
 fn path(fields: &mut Fields, key: &str, files: &Files, problems: &mut Problems) -> Option<PathBuf> {
-    let (path, place) = fields.get_placed(key, problems, |node| {
-        let path = units::text(node)?;
-        if path.contains('\0') {
-            return Err(units::must_be("a path", node, "remove the NUL"));
-        }
-        Ok(PathBuf::from(path))
-    })?;
-    let directory = files.paths.get(place.file as usize).and_then(|file| file.parent());
-    Some(directory.unwrap_or(Path::new("")).join(path))
+    let (path, place) = fields.get_placed(key, problems, units::path)?;
+    Some(files.beside(place, &path))
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::pxe::MachineId;
@@ -50,6 +51,15 @@ pub(super) fn text(node: &Node) -> Result<&str, Fault> {
         }
         _ => Err(must_be("a text", node, "texts stand in quotes: \"...\"")),
     }
+}
+
+/// A path.
+pub(super) fn path(node: &Node) -> Result<PathBuf, Fault> {
+    let path = text(node)?;
+    if path.contains('\0') {
+        return Err(must_be("a path", node, "remove the NUL"));
+    }
+    Ok(PathBuf::from(path))
 }
 
 /// `true` or `false`.

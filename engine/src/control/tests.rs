@@ -137,6 +137,7 @@ fn running(leases: u32) -> (Running, Arc<Metrics>, Receiver<Command>, EventLog) 
         control: ControlConfig::default(),
         log: Log::default(),
         warnings: Vec::new(),
+        more_warnings: 0,
         sources: Vec::new(),
     };
     let events = EventBus::default();

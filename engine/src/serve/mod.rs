@@ -199,7 +199,8 @@ fn log_warnings(config: &Config) {
     for warning in config.warnings.iter().take(WARNINGS) {
         tracing::warn!("{}", warning.one_line());
     }
-    if let Some(more) = config.warnings.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
+    let more = config.warnings.len().saturating_sub(WARNINGS) + config.more_warnings;
+    if more > 0 {
         tracing::warn!("and {more} more warnings: `bootstorm check` shows them");
     }
 }

@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use super::super::{Config, MapRule, Problem, check, load, load_on_host, parse, schema};
 use super::model::FULL;
 
-struct Directory(tempfile::TempDir);
+pub(super) struct Directory(tempfile::TempDir);
 
 impl Directory {
-    fn with(files: &[(&str, &str)]) -> Self {
+    pub(super) fn with(files: &[(&str, &str)]) -> Self {
         let directory = Self(tempfile::tempdir().unwrap());
         for (name, text) in files {
             let path = directory.path(name);
@@ -20,12 +20,12 @@ impl Directory {
         directory
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// The rendered errors, with `DIR` for the directory.
-    fn errors(&self) -> String {
+    pub(super) fn errors(&self) -> String {
         let error = load(&self.path("main.toml")).unwrap_err();
         error.render(false).replace(self.0.path().to_str().unwrap(), "DIR")
     }
@@ -243,10 +243,13 @@ fn examples(manual: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn the_manual_names_every_key_in_its_section_and_its_examples_are_good() {
     let manual = include_str!("../../../../docs/CONFIGURATION.md");
-    let sections: Vec<&str> = manual.split("\n## ").collect();
+    let hosts = include_str!("../../../../docs/HOSTS.md");
+    let sections: Vec<&str> =
+        [manual, hosts].into_iter().flat_map(|document| document.split("\n## ")).collect();
     // What many tables share has one section for all of them.
     let shared = [("Scopes", schema::SCOPE), ("Conditions", schema::MATCH)];
-    let own = schema::ALL.iter().map(|table| (table.name, table.keys));
+    let own = schema::ALL.iter().chain([&&schema::HOST_FILE]);
+    let own = own.map(|table| (table.name, table.keys));
     for (heading, keys) in own.chain(shared) {
         let begins = |section: &&&str| section.to_lowercase().starts_with(&heading.to_lowercase());
         let section = sections.iter().find(begins);
@@ -256,7 +259,7 @@ fn the_manual_names_every_key_in_its_section_and_its_examples_are_good() {
             assert!(section.contains(&row), "section {heading} has no row for {key}");
         }
     }
-    for example in examples(manual) {
+    for example in examples(manual).chain(examples(hosts)) {
         if let Err(error) = parse(Path::new("CONFIGURATION.md"), example.as_bytes()) {
             panic!("{example}\n{}", error.render(false));
         }

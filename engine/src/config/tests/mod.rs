@@ -6,6 +6,7 @@ use super::{Config, parse};
 
 mod broken;
 mod files;
+mod host_file;
 mod model;
 mod options;
 mod rows;
