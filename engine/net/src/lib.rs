@@ -29,6 +29,7 @@ pub mod file;
 mod inherited;
 mod interfaces;
 mod link;
+mod memory;
 mod message;
 mod mmsg;
 mod outbox;
@@ -52,6 +53,7 @@ pub use engine::{Denied, Engine, EngineChoice, EngineKind, Reason};
 pub use inherited::inherited;
 pub use interfaces::{Address, Interface, InterfaceWatch, interfaces};
 pub use link::LinkSocket;
+pub use memory::give_back_memory;
 pub use mmsg::Mmsg;
 pub use outbox::Outbox;
 pub use sockets::{

@@ -27,8 +27,10 @@ struct Reload {
 impl Server {
     /// Applies the configuration file as it is now, or says why it cannot and changes nothing.
     pub(super) fn reload(&mut self) -> Result<String, String> {
-        let reload = self.prepare()?;
-        Ok(self.apply(reload))
+        let outcome = self.prepare().map(|reload| self.apply(reload));
+        // The old configuration is dropped in this thread, as what was read in vain.
+        bootstorm_net::give_back_memory();
+        outcome
     }
 
     fn prepare(&self) -> Result<Reload, String> {
