@@ -49,8 +49,8 @@ silences! {
     Contended = "leases changed meanwhile",
     /// No pool of the network permits this client.
     NoPoolPermitted = "no pool permits this client",
-    /// The client's lease is being written, and the ACK follows from the first REQUEST; or that
-    /// another client has given back the address that is reserved for this one.
+    /// The client's lease is being written, and the ACK to its first REQUEST follows. Or another
+    /// client has given back the address that is reserved for this one, and that is being written.
     CommitPending = "lease is being written",
     /// A BOOTP client without a reserved address.
     BootpWithoutHost = "BOOTP client without a reserved address",

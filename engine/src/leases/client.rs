@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// bytes), a UUID 16, a client identifier of systemd or dhcpcd 15 to 23.
 const INLINE: usize = 29;
 
-/// What tells one machine from another in one network: a kind and bytes.
+/// What tells one machine from another: a kind and bytes.
 ///
 /// Cloning never allocates. Making one allocates only above 29 bytes, which no hardware address,
 /// UUID or common client identifier has.

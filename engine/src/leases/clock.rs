@@ -48,14 +48,17 @@ impl Clock {
     }
 }
 
-/// Earlier boots that are remembered, at most: the latest.
-const BOOTS: usize = 64;
+/// Clocks of earlier boots that are remembered, at most: the latest.
+const MOST: usize = 64;
+
+/// The wall clock is written down in whole seconds: it may have been so much later.
+const ROUNDING: Duration = Duration::from_secs(1);
 
 /// The clocks at a start, and what the store tells of those of earlier boots.
 #[derive(Clone, Debug)]
 pub(super) struct Clocks {
     now: Clock,
-    /// The last that was written in each boot; the latest boot comes last.
+    /// As [`saw`] keeps them.
     last: Vec<Clock>,
 }
 
@@ -72,9 +75,9 @@ impl Clocks {
     /// Begin and end of a lease that was written in some boot with both clocks, as moments of this
     /// boot.
     ///
-    /// The wall clock counts after a reboot, if it is and was synchronised; else the time between
-    /// counts as none, which no lease ends too early by. A lease has left at most what it was
-    /// given for.
+    /// The wall clock counts after a reboot, if it is synchronised and was at any time of the boot
+    /// of the lease; else the time between counts as none. Neither ends a lease too early. A lease
+    /// has left at most what it was given for.
     pub(super) fn times(
         &self,
         boot: BootId,
@@ -86,26 +89,30 @@ impl Clocks {
         }
         let [start, end] = monotonic;
         let now = self.now.now;
-        let last = self.last.iter().find(|clock| clock.boot == boot);
-        let trusted = self.now.synchronised && last.is_none_or(|last| last.synchronised);
-        let [began, ends] = match (last, trusted) {
-            // The wall clock may have been set after the lease was written.
-            (Some(last), true) => monotonic.map(|at| self.now.moment_at(last.wall_at(at))),
-            (None, true) => wall.map(|at| self.now.moment_at(at)),
-            (Some(last), false) => [now - last.now.since(start), now + end.since(last.now)],
-            (None, false) => [now, now + end.since(start)],
+        let of_boot = || self.last.iter().rev().filter(|clock| clock.boot == boot);
+        let trusted = of_boot().find(|clock| clock.synchronised);
+        let [began, ends] = match (of_boot().next(), trusted) {
+            // The wall clock may have been set after the lease was written, wrongly as well.
+            (_, Some(trusted)) if self.now.synchronised => {
+                monotonic.map(|at| self.now.moment_at(trusted.wall_at(at)) + ROUNDING)
+            }
+            (None, _) if self.now.synchronised => wall.map(|at| self.now.moment_at(at) + ROUNDING),
+            (Some(last), _) => [now - last.now.since(start), now + end.since(last.now)],
+            (None, _) => [now, now + end.since(start)],
         };
         let ends = if end == Moment::NEVER { end } else { ends.min(now + end.since(start)) };
         [began.min(now), ends]
     }
 }
 
-/// Adds a clock that was written after those in the list, which has the last of each boot.
+/// Adds a clock that was written after those in the list. Of each boot the list keeps the last that
+/// was synchronised, and the last of all where that is another one: somebody may have set the wall
+/// clock wrong after it was right.
 pub(super) fn saw(last: &mut Vec<Clock>, clock: Clock) {
-    let mut clock = clock;
-    if let Some(at) = last.iter().position(|known| known.boot == clock.boot) {
-        clock.synchronised |= last.remove(at).synchronised;
-    } else if last.len() == BOOTS {
+    let is_replaced =
+        |known: &Clock| known.boot == clock.boot && (clock.synchronised || !known.synchronised);
+    last.retain(|known| !is_replaced(known));
+    if last.len() == MOST {
         last.remove(0);
     }
     last.push(clock);
@@ -132,9 +139,9 @@ mod tests {
     fn downtime_counts_when_both_clocks_are_synchronised() {
         let mut clocks = Clocks::new(clock(2, 50, 1_800_001_600, true));
         clocks.saw(clock(1, 600, 1_800_000_600, true));
-        // 500 s before the power cut, and 1000 after.
-        assert_eq!(left(&clocks, 1_800_000_100), 3600 - 1500);
-        assert_eq!(left(&Clocks::new(clock(2, 50, 1_800_001_600, true)), 1_800_000_100), 2100);
+        // 500 s before the power cut, and 1000 after. A second more, because of the rounding.
+        assert_eq!(left(&clocks, 1_800_000_100), 3601 - 1500);
+        assert_eq!(left(&Clocks::new(clock(2, 50, 1_800_001_600, true)), 1_800_000_100), 2101);
     }
 
     #[test]
@@ -154,7 +161,40 @@ mod tests {
         clocks.saw(clock(1, 90, 7, false));
         clocks.saw(clock(1, 600, 1_800_000_600, true));
         clocks.saw(clock(1, 601, 1_800_000_601, false));
-        assert_eq!(left(&clocks, 17), 2100);
+        assert_eq!(left(&clocks, 17), 2101);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_wrong_after_it_was_right_is_not_used() {
+        let mut clocks = Clocks::new(clock(2, 50, 1_800_001_600, true));
+        clocks.saw(clock(1, 600, 1_800_000_600, true));
+        clocks.saw(clock(1, 601, 1_799_993_401, false));
+        clocks.saw(clock(1, 700, 1_799_993_500, false));
+        assert_eq!(left(&clocks, 1_800_000_100), 2101);
+        // Until the clock of this boot is synchronised the last of all counts.
+        clocks.now.synchronised = false;
+        assert_eq!(left(&clocks, 1_800_000_100), 3000);
+    }
+
+    #[test]
+    fn a_lease_ends_no_second_early_whatever_the_fractions() {
+        // Written at 100.9, read at 100.9 + 1000 in the next boot, both cut to whole seconds.
+        let at = |millis: u64| Moment::from_nanos(millis * 1_000_000);
+        let read = |millis: u64, wall: u64, boot: u8| Clock {
+            now: at(millis),
+            wall,
+            boot: BootId([boot; 16]),
+            synchronised: true,
+        };
+        for (fraction, later) in [(900, 0), (0, 900), (900, 900), (1, 999)] {
+            let mut clocks = Clocks::new(read(5_000, 1_100 + (fraction + later) / 1000, 2));
+            clocks.saw(read(1_000, 100, 1));
+            let lease = [at(1_000), at(3_601_000)];
+            let [_, ends] = clocks.times(BootId([1; 16]), lease, [100, 3700]);
+            let left = ends.since(at(5_000));
+            // The true time between is 1000 s and `later`.
+            assert!(left >= Duration::from_millis(3_600_000 - 1_000_000 - later), "{left:?}");
+        }
     }
 
     #[test]
@@ -163,7 +203,7 @@ mod tests {
         for boot in 0..100 {
             clocks.saw(clock(boot, 600, 0, false));
         }
-        assert_eq!(clocks.last.len(), BOOTS);
-        assert_eq!(clocks.last[BOOTS - 1].boot, BootId([99; 16]));
+        assert_eq!(clocks.last.len(), MOST);
+        assert_eq!(clocks.last[MOST - 1].boot, BootId([99; 16]));
     }
 }

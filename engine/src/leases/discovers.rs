@@ -4,9 +4,8 @@
 //! client says, and some firmware says less in its REQUEST than in its DISCOVER. So the options
 //! that they go by are kept from the one to the other.
 //!
-//! An entry is found by client and offered address. The address stands for the network, whose
-//! number changes when a reload puts another one before it: what was said elsewhere under the
-//! client's name does not count.
+//! An entry is found by client and offered address: what the client said on another network does
+//! not count.
 //!
 //! Memory is bounded and allocated once. Where more offers are out than there is room for, the
 //! oldest of a bucket goes; its client is then known by its REQUEST alone.
