@@ -182,7 +182,7 @@ impl LeaseLog {
         };
         self.install(checkpoints, meta)?;
         for segment in &sealed {
-            match segment.mend(self.id, self.layout) {
+            match segment.mend(self.id) {
                 Ok(()) => self.segments.lock().free(segment.index),
                 // It stays sealed, and the next checkpoint tries again.
                 Err(error) => tracing::debug!(%error, "a segment takes no writes"),

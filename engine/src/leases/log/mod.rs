@@ -216,16 +216,17 @@ impl LeaseLog {
         self.next_generation.fetch_add(1, Relaxed)
     }
 
-    /// Leaves the present segment.
-    fn seal(&self, writer: &mut Writer, failed: bool) {
+    /// Leaves the present segment, whose last `torn` blocks may not be as they were written.
+    fn seal(&self, writer: &mut Writer, torn: u16) {
         if let Some(current) = writer.current.take() {
-            self.segments.lock().seal(current.index, writer.next_number - 1, failed);
+            let torn = current.next - torn..current.next;
+            self.segments.lock().seal(current.index, writer.next_number - 1, torn);
         }
     }
 
     /// Begins a free segment; when there is none, makes a checkpoint first.
     fn next_segment(&self, writer: &mut Writer) -> io::Result<()> {
-        self.seal(writer, false);
+        self.seal(writer, 0);
         let mut free = self.segments.lock().take();
         if free.is_none() {
             // One may be under way: then this waits for it, and need not make another.
@@ -310,7 +311,7 @@ impl LeaseStore for LeaseLog {
         if result.is_ok() {
             writer.follows = writer.next_number - 1;
         } else {
-            self.seal(writer, true);
+            self.seal(writer, count);
         }
         let result = result.map(|()| Vec::new()).map_err(|source| self.error(source));
         Some(Finished { id, result })

@@ -3,9 +3,9 @@
 //! The last write before a power cut may be torn, and then its batch was never acknowledged: it is
 //! cut off in silence. Anything else that is not whole was lost on the disk. It shows in two ways:
 //! - Each block names the batch that was durable before it. If that one is not whole, it is lost.
-//! - One write is under way at a time, and a segment is left after a failed one. So at most one
-//!   batch is torn in a segment. More blocks that are not whole than the largest batch has are
-//!   damage.
+//! - One write is under way at a time, a segment is left after a failed one, and what that one left
+//!   is mended before the segment is used again. So at most one batch is torn in a segment. More
+//!   blocks that are not whole than the largest batch has are damage.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -33,6 +33,8 @@ pub(super) struct Segment {
     torn: Vec<(u64, u64)>,
     /// Blocks that are not whole.
     broken: usize,
+    /// From the first of them to the last.
+    damaged: Range<u16>,
     content: Vec<u8>,
 }
 
@@ -50,6 +52,10 @@ impl Segment {
         while at < parsed.len() {
             let Some(block) = &parsed[at] else {
                 segment.broken += 1;
+                // A segment has fewer blocks than that.
+                let (this, next) = (at as u16, at as u16 + 1);
+                let first = if segment.broken == 1 { this } else { segment.damaged.start };
+                segment.damaged = first..next;
                 at += 1;
                 continue;
             };
@@ -88,6 +94,11 @@ impl Segment {
     pub(super) fn highest(&self) -> u64 {
         let torn = self.torn.iter().map(|(number, _)| *number);
         self.batches.iter().map(|batch| batch.number).chain(torn).max().unwrap_or(0)
+    }
+
+    /// The blocks from the first to the last that are not whole.
+    pub(super) fn damaged(&self) -> Range<u16> {
+        self.damaged.clone()
     }
 
     /// The content of one of its batches.

@@ -1,6 +1,7 @@
 //! The files of the segments, and what each is used for.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bootstorm_net::file::{BLOCK, Blocks, Directory, DurableFile};
@@ -41,16 +42,16 @@ struct File {
     state: State,
 }
 
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum State {
     Missing,
     Free,
     Current,
-    /// Left for the next. `highest`: the last batch that was written, or tried, in it. `failed`:
-    /// the last one failed.
+    /// Left for the next. `highest`: the last batch that was written, or tried, in it. `torn`: the
+    /// blocks of which nobody knows what the disk has, because the last write failed or was torn.
     Sealed {
         highest: u64,
-        failed: bool,
+        torn: Range<u16>,
     },
 }
 
@@ -60,7 +61,7 @@ pub(super) struct Sealed {
     pub(super) index: usize,
     pub(super) file: Arc<dyn DurableFile>,
     pub(super) highest: u64,
-    failed: bool,
+    torn: Range<u16>,
 }
 
 impl Segments {
@@ -92,7 +93,7 @@ impl Segments {
                     stamps.next().map_or(LogId::default(), |block| block.stamp.log)
                 });
                 let scan = Segment::scan(&blocks, log);
-                opened.state = State::Sealed { highest: scan.highest(), failed: false };
+                opened.state = State::Sealed { highest: scan.highest(), torn: scan.damaged() };
                 opened.file = Some(Arc::from(file));
                 scans.push(scan);
             }
@@ -117,10 +118,14 @@ impl Segments {
         u16::try_from(self.all.len()).unwrap_or(u16::MAX)
     }
 
-    /// Frees those that hold nothing after batch `included`.
+    /// Frees those that hold nothing after batch `included`, and have nothing to mend.
     pub(super) fn free_up_to(&mut self, included: u64) {
         for File { state, .. } in &mut self.all {
-            if matches!(*state, State::Sealed { highest, .. } if highest <= included) {
+            let is_free = match state {
+                State::Sealed { highest, torn } => *highest <= included && torn.start == torn.end,
+                State::Missing | State::Free | State::Current => false,
+            };
+            if is_free {
                 *state = State::Free;
             }
         }
@@ -134,8 +139,8 @@ impl Segments {
         Some((index, file.file.clone()?))
     }
 
-    pub(super) fn seal(&mut self, index: usize, highest: u64, failed: bool) {
-        self.all[index].state = State::Sealed { highest, failed };
+    pub(super) fn seal(&mut self, index: usize, highest: u64, torn: Range<u16>) {
+        self.all[index].state = State::Sealed { highest, torn };
     }
 
     /// Whether half of them or fewer are free.
@@ -145,9 +150,10 @@ impl Segments {
     }
 
     pub(super) fn sealed(&self) -> Vec<Sealed> {
-        let sealed = |(index, file): (usize, &File)| match file.state {
-            State::Sealed { highest, failed } => {
-                Some(Sealed { index, file: file.file.clone()?, highest, failed })
+        let sealed = |(index, file): (usize, &File)| match &file.state {
+            State::Sealed { highest, torn } => {
+                let (highest, torn) = (*highest, torn.clone());
+                Some(Sealed { index, file: file.file.clone()?, highest, torn })
             }
             State::Missing | State::Free | State::Current => None,
         };
@@ -170,10 +176,12 @@ impl Segments {
 }
 
 impl Sealed {
-    /// Makes sure that a segment whose last write failed takes writes again.
-    pub(super) fn mend(&self, log: LogId, layout: Layout) -> io::Result<()> {
-        if self.failed {
-            self.file.write_at(0, &block::blank(layout.segment_blocks.into(), log))?;
+    /// Makes sure that a segment whose last write failed takes writes again. Only the blocks of
+    /// that write are written: a power cut meanwhile tears no more than it had torn.
+    pub(super) fn mend(&self, log: LogId) -> io::Result<()> {
+        if self.torn.start < self.torn.end {
+            let blank = block::blank(self.torn.len(), log);
+            self.file.write_at(offset(self.torn.start), &blank)?;
             self.file.sync()?;
         }
         Ok(())
