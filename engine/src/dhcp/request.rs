@@ -8,6 +8,10 @@ use super::plan::{Chosen, Draft, Through};
 use super::{Action, Silence};
 use crate::leases::{Admission, ShardLeases, Step};
 
+/// Addresses that a client has or had on one link beyond which it gets no other by name. One for
+/// each stage of a boot are a few; who names one address after the other would take a whole pool.
+const MOST_ADDRESSES: usize = 8;
+
 /// What the client wants with its REQUEST, told from ciaddr and options 50 and 54.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum State {
@@ -69,7 +73,9 @@ impl<'a> Exchange<'a> {
     /// so a client that asks for what it cannot have keeps the offer that it has.
     fn select(&self, address: Ipv4Addr, leases: &ShardLeases) -> Draft<'a> {
         let own = self.own_at(address);
-        let free = || self.holder(address, leases).is_none();
+        let here = self.own.iter().filter(|own| self.is_on_link(own.ip));
+        let more = here.take(MOST_ADDRESSES).count() < MOST_ADDRESSES;
+        let free = || more && self.holder(address, leases).is_none();
         // The ACK agrees with the OFFER, even if the reserved address became free since.
         let stays = own.is_some_and(Own::is_held);
         match self.admission(address) {

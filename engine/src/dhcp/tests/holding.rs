@@ -123,6 +123,26 @@ fn of_several_addresses_in_one_pool_the_valid_one_is_offered_then_the_last() {
 }
 
 #[test]
+fn nobody_takes_a_whole_pool_by_naming_its_addresses() {
+    let mut server = Server::new(HALL);
+    let client = Client::dhclient(mac(1));
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    let own = offer.message().server_identifier().unwrap();
+    let mut granted = Vec::new();
+    for last in 0..10 {
+        let address = Ipv4Addr::new(10, 1, 4, last);
+        let answer = server.reply(&client.select_from(own, address));
+        if answer.message().message_type() == Some(MessageType::Ack) {
+            granted.push(address);
+        }
+    }
+    assert_eq!(granted.len(), 8);
+    // It may go on with what it has, and others find an address.
+    server.expect(MessageType::Ack, &client.renew(granted[0]));
+    server.expect(MessageType::Offer, &Client::dhclient(mac(2)).discover());
+}
+
+#[test]
 fn an_address_that_was_asked_for_in_vain_costs_no_offer() {
     let mut server = Server::new(&HALL.replace(
         "pools = [\"10.1.4.0-10.1.4.9\"]",
