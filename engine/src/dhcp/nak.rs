@@ -8,6 +8,7 @@
 //!
 //! | state | what holds | decision |
 //! | --- | --- | --- |
+//! | any | the ACK of the address for this client waits for the disk | silence: the ACK comes |
 //! | SELECTING, names this server | | NAK: nobody else answers the client |
 //! | any other | another client has a valid lease of the address | NAK: two would use it |
 //! | | the client has a valid lease of another address on this link, which it may have | NAK |
@@ -27,7 +28,6 @@
 use std::net::Ipv4Addr;
 
 use super::exchange::Exchange;
-use super::own::Own;
 use super::plan::Draft;
 use super::{Action, Silence};
 use crate::leases::{LeaseState, ShardLeases, Step};
@@ -92,7 +92,12 @@ impl<'a> Exchange<'a> {
     ) -> Draft<'a> {
         let holder = self.holder(address, leases);
         let of_other = holder.is_some_and(|holder| holder.state == LeaseState::Active);
-        let of_client = self.own_at(address).is_some_and(Own::is_active);
+        let own = self.own_at(address).filter(|own| own.is_active());
+        if own.is_some_and(|own| own.is_awaited) {
+            // The ACK to an earlier REQUEST is on its way. The NAK comes at the next renewal.
+            return Draft::silence(Silence::CommitPending, self.arena);
+        }
+        let of_client = own.is_some();
         let elsewhere = self
             .own_here()
             .any(|own| own.is_active() && own.ip != address && self.admission(own.ip).is_some());

@@ -17,6 +17,8 @@ pub(super) struct Own {
     starts: Moment,
     /// A NAK has told the client to leave it.
     pub(super) refused: bool,
+    /// It is being written, and an ACK leaves when it is.
+    pub(super) is_awaited: bool,
     /// The `[[dhcp.host]]` whose reserved address it was given as, and the key by which the client
     /// was found to be that host; `None` where a pool gave it, or that host is no more.
     pub(super) host: Option<(HostId, KeyKind)>,
@@ -30,7 +32,8 @@ impl Own {
             Admission::Pool { .. } | Admission::Unknown => None,
         };
         let Lease { starts, refused, .. } = *lease;
-        Some(Self { ip: lease.ipv4()?, state: state_of(lease), starts, refused, host })
+        let (state, is_awaited) = (state_of(lease), lease.pending && !refused);
+        Some(Self { ip: lease.ipv4()?, state, starts, refused, is_awaited, host })
     }
 
     /// Whether it is a lease that has not ended.

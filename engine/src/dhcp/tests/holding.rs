@@ -123,6 +123,23 @@ fn of_several_addresses_in_one_pool_the_valid_one_is_offered_then_the_last() {
 }
 
 #[test]
+fn a_lease_that_a_reload_takes_while_it_is_written_is_refused_afterwards() {
+    let mut server = Server::new(HALL);
+    let client = Client::dhclient(mac(1));
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    let (address, request) = (offer.yiaddr(), client.select(&offer));
+    let changes = server.begin(&request);
+    server.reload(&hall_with("b", "hardware = \"52:54:00:00:00:77\"", &address.to_string()));
+    // Repeated while the ACK waits: a NAK now would be forgotten when the ACK leaves.
+    assert_eq!(server.silence(&request), Silence::CommitPending);
+    assert!(server.record(changes));
+    server.expect(MessageType::Nak, &client.renew(address));
+    assert!(server.at(address).unwrap().refused);
+    server.expect(MessageType::Offer, &client.discover());
+    assert_eq!(server.at(address).unwrap().state, LeaseState::Released);
+}
+
+#[test]
 fn nobody_takes_a_whole_pool_by_naming_its_addresses() {
     let mut server = Server::new(HALL);
     let client = Client::dhclient(mac(1));
