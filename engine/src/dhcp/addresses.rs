@@ -56,11 +56,9 @@ impl<'a> Exchange<'a> {
         if !taken || (lease.client == self.key && !declined) {
             return None;
         }
-        let hardware = self.hardware();
         let same_machine = self.reservation.address == Some(address)
             && !declined
-            && hardware.address().iter().any(|&byte| byte != 0)
-            && lease.hardware == hardware;
+            && self.hardware().is_same_machine(&lease.hardware);
         (!same_machine).then(|| Holder::of(&lease, address))
     }
 

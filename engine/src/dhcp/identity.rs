@@ -17,12 +17,9 @@ pub(super) fn key(
     machine: &Machine<'_>,
     identity: Identity,
 ) -> Option<ClientKey> {
-    // Cards without an address of their own send zeros; all of them would be one machine.
-    let hardware = machine
-        .chaddr
-        .iter()
-        .any(|&byte| byte != 0)
-        .then(|| ClientKey::hardware(&Hardware::new(message.htype(), machine.chaddr)));
+    // All cards that have no address would be one machine.
+    let hardware = Hardware::new(message.htype(), machine.chaddr);
+    let hardware = hardware.names_a_card().then(|| ClientKey::hardware(&hardware));
     let client_id = || machine.client_id.map(ClientKey::client_id);
     let uuid = || machine.uuid.map(|id| ClientKey::uuid(&id.key()));
     match identity {

@@ -73,8 +73,7 @@ impl<'a> Exchange<'a> {
     /// so a client that asks for what it cannot have keeps the offer that it has.
     fn select(&self, address: Ipv4Addr, leases: &ShardLeases) -> Draft<'a> {
         let own = self.own_at(address);
-        let here = self.own.iter().filter(|own| self.is_on_link(own.ip));
-        let more = here.take(MOST_ADDRESSES).count() < MOST_ADDRESSES;
+        let more = self.own_here().take(MOST_ADDRESSES).count() < MOST_ADDRESSES;
         let free = || more && self.holder(address, leases).is_none();
         // The ACK agrees with the OFFER, even if the reserved address became free since.
         let stays = own.is_some_and(Own::is_held);

@@ -99,13 +99,9 @@ impl Table {
         let slot = &locked.stripe.slots[handle.index()];
         let Identity { client: holder, notes } = &slot.identity;
         let reserved = matches!(step, Step::Offer { admission: Admission::Host { .. }, .. });
-        let hardware = client.hardware;
         let from = if holder == client.key {
             From::Own
-        } else if reserved
-            && hardware.address().iter().any(|byte| *byte != 0)
-            && notes.hardware(holder) == hardware
-        {
+        } else if reserved && client.hardware.is_same_machine(&notes.hardware(holder)) {
             From::SameMachine
         } else {
             From::Other

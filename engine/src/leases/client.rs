@@ -147,6 +147,16 @@ impl Hardware {
     pub fn address(&self) -> &[u8] {
         &self.address[..usize::from(self.len)]
     }
+
+    /// Whether it tells one card from another: cards without an address of their own send zeros.
+    pub(crate) fn names_a_card(&self) -> bool {
+        self.address().iter().any(|&byte| byte != 0)
+    }
+
+    /// Whether both are the card of one machine.
+    pub(crate) fn is_same_machine(&self, other: &Self) -> bool {
+        self.names_a_card() && self == other
+    }
 }
 
 impl fmt::Display for Hardware {

@@ -168,13 +168,19 @@ impl LeaseStore for Meanwhile {
     }
 }
 
-#[test]
-fn no_ack_leaves_for_what_is_given_up_while_it_is_written() {
+/// A server with one address, and its bind by machine 1 that the next batch writes.
+fn bind_to_be_written() -> (Arc<Meanwhile>, Server, Ipv4Addr) {
     let store = Arc::new(Meanwhile { store: MemoryStore::default(), happens: Mutex::new(None) });
     let site = Site::new(&[("10.0.0.1", "10.0.0.1")], &[]);
     let mut server = Server::start(site, store.clone(), 1, clock(0));
     let address = server.offer(0, 1, None, 0).unwrap().ip;
     assert!(server.request(0, 1, address, 0, HOUR));
+    (store, server, address)
+}
+
+#[test]
+fn no_ack_leaves_for_what_is_given_up_while_it_is_written() {
+    let (store, mut server, address) = bind_to_be_written();
     // A person releases it, and that is withdrawn: so only the bind is in the store.
     let leases = Arc::clone(&server.leases);
     *store.happens.lock() = Some(Box::new(move || {
@@ -199,11 +205,7 @@ fn no_ack_leaves_for_what_is_given_up_while_it_is_written() {
 
 #[test]
 fn a_release_while_the_bind_is_written_is_not_durable_by_that() {
-    let store = Arc::new(Meanwhile { store: MemoryStore::default(), happens: Mutex::new(None) });
-    let site = Site::new(&[("10.0.0.1", "10.0.0.1")], &[]);
-    let mut server = Server::start(site, store.clone(), 1, clock(0));
-    let address = server.offer(0, 1, None, 0).unwrap().ip;
-    assert!(server.request(0, 1, address, 0, HOUR));
+    let (store, mut server, address) = bind_to_be_written();
     let leases = Arc::clone(&server.leases);
     *store.happens.lock() = Some(Box::new(move || {
         let released = leases.table.release(&leases.pools(), address.into(), at(0));
