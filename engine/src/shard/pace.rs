@@ -63,7 +63,9 @@ impl Pace {
     pub(super) fn next(&self, waiting: usize, now: Moment) -> Option<Moment> {
         let wanted = waiting.min(LEAST as usize) as f64;
         let missing = (wanted - self.tokens_at(now)).max(0.0);
-        (waiting > 0).then(|| now + Duration::from_secs_f64(missing / self.rate(now)))
+        // Rounded up: a nanosecond too early there is no token, and nothing to wait for either.
+        let nanos = (missing / self.rate(now) * 1e9).ceil() as u64;
+        (waiting > 0).then(|| now + Duration::from_nanos(nanos))
     }
 
     /// When to take again, if none may leave now.
@@ -117,7 +119,7 @@ mod tests {
             waiting -= taken;
             left.extend(std::iter::repeat_n(now, taken));
             // A timer is never early.
-            next = pace.next(waiting, at(now)).map(|next| next.as_nanos().div_ceil(1_000) + 1);
+            next = pace.next(waiting, at(now)).map(|next| next.as_nanos().div_ceil(1_000));
         }
         assert_eq!(waiting, 0);
         left
@@ -153,6 +155,25 @@ mod tests {
         assert!(most <= Some(64 + 4 * 49), "a burst of {most:?}");
         // What came in 60 ms has left after 120, beside what came meanwhile.
         assert_eq!(left.iter().filter(|at| **at <= 285_000).count(), 285 * 32);
+    }
+
+    #[test]
+    fn each_turn_sends_something_or_comes_later() {
+        for asked in [1, 65, 1000, 1717, 4001] {
+            let (mut pace, mut now) = (Pace::new(), at(7));
+            (0..asked).for_each(|_| pace.expect(now));
+            let mut waiting = asked;
+            let mut turns = 0;
+            while waiting > 0 {
+                waiting -= pace.take(waiting, now);
+                if let Some(next) = pace.next(waiting, now) {
+                    assert!(next > now, "{waiting} of {asked} wait, and nothing leaves");
+                    now = next;
+                }
+                turns += 1;
+            }
+            assert!(turns <= 3 + asked / 8, "{turns} turns for {asked}");
+        }
     }
 
     #[test]
