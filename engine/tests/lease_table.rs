@@ -86,6 +86,7 @@ impl Bed {
         let admission = Admission::Pool {
             low: Ipv4Addr::new(10, 0, 1, 0).into(),
             high: Ipv4Addr::new(10, 255, 255, 250).into(),
+            host: None,
         };
         let bind =
             Step::Bind { ip, admission, expires: now + Duration::from_secs(3600), heard: false };

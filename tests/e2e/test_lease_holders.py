@@ -19,6 +19,7 @@ TAKES_SECONDS = 40
 _SERVER = bytes([10, 77, 0, 1])
 _RELAY = "10.77.9.9"
 _FIRMWARE = ((60, b"PXEClient:Arch:00007:UNDI:003016"),)
+_UUIDS = ("564d3210-aabb-ccdd-0102-030405060708", "0d9f9cd4-3df1-4ab9-8c9d-2f6a6f2b1c55")
 _STAGES = """
 [[dhcp.class]]
 name = "firmware"
@@ -302,6 +303,50 @@ def endless_made_finite(suite, wall):
         suite.equal("then the lease ends", other.boot(), "10.77.4.0")
 
 
+def key_edited(suite, wall):
+    """The mainboard of a host is another now; the system of the old one still runs."""
+    def entry(uuid):
+        return host("n", f'uuid = "{uuid}"', "10.77.4.1",
+                    'boot = { file = "wipe.efi" }\noptions = { domain-name = "n.example" }')
+    with Scene(suite, wall, pool("5.0", "5.5") + entry(_UUIDS[0])) as scene:
+        machine = scene.machine()
+        firmware = (*_FIRMWARE, (97, b"\0" + bytes.fromhex(_UUIDS[0].replace("-", ""))))
+        suite.equal("a host by UUID has its address", machine.boot(firmware), "10.77.4.1")
+        renewed = machine.renewal("10.77.4.1")
+        suite.equal("and its options when it renews without the UUID",
+                    renewed and renewed.options.get(15), b"n.example")
+        scene.reload(pool("5.0", "5.5") + entry(_UUIDS[1]))
+        suite.equal("it is the host no more when that has another UUID",
+                    machine.renew("10.77.4.1"), "NAK")
+        offer = machine.discover()
+        suite.check("nor when it asks anew", offer and offer.yiaddr.startswith("10.77.5.")
+                    and offer.options.get(15) == b"rack.example", offer)
+
+
+def offer_then_ack(suite, wall):
+    """A host by UUID whose address has moved to one that somebody holds."""
+    uuid = (97, b"\0" + bytes.fromhex(_UUIDS[0].replace("-", "")))
+
+    def entry(address):
+        return host("n", f'uuid = "{_UUIDS[0]}"', address,
+                    'options = { domain-name = "n.example" }')
+    with Scene(suite, wall, pool("4.0", "4.9") + entry("10.77.6.1")) as scene:
+        machine, holder = scene.machine(), scene.machine()
+        held = holder.boot()
+        suite.equal("a host by UUID has its address", machine.boot((*_FIRMWARE, uuid)),
+                    "10.77.6.1")
+        scene.reload(pool("4.0", "4.9") + entry(held))
+        suite.equal("its system is told to leave it", machine.reboot("10.77.6.1"), "NAK")
+        offer = machine.discover()
+        suite.check("and is offered another as the host that it is", offer
+                    and offer.yiaddr not in ("10.77.6.1", held)
+                    and offer.options.get(15) == b"n.example", offer)
+        if offer:
+            ack = machine.select(offer.yiaddr)
+            suite.equal("the ACK says what the OFFER said", ack and ack.options.get(15),
+                        b"n.example")
+
+
 def main():
     suite = Suite("Lease holders")
     wall = Wall(Lab())
@@ -315,6 +360,8 @@ def main():
         ("reservations that swap", lambda *to: swapped(*to, "", "an hour")),
         ("endless ones that swap", lambda *to: swapped(*to, 'lease-time = "infinite"', "endless")),
         ("an endless lease made finite", endless_made_finite),
+        ("a host gets another key", key_edited),
+        ("an offer, and its ACK", offer_then_ack),
     ]:
         with suite.step(what):
             act(suite, wall)

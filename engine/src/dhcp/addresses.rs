@@ -7,10 +7,11 @@ use bumpalo::collections::Vec as BumpVec;
 use super::Silence;
 use super::exchange::Exchange;
 use super::holder::Holder;
-use super::own::{Own, state_of};
+use super::own::{GivenTo, Own, state_of};
 use super::plan::{Chosen, Through};
+use super::reservation::FoundBy;
 use crate::config::{Permit, PoolId};
-use crate::leases::{Admission, LeaseState, ShardLeases};
+use crate::leases::{Admission, KeyKind, KnownAs, LeaseState, ShardLeases};
 
 impl<'a> Exchange<'a> {
     /// Whether `address` is of a subnet of the client's link.
@@ -35,15 +36,41 @@ impl<'a> Exchange<'a> {
             return None;
         }
         if self.reservation.address == Some(address) {
-            let (host, by) = self.reservation.host.zip(self.reservation.by)?;
-            return Some(Admission::Host { name: self.dhcp.host(host).name(), by });
+            return self.known_as().map(Admission::Host);
         }
         if self.dhcp.host_by_ip(address).is_some() || self.dhcp.excluded(address).is_some() {
-            return None;
+            return self.unproven(address);
         }
         let pool = self.dhcp.pool_of(address).filter(|pool| self.permitted(*pool))?;
         let (low, high) = self.dhcp.pool(pool).range;
-        Some(Admission::Pool { low: low.into(), high: high.into() })
+        let host = self.known_as().filter(|host| host.key.is_some());
+        Some(Admission::Pool { low: low.into(), high: high.into(), host })
+    }
+
+    /// The host entry that counts for the machine, as a lease remembers it.
+    fn known_as(&self) -> Option<KnownAs<'a>> {
+        let (host, FoundBy { kind: by, key }) = self.reservation.host.zip(self.reservation.by)?;
+        Some(KnownAs { name: self.dhcp.host(host).name(), by, key })
+    }
+
+    /// The admission of a valid lease of a reserved address where an earlier version of this
+    /// program did not write down by which key its client was found to be the host. The client may
+    /// be that host, or may have become another: so it keeps the address, and has nothing else of
+    /// the host until a message of its own says the key.
+    fn unproven(&self, address: Ipv4Addr) -> Option<Admission<'a>> {
+        let own = self.own_at(address).filter(|own| own.is_active() && !own.refused)?;
+        let GivenTo::Unproven(given_to) = own.given_to else { return None };
+        let owner = self.dhcp.host_by_ip(address)?;
+        let kinds = [KeyKind::Uuid, KeyKind::ClientId];
+        let mut silent = kinds.into_iter().filter(|kind| self.machine.is_silent_about(*kind));
+        let view = self.dhcp.host(owner);
+        match given_to {
+            Some((host, by)) => (host == owner && silent.any(|kind| kind == by))
+                .then(|| Admission::Host(KnownAs { name: view.name(), by, key: None })),
+            None => silent
+                .any(|kind| view.keys().any(|key| FoundBy::kind_of(&key) == kind))
+                .then_some(Admission::Unknown),
+        }
     }
 
     /// Who else has `address`: by a lease, an offer or a quarantine that has not ended, or whose

@@ -81,13 +81,20 @@ impl<'a> Exchange<'a> {
         });
         let own = own.into_bump_slice();
         let here = own.iter().filter(|own| link.holds(dhcp, own.ip));
-        // An offer is nothing yet: it counts for who asks for an offer, or takes this one.
-        let counts = |own: &&Own| {
-            own.is_active()
-                || own.is_held()
-                    && (message.message_type() != Some(MessageType::Request) || own.ip == offered)
+        // What its own lease or offer says of the client goes before what others say: an ACK
+        // agrees with the OFFER, and a renewal with the ACK.
+        let about = match message.message_type() {
+            None | Some(MessageType::Discover) => None,
+            Some(_) => here.clone().find(|own| own.ip == offered && own.is_held()),
         };
-        let mut reservation = Reservation::find(dhcp, &machine, link.network, here.filter(counts));
+        let counts = |own: &&Own| match message.message_type() {
+            None | Some(MessageType::Discover) => own.counts_anywhere(dhcp, link.network),
+            Some(_) => own.is_active() && own.counts_anywhere(dhcp, link.network),
+        };
+        let others =
+            here.filter(counts).filter(|_| about.is_none_or(|own| !own.is_given_to_host()));
+        let own_first = about.into_iter().chain(others);
+        let mut reservation = Reservation::find(dhcp, &machine, link.network, own_first);
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
         let classes = machine.classes(dhcp, arena);

@@ -6,7 +6,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use crate::config::{ClassId, ClientMatch, Dhcp};
-use crate::leases::Discovered;
+use crate::leases::{Discovered, KeyKind};
 
 /// The program that asks, as far as it decides what it can boot.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -126,6 +126,16 @@ impl<'a> Machine<'a> {
             user_class,
             circuit_id: slice(relay.and_then(RelayAgentInformation::circuit_id)),
             remote_id: slice(relay.and_then(RelayAgentInformation::remote_id)),
+        }
+    }
+
+    /// Whether its message leaves open if it has a key of this kind that it had before. A client
+    /// identifier is another in each stage of a boot, so another one says nothing.
+    pub(super) fn is_silent_about(&self, kind: KeyKind) -> bool {
+        match kind {
+            KeyKind::Uuid => self.uuid.is_none(),
+            KeyKind::ClientId => true,
+            KeyKind::Hardware | KeyKind::Circuit => false,
         }
     }
 

@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 
 use bootstorm_protocols::time::Moment;
 
-use crate::config::{Dhcp, HostId};
-use crate::leases::{Admission, KeyKind, Lease, LeaseState};
+use super::reservation::FoundBy;
+use crate::config::{Dhcp, HostId, NetworkId};
+use crate::leases::{Admission, KeyHash, KeyKind, KnownAs, Lease, LeaseState};
 
 /// One lease or offer of the client that is asking, with what decides about it.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -19,21 +20,34 @@ pub(super) struct Own {
     pub(super) refused: bool,
     /// It is being written, and an ACK leaves when it is.
     pub(super) is_awaited: bool,
-    /// The `[[dhcp.host]]` whose reserved address it was given as, and the key by which the client
-    /// was found to be that host; `None` where a pool gave it, or that host is no more.
-    pub(super) host: Option<(HostId, KeyKind)>,
+    pub(super) given_to: GivenTo,
+}
+
+/// As whom the client was given an address.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum GivenTo {
+    /// As no host that there is still, or one that has the key no more by which the client was
+    /// found to be it.
+    Anybody,
+    /// As this host, which still has the key by which the client was found.
+    Host(HostId, FoundBy),
+    /// The lease is of an earlier version of this program, which did not write down the key, or
+    /// the host either.
+    Unproven(Option<(HostId, KeyKind)>),
 }
 
 impl Own {
     /// What counts of a lease; `None` for other addresses than IPv4's.
     pub(super) fn of(lease: &Lease, dhcp: &Dhcp) -> Option<Self> {
-        let host = match lease.admission() {
-            Admission::Host { name, by } => dhcp.host_by_name(name).map(|host| (host, by)),
-            Admission::Pool { .. } | Admission::Unknown => None,
+        let given_to = match lease.admission() {
+            Admission::Host(host) => GivenTo::of(host, lease, dhcp),
+            Admission::Pool { host: Some(host), .. } => GivenTo::of(host, lease, dhcp),
+            Admission::Pool { host: None, .. } => GivenTo::Anybody,
+            Admission::Unknown => GivenTo::Unproven(None),
         };
         let Lease { starts, refused, .. } = *lease;
         let (state, is_awaited) = (state_of(lease), lease.pending && !refused);
-        Some(Self { ip: lease.ipv4()?, state, starts, refused, is_awaited, host })
+        Some(Self { ip: lease.ipv4()?, state, starts, refused, is_awaited, given_to })
     }
 
     /// Whether it is a lease that has not ended.
@@ -46,10 +60,47 @@ impl Own {
         matches!(self.state, LeaseState::Active | LeaseState::Offered)
     }
 
+    /// Whether it was given to the client as a host that still is one.
+    pub(super) fn is_given_to_host(&self) -> bool {
+        matches!(self.given_to, GivenTo::Host(..))
+    }
+
+    /// Whether it says who the client is when it asks for whatever address it can get. An offer
+    /// does. A lease does if the host has an address on the link: a machine that is only known may
+    /// be unknown in another stage of its boot, and has an address in a pool of each.
+    pub(super) fn counts_anywhere(&self, dhcp: &Dhcp, network: NetworkId) -> bool {
+        match self.given_to {
+            GivenTo::Host(host, _) => {
+                self.state == LeaseState::Offered
+                    || self.is_active() && dhcp.host_address(host, network).is_some()
+            }
+            GivenTo::Anybody | GivenTo::Unproven(_) => false,
+        }
+    }
+
     /// Of several that a client may have the greatest is offered (RFC 2131, section 4.3.1): a valid
     /// lease, then an offer, then the one that was given last.
     pub(super) fn rank(&self) -> impl Ord + use<> {
         (self.is_active(), self.is_held(), self.starts)
+    }
+}
+
+impl GivenTo {
+    fn of(known_as: KnownAs<'_>, lease: &Lease, dhcp: &Dhcp) -> Self {
+        let KnownAs { name, by: kind, key } = known_as;
+        let Some(host) = dhcp.host_by_name(name) else { return Self::Anybody };
+        if !FoundBy::is_hashed(kind) {
+            return Self::Host(host, FoundBy { kind, key: None });
+        }
+        // The client identifier that a lease of an earlier version was asked for with is a proof.
+        let noted = || lease.notes.client_id().filter(|_| kind == KeyKind::ClientId);
+        let key = key.or_else(|| noted().map(KeyHash::of));
+        let found = FoundBy { kind, key };
+        match known_as.key {
+            _ if found.is_key_of(dhcp.host(host)) => Self::Host(host, found),
+            None => Self::Unproven(Some((host, kind))),
+            Some(_) => Self::Anybody,
+        }
     }
 }
 

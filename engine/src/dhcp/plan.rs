@@ -125,7 +125,7 @@ impl<'a> Plan<'a> {
             subnet: exchange.link.subnet,
             classes: exchange.classes,
             known: reservation.known,
-            host: reservation.host.zip(reservation.by),
+            host: reservation.host.zip(reservation.by.map(|by| by.kind)),
             reserved: reservation.address,
             holder,
             chosen,

@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use super::machine::Machine;
-use super::own::Own;
-use crate::config::{Dhcp, HostId, NetworkId};
-use crate::leases::KeyKind;
+use super::own::{GivenTo, Own};
+use crate::config::{Dhcp, HostId, HostKey, HostView, NetworkId};
+use crate::leases::{KeyHash, KeyKind};
 
 /// The host entry of a machine, as it counts on one link.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -16,9 +16,48 @@ pub(super) struct Reservation {
     /// The address reserved for the machine on this link.
     pub(super) address: Option<Ipv4Addr>,
     /// By what the machine was found to be `host`.
-    pub(super) by: Option<KeyKind>,
+    pub(super) by: Option<FoundBy>,
     /// Whether there is any entry for the machine, for this link or another.
     pub(super) known: bool,
+}
+
+/// The key by which a machine was found to be a host.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct FoundBy {
+    pub(super) kind: KeyKind,
+    /// Its hash, for the kinds that later stages of a boot do not say again.
+    pub(super) key: Option<KeyHash>,
+}
+
+impl FoundBy {
+    fn new(kind: KeyKind, key: &[u8]) -> Self {
+        Self { kind, key: Self::is_hashed(kind).then(|| KeyHash::of(key)) }
+    }
+
+    /// Whether a lease remembers which key of this kind it was given by. The others are in every
+    /// message, or in what a lease remembers of the relay agent.
+    pub(super) fn is_hashed(kind: KeyKind) -> bool {
+        matches!(kind, KeyKind::Uuid | KeyKind::ClientId)
+    }
+
+    /// The kind of a key of the configuration.
+    pub(super) fn kind_of(key: &HostKey<&[u8]>) -> KeyKind {
+        match key {
+            HostKey::Hardware(_) => KeyKind::Hardware,
+            HostKey::Uuid(_) => KeyKind::Uuid,
+            HostKey::ClientId(_) => KeyKind::ClientId,
+            HostKey::Circuit { .. } => KeyKind::Circuit,
+        }
+    }
+
+    /// Whether the machine was found by a key that the host still has.
+    pub(super) fn is_key_of(&self, host: HostView<'_>) -> bool {
+        host.keys().any(|key| match key {
+            HostKey::Uuid(uuid) => *self == Self::new(KeyKind::Uuid, &uuid),
+            HostKey::ClientId(id) => *self == Self::new(KeyKind::ClientId, id),
+            HostKey::Hardware(_) | HostKey::Circuit { .. } => false,
+        })
+    }
 }
 
 impl Reservation {
@@ -27,32 +66,32 @@ impl Reservation {
     /// several entries the one with an address on this link wins.
     ///
     /// `own` are the machine's leases and offers on this link that count for its message.
-    pub(super) fn find<'o>(
-        dhcp: &Dhcp,
-        machine: &Machine<'_>,
+    pub(super) fn find<'a>(
+        dhcp: &'a Dhcp,
+        machine: &'a Machine<'_>,
         network: NetworkId,
-        own: impl Iterator<Item = &'o Own>,
+        own: impl Iterator<Item = &'a Own>,
     ) -> Self {
         if dhcp.hosts.is_empty() {
             return Self::default();
         }
         let by_hardware = dhcp.hosts_by_hardware(machine.chaddr);
         let by_client_id = machine.client_id.map_or(&[][..], |id| dhcp.hosts_by_client_id(id));
-        let [uuid, swapped_uuid] = match &machine.uuid {
-            // Firmware writes the UUID in either byte order; people write what the BMC shows.
-            Some(id) => [*id, id.byte_swapped()].map(|id| dhcp.hosts_by_uuid(id.as_bytes())),
-            None => [&[][..]; 2],
-        };
+        // Firmware writes the UUID in either byte order; people write what the BMC shows.
+        let uuids = machine.uuid.map(|id| [id, id.byte_swapped()]);
+        let by_uuid = uuids.iter().flatten().flat_map(|id| {
+            let ids = dhcp.hosts_by_uuid(id.as_bytes()).iter();
+            ids.map(|&host| (host, FoundBy::new(KeyKind::Uuid, id.as_bytes())))
+        });
         let by_circuit = dhcp.hosts_by_circuit(machine.circuit_id, machine.remote_id);
-        let by_keys = [
-            (by_hardware, KeyKind::Hardware),
-            (by_client_id, KeyKind::ClientId),
-            (uuid, KeyKind::Uuid),
-            (swapped_uuid, KeyKind::Uuid),
-        ];
-        let ids = by_keys.into_iter().flat_map(|(ids, by)| ids.iter().map(move |&id| (id, by)));
-        let ids = ids.chain(by_circuit.map(|id| (id, KeyKind::Circuit)));
-        let ids = ids.chain(own.filter_map(|own| admitted(dhcp, machine, network, own)));
+        let by = |ids: &'a [HostId], kind, key: &'a [u8]| {
+            ids.iter().map(move |&id| (id, FoundBy::new(kind, key)))
+        };
+        let ids = by(by_hardware, KeyKind::Hardware, machine.chaddr)
+            .chain(by(by_client_id, KeyKind::ClientId, machine.client_id.unwrap_or_default()))
+            .chain(by_uuid)
+            .chain(by_circuit.map(|id| (id, FoundBy::new(KeyKind::Circuit, &[]))))
+            .chain(own.filter_map(|own| given_to(dhcp, machine, network, own)));
 
         let mut found = Self::default();
         for (id, by) in ids {
@@ -73,18 +112,13 @@ impl Reservation {
 /// which the machine was found then: later stages of a boot send no UUID, and a client identifier
 /// of their own. A refused lease counts only where its entry has another address by now: else the
 /// refusal says that the machine is not this host any more.
-fn admitted(
+fn given_to(
     dhcp: &Dhcp,
     machine: &Machine<'_>,
     network: NetworkId,
     own: &Own,
-) -> Option<(HostId, KeyKind)> {
-    let (id, by) = own.host?;
-    let silent = match by {
-        KeyKind::Uuid => machine.uuid.is_none(),
-        KeyKind::ClientId => true,
-        KeyKind::Hardware | KeyKind::Circuit => false,
-    };
+) -> Option<(HostId, FoundBy)> {
+    let GivenTo::Host(id, by) = own.given_to else { return None };
     let moved = dhcp.host_address(id, network) != Some(own.ip);
-    (silent && (!own.refused || moved)).then_some((id, by))
+    (machine.is_silent_about(by.kind) && (!own.refused || moved)).then_some((id, by))
 }

@@ -70,6 +70,9 @@ impl Table {
             let notes = &mut locked.stripe.slots[handle.index()].identity.notes;
             *notes = notes.updated(client, admission);
         }
+        if let (Step::Offer { .. }, Whose::Kept) = (step, outcome.whose) {
+            locked.stripe.slots[handle.index()].identity.notes.set_admission(admission);
+        }
         let sender = (outcome.whose == Whose::Senders).then(|| (identity(), shard));
         self.carry_out(pools, &mut locked.stripe, handle, outcome, sender, now);
         Ok(outcome.writes.then_some(Pending { ip: address, version }))
@@ -98,7 +101,7 @@ impl Table {
         let Some(handle) = found else { return (From::Other, None) };
         let slot = &locked.stripe.slots[handle.index()];
         let Identity { client: holder, notes } = &slot.identity;
-        let reserved = matches!(step, Step::Offer { admission: Admission::Host { .. }, .. });
+        let reserved = matches!(step, Step::Offer { admission: Admission::Host(_), .. });
         let from = if holder == client.key {
             From::Own
         } else if reserved && client.hardware.is_same_machine(&notes.hardware(holder)) {

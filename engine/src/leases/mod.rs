@@ -60,7 +60,7 @@ pub use notes::Notes;
 pub use pools::PoolCounts;
 pub use record::CorruptRecord;
 pub use shard::{Change, NotDurable, ShardLeases};
-pub use step::{Admission, Conflict, Refusal, Step};
+pub use step::{Admission, Conflict, KeyHash, KnownAs, Refusal, Step};
 pub use store::{BatchId, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
 
 use crate::config::{Dhcp, PoolId};

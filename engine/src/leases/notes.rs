@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Admission, Client, ClientKey, Hardware, KeyKind, RelaySaid, Said};
+use super::{Admission, Client, ClientKey, Hardware, KeyHash, KeyKind, KnownAs, RelaySaid, Said};
 
 /// What is remembered of a client besides its identity: what it and its relay agent said, at most
 /// [`Notes::LIMIT`] bytes each, and how it was admitted. Cloning does not allocate.
@@ -32,16 +32,23 @@ enum Note {
     Admission = 5,
 }
 
+impl Note {
+    const BEFORE_ADMISSION: [Self; 5] =
+        [Self::ClientId, Self::Hostname, Self::CircuitId, Self::RemoteId, Self::Hardware];
+}
+
 const COUNT: usize = 6;
 /// Longest note: a length is one byte.
 const LONGEST: usize = 255;
 
-/// A pool of IPv4: two addresses follow.
+/// A pool of IPv4: two addresses follow, and perhaps a host entry.
 const POOL_IPV4: u8 = 4;
-/// A pool of IPv6: two addresses follow.
+/// A pool of IPv6: likewise.
 const POOL_IPV6: u8 = 6;
-/// A host entry: the number of the kind of its key, then its name.
+/// A reserved address: a host entry follows. That is the number of the kind of its key, the hash of
+/// the key if [`WITH_KEY`] is in the number, then its name.
 const HOST: u8 = 1;
+const WITH_KEY: u8 = 0x80;
 
 impl Notes {
     /// Longer values are not remembered.
@@ -140,27 +147,36 @@ impl Notes {
         if hardware != Self::default().hardware(client.key) {
             packed.push(Note::Hardware, &[&[hardware.htype()], hardware.address()]);
         }
-        match admission {
-            Admission::Unknown => {}
-            Admission::Pool { low: IpAddr::V4(low), high: IpAddr::V4(high) } => {
-                packed.push(Note::Admission, &[&[POOL_IPV4], &low.octets(), &high.octets()]);
-            }
-            Admission::Pool { low, high } => {
-                let octets = |ip: IpAddr| match ip {
-                    IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-                    IpAddr::V6(ip) => ip.octets(),
-                };
-                packed.push(Note::Admission, &[&[POOL_IPV6], &octets(low), &octets(high)]);
-            }
-            Admission::Host { name, by } => {
-                packed.push(Note::Admission, &[&[HOST, by as u8], name.as_bytes()]);
-            }
+        let mut room = [0; LONGEST];
+        let admission = write_admission(admission, &mut room);
+        if !admission.is_empty() {
+            packed.push(Note::Admission, &[admission]);
         }
         match (packed.bytes(), &self.0) {
             ([0], _) => Self(None),
             (bytes, Some(known)) if **known == *bytes => self.clone(),
             (bytes, _) => Self(Some(bytes.into())),
         }
+    }
+
+    /// Remembers another admission, and what else there is as it was. Allocates nothing when it is
+    /// the same.
+    pub(super) fn set_admission(&mut self, admission: Admission<'_>) {
+        let mut room = [0; LONGEST];
+        let admission = write_admission(admission, &mut room);
+        if admission == self.stored_admission() {
+            return;
+        }
+        let mut packed = Packed::new();
+        for note in Note::BEFORE_ADMISSION {
+            if let Some(value) = self.get(note) {
+                packed.push(note, &[value]);
+            }
+        }
+        if !admission.is_empty() {
+            packed.push(Note::Admission, &[admission]);
+        }
+        self.0 = (packed.bytes() != [0]).then(|| packed.bytes().into());
     }
 
     fn get(&self, wanted: Note) -> Option<&[u8]> {
@@ -197,23 +213,72 @@ impl fmt::Debug for Notes {
 fn admission(bytes: &[u8]) -> Option<Admission<'_>> {
     let (tag, rest) = bytes.split_first()?;
     match *tag {
-        POOL_IPV4 => {
-            let (low, high) = rest.split_first_chunk::<4>()?;
-            let high: [u8; 4] = high.try_into().ok()?;
-            Some(Admission::Pool { low: IpAddr::from(*low), high: IpAddr::from(high) })
-        }
-        POOL_IPV6 => {
-            let (low, high) = rest.split_first_chunk::<16>()?;
-            let high: [u8; 16] = high.try_into().ok()?;
-            Some(Admission::Pool { low: IpAddr::from(*low), high: IpAddr::from(high) })
-        }
-        HOST => {
-            let (by, name) = rest.split_first()?;
-            let by = KeyKind::from_number(*by)?;
-            Some(Admission::Host { name: std::str::from_utf8(name).ok()?, by })
-        }
+        POOL_IPV4 => pool::<4>(rest),
+        POOL_IPV6 => pool::<16>(rest),
+        HOST => known_as(rest).map(Admission::Host),
         _ => None,
     }
+}
+
+fn pool<const N: usize>(bytes: &[u8]) -> Option<Admission<'_>>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let (low, rest) = bytes.split_first_chunk::<N>()?;
+    let (high, rest) = rest.split_first_chunk::<N>()?;
+    let host = if rest.is_empty() { None } else { Some(known_as(rest)?) };
+    Some(Admission::Pool { low: IpAddr::from(*low), high: IpAddr::from(*high), host })
+}
+
+fn known_as(bytes: &[u8]) -> Option<KnownAs<'_>> {
+    let (kind, mut name) = bytes.split_first()?;
+    let mut key = None;
+    if kind & WITH_KEY != 0 {
+        let (hash, rest) = name.split_first_chunk()?;
+        (key, name) = (Some(KeyHash(u64::from_be_bytes(*hash))), rest);
+    }
+    let by = KeyKind::from_number(kind & !WITH_KEY)?;
+    Some(KnownAs { name: std::str::from_utf8(name).ok()?, by, key })
+}
+
+/// Writes an admission into `room`; empty is [`Admission::Unknown`]. A host entry whose name is too
+/// long is left out: what is left of a reservation is [`Admission::Unknown`].
+fn write_admission<'r>(admission: Admission<'_>, room: &'r mut [u8; LONGEST]) -> &'r [u8] {
+    let mut len = 0;
+    let mut push = |parts: &[&[u8]]| {
+        let end = len + parts.iter().map(|part| part.len()).sum::<usize>();
+        if end <= LONGEST {
+            for part in parts {
+                room[len..len + part.len()].copy_from_slice(part);
+                len += part.len();
+            }
+        }
+    };
+    let (pool, host): (&[&[u8]], _) = match admission {
+        Admission::Unknown => (&[], None),
+        Admission::Pool { low: IpAddr::V4(low), high: IpAddr::V4(high), host } => {
+            (&[&[POOL_IPV4], &low.octets(), &high.octets()], host)
+        }
+        Admission::Pool { low, high, host } => {
+            let octets = |ip: IpAddr| match ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                IpAddr::V6(ip) => ip.octets(),
+            };
+            (&[&[POOL_IPV6], &octets(low), &octets(high)], host)
+        }
+        Admission::Host(host) => (&[], Some(host)),
+    };
+    push(pool);
+    if let Some(KnownAs { name, by, key }) = host {
+        let tag: &[u8] = if pool.is_empty() { &[HOST] } else { &[] };
+        match key {
+            Some(KeyHash(hash)) => {
+                push(&[tag, &[by as u8 | WITH_KEY], &hash.to_be_bytes(), name.as_bytes()]);
+            }
+            None => push(&[tag, &[by as u8], name.as_bytes()]),
+        }
+    }
+    &room[..len]
 }
 
 /// Notes in the making.
@@ -278,22 +343,39 @@ mod tests {
     const POOL: Admission<'_> = Admission::Pool {
         low: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
         high: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9)),
+        host: None,
     };
 
     #[test]
     fn every_admission_is_read_as_it_was_written() {
         let v6 = |text: &str| IpAddr::V6(text.parse().unwrap());
-        let all = [
-            Admission::Unknown,
-            POOL,
-            Admission::Pool { low: v6("2001:db8::1"), high: v6("2001:db8::ff") },
-            Admission::Host { name: "r1-n07", by: KeyKind::Uuid },
-        ];
+        let by_port = KnownAs { name: "r1-n07", by: KeyKind::Circuit, key: None };
+        let by_uuid = KnownAs { by: KeyKind::Uuid, key: Some(KeyHash::of(&[7; 16])), ..by_port };
+        let mut all = vec![Admission::Unknown];
+        for host in [None, Some(by_port), Some(by_uuid)] {
+            let (low, high) = (v6("2001:db8::1"), v6("2001:db8::ff"));
+            all.push(Admission::Pool { low, high, host });
+            all.push(Admission::Pool {
+                low: [10, 0, 0, 1].into(),
+                high: [10, 0, 0, 9].into(),
+                host,
+            });
+            all.extend(host.map(Admission::Host));
+        }
         let mut notes = Notes::default();
         for admission in all {
-            notes = after(&notes, said(None, RelaySaid::All), admission);
-            assert_eq!(notes.admission(), admission);
+            notes = after(&notes, said(Some(b"port7"), RelaySaid::All), POOL);
+            notes.set_admission(admission);
+            assert_eq!((notes.admission(), notes.circuit_id()), (admission, Some(&b"port7"[..])));
+            assert_eq!(notes, after(&notes, said(None, RelaySaid::Kept), admission));
         }
+        let name = "n".repeat(250);
+        let long = KnownAs { name: &name, ..by_uuid };
+        notes.set_admission(Admission::Host(long));
+        assert_eq!(notes.admission(), Admission::Unknown);
+        let Admission::Pool { low, high, .. } = POOL else { unreachable!() };
+        notes.set_admission(Admission::Pool { low, high, host: Some(long) });
+        assert_eq!(notes.admission(), POOL);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Leases as they lie on disk.
 //!
-//! Value, version 2, numbers big-endian; moments are nanoseconds since boot, wall times are seconds
+//! Value, version 3, numbers big-endian; moments are nanoseconds since boot, wall times are seconds
 //! since 1970:
 //! ```text
 //! version 1 | state 1 | flags 1: 1 refused, 2 told of an end | boot id 16 |
@@ -10,9 +10,12 @@
 //! admission: length 1, bytes |
 //! notes: a bit for each that follows 1 | each note: length 1, bytes
 //! ```
-//! An admission is nothing; or `4` and first and last address of an IPv4 pool; `6` and the same of
-//! IPv6; `1`, the kind of the key that a host entry was found by, and its name.
-//! Version 1 has neither flags nor admission, nor an end that was told.
+//! An admission is nothing; or `4` and first and last address of an IPv4 pool, and perhaps a host
+//! entry; `6` and the same of IPv6; `1` and a host entry. A host entry is the kind of the key that
+//! it was found by, `0x80` added if the hash of that key follows in 8 bytes
+//! ([`KeyHash`](super::KeyHash)), and its name.
+//! Version 2 has no hashes, and no host entries of pools. Version 1 has neither flags nor
+//! admission, nor an end that was told.
 //!
 //! Both clocks are written down. While the machine is up the monotonic one counts, so a step of the
 //! wall clock neither ends a lease nor prolongs it; after a reboot there is only the wall clock,
@@ -26,7 +29,7 @@ use super::clock::Clocks;
 use super::key::address;
 use super::{BootId, ClientKey, Clock, Hardware, KeyKind, Lease, LeaseState, Notes};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Without admission, and what belongs to it.
 const FIRST_VERSION: u8 = 1;
 
@@ -198,7 +201,7 @@ mod tests {
     use super::super::address::Address;
     use super::super::key::Key;
     use super::*;
-    use crate::leases::Admission;
+    use crate::leases::{Admission, KeyHash, KnownAs};
 
     const TAG_IPV4: u8 = 4;
 
@@ -208,6 +211,10 @@ mod tests {
         boot: BootId([1; 16]),
         synchronised: true,
     };
+
+    fn known_as(name: &str) -> KnownAs<'_> {
+        KnownAs { name, by: KeyKind::Uuid, key: Some(KeyHash::of(&[7; 16])) }
+    }
 
     fn note() -> impl Strategy<Value = Option<Box<[u8]>>> {
         proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40).prop_map(Into::into))
@@ -229,8 +236,11 @@ mod tests {
             let (client_id, hostname, circuit_id, remote_id) = &notes;
             let said = [client_id, hostname, circuit_id, remote_id].map(Option::as_deref);
             let admission = match &host {
-                Some(name) if told.is_some() => Admission::Host { name, by: KeyKind::Uuid },
-                Some(_) => Admission::Pool { low: ip, high: ip },
+                Some(name) if told.is_some() => Admission::Host(known_as(name)),
+                Some(name) => {
+                    let host = refused.then(|| known_as(name));
+                    Admission::Pool { low: ip, high: ip, host }
+                }
                 None => Admission::Unknown,
             };
             let client = ClientKey::client_id(&key);
@@ -334,22 +344,31 @@ mod tests {
         49d200ffffffffffffffff0000049a1f80a800000000006b49d23c01000701020000000001010602\
         000000000108010372312d6e30370a036e30310773776974636831";
 
+    const VERSION_3: &str = "\
+        030200010101010101010101010101010101010000048c27395000000007d257f1f000000000006b49\
+        d200000000006b49e010010007010200000000010106020000000001100183fe8a7fec7d80ca737231\
+        2d6e30370a036e30310773776974636831";
+
     /// What older versions wrote is read for ever, and what is written never changes its meaning.
     #[test]
-    fn the_bytes_of_both_versions() {
+    fn the_bytes_of_every_version() {
         let id = [1, 2, 0, 0, 0, 0, 1];
         let first = golden([Some(&id), Some(b"n01"), Some(b"port7"), None], Admission::Unknown);
         let key = Key::of(first.ip);
         assert_eq!(decode(&key, &bytes(VERSION_1), &Clocks::new(CLOCK)), Ok(first));
-        let admission = Admission::Host { name: "r1-n07", by: KeyKind::Uuid };
+        let unproven = KnownAs { key: None, ..known_as("r1-n07") };
+        let admission = Admission::Host(unproven);
         let second = Lease {
             expires: Moment::NEVER,
             refused: true,
             told: Some(CLOCK.now + Duration::from_secs(60)),
             ..golden([None, Some(b"n01"), None, Some(b"switch1")], admission)
         };
-        assert_eq!(decode(&key, &bytes(VERSION_2), &Clocks::new(CLOCK)), Ok(second.clone()));
-        assert_eq!(encoded(&second, &CLOCK), bytes(VERSION_2));
+        assert_eq!(decode(&key, &bytes(VERSION_2), &Clocks::new(CLOCK)), Ok(second));
+        let admission = Admission::Host(known_as("r1-n07"));
+        let third = golden([None, Some(b"n01"), None, Some(b"switch1")], admission);
+        assert_eq!(decode(&key, &bytes(VERSION_3), &Clocks::new(CLOCK)), Ok(third.clone()));
+        assert_eq!(encoded(&third, &CLOCK), bytes(VERSION_3));
     }
 
     #[test]
@@ -384,7 +403,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the lease record with key 10.0.0.7 cannot be read: its version is 9, and this \
-             program reads versions 1 to 2"
+             program reads versions 1 to 3"
         );
         let error = decode(&[6, 0xfe], &[], &Clocks::new(CLOCK)).unwrap_err();
         assert_eq!((error.key.as_str(), error.ip), ("06fe", None));
@@ -395,7 +414,7 @@ mod tests {
         let (client, hardware) =
             (ClientKey::client_id(&[3; 60]), Hardware::ethernet([2, 0, 0, 0, 0, 1]));
         let name = "n".repeat(100);
-        let admission = Admission::Host { name: &name, by: KeyKind::Hardware };
+        let admission = Admission::Host(known_as(&name));
         let note = [7; Notes::LIMIT];
         let notes = Notes::new(&client, hardware, [Some(&note); 4], admission);
         let lease = Lease {

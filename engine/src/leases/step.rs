@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use bootstorm_protocols::time::Moment;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::KeyKind;
 
 /// By what a client was given its address. Names, never positions in the configuration: they hold
@@ -19,22 +21,46 @@ pub enum Admission<'a> {
         low: IpAddr,
         /// Its last address.
         high: IpAddr,
+        /// The host entry that counted for the client, where later messages of the same machine
+        /// may be silent about the key that it was found by.
+        host: Option<KnownAs<'a>>,
     },
-    /// A `[[dhcp.host]]`.
-    Host {
-        /// Its name.
-        name: &'a str,
-        /// The key of the entry that the client was found by.
-        by: KeyKind,
-    },
+    /// The address is reserved for the client.
+    Host(KnownAs<'a>),
+}
+
+/// As which `[[dhcp.host]]` a client was known.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct KnownAs<'a> {
+    /// The name of the entry.
+    pub name: &'a str,
+    /// The kind of key that the client was found by.
+    pub by: KeyKind,
+    /// The key that the client was found by: always there in leases that this version gives for a
+    /// UUID or client identifier, and never for other kinds. Every message says those again.
+    pub key: Option<KeyHash>,
+}
+
+/// A key of a `[[dhcp.host]]`, as a lease remembers it: XXH3 (64 bits, without a seed) of the UUID
+/// in the byte order of its text, or of the whole client identifier. It is on disk, so it never
+/// changes. It tells whether the entry still has the key, and protects against nobody: who would
+/// make a collision needs the key itself first.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct KeyHash(pub(super) u64);
+
+impl KeyHash {
+    /// The hash of a key.
+    pub fn of(key: &[u8]) -> Self {
+        Self(xxh3_64(key))
+    }
 }
 
 /// A change of what a client holds. See the table in `leases/state.rs` for what it does in which
 /// state of the address.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Step<'a> {
-    /// Holds exactly this address for the client. A lease that the client has there stays as it
-    /// is.
+    /// Holds exactly this address for the client. A lease that the client has there stays, and is
+    /// remembered to be admitted by this from now on: the ACK goes by what the OFFER went by.
     Offer {
         /// The address.
         ip: IpAddr,

@@ -10,19 +10,19 @@ use crate::dhcp::{NakReason, Silence};
 use crate::event::Detail;
 use crate::leases::LeaseState;
 
-const UUID_TEXT: &str = "564d3210-aabb-ccdd-0102-030405060708";
+pub(super) const UUID_TEXT: &str = "564d3210-aabb-ccdd-0102-030405060708";
 
 /// The hall with a host more, whose boot file is its own.
-fn hall_with(name: &str, key: &str, ip: &str) -> String {
+pub(super) fn hall_with(name: &str, key: &str, ip: &str) -> String {
     let host = format!("[[dhcp.host]]\nname = \"{name}\"\n{key}\nip = \"{ip}\"\n");
     format!("{HALL}\n{host}options = {{ domain-name = \"{name}.example\" }}\n")
 }
 
-fn domain(answer: &Answer) -> Option<String> {
+pub(super) fn domain(answer: &Answer) -> Option<String> {
     answer.option(options::DOMAIN_NAME).map(|name| String::from_utf8(name).unwrap())
 }
 
-fn reason(nak: &Answer) -> &'static str {
+pub(super) fn reason(nak: &Answer) -> &'static str {
     match nak.event.detail {
         Detail::Reason(reason) => reason,
         other => panic!("{other:?} of no NAK"),

@@ -11,6 +11,7 @@ mod golden;
 mod holding;
 mod identity;
 mod interleaving;
+mod known_as;
 mod links;
 mod malformed;
 mod options;

@@ -14,7 +14,8 @@ use crate::config::Config;
 use crate::dhcp::{Action, Arrival, Delivery, Holder, Plan, ReplyCache, Silence, answer, plan};
 use crate::event::{BootEvent, Detail};
 use crate::leases::{
-    Change, Clock, Committer, Lease, LeaseStore, Leases, MemoryStore, ShardLeases,
+    Admission, Change, Client as Sender, Clock, Committer, Hardware, Lease, LeaseStore, Leases,
+    MemoryStore, Said, ShardLeases, Step,
 };
 
 /// The server's addresses: one on the hall's link, one on a link that has no subnet.
@@ -193,6 +194,25 @@ impl Server {
         let mut granted = false;
         self.shard.completed(|token, result| granted = token == 2 && result.is_ok());
         granted
+    }
+
+    /// Makes the lease of a client one of an earlier version of this program, which is admitted by
+    /// `admission`.
+    pub(super) fn make_old(
+        &mut self,
+        client: &super::Client,
+        address: Ipv4Addr,
+        admission: Admission<'_>,
+    ) {
+        let lease = self.at(address).unwrap();
+        let notes = Said { client_id: lease.notes.client_id(), ..Said::default() };
+        let hardware = Hardware::new(client.htype, &client.chaddr);
+        let sender = Sender { key: &lease.client, hardware, notes };
+        let (ip, expires) = (address.into(), lease.expires);
+        let bind = Step::Bind { ip, admission, expires, heard: false };
+        let change = self.shard.apply(&sender, &bind, self.now).unwrap().unwrap();
+        assert!(self.record(change));
+        self.restart();
     }
 
     pub(super) fn pass(&mut self, time: Duration) {

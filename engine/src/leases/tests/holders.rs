@@ -8,7 +8,8 @@ fn server(pools: &[(&str, &str)]) -> (Server, Arc<MemoryStore>) {
     (Server::start(Site::new(pools, &[]), store.clone(), 1, clock(0)), store)
 }
 
-const HOST: Admission<'static> = Admission::Host { name: "n01", by: KeyKind::Uuid };
+const HOST: Admission<'static> =
+    Admission::Host(KnownAs { name: "n01", by: KeyKind::Uuid, key: None });
 
 fn offer(address: Ipv4Addr, admission: Admission<'_>, until: u64) -> Step<'_> {
     Step::Offer { ip: address.into(), admission, until: at(until) }
@@ -262,7 +263,7 @@ fn how_a_lease_was_admitted_is_known_after_a_restart() {
 fn an_ipv6_address_is_leased_as_any_other() {
     let (mut server, store) = server(&[("10.0.0.1", "10.0.0.9")]);
     let address: IpAddr = "2001:db8::17".parse().unwrap();
-    let admission = Admission::Pool { low: address, high: address };
+    let admission = Admission::Pool { low: address, high: address, host: None };
     let offer = Step::Offer { ip: address, admission, until: at(60) };
     assert_eq!(server.step_and_submit(0, 1, offer, 0), Ok(false));
     let bind = Step::Bind { ip: address, admission, expires: at(HOUR), heard: false };

@@ -289,7 +289,8 @@ impl World {
         }
         let reserved = host(3);
         let offered = if self.layout == 1 && TWINS.contains(&machine) {
-            let admission = Admission::Host { name: "twins", by: KeyKind::Hardware };
+            let admission =
+                Admission::Host(KnownAs { name: "twins", by: KeyKind::Hardware, key: None });
             let offer = Step::Offer { ip: reserved.into(), admission, until: at(now + 60) };
             self.step(shard, machine, offer).map(|_| {
                 // The machine starts anew under this identity, and forgets the other.
