@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod dhcp;
 pub mod event;
+pub mod hashing;
 pub mod interfaces;
 pub mod leases;
 pub mod liveness;

@@ -9,7 +9,7 @@ use crate::committer::Progress;
 use crate::machine::Phase;
 use crate::oracle::{Invariant, time};
 use crate::program::Program;
-use crate::site::{Host, HostKey, LINKS, Link, SERVER, Users, host_file, link_of};
+use crate::site::{Host, HostKey, SERVER, Users, host_file, link_of};
 use crate::story::Place;
 use crate::world::World;
 
@@ -22,7 +22,7 @@ impl World {
         let Some(server) = &self.server else { return };
         let monotonic = server.clocks.monotonic(self.now);
         let wrong = self.oracle.promises.iter().find_map(|(ip, promise)| {
-            if self.now >= promise.until || promise.refused {
+            if self.now >= promise.until || promise.refused || promise.doubtful {
                 return None;
             }
             let lease = server.leases.at(*ip, monotonic);
@@ -45,10 +45,15 @@ impl World {
         }
     }
 
-    /// Nothing of this is damage.
+    /// Nothing is taken for damage but flipped bits.
     pub(crate) fn check_alarm(&mut self) {
         let Some(server) = &self.server else { return };
-        if server.leases.is_damaged(server.clocks.monotonic(self.now)) {
+        if !server.leases.is_damaged(server.clocks.monotonic(self.now)) {
+            return;
+        }
+        self.tell(|_| "the server says that its lease log is damaged".to_owned());
+        self.oracle.damaged();
+        if !self.flipped {
             let detail = "the lease log is said to be damaged".to_owned();
             self.violated(Invariant::Alarm, detail);
         }
@@ -127,7 +132,7 @@ impl World {
                 .iter()
                 .any(|program| plan.identity.client_id(*program).as_ref() == Some(id)),
             HostKey::Circuit { link, port } => {
-                place == Place { link: *link, port: *port } && LINKS[*link] == Link::RelayWithPorts
+                place == Place { link: *link, port: *port } && place.is_told()
             }
         }
     }
@@ -157,7 +162,7 @@ impl World {
         let Some(promise) = self.oracle.promises.get(&ip) else { return };
         let valid = promise.machine == machine && self.now < promise.until;
         let moves = !self.reservations(machine).is_empty();
-        if valid && promise.edits == self.edits && !moves {
+        if valid && promise.edits == self.edits && !moves && !promise.doubtful {
             let (name, until) = (self.name(machine), time(promise.until));
             let detail = format!("{name} has {ip} until {until} and gets a NAK for it");
             self.violated(Invariant::Kept, detail);
@@ -225,6 +230,9 @@ impl World {
         let place = self.machines[machine].place;
         let mut entries =
             self.site.hosts.iter().filter(|host| self.is_host(machine, place, host)).peekable();
+        if program == Program::Bootp {
+            return false;
+        }
         match users {
             Users::All => true,
             Users::Firmware => program.is_firmware() && !self.machines[machine].plan.identity.terse,

@@ -10,11 +10,14 @@ use bootstorm_protocols::time::Moment;
 
 use crate::machine::{Held, Offered, Phase};
 use crate::oracle::{Invariant, Promise, time};
+use crate::program::Program;
 use crate::random::Purpose;
 use crate::site::{OFFER_TIME, SERVER};
 use crate::wire::Asked;
 use crate::world::{Happening, LONGEST_WAY, World};
 
+/// The transactions of INFORMs, beside the one that a machine is in: the lower half is its number.
+pub(crate) const INFORM_TRANSACTION: u32 = 0xfffe_0000;
 /// How often a message is repeated before a machine gives up.
 const TRIES: u32 = 4;
 
@@ -51,6 +54,10 @@ impl World {
 
     fn begin_program(&mut self, machine: usize) {
         let pause = LONGEST_WAY + millis(500 + self.chance(machine, 3000));
+        if self.machines[machine].program() == Program::Bootp {
+            // It uses its address no more, and nobody remembers it.
+            self.oracle.promises.retain(|_, promise| promise.machine != machine);
+        }
         let own = &mut self.machines[machine];
         own.phase = Phase::Starting;
         own.held = None;
@@ -131,7 +138,7 @@ impl World {
         let own = &self.machines[machine];
         match own.phase {
             Phase::Off => {}
-            Phase::Starting => match own.wanted.filter(|_| own.is_last()) {
+            Phase::Starting => match own.wanted.filter(|_| own.remembers()) {
                 Some(_) => {
                     self.machines[machine].phase = Phase::Rebooting;
                     self.new_transaction(machine);
@@ -217,6 +224,9 @@ impl World {
             (Phase::Discovering, Some(MessageType::Ack)) if own.plan.identity.rapid => {
                 self.acknowledged(machine, &message);
             }
+            (Phase::Discovering, None) if own.program() == Program::Bootp => {
+                self.acknowledged(machine, &message);
+            }
             (Phase::Selecting, Some(MessageType::Ack)) => {
                 self.compare_with_offer(machine, &message, epoch);
                 self.acknowledged(machine, &message);
@@ -269,7 +279,10 @@ impl World {
     fn acknowledged(&mut self, machine: usize, message: &Message<'_>) {
         let ip = message.yiaddr();
         let own = &self.machines[machine];
-        let seconds = message.lease_time().unwrap_or(0);
+        let seconds = match own.program() {
+            Program::Bootp => INFINITE,
+            _ => message.lease_time().unwrap_or(0),
+        };
         let asked = own.asked;
         let time_of = |seconds: u32| match seconds {
             INFINITE => Moment::NEVER,
@@ -290,7 +303,8 @@ impl World {
             _ => ClientKey::hardware(&hardware),
         };
         let edits = own.heard.get(&own.xid).map_or(0, |(_, edits)| *edits);
-        let promise = Promise { machine, until, key, hardware, refused: false, edits };
+        let (refused, doubtful, unseen) = (false, false, false);
+        let promise = Promise { machine, until, key, hardware, refused, doubtful, unseen, edits };
         if let Some(other) = self.oracle.told(ip, promise, self.now) {
             let detail = format!(
                 "{} is acknowledged {ip}, which {} was given until {}",
@@ -305,7 +319,10 @@ impl World {
         own.server = message.server_identifier();
         own.wanted = Some(ip);
         own.held = Some(Held { ip, renew, rebind, until });
-        if std::mem::take(&mut own.will_decline) {
+        // It asks by ARP whether the address is in use.
+        let in_use = own.phase == Phase::Selecting && self.strangers.contains(&ip);
+        let declines = std::mem::take(&mut own.will_decline) || in_use;
+        if declines && own.program() != Program::Bootp {
             return self.decline(machine, ip);
         }
         if own.plan.reads && !file.is_empty() {
@@ -355,7 +372,8 @@ impl World {
 
     pub(crate) fn release(&mut self, machine: usize) {
         let own = &self.machines[machine];
-        let Some(ip) = own.held.map(|held| held.ip).filter(|_| self.is_on(machine)) else { return };
+        let can = self.is_on(machine) && own.program() != Program::Bootp;
+        let Some(ip) = own.held.map(|held| held.ip).filter(|_| can) else { return };
         let server = own.server;
         if own.phase == Phase::Bound && self.chance(machine, 2) == 0 {
             // Its renewal is under way, or waits for the disk.
@@ -369,6 +387,19 @@ impl World {
         self.ask(machine, Asked { kind, ciaddr: Some(ip), requested: None, server, unicast: true });
         let pause = LONGEST_WAY + millis(1000 + self.chance(machine, 20_000));
         self.wake_at(machine, self.now + pause);
+    }
+
+    /// A machine that has an address asks for options only.
+    pub(crate) fn inform(&mut self, machine: usize) {
+        let own = &mut self.machines[machine];
+        let can = own.phase == Phase::Bound && own.program() != Program::Bootp;
+        let Some(held) = own.held.filter(|_| can) else { return };
+        // As a transaction of its own, so that its lease goes on.
+        let xid = std::mem::replace(&mut own.xid, INFORM_TRANSACTION | machine as u32);
+        let kind = MessageType::Inform;
+        let ciaddr = Some(held.ip);
+        self.ask(machine, Asked { kind, ciaddr, requested: None, server: None, unicast: true });
+        self.machines[machine].xid = xid;
     }
 
     fn give_back(&mut self, machine: usize, ip: Ipv4Addr) {

@@ -58,6 +58,8 @@ pub(crate) struct Committer {
     progress: Receiver<Progress>,
     thread: Option<JoinHandle<()>>,
     pub(crate) state: Progress,
+    /// Batches that it is through with.
+    pub(crate) batches: u64,
 }
 
 /// A committer whose thread has not started.
@@ -92,7 +94,7 @@ impl Prepared {
                 }
             }
         });
-        Committer { steps, progress, thread: Some(thread), state: Progress::Idle }
+        Committer { steps, progress, thread: Some(thread), state: Progress::Idle, batches: 0 }
     }
 }
 
@@ -107,10 +109,17 @@ impl Committer {
         self.step(Step::Write(fate))
     }
 
+    /// How many batches it will be through with when it has written what waits alone now.
+    pub(crate) fn batches_until_next(&self) -> u64 {
+        let under_way = u64::from(self.state != Progress::Idle);
+        self.batches + under_way + 1
+    }
+
     fn step(&mut self, step: Step) -> Result<Progress, String> {
         let gone = "the committer's thread has panicked";
         self.steps.send(step).map_err(|_| gone.to_owned())?;
         self.state = self.progress.recv().map_err(|_| gone.to_owned())?;
+        self.batches += u64::from(self.state == Progress::Idle);
         Ok(self.state)
     }
 }

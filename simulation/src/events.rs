@@ -7,11 +7,11 @@ use bootstorm_protocols::dhcpv4::MessageType;
 use crate::machine::Phase;
 use crate::maker::host_key;
 use crate::random::Stream;
-use crate::site::{Host, HostKey, Pool, Users, address, link_of};
+use crate::site::{Host, HostKey, Pool, SERVER, Users, address, link_of};
 use crate::story::{Change, What};
 use crate::transfers::MOST_HOSTS;
 use crate::wire::Asked;
-use crate::world::World;
+use crate::world::{Happening, World};
 
 impl World {
     pub(crate) fn story_happens(&mut self, what: What) {
@@ -78,6 +78,16 @@ impl World {
                 self.tell(|_| format!("the wall clock is set by {seconds} s"));
                 self.step_wall_clock(seconds);
             }
+            What::FullDisk { time } => self.fill_disk(time),
+            What::OperatorRelease { pick } => self.operator_releases(pick),
+            What::Inform { machine } => self.inform(machine),
+            What::Stranger { ip, time } => {
+                if ip != SERVER {
+                    self.tell(|_| format!("a device with the address {ip} is there for {time:?}"));
+                    self.strangers.insert(ip);
+                    self.schedule(self.now + time, Happening::Gone(ip));
+                }
+            }
             What::Hostile { machine, act } => self.hostile(machine, act),
         }
     }
@@ -102,7 +112,7 @@ impl World {
             return;
         }
         let ip = of_others[act as usize % of_others.len()];
-        let server = Some(crate::site::SERVER);
+        let server = Some(SERVER);
         let none = Asked {
             kind: MessageType::Request,
             ciaddr: None,

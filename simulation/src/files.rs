@@ -1,9 +1,10 @@
 //! The files of the simulated machine, on a disk that fails: what was not flushed is lost, kept or
-//! torn by a power cut, writes and flushes fail, and names are as they were before the directory
-//! was flushed, or after.
+//! torn by a power cut, writes and flushes fail, names are as they were before the directory was
+//! flushed, or after, bits flip while nobody looks, and the disk may be full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bootstorm_net::file::{BLOCK, Blocks, Directory, DurableFile};
@@ -19,6 +20,8 @@ const SECTOR: usize = 512;
 struct Content {
     cached: Vec<u8>,
     durable: Vec<u8>,
+    /// Where the two may differ, by number of the block.
+    unflushed: BTreeSet<usize>,
 }
 
 /// A change of names that may not be durable yet.
@@ -44,6 +47,10 @@ struct State {
     left: Option<u64>,
     /// So many of 1000 flushes fail.
     failing: u64,
+    /// There is no room for more than the files have.
+    full: bool,
+    /// The last batch that became durable: file, and from where to where.
+    last_batch: Option<(usize, Range<usize>)>,
     locked: bool,
     random: Stream,
 }
@@ -62,6 +69,8 @@ impl Files {
             process: 0,
             left: None,
             failing: 0,
+            full: false,
+            last_batch: None,
             locked: false,
             random: Stream(seed),
         })))
@@ -80,6 +89,38 @@ impl Files {
 
     pub(crate) fn set_failing(&self, share: u64) {
         self.lock().failing = share;
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        self.lock().full = full;
+    }
+
+    /// Bits flip on a disk that nobody reads meanwhile, so many at most. Never in the last batch: a
+    /// bad one at the end cannot be told from one that a power cut tore.
+    pub(crate) fn flip_bits(&self, count: u64) {
+        let mut state = self.lock();
+        let State { contents, names, last_batch, random, .. } = &mut *state;
+        let files: Vec<usize> = names.values().copied().collect();
+        let bytes = files.iter().map(|file| contents[*file].cached.len() as u64).sum::<u64>();
+        for _ in 0..count.min(bytes) {
+            let mut at = random.below(bytes) as usize;
+            let bit = 1 << random.below(8);
+            for &file in &files {
+                let Content { cached, durable, .. } = &mut contents[file];
+                if at >= cached.len() {
+                    at -= cached.len();
+                    continue;
+                }
+                let spared = last_batch.as_ref();
+                if !spared.is_some_and(|(other, place)| *other == file && place.contains(&at)) {
+                    cached[at] ^= bit;
+                    if let Some(byte) = durable.get_mut(at) {
+                        *byte ^= bit;
+                    }
+                }
+                break;
+            }
+        }
     }
 
     /// The process goes on for so many operations, and then no more.
@@ -101,9 +142,7 @@ impl Files {
         let mut state = self.lock();
         let State { contents, names, durable_names, namings, random, .. } = &mut *state;
         for content in contents.iter_mut() {
-            if content.cached != content.durable {
-                content.settle(random);
-            }
+            content.settle(random);
         }
         // Some of the changes of names, in their order.
         let kept = random.below(namings.len() as u64 + 1) as usize;
@@ -120,9 +159,10 @@ impl Content {
             self.durable.resize(self.cached.len(), 0);
         }
         let length = self.cached.len().min(self.durable.len());
-        for from in (0..length).step_by(BLOCK) {
+        let unflushed = std::mem::take(&mut self.unflushed);
+        for from in unflushed.into_iter().map(|block| block * BLOCK) {
             let until = (from + BLOCK).min(length);
-            if self.cached[from..until] == self.durable[from..until] {
+            if from >= until || self.cached[from..until] == self.durable[from..until] {
                 continue;
             }
             let sectors = match random.below(3) {
@@ -133,9 +173,40 @@ impl Content {
             let written = (from + sectors * SECTOR).min(until);
             let new = self.cached[from..written].to_vec();
             self.durable[from..written].copy_from_slice(&new);
+            self.cached[from..until].copy_from_slice(&self.durable[from..until]);
         }
-        self.cached.clone_from(&self.durable);
+        self.cached.truncate(self.durable.len());
     }
+
+    /// A program writes.
+    fn write(&mut self, offset: usize, new: &[u8]) {
+        put(&mut self.cached, offset, new);
+        self.unflushed.extend(blocks_of(offset, new.len()));
+    }
+
+    /// A program has written, and what it wrote is durable.
+    fn write_durably(&mut self, offset: usize, new: &[u8]) {
+        put(&mut self.cached, offset, new);
+        put(&mut self.durable, offset, new);
+        // A block may have other bytes that are not.
+        for block in blocks_of(offset, new.len()) {
+            if offset <= block * BLOCK && (block + 1) * BLOCK <= offset + new.len() {
+                self.unflushed.remove(&block);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.durable.resize(self.cached.len(), 0);
+        for from in std::mem::take(&mut self.unflushed).into_iter().map(|block| block * BLOCK) {
+            let until = (from + BLOCK).min(self.cached.len());
+            self.durable[from..until].copy_from_slice(&self.cached[from..until]);
+        }
+    }
+}
+
+fn blocks_of(offset: usize, length: usize) -> Range<usize> {
+    offset / BLOCK..(offset + length).div_ceil(BLOCK)
 }
 
 impl Naming {
@@ -181,6 +252,14 @@ impl State {
         }
     }
 
+    /// An error when there is no room for a file of this length.
+    fn make_room(&self, content: usize, length: usize) -> io::Result<()> {
+        match self.full && length > self.contents[content].cached.len() {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+
     fn naming(&mut self, naming: Naming) {
         self.namings.push(naming.clone());
         naming.apply(&mut self.names);
@@ -222,6 +301,7 @@ impl Directory for Opened {
             (Some(_), true) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(content), false) => content,
             (None, false) => return Err(io::ErrorKind::NotFound.into()),
+            (None, true) if state.full => return Err(io::ErrorKind::StorageFull.into()),
             (None, true) => {
                 state.contents.push(Content::default());
                 let content = state.contents.len() - 1;
@@ -306,11 +386,12 @@ impl OpenFile {
 }
 
 fn bytes(blocks: &Blocks) -> Vec<u8> {
-    blocks.iter().flatten().copied().collect()
+    let mut bytes = Vec::with_capacity(blocks.len() * BLOCK);
+    blocks.iter().for_each(|block| bytes.extend_from_slice(block));
+    bytes
 }
 
-fn put(content: &mut Vec<u8>, offset: u64, new: &[u8]) {
-    let from = offset as usize;
+fn put(content: &mut Vec<u8>, from: usize, new: &[u8]) {
     if content.len() < from + new.len() {
         content.resize(from + new.len(), 0);
     }
@@ -335,7 +416,9 @@ impl DurableFile for OpenFile {
 
     fn write_at(&self, offset: u64, blocks: &Blocks) -> io::Result<()> {
         let mut state = self.operation()?;
-        put(&mut state.contents[self.content].cached, offset, &bytes(blocks));
+        let new = bytes(blocks);
+        state.make_room(self.content, offset as usize + new.len())?;
+        state.contents[self.content].write(offset as usize, &new);
         Ok(())
     }
 
@@ -345,7 +428,7 @@ impl DurableFile for OpenFile {
         let State { contents, random, .. } = &mut *state;
         let content = &mut contents[self.content];
         match outcome {
-            Ok(()) => content.durable.clone_from(&content.cached),
+            Ok(()) => content.flush(),
             Err(_) => content.settle(random),
         }
         outcome
@@ -368,15 +451,20 @@ impl DurableFile for OpenFile {
         if state.process != self.process {
             return (blocks, Err(io::Error::other("the process was killed")));
         }
-        let State { contents, random, .. } = &mut *state;
-        let content = &mut contents[self.content];
         let new = bytes(&blocks);
-        put(&mut content.cached, offset, &new);
+        let place = offset as usize..offset as usize + new.len();
+        if let Err(error) = state.make_room(self.content, place.end) {
+            return (blocks, Err(error));
+        }
+        let State { contents, random, last_batch, .. } = &mut *state;
+        let content = &mut contents[self.content];
         if fails {
+            content.write(place.start, &new);
             content.settle(random);
             return (blocks, Err(io::Error::from_raw_os_error(5)));
         }
-        put(&mut content.durable, offset, &new);
+        content.write_durably(place.start, &new);
+        *last_batch = Some((self.content, place));
         (blocks, Ok(()))
     }
 }

@@ -30,11 +30,18 @@ impl World {
     }
 
     fn run_committer(&mut self) {
-        let Some(server) = &mut self.server else { return };
-        while server.committer.state == Progress::Idle && server.leases.awaits_commit() {
+        while let Some(server) = &mut self.server
+            && server.committer.state == Progress::Idle
+            && server.leases.awaits_commit()
+        {
             let monotonic = server.clocks.monotonic(self.now);
+            let failures = server.failed_batches();
             match server.committer.run(monotonic) {
-                Ok(Progress::Idle) => {}
+                Ok(Progress::Idle) => {
+                    // A checkpoint may have had to come first, and may have failed.
+                    let works = self.failing == 0;
+                    self.batch_ends(failures, works);
+                }
                 Ok(Progress::Writing(blocks)) => {
                     let draw = self.seed.draw(Purpose::Disk, 0, self.batches);
                     let micros = 200 + draw % (self.slow * 1000 + 1);
@@ -61,9 +68,11 @@ impl World {
         }
         self.record(b'f', fails.into(), &[]);
         let Some(server) = &mut self.server else { return };
+        let failures = server.failed_batches();
         if let Err(error) = server.committer.written(fate) {
-            self.violated(Invariant::Runs, error);
+            return self.violated(Invariant::Runs, error);
         }
+        self.batch_ends(failures, !fails);
     }
 
     pub(crate) fn start_server(&mut self, shards: usize) {
@@ -75,6 +84,7 @@ impl World {
         match Server::start(&text, &self.disk, shards, self.clocks, self.now, seed) {
             Ok(server) => {
                 self.server = Some(server);
+                self.started = true;
                 self.tell(|world| {
                     format!("the server starts with {shards} shards: {}", world.site)
                 });
@@ -85,13 +95,18 @@ impl World {
                 self.check_promises();
             }
             // The service manager tries again until the disk works.
-            Err(error) if self.failing > 0 => {
+            Err(error) if self.failing > 0 || self.is_new_on_full_disk() => {
                 self.tell(|_| format!("the server does not start: {error}"));
                 self.disk.files.killed();
                 self.schedule(self.now + HOUSEKEEPING, Happening::Start { shards });
             }
             Err(error) => self.violated(Invariant::Runs, error),
         }
+    }
+
+    /// A log is not made where there is no room; one that is there needs none.
+    fn is_new_on_full_disk(&self) -> bool {
+        self.now < self.full && !self.started
     }
 
     /// Ends the server; what is being written has this fate.
@@ -101,19 +116,22 @@ impl World {
         if let Progress::Writing(_) = server.committer.state {
             let _ended = server.committer.written(fate);
         }
-        if fate == Fate::Written {
-            // In good order: the committer writes what waits.
-            let monotonic = server.clocks.monotonic(self.now);
-            while server.leases.awaits_commit() {
-                match server.committer.run(monotonic) {
-                    Ok(Progress::Writing(_)) => {
-                        let _ended = server.committer.written(Fate::Written);
-                    }
-                    Ok(Progress::Idle) => {}
-                    Err(error) => return self.violated(Invariant::Runs, error),
+        // In good order: the committer writes what waits. An operator waits for an answer even
+        // where the process is killed; there it is the connection that ends.
+        let monotonic = server.clocks.monotonic(self.now);
+        while server.leases.awaits_commit() && (fate == Fate::Written || self.command.is_some()) {
+            match server.committer.run(monotonic) {
+                Ok(Progress::Writing(_)) => {
+                    let _ended = server.committer.written(fate);
                 }
+                Ok(Progress::Idle) => {}
+                Err(error) => return self.violated(Invariant::Runs, error),
+            }
+            if fate == Fate::Failed {
+                break;
             }
         }
+        self.command_ends();
     }
 
     /// A server that is stopping may have finished before its time is over.
@@ -140,18 +158,20 @@ impl World {
                 let start = self.start;
                 self.schedule(self.now + DRAIN, Happening::Ended { start, shards, pause });
             }
-            End::Kill { draw } => {
+            End::Kill { draw, flips } => {
                 self.tell(|_| format!("the server is killed, and down for {pause:?}"));
                 self.kill(draw);
                 self.disk.files.killed();
+                self.flip(flips);
                 self.schedule(self.now + pause, Happening::Start { shards });
             }
-            End::Reboot { draw, wall } => {
+            End::Reboot { draw, wall, flips } => {
                 self.tell(|_| {
                     format!("the server's machine is rebooted, its wall clock is {wall} s off")
                 });
                 self.kill(draw);
                 self.disk.files.power_cut();
+                self.flip(flips);
                 let pause = pause + Duration::from_secs(5);
                 self.clocks = Clocks {
                     booted: self.now + pause,
@@ -161,6 +181,31 @@ impl World {
                 };
                 self.schedule(self.now + pause, Happening::Start { shards });
             }
+        }
+    }
+
+    fn flip(&mut self, flips: u8) {
+        if flips > 0 {
+            self.tell(|_| format!("{flips} bits of the disk flip"));
+            self.disk.files.flip_bits(flips.into());
+            self.flipped = true;
+        }
+    }
+
+    pub(crate) fn fill_disk(&mut self, time: Duration) {
+        self.tell(|_| format!("the disk is full for {time:?}"));
+        self.full = self.now + time;
+        self.disk.files.set_full(true);
+        self.schedule(self.full, Happening::Room);
+    }
+
+    /// The committer is through with a batch. It fails where the disk does, and for nothing else.
+    fn batch_ends(&mut self, failures: u64, works: bool) {
+        self.command_ends();
+        let Some(server) = &self.server else { return };
+        if works && server.failed_batches() > failures {
+            let detail = "a batch of leases fails, and the disk works".to_owned();
+            self.violated(Invariant::Room, detail);
         }
     }
 

@@ -137,6 +137,11 @@ impl Machine {
         self.stage + 1 == self.plan.programs.len()
     }
 
+    /// Whether its program asks for the address that it had.
+    pub(crate) fn remembers(&self) -> bool {
+        self.is_last() && self.program() != Program::Bootp
+    }
+
     /// Whether it uses that address.
     pub(crate) fn uses(&self, ip: Ipv4Addr) -> bool {
         self.phase != Phase::Off && self.held.is_some_and(|held| held.ip == ip)

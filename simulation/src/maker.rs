@@ -6,7 +6,7 @@ use bootstorm_protocols::time::Moment;
 
 use crate::program::{Identity, Program};
 use crate::random::{Purpose, Seed, Stream};
-use crate::site::{Host, HostKey, LINKS, Link, Pool, Site, Users, address};
+use crate::site::{BARE_PORTS, Host, HostKey, LINKS, Pool, Site, Users, address};
 use crate::story::{Change, End, Event, Place, Plan, Story, Trouble, Troubles, Weather, What};
 
 /// The programs of a boot, one after the other.
@@ -28,23 +28,35 @@ impl Story {
     /// The story of a seed.
     pub(crate) fn of(seed: u64, troubles: Troubles) -> Self {
         let seed = Seed(seed);
-        let mut random = seed.stream(Purpose::Plan);
+        let random = seed.stream(Purpose::Plan);
         // Not everything goes wrong in every story: what is rare beside much else is found so.
         let mut chosen = Troubles::none();
         for &trouble in Trouble::ALL {
             let share = match trouble {
-                Trouble::Crowd => 20,
+                Trouble::Crowd => 5,
                 Trouble::ClientIds | Trouble::Infinite => 250,
+                Trouble::FlippedBits | Trouble::PingCheck | Trouble::Strangers => 200,
                 _ => 500,
             };
-            // The number is drawn in any case, so that leaving one out changes nothing else.
-            if random.chance(share) && troubles.has(trouble) {
+            // By its name, so that a trouble more or less changes nothing for the others.
+            let name = trouble
+                .name()
+                .bytes()
+                .fold(0, |sum: u64, byte| sum.rotate_left(5) ^ u64::from(byte));
+            let drawn = seed.draw(Purpose::Trouble, name, 0) % 1000;
+            if drawn < share && troubles.has(trouble) {
                 chosen = chosen.with(trouble);
             }
         }
         if chosen.has(Trouble::ClientIds) {
             // Two cards that say the same client identifier are one client (RFC 2131 section 4.2).
             chosen = chosen.without(Trouble::TwoCards);
+        }
+        if chosen.has(Trouble::FlippedBits) {
+            // A server that has lost leases believes whoever says to have one, and probes for as
+            // long as its configuration says that leases last.
+            let hidden = [Trouble::Adversary, Trouble::LeaseTime, Trouble::Infinite];
+            chosen = hidden.into_iter().fold(chosen, Troubles::without);
         }
         let mut maker = Maker { random, chosen };
         let machines = maker.machines();
@@ -83,7 +95,10 @@ impl Maker {
         let [_, uuid_low] = (number - u16::from(same)).to_be_bytes();
         let mut uuid = [0x11; 16];
         (uuid[14], uuid[15]) = (high, uuid_low);
-        let programs = self.random.pick(BOOTS).to_vec();
+        let mut programs = self.random.pick(BOOTS).to_vec();
+        if self.random.chance(150) && self.has(Trouble::Bootp) {
+            programs = vec![Program::Bootp];
+        }
         let link = self.random.below(LINKS.len() as u64) as usize;
         let (terse, rapid) = (self.random.chance(200), self.random.chance(300));
         let reads = self.random.chance(600) && self.has(Trouble::Transfers);
@@ -128,6 +143,7 @@ impl Maker {
             authoritative: self.random.chance(500),
             rapid_commit: self.has(Trouble::RapidCommit),
             reply_delay: self.has(Trouble::ReplyDelay),
+            ping_check: self.has(Trouble::PingCheck),
             order: 0,
         };
         for number in 0..self.random.below(4) {
@@ -166,6 +182,18 @@ impl Maker {
                 events.push(Event { at, what });
             }
         }
+        if self.has(Trouble::FlippedBits) {
+            for _ in 0..self.random.between(1, 3) {
+                let (at, draw) = (self.at(length), self.random.next() as u8);
+                let flips = self.random.between(20, 200) as u8;
+                let (shards, pause) = (1 + usize::from(draw % 3), seconds(u64::from(draw % 8)));
+                let end = match self.random.chance(500) {
+                    true => End::Kill { draw, flips },
+                    false => End::Reboot { draw, wall: 0, flips },
+                };
+                events.push(Event { at, what: What::Restart { end, shards, pause } });
+            }
+        }
         if self.has(Trouble::Infinite) && self.has(Trouble::LeaseTime) && self.has(Trouble::Cut) {
             self.shortened(machines, length, &mut events);
         }
@@ -195,7 +223,7 @@ impl Maker {
         let machine = self.random.below(machines.len() as u64) as usize;
         let pick = self.random.next();
         let small = self.random.below(1000);
-        let choice = self.random.below(30);
+        let choice = self.random.below(36);
         let needs = |trouble: Trouble, what: What| Some(what).filter(|_| self.has(trouble));
         let reload = |change: Change| What::Reload { change, pick };
         let time = Duration::from_millis(small * 20 + 50);
@@ -206,7 +234,12 @@ impl Maker {
             7 => needs(Trouble::Release, What::Release { machine }),
             8 => needs(Trouble::Decline, What::WillDecline { machine }),
             9 => {
-                let place = Place { link: (pick % 3) as usize, port: (pick >> 8) as u16 % 12 };
+                let bare = if pick >> 20 & 3 == 0 { BARE_PORTS } else { 0 };
+                let port = bare + (pick >> 8) as u16 % 12;
+                // Often on its own link, where it may keep its address.
+                let own = machines[machine].place.link;
+                let link = if pick >> 22 & 1 == 0 { own } else { (pick % 3) as usize };
+                let place = Place { link, port };
                 needs(Trouble::MovingMachines, What::Move { machine, place })
             }
             10 | 11 => {
@@ -232,10 +265,12 @@ impl Maker {
                 let draw = (pick >> 8) as u8;
                 let wrong = self.has(Trouble::WallClock) && pick >> 20 & 1 == 0;
                 let wall = if wrong { (pick >> 24) as i64 % 7200 - 3600 } else { 0 };
+                let flipped = self.has(Trouble::FlippedBits) && pick >> 40 & 3 > 0;
+                let flips = if flipped { 1 + (pick >> 42) as u8 % 60 } else { 0 };
                 let (trouble, end) = match pick % 4 {
                     0 => (Trouble::Stop, End::Stop),
-                    1 | 2 => (Trouble::Kill, End::Kill { draw }),
-                    _ => (Trouble::Reboot, End::Reboot { draw, wall }),
+                    1 | 2 => (Trouble::Kill, End::Kill { draw, flips }),
+                    _ => (Trouble::Reboot, End::Reboot { draw, wall, flips }),
                 };
                 let end = Some(end).filter(|_| self.has(trouble));
                 let shards = 1 + (pick >> 16) as usize % 3;
@@ -276,6 +311,13 @@ impl Maker {
                 needs(Trouble::Swap, reload(change))
             }
             27 => Some(reload(Change::Undo)),
+            28 => needs(Trouble::FullDisk, What::FullDisk { time: time * 4 }),
+            29 | 30 => needs(Trouble::OperatorRelease, What::OperatorRelease { pick }),
+            31 => needs(Trouble::Inform, What::Inform { machine }),
+            32 | 33 => {
+                let place = address((pick % 3) as usize, 10 + (pick >> 8) as u8 % 8);
+                needs(Trouble::Strangers, What::Stranger { ip: place, time: time * 8 })
+            }
             _ => needs(Trouble::Adversary, What::Hostile { machine, act: pick }),
         }
     }
@@ -290,9 +332,7 @@ pub(crate) fn host_key(plan: &Plan, way: u64, troubles: Troubles) -> Option<Host
             let last = *plan.programs.last()?;
             identity.client_id(last).map(HostKey::ClientId)
         }
-        3 if troubles.has(Trouble::HostsByPort)
-            && LINKS[plan.place.link] == Link::RelayWithPorts =>
-        {
+        3 if troubles.has(Trouble::HostsByPort) && plan.place.is_told() => {
             Some(HostKey::Circuit { link: plan.place.link, port: plan.place.port })
         }
         _ => Some(HostKey::Hardware(vec![identity.mac])),

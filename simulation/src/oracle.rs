@@ -48,6 +48,12 @@ invariants! {
     Reserved = "reservation-reached",
     /// An address is not taken for ever without anybody who uses it.
     Leaked = "no-address-lost",
+    /// An address that has answered a ping is not offered.
+    InUse = "address-in-use-not-offered",
+    /// A full disk stops no ACK: the log has its room.
+    Room = "full-disk-serves",
+    /// The answer to an INFORM leases nothing.
+    Inform = "inform-leases-nothing",
     /// What a kill, a power cut or a failed write leave on the disk is not taken for damage.
     Alarm = "no-false-alarm",
     /// The server starts, reloads and runs, and nothing panics.
@@ -91,6 +97,10 @@ pub(crate) struct Promise {
     pub(crate) hardware: Hardware,
     /// The server has sent a NAK for it, heard or not: the machine's next DISCOVER ends it.
     pub(crate) refused: bool,
+    /// The server has said since that its log is damaged: it may have lost the lease.
+    pub(crate) doubtful: bool,
+    /// No answer came when the server pinged the address after that.
+    pub(crate) unseen: bool,
     /// How often the configuration had been edited when it was heard.
     pub(crate) edits: u64,
 }
@@ -110,6 +120,8 @@ impl Oracle {
             .promises
             .get(&ip)
             .filter(|other| other.machine != promise.machine && now < other.until)
+            // Who does not answer is not seen by a server that has lost its lease.
+            .filter(|other| !(other.doubtful && other.unseen))
             .cloned();
         self.promises.insert(ip, promise);
         other
@@ -119,6 +131,18 @@ impl Oracle {
     pub(crate) fn given_up(&mut self, ip: Ipv4Addr, machine: usize) {
         if self.promises.get(&ip).is_some_and(|promise| promise.machine == machine) {
             self.promises.remove(&ip);
+        }
+    }
+
+    /// The server says that its log is damaged.
+    pub(crate) fn damaged(&mut self) {
+        self.promises.values_mut().for_each(|promise| promise.doubtful = true);
+    }
+
+    /// A ping of an address was not answered in time.
+    pub(crate) fn not_seen(&mut self, ip: Ipv4Addr) {
+        if let Some(promise) = self.promises.get_mut(&ip) {
+            promise.unseen = promise.doubtful;
         }
     }
 
@@ -162,7 +186,8 @@ mod tests {
     fn promise(machine: usize, until: u64) -> Promise {
         let hardware = Hardware::ethernet([2, 0, 0, 0, 0, machine as u8]);
         let key = ClientKey::hardware(&hardware);
-        Promise { machine, until: at(until), key, hardware, refused: false, edits: 0 }
+        let (refused, doubtful, unseen) = (false, false, false);
+        Promise { machine, until: at(until), key, hardware, refused, doubtful, unseen, edits: 0 }
     }
 
     #[test]

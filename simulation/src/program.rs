@@ -19,6 +19,8 @@ pub(crate) enum Program {
     Installer,
     /// The installed system: the only one that renews.
     System,
+    /// A machine that knows BOOTP alone (RFC 951), and keeps its address for ever.
+    Bootp,
 }
 
 impl Program {
@@ -29,6 +31,7 @@ impl Program {
             Self::Ipxe => "iPXE",
             Self::Installer => "installer",
             Self::System => "system",
+            Self::Bootp => "BOOTP client",
         }
     }
 
@@ -42,7 +45,7 @@ impl Program {
             Self::Bios => "boot.bios",
             Self::Uefi => "boot.uefi",
             Self::Ipxe => "script",
-            Self::Installer | Self::System => "",
+            Self::Installer | Self::System | Self::Bootp => "",
         }
     }
 }
@@ -62,7 +65,7 @@ impl Identity {
     /// Option 61 of a program.
     pub(crate) fn client_id(&self, program: Program) -> Option<Vec<u8>> {
         match program {
-            Program::Bios => None,
+            Program::Bios | Program::Bootp => None,
             Program::Uefi => Some([&[0], &self.uuid[..]].concat()),
             Program::Ipxe | Program::System => Some([&[1], &self.mac[..]].concat()),
             Program::Installer => Some([&[255, 0, 0, 0, 1, 0, 4], &self.uuid[..]].concat()),
@@ -117,6 +120,10 @@ impl Question<'_> {
         };
         let room = buf.len();
         let mut writer = MessageWriter::new(buf, room, &header).ok()?;
+        if *program == Program::Bootp {
+            self.write_port(&mut writer)?;
+            return Some(writer.finish());
+        }
         writer.option(options::MESSAGE_TYPE, &[self.kind.code()]).ok()?;
         if let Some(requested) = self.requested {
             writer.option(options::REQUESTED_ADDRESS, &requested.octets()).ok()?;
@@ -148,12 +155,17 @@ impl Question<'_> {
         if identity.rapid && self.kind == MessageType::Discover {
             writer.option(options::RAPID_COMMIT, &[]).ok()?;
         }
+        self.write_port(&mut writer)?;
+        Some(writer.finish())
+    }
+
+    fn write_port(&self, writer: &mut MessageWriter<'_>) -> Option<()> {
         if let Some((circuit, remote)) = &self.port {
             // Their lengths are far below 256.
             let sub = |code, value: &str| [&[code, value.len() as u8], value.as_bytes()].concat();
             let both = [sub(1, circuit), sub(2, remote)].concat();
             writer.option(options::RELAY_AGENT_INFORMATION, &both).ok()?;
         }
-        Some(writer.finish())
+        Some(())
     }
 }

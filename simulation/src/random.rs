@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Choice,
     Network,
     Content,
+    Trouble,
+    Ping,
 }
 
 impl Seed {

@@ -2,12 +2,13 @@
 //! `bootstorm serve` composes them, but on a simulated network and with a stepped committer.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bootstorm::config::{self, Config};
+use bootstorm::hashing;
 use bootstorm::interfaces::{Interface, Interfaces};
 use bootstorm::leases::{BootId, Clock, LeaseLog, Leases};
 use bootstorm::log::EventSink;
@@ -38,6 +39,8 @@ const LIMITS: Limits = Limits {
 };
 
 const IFINDEX: u32 = 1;
+/// Where the first shard hears answers to its pings.
+const PINGS: u16 = 7000;
 const MAC: [u8; 6] = [2, 0xb0, 0, 0, 0, 1];
 /// Turns of all shards without time passing, at most: more is a loop that never ends.
 const MOST_TURNS: usize = 100_000;
@@ -88,6 +91,7 @@ pub(crate) struct Server {
     snapshot: SharedSnapshot,
     tftp: Arc<TftpServer>,
     pub(crate) config: Arc<Config>,
+    metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
 }
 
@@ -113,11 +117,13 @@ impl Server {
             segment: 0,
         });
         let (log, committer) = disk.open()?;
-        let leases = Leases::open(log.clone(), &config.dhcp, shards, clocks.read(now))
+        let hasher = hashing::with_key(seed);
+        let clock = clocks.read(now);
+        let leases = Leases::open_hashed(log.clone(), &config.dhcp, shards, clock, hasher.clone())
             .map_err(|error| format!("open the leases: {error}"))?;
         leases.reconfigure(interfaces.addresses(), &config.dhcp);
-        let committer = committer.start(leases.committer());
         let metrics = Arc::new(Metrics::new(shards));
+        let committer = committer.start(leases.committer().with_metrics(metrics.clone()));
         let tftp_config = config.tftp.as_ref().ok_or("the configuration has no [tftp]")?;
         let tftp = TftpServer::without_threads(tftp_config).map_err(|error| error.to_string())?;
         let snapshot = SharedSnapshot::new(Snapshot { config: config.clone(), interfaces });
@@ -139,6 +145,8 @@ impl Server {
                 add(role, SimSocket::udp(here, (any, 67)).steered(steering))?;
             }
             add(Role::Link, SimSocket::packet(here))?;
+            // The simulated network has no raw sockets: any other serves.
+            add(Role::Icmp, SimSocket::udp(here, (any, PINGS + number)))?;
             add(Role::TftpRequests(any.into()), SimSocket::udp(here, (any, 69)))?;
             for port in 0..4 {
                 let port = 20_000 + number * 100 + port;
@@ -148,12 +156,13 @@ impl Server {
             let wake = waker.clone();
             let ports = sockets.tftp_ports();
             let clock = network.clone();
+            let tftp_shard = TftpShard::new(tftp.clone(), ports, waker, metrics.clone(), index);
             let parts = Parts {
                 snapshot: snapshot.clone(),
                 leases: leases.shard(index, move || wake.wake()),
                 metrics: metrics.own(index).ok_or("a shard has no counters")?,
                 events: EventSink::unheard(),
-                tftp: Some(TftpShard::new(tftp.clone(), ports, waker, metrics.clone(), index)),
+                tftp: Some(tftp_shard.hashed(hasher.clone())),
                 dry_run: false,
                 draining: draining.clone(),
                 clock: Box::new(move || clock.now()),
@@ -172,6 +181,7 @@ impl Server {
             snapshot,
             tftp,
             config,
+            metrics,
             draining,
         })
     }
@@ -192,6 +202,20 @@ impl Server {
     /// A datagram arrives at the server's interface.
     pub(crate) fn arrive(&self, datagram: Outside) {
         self.network.arrive(datagram);
+    }
+
+    /// The answer of an address to a ping, which all shards hear.
+    pub(crate) fn echo(&self, ip: Ipv4Addr, reply: &[u8]) {
+        for number in 0..self.shards.len() as u16 {
+            let to = SocketAddr::from((SERVER, PINGS + number));
+            let source = SocketAddr::from((ip, 0));
+            self.arrive(Outside { segment: 0, mac: None, source, to, payload: reply.to_vec() });
+        }
+    }
+
+    /// Batches of leases that were not written, so far.
+    pub(crate) fn failed_batches(&self) -> u64 {
+        self.metrics.commits.failures.get()
     }
 
     /// When a shard wants to run next, in the simulation's time.

@@ -49,6 +49,7 @@ fn machine_of(what: &What) -> Option<usize> {
         | What::Release { machine }
         | What::WillDecline { machine }
         | What::Move { machine, .. }
+        | What::Inform { machine }
         | What::Hostile { machine, .. } => Some(*machine),
         _ => None,
     }

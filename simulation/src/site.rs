@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
 /// The server's address on the link of its own.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -96,6 +97,7 @@ pub(crate) struct Site {
     pub(crate) authoritative: bool,
     pub(crate) rapid_commit: bool,
     pub(crate) reply_delay: bool,
+    pub(crate) ping_check: bool,
     /// In which order subnets and hosts stand in the file.
     pub(crate) order: u64,
 }
@@ -103,6 +105,13 @@ pub(crate) struct Site {
 /// How long an offer is held, and a declined address left alone, in seconds.
 pub(crate) const OFFER_TIME: u64 = 12;
 pub(crate) const DECLINE_TIME: u64 = 40;
+/// How long the answer to a ping is waited for, with `ping-check` and without: then addresses are
+/// pinged after damage only.
+pub(crate) const PING_WAIT: Duration = Duration::from_millis(300);
+const PING_WAIT_OF_DAMAGED: Duration = Duration::from_millis(500);
+
+/// Ports from here on are behind another relay agent of their link, which adds nothing.
+pub(crate) const BARE_PORTS: u16 = 1000;
 
 /// The circuit-id of a port.
 pub(crate) fn circuit(port: u16) -> String {
@@ -140,6 +149,9 @@ impl Site {
             writeln!(out, "identity = \"client-id\"")?;
         }
         writeln!(out, "rapid-commit = {}", self.rapid_commit)?;
+        if self.ping_check {
+            writeln!(out, "ping-check = \"{}ms\"", PING_WAIT.as_millis())?;
+        }
         if self.reply_delay {
             writeln!(out, "reply-delay = \"100ms\"")?;
         }
@@ -188,6 +200,11 @@ impl Site {
             writeln!(out, "boot = [{{ file = \"{}\" }}]", host_file(host.name))?;
         }
         writeln!(out, "[tftp]\nroot = \"{}\"", root.display())
+    }
+
+    /// How long the server waits for the answer to a ping.
+    pub(crate) fn ping_wait(&self) -> Duration {
+        if self.ping_check { PING_WAIT } else { PING_WAIT_OF_DAMAGED }
     }
 
     pub(crate) fn host_of(&self, ip: Ipv4Addr) -> Option<&Host> {

@@ -1,13 +1,14 @@
 //! What happens in one simulation, made from its seed: who is there, what goes wrong and when.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 
 use crate::program::{Identity, Program};
 use crate::random::Seed;
-use crate::site::Site;
+use crate::site::{BARE_PORTS, LINKS, Link, Site};
 
 macro_rules! troubles {
     ($($name:ident = $word:literal,)*) => {
@@ -34,6 +35,8 @@ troubles! {
     SendErrors = "send-errors",
     SlowDisk = "slow-disk",
     FailingDisk = "failing-disk",
+    FullDisk = "full-disk",
+    FlippedBits = "flipped-bits",
     Stop = "stop",
     Kill = "kill",
     Reboot = "reboot",
@@ -54,6 +57,11 @@ troubles! {
     MovingMachines = "moving-machines",
     Decline = "decline",
     Release = "release",
+    OperatorRelease = "operator-release",
+    Inform = "inform",
+    Bootp = "bootp",
+    PingCheck = "ping-check",
+    Strangers = "strangers",
     RapidCommit = "rapid-commit",
     ReplyDelay = "reply-delay",
     Adversary = "adversary",
@@ -62,7 +70,7 @@ troubles! {
 }
 
 /// Where the server is known to break its promises: see docs/SIMULATION.md.
-const NOT_YET: &[Trouble] = &[Trouble::HostsByUuid, Trouble::HostsByClientId];
+const NOT_YET: &[Trouble] = &[Trouble::Bootp];
 
 /// Which troubles there are.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -107,6 +115,13 @@ impl fmt::Debug for Troubles {
 pub(crate) struct Place {
     pub(crate) link: usize,
     pub(crate) port: u16,
+}
+
+impl Place {
+    /// Whether the relay agent says where it is.
+    pub(crate) fn is_told(self) -> bool {
+        LINKS[self.link] == Link::RelayWithPorts && self.port < BARE_PORTS
+    }
 }
 
 /// A machine before anything has happened.
@@ -166,11 +181,12 @@ pub(crate) enum Change {
 pub(crate) enum End {
     /// It finishes what it began.
     Stop,
-    /// kill -9. The number says whether it hits a checkpoint, and where.
-    Kill { draw: u8 },
+    /// kill -9. The number says whether it hits a checkpoint, and where. So many bits of the disk
+    /// flip before the next start.
+    Kill { draw: u8, flips: u8 },
     /// The machine loses its power, and with it what was not flushed; its wall clock is wrong by so
     /// many seconds when it is started again.
-    Reboot { draw: u8, wall: i64 },
+    Reboot { draw: u8, wall: i64, flips: u8 },
 }
 
 /// Something that happens from outside.
@@ -226,8 +242,25 @@ pub(crate) enum What {
     FailingDisk {
         share: u64,
     },
+    /// The disk is full for a while.
+    FullDisk {
+        time: Duration,
+    },
     WallStep {
         seconds: i64,
+    },
+    /// `bootstorm leases release` of an address that somebody has.
+    OperatorRelease {
+        pick: u64,
+    },
+    /// A machine that has an address asks for options.
+    Inform {
+        machine: usize,
+    },
+    /// A device with an address of its own, of which the server does not know.
+    Stranger {
+        ip: Ipv4Addr,
+        time: Duration,
     },
     Hostile {
         machine: usize,

@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use bootstorm_net::sim::Outside;
 use bootstorm_protocols::dhcpv4::{CLIENT_PORT, INFINITE, Message, MessageType, SERVER_PORT};
 
+use crate::clients::INFORM_TRANSACTION;
 use crate::machine::Phase;
 use crate::oracle::Invariant;
-use crate::program::Question;
+use crate::program::{Program, Question};
 use crate::random::Purpose;
 use crate::site::{LINKS, Link, SERVER, circuit, relay, remote};
 use crate::world::{Happening, LONGEST_WAY, Said, World};
@@ -34,7 +35,7 @@ impl World {
         let direct = LINKS[place.link] == Link::Direct;
         let relayed = !direct && !asked.unicast;
         let giaddr = if relayed { relay(place.link) } else { Ipv4Addr::UNSPECIFIED };
-        let adds = relayed && LINKS[place.link] == Link::RelayWithPorts;
+        let adds = relayed && place.is_told();
         let question = Question {
             kind: asked.kind,
             identity: &own.plan.identity,
@@ -64,6 +65,7 @@ impl World {
                 Said::Request
             }
             MessageType::Release | MessageType::Decline => Said::GivesBack(address),
+            _ if own.program() == Program::Bootp => Said::Other,
             MessageType::Discover => {
                 own.discovered = Some(self.now);
                 self.oracle.discovers(machine);
@@ -128,6 +130,11 @@ impl World {
     pub(crate) fn server_sends(&mut self, datagram: Outside) {
         self.datagrams += 1;
         let port = datagram.to.port();
+        if port == 0
+            && let IpAddr::V4(ip) = datagram.to.ip()
+        {
+            return self.pinged(ip, &datagram.payload);
+        }
         if port != SERVER_PORT && port != CLIENT_PORT {
             if let Some(machine) = self.reader(datagram.to) {
                 self.on_the_way(machine, datagram);
@@ -193,6 +200,9 @@ impl World {
             let file = if file.is_empty() { String::new() } else { format!(", file {file}") };
             format!("    to {name}: {kind} {ip}{time}{file}")
         });
+        if kind == Some(MessageType::Offer) {
+            self.judge_offer(machine, ip);
+        }
         let own = &self.machines[machine];
         match kind {
             Some(MessageType::Nak) => {
@@ -202,13 +212,18 @@ impl World {
                     self.oracle.refused(ip, machine, recent);
                 }
             }
-            Some(MessageType::Offer | MessageType::Ack) if !ip.is_unspecified() => {
+            Some(MessageType::Offer | MessageType::Ack) | None => {
                 let file = message.boot_file();
                 if !self.may_be_told(machine, message.xid(), file) {
                     let name = self.name(machine);
                     let file = String::from_utf8_lossy(file);
                     let detail = format!("{name} is told the boot file \"{file}\" with {ip}");
                     return self.violated(Invariant::BootFile, detail);
+                }
+                let leases = !ip.is_unspecified() || message.lease_time().is_some();
+                if message.xid() & 0xffff_0000 == INFORM_TRANSACTION && leases {
+                    let detail = format!("{} is given {ip} for an INFORM", self.name(machine));
+                    return self.violated(Invariant::Inform, detail);
                 }
                 let asked = own.requests.get(&message.xid()).map_or(0, |(_, at)| *at);
                 let given_back = own.given_back.get(&ip).copied().unwrap_or(0);

@@ -2,8 +2,8 @@
 //! order of one virtual clock.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::committer::Fate;
 use crate::disk::Disk;
 use crate::lifecycle::HOUSEKEEPING;
 use crate::machine::{Machine, Phase};
+use crate::operator::Command;
 use crate::oracle::{Invariant, Oracle, Violation, time};
 use crate::random::{Purpose, Seed};
 use crate::server::{Clocks, Server};
@@ -54,6 +55,17 @@ pub(crate) enum Happening {
     Housekeeping {
         start: u64,
     },
+    /// The answer to a ping comes to that server.
+    Echo {
+        ip: Ipv4Addr,
+        reply: Vec<u8>,
+        in_time: bool,
+        start: u64,
+    },
+    /// The disk has room again.
+    Room,
+    /// A stranger is gone.
+    Gone(Ipv4Addr),
     /// The server that is stopping has no more time.
     Ended {
         start: u64,
@@ -73,7 +85,7 @@ pub(crate) enum Said {
     Other,
     Request,
     /// RELEASE or DECLINE.
-    GivesBack(std::net::Ipv4Addr),
+    GivesBack(Ipv4Addr),
 }
 
 struct Queued {
@@ -145,7 +157,21 @@ pub(crate) struct World {
     pub(crate) deaf: [Moment; LINKS.len()],
     pub(crate) slow: u64,
     pub(crate) failing: u64,
+    /// Until when the disk is full.
+    pub(crate) full: Moment,
+    /// The server has run: its log is there.
+    pub(crate) started: bool,
+    /// Bits have flipped on the disk.
+    pub(crate) flipped: bool,
     pub(crate) batches: u64,
+    /// Pings of the server so far.
+    pub(crate) pings: u64,
+    /// Addresses of devices that the server knows nothing of.
+    pub(crate) strangers: BTreeSet<Ipv4Addr>,
+    /// Addresses that have answered a ping, and until when they may not be offered.
+    pub(crate) in_use: BTreeMap<Ipv4Addr, Moment>,
+    /// What an operator waits for.
+    pub(crate) command: Option<Command>,
     pub(crate) oracle: Oracle,
     pub(crate) violation: Option<Violation>,
     hash: Xxh3,
@@ -186,7 +212,14 @@ impl World {
             deaf: [Moment::default(); LINKS.len()],
             slow: 2,
             failing: 0,
+            full: Moment::default(),
+            started: false,
+            flipped: false,
             batches: 0,
+            pings: 0,
+            strangers: BTreeSet::new(),
+            in_use: BTreeMap::new(),
+            command: None,
             oracle: Oracle::default(),
             violation: None,
             hash: Xxh3::new(),
@@ -282,7 +315,15 @@ impl World {
                 self.schedule(self.now + pause, Happening::Start { shards });
             }
             Happening::Start { shards } if self.server.is_none() => self.start_server(shards),
+            Happening::Echo { ip, reply, in_time, start } if start == self.start => {
+                self.echo_arrives(ip, &reply, in_time);
+            }
+            Happening::Room => self.disk.files.set_full(self.now < self.full),
+            Happening::Gone(ip) => {
+                self.strangers.remove(&ip);
+            }
             Happening::Written { .. }
+            | Happening::Echo { .. }
             | Happening::Housekeeping { .. }
             | Happening::Ended { .. }
             | Happening::Start { .. } => {}
@@ -330,6 +371,8 @@ impl World {
                 self.cut = [self.now; LINKS.len()];
                 self.deaf = [self.now; LINKS.len()];
                 self.set_disk(Some(2), Some(0));
+                self.disk.files.set_full(false);
+                self.strangers.clear();
                 for machine in 0..self.machines.len() {
                     if self.machines[machine].phase == Phase::Off {
                         self.begin_boot(machine);

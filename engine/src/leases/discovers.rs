@@ -13,10 +13,9 @@
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 
-use bootstorm_protocols::time::Moment;
-use foldhash::quality::RandomState;
-
 use super::ClientKey;
+use crate::hashing::KeyedHasher;
+use bootstorm_protocols::time::Moment;
 
 /// Entries of a bucket; the oldest gives way.
 const WAYS: usize = 4;
@@ -28,7 +27,7 @@ const ROOM: usize = 107;
 
 /// The DISCOVERs of one shard.
 pub(super) struct Discovers {
-    hasher: RandomState,
+    hasher: KeyedHasher,
     /// Whose entries there are; empty until there is something to remember.
     buckets: Vec<Bucket>,
     /// What the owner at the same place said.
@@ -90,8 +89,8 @@ impl<'a> Discovered<'a> {
 }
 
 impl Discovers {
-    pub(super) fn new() -> Self {
-        Self { hasher: RandomState::default(), buckets: Vec::new(), entries: Vec::new() }
+    pub(super) fn new(hasher: KeyedHasher) -> Self {
+        Self { hasher, buckets: Vec::new(), entries: Vec::new() }
     }
 
     /// Keeps options of the DISCOVER of a client that is offered an address until the offer ends;
@@ -196,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_was_said_is_known_to_its_client_in_its_transaction_until_the_offer_ends() {
-        let mut discovers = Discovers::new();
+        let mut discovers = Discovers::new(KeyedHasher::default());
         let (first, second) = (key(1), key(2));
         assert_eq!(class(&discovers, &first, 7, 0), None);
         let options = [(60, &b"PXEClient"[..]), (77, b""), (93, &[0, 7])];
@@ -219,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_left_out_and_the_rest_is_kept() {
-        let mut discovers = Discovers::new();
+        let mut discovers = Discovers::new(KeyedHasher::default());
         let long = [b'x'; ROOM];
         let options = [(77, &long[..]), (60, b"PXEClient"), (97, &long[..ROOM - 13])];
         discovers.remember((&key(1), IP), 1, at(60), options.into_iter());
@@ -229,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_oldest_gives_way_and_memory_does_not_grow() {
-        let mut discovers = Discovers::new();
+        let mut discovers = Discovers::new(KeyedHasher::default());
         let count = (BUCKETS * WAYS * 3) as u32;
         for number in 0..count {
             let until = at(60 + u64::from(number));

@@ -64,6 +64,7 @@ pub use step::{Admission, Conflict, KeyHash, KnownAs, Refusal, Step};
 pub use store::{BatchId, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
 
 use crate::config::{Dhcp, PoolId};
+use crate::hashing::KeyedHasher;
 use address::Address;
 use pools::PoolSet;
 use queue::Queue;
@@ -103,8 +104,22 @@ impl Leases {
         shards: usize,
         clock: Clock,
     ) -> Result<Arc<Self>, StoreError> {
+        Self::open_hashed(store, dhcp, shards, clock, KeyedHasher::default())
+    }
+
+    /// The same with a hasher of the caller's.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn open_hashed(
+        store: Arc<dyn LeaseStore>,
+        dhcp: &Dhcp,
+        shards: usize,
+        clock: Clock,
+        hasher: KeyedHasher,
+    ) -> Result<Arc<Self>, StoreError> {
         let shards = shards.max(1);
-        let table = Table::new(shards);
+        let table = Table::new(shards, hasher);
         let quarantine = clock.now + longest_lease(dhcp).max(dhcp.decline_time);
         let mut corrupt = 0;
         let recovered = store.load(&clock, &mut |loaded| match loaded {

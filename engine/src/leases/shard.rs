@@ -67,14 +67,9 @@ impl ShardLeases {
     pub(crate) const MOST_WAITING: usize = SHARD_LIMIT;
 
     pub(super) fn new(leases: Arc<Leases>, shard: usize) -> Self {
-        Self {
-            leases,
-            // At most as many shards as cores.
-            shard: shard as u16,
-            waiting: Slab::new(),
-            turns: None,
-            discovers: Discovers::new(),
-        }
+        let discovers = Discovers::new(leases.table.hasher.clone());
+        // At most as many shards as cores.
+        Self { leases, shard: shard as u16, waiting: Slab::new(), turns: None, discovers }
     }
 
     /// What is known of an address: its lease, its offer, or what its last client left.

@@ -13,7 +13,6 @@ use std::net::IpAddr;
 
 use bootstorm_protocols::time::Moment;
 use crossbeam::utils::CachePadded;
-use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
@@ -23,6 +22,7 @@ use super::listing::Timers;
 use super::slot::{Identity, Side, Slot};
 use super::state::{Kind, Outcome, Record, State, Whose};
 use super::{ClientKey, Lease, LeaseState};
+use crate::hashing::KeyedHasher;
 
 /// Far more than there are shards, so that two of them seldom meet at one.
 const STRIPES: usize = 256;
@@ -114,19 +114,19 @@ pub(super) struct Table {
     stripes: Box<[CachePadded<Mutex<Stripe>>]>,
     clients: Box<[CachePadded<Mutex<HashTable<Entry>>>]>,
     pub(super) timers: Timers,
-    hasher: RandomState,
+    pub(super) hasher: KeyedHasher,
     /// How often a stripe was locked.
     #[cfg(test)]
     pub(super) locked: std::sync::atomic::AtomicU64,
 }
 
 impl Table {
-    pub(super) fn new(shards: usize) -> Self {
+    pub(super) fn new(shards: usize, hasher: KeyedHasher) -> Self {
         Self {
             stripes: (0..STRIPES).map(|_| CachePadded::default()).collect(),
             clients: (0..STRIPES).map(|_| CachePadded::default()).collect(),
             timers: Timers::new(shards),
-            hasher: RandomState::default(),
+            hasher,
             #[cfg(test)]
             locked: std::sync::atomic::AtomicU64::new(0),
         }

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::hash::RandomState;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use bootstorm_protocols::tftp::{Acked, ErrorCode, Packet, Receiver};
 use bootstorm_protocols::time::Moment;
 
 use crate::event::{BootEvent, Kind};
+use crate::hashing::KeyedHasher;
 use crate::metrics::{Metrics, TftpMetrics};
 
 use super::images::Image;
@@ -48,7 +48,7 @@ pub struct TftpShard {
     pub(super) roles: Vec<Role>,
     /// Per bucket of clients, a count that selects the data socket of the next transfer.
     pub(super) rotation: Box<[u8]>,
-    pub(super) hasher: RandomState,
+    pub(super) hasher: KeyedHasher,
     pub(super) transfers: Transfers,
     /// Client and socket of transfers that have just ended, so that a repeated last ACK is not
     /// answered with ERROR 5. Clients whose addresses hash alike replace each other.
@@ -92,7 +92,7 @@ impl TftpShard {
             ports: Vec::new(),
             roles: Vec::new(),
             rotation: vec![0; BUCKETS].into_boxed_slice(),
-            hasher: RandomState::new(),
+            hasher: KeyedHasher::default(),
             transfers: Transfers::default(),
             served: vec![None; BUCKETS].into_boxed_slice(),
             windows: Windows::new(BUCKETS),
@@ -110,6 +110,13 @@ impl TftpShard {
         };
         tftp.set_ports(ports);
         tftp
+    }
+
+    /// The same with another hasher than one whose key is random.
+    #[must_use]
+    pub fn hashed(mut self, hasher: KeyedHasher) -> Self {
+        self.hasher = hasher;
+        self
     }
 
     /// Ignores requests from now on; the transfers under way go on.
