@@ -16,6 +16,9 @@ use crate::world::World;
 /// A reply may be written before a reload and leave after it, when its lease is on disk.
 const LONGEST_HELD: Duration = Duration::from_secs(20);
 
+/// A machine that got no answer asks again by then.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+
 impl World {
     /// What the machines were told is in the table.
     pub(crate) fn check_promises(&mut self) {
@@ -181,6 +184,7 @@ impl World {
             return self.violated(Invariant::Bounded, detail);
         }
         let table = server.table(self.now);
+        let monotonic = server.clocks.monotonic(self.now);
         for (ip, lease) in &table {
             let finite = lease.expires != bootstorm_protocols::time::Moment::NEVER;
             let promised = self.oracle.promises.contains_key(ip);
@@ -214,9 +218,16 @@ impl World {
                 let free = self.site.pools.iter().filter(|pool| {
                     pool.link == own.place.link && self.permits(machine, program, pool.users)
                 });
-                let mut free = free
-                    .flat_map(|pool| pool.addresses())
-                    .filter(|ip| !taken(*ip) && *ip != SERVER && self.site.host_of(*ip).is_none());
+                // Who was refused asks again after a while.
+                let long_free = |ip: Ipv4Addr| {
+                    let lease = table.get(&ip);
+                    lease.is_none_or(|lease| monotonic.since(lease.expires) > LONGEST_PATIENCE)
+                };
+                let free = free.flat_map(|pool| pool.addresses());
+                let mut free = free.filter(|ip| {
+                    let reserved = self.site.host_of(*ip).is_some();
+                    !taken(*ip) && long_free(*ip) && *ip != SERVER && !reserved
+                });
                 if let Some(ip) = free.next() {
                     let detail = format!("{} has no address, and {ip} is free", self.name(machine));
                     return self.violated(Invariant::Served, detail);

@@ -305,7 +305,9 @@ impl World {
         let edits = own.heard.get(&own.xid).map_or(0, |(_, edits)| *edits);
         let (refused, doubtful, unseen) = (false, false, false);
         let promise = Promise { machine, until, key, hardware, refused, doubtful, unseen, edits };
-        if let Some(other) = self.oracle.told(ip, promise, self.now) {
+        // What an operator said since counts.
+        let outdated = self.may_be_outdated(ip);
+        if !outdated && let Some(other) = self.oracle.told(ip, promise, self.now) {
             let detail = format!(
                 "{} is acknowledged {ip}, which {} was given until {}",
                 self.name(machine),

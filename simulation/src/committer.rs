@@ -1,9 +1,7 @@
-//! The committer, stepped. It runs in a thread of its own, because it waits for the disk in the
-//! middle of its work; but the thread runs only while the simulation waits for it, so that a run
-//! can be repeated.
+//! The committer, stepped: it begins a batch, and ends it when the disk has done what it does.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bootstorm::leases;
 use bootstorm_protocols::time::Moment;
@@ -17,121 +15,66 @@ pub(crate) enum Fate {
     Failed,
 }
 
-/// Where the committer's thread has stopped.
+/// What the committer is doing.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Progress {
-    /// It waits for the disk, with so many blocks.
-    Writing(usize),
+    /// It waits for the disk.
+    Writing,
     /// It waits for work.
     Idle,
 }
 
-enum Step {
-    Run(Moment),
-    Write(Fate),
-}
+/// Whether the write that is under way fails: what the disk looks at when it is asked how it went.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NextWrite(Arc<AtomicBool>);
 
-/// The thread's end, for the disk.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    steps: Receiver<Step>,
-    progress: Sender<Progress>,
-}
-
-impl Inner {
-    /// Called by the disk in the committer's thread: waits until the simulation says what becomes
-    /// of the write.
-    pub(crate) fn wait_for_disk(&self, blocks: usize) -> Fate {
-        if self.progress.send(Progress::Writing(blocks)).is_err() {
-            return Fate::Failed;
-        }
-        match self.steps.recv() {
-            Ok(Step::Write(fate)) => fate,
-            _ => Fate::Failed,
-        }
+impl NextWrite {
+    pub(crate) fn fails(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
 /// The committer as the simulation sees it.
 pub(crate) struct Committer {
-    steps: Sender<Step>,
-    progress: Receiver<Progress>,
-    thread: Option<JoinHandle<()>>,
+    committer: leases::Committer,
+    next: NextWrite,
     pub(crate) state: Progress,
     /// Batches that it is through with.
     pub(crate) batches: u64,
 }
 
-/// A committer whose thread has not started.
-pub(crate) struct Prepared {
-    steps: Sender<Step>,
-    progress: Receiver<Progress>,
-    inner: std::sync::Arc<std::sync::Mutex<Inner>>,
-}
-
-/// A committer, and what its disk waits by.
-pub(crate) fn prepare() -> (Prepared, std::sync::Arc<std::sync::Mutex<Inner>>) {
-    let (steps, taken) = channel();
-    let (said, progress) = channel();
-    let inner = std::sync::Arc::new(std::sync::Mutex::new(Inner { steps: taken, progress: said }));
-    (Prepared { steps, progress, inner: inner.clone() }, inner)
-}
-
-impl Prepared {
-    pub(crate) fn start(self, mut committer: leases::Committer) -> Committer {
-        let Self { steps, progress, inner } = self;
-        let thread = std::thread::spawn(move || {
-            loop {
-                let step = {
-                    let Ok(inner) = inner.lock() else { return };
-                    inner.steps.recv()
-                };
-                let Ok(Step::Run(now)) = step else { return };
-                committer.run_once(now);
-                let Ok(inner) = inner.lock() else { return };
-                if inner.progress.send(Progress::Idle).is_err() {
-                    return;
-                }
-            }
-        });
-        Committer { steps, progress, thread: Some(thread), state: Progress::Idle, batches: 0 }
-    }
-}
-
 impl Committer {
-    /// Takes what waits, until it has to wait for the disk or has nothing more to do.
-    pub(crate) fn run(&mut self, monotonic: Moment) -> Result<Progress, String> {
-        self.step(Step::Run(monotonic))
+    /// `next` is what the disk looks at.
+    pub(crate) fn new(committer: leases::Committer, next: NextWrite) -> Self {
+        Self { committer, next, state: Progress::Idle, batches: 0 }
+    }
+
+    /// Takes what waits, until it has to wait for the disk or is through with it.
+    pub(crate) fn run(&mut self, monotonic: Moment) -> Progress {
+        self.committer.begin(monotonic);
+        if self.committer.is_writing() {
+            self.state = Progress::Writing;
+        } else {
+            self.end();
+        }
+        self.state
     }
 
     /// The disk has done what it does.
-    pub(crate) fn written(&mut self, fate: Fate) -> Result<Progress, String> {
-        self.step(Step::Write(fate))
+    pub(crate) fn written(&mut self, fate: Fate) {
+        self.next.0.store(fate == Fate::Failed, Ordering::Relaxed);
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.committer.end();
+        self.state = Progress::Idle;
+        self.batches += 1;
     }
 
     /// How many batches it will be through with when it has written what waits alone now.
     pub(crate) fn batches_until_next(&self) -> u64 {
         let under_way = u64::from(self.state != Progress::Idle);
         self.batches + under_way + 1
-    }
-
-    fn step(&mut self, step: Step) -> Result<Progress, String> {
-        let gone = "the committer's thread has panicked";
-        self.steps.send(step).map_err(|_| gone.to_owned())?;
-        self.state = self.progress.recv().map_err(|_| gone.to_owned())?;
-        self.batches += u64::from(self.state == Progress::Idle);
-        Ok(self.state)
-    }
-}
-
-impl Drop for Committer {
-    fn drop(&mut self) {
-        // Closes the channel, which ends the thread.
-        let (closed, _) = channel();
-        self.steps = closed;
-        if let Some(thread) = self.thread.take() {
-            // Its panic was printed.
-            let _ = thread.join();
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bootstorm::leases::{Layout, LeaseLog};
 
-use crate::committer::{Prepared, prepare};
+use crate::committer::NextWrite;
 use crate::files::Files;
 
 /// A log so small that it goes round many times in a simulation.
@@ -21,12 +21,12 @@ impl Disk {
         Self { files: Files::new(seed) }
     }
 
-    /// A server's log on it, and the committer that writes it.
-    pub(crate) fn open(&self) -> Result<(Arc<LeaseLog>, Prepared), String> {
-        let (prepared, inner) = prepare();
-        let directory = self.files.open(inner);
+    /// A server's log on it, and what decides about its writes.
+    pub(crate) fn open(&self) -> Result<(Arc<LeaseLog>, NextWrite), String> {
+        let next = NextWrite::default();
+        let directory = self.files.open(next.clone());
         // Never another log on this disk.
         let log = LeaseLog::open(directory, [7; 16], LAYOUT).map_err(|error| error.to_string())?;
-        Ok((Arc::new(log), prepared))
+        Ok((Arc::new(log), next))
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bootstorm_net::file::{BLOCK, Blocks, Directory, DurableFile};
 
-use crate::committer::{Fate, Inner};
+use crate::committer::NextWrite;
 use crate::random::Stream;
 
 /// What a disk writes whole, or not at all.
@@ -81,10 +81,10 @@ impl Files {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The directory for a process that starts; its durable writes wait by `inner`.
-    pub(crate) fn open(&self, inner: Arc<Mutex<Inner>>) -> Arc<dyn Directory> {
+    /// The directory for a process that starts; `next` decides about its durable writes.
+    pub(crate) fn open(&self, next: NextWrite) -> Arc<dyn Directory> {
         let process = self.lock().process;
-        Arc::new(Opened { files: self.clone(), process, inner })
+        Arc::new(Opened { files: self.clone(), process, next })
     }
 
     pub(crate) fn set_failing(&self, share: u64) {
@@ -274,7 +274,7 @@ impl State {
 struct Opened {
     files: Files,
     process: u64,
-    inner: Arc<Mutex<Inner>>,
+    next: NextWrite,
 }
 
 impl Opened {
@@ -310,8 +310,8 @@ impl Directory for Opened {
             }
         };
         let begun = Mutex::new(None);
-        let (files, process, inner) = (self.files.clone(), self.process, self.inner.clone());
-        Ok(Box::new(OpenFile { files, process, inner, content, begun }))
+        let (files, process, next) = (self.files.clone(), self.process, self.next.clone());
+        Ok(Box::new(OpenFile { files, process, next, content, begun }))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -372,7 +372,7 @@ impl Drop for Lock {
 struct OpenFile {
     files: Files,
     process: u64,
-    inner: Arc<Mutex<Inner>>,
+    next: NextWrite,
     content: usize,
     begun: Mutex<Option<(u64, Blocks)>>,
 }
@@ -443,10 +443,7 @@ impl DurableFile for OpenFile {
     fn finish(&self) -> (Blocks, io::Result<()>) {
         let begun = self.begun.lock().ok().and_then(|mut begun| begun.take());
         let Some((offset, blocks)) = begun else { return (Blocks::default(), Ok(())) };
-        let fails = match self.inner.lock() {
-            Ok(inner) => inner.wait_for_disk(blocks.len()) == Fate::Failed,
-            Err(_) => true,
-        };
+        let fails = self.next.fails();
         let mut state = self.files.lock();
         if state.process != self.process {
             return (blocks, Err(io::Error::other("the process was killed")));

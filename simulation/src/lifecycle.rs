@@ -36,25 +36,17 @@ impl World {
         {
             let monotonic = server.clocks.monotonic(self.now);
             let failures = server.failed_batches();
-            match server.committer.run(monotonic) {
-                Ok(Progress::Idle) => {
-                    // A checkpoint may have had to come first, and may have failed.
-                    let works = self.failing == 0;
-                    self.batch_ends(failures, works);
-                }
-                Ok(Progress::Writing(blocks)) => {
-                    let draw = self.seed.draw(Purpose::Disk, 0, self.batches);
-                    let micros = 200 + draw % (self.slow * 1000 + 1);
-                    let start = self.start;
-                    self.record(b'w', blocks as u64, &[]);
-                    self.schedule(
-                        self.now + Duration::from_micros(micros),
-                        Happening::Written { start },
-                    );
-                    return;
-                }
-                Err(error) => return self.violated(Invariant::Runs, error),
+            if server.committer.run(monotonic) == Progress::Idle {
+                // A checkpoint may have had to come first, and may have failed.
+                let works = self.failing == 0;
+                self.batch_ends(failures, works);
+                continue;
             }
+            let draw = self.seed.draw(Purpose::Disk, 0, self.batches);
+            let micros = 200 + draw % (self.slow * 1000 + 1);
+            let start = self.start;
+            self.record(b'w', self.batches, &[]);
+            self.schedule(self.now + Duration::from_micros(micros), Happening::Written { start });
         }
     }
 
@@ -69,9 +61,7 @@ impl World {
         self.record(b'f', fails.into(), &[]);
         let Some(server) = &mut self.server else { return };
         let failures = server.failed_batches();
-        if let Err(error) = server.committer.written(fate) {
-            return self.violated(Invariant::Runs, error);
-        }
+        server.committer.written(fate);
         self.batch_ends(failures, !fails);
     }
 
@@ -113,19 +103,15 @@ impl World {
     pub(crate) fn stop_server(&mut self, fate: Fate) {
         self.stopping = false;
         let Some(mut server) = self.server.take() else { return };
-        if let Progress::Writing(_) = server.committer.state {
-            let _ended = server.committer.written(fate);
+        if server.committer.state == Progress::Writing {
+            server.committer.written(fate);
         }
         // In good order: the committer writes what waits. An operator waits for an answer even
         // where the process is killed; there it is the connection that ends.
         let monotonic = server.clocks.monotonic(self.now);
         while server.leases.awaits_commit() && (fate == Fate::Written || self.command.is_some()) {
-            match server.committer.run(monotonic) {
-                Ok(Progress::Writing(_)) => {
-                    let _ended = server.committer.written(fate);
-                }
-                Ok(Progress::Idle) => {}
-                Err(error) => return self.violated(Invariant::Runs, error),
+            if server.committer.run(monotonic) == Progress::Writing {
+                server.committer.written(fate);
             }
             if fate == Fate::Failed {
                 break;

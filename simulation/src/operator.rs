@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::thread::JoinHandle;
 
-use crate::world::World;
+use crate::world::{LONGEST_WAY, World};
 
 /// A command that waits in a thread of its own until the disk has what it changed.
 pub(crate) struct Command {
@@ -38,8 +38,14 @@ impl World {
     /// What the machine was told does not hold any more.
     fn operator_decides(&mut self, ip: Ipv4Addr, machine: usize) {
         self.oracle.given_up(ip, machine);
+        self.decided.insert(ip, self.now);
         let arrivals = self.arrivals;
         self.machines[machine].given_back.insert(ip, arrivals);
+    }
+
+    /// Whether an ACK of an address may have been on its way when an operator released it.
+    pub(crate) fn may_be_outdated(&self, ip: Ipv4Addr) -> bool {
+        self.decided.get(&ip).is_some_and(|at| self.now.since(*at) < LONGEST_WAY)
     }
 
     /// To be called after each step of the committer.

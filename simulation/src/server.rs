@@ -116,14 +116,15 @@ impl Server {
             addresses: vec![Address { ip: IpAddr::V4(SERVER), prefix: 24 }],
             segment: 0,
         });
-        let (log, committer) = disk.open()?;
+        let (log, next) = disk.open()?;
         let hasher = hashing::with_key(seed);
         let clock = clocks.read(now);
         let leases = Leases::open_hashed(log.clone(), &config.dhcp, shards, clock, hasher.clone())
             .map_err(|error| format!("open the leases: {error}"))?;
         leases.reconfigure(interfaces.addresses(), &config.dhcp);
         let metrics = Arc::new(Metrics::new(shards));
-        let committer = committer.start(leases.committer().with_metrics(metrics.clone()));
+        let committer = leases.committer().with_metrics(metrics.clone());
+        let committer = Committer::new(committer, next);
         let tftp_config = config.tftp.as_ref().ok_or("the configuration has no [tftp]")?;
         let tftp = TftpServer::without_threads(tftp_config).map_err(|error| error.to_string())?;
         let snapshot = SharedSnapshot::new(Snapshot { config: config.clone(), interfaces });

@@ -172,6 +172,8 @@ pub(crate) struct World {
     pub(crate) in_use: BTreeMap<Ipv4Addr, Moment>,
     /// What an operator waits for.
     pub(crate) command: Option<Command>,
+    /// When an operator released an address last.
+    pub(crate) decided: BTreeMap<Ipv4Addr, Moment>,
     pub(crate) oracle: Oracle,
     pub(crate) violation: Option<Violation>,
     hash: Xxh3,
@@ -220,6 +222,7 @@ impl World {
             strangers: BTreeSet::new(),
             in_use: BTreeMap::new(),
             command: None,
+            decided: BTreeMap::new(),
             oracle: Oracle::default(),
             violation: None,
             hash: Xxh3::new(),

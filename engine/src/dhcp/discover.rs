@@ -31,22 +31,21 @@ impl<'a> Exchange<'a> {
     fn offer_chosen(&self, chosen: Chosen<'a>, damaged: bool) -> Draft<'a> {
         let Chosen { ip, admission, through } = chosen;
         let until = self.now + self.dhcp.offer_time;
-        let rapid = self.dhcp.rapid_commit && self.message.rapid_commit();
+        // The offer of a moment ago proves nothing: its probe may be under way.
+        let proven = match through {
+            Through::Lease => true,
+            Through::Reservation | Through::Previous => !damaged,
+            Through::Offer | Through::Wish | Through::Free => false,
+        };
+        let probe = (self.dhcp.ping_check.is_some() || damaged) && !proven;
+        // Where the address is asked first, there is time enough for an OFFER.
+        let rapid = self.dhcp.rapid_commit && self.message.rapid_commit() && !probe;
         let action = if rapid {
             // RFC 4039 section 3.
             Action::AckWhenDurable(self.ack(ip, self.lease_time(ip)))
         } else {
             let reply = self.offer(ip);
-            // The offer of a moment ago proves nothing: its probe may be under way.
-            let proven = match through {
-                Through::Lease => true,
-                Through::Reservation | Through::Previous => !damaged,
-                Through::Offer | Through::Wish | Through::Free => false,
-            };
-            match self.dhcp.ping_check.is_some() || damaged {
-                true if !proven => Action::ProbeThenOffer(reply),
-                _ => Action::Reply(reply),
-            }
+            if probe { Action::ProbeThenOffer(reply) } else { Action::Reply(reply) }
         };
         let mut draft = Draft::of(action, self.arena);
         draft.steps.push(Step::Offer { ip: ip.into(), admission, until });

@@ -73,8 +73,8 @@ impl<'a> Exchange<'a> {
     /// so a client that asks for what it cannot have keeps the offer that it has.
     fn select(&self, address: Ipv4Addr, leases: &ShardLeases) -> Draft<'a> {
         let own = self.own_at(address);
-        let more = self.own_here().take(MOST_ADDRESSES).count() < MOST_ADDRESSES;
-        let free = || more && self.holder(address, leases).is_none();
+        // After damage somebody may have a lease of an address that seems free.
+        let free = || !leases.is_damaged(self.now) && self.is_free(address, leases);
         // The ACK agrees with the OFFER, even if the reserved address became free since.
         let stays = own.is_some_and(Own::is_held);
         match self.admission(address) {
@@ -89,20 +89,28 @@ impl<'a> Exchange<'a> {
     }
 
     /// The client has an address (INIT-REBOOT, RENEWING, REBINDING): ACK if it may keep it. For
-    /// all others see [`super::nak`]. A client that `extends` its lease has heard how long it is.
+    /// all others see [`super::nak`]. A client that `extends` its lease has heard how long it is,
+    /// and has it: after damage it is believed where nothing else is known.
     fn verify(&self, address: Ipv4Addr, extends: bool, leases: &ShardLeases) -> Draft<'a> {
         let known = self.own_at(address).is_some();
+        let lost = || extends && leases.is_damaged(self.now) && self.is_free(address, leases);
         // A reserved address may have been leased by no message yet.
         let reserved =
             || self.reservation.address == Some(address) && self.holder(address, leases).is_none();
         match self.admission(address) {
             Some(admission)
-                if (known || reserved()) && self.must_move(address, leases).is_none() =>
+                if (known || reserved() || lost()) && self.must_move(address, leases).is_none() =>
             {
                 self.bind(address, admission, extends)
             }
             _ => self.refuse(address, false, leases),
         }
+    }
+
+    /// Whether nobody has the address, and the client may take one more by name.
+    fn is_free(&self, address: Ipv4Addr, leases: &ShardLeases) -> bool {
+        let more = self.own_here().take(MOST_ADDRESSES).count() < MOST_ADDRESSES;
+        more && self.holder(address, leases).is_none()
     }
 
     /// Leases the address, which is free or the client's, and withdraws what else it was offered.

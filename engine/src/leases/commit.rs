@@ -43,6 +43,15 @@ struct Broken {
     withheld: u64,
 }
 
+/// A batch that was begun.
+struct Begun {
+    now: Moment,
+    /// Changes of it that are not in doubt.
+    own: usize,
+    /// Whether the store has it; false when there is nothing to write.
+    begun: Result<bool, NotDurable>,
+}
+
 /// Writes leases. A thread of its own in the server, stepped by hand in tests and simulations.
 pub struct Committer {
     leases: Arc<Leases>,
@@ -52,6 +61,7 @@ pub struct Committer {
     on_failure: Option<Box<dyn FnOnce() + Send>>,
     taken: Vec<Queued>,
     batch: Vec<Write>,
+    begun: Option<Begun>,
     next_id: BatchId,
     /// Addresses of failed batches, with the highest version that they had there.
     in_doubt: BTreeMap<Address, u64>,
@@ -68,6 +78,7 @@ impl Committer {
             on_failure: None,
             taken: Vec::with_capacity(LARGEST_BATCH),
             batch: Vec::with_capacity(LARGEST_BATCH),
+            begun: None,
             next_id: BatchId(0),
             in_doubt: BTreeMap::new(),
             broken: None,
@@ -125,6 +136,14 @@ impl Committer {
 
     /// Writes what waits now as one batch, closed or not; the number of changes it took.
     pub fn run_once(&mut self, now: Moment) -> usize {
+        let took = self.begin(now);
+        self.end();
+        took
+    }
+
+    /// Begins to write what waits now; the number of changes it took. [`Committer::end`] has to
+    /// come next.
+    pub fn begin(&mut self, now: Moment) -> usize {
         self.taken.clear();
         while self.taken.len() < LARGEST_BATCH {
             let Some(queued) = self.leases.queue.pop() else { break };
@@ -136,9 +155,26 @@ impl Committer {
         self.taken.sort_unstable_by_key(|queued| queued.change.ip);
         let took = self.taken.len();
         self.collect();
-        let written = self.write(now);
-        self.settle(&written, now);
+        let own = self.batch.len();
+        let begun = self.begin_write(now);
+        self.begun = Some(Begun { now, own, begun });
         took
+    }
+
+    /// Whether a batch is on its way to the disk.
+    pub fn is_writing(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| begun.begun == Ok(true))
+    }
+
+    /// Waits for the disk, and tells everybody what became of the batch.
+    pub fn end(&mut self) {
+        let Some(Begun { now, own, begun }) = self.begun.take() else { return };
+        let written = match begun {
+            Ok(true) => self.end_write(own, now),
+            Ok(false) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        self.settle(&written, now);
     }
 
     /// Fills the batch, and answers the changes that need no writing.
@@ -158,10 +194,10 @@ impl Committer {
         });
     }
 
-    /// Makes the batch durable, if it can be; the addresses that the store refused.
-    fn write(&mut self, now: Moment) -> Result<Vec<IpAddr>, NotDurable> {
+    /// Hands the batch to the store, if there is one and it can be; whether the store has it.
+    fn begin_write(&mut self, now: Moment) -> Result<bool, NotDurable> {
         if self.batch.is_empty() {
-            return Ok(Vec::new());
+            return Ok(false);
         }
         if let Some(broken) = &self.broken {
             if now < broken.retry_at {
@@ -177,8 +213,15 @@ impl Committer {
         let clock = self.leases.clock(now);
         let id = self.next_id;
         self.next_id.0 += 1;
+        // A checkpoint may have to come first.
+        let begun = on_disk(self.heartbeat.as_ref(), || self.store.begin(id, &self.batch, &clock));
+        begun.map(|()| true).map_err(|error| self.not_written(&error, own, now))
+    }
+
+    /// Makes the batch durable, of which so many changes are not in doubt; the addresses that the
+    /// store refused.
+    fn end_write(&mut self, own: usize, now: Moment) -> Result<Vec<IpAddr>, NotDurable> {
         let result = on_disk(self.heartbeat.as_ref(), || {
-            self.store.begin(id, &self.batch, &clock)?;
             // It is the only one under way.
             self.store.finish().map_or(Ok(Vec::new()), |finished| finished.result)
         });
@@ -204,16 +247,19 @@ impl Committer {
                 }
                 Ok(refused)
             }
-            Err(error) => {
-                for write in &self.batch {
-                    let version = self.in_doubt.entry(write.ip.into()).or_default();
-                    *version = write.version.max(*version);
-                }
-                self.batch.truncate(own);
-                self.failed(&error, now);
-                Err(NotDurable)
-            }
+            Err(error) => Err(self.not_written(&error, own, now)),
         }
+    }
+
+    /// Nobody knows what of the batch the store has.
+    fn not_written(&mut self, error: &StoreError, own: usize, now: Moment) -> NotDurable {
+        for write in &self.batch {
+            let version = self.in_doubt.entry(write.ip.into()).or_default();
+            *version = write.version.max(*version);
+        }
+        self.batch.truncate(own);
+        self.failed(error, now);
+        NotDurable
     }
 
     /// Adds to the batch what the store should have for addresses in doubt. With the version that

@@ -26,6 +26,7 @@ struct State {
     records: BTreeMap<Vec<u8>, (u64, Vec<u8>)>,
     version: u64,
     begun: VecDeque<BatchId>,
+    damaged: bool,
 }
 
 impl MemoryStore {
@@ -33,6 +34,14 @@ impl MemoryStore {
     #[cfg(test)]
     pub(crate) fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// Loses every record, as a disk that is damaged, and says so at the next start.
+    #[cfg(test)]
+    pub(crate) fn lose(&self) {
+        let state = &mut *self.state.lock();
+        state.records.clear();
+        state.damaged = true;
     }
 
     /// Puts raw bytes where the record of an address would be.
@@ -53,7 +62,7 @@ impl MemoryStore {
 impl LeaseStore for MemoryStore {
     fn begin(&self, id: BatchId, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
         self.check()?;
-        let State { records, version, begun } = &mut *self.state.lock();
+        let State { records, version, begun, .. } = &mut *self.state.lock();
         for write in batch {
             *version = write.version.max(*version);
             let key = Key::of(write.ip);
@@ -85,7 +94,7 @@ impl LeaseStore for MemoryStore {
         for (key, (version, value)) in &state.records {
             each(super::store::decode(key, *version, value, &clocks));
         }
-        Ok(Recovered { version: state.version, damaged: None })
+        Ok(Recovered { version: state.version, damaged: state.damaged.then_some(clock.now) })
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

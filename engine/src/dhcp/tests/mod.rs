@@ -4,6 +4,7 @@ mod addresses;
 mod boot;
 mod client;
 mod copies;
+mod damage;
 mod delivery;
 mod ending;
 mod excluded;

@@ -224,6 +224,12 @@ impl Server {
         (self.leases, self.shard, self.committer) = open(&self.store, &self.config, self.now);
     }
 
+    /// Starts again after the store has lost every lease, and noticed.
+    pub(super) fn lose_leases(&mut self) {
+        self.store.lose();
+        self.restart();
+    }
+
     /// The host has other addresses from now on.
     pub(super) fn set_own_addresses(&mut self, own: &[Ipv4Addr]) {
         self.own = own.to_vec();
