@@ -16,6 +16,8 @@ use super::{Admission, Client, ClientKey, Lease, NotDurable, Notes, Refusal, Ste
 pub(super) struct Pending {
     pub(super) ip: Address,
     pub(super) version: u64,
+    /// Where its slot was.
+    pub(super) seen: Handle,
 }
 
 /// Where a step comes from.
@@ -24,6 +26,8 @@ pub(super) struct Source<'a> {
     pub(super) client: &'a Client<'a>,
     /// The owning shard: the address goes to its extent.
     pub(super) shard: u16,
+    /// A slot of the client, and its address.
+    pub(super) seen: Option<(Address, Handle)>,
 }
 
 impl Table {
@@ -35,10 +39,11 @@ impl Table {
         step: &Step<'_>,
         now: Moment,
     ) -> Result<Option<Pending>, Refusal> {
-        let Source { client, shard } = source;
+        let Source { client, shard, seen } = source;
         let address = step.ip().into();
         let mut locked = self.lock(address);
-        let found = self.find_now(pools, &mut locked, address, now);
+        let seen = seen.filter(|(seen, _)| *seen == address).map(|(_, handle)| handle);
+        let found = self.find_now(pools, &mut locked, (address, seen), now);
         let (from, state) = self.relation(&locked, found, client, step);
         let version = locked.stripe.next_version();
         let event = match *step {
@@ -63,6 +68,12 @@ impl Table {
             if let Some(state) = outcome.state {
                 let handle = self.insert(&mut locked, address, identity(), state, shard);
                 self.list(pools, &mut locked.stripe, handle, now);
+                // Most often it was proposed a moment ago: then the next client need not find out.
+                if let Some(slot) = locked.stripe.slots.get_mut(handle.index())
+                    && pools.of(address).is_some_and(|pool| pool.skip(shard, address))
+                {
+                    slot.in_free_range = false;
+                }
             }
             return Ok(None);
         };
@@ -75,18 +86,18 @@ impl Table {
         }
         let sender = (outcome.whose == Whose::Senders).then(|| (identity(), shard));
         self.carry_out(pools, &mut locked.stripe, handle, outcome, sender, now);
-        Ok(outcome.writes.then_some(Pending { ip: address, version }))
+        Ok(outcome.writes.then_some(Pending { ip: address, version, seen: handle }))
     }
 
-    /// The slot of an address, brought up to `now`.
+    /// The slot of an address, which was seen somewhere, brought up to `now`.
     fn find_now(
         &self,
         pools: &PoolSet,
         locked: &mut Locked<'_>,
-        address: Address,
+        (address, seen): (Address, Option<Handle>),
         now: Moment,
     ) -> Option<Handle> {
-        let handle = locked.find(address)?;
+        let handle = locked.find_seen(address, seen)?;
         self.pass_time(pools, &mut locked.stripe, handle, now).then_some(handle)
     }
 
@@ -121,12 +132,13 @@ impl Table {
         now: Moment,
     ) -> Result<Option<Pending>, Refusal> {
         let mut locked = self.lock(address);
-        let handle = self.find_now(pools, &mut locked, address, now).ok_or(Refusal::NotHeld)?;
+        let found = self.find_now(pools, &mut locked, (address, None), now);
+        let handle = found.ok_or(Refusal::NotHeld)?;
         let version = locked.stripe.next_version();
         let state = locked.stripe.slots[handle.index()].state(&locked.stripe.sides);
         let outcome = transition(Some(state), event(version), now)?;
         self.carry_out(pools, &mut locked.stripe, handle, outcome, None, now);
-        Ok(outcome.writes.then_some(Pending { ip: address, version }))
+        Ok(outcome.writes.then_some(Pending { ip: address, version, seen: handle }))
     }
 
     /// A person gives an address back.
@@ -155,7 +167,8 @@ impl Table {
     /// What is to be written for a change; `Err` when the change is void.
     pub(super) fn to_write(&self, change: Pending) -> Result<Write, NotDurable> {
         let locked = self.lock(change.ip);
-        let slot = &locked.stripe.slots[locked.find(change.ip).ok_or(NotDurable)?.index()];
+        let found = locked.find_seen(change.ip, Some(change.seen)).ok_or(NotDurable)?;
+        let slot = &locked.stripe.slots[found.index()];
         let state = slot.state(&locked.stripe.sides);
         let record = state.pending().filter(|record| record.version == change.version);
         let record = record.ok_or(NotDurable)?;
@@ -204,7 +217,8 @@ impl Table {
 
     fn settle(&self, pools: &PoolSet, change: Pending, event: Event, now: Moment) -> bool {
         let mut locked = self.lock(change.ip);
-        let Some(handle) = self.find_now(pools, &mut locked, change.ip, now) else { return false };
+        let seen = (change.ip, Some(change.seen));
+        let Some(handle) = self.find_now(pools, &mut locked, seen, now) else { return false };
         let state = locked.stripe.slots[handle.index()].state(&locked.stripe.sides);
         if state.pending().is_none_or(|record| record.version != change.version) {
             return false;

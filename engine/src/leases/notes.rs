@@ -130,53 +130,78 @@ impl Notes {
     #[must_use]
     pub(super) fn updated(&self, client: &Client<'_>, admission: Admission<'_>) -> Self {
         let said = &client.notes;
-        let hardware = client.hardware;
-        let mut packed = Packed::new();
         let relayed = if said.relay == RelaySaid::Kept { self } else { &Self::default() };
-        for (note, said, known) in [
-            (Note::ClientId, said.client_id, self.client_id()),
-            (Note::Hostname, said.hostname, self.hostname()),
-            (Note::CircuitId, said.circuit_id, relayed.circuit_id()),
-            (Note::RemoteId, said.remote_id, relayed.remote_id()),
-        ] {
-            let said = said.filter(|said| said.len() <= Self::LIMIT);
-            if let Some(value) = said.or(known) {
-                packed.push(note, &[value]);
-            }
-        }
-        if hardware != Self::default().hardware(client.key) {
-            packed.push(Note::Hardware, &[&[hardware.htype()], hardware.address()]);
-        }
+        let fits = |said: &&[u8]| said.len() <= Self::LIMIT;
+        let hardware = client.hardware;
+        let htype = [hardware.htype()];
+        let noted = hardware != Self::default().hardware(client.key);
         let mut room = [0; LONGEST];
-        let admission = write_admission(admission, &mut room);
-        if !admission.is_empty() {
-            packed.push(Note::Admission, &[admission]);
-        }
-        match (packed.bytes(), &self.0) {
-            ([0], _) => Self(None),
-            (bytes, Some(known)) if **known == *bytes => self.clone(),
-            (bytes, _) => Self(Some(bytes.into())),
-        }
+        self.replaced_by([
+            said.client_id.filter(fits).or(self.client_id()).map(whole),
+            said.hostname.filter(fits).or(self.hostname()).map(whole),
+            said.circuit_id.filter(fits).or(relayed.circuit_id()).map(whole),
+            said.remote_id.filter(fits).or(relayed.remote_id()).map(whole),
+            noted.then(|| [&htype, hardware.address()]),
+            admission_note(admission, &mut room),
+        ])
     }
 
     /// Remembers another admission, and what else there is as it was. Allocates nothing when it is
     /// the same.
     pub(super) fn set_admission(&mut self, admission: Admission<'_>) {
         let mut room = [0; LONGEST];
-        let admission = write_admission(admission, &mut room);
-        if admission == self.stored_admission() {
-            return;
+        let [client_id, hostname, circuit_id, remote_id, hardware] =
+            Note::BEFORE_ADMISSION.map(|note| self.get(note).map(whole));
+        let admission = admission_note(admission, &mut room);
+        *self = self.replaced_by([client_id, hostname, circuit_id, remote_id, hardware, admission]);
+    }
+
+    /// These notes, in the order of [`Note`]: the same allocation if they are the same.
+    fn replaced_by(&self, notes: [Option<Parts<'_>>; COUNT]) -> Self {
+        if self.are(&notes) { self.clone() } else { Self::of_parts(&notes) }
+    }
+
+    fn are(&self, notes: &[Option<Parts<'_>>; COUNT]) -> bool {
+        let Some((mask, mut rest)) = self.0.as_deref().and_then(<[u8]>::split_first) else {
+            return notes.iter().all(Option::is_none);
+        };
+        if *mask != mask_of(notes) {
+            return false;
         }
-        let mut packed = Packed::new();
-        for note in Note::BEFORE_ADMISSION {
-            if let Some(value) = self.get(note) {
-                packed.push(note, &[value]);
+        for [head, tail] in notes.iter().flatten() {
+            let note = rest
+                .split_first()
+                .and_then(|(length, behind)| behind.split_at_checked(usize::from(*length)));
+            let Some((note, behind)) = note else { return false };
+            if note.strip_prefix(*head) != Some(*tail) {
+                return false;
+            }
+            rest = behind;
+        }
+        true
+    }
+
+    fn of_parts(notes: &[Option<Parts<'_>>; COUNT]) -> Self {
+        let total = 1 + notes.iter().flatten().map(|parts| 1 + len(parts)).sum::<usize>();
+        if total == 1 {
+            return Self(None);
+        }
+        // One allocation, because the length is known.
+        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, total).collect();
+        if let Some(bytes) = Arc::get_mut(&mut bytes) {
+            bytes[0] = mask_of(notes);
+            let mut at = 1;
+            for parts in notes.iter().flatten() {
+                // At most LONGEST.
+                bytes[at] = len(parts) as u8;
+                at += 1;
+                for part in parts {
+                    bytes[at..at + part.len()].copy_from_slice(part);
+                    at += part.len();
+                }
             }
         }
-        if !admission.is_empty() {
-            packed.push(Note::Admission, &[admission]);
-        }
-        self.0 = (packed.bytes() != [0]).then(|| packed.bytes().into());
+        Self(Some(bytes))
     }
 
     fn get(&self, wanted: Note) -> Option<&[u8]> {
@@ -281,34 +306,25 @@ fn write_admission<'r>(admission: Admission<'_>, room: &'r mut [u8; LONGEST]) ->
     &room[..len]
 }
 
-/// Notes in the making.
-struct Packed {
-    bytes: [u8; 1 + COUNT * (1 + LONGEST)],
-    len: usize,
+/// A note in two pieces, at most [`LONGEST`] bytes.
+type Parts<'n> = [&'n [u8]; 2];
+
+fn whole(note: &[u8]) -> Parts<'_> {
+    [note, &[]]
 }
 
-impl Packed {
-    fn new() -> Self {
-        Self { bytes: [0; 1 + COUNT * (1 + LONGEST)], len: 1 }
-    }
+fn len([head, tail]: &Parts<'_>) -> usize {
+    head.len() + tail.len()
+}
 
-    /// Adds a note of these parts; one that is too long is left out.
-    fn push(&mut self, note: Note, parts: &[&[u8]]) {
-        let Ok(length) = u8::try_from(parts.iter().map(|part| part.len()).sum::<usize>()) else {
-            return;
-        };
-        self.bytes[0] |= 1 << note as u8;
-        self.bytes[self.len] = length;
-        self.len += 1;
-        for part in parts {
-            self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
-            self.len += part.len();
-        }
-    }
+fn admission_note<'n>(admission: Admission<'_>, room: &'n mut [u8; LONGEST]) -> Option<Parts<'n>> {
+    Some(write_admission(admission, room)).filter(|note| !note.is_empty()).map(whole)
+}
 
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
+/// The bits of the notes that there are.
+fn mask_of(notes: &[Option<Parts<'_>>; COUNT]) -> u8 {
+    let bits = notes.iter().enumerate().map(|(bit, note)| u8::from(note.is_some()) << bit);
+    bits.fold(0, |mask, bit| mask | bit)
 }
 
 #[cfg(test)]

@@ -70,13 +70,17 @@ impl Extent {
     }
 
     /// Takes the next unused address out, if it is this one.
-    fn skip(&mut self, ip: Address) {
+    fn skip(&mut self, ip: Address) -> bool {
         match self.fresh.last_mut() {
             Some((low, high)) if *low == ip && low == high => {
                 self.fresh.pop();
+                true
             }
-            Some((low, _)) if *low == ip => *low = Address::from_bits(ip.to_bits() + 1),
-            _ => {}
+            Some((low, _)) if *low == ip => {
+                *low = Address::from_bits(ip.to_bits() + 1);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -224,9 +228,9 @@ impl Pool {
         self.extents[usize::from(shard)].lock().first()
     }
 
-    /// That address is used: takes it out.
-    pub(super) fn skip(&self, shard: u16, ip: Address) {
-        self.extents[usize::from(shard)].lock().skip(ip);
+    /// That address is used: takes it out, if it is the next one of the shard's own extent.
+    pub(super) fn skip(&self, shard: u16, ip: Address) -> bool {
+        self.extents[usize::from(shard)].lock().skip(ip)
     }
 
     /// The lock of the slow path. Whoever holds a stripe of the table does not ask for it.

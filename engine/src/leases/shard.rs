@@ -1,14 +1,17 @@
 //! What a shard does with leases.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bootstorm_protocols::time::Moment;
 use slab::Slab;
 
+use super::address::Address;
 use super::changes::{Pending, Source};
 use super::discovers::{Discovered, Discovers};
 use super::queue::{Queued, SHARD_LIMIT};
+use super::table::Handle;
 use super::{Client, ClientKey, Conflict, Lease, Leases, Refusal, Step};
 use crate::config::{Dhcp, PoolId};
 
@@ -24,6 +27,8 @@ pub struct ShardLeases {
     /// there is none.
     turns: Option<u32>,
     discovers: Discovers,
+    /// The last lease that was told of, and where its slot was: the next step is most often of it.
+    seen: Cell<Option<(Address, Handle)>>,
 }
 
 /// Changes that have one token.
@@ -68,8 +73,15 @@ impl ShardLeases {
 
     pub(super) fn new(leases: Arc<Leases>, shard: usize) -> Self {
         let discovers = Discovers::new(leases.table.hasher.clone());
-        // At most as many shards as cores.
-        Self { leases, shard: shard as u16, waiting: Slab::new(), turns: None, discovers }
+        Self {
+            leases,
+            // At most as many shards as cores.
+            shard: shard as u16,
+            waiting: Slab::new(),
+            turns: None,
+            discovers,
+            seen: Cell::new(None),
+        }
     }
 
     /// What is known of an address: its lease, its offer, or what its last client left.
@@ -86,7 +98,10 @@ impl ShardLeases {
 
     /// Tells of every address that a client has, is offered, or had last and nobody took since.
     pub fn of_client(&self, client: &ClientKey, now: Moment, mut each: impl FnMut(&Lease)) {
-        self.leases.table.of_client(client, now, &mut each);
+        self.leases.table.of_client(client, now, &mut |handle, lease| {
+            self.seen.set(Some((lease.ip.into(), handle)));
+            each(lease);
+        });
     }
 
     /// The address of the pools, tried in order, that a client without one there would get now:
@@ -129,7 +144,7 @@ impl ShardLeases {
         now: Moment,
     ) -> Result<Option<Change>, Conflict> {
         let pools = self.leases.lock_pools(self.shard.into());
-        let source = Source { client, shard: self.shard };
+        let source = Source { client, shard: self.shard, seen: self.seen.get() };
         let change = self.leases.table.apply(&pools, source, step, now);
         change.map(|change| change.map(Change)).map_err(Conflict)
     }

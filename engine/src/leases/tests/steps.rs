@@ -371,3 +371,17 @@ fn a_person_may_end_a_lease() {
     let after = Server::start(site, store.clone(), 1, clock(2));
     assert_eq!(after.state(address, 2), Some(LeaseState::Released));
 }
+
+#[test]
+fn an_address_that_was_offered_a_moment_ago_is_not_looked_at_for_the_next_client() {
+    let site = Site::new(&[("10.0.0.1", "10.0.4.0")], &[]);
+    let mut server = Server::start(site, Arc::new(MemoryStore::default()), 1, clock(0));
+    let locked = |server: &Server| server.leases.table.locked.load(Relaxed);
+    for number in 0..100 {
+        let before = locked(&server);
+        server.offer(0, number, None, 0).unwrap();
+        // Once to see that it is free, once to take it.
+        assert_eq!(locked(&server) - before, 2, "{number}");
+    }
+    server.check();
+}
