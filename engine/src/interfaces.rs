@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
+use foldhash::fast::RandomState;
+
 /// One interface of this host, as the DHCP rules need it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
@@ -44,8 +46,10 @@ impl Interface {
 /// This host's interfaces at one time.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Interfaces {
-    by_index: HashMap<u32, Interface>,
+    // Asked for each datagram.
+    by_index: HashMap<u32, Interface, RandomState>,
     addresses: Vec<Ipv4Addr>,
+    only: Option<Ipv4Addr>,
 }
 
 impl Interfaces {
@@ -77,13 +81,15 @@ impl Interfaces {
 
     /// A host with these interfaces.
     pub fn of(interfaces: impl IntoIterator<Item = Interface>) -> Self {
-        let by_index: HashMap<u32, Interface> =
+        let by_index: HashMap<u32, Interface, RandomState> =
             interfaces.into_iter().map(|interface| (interface.index, interface)).collect();
         let mut addresses: Vec<Ipv4Addr> =
             by_index.values().flat_map(|interface| &interface.addresses).copied().collect();
         // In an order of their own, so that two readings of the same host are equal.
         addresses.sort_unstable();
-        Self { by_index, addresses }
+        let mut known = addresses.iter().filter(|address| !address.is_loopback());
+        let only = known.next().filter(|_| known.next().is_none()).copied();
+        Self { by_index, addresses, only }
     }
 
     /// The interface with the kernel's number `index`.
@@ -106,6 +112,12 @@ impl Interfaces {
         &self.addresses
     }
 
+    /// The address of a host that has no other, but for loopback ones. The kernel sends from it to
+    /// everybody but those, told or not.
+    pub fn only_address(&self) -> Option<Ipv4Addr> {
+        self.only
+    }
+
     /// Index and MTU in bytes of each.
     pub fn mtus(&self) -> Vec<(u32, u32)> {
         self.by_index.values().map(|each| (each.index, u32::from(each.mtu))).collect()
@@ -121,5 +133,24 @@ impl Interfaces {
         let mut served: Vec<_> = self.by_index.values().filter(|each| each.served).collect();
         served.sort_by(|a, b| (&a.name, a.index).cmp(&(&b.name, b.index)));
         served
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_an_only_address_if_all_others_are_loopback_ones() {
+        let host = |addresses: &[[u8; 4]]| {
+            let addresses = addresses.iter().map(|ip| Ipv4Addr::from(*ip)).collect();
+            Interfaces::of([Interface { addresses, ..Interface::unknown(2) }]).only_address()
+        };
+        let only = Some(Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(host(&[[10, 0, 0, 1]]), only);
+        assert_eq!(host(&[[127, 0, 0, 1], [10, 0, 0, 1]]), only);
+        assert_eq!(host(&[[10, 0, 0, 1], [10, 0, 0, 2]]), None);
+        assert_eq!(host(&[[127, 0, 0, 1]]), None);
+        assert_eq!(host(&[]), None);
     }
 }

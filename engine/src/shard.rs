@@ -278,6 +278,7 @@ impl Shard {
             destination: ipv4(datagram.destination),
             source,
         };
+        let only_address = current.interfaces.only_address();
         let now = tx.now();
         let received = waiting_since.unwrap_or(now);
         if waiting_since.is_none() {
@@ -308,15 +309,15 @@ impl Shard {
             }
             Action::Record { .. } => replies.events.emit(event),
             Action::Reply(reply) => {
-                let path = ReplyPath::of(&reply, datagram, interface, self.link);
-                replies.send(&reply, &path, answer, tx);
+                let path = ReplyPath::of(reply, datagram, interface, self.link, only_address);
+                replies.send(reply, &path, answer, tx);
             }
             Action::AckWhenDurable(reply) => {
                 let changes = changes.into_iter().flatten();
-                let path = ReplyPath::of(&reply, datagram, interface, self.link);
+                let path = ReplyPath::of(reply, datagram, interface, self.link, only_address);
                 let held = match replies.dry_run {
                     true => None,
-                    false => match path.hold(&reply, replies.cache, tx) {
+                    false => match path.hold(reply, replies.cache, tx) {
                         Ok(held) => Some(held),
                         Err(_) => {
                             changes.for_each(|change| leases.abandon(change, now));
@@ -337,11 +338,11 @@ impl Shard {
                     // The client asks again while its OFFER waits for the ping.
                     return;
                 }
-                let path = ReplyPath::of(&reply, datagram, interface, self.link);
+                let path = ReplyPath::of(reply, datagram, interface, self.link, only_address);
                 let Some(icmp) = self.icmp.filter(|_| !replies.dry_run && probes.has_room()) else {
-                    return replies.send(&reply, &path, answer, tx);
+                    return replies.send(reply, &path, answer, tx);
                 };
-                let Ok(held) = path.hold(&reply, replies.cache, tx) else {
+                let Ok(held) = path.hold(reply, replies.cache, tx) else {
                     return replies.metrics.send_failures.increment();
                 };
                 self.echo_sequence = self.echo_sequence.wrapping_add(1);

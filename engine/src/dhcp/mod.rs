@@ -94,19 +94,19 @@ pub struct Decision<'a> {
     pub holder: Option<Holder>,
 }
 
-/// What is to be done about one message.
+/// What is to be done about one message. A reply is long, and lies in the arena.
 #[derive(Debug)]
 pub enum Action<'a> {
     /// Nothing.
     Silence(Silence),
     /// Send this now.
-    Reply(Reply<'a>),
+    Reply(&'a Reply<'a>),
     /// Probe `yiaddr` (ICMP echo) and send this if nobody answers within `ping-check`. If somebody
     /// answers: call [`ShardLeases::quarantine`], then answer the same message again, which offers
     /// another address. If a probe of the address is already under way, no second one is needed.
-    ProbeThenOffer(Reply<'a>),
+    ProbeThenOffer(&'a Reply<'a>),
     /// Send this, an ACK or the BOOTREPLY with an endless lease, when the changes are durable.
-    AckWhenDurable(Reply<'a>),
+    AckWhenDurable(&'a Reply<'a>),
     /// Nobody waits for the changes.
     Record {
         /// The address that was given back or declined.
@@ -116,7 +116,7 @@ pub enum Action<'a> {
 
 impl<'a> Action<'a> {
     /// The reply, if there is one.
-    pub fn reply(&self) -> Option<&Reply<'a>> {
+    pub fn reply(&self) -> Option<&'a Reply<'a>> {
         match self {
             Self::Reply(reply) | Self::ProbeThenOffer(reply) | Self::AckWhenDurable(reply) => {
                 Some(reply)

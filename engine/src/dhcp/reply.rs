@@ -303,21 +303,21 @@ impl<'a> Exchange<'a> {
         lease.duration().map_or(Moment::NEVER, |duration| self.now + duration)
     }
 
-    pub(super) fn offer(&self, address: Ipv4Addr) -> Reply<'a> {
+    pub(super) fn offer(&self, address: Ipv4Addr) -> &'a Reply<'a> {
         let lease = self.lease_time(address);
-        let mut offer = self.grant(MessageType::Offer, address, lease);
+        let offer = self.grant(MessageType::Offer, address, lease);
         // RFC 2131 table 3: ciaddr is zero in an OFFER.
         offer.ciaddr = Ipv4Addr::UNSPECIFIED;
         offer
     }
 
-    pub(super) fn ack(&self, address: Ipv4Addr, lease: LeaseTime) -> Reply<'a> {
+    pub(super) fn ack(&self, address: Ipv4Addr, lease: LeaseTime) -> &'a Reply<'a> {
         self.grant(MessageType::Ack, address, lease)
     }
 
-    fn grant(&self, kind: MessageType, address: Ipv4Addr, lease: LeaseTime) -> Reply<'a> {
+    fn grant(&self, kind: MessageType, address: Ipv4Addr, lease: LeaseTime) -> &'a mut Reply<'a> {
         let discover = self.message.message_type() == Some(MessageType::Discover);
-        let mut reply = self.parameters(Some(kind), address);
+        let reply = self.parameters(Some(kind), address);
         reply.yiaddr = address;
         reply.lease_seconds = lease.seconds();
         reply.lease = Some(lease);
@@ -327,38 +327,38 @@ impl<'a> Exchange<'a> {
     }
 
     /// RFC 2131 4.3.5: no yiaddr, no lease time.
-    pub(super) fn ack_to_inform(&self, address: Ipv4Addr) -> Reply<'a> {
-        let delivery = self.delivery_of_inform(address);
-        Reply { delivery, ..self.parameters(Some(MessageType::Ack), address) }
+    pub(super) fn ack_to_inform(&self, address: Ipv4Addr) -> &'a Reply<'a> {
+        let reply = self.parameters(Some(MessageType::Ack), address);
+        reply.delivery = self.delivery_of_inform(address);
+        reply
     }
 
     /// RFC 1534 section 2: no option that only DHCP knows.
-    pub(super) fn boot_reply(&self, address: Ipv4Addr) -> Reply<'a> {
-        Reply {
-            yiaddr: address,
-            lease_seconds: u32::MAX,
-            delivery: self.delivery_of(address),
-            ..self.parameters(None, address)
-        }
+    pub(super) fn boot_reply(&self, address: Ipv4Addr) -> &'a Reply<'a> {
+        let reply = self.parameters(None, address);
+        reply.yiaddr = address;
+        reply.lease_seconds = u32::MAX;
+        reply.delivery = self.delivery_of(address);
+        reply
     }
 
-    pub(super) fn nak(&self, reason: NakReason) -> Reply<'a> {
+    pub(super) fn nak(&self, reason: NakReason) -> &'a Reply<'a> {
         let routed = self.arrival.unicast().is_some()
             && self.arrival.is_routed(self.dhcp, self.message.ciaddr());
         let relayed = !self.message.giaddr().is_unspecified();
         let chain = self.chain(None);
-        Reply {
-            // RFC 2131 4.3.2: the relay agent must broadcast a NAK, the client has no address.
-            flags: self.message.flags() | if relayed { BROADCAST_FLAG } else { 0 },
-            ciaddr: Ipv4Addr::UNSPECIFIED,
-            delivery: Delivery::of_nak(self.message, self.ciaddr_in_use, self.relay_port(), routed),
-            nak: Some(reason),
-            ..self.bare(Some(MessageType::Nak), chain)
-        }
+        let reply = self.bare(Some(MessageType::Nak), chain);
+        // RFC 2131 4.3.2: the relay agent must broadcast a NAK, the client has no address.
+        reply.flags |= if relayed { BROADCAST_FLAG } else { 0 };
+        reply.ciaddr = Ipv4Addr::UNSPECIFIED;
+        reply.delivery =
+            Delivery::of_nak(self.message, self.ciaddr_in_use, self.relay_port(), routed);
+        reply.nak = Some(reason);
+        reply
     }
 
     /// A reply with boot file and options, to be addressed.
-    fn parameters(&self, kind: Option<MessageType>, address: Ipv4Addr) -> Reply<'a> {
+    fn parameters(&self, kind: Option<MessageType>, address: Ipv4Addr) -> &'a mut Reply<'a> {
         let chain = self.chain(Some(address));
         let boot = Boot::choose(&chain, &self.machine, self.classes);
         // siaddr is the next server, by default this one, where clients reach it; a machine that
@@ -369,8 +369,7 @@ impl<'a> Exchange<'a> {
             None => self.reachable_address(&chain),
         };
         let boots_by_pxe = self.machine.firmware == Firmware::Pxe;
-        // Filled in where it lies: it is long, and every update of a structure is a copy.
-        let mut reply = self.bare(kind, chain);
+        let reply = self.bare(kind, chain);
         reply.siaddr = siaddr;
         reply.server_name = chain.server_name().unwrap_or_default();
         reply.boot_file = boot.file;
@@ -382,8 +381,9 @@ impl<'a> Exchange<'a> {
         reply
     }
 
-    fn bare(&self, kind: Option<MessageType>, chain: ScopeChain<'a>) -> Reply<'a> {
-        Reply {
+    /// In the arena, where it is filled in: it is long, and every move is a copy.
+    fn bare(&self, kind: Option<MessageType>, chain: ScopeChain<'a>) -> &'a mut Reply<'a> {
+        self.arena.alloc_with(|| Reply {
             kind,
             delivery: Delivery::Broadcast,
             source: self.own_address(),
@@ -414,7 +414,7 @@ impl<'a> Exchange<'a> {
             request: self.message,
             max_len: self.message.reply_room(self.arrival.mtu),
             chain,
-        }
+        })
     }
 
     /// How a reply that gives `address` reaches the client.
