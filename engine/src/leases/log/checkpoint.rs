@@ -135,6 +135,8 @@ impl<'f> Writer<'f> {
 /// Reads a checkpoint, piece by piece.
 pub(super) struct Reader<'f> {
     file: &'f dyn DurableFile,
+    /// Pieces that the file has, the last one perhaps in part.
+    pieces: u64,
     log: Option<LogId>,
     generation: u64,
     meta: Meta,
@@ -152,8 +154,10 @@ impl<'f> Reader<'f> {
     /// # Errors
     /// What the disk says about the first piece, or the last.
     pub(super) fn open(file: &'f dyn DurableFile) -> io::Result<Self> {
+        let length = file.len()?;
         let mut reader = Self {
             file,
+            pieces: length.div_ceil(PIECE_BYTES),
             log: None,
             generation: 0,
             meta: Meta::default(),
@@ -164,8 +168,7 @@ impl<'f> Reader<'f> {
             damage: None,
             ended: false,
         };
-        let pieces = file.len()? / PIECE_BYTES;
-        for piece in 0..pieces {
+        for piece in 0..length / PIECE_BYTES {
             let Some(stamp) = reader.read(piece)? else { continue };
             if stamp.number != piece || stamp.kind == Kind::Blank {
                 continue;
@@ -219,7 +222,7 @@ impl<'f> Reader<'f> {
             Err(error) => {
                 self.damage = Some(format!("piece {piece} of the checkpoint: {error}"));
                 // Its end cannot be known.
-                self.ended = self.blocks.is_empty() && self.is_beyond(piece);
+                self.ended = self.is_last(piece);
                 return Ok(!self.ended);
             }
         };
@@ -257,14 +260,15 @@ impl<'f> Reader<'f> {
             _ => {
                 self.damage = Some(format!("piece {piece} of the checkpoint cannot be read"));
                 // What is whole and of an earlier checkpoint lies behind the end of this one.
-                self.ended = stamp.is_some() || self.is_beyond(piece);
+                self.ended = stamp.is_some() || self.is_last(piece);
             }
         }
         Ok(!self.ended)
     }
 
-    fn is_beyond(&self, piece: u64) -> bool {
-        self.file.len().is_ok_and(|length| (piece + 1) * PIECE_BYTES >= length)
+    /// By the length that the file had at first: a disk that fails may not tell it any more.
+    fn is_last(&self, piece: u64) -> bool {
+        piece + 1 >= self.pieces
     }
 
     /// Reads the content of a piece, and tells its stamp; `None` when it is not whole.

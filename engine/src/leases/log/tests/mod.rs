@@ -226,3 +226,19 @@ fn a_checkpoint_that_cannot_be_read_loses_no_more_than_its_piece() {
     let (found, _) = load(&open(&disk).unwrap()).unwrap();
     assert!(found.contains(&(1, 100)) && found.contains(&(59, 59)));
 }
+
+#[test]
+fn reading_a_checkpoint_ends_with_a_disk_that_fails_for_good() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    log.commit(&[put(1, 1)], &clock(1)).unwrap();
+    let file = log.directory.open(checkpoint::NAME, false).unwrap();
+    let mut reader = Reader::open(&*file).unwrap();
+    disk.fail(Fault::Dead);
+    let mut turns = 0;
+    while reader.next(|_| Ok::<(), ()>(())).unwrap() {
+        turns += 1;
+        assert!(turns < 1000, "it reads for ever");
+    }
+    assert!(reader.damage().is_some());
+}
