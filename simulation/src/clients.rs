@@ -304,7 +304,8 @@ impl World {
         };
         let edits = own.heard.get(&own.xid).map_or(0, |(_, edits)| *edits);
         let (refused, doubtful, unseen) = (false, false, false);
-        let promise = Promise { machine, until, key, hardware, refused, doubtful, unseen, edits };
+        let promise =
+            Promise { machine, until, key, hardware, refused, doubtful, unseen, lost: None, edits };
         // What an operator said since counts.
         let outdated = self.may_be_outdated(ip);
         if !outdated && let Some(other) = self.oracle.told(ip, promise, self.now) {
@@ -316,6 +317,8 @@ impl World {
             );
             return self.violated(Invariant::OneMachine, detail);
         }
+        // The configuration may have changed while the ACK was on its way.
+        self.note_lost();
         let file = String::from_utf8_lossy(message.boot_file()).into_owned();
         let own = &mut self.machines[machine];
         own.server = message.server_identifier();

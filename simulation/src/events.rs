@@ -11,7 +11,7 @@ use crate::site::{Host, HostKey, Pool, SERVER, Users, address, link_of};
 use crate::story::{Change, What};
 use crate::transfers::MOST_HOSTS;
 use crate::wire::Asked;
-use crate::world::{Happening, World};
+use crate::world::{Happening, LONGEST_WAY, World};
 
 impl World {
     pub(crate) fn story_happens(&mut self, what: What) {
@@ -152,7 +152,24 @@ impl World {
         let now = self.now;
         self.retired.extend(before.hosts.iter().cloned().map(|host| (now, host)));
         self.tell(|world| format!("reload ({change:?}): {}", world.site));
+        self.note_lost();
         self.reload();
+    }
+
+    /// Tells the oracle which addresses their holders can have no more. A server cannot know that a
+    /// machine is the host of a UUID or client identifier which its messages do not say.
+    pub(crate) fn note_lost(&mut self) {
+        let Self { oracle, machines, site, now, .. } = self;
+        oracle.edited(|machine, ip| {
+            let own = &machines[machine];
+            let lost = match site.host_of(ip).map(|host| &host.key) {
+                Some(HostKey::Hardware(cards)) => !cards.contains(&own.plan.identity.mac),
+                Some(_) => true,
+                None => !site.pools.iter().any(|pool| pool.contains(ip)),
+            };
+            let under_way = own.discovered.filter(|at| now.since(*at) < LONGEST_WAY);
+            lost.then(|| under_way.map(|at| (own.xid, at)))
+        });
     }
 
     fn edit(&mut self, change: Change, random: &mut Stream) {

@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bootstorm::leases::{ClientKey, Hardware};
 use bootstorm_protocols::time::Moment;
+
+use crate::site::OFFER_TIME;
+use crate::world::LONGEST_WAY;
 
 macro_rules! invariants {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
@@ -101,9 +105,17 @@ pub(crate) struct Promise {
     pub(crate) doubtful: bool,
     /// No answer came when the server pinged the address after that.
     pub(crate) unseen: bool,
+    /// The configuration has refused the machine the address since it was given: transactions of
+    /// the DISCOVERs that the machine has sent since, and of its REQUESTs for the address, and when
+    /// each began. With a DISCOVER it ends that is not the first of them, or in a transaction that
+    /// has taken longer than any DISCOVER is late.
+    pub(crate) lost: Option<BTreeMap<u32, Moment>>,
     /// How often the configuration had been edited when it was heard.
     pub(crate) edits: u64,
 }
+
+/// The server forgets the transaction of a DISCOVER when its offer is over.
+const LATEST: Duration = Duration::from_secs(OFFER_TIME).saturating_sub(LONGEST_WAY);
 
 /// Everything that the machines were told and that still holds.
 #[derive(Debug, Default)]
@@ -159,8 +171,39 @@ impl Oracle {
     }
 
     /// A machine sends a DISCOVER: what it was refused before has ended.
-    pub(crate) fn discovers(&mut self, machine: usize) {
-        self.promises.retain(|_, promise| promise.machine != machine || !promise.refused);
+    pub(crate) fn discovers(&mut self, machine: usize, xid: u32, now: Moment) {
+        self.promises.retain(|_, promise| {
+            promise.machine != machine || {
+                let asks_again = promise.lost.as_mut().is_some_and(|asked| {
+                    let began = *asked.entry(xid).or_insert(now);
+                    asked.len() > 1 || now.since(began) >= LATEST
+                });
+                !promise.refused && !asks_again
+            }
+        });
+    }
+
+    /// A machine sends a REQUEST for an address. If it is refused, the NAK may never leave.
+    pub(crate) fn requests(&mut self, machine: usize, ip: Ipv4Addr, xid: u32, now: Moment) {
+        let promise = self.promises.get_mut(&ip).filter(|promise| promise.machine == machine);
+        if let Some(asked) = promise.and_then(|promise| promise.lost.as_mut()) {
+            asked.entry(xid).or_insert(now);
+        }
+    }
+
+    /// The configuration has changed. `lost` tells whether a machine can have an address no more,
+    /// and if so the transaction of a DISCOVER of its that is under way.
+    pub(crate) fn edited(
+        &mut self,
+        lost: impl Fn(usize, Ipv4Addr) -> Option<Option<(u32, Moment)>>,
+    ) {
+        for (ip, promise) in &mut self.promises {
+            if promise.lost.is_none()
+                && let Some(under_way) = lost(promise.machine, *ip)
+            {
+                promise.lost = Some(under_way.into_iter().collect());
+            }
+        }
     }
 
     /// Whether a machine has an address by a promise that holds.
@@ -173,8 +216,6 @@ impl Oracle {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
@@ -187,7 +228,17 @@ mod tests {
         let hardware = Hardware::ethernet([2, 0, 0, 0, 0, machine as u8]);
         let key = ClientKey::hardware(&hardware);
         let (refused, doubtful, unseen) = (false, false, false);
-        Promise { machine, until: at(until), key, hardware, refused, doubtful, unseen, edits: 0 }
+        Promise {
+            machine,
+            until: at(until),
+            key,
+            hardware,
+            refused,
+            doubtful,
+            unseen,
+            lost: None,
+            edits: 0,
+        }
     }
 
     #[test]
@@ -209,15 +260,33 @@ mod tests {
     fn a_refused_lease_ends_with_the_discover_of_its_machine() {
         let mut oracle = Oracle::default();
         oracle.told(IP, promise(1, 100), at(0));
-        oracle.discovers(1);
+        oracle.discovers(1, 1, at(1));
         assert!(oracle.has(1, IP, at(1)));
         oracle.refused(IP, 2, false);
-        oracle.discovers(1);
+        oracle.discovers(1, 2, at(1));
         assert!(oracle.has(1, IP, at(1)), "another was refused");
         oracle.refused(IP, 1, false);
-        oracle.discovers(2);
+        oracle.discovers(2, 3, at(1));
         assert!(oracle.has(1, IP, at(1)));
-        oracle.discovers(1);
+        oracle.discovers(1, 4, at(1));
         assert!(!oracle.has(1, IP, at(1)));
+    }
+
+    #[test]
+    fn a_lost_address_is_left_with_the_second_discover() {
+        for under_way in [None, Some((7, at(1)))] {
+            let mut oracle = Oracle::default();
+            oracle.told(IP, promise(1, 100), at(0));
+            oracle.edited(|_, _| None);
+            oracle.discovers(1, 8, at(1));
+            oracle.discovers(1, 9, at(1));
+            assert!(oracle.has(1, IP, at(1)), "it may have the address");
+            oracle.edited(|_, _| Some(under_way));
+            oracle.discovers(1, 7, at(1));
+            oracle.discovers(1, 7, at(2));
+            assert!(oracle.has(1, IP, at(1)), "one of them may be late");
+            oracle.discovers(1, 10, at(2));
+            assert!(!oracle.has(1, IP, at(1)));
+        }
     }
 }

@@ -62,13 +62,15 @@ impl World {
         let note = match asked.kind {
             MessageType::Request => {
                 own.requests.entry(own.xid).or_insert((address, 0)).0 = address;
+                self.oracle.requests(machine, address, own.xid, self.now);
                 Said::Request
             }
             MessageType::Release | MessageType::Decline => Said::GivesBack(address),
             _ if own.program() == Program::Bootp => Said::Other,
             MessageType::Discover => {
                 own.discovered = Some(self.now);
-                self.oracle.discovers(machine);
+                let xid = own.xid;
+                self.oracle.discovers(machine, xid, self.now);
                 Said::Other
             }
             _ => Said::Other,

@@ -14,7 +14,7 @@ from lab import Lab
 from server import Server, configuration
 from suite import Suite
 
-TAKES_SECONDS = 40
+TAKES_SECONDS = 55
 
 _SERVER = bytes([10, 77, 0, 1])
 _RELAY = "10.77.9.9"
@@ -347,6 +347,45 @@ def offer_then_ack(suite, wall):
                         b"n.example")
 
 
+def swapped_by_firmware(suite, wall):
+    """Network ROMs never ask for the address that they had."""
+    def entries(one, two):
+        return ('[[dhcp.subnet]]\nsubnet = "10.77.0.0/16"\n' + host("a", first.key, f"10.77.4.{one}")
+                + host("b", second.key, f"10.77.4.{two}"))
+    endless = 'lease-time = "infinite"'
+    first, second = Machine(wall), Machine(wall)
+    with Scene(suite, wall, entries(1, 2), endless) as scene:
+        suite.equal("each has its address", (first.boot(), second.boot()),
+                    ("10.77.4.1", "10.77.4.2"))
+        scene.reload(entries(2, 1), endless)
+        suite.equal("swapped, the address of each is held by the other",
+                    (first.discover(seconds=1), second.discover(seconds=1)), (None, None))
+        for _ in range(3):
+            boots = (first.boot(), second.boot())
+        suite.equal("when they have asked again each has its new one", boots,
+                    ("10.77.4.2", "10.77.4.1"))
+
+
+def bootp_beside_dhcp(suite, wall):
+    first, second = Machine(wall), Machine(wall)
+    cards = host("n", f'hardware = ["{first.mac}", "{second.mac}"]', "10.77.6.1")
+    with Scene(suite, wall, pool("4.0", "4.9") + cards) as scene:
+        reply = first.ask(None)
+        suite.equal("one card of a host has its address by BOOTP", reply and reply.yiaddr,
+                    "10.77.6.1")
+        said = scene.server.leases()["10.77.6.1"]
+        suite.check("which is a lease without end", said["state"] == "active"
+                    and said["expires"] == "never", said)
+        other = second.boot()
+        suite.check("so its other card gets another one", other.startswith("10.77.4."), other)
+        suite.check("and the log says who has it", laboratory.wait_until(
+            lambda: scene.warned("10.77.6.1", first.mac), 3))
+        suite.equal("its system has it by DHCP", first.boot(), "10.77.6.1")
+        suite.equal("and gives it back", scene.server.tool("leases", "release", "10.77.6.1")[0], 0)
+        suite.equal("then the other card moves", (second.renew(other), second.boot()),
+                    ("NAK", "10.77.6.1"))
+
+
 def main():
     suite = Suite("Lease holders")
     wall = Wall(Lab())
@@ -362,6 +401,8 @@ def main():
         ("an endless lease made finite", endless_made_finite),
         ("a host gets another key", key_edited),
         ("an offer, and its ACK", offer_then_ack),
+        ("hosts that swap and never renew", swapped_by_firmware),
+        ("BOOTP beside DHCP", bootp_beside_dhcp),
     ]:
         with suite.step(what):
             act(suite, wall)

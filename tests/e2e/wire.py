@@ -57,11 +57,12 @@ class Message:
 
 def message(kind, mac, xid, options=(), broadcast=False, ciaddr="0.0.0.0", giaddr="0.0.0.0",
             hops=0):
-    """The UDP payload of a client's message; options are (code, bytes)."""
+    """The UDP payload of a client's message; options are (code, bytes), kind None is BOOTP's."""
     head = struct.pack("!BBBBIHH", 1, 1, 6, hops, xid, 0, 0x8000 if broadcast else 0)
     head += socket.inet_aton(ciaddr) + bytes(8) + socket.inet_aton(giaddr)
     head += mac_bytes(mac) + bytes(10) + bytes(192) + MAGIC
-    for code, value in ((53, bytes([NUMBERS[kind]])), *options):
+    kinds = ((53, bytes([NUMBERS[kind]])),) if kind else ()
+    for code, value in (*kinds, *options):
         head += bytes([code, len(value)]) + value
     return (head + b"\xff").ljust(300, b"\0")
 

@@ -41,10 +41,14 @@ impl<'a> Exchange<'a> {
         if self.dhcp.host_by_ip(address).is_some() || self.dhcp.excluded(address).is_some() {
             return self.unproven(address);
         }
-        let pool = self.dhcp.pool_of(address).filter(|pool| self.permitted(*pool))?;
+        let pool = self.dhcp.pool_of(address).filter(|pool| self.permitted(*pool, false))?;
+        Some(self.by_pool(pool))
+    }
+
+    fn by_pool(&self, pool: PoolId) -> Admission<'a> {
         let (low, high) = self.dhcp.pool(pool).range;
         let host = self.known_as().filter(|host| host.key.is_some());
-        Some(Admission::Pool { low: low.into(), high: high.into(), host })
+        Admission::Pool { low: low.into(), high: high.into(), host }
     }
 
     /// The host entry that counts for the machine, as a lease remembers it.
@@ -71,6 +75,40 @@ impl<'a> Exchange<'a> {
                 .any(|kind| view.keys().any(|key| FoundBy::kind_of(&key) == kind))
                 .then_some(Admission::Unknown),
         }
+    }
+
+    /// Whether something else than a client of this server has `address`.
+    pub(super) fn is_left_out(&self, address: Ipv4Addr) -> bool {
+        self.dhcp.excluded(address).is_some() || self.arrival.owns(address)
+    }
+
+    /// Whether the client can have the address of its own lease no more, in no stage of its boot:
+    /// something else has it, it is of no pool, or reserved for a host that the lease was not given
+    /// to.
+    pub(super) fn is_lost(&self, own: &Own) -> bool {
+        if self.is_left_out(own.ip) {
+            return true;
+        }
+        match (self.dhcp.host_by_ip(own.ip), own.given_to) {
+            (None, _) => self.dhcp.pool_of(own.ip).is_none(),
+            (Some(_), _) if self.admission(own.ip).is_some() => false,
+            (Some(owner), GivenTo::Host(host, _)) => owner != host,
+            (Some(_), GivenTo::Anybody | GivenTo::Unproven(_)) => true,
+        }
+    }
+
+    /// By which pool the client goes on with the address of its own lease or offer, whose REQUEST
+    /// need not say again what made it a member of a class: what a system renews its firmware may
+    /// have got. What the pool denies ends it.
+    pub(super) fn goes_on(&self, address: Ipv4Addr) -> Option<Admission<'a>> {
+        let own = self.own_at(address).filter(|own| own.is_held() && !own.refused)?;
+        if self.dhcp.host_by_ip(address).is_some() || self.is_left_out(address) {
+            return None;
+        }
+        let pool = self.dhcp.pool_of(address)?;
+        let (low, high) = self.dhcp.pool(pool).range;
+        let given = own.pool == Some((low, high)) && self.is_on_link(address);
+        (given && self.permitted(pool, true)).then(|| self.by_pool(pool))
     }
 
     /// Who else has `address`: by a lease, an offer or a quarantine that has not ended, or whose
@@ -162,13 +200,15 @@ impl<'a> Exchange<'a> {
         let mut pools = BumpVec::new_in(self.arena);
         let others = network.subnets.iter().copied().filter(|&subnet| subnet != self.link.subnet);
         for subnet in std::iter::once(self.link.subnet).chain(others) {
-            let permitted = |pool: &PoolId| self.permitted(*pool);
+            let permitted = |pool: &PoolId| self.permitted(*pool, false);
             pools.extend(self.dhcp.subnet(subnet).pools.iter().copied().filter(permitted));
         }
         pools.into_bump_slice()
     }
 
-    fn permitted(&self, pool: PoolId) -> bool {
+    /// Whether a pool permits the machine. `was_member`: it need not say again what made it a
+    /// member of the classes that the pool is for.
+    fn permitted(&self, pool: PoolId, was_member: bool) -> bool {
         let pool = self.dhcp.pool(pool);
         let bootp = self.message.message_type().is_none();
         let applies = |permit: &Permit| match *permit {
@@ -180,8 +220,10 @@ impl<'a> Exchange<'a> {
             Permit::Member(class) => self.classes.contains(&class) && !bootp,
         };
         let denied = pool.deny.iter().any(|permit| applies(permit) || *permit == Permit::All);
-        let allowed = pool.allow.iter().any(applies) || (pool.allow.is_empty() && !bootp);
-        let member = pool.class.is_none_or(|class| self.classes.contains(&class));
+        let class = |permit: &Permit| was_member && matches!(permit, Permit::Member(_));
+        let allows = |permit: &Permit| applies(permit) || class(permit);
+        let allowed = pool.allow.iter().any(allows) || (pool.allow.is_empty() && !bootp);
+        let member = pool.class.is_none_or(|class| was_member || self.classes.contains(&class));
         allowed && !denied && member
     }
 }

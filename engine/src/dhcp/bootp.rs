@@ -1,11 +1,13 @@
 //! BOOTP: clients that know nothing of leases (RFC 951, RFC 1534).
 //!
 //! A BOOTP client never says that it is done with its address, so it gets one for ever: the one
-//! reserved for it, for which nothing need be remembered, or one of a pool that permits `bootp` by
-//! name, which is leased without end.
+//! reserved for it, or one of a pool that permits `bootp` by name. Either is leased without end, so
+//! that no other machine of the same host entry gets the address meanwhile, and the reply leaves
+//! when the lease is durable. When the machine's system renews the address by DHCP, the lease has
+//! an end again.
 
 use super::exchange::Exchange;
-use super::plan::{Chosen, Draft, Through};
+use super::plan::{Chosen, Draft};
 use super::{Action, Silence};
 use crate::config::LeaseTime;
 use crate::leases::{ShardLeases, Step};
@@ -22,23 +24,18 @@ impl<'a> Exchange<'a> {
             Err(silence) => Draft::silence(silence, self.arena),
         };
         draft.holder = holder;
+        self.leave(&mut draft, leases);
         draft
     }
 
     fn give_for_ever(&self, chosen: Chosen<'a>) -> Draft<'a> {
-        let Chosen { ip, admission, through } = chosen;
+        let Chosen { ip, admission, .. } = chosen;
         let reply = self.boot_reply(ip);
-        let mut draft = if through == Through::Reservation {
-            Draft::of(Action::Reply(reply), self.arena)
-        } else {
-            let mut draft = Draft::of(Action::AckWhenDurable(reply), self.arena);
-            let (until, expires) =
-                (self.now + self.dhcp.offer_time, self.expiry(LeaseTime::INFINITE));
-            let ip = ip.into();
-            draft.steps.push(Step::Offer { ip, admission, until });
-            draft.steps.push(Step::Bind { ip, admission, expires, heard: false });
-            draft
-        };
+        let mut draft = Draft::of(Action::AckWhenDurable(reply), self.arena);
+        let (until, expires) = (self.now + self.dhcp.offer_time, self.expiry(LeaseTime::INFINITE));
+        let ip = ip.into();
+        draft.steps.push(Step::Offer { ip, admission, until });
+        draft.steps.push(Step::Bind { ip, admission, expires, heard: false });
         draft.chosen = Some(chosen);
         draft
     }

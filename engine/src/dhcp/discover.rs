@@ -19,12 +19,34 @@ impl<'a> Exchange<'a> {
             Err(silence) => Draft::silence(silence, self.arena),
         };
         draft.holder = holder;
-        // A NAK told the client to leave these, and it asks anew: it has left them.
-        let chosen = draft.chosen.map(|chosen| chosen.ip);
-        let left = self.own_here().filter(|own| own.refused && own.is_active());
-        let left = left.filter(|own| chosen != Some(own.ip));
-        draft.steps.extend(left.map(|own| Step::End { ip: own.ip.into() }));
+        self.leave(&mut draft, leases);
         draft
+    }
+
+    /// What becomes of the client's leases on its link, but for the address that it gets, when it
+    /// asks for whatever it can have. Who asks so has no address (RFC 2131, section 4.4.1). But it
+    /// may be one stage of a boot, and another one have a lease that it goes on with. So
+    /// - a lease that a NAK told the client to leave ends;
+    /// - a lease of an address that no stage of it can have any more, whatever it says, is marked
+    ///   as a NAK marks it: machines that begin anew at each boot never ask for such an address,
+    ///   and never hear the NAK. If the client asks again, it ends.
+    ///
+    /// A datagram of the network's may be late. What has the transaction of the OFFER of the lease,
+    /// or of the mark, was not sent after it, and ends nothing.
+    pub(super) fn leave(&self, draft: &mut Draft<'a>, leases: &ShardLeases) {
+        let chosen = draft.chosen.map(|chosen| chosen.ip);
+        let others = self.own_here().filter(|own| own.is_active() && chosen != Some(own.ip));
+        for own in others {
+            let ip = own.ip.into();
+            if !own.refused {
+                if self.is_lost(own) {
+                    draft.steps.push(Step::Refuse { ip });
+                    draft.remember.push((own.ip, self.now + self.dhcp.offer_time));
+                }
+            } else if leases.discovered(&self.key, ip, self.message.xid(), self.now).is_none() {
+                draft.steps.push(Step::End { ip });
+            }
+        }
     }
 
     /// `damaged`: somebody may have a lease of the address that the store has lost.
@@ -49,11 +71,10 @@ impl<'a> Exchange<'a> {
         };
         let mut draft = Draft::of(action, self.arena);
         draft.steps.push(Step::Offer { ip: ip.into(), admission, until });
+        draft.remember.push((ip, until));
         if rapid {
             let expires = self.expiry(self.lease_time(ip));
             draft.steps.push(Step::Bind { ip: ip.into(), admission, expires, heard: false });
-        } else {
-            draft.remember = Some((ip, until));
         }
         draft.chosen = Some(chosen);
         draft.steps.extend(self.withdraw_others(Some(ip)));

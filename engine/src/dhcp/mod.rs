@@ -10,7 +10,7 @@
 //! | DISCOVER | an address is free that the machine may have | OFFER, held for `offer-time` |
 //! | | with rapid commit on both sides | ACK once the lease is durable |
 //! | | `ping-check`, and the machine never had the address | OFFER unless the probe is answered |
-//! | | in any case | its leases that a NAK refused end |
+//! | | in any case | its leases that were refused end; those it can have no more are refused |
 //! | REQUEST, SELECTING | names another server | silence, our offer is free again |
 //! | | the machine may have the address, and nobody else has it | ACK once the lease is durable |
 //! | | otherwise | NAK (see `nak`) |
@@ -20,8 +20,7 @@
 //! | DECLINE | from the holder | quarantine for `decline-time`; a reserved address stays usable |
 //! | RELEASE | from the holder | the address is free, and kept for the machine while others are |
 //! | INFORM | ciaddr is on the client's network | ACK without address and lease time |
-//! | BOOTP | reserved address | BOOTREPLY |
-//! | | a pool that permits `bootp` | BOOTREPLY once the endless lease is durable |
+//! | BOOTP | reserved address, or a pool that permits `bootp` | BOOTREPLY once durable |
 //!
 //! A machine may have an address that is reserved for it, or one of a pool of its network that
 //! permits it and that no `[[dhcp.host]]` reserves. It may have several: pools by class give one

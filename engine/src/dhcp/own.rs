@@ -1,6 +1,6 @@
 //! What a client has here: its leases and offers, in whichever networks and pools.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bootstorm_protocols::time::Moment;
 
@@ -21,6 +21,8 @@ pub(super) struct Own {
     /// It is being written, and an ACK leaves when it is.
     pub(super) is_awaited: bool,
     pub(super) given_to: GivenTo,
+    /// The first and last address of the pool that gave it.
+    pub(super) pool: Option<(Ipv4Addr, Ipv4Addr)>,
 }
 
 /// As whom the client was given an address.
@@ -45,9 +47,15 @@ impl Own {
             Admission::Pool { host: None, .. } => GivenTo::Anybody,
             Admission::Unknown => GivenTo::Unproven(None),
         };
+        let pool = match lease.admission() {
+            Admission::Pool { low: IpAddr::V4(low), high: IpAddr::V4(high), .. } => {
+                Some((low, high))
+            }
+            _ => None,
+        };
         let Lease { starts, refused, .. } = *lease;
         let (state, is_awaited) = (state_of(lease), lease.pending && !refused);
-        Some(Self { ip: lease.ipv4()?, state, starts, refused, is_awaited, given_to })
+        Some(Self { ip: lease.ipv4()?, state, starts, refused, is_awaited, given_to, pool })
     }
 
     /// Whether it is a lease that has not ended.

@@ -27,8 +27,8 @@ pub struct Plan<'a> {
     /// What decided; `None` where nothing was found out about the sender.
     pub reasons: Option<Reasons<'a>>,
     sender: Option<Sender<'a>>,
-    /// Until when the DISCOVER is remembered for the offered address.
-    remember: Option<(Ipv4Addr, Moment)>,
+    /// For which addresses the DISCOVER is remembered, and until when.
+    remember: BumpVec<'a, (Ipv4Addr, Moment)>,
 }
 
 /// The client of a plan.
@@ -94,14 +94,14 @@ pub(super) struct Draft<'a> {
     pub(super) steps: BumpVec<'a, Step<'a>>,
     pub(super) holder: Option<Holder>,
     pub(super) chosen: Option<Chosen<'a>>,
-    pub(super) remember: Option<(Ipv4Addr, Moment)>,
+    pub(super) remember: BumpVec<'a, (Ipv4Addr, Moment)>,
 }
 
 impl<'a> Draft<'a> {
     /// A plan that changes nothing.
     pub(super) fn of(action: Action<'a>, arena: &'a Bump) -> Self {
-        let steps = BumpVec::new_in(arena);
-        Self { action, steps, holder: None, chosen: None, remember: None }
+        let (steps, remember) = (BumpVec::new_in(arena), BumpVec::new_in(arena));
+        Self { action, steps, holder: None, chosen: None, remember }
     }
 
     /// A plan to answer nothing.
@@ -113,8 +113,8 @@ impl<'a> Draft<'a> {
 impl<'a> Plan<'a> {
     /// A plan about a message whose sender does not matter.
     pub(super) fn silence(silence: Silence, arena: &'a Bump) -> Self {
-        let Draft { action, steps, .. } = Draft::silence(silence, arena);
-        Self { action, steps, reasons: None, sender: None, remember: None }
+        let Draft { action, steps, remember, .. } = Draft::silence(silence, arena);
+        Self { action, steps, reasons: None, sender: None, remember }
     }
 
     pub(super) fn new(exchange: Exchange<'a>, draft: Draft<'a>) -> Self {
@@ -163,7 +163,7 @@ impl<'a> Plan<'a> {
                 (Err(conflict), _) => return Err(conflict),
             }
         }
-        if let Some((ip, until)) = self.remember {
+        for (ip, until) in self.remember {
             let said = machine::telling(message, arena);
             leases.remember_discover(key, ip, message.xid(), until, said);
         }

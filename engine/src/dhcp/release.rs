@@ -22,7 +22,7 @@ impl<'a> Exchange<'a> {
         self.give_back(self.message.requested_address(), |own| {
             let ip = own.ip.into();
             let until = self.now + self.dhcp.decline_time;
-            match self.is_left_out(own.ip) {
+            match self.is_left_out(own.ip) || self.dhcp.host_by_ip(own.ip).is_some() {
                 true => own.is_held().then_some(Step::Release { ip }),
                 false => Some(Step::Decline { ip, until }),
             }
@@ -46,12 +46,5 @@ impl<'a> Exchange<'a> {
         let mut draft = Draft::of(Action::Record { address }, self.arena);
         draft.steps.push(step);
         draft
-    }
-
-    /// Whether no pool gives `address` away: it is reserved, or something else has it.
-    fn is_left_out(&self, address: Ipv4Addr) -> bool {
-        self.dhcp.host_by_ip(address).is_some()
-            || self.dhcp.excluded(address).is_some()
-            || self.arrival.owns(address)
     }
 }

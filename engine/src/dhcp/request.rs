@@ -77,7 +77,7 @@ impl<'a> Exchange<'a> {
         let free = || !leases.is_damaged(self.now) && self.is_free(address, leases);
         // The ACK agrees with the OFFER, even if the reserved address became free since.
         let stays = own.is_some_and(Own::is_held);
-        match self.admission(address) {
+        match self.admission(address).or_else(|| self.goes_on(address)) {
             Some(admission)
                 if (own.is_some() || free())
                     && (stays || self.must_move(address, leases).is_none()) =>
@@ -97,7 +97,7 @@ impl<'a> Exchange<'a> {
         // A reserved address may have been leased by no message yet.
         let reserved =
             || self.reservation.address == Some(address) && self.holder(address, leases).is_none();
-        match self.admission(address) {
+        match self.admission(address).or_else(|| self.goes_on(address)) {
             Some(admission)
                 if (known || reserved() || lost()) && self.must_move(address, leases).is_none() =>
             {

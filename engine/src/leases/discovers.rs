@@ -5,7 +5,8 @@
 //! that they go by are kept from the one to the other.
 //!
 //! An entry is found by client and offered address: what the client said on another network does
-//! not count.
+//! not count. That there is one says that the transaction is known, too: a DISCOVER that comes late
+//! is told by it from one that was sent after a NAK.
 //!
 //! Memory is bounded and allocated once. Where more offers are out than there is room for, the
 //! oldest of a bucket goes; its client is then known by its REQUEST alone.
@@ -107,9 +108,6 @@ impl Discovers {
             entry.push(code, value);
         }
         if self.buckets.is_empty() {
-            if entry.len == 0 {
-                return;
-            }
             let nobody = Owner { client: 0, until: Moment::default() };
             self.buckets = vec![Bucket([nobody; WAYS]); BUCKETS];
             self.entries = vec![entry; BUCKETS * WAYS];
@@ -118,8 +116,7 @@ impl Discovers {
         let bucket = bucket(client);
         let owners = &mut self.buckets[bucket].0;
         let own = owners.iter().position(|owner| owner.client == client);
-        // Nothing to remember takes nobody's place.
-        let oldest = (0..WAYS).filter(|_| entry.len > 0).min_by_key(|&place| owners[place].until);
+        let oldest = (0..WAYS).min_by_key(|&place| owners[place].until);
         if let Some(place) = own.or(oldest) {
             owners[place] = Owner { client, until };
             self.entries[bucket * WAYS + place] = entry;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{Admission, Client, ClientKey, Hardware, KeyHash, KeyKind, KnownAs, RelaySaid, Said};
 
-/// What is remembered of a client besides its identity: what it and its relay agent said, at most
-/// [`Notes::LIMIT`] bytes each, and how it was admitted. Cloning does not allocate.
+/// What is remembered of a client besides its identity: what it said, at most [`Notes::LIMIT`]
+/// bytes each, what its relay agent said, and how it was admitted. Cloning does not allocate.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Notes(
     /// A bit for each note that follows, then each note: its length, its bytes.
@@ -51,7 +51,8 @@ const HOST: u8 = 1;
 const WITH_KEY: u8 = 0x80;
 
 impl Notes {
-    /// Longer values are not remembered.
+    /// Longer values of the client's own are not remembered. Those of its relay agent are, whatever
+    /// their length: by them it may be a host, or a member of a class.
     pub const LIMIT: usize = 96;
 
     /// Option 61.
@@ -132,6 +133,7 @@ impl Notes {
         let said = &client.notes;
         let relayed = if said.relay == RelaySaid::Kept { self } else { &Self::default() };
         let fits = |said: &&[u8]| said.len() <= Self::LIMIT;
+        let whole_fits = |said: &&[u8]| said.len() <= LONGEST;
         let hardware = client.hardware;
         let htype = [hardware.htype()];
         let noted = hardware != Self::default().hardware(client.key);
@@ -139,8 +141,8 @@ impl Notes {
         self.replaced_by([
             said.client_id.filter(fits).or(self.client_id()).map(whole),
             said.hostname.filter(fits).or(self.hostname()).map(whole),
-            said.circuit_id.filter(fits).or(relayed.circuit_id()).map(whole),
-            said.remote_id.filter(fits).or(relayed.remote_id()).map(whole),
+            said.circuit_id.filter(whole_fits).or(relayed.circuit_id()).map(whole),
+            said.remote_id.filter(whole_fits).or(relayed.remote_id()).map(whole),
             noted.then(|| [&htype, hardware.address()]),
             admission_note(admission, &mut room),
         ])
@@ -411,5 +413,9 @@ mod tests {
         let huge = [0; Notes::LIMIT + 1];
         let too_long = Said { hostname: Some(&huge), ..Said::default() };
         assert_eq!(after(&Notes::default(), too_long, Admission::Unknown), Notes::default());
+        let port = [7; LONGEST];
+        let said = Said { circuit_id: Some(&port), remote_id: Some(&port), ..Said::default() };
+        let notes = after(&Notes::default(), said, POOL);
+        assert_eq!((notes.circuit_id(), notes.remote_id()), (Some(&port[..]), Some(&port[..])));
     }
 }

@@ -36,9 +36,9 @@ const FIRST_VERSION: u8 = 1;
 const REFUSED: u8 = 1;
 const TOLD: u8 = 2;
 
-/// Longest record with notes, so that a batch of many leases is a few blocks. Notes that do not fit
-/// are left out.
-const LONGEST: usize = 480;
+/// Longest record with notes; those that do not fit are left out. What a relay agent said fits,
+/// with the longest hardware address and admission.
+const LONGEST: usize = 960;
 
 /// Why a record cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -96,16 +96,23 @@ pub(super) fn encode(lease: &Lease, clock: &Clock, out: &mut Vec<u8>) {
     // A note is at most 255 bytes long.
     out.push(admission.len() as u8);
     out.extend_from_slice(admission);
-    let mask_at = out.len();
-    out.push(0);
-    for (bit, note) in lease.notes.stored().into_iter().enumerate() {
-        let Some(note) = note else { continue };
-        let Ok(length) = u8::try_from(note.len()) else { continue };
-        if out.len() + 1 + note.len() - start <= LONGEST {
-            out[mask_at] |= 1 << bit;
-            out.push(length);
-            out.extend_from_slice(note);
+    let stored = lease.notes.stored();
+    let mut room = LONGEST.saturating_sub(out.len() - start + 1);
+    let mut mask = 0;
+    // The port decides who the client is, so it is left out last.
+    for bit in [2, 3, 0, 1] {
+        let length = stored[bit].map(<[u8]>::len).filter(|length| *length < room);
+        if let Some(length) = length {
+            mask |= 1 << bit;
+            room -= 1 + length;
         }
+    }
+    out.push(mask);
+    let kept = stored.into_iter().enumerate().filter(|(bit, _)| mask & 1 << bit != 0);
+    for note in kept.filter_map(|(_, note)| note) {
+        // At most 255.
+        out.push(note.len() as u8);
+        out.extend_from_slice(note);
     }
 }
 
@@ -412,11 +419,12 @@ mod tests {
     #[test]
     fn notes_that_do_not_fit_are_left_out() {
         let (client, hardware) =
-            (ClientKey::client_id(&[3; 60]), Hardware::ethernet([2, 0, 0, 0, 0, 1]));
+            (ClientKey::client_id(&[3; 200]), Hardware::ethernet([2, 0, 0, 0, 0, 1]));
         let name = "n".repeat(100);
         let admission = Admission::Host(known_as(&name));
-        let note = [7; Notes::LIMIT];
-        let notes = Notes::new(&client, hardware, [Some(&note); 4], admission);
+        let (note, port) = ([7; Notes::LIMIT], [7; 255]);
+        let said = [Some(&note[..]), Some(&note), Some(&port), Some(&port)];
+        let notes = Notes::new(&client, hardware, said, admission);
         let lease = Lease {
             ip: IpAddr::from([10, 0, 0, 7]),
             client,
@@ -432,7 +440,8 @@ mod tests {
         let value = encoded(&lease, &CLOCK);
         assert!(value.len() <= LONGEST);
         let read = decode(&Key::of(lease.ip), &value, &Clocks::new(CLOCK)).unwrap().notes;
-        assert!(read.hostname().is_some() && read.remote_id().is_none());
+        assert_eq!((read.circuit_id(), read.remote_id()), (Some(&port[..]), Some(&port[..])));
+        assert_eq!((read.client_id(), read.hostname()), (None, None));
         assert_eq!(read.admission(), admission);
     }
 }

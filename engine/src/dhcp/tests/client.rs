@@ -156,6 +156,11 @@ impl Client {
         self
     }
 
+    /// The same in its next transaction.
+    pub(super) fn anew(&self) -> Self {
+        Self { xid: self.xid.wrapping_add(0x100), ..self.clone() }
+    }
+
     pub(super) fn broadcasting(mut self) -> Self {
         self.broadcast = true;
         self

@@ -110,7 +110,7 @@ fn of_several_addresses_in_one_pool_the_valid_one_is_offered_then_the_last() {
     let first = server.lease(&client);
     server.reload(&HALL.replace("10.1.4.0-10.1.4.9", "10.1.4.1-10.1.4.9"));
     server.expect(MessageType::Nak, &client.renew(first));
-    let second = server.lease(&client);
+    let second = server.lease(&client.anew());
     assert_ne!(second, first);
     assert_eq!(server.at(first).unwrap().state, LeaseState::Released, "refused, and asked anew");
     // Both are in a pool again.
@@ -135,7 +135,7 @@ fn a_lease_that_a_reload_takes_while_it_is_written_is_refused_afterwards() {
     assert!(server.record(changes));
     server.expect(MessageType::Nak, &client.renew(address));
     assert!(server.at(address).unwrap().refused);
-    server.expect(MessageType::Offer, &client.discover());
+    server.expect(MessageType::Offer, &client.anew().discover());
     assert_eq!(server.at(address).unwrap().state, LeaseState::Released);
 }
 
@@ -280,13 +280,14 @@ fn reservations_that_swap_settle_whoever_comes_first() {
             swap(a, b).replace("lease-time = \"1h\"\n", &format!("{times}\n")).replace(limits, "")
         };
         let mut server = Server::new(&text(1, 2));
-        let machines = [Client::dhclient(mac(1)), Client::dhclient(mac(2))];
+        let mut machines = [Client::dhclient(mac(1)), Client::dhclient(mac(2))];
         assert_eq!(machines.each_ref().map(|m| server.lease(m)), [ip("10.1.4.1"), ip("10.1.4.2")]);
         server.reload(&text(2, 1));
         let mut has = [ip("10.1.4.1"), ip("10.1.4.2")];
         // Each renews, and begins anew where it is refused. Nobody is without an address for long.
         for _ in 0..2 {
-            for (machine, has) in machines.iter().zip(&mut has) {
+            for (machine, has) in machines.iter_mut().zip(&mut has) {
+                *machine = machine.anew();
                 let answer = server.reply(&machine.reboot(*has));
                 if answer.message().message_type() == Some(MessageType::Nak) {
                     *has = server.lease(machine);

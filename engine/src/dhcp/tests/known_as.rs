@@ -166,6 +166,7 @@ fn the_ack_goes_by_the_offer_when_the_lease_that_told_of_the_host_has_ended() {
     assert_eq!(server.lease(&firmware), ip("10.1.0.99"));
     server.reload(&by_uuid(&uuid, &held.to_string()));
     server.expect(MessageType::Nak, &installer.reboot(ip("10.1.0.99")));
+    let installer = installer.anew();
     let mut offer = server.expect(MessageType::Offer, &installer.discover());
     let meanwhile = offer.yiaddr();
     assert_eq!(domain(&offer).as_deref(), Some("n.example"));

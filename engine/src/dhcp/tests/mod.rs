@@ -2,6 +2,7 @@
 
 mod addresses;
 mod boot;
+mod bootp;
 mod client;
 mod copies;
 mod damage;
@@ -13,6 +14,7 @@ mod holding;
 mod identity;
 mod interleaving;
 mod known_as;
+mod leaving;
 mod links;
 mod malformed;
 mod options;
