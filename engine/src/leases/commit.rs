@@ -19,7 +19,7 @@ use std::time::Duration;
 use bootstorm_protocols::time::Moment;
 
 use super::address::Address;
-use super::queue::Queued;
+use super::queue::{Batches, Queued};
 use super::{BatchId, LeaseStore, Leases, NotDurable, StoreError, Write};
 use crate::liveness::Heartbeat;
 use crate::metrics::Metrics;
@@ -123,7 +123,11 @@ impl Committer {
             let _ = rustix::process::setpriority_process(None, COMMITTER_NICE);
             let _on_failure = OnFailure(self.on_failure.take());
             let leases = Arc::clone(&self.leases);
-            while leases.queue.wait(|| self.heartbeat.iter().for_each(Heartbeat::beat)) {
+            let mut batches = Batches::default();
+            while leases
+                .queue
+                .wait(&mut batches, || self.heartbeat.iter().for_each(Heartbeat::beat))
+            {
                 let start = clock();
                 self.run_once(start);
                 if let Some(metrics) = &self.metrics {
@@ -188,7 +192,7 @@ impl Committer {
                 true
             }
             Err(void) => {
-                leases.queue.complete(queued.waiter, Err(void));
+                leases.queue.complete(queued, Err(void));
                 false
             }
         });
@@ -299,7 +303,8 @@ impl Committer {
         {
             let Self { leases, taken, in_doubt, .. } = self;
             let pools = leases.lock_pools(leases.committer_lock());
-            for Queued { change, waiter } in taken {
+            for queued in taken {
+                let Queued { change, .. } = queued;
                 let granted = if is_written(change.ip.into()) {
                     let granted = leases.table.written(&pools, *change, now);
                     if !granted {
@@ -311,12 +316,12 @@ impl Committer {
                     leases.table.roll_back(&pools, *change, now);
                     false
                 };
-                leases.queue.complete(*waiter, if granted { Ok(()) } else { Err(NotDurable) });
+                leases.queue.complete(queued, if granted { Ok(()) } else { Err(NotDurable) });
             }
         }
         if let Some(broken) = &mut self.broken {
             broken.withheld +=
-                self.taken.iter().filter(|queued| queued.waiter.is_some()).count() as u64;
+                self.taken.iter().filter(|queued| queued.token.is_some()).count() as u64;
         }
         self.leases.queue.wake_waiters();
     }

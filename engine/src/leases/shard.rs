@@ -23,8 +23,8 @@ pub struct ShardLeases {
     shard: u16,
     /// Tokens on their way.
     waiting: Slab<Waiting>,
-    /// Turns that ended since the first change that the queue may still hold back; `None` when
-    /// there is none.
+    /// Turns that ended since the first change after the sockets were empty last; `None` when there
+    /// is none.
     turns: Option<u32>,
     discovers: Discovers,
     /// The last lease that was told of, and where its slot was: the next step is most often of it.
@@ -198,19 +198,16 @@ impl ShardLeases {
         token: Option<u64>,
         now: Moment,
     ) -> Result<(), NotDurable> {
-        let full = token.is_some() && self.waiting.len() >= SHARD_LIMIT;
-        let waiter = token.filter(|_| !full).map(|token| {
+        let waiter = token.map(|token| {
             self.waiting.insert(Waiting { token: Some(token), left: 0, failed: false })
         });
-        let mut result = if full { Err(NotDurable) } else { Ok(()) };
+        let mut result = Ok(());
         let mut any = false;
         for change in changes {
             if result.is_ok() {
-                let waiter = waiter.map(|waiter| (self.shard, waiter as u64));
-                result = self
-                    .leases
-                    .queue
-                    .submit(self.shard.into(), Queued { change: change.0, waiter });
+                let token = waiter.map(|waiter| waiter as u64);
+                let queued = Queued { change: change.0, from: self.shard, token };
+                result = self.leases.queue.submit(queued);
             }
             any |= result.is_ok();
             match (result, waiter) {
@@ -244,8 +241,9 @@ impl ShardLeases {
     /// Tells which changes became durable since the last call, and which did not.
     pub fn completed(&mut self, mut each: impl FnMut(u64, Result<(), NotDurable>)) {
         while let Some((waiter, result)) = self.leases.queue.completed(self.shard.into()) {
+            let Some(place) = waiter else { continue };
             // What the queue was given.
-            let place = waiter as usize;
+            let place = place as usize;
             let Some(waiting) = self.waiting.get_mut(place) else { continue };
             waiting.left -= 1;
             waiting.failed |= result.is_err();
@@ -265,18 +263,21 @@ impl ShardLeases {
 
     /// Called at the end of every turn; `dry` says that the sockets are empty. What was submitted
     /// is written when every shard is dry, or when enough waits. A shard that is never dry holds
-    /// its changes back until the end of its next turn at most.
+    /// a lease back until the end of its next turn at most, unless others are being written.
     ///
     /// Returns `true` when changes are held back for the next turn. That turn must come without a
     /// wait, because every client may be waiting for these leases.
     pub fn kick(&mut self, dry: bool) -> bool {
         let Some(turns) = &mut self.turns else { return false };
         *turns += 1;
-        let release = dry || *turns >= 2;
-        if release {
-            self.turns = None;
-            self.leases.queue.mark_dry(self.shard.into());
+        let given = dry || *turns >= 2;
+        if given {
+            self.leases.queue.hand_over(self.shard.into(), dry);
         }
-        !release
+        // Else the queue is still to be told when it is dry.
+        if dry {
+            self.turns = None;
+        }
+        !given
     }
 }

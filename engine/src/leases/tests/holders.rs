@@ -211,7 +211,7 @@ fn a_release_while_the_bind_is_written_is_not_durable_by_that() {
     *store.happens.lock() = Some(Box::new(move || {
         let released = leases.table.release(&leases.pools(), address.into(), at(0));
         let change = released.unwrap();
-        leases.queue.submit(0, queue::Queued { change, waiter: None }).unwrap();
+        leases.queue.submit(queue::Queued { change, from: 0, token: None }).unwrap();
     }));
     server.committer.run_once(at(0));
     assert_eq!(server.completed(0), [(1, false)], "no ACK leaves");

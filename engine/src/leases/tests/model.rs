@@ -394,7 +394,11 @@ impl World {
             for machine in 0..MACHINES {
                 self.give_up(machine, address);
             }
-            self.server.leases.queue.submit(0, queue::Queued { change, waiter: None }).unwrap();
+            self.server
+                .leases
+                .queue
+                .submit(queue::Queued { change, from: 0, token: None })
+                .unwrap();
         }
     }
 

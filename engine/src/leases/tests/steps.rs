@@ -315,13 +315,15 @@ fn a_lone_lease_is_written_though_its_shard_is_never_dry() {
     assert!(!server.leases.queue.is_closed());
     assert!(!server.shards[0].kick(false), "and then nothing is held back");
     assert!(server.leases.queue.is_closed());
+    assert!(!server.leases.queue.is_dry(), "soon after another batch it waits for more");
     server.committer.run_once(at(0));
     assert!(!server.leases.queue.is_closed());
+    assert!(!server.shards[0].kick(true));
     // And at once when it is dry.
     let address = server.offer(1, 2, None, 0).unwrap().ip;
     assert!(server.request(1, 2, address, 0, HOUR));
     server.shards[1].kick(true);
-    assert!(server.leases.queue.is_closed());
+    assert!(server.leases.queue.is_closed() && server.leases.queue.is_dry());
 }
 
 #[test]
@@ -340,6 +342,44 @@ fn a_full_queue_undoes_the_change() {
     server.check();
     while server.committer.run_once(at(0)) > 0 {}
     assert!(server.completed(0).iter().all(|(_, written)| *written));
+    server.check();
+}
+
+#[test]
+fn every_change_on_its_way_counts_however_many_a_plan_has() {
+    let (mut server, _) = server(&[("10.0.0.1", "10.0.255.1")], 2);
+    let bind = |server: &mut Server, shard, number| {
+        let address = server.offer(shard, number, None, 0).unwrap().ip;
+        server.bind(shard, number, address, 0, HOUR).unwrap().unwrap()
+    };
+    let most = queue::SHARD_LIMIT as u32;
+    let mut submitted = 0;
+    for number in 0..most {
+        let changes = [bind(&mut server, 0, 2 * number), bind(&mut server, 0, 2 * number + 1)];
+        match server.shards[0].submit(changes, Some(number.into()), at(0)) {
+            Ok(()) => submitted += 1,
+            Err(NotDurable) => break,
+        }
+    }
+    assert_eq!(submitted, most / 2);
+    // What one shard has on its way takes no room from another, nor does what nobody waits for.
+    for number in 0..most {
+        let change = bind(&mut server, 1, 4 * most + number);
+        server.shards[1].submit(change, None, at(0)).unwrap();
+    }
+    let change = bind(&mut server, 1, 5 * most);
+    server.shards[1].submit(change, None, at(0)).unwrap_err();
+    while server.committer.run_once(at(0)) > 0 {}
+    // Every token comes back, though the shard took none until now.
+    let mut tokens = server.completed(0);
+    tokens.sort_unstable();
+    let all: Vec<_> = (0..u64::from(submitted)).map(|token| (token, true)).collect();
+    assert_eq!(tokens, all);
+    assert_eq!(server.completed(1), []);
+    for shard in 0..2 {
+        let change = bind(&mut server, shard, 6 * most + shard as u32);
+        server.shards[shard].submit(change, Some(0), at(0)).unwrap();
+    }
     server.check();
 }
 
