@@ -4,8 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bootstorm_net::{
-    Address, Backend, Interface, MtuDiscovery, PacketSocketSpec, ReceiveFrames, Socket, SocketId,
-    UdpSocketSpec, interfaces,
+    Address, Backend, Interface, MtuDiscovery, PacketSocketSpec, Priority, ReceiveFrames, Socket,
+    SocketId, UdpSocketSpec, interfaces,
 };
 use bootstorm_protocols::dhcpv4::{CLIENT_PORT, SERVER_PORT};
 
@@ -81,7 +81,7 @@ impl<'a, B: Backend<Socket = Socket>> Setup<'a, B> {
             receive_buffer: Some(RECEIVE_BUFFER),
         };
         let spec = PacketSocketSpec { receive: Some(receive), ..PacketSocketSpec::default() };
-        let socket = spec.open().map_err(RunError::Socket)?;
+        let socket = spec.open().map_err(RunError::Socket)?.with_priority(Priority::Urgent);
         let link = self.backend.add_socket(socket).map_err(RunError::Engine)?;
         let network = network_of(interface, self.job.server);
         if network.is_none() {
@@ -285,7 +285,10 @@ impl<'a, B: Backend<Socket = Socket>> Setup<'a, B> {
             receive_buffer: Some(RECEIVE_BUFFER),
             ..UdpSocketSpec::default()
         };
-        let socket = spec.open().map_err(RunError::Socket)?;
+        // An answer for one machine does not wait for the blocks of thousands: they are machines of
+        // their own, and what they do to each other here is no server's latency.
+        let priority = if transfers { Priority::Bulk } else { Priority::Urgent };
+        let socket = spec.open().map_err(RunError::Socket)?.with_priority(priority);
         self.backend.add_socket(socket).map_err(RunError::Engine)
     }
 }
