@@ -205,6 +205,11 @@ impl Shard {
         !self.pending.is_empty()
     }
 
+    /// Whether files are on their way.
+    pub fn has_transfers(&self) -> bool {
+        self.parts.tftp.as_ref().is_some_and(|tftp| tftp.active() > 0)
+    }
+
     /// Its counters, for what others count.
     pub fn metrics(&self) -> &ShardMetrics {
         &self.parts.metrics
@@ -489,8 +494,7 @@ impl<T: Transmit> Handler<T> for Shard {
     fn polls(&self) -> bool {
         // The next ACK of a transfer may be near. Beside the disk and the next machine that asks
         // for an address a sleep counts for nothing, and the disk's threads may want the core.
-        let transfers = self.parts.tftp.as_ref().is_some_and(|tftp| tftp.active() > 0);
-        transfers && self.pending.is_empty()
+        self.has_transfers() && self.pending.is_empty()
     }
 
     fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
