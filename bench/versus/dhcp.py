@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 
-from pair import BINARIES, CLIENT_CPU, ROOT, SERVER_IP, Lab, serve, sh, stop
+from pair import CLIENT_CPU, ROOT, SERVER_IP, Lab, bootstorm, serve, sh, stop
 
 POOL = "10.77.4.0-10.77.255.250"
 MAX_LOSS = 0.005
@@ -35,26 +35,8 @@ class Bootstorm:
     def __init__(self, engine="auto"):
         self.engine = engine
 
-    def start(self, lab, directory):
-        path = os.path.join(directory, "bootstorm.toml")
-        with open(path, "w") as f:
-            f.write(f"""
-[server]
-interfaces = ["vs"]
-state-dir = "{directory}/state"
-shards = 1
-engine = "{self.engine}"
-allow-other-servers = true
-[dhcp]
-authoritative = true
-lease-time = "1h"
-[[dhcp.subnet]]
-subnet = "10.77.0.0/16"
-pools = ["{POOL}"]
-[log]
-level = "warn"
-""")
-        return [f"{BINARIES}/bootstorm", "serve", "--config", path]
+    def start(self, _lab, directory):
+        return bootstorm(directory, [("10.77.0.0/16", POOL)], engine=self.engine)
 
 
 class Kea:

@@ -33,6 +33,27 @@ def write(directory, name, text):
     return path
 
 
+def bootstorm(directory, subnets, *, engine="auto", shards=1, lease_time="1h", dhcp="", rest=""):
+    """Command line of bootstorm, with state directory and configuration in `directory`. `subnets`
+    are pairs of a network and its pool; `dhcp` are more keys of [dhcp], `rest` goes to the end."""
+    text = f"""[server]
+interfaces = ["vs"]
+state-dir = "{directory}/state"
+shards = {shards}
+engine = "{engine}"
+allow-other-servers = true
+[log]
+level = "warn"
+[dhcp]
+authoritative = true
+lease-time = "{lease_time}"
+{dhcp}
+"""
+    for subnet, pool in subnets:
+        text += f'[[dhcp.subnet]]\nsubnet = "{subnet}"\npools = ["{pool}"]\n'
+    return [f"{BINARIES}/bootstorm", "serve", "--config", write(directory, "bootstorm.toml", text + rest)]
+
+
 class Lab:
     """Two namespaces and a veth pair; gone when the block ends, whatever happened inside."""
 

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 
+import pair
 from pair import BINARIES, CLIENT_IP, ROOT, SERVER_IP, Lab, running, sh, write
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
@@ -32,28 +33,9 @@ RELAY, NETWORK, FIRST, LAST = "10.100.0.1", "10.100.0.0", "10.100.4.0", "10.100.
 
 
 def bootstorm(directory, files, tftp=True, engine="auto"):
-    text = f"""
-[server]
-interfaces = ["vs"]
-state-dir = "{directory}/state"
-shards = 1
-engine = "{engine}"
-allow-other-servers = true
-[dhcp]
-authoritative = true
-lease-time = "1h"
-boot = [ {{ user-class = "iPXE", file = "boot.ipxe" }}, {{ file = "loader.img" }} ]
-[[dhcp.subnet]]
-subnet = "10.77.0.0/16"
-pools = ["10.77.4.0-10.77.255.250"]
-[[dhcp.subnet]]
-subnet = "{NETWORK}/16"
-pools = ["{FIRST}-{LAST}"]
-[log]
-level = "warn"
-"""
-    return [f"{BINARIES}/bootstorm", "serve", "--config",
-            write(directory, "bootstorm.toml", text + (f'[tftp]\nroot = "{files}"\n' if tftp else ""))]
+    boot = 'boot = [ { user-class = "iPXE", file = "boot.ipxe" }, { file = "loader.img" } ]'
+    subnets = [("10.77.0.0/16", "10.77.4.0-10.77.255.250"), (f"{NETWORK}/16", f"{FIRST}-{LAST}")]
+    return pair.bootstorm(directory, subnets, engine=engine, dhcp=boot, rest=f'[tftp]\nroot = "{files}"\n' if tftp else "")
 
 
 def dhcpd(directory, _files):

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 
-from pair import BINARIES, CLIENT_IP, ROOT, SERVER_IP, Lab, cpu, generate, resident, running, sh, write
+from pair import BINARIES, CLIENT_IP, ROOT, SERVER_IP, Lab, bootstorm, cpu, generate, resident, running, sh
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 
@@ -87,34 +87,11 @@ def bare(what):
     return float(re.search(rf"median {engine}: ([0-9.]+)/s", text)[1]) * BLKSIZE / 1e6
 
 
-def config(directory, files):
-    text = f"""
-[server]
-interfaces = ["vs"]
-state-dir = "{directory}/state"
-shards = 1
-allow-other-servers = true
-[dhcp]
-authoritative = true
-[[dhcp.subnet]]
-subnet = "10.77.0.0/16"
-pools = ["10.77.4.0-10.77.255.250"]
-[[dhcp.subnet]]
-subnet = "10.100.0.0/16"
-pools = ["10.100.4.0-10.100.127.250"]
-[tftp]
-root = "{files}"
-image-budget = "1GiB"
-multicast = "239.255.1.0/24"
-[log]
-level = "warn"
-"""
-    return write(directory, "bootstorm.toml", text)
-
-
 def servers(directory, files):
+    subnets = [("10.77.0.0/16", "10.77.4.0-10.77.255.250"), ("10.100.0.0/16", "10.100.4.0-10.100.127.250")]
+    ours = f'[tftp]\nroot = "{files}"\nimage-budget = "1GiB"\nmulticast = "239.255.1.0/24"\n'
     return {
-        "bootstorm": [f"{BINARIES}/bootstorm", "serve", "--config", config(directory, files)],
+        "bootstorm": bootstorm(directory, subnets, rest=ours),
         "atftpd": [f"{unpack('atftpd')}/usr/sbin/atftpd", "--daemon", "--no-fork", "--user", "root.root", "--maxthread", "20000",
                    "--bind-address", SERVER_IP, files],
         "dnsmasq": ["dnsmasq", "--no-daemon", "--port=0", "--user=root", "--log-facility=-", f"--pid-file={directory}/pid",
