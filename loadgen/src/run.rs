@@ -21,7 +21,7 @@ use crate::verdict;
 
 const LIMITS: Limits = Limits {
     buffers: 256,
-    urgent: 0,
+    urgent: 64,
     middle: 0,
     payload_len: 65_535,
     slots: 8192,
