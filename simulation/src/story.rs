@@ -70,7 +70,7 @@ troubles! {
 }
 
 /// Where the server is known to break its promises: see docs/SIMULATION.md.
-const NOT_YET: &[Trouble] = &[Trouble::Bootp];
+const NOT_YET: &[Trouble] = &[];
 
 /// Which troubles there are.
 #[derive(Copy, Clone, PartialEq, Eq)]
