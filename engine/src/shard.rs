@@ -296,8 +296,9 @@ impl Shard {
         if let Some(told) = holder.and_then(|holder| holders.event(&holder, &event, now)) {
             events.emit(told);
         }
+        let endings = matches!(action, Action::AckWhenDurable(_)).then(|| leases.endings());
         let nak = action.reply().and_then(|reply| reply.nak);
-        let answer = Answer { received, due: received + delay, event, nak };
+        let answer = Answer { received, due: received + delay, event, nak, endings };
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         let changes = if let Action::AckWhenDurable(_) = action {
@@ -396,12 +397,12 @@ impl Shard {
     fn replies_due<T: Transmit>(&mut self, tx: &mut T) {
         let now = tx.now();
         let Self { parts, probes, delays, cache, answered, .. } = self;
-        let Parts { metrics, events, dry_run, .. } = parts;
+        let Parts { leases, metrics, events, dry_run, .. } = parts;
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
-        replies.submit_due(tx);
+        replies.submit_due(leases, tx);
         while let Some(probed) = probes.due(now) {
-            replies.submit(Some(probed.held), probed.answer, tx);
+            replies.submit(Some(probed.held), probed.answer, leases, tx);
         }
     }
 
@@ -427,11 +428,11 @@ impl Shard {
     /// Sends the ACKs whose turn it is; returns when the next may leave.
     fn release<T: Transmit>(&mut self, tx: &mut T) -> Option<Moment> {
         let Self { parts, durable, pace, delays, cache, answered, .. } = self;
-        let Parts { metrics, events, dry_run, .. } = parts;
+        let Parts { leases, metrics, events, dry_run, .. } = parts;
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         for Pending { held, answer } in durable.drain(..pace.take(durable.len(), tx.now())) {
-            replies.submit(held, answer, tx);
+            replies.submit(held, answer, leases, tx);
         }
         pace.next(durable.len(), tx.now())
     }

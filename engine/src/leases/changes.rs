@@ -1,6 +1,7 @@
 //! Steps of clients, and what becomes of them on disk.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 
 use bootstorm_protocols::time::Moment;
 
@@ -56,6 +57,9 @@ impl Table {
             Step::Withdraw { .. } => Event::Withdraw { from },
         };
         let outcome = transition(state, event, now)?;
+        if outcome.writes && !matches!(step, Step::Bind { .. } | Step::Refuse { .. }) {
+            self.endings.fetch_add(1, Ordering::Relaxed);
+        }
         let admission = match *step {
             Step::Offer { admission, .. } | Step::Bind { admission, .. } => admission,
             _ => Admission::Unknown,
@@ -137,6 +141,7 @@ impl Table {
         let version = locked.stripe.next_version();
         let state = locked.stripe.slots[handle.index()].state(&locked.stripe.sides);
         let outcome = transition(Some(state), event(version), now)?;
+        self.endings.fetch_add(1, Ordering::Relaxed);
         self.carry_out(pools, &mut locked.stripe, handle, outcome, None, now);
         Ok(outcome.writes.then_some(Pending { ip: address, version, seen: handle }))
     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bootstorm_protocols::time::Moment;
 use slab::Slab;
@@ -125,6 +126,12 @@ impl ShardLeases {
         });
         let wish = wish.map(Into::into);
         self.leases.table.propose(&known, candidates, wish, self.shard, now).map(IpAddr::from)
+    }
+
+    /// How many leases were given back, or ended by somebody, so far: where this has not changed,
+    /// no lease has ended but by its time.
+    pub fn endings(&self) -> u64 {
+        self.leases.table.endings.load(Ordering::Relaxed)
     }
 
     /// Whether clients may hold leases that the store has lost; see [`Leases::is_damaged`].

@@ -12,6 +12,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 
 use bootstorm_protocols::time::Moment;
 use crossbeam::utils::CachePadded;
@@ -131,9 +132,11 @@ pub(super) struct Table {
     clients: Box<[CachePadded<Mutex<HashTable<Entry>>>]>,
     pub(super) timers: Timers,
     pub(super) hasher: KeyedHasher,
+    /// How many leases were given back, or ended by somebody.
+    pub(super) endings: CachePadded<AtomicU64>,
     /// How often a stripe was locked.
     #[cfg(test)]
-    pub(super) locked: std::sync::atomic::AtomicU64,
+    pub(super) locked: AtomicU64,
 }
 
 impl Table {
@@ -143,8 +146,9 @@ impl Table {
             clients: (0..STRIPES).map(|_| CachePadded::default()).collect(),
             timers: Timers::new(shards),
             hasher,
+            endings: CachePadded::default(),
             #[cfg(test)]
-            locked: std::sync::atomic::AtomicU64::new(0),
+            locked: AtomicU64::new(0),
         }
     }
 

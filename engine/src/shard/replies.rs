@@ -9,9 +9,10 @@ use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 use bootstorm_protocols::time::Moment;
 
 use super::delays::Delays;
-use crate::dhcp::{Delivery, NakReason, Reply, ReplyCache};
+use crate::dhcp::{Delivery, NakReason, Reply, ReplyCache, Silence};
 use crate::event::{BootEvent, Kind};
 use crate::interfaces::Interface;
+use crate::leases::ShardLeases;
 use crate::log::EventSink;
 use crate::metrics::ShardMetrics;
 
@@ -26,6 +27,19 @@ pub(super) struct Answer {
     pub(super) event: BootEvent,
     /// Why it is a NAK.
     pub(super) nak: Option<NakReason>,
+    /// For what waits for a lease: [`ShardLeases::endings`] when it was decided.
+    pub(super) endings: Option<u64>,
+}
+
+impl Answer {
+    /// Whether the lease that it tells of has been given back or taken away while it waited.
+    fn is_void(&self, leases: &ShardLeases, now: Moment) -> bool {
+        let BootEvent { address, hardware, .. } = self.event;
+        self.endings.is_some_and(|before| before != leases.endings())
+            && !leases
+                .at(address, now)
+                .is_some_and(|lease| lease.is_active(now) && lease.hardware == hardware)
+    }
 }
 
 /// Sends replies, counts them and reports them.
@@ -62,8 +76,19 @@ impl Replies<'_> {
         }
     }
 
-    /// Sends a reply that was held back, as soon as it is due. `None` is that of a dry run.
-    pub(super) fn submit<T: Transmit>(&mut self, held: Option<Held>, answer: Answer, tx: &mut T) {
+    /// Sends a reply that was held back, as soon as it is due. `None` is that of a dry run. An ACK
+    /// whose client has given the address back meanwhile does not leave.
+    pub(super) fn submit<T: Transmit>(
+        &mut self,
+        held: Option<Held>,
+        answer: Answer,
+        leases: &ShardLeases,
+        tx: &mut T,
+    ) {
+        if answer.is_void(leases, tx.now()) {
+            held.into_iter().for_each(|held| tx.discard(held));
+            return self.metrics.silences.increment(Silence::NotHeld.index());
+        }
         let early = match held {
             Some(held) if answer.due > tx.now() && self.delays.has_room() => {
                 return self.delays.add(answer.due, (held, answer));
@@ -78,9 +103,9 @@ impl Replies<'_> {
     }
 
     /// Sends the replies that have waited until they were due.
-    pub(super) fn submit_due<T: Transmit>(&mut self, tx: &mut T) {
+    pub(super) fn submit_due<T: Transmit>(&mut self, leases: &ShardLeases, tx: &mut T) {
         while let Some((held, answer)) = self.delays.due(tx.now()) {
-            self.submit(Some(held), answer, tx);
+            self.submit(Some(held), answer, leases, tx);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use bootstorm_protocols::dhcpv4::MessageType::{self, Ack, Discover, Nak, Offer, Request};
+use bootstorm_protocols::dhcpv4::MessageType::{self, Ack, Decline, Discover, Nak, Offer, Request};
 use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageWriter, options};
 
 use super::*;
@@ -171,6 +171,25 @@ fn an_ack_whose_lease_is_not_written_never_leaves() {
     assert_eq!(lab.pass(ms(100)), []);
     lab.commit();
     assert_eq!(lab.pass(ms(3000)), []);
+    assert!(lab.server.1.is_idle());
+    lab.log.stop();
+}
+
+#[test]
+fn an_ack_whose_address_is_given_back_while_it_waits_never_leaves() {
+    let mut lab = Lab::new(HALL);
+    let (first, second) = (lab.offered(LATE, 1), lab.offered(LATE, 2));
+    lab.pass(ms(3000));
+    let start = lab.network.now().since(Moment::default()).as_millis();
+    lab.forward(Request, LATE, 1, Some(first));
+    lab.forward(Request, LATE, 2, Some(second));
+    assert_eq!(lab.pass(ms(100)), []);
+    lab.commit();
+    assert_eq!(lab.pass(ms(100)), []);
+    lab.forward(Decline, LATE, 1, Some(first));
+    assert_eq!(rounded(lab.pass(ms(3000))), [(start + 1000, Ack, 2)]);
+    lab.commit();
+    lab.pass(ms(100));
     assert!(lab.server.1.is_idle());
     lab.log.stop();
 }
