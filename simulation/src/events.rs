@@ -8,7 +8,7 @@ use crate::machine::Phase;
 use crate::maker::host_key;
 use crate::random::Stream;
 use crate::site::{Host, HostKey, Pool, SERVER, Users, address, link_of};
-use crate::story::{Change, What};
+use crate::story::{Change, Place, What};
 use crate::transfers::MOST_HOSTS;
 use crate::wire::Asked;
 use crate::world::{Happening, LONGEST_WAY, World};
@@ -210,6 +210,13 @@ impl World {
                 }
             }
             Change::Reserve { taken, moves_pool } => self.reserve(taken, moves_pool, random),
+            Change::ReservePort { machine } => {
+                let Place { link, port } = self.machines[machine].plan.place;
+                let key = HostKey::Circuit { link, port };
+                if !site.hosts.iter().any(|host| host.key == key) {
+                    self.add_host(key, None);
+                }
+            }
             Change::Swap => {
                 let with_ip = |other: &usize| site.hosts[*other].ip.is_some();
                 let hosts: Vec<usize> = (0..site.hosts.len()).filter(with_ip).collect();

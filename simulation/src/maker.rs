@@ -194,10 +194,29 @@ impl Maker {
                 events.push(Event { at, what: What::Restart { end, shards, pause } });
             }
         }
+        if self.has(Trouble::HostsByPort) && self.has(Trouble::MovingMachines) {
+            self.moved_from_port(machines, length, &mut events);
+        }
         if self.has(Trouble::Infinite) && self.has(Trouble::LeaseTime) && self.has(Trouble::Cut) {
             self.shortened(machines, length, &mut events);
         }
         events
+    }
+
+    /// What seldom comes together: a machine moves behind a relay agent that adds nothing, keeps its
+    /// address, and the port where it was becomes somebody.
+    fn moved_from_port(&mut self, machines: &[Plan], length: u64, events: &mut Vec<Event>) {
+        let machine = self.random.below(machines.len() as u64) as usize;
+        let Place { link, port } = machines[machine].place;
+        let then = self.random.between(25, length / 2);
+        if !machines[machine].place.is_told() {
+            return;
+        }
+        let at = |seconds: u64| Moment::default() + Duration::from_secs(seconds);
+        let place = Place { link, port: BARE_PORTS + port };
+        events.push(Event { at: at(then), what: What::Move { machine, place } });
+        let reserves = What::Reload { change: Change::ReservePort { machine }, pick: 0 };
+        events.push(Event { at: at(then + 8), what: reserves });
     }
 
     /// What seldom comes together: an infinite lease is made finite, and no machine hears of it.

@@ -166,6 +166,10 @@ pub(crate) enum Change {
         taken: bool,
         moves_pool: bool,
     },
+    /// The port that a machine is plugged into at first gets a host entry, without an address.
+    ReservePort {
+        machine: usize,
+    },
     /// Two hosts exchange their addresses.
     Swap,
     /// The address of one host goes to another.
