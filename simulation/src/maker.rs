@@ -203,8 +203,8 @@ impl Maker {
         events
     }
 
-    /// What seldom comes together: a machine moves behind a relay agent that adds nothing, keeps its
-    /// address, and the port where it was becomes somebody.
+    /// What seldom comes together: a machine moves behind a relay agent that adds nothing and keeps
+    /// its address, and the port where it was becomes somebody.
     fn moved_from_port(&mut self, machines: &[Plan], length: u64, events: &mut Vec<Event>) {
         let machine = self.random.below(machines.len() as u64) as usize;
         let Place { link, port } = machines[machine].place;
