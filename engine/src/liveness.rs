@@ -60,6 +60,8 @@ struct Watched {
     rounds: u64,
     /// Looks that found nothing new, one after the other.
     unchanged: u32,
+    /// Looks that found it in the same wait for a disk, one after the other.
+    waits: u32,
 }
 
 /// What a look at all threads found.
@@ -95,7 +97,7 @@ impl Liveness {
     pub fn watch(&mut self, name: impl Into<String>) -> Heartbeat {
         let state = Arc::<State>::default();
         let (name, copy) = (name.into(), state.clone());
-        self.watched.push(Watched { name, state: copy, rounds: 0, unchanged: 0 });
+        self.watched.push(Watched { name, state: copy, rounds: 0, unchanged: 0, waits: 0 });
         Heartbeat(state)
     }
 
@@ -105,8 +107,10 @@ impl Liveness {
         for thread in &mut self.watched {
             let rounds = thread.state.rounds.load(Relaxed);
             let condition = thread.state.condition.load(Relaxed);
-            let idle = condition == RUNNING && rounds == thread.rounds;
-            thread.unchanged = if idle { thread.unchanged.saturating_add(1) } else { 0 };
+            let no_round = rounds == thread.rounds;
+            let more = |looks: u32, is: bool| if is { looks.saturating_add(1) } else { 0 };
+            thread.unchanged = more(thread.unchanged, no_round && condition == RUNNING);
+            thread.waits = more(thread.waits, no_round && condition == WAITING);
             thread.rounds = rounds;
             if condition == PANICKED || thread.unchanged >= self.stuck_after {
                 return Progress::Stuck(thread.name.clone());
@@ -116,6 +120,13 @@ impl Liveness {
             }
         }
         progress
+    }
+
+    /// The threads that waited for a disk at the last look and have not come back since, with the
+    /// number of looks that found them so.
+    pub fn waiting(&self) -> impl Iterator<Item = (&str, u32)> {
+        let waiting = self.watched.iter().filter(|thread| thread.waits > 0);
+        waiting.map(|thread| (thread.name.as_str(), thread.waits))
     }
 }
 
@@ -147,10 +158,14 @@ mod tests {
         let mut liveness = Liveness::new(2);
         let committer = liveness.watch("committer");
         committer.while_waiting(|| {
-            for _ in 0..10 {
+            for looks in 1..10 {
                 assert_eq!(liveness.look(), Progress::Made);
+                assert_eq!(liveness.waiting().collect::<Vec<_>>(), [("committer", looks)]);
             }
         });
+        // Another wait, not the same.
+        committer.while_waiting(|| assert_eq!(liveness.look(), Progress::Made));
+        assert_eq!(liveness.waiting().count(), 0);
         assert_eq!(liveness.look(), Progress::Made);
         drop(committer);
         for _ in 0..10 {

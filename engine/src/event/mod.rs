@@ -130,13 +130,13 @@ impl Kind {
     /// The level at which the event is logged.
     pub fn level(self) -> tracing::Level {
         match self {
-            Kind::Silence | Kind::Malformed => tracing::Level::DEBUG,
-            // That leases cannot be written is an error, and the committer says so, once.
+            // Those that are not written are as many as packets come; the committer tells of the
+            // disk, and of their number.
+            Kind::Silence | Kind::Malformed | Kind::CommitFailed => tracing::Level::DEBUG,
             Kind::Nak
             | Kind::Decline
             | Kind::PoolFull
             | Kind::ReservedHeld
-            | Kind::CommitFailed
             | Kind::TransferFailed => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }

@@ -36,11 +36,32 @@ const MOST_DOUBTS: usize = 1024;
 /// How long to wait before another try after the first failure, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// How often the log tells of ACKs that are withheld.
+const TELL: Duration = Duration::from_secs(10);
+
 /// The store has failed, and has not worked since.
 struct Broken {
     retry_at: Moment,
     pause: Duration,
+    /// ACKs withheld since, and how many of them the log has told of.
     withheld: u64,
+    told: u64,
+    tell_at: Moment,
+    /// What the store said last; names the place.
+    error: String,
+}
+
+impl Broken {
+    /// How many more ACKs were withheld since this was last asked for, when the log is to say so.
+    fn take_untold(&mut self, now: Moment) -> Option<u64> {
+        let more = self.withheld - self.told;
+        if now < self.tell_at || more == 0 {
+            return None;
+        }
+        self.told = self.withheld;
+        self.tell_at = now + TELL;
+        Some(more)
+    }
 }
 
 /// A batch that was begun.
@@ -283,18 +304,25 @@ impl Committer {
             metrics.commits.failures.increment();
         }
         let (first, longest) = RETRY;
-        let pause = self.broken.as_ref().map_or(first, |broken| (broken.pause * 2).min(longest));
-        let withheld = self.broken.as_ref().map_or(0, |broken| broken.withheld);
-        if self.broken.is_none() {
-            tracing::error!(
-                %error,
-                "leases cannot be written: no client gets an ACK until the store works again; \
-                 see to free space and to the disk"
-            );
-        } else {
-            tracing::debug!(%error, "leases still cannot be written");
+        if let Some(broken) = &mut self.broken {
+            broken.pause = (broken.pause * 2).min(longest);
+            broken.retry_at = now + broken.pause;
+            broken.error = error.to_string();
+            return;
         }
-        self.broken = Some(Broken { retry_at: now + pause, pause, withheld });
+        tracing::error!(
+            %error,
+            "leases cannot be written: no client gets an ACK until the store works again; \
+             see to free space and to the disk"
+        );
+        self.broken = Some(Broken {
+            retry_at: now + first,
+            pause: first,
+            withheld: 0,
+            told: 0,
+            tell_at: now + TELL,
+            error: error.to_string(),
+        });
     }
 
     /// Brings memory up to what became of the batch, and tells the shards.
@@ -322,6 +350,13 @@ impl Committer {
         if let Some(broken) = &mut self.broken {
             broken.withheld +=
                 self.taken.iter().filter(|queued| queued.token.is_some()).count() as u64;
+            if let Some(more) = broken.take_untold(now) {
+                tracing::warn!(
+                    error = broken.error,
+                    "leases still cannot be written: {more} more ACKs withheld; see to free space \
+                     and to the disk"
+                );
+            }
         }
         self.leases.queue.wake_waiters();
     }
@@ -378,6 +413,28 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    #[test]
+    fn withheld_acks_are_told_of_now_and_then_and_each_once() {
+        let start = Moment::from_nanos(1);
+        let mut broken = Broken {
+            retry_at: start,
+            pause: RETRY.0,
+            withheld: 5,
+            told: 0,
+            tell_at: start + TELL,
+            error: String::new(),
+        };
+        let mut after = |seconds, withheld| {
+            broken.withheld += withheld;
+            broken.take_untold(start + Duration::from_secs(seconds))
+        };
+        assert_eq!(
+            [after(1, 2), after(10, 1), after(11, 7), after(19, 1)],
+            [None, Some(8), None, None]
+        );
+        assert_eq!([after(20, 0), after(30, 0), after(31, 1)], [Some(8), None, Some(1)]);
+    }
 
     #[test]
     fn a_thread_that_fails_is_told_of_and_one_that_ends_is_not() {

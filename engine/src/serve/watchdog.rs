@@ -13,6 +13,8 @@ use crate::service_manager::ServiceManager;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a thread may make no progress, where no service manager says how long.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Looks between two warnings of a thread that waits for a disk.
+const TELL: u32 = 10;
 
 /// Nobody is watched yet. What is stuck is found here first, and named, before a service manager
 /// ends the process without a word.
@@ -28,7 +30,16 @@ pub(super) fn start(mut liveness: Liveness, manager: Arc<ServiceManager>) -> io:
         privileges::renounce_or_warn();
         loop {
             thread::sleep(INTERVAL);
-            match liveness.look() {
+            let progress = liveness.look();
+            for (name, looks) in liveness.waiting().filter(|(_, looks)| looks.is_multiple_of(TELL))
+            {
+                let seconds = u64::from(looks) * INTERVAL.as_secs();
+                tracing::warn!(
+                    "{name} has waited for the disk for {seconds} s; while the committer waits, no \
+                     client gets an ACK: see to the disk"
+                );
+            }
+            match progress {
                 Progress::Made => manager.feed_watchdog(),
                 Progress::Late => {}
                 Progress::Stuck(name) => {
