@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use bootstorm::control::protocol::{Request, Response};
-use bootstorm::control::status::{InterfaceStatus, Status as Report};
+use bootstorm::control::status::{DamageStatus, InterfaceStatus, Status as Report};
 
 use super::{Answer, Failure, Outcome, ServerArg, print_json, unexpected};
 
@@ -63,6 +63,9 @@ fn human(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
             leases.active, leases.offered, leases.idle, leases.declined
         ),
     )?;
+    if let Some(damage) = &report.lease_store_damage {
+        line("DAMAGE", describe_damage(damage))?;
+    }
     for pool in &report.pools {
         let used = pool.size.saturating_sub(pool.free);
         let percent = used as f64 / pool.size.max(1) as f64 * 100.0;
@@ -109,6 +112,24 @@ fn describe(interface: &InterfaceStatus) -> String {
         parts.push(format!("MTU {}", interface.mtu));
     }
     format!("{}: {}", interface.name, parts.join(", "))
+}
+
+/// `of the lease store: batch 7 is missing; see to the disk`
+fn describe_damage(damage: &DamageStatus) -> String {
+    let mut parts = Vec::new();
+    match (&damage.found, &damage.probes_until) {
+        (Some(found), _) => parts.push(found.clone()),
+        (None, Some(_)) => parts.push("found by an earlier start".to_owned()),
+        (None, None) => {}
+    }
+    if let Some(until) = &damage.probes_until {
+        parts.push(format!("addresses are probed before they are offered until {until}"));
+    }
+    if damage.unreadable_records > 0 {
+        let records = damage.unreadable_records;
+        parts.push(format!("{records} records cannot be read, their addresses are in quarantine"));
+    }
+    format!("of the lease store: {}; see to the disk", parts.join("; "))
 }
 
 /// `3d 4h 5m`, the largest three units that are not zero before the first.
@@ -162,6 +183,27 @@ mod tests {
             ..InterfaceStatus::default()
         };
         assert_eq!(describe(&absent), "eth2: NOT SERVED: no such interface");
+    }
+
+    #[test]
+    fn damage_of_the_lease_store_stands_out() {
+        let text = |damage| {
+            let report = Report { lease_store_damage: damage, ..Report::default() };
+            let mut text = Vec::new();
+            human(&report, &mut text).unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        assert!(!text(None).contains("DAMAGE"));
+        let until = Some("2026-01-02T03:04:05Z".to_owned());
+        let earlier = DamageStatus { found: None, probes_until: until, unreadable_records: 0 };
+        let line = "DAMAGE:      of the lease store: found by an earlier start; addresses are \
+            probed before they are offered until 2026-01-02T03:04:05Z; see to the disk\n";
+        assert!(text(Some(earlier)).contains(line));
+        let found = Some("batch 7 is missing".to_owned());
+        let now = DamageStatus { found, probes_until: None, unreadable_records: 3 };
+        let line = "DAMAGE:      of the lease store: batch 7 is missing; 3 records cannot be read, \
+            their addresses are in quarantine; see to the disk\n";
+        assert!(text(Some(now)).contains(line));
     }
 
     #[test]

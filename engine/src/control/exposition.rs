@@ -212,6 +212,17 @@ fn commits(page: &mut Page, running: &Running) {
     page.sample(&[], commits.leases.get());
     page.counter("bootstorm_commit_failures_total", "Batches of leases that could not be written.");
     page.sample(&[], commits.failures.get());
+    let damage = running.leases.damage(bootstorm_net::now());
+    page.gauge(
+        "bootstorm_lease_store_damaged",
+        "1 when leases are missing in the store, or cannot be read: the disk has lost them.",
+    );
+    page.sample(&[], u8::from(damage.is_some()));
+    page.gauge(
+        "bootstorm_lease_store_unreadable_records",
+        "Lease records that could not be read at the start; their addresses are in quarantine.",
+    );
+    page.sample(&[], damage.map_or(0, |damage| damage.unreadable));
     page.family("bootstorm_commit_batch_leases", "histogram", "Changes of leases in one batch.");
     page.histogram(&[], &commits.batch_size, 1.0);
     page.family(

@@ -12,9 +12,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Command;
+use super::lease_row::Clocks;
 use crate::config::{Config, PoolId};
 use crate::event::bus::EventBus;
-use crate::leases::{Lease, NotDurable};
+use crate::leases::{Damage, Lease, NotDurable};
 use crate::log::LogCounts;
 use crate::metrics::{Metrics, ShardMetrics};
 
@@ -54,6 +55,9 @@ pub trait LeaseAccess: Send + Sync {
 
     /// How full each pool is, and how many leases are in which state.
     fn usage(&self, now: Moment) -> Usage;
+
+    /// What the lease store has lost, as far as it is known; `None` when it is whole.
+    fn damage(&self, now: Moment) -> Option<Damage>;
 }
 
 /// How full each pool is, and how many leases are in which state.
@@ -148,6 +152,9 @@ pub struct Status {
     pub pools: Vec<PoolStatus>,
     /// How many leases are in which state.
     pub leases: LeaseCounts,
+    /// What the lease store has lost; absent when it is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_store_damage: Option<DamageStatus>,
     /// What was counted since the start, over all shards.
     pub totals: Totals,
 }
@@ -178,6 +185,21 @@ pub struct LeaseCounts {
     pub idle: u64,
     /// In quarantine.
     pub declined: u64,
+}
+
+/// What the lease store has lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct DamageStatus {
+    /// What was found since the start; absent when an earlier start found it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
+    /// Until when addresses are probed before they are offered, because clients may hold leases
+    /// that the store has lost: RFC 3339, UTC. Absent when they hold none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probes_until: Option<String>,
+    /// Lease records that could not be read at the start. Their addresses are in quarantine.
+    pub unreadable_records: u64,
 }
 
 /// Sums over all shards.
@@ -221,6 +243,12 @@ impl Running {
             Some((at, outcome)) => (Some(seconds(*at)), outcome.as_ref().err().cloned()),
         };
         let (pools, leases) = self.occupancy();
+        let clocks = Clocks::read();
+        let damage = self.leases.damage(clocks.now).map(|damage| DamageStatus {
+            found: damage.found,
+            probes_until: damage.until.map(|until| clocks.text(until)),
+            unreadable_records: damage.unreadable,
+        });
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -237,6 +265,7 @@ impl Running {
             dry_run: facts.dry_run,
             pools,
             leases,
+            lease_store_damage: damage,
             totals: self.totals(),
         }
     }

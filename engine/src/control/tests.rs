@@ -23,7 +23,7 @@ use crate::config::{Config, Control as ControlConfig, Dhcp, Log, Server};
 use crate::event::bus::EventBus;
 use crate::event::row::Row;
 use crate::event::{BootEvent, Kind};
-use crate::leases::{ClientKey, Hardware, Lease, LeaseState, NotDurable, Notes};
+use crate::leases::{ClientKey, Damage, Hardware, Lease, LeaseState, NotDurable, Notes};
 use crate::log::EventLog;
 use crate::metrics::Metrics;
 
@@ -49,6 +49,12 @@ impl LeaseAccess for FewLeases {
     fn usage(&self, _now: Moment) -> Usage {
         let active = self.0.lock().len() as u64;
         Usage { pools: Vec::new(), counts: LeaseCounts { active, ..LeaseCounts::default() } }
+    }
+
+    fn damage(&self, now: Moment) -> Option<Damage> {
+        let found = Some("batch 7 is missing".to_owned());
+        let until = Some(now + Duration::from_secs(3600));
+        Some(Damage { found, until, unreadable: 2 }).filter(|_| !self.0.lock().is_empty())
     }
 }
 
@@ -244,6 +250,15 @@ fn status_tells_engine_interfaces_counts_and_the_failed_reload() {
     assert_eq!(status.leases.active, 5);
     assert_eq!((status.totals.received, status.totals.tftp_bytes), (1, 77));
     assert_eq!(status.reload_error.as_deref(), Some("line 3: no"));
+    let damage = status.lease_store_damage.unwrap();
+    assert_eq!(damage.found.as_deref(), Some("batch 7 is missing"));
+    assert!(damage.probes_until.unwrap().parse::<Timestamp>().unwrap() > Timestamp::now());
+    assert_eq!(damage.unreadable_records, 2);
+    let whole = Fixture::with_leases(0);
+    let Response::Status(status) = whole.ask(&Request::Status {}).response().unwrap() else {
+        panic!()
+    };
+    assert_eq!(status.lease_store_damage, None);
 }
 
 #[test]
@@ -352,6 +367,8 @@ fn the_page_is_what_prometheus_reads() {
     assert!(page.contains("bootstorm_reply_latency_seconds_bucket{shard=\"0\",le=\"+Inf\"} 2\n"));
     assert!(page.contains("bootstorm_commit_batch_leases_bucket{le=\"64\"} 1\n"));
     assert!(page.contains("bootstorm_config_last_reload_successful 0\n"));
+    assert!(page.contains("bootstorm_lease_store_damaged 1\n"));
+    assert!(page.contains("bootstorm_lease_store_unreadable_records 2\n"));
 }
 
 /// The rules of the text format 0.0.4 that a scrape depends on.

@@ -42,7 +42,6 @@ mod tests;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
@@ -61,7 +60,7 @@ pub use pools::PoolCounts;
 pub use record::CorruptRecord;
 pub use shard::{Change, NotDurable, ShardLeases};
 pub use step::{Admission, Conflict, KeyHash, KnownAs, Refusal, Step};
-pub use store::{BatchId, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
+pub use store::{BatchId, Damage, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
 
 use crate::config::{Dhcp, PoolId};
 use crate::hashing::KeyedHasher;
@@ -86,7 +85,8 @@ pub struct Leases {
     preparing: Mutex<()>,
     /// As it was read last.
     clock: Mutex<Clock>,
-    corrupt: AtomicU64,
+    /// Records that could not be read when the store was opened.
+    corrupt: u64,
     /// Until when clients may hold leases that the store has lost.
     damaged_until: Option<Moment>,
     shards: usize,
@@ -147,7 +147,7 @@ impl Leases {
             store,
             preparing: Mutex::new(()),
             clock: Mutex::new(clock),
-            corrupt: AtomicU64::new(corrupt),
+            corrupt,
             damaged_until: recovered.damaged.map(|found| found + longest_lease(dhcp)),
             shards,
         };
@@ -204,9 +204,14 @@ impl Leases {
         pools.get(pool).map(pools::Pool::counts)
     }
 
-    /// Records that could not be read when the store was opened.
-    pub fn corrupt_records(&self) -> u64 {
-        self.corrupt.load(Relaxed)
+    /// What the store has lost, as far as it is known; `None` when it is whole.
+    pub fn damage(&self, now: Moment) -> Option<Damage> {
+        let damage = Damage {
+            found: self.store.damage(),
+            until: self.damaged_until.filter(|until| now < *until),
+            unreadable: self.corrupt,
+        };
+        Some(damage).filter(|damage| *damage != Damage::default())
     }
 
     /// Whether clients may hold leases that the store has lost by damage: then an address is probed

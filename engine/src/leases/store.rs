@@ -50,6 +50,11 @@ pub trait LeaseStore: Send + Sync {
     /// in memory by its version. A store of one server has nothing.
     fn foreign(&self, _clock: &Clock, _each: &mut dyn FnMut(Loaded)) {}
 
+    /// What was found damaged since the store was opened, by [`LeaseStore::load`] or later.
+    fn damage(&self) -> Option<String> {
+        None
+    }
+
     /// Makes a batch durable, and waits for it.
     ///
     /// # Errors
@@ -124,6 +129,18 @@ pub struct Recovered {
     /// When it was found damaged: leases may be missing that clients hold, from then on for as long
     /// as a lease lasts.
     pub damaged: Option<Moment>,
+}
+
+/// What is known to be damaged in a store.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Damage {
+    /// What was found since the start; `None` when an earlier start found it.
+    pub found: Option<String>,
+    /// Until when clients may hold leases that the store has lost; `None` when they hold none, for
+    /// all is in memory or as long ago as a lease lasts.
+    pub until: Option<Moment>,
+    /// Records that could not be read at the start. Their addresses are in quarantine.
+    pub unreadable: u64,
 }
 
 /// Why a store could not do what was asked.

@@ -8,7 +8,7 @@ use bootstorm_protocols::time::Moment;
 
 use crate::config::Config;
 use crate::control::status::{LeaseAccess, LeaseCounts, Usage};
-use crate::leases::{Lease, Leases, NotDurable};
+use crate::leases::{Damage, Lease, Leases, NotDurable};
 
 /// The leases, and the pools of the configuration in force.
 pub(super) struct LeasesAndPools {
@@ -41,5 +41,9 @@ impl LeaseAccess for LeasesAndPools {
             };
         }
         usage
+    }
+
+    fn damage(&self, now: Moment) -> Option<Damage> {
+        self.leases.damage(now)
     }
 }

@@ -165,8 +165,7 @@ impl LeaseLog {
             if let Some(damage) = damage.take().filter(|_| !known) {
                 known = true;
                 meta.damaged = Some(meta.clocks.last().copied().unwrap_or_default());
-                let place = self.place();
-                tracing::error!(place, "the lease store is damaged: {damage}");
+                self.alarm(damage);
             }
             let generation = self.next_generation();
             meta.next_generation = generation + 1;

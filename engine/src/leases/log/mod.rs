@@ -93,6 +93,8 @@ pub struct LeaseLog {
     wake: (Mutex<maintain::Wake>, Condvar),
     /// What [`LeaseStore::load`] is for.
     found: Mutex<Option<Found>>,
+    /// What was found damaged last.
+    damage: Mutex<Option<String>>,
 }
 
 /// What was found when the log was opened.
@@ -198,6 +200,7 @@ impl LeaseLog {
             next_generation: AtomicU64::new(next_generation),
             wake: Default::default(),
             found: Mutex::new(Some(Found { records, damage })),
+            damage: Mutex::default(),
         };
         log.complete(has_checkpoint)?;
         Ok(log)
@@ -210,6 +213,15 @@ impl LeaseLog {
 
     fn error(&self, source: io::Error) -> StoreError {
         StoreError::Io { place: self.place(), source }
+    }
+
+    /// Damage was found.
+    fn alarm(&self, damage: String) {
+        tracing::error!(
+            place = self.place(),
+            "the lease store is damaged: {damage}; leases that clients hold may be missing in it"
+        );
+        *self.damage.lock() = Some(damage);
     }
 
     fn next_generation(&self) -> u64 {
@@ -340,10 +352,7 @@ impl LeaseStore for LeaseLog {
         let version = meta.version.max(records.version);
         let mut found = meta.damaged;
         if let Some(damage) = damage {
-            tracing::error!(
-                place = self.place(),
-                "the lease store is damaged: {damage}; leases that clients hold may be missing"
-            );
+            self.alarm(damage);
             found = Some(*clock);
             // Says so to the next start, too.
             self.checkpoint(&mut checkpoints, found).map_err(|source| self.error(source))?;
@@ -358,5 +367,9 @@ impl LeaseStore for LeaseLog {
     fn reopen(&self) -> Result<(), StoreError> {
         // The next batch begins a segment of its own.
         Ok(())
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.damage.lock().clone()
     }
 }

@@ -59,6 +59,40 @@ fn leases_survive_a_restart() {
     }
 }
 
+/// Flips a bit of the second batch, which others follow.
+fn damage_second_batch(state_dir: &Path) {
+    let segment = state_dir.join("lease-log/segment-00");
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[4096 + 2000] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+}
+
+#[test]
+fn damage_is_told_until_no_lease_can_be_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = start(directory.path(), 0);
+    let given: Vec<_> = (0..3).map(|number| server.lease(number, 0, HOUR)).collect();
+    assert_eq!(server.leases.damage(at(0)), None);
+    drop(server);
+    damage_second_batch(directory.path());
+    let server = start(directory.path(), 2);
+    assert_eq!(
+        (server.state(given[0], 2), server.state(given[1], 2)),
+        (Some(LeaseState::Active), None)
+    );
+    let damage = server.leases.damage(at(3)).unwrap();
+    assert_eq!(damage.until, Some(at(2 + HOUR)));
+    let found = damage.found.clone().unwrap();
+    assert!(found.contains("batch 2 is missing"), "{found}");
+    // It was found since the start, whatever time passes.
+    let later = Damage { until: None, ..damage.clone() };
+    assert_eq!(server.leases.damage(at(2 + HOUR)), Some(later));
+    drop(server);
+    let server = start(directory.path(), 4);
+    assert_eq!(server.leases.damage(at(4)), Some(Damage { found: None, ..damage }));
+    assert_eq!(server.leases.damage(at(2 + HOUR)), None);
+}
+
 #[test]
 fn the_store_belongs_to_one_process() {
     let directory = tempfile::tempdir().unwrap();

@@ -9,6 +9,8 @@ mod reload;
 mod steps;
 mod transitions;
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::*;
 use crate::config::{Host, Network, NetworkId, Pool, Prefix, Scope, Subnet};
 

@@ -204,7 +204,8 @@ fn what_cannot_be_read_is_in_quarantine() {
     store.put_raw(ip("10.0.0.1").into(), &[99, 1, 2, 3]);
     let site = Site::new(&[("10.0.0.1", "10.0.0.1")], &[]);
     let mut server = Server::start(site, store, 1, clock(0));
-    assert_eq!(server.leases.corrupt_records(), 1);
+    let damage = Damage { unreadable: 1, ..Damage::default() };
+    assert_eq!(server.leases.damage(at(0)), Some(damage));
     assert_eq!(server.offer(0, 1, None, HOUR - 1), Err(Refusal::PoolFull));
     assert_eq!(server.offer(0, 1, None, HOUR).unwrap().ip, ip("10.0.0.1"));
     server.check();

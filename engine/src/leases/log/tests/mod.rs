@@ -190,6 +190,25 @@ fn damage_is_remembered_by_the_next_start() {
 }
 
 #[test]
+fn damage_that_a_checkpoint_meets_is_told_at_once() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    load(&log).unwrap();
+    let commit = |versions: std::ops::Range<u64>| {
+        for version in versions {
+            log.commit(&[put(version as u8, version)], &clock(1)).unwrap();
+            log.maintain().unwrap();
+        }
+    };
+    commit(1..60);
+    assert_eq!(log.damage(), None);
+    disk.damage(checkpoint::NAME, 0, |block| block.fill(0));
+    commit(60..120);
+    let damage = log.damage().unwrap();
+    assert!(damage.contains("piece 0 of the checkpoint"), "{damage}");
+}
+
+#[test]
 fn a_segment_that_is_missing_or_short_is_damage_and_made_anew() {
     for name in ["segment-00", "segment-01"] {
         let disk = Disk::new(1);
