@@ -244,6 +244,27 @@ mod stored {
     }
 
     #[test]
+    fn listing_a_damaged_store_says_so_and_repairs_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = configuration(directory.path());
+        let state_dir = directory.path().join("state");
+        store_two(&state_dir);
+        let checkpoint = state_dir.join("lease-log/checkpoint");
+        let mut bytes = std::fs::read(&checkpoint).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(&checkpoint, &bytes).unwrap();
+        for command in [&["list"][..], &["show", "10.1.0.101"]] {
+            let run = bootstorm(&[&["leases"], command, &["--config", &config]].concat());
+            run.says(&["10.1.0.101"]);
+            assert!(run.stderr.contains("lease-log is damaged: "), "{}", run.stderr);
+            assert!(std::fs::read(&checkpoint).unwrap() == bytes, "the checkpoint was written");
+        }
+        let run = bootstorm(&["leases", "release", "10.1.0.101", "--config", &config]);
+        run.says(&["10.1.0.101: released"]);
+        assert!(run.stderr.contains("lease-log is damaged: "), "{}", run.stderr);
+    }
+
+    #[test]
     fn a_store_in_use_is_not_touched() {
         let directory = tempfile::tempdir().unwrap();
         let config = configuration(directory.path());

@@ -126,8 +126,8 @@ fn each(
     }
 }
 
-/// The same from the store of a server that is down. Root does it as the owner of the store, so
-/// that the server can still open what this leaves behind.
+/// The same from the store of a server that is down; only a release changes anything there. Root
+/// does it as the owner of the store, so that the server can still open what this leaves behind.
 fn stored(
     place: &StatePlace,
     present: &Path,
@@ -136,7 +136,6 @@ fn stored(
 ) -> Result<(), Failure> {
     privileges::become_owner_of(present).map_err(Failure::new)?;
     let clock = bootstorm::clock::read().map_err(|error| Failure::of("clock", error))?;
-    let store = place.open(&clock).map_err(store_failure)?;
     let wanted = match request {
         Request::LeasesShow { of } => LeaseFilter::parse(of).map_err(Failure::new)?,
         Request::LeasesRelease { ip } => LeaseFilter::of_address(*ip),
@@ -144,14 +143,14 @@ fn stored(
     };
     // By rising address, as the keys are.
     let mut found = Vec::new();
-    let recovered = store
-        .load(&clock, &mut |loaded| match loaded {
-            Loaded::Lease(lease, version) if wanted.admits(&lease) => found.push((lease, version)),
-            Loaded::Lease(..) | Loaded::Erased(..) => {}
-            Loaded::Corrupt(error) => complain(&error.to_string()),
-        })
-        .map_err(store_failure)?;
-    if let Request::LeasesRelease { .. } = request {
+    let mut each = |loaded: Loaded| match loaded {
+        Loaded::Lease(lease, version) if wanted.admits(&lease) => found.push((lease, version)),
+        Loaded::Lease(..) | Loaded::Erased(..) => {}
+        Loaded::Corrupt(error) => complain(&error.to_string()),
+    };
+    let damage = if let Request::LeasesRelease { .. } = request {
+        let store = place.open(&clock).map_err(store_failure)?;
+        let recovered = store.load(&clock, &mut each).map_err(store_failure)?;
         found
             .retain(|(lease, _)| lease.is_active(clock.now) || lease.state == LeaseState::Declined);
         let mut writes = Vec::new();
@@ -162,6 +161,13 @@ fn stored(
             writes.push(Write { ip: lease.ip, version, known: *known, lease: Some(lease) });
         }
         store.commit(&writes, &clock).map_err(store_failure)?;
+        store.damage()
+    } else {
+        place.read(&clock, &mut each).map_err(store_failure)?
+    };
+    if let Some(damage) = damage {
+        let place = present.display();
+        complain(&format!("{place} is damaged: {damage}; leases that clients hold may be missing"));
     }
     let clocks = Clocks::read();
     found.iter().try_for_each(|(lease, _)| take(&LeaseRow::new(lease, &clocks)))

@@ -3,12 +3,13 @@
 //! What was read in fjall 3.1.13 and lsm-tree 3.1: recovery drops a batch whose end is missing, and
 //! then the rest is what was acknowledged. The directory is locked by the last handle.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use rustix::fs::FlockOperation;
 
 use super::StoreError;
 
@@ -30,12 +31,17 @@ impl EarlierStore {
     /// # Errors
     /// [`StoreError::InUse`] when another process, which is to say a server, has it open.
     pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_files(directory, directory)
+    }
+
+    /// The same whose files lie in `files`; `directory` is for messages.
+    fn open_files(directory: &Path, files: &Path) -> Result<Self, StoreError> {
         let io = |source| StoreError::Io { place: directory.display().to_string(), source };
-        let open = if is_unfinished(directory).map_err(io)? {
+        let open = if is_unfinished(files).map_err(io)? {
             None
         } else {
             Some(guarded(directory, || {
-                let database = Database::builder(directory).worker_threads(1).open()?;
+                let database = Database::builder(files).worker_threads(1).open()?;
                 let keyspace = database.keyspace(KEYSPACE, KeyspaceCreateOptions::default)?;
                 Ok((database, keyspace))
             })?)
@@ -54,6 +60,60 @@ impl EarlierStore {
         }
         Ok(())
     }
+}
+
+/// Hands over key and record of every lease of an earlier store, by rising key, and writes nothing
+/// there. The database writes to its files when it is opened, so this opens a copy of them in the
+/// directory for temporary files.
+///
+/// # Errors
+/// [`StoreError::InUse`] when another process, which is to say a server, has it open.
+pub(super) fn read(directory: &Path, each: &mut Each<'_>) -> Result<(), StoreError> {
+    let place = directory.display();
+    let lock = lock_shared(directory).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => StoreError::InUse(place.to_string()),
+        _ => StoreError::Io { place: place.to_string(), source },
+    })?;
+    let failed = |error: io::Error| {
+        StoreError::Other(format!(
+            "the lease store {place} is of an earlier version and is read as a copy in {}, which \
+             cannot be made: {error}; TMPDIR may name a directory with more room",
+            std::env::temp_dir().display()
+        ))
+    };
+    let copy = tempfile::tempdir().map_err(failed)?;
+    let files = copy.path().join(KEYSPACE);
+    copy_tree(directory, &files).map_err(failed)?;
+    drop(lock);
+    // Closed before the copy is removed.
+    let store = EarlierStore::open_files(directory, &files)?;
+    store.each(each)
+}
+
+/// Keeps out whoever opens the database; `None` where it has no file for that yet.
+fn lock_shared(directory: &Path) -> io::Result<Option<File>> {
+    match File::open(directory.join("lock")) {
+        Ok(file) => {
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
+            Ok(Some(file))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy_tree(&source, &target)?;
+        } else {
+            fs::copy(&source, &target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether it is what a first start left that was killed before the database was complete: fjall

@@ -16,7 +16,7 @@ use super::storage::{self, Storage};
 use super::{BLOCK, Blocks, Directory, DurableFile};
 
 /// The file whose lock is the directory's.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// A directory of this host.
 pub struct HostDirectory {
@@ -55,8 +55,7 @@ impl Directory for HostDirectory {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let names = std::fs::read_dir(&self.path)?;
-        names.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        list(&self.path)
     }
 
     fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn DurableFile>> {
@@ -68,7 +67,7 @@ impl Directory for HostDirectory {
         let open = |flags| fs::openat(&self.directory, name, flags, mode).map(File::from);
         let direct = self.storage.direct();
         let file = if direct { open(flags | OFlags::DIRECT) } else { open(flags) }?;
-        Ok(Box::new(HostFile { file, begun: Mutex::default() }))
+        Ok(Box::new(HostFile::new(file)))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -102,7 +101,13 @@ impl Directory for HostDirectory {
     }
 }
 
-struct HostFile {
+/// The names in a directory.
+pub(super) fn list(path: &Path) -> io::Result<Vec<String>> {
+    let names = std::fs::read_dir(path)?;
+    names.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+pub(super) struct HostFile {
     file: File,
     /// The durable write that was begun, which is made at once: a ring costs the core more than the
     /// overlap saves (measured, see docs/PERFORMANCE.md).
@@ -110,6 +115,10 @@ struct HostFile {
 }
 
 impl HostFile {
+    pub(super) fn new(file: File) -> Self {
+        Self { file, begun: Mutex::default() }
+    }
+
     fn write_durably(&self, offset: u64, blocks: &Blocks) -> io::Result<()> {
         let bytes = blocks.bytes();
         let slices = [IoSlice::new(bytes)];
@@ -204,7 +213,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("one");
         std::fs::write(&path, []).unwrap();
-        let read_only = HostFile { file: File::open(path).unwrap(), begun: Mutex::default() };
+        let read_only = HostFile::new(File::open(path).unwrap());
         for _ in 0..3 {
             read_only.begin(0, filled(1, 1));
             assert!(read_only.finish().1.is_err());

@@ -11,12 +11,14 @@
 
 mod blocks;
 mod host;
+mod read_only;
 mod storage;
 
 use std::io;
 
 pub use blocks::{BLOCK, Blocks};
 pub use host::HostDirectory;
+pub use read_only::ReadOnlyDirectory;
 pub use storage::Storage;
 
 /// One directory, flat.

@@ -21,6 +21,8 @@ use crate::leases::{Clock, StoreError, clock};
 
 /// How long to wait after a checkpoint that failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// The version of everything that comes from an earlier store.
+pub(super) const FIRST_VERSION: u64 = 1;
 /// Blocks that are written at once when a file is made longer.
 const STEP: usize = 256;
 
@@ -215,7 +217,8 @@ impl LeaseLog {
         let failed = |source| self.error(source);
         let mut checkpoints = self.checkpoints.lock();
         let generation = self.next_generation();
-        let mut meta = Meta { version: 1, next_generation: generation + 1, ..Meta::default() };
+        let mut meta =
+            Meta { version: FIRST_VERSION, next_generation: generation + 1, ..Meta::default() };
         meta.segments = self.segments.lock().count();
         meta.clocks.push(*clock);
         let spare = self.open_or_make(checkpoint::SPARE).map_err(failed)?;
@@ -227,7 +230,8 @@ impl LeaseLog {
                 return Ok(());
             };
             count += 1;
-            writer.record(&Record { key, version: 1, value: Some(value) }).map_err(failed)
+            let value = Some(value);
+            writer.record(&Record { key, version: FIRST_VERSION, value }).map_err(failed)
         })?;
         let size = writer.finish().map_err(failed)?;
         self.install(&mut checkpoints, meta).map_err(failed)?;

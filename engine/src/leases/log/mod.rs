@@ -19,7 +19,8 @@
 //! not.
 //!
 //! `block`, `batch`, `scan`, `records` and `checkpoint` are the format, without files of a host;
-//! `segments` and `maintain` are what happens to the files; this file is the store.
+//! `recovery` reads what is there; `segments` and `maintain` are what happens to the files; this
+//! file is the store.
 
 mod batch;
 mod block;
@@ -27,6 +28,7 @@ mod checkpoint;
 mod maintain;
 mod place;
 mod records;
+mod recovery;
 mod scan;
 mod segments;
 #[cfg(test)]
@@ -41,16 +43,12 @@ use parking_lot::{Condvar, Mutex};
 
 use self::batch::Builder;
 use self::block::{Kind, LogId, Stamp};
-use self::checkpoint::{Meta, Reader};
+use self::maintain::Checkpoints;
 pub use self::maintain::Maintenance;
-use self::maintain::{Checkpoints, merge};
 pub use self::place::{ENTRIES, StatePlace};
-use self::records::Records;
-use self::scan::Chain;
+use self::recovery::{Found, Recovery};
 use self::segments::{Current, Segments};
-use super::clock::Clocks;
 use super::key::Key;
-use super::store::decode;
 use super::{BatchId, Clock, Finished, LeaseStore, Loaded, Recovered, StoreError, Write, record};
 
 /// How large a log is.
@@ -97,12 +95,6 @@ pub struct LeaseLog {
     damage: Mutex<Option<String>>,
 }
 
-/// What was found when the log was opened.
-struct Found {
-    records: Records,
-    damage: Option<String>,
-}
-
 struct Writer {
     current: Option<Current>,
     next_number: u64,
@@ -126,12 +118,26 @@ impl LeaseLog {
         layout: Layout,
     ) -> Result<Self, StoreError> {
         let place = directory.place();
-        let lock = directory.lock().map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => StoreError::InUse(place.clone()),
-            _ => StoreError::Io { place: place.clone(), source },
-        })?;
+        let lock = lock(&*directory)?;
         Self::open_locked(directory, lock, LogId(id), layout)
             .map_err(|source| StoreError::Io { place, source })
+    }
+
+    /// Hands over what is in a log that no server has open, each address once, by rising address,
+    /// and writes nothing. Returns what is damaged.
+    fn read(
+        directory: &dyn Directory,
+        layout: Layout,
+        clock: &Clock,
+        each: &mut dyn FnMut(Loaded),
+    ) -> Result<Option<String>, StoreError> {
+        let _lock = lock(directory)?;
+        let failed = |source| StoreError::Io { place: directory.place(), source };
+        let Recovery { meta, has_checkpoint, found, .. } =
+            Recovery::of(directory, layout).map_err(failed)?;
+        let meta = Some(&meta).filter(|_| has_checkpoint);
+        let (_, damage) = found.hand_over(directory, meta, clock, each).map_err(failed)?;
+        Ok(damage)
     }
 
     fn open_locked(
@@ -144,47 +150,12 @@ impl LeaseLog {
         for name in names.iter().filter(|name| name.ends_with(segments::UNFINISHED)) {
             directory.remove(name)?;
         }
-        let mut damage = None;
-        let mut meta = Meta::default();
-        let mut id = None;
-        let mut generation = 0;
-        let has_checkpoint = names.iter().any(|name| name == checkpoint::NAME);
-        if has_checkpoint {
-            let file = directory.open(checkpoint::NAME, false)?;
-            let reader = Reader::open(&*file)?;
-            id = reader.log();
-            generation = reader.generation();
-            meta = reader.meta().clone();
-            if id.is_none() {
-                damage = Some("the checkpoint cannot be read".to_owned());
-            }
-        }
-        let (mut segments, scans) = Segments::open(&*directory, &names, id, layout)?;
-        let written = scans.iter().any(|scan| scan.generation > 0);
-        if !has_checkpoint {
-            if written {
-                damage = Some("the checkpoint is missing".to_owned());
-            } else {
-                // A first start that was killed, or none yet.
-                segments = Segments::default();
-            }
-        }
-        let id = id.or_else(|| segments.log()).unwrap_or(new);
-        let missing = usize::from(meta.segments).saturating_sub(scans.len());
-        if missing > 0 {
-            damage = Some(format!("segments are missing: {missing}"));
-        }
-        let chain = Chain::of(&scans, meta.included, layout.largest_batch());
-        let records = Records::of(&chain);
-        damage = damage.or(chain.damage.clone()).or(records.unreadable());
-        let highest = scans.iter().map(scan::Segment::highest).max().unwrap_or(0);
-        let generations = scans.iter().map(|scan| scan.generation).max().unwrap_or(0);
-        let next_generation = (generations.max(generation) + 1).max(meta.next_generation);
-        segments.free_up_to(meta.included);
+        let Recovery { id, has_checkpoint, meta, segments, highest, last, next_generation, found } =
+            Recovery::of(&*directory, layout)?;
         let writer = Writer {
             current: None,
-            next_number: highest.max(meta.included) + 1,
-            follows: chain.last,
+            next_number: highest + 1,
+            follows: last,
             under_way: None,
             blocks: Blocks::default(),
             value: Vec::new(),
@@ -192,14 +163,14 @@ impl LeaseLog {
         let log = Self {
             directory,
             _lock: lock,
-            id,
+            id: id.unwrap_or(new),
             layout,
             writer: Mutex::new(writer),
             segments: Mutex::new(segments),
             checkpoints: Mutex::new(Checkpoints::new(meta)),
             next_generation: AtomicU64::new(next_generation),
             wake: Default::default(),
-            found: Mutex::new(Some(Found { records, damage })),
+            found: Mutex::new(Some(found)),
             damage: Mutex::default(),
         };
         log.complete(has_checkpoint)?;
@@ -302,6 +273,13 @@ impl LeaseLog {
     }
 }
 
+fn lock(directory: &dyn Directory) -> Result<Box<dyn Send + Sync>, StoreError> {
+    directory.lock().map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => StoreError::InUse(directory.place()),
+        _ => StoreError::Io { place: directory.place(), source },
+    })
+}
+
 impl LeaseStore for LeaseLog {
     fn begin(&self, id: BatchId, batch: &[Write], clock: &Clock) -> Result<(), StoreError> {
         let writer = &mut *self.writer.lock();
@@ -330,26 +308,16 @@ impl LeaseStore for LeaseLog {
     }
 
     fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<Recovered, StoreError> {
-        let Some(Found { records, mut damage }) = self.found.lock().take() else {
+        let Some(found) = self.found.lock().take() else {
             let place = self.place();
             return Err(StoreError::Other(format!("the lease store {place} was read before")));
         };
         let mut checkpoints = self.checkpoints.lock();
-        let mut clocks = Clocks::new(*clock);
         let meta = &checkpoints.meta;
-        meta.clocks.iter().chain(&records.clocks).for_each(|clock| clocks.saw(*clock));
-        let file = self.directory.open(checkpoint::NAME, false);
-        let file = file.map_err(|source| self.error(source))?;
-        let mut reader = Reader::open(&*file).map_err(|source| self.error(source))?;
-        merge(&mut reader, records.iter(), |record| {
-            if let Some(value) = record.value {
-                each(decode(&record.key, record.version, value, &clocks));
-            }
-            Ok::<(), io::Error>(())
-        })
-        .map_err(|source| self.error(source))?;
-        damage = damage.or(reader.damage().map(str::to_owned));
-        let version = meta.version.max(records.version);
+        let version = meta.version.max(found.records.version);
+        let (clocks, damage) = found
+            .hand_over(&*self.directory, Some(meta), clock, each)
+            .map_err(|source| self.error(source))?;
         let mut found = meta.damaged;
         if let Some(damage) = damage {
             self.alarm(damage);

@@ -16,12 +16,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bootstorm_net::file::HostDirectory;
+use bootstorm_net::file::{HostDirectory, ReadOnlyDirectory};
 use rustix::fs::{CWD, RenameFlags};
 
-use super::{Clock, Layout, LeaseLog};
+use super::maintain::FIRST_VERSION;
+use super::{Clock, Layout, LeaseLog, Loaded};
 use crate::leases::StoreError;
-use crate::leases::fjall::EarlierStore;
+use crate::leases::clock::Clocks;
+use crate::leases::fjall::{self, EarlierStore};
+use crate::leases::store::decode;
 
 const LOG: &str = "lease-log";
 const UNFINISHED: &str = "lease-log.new";
@@ -68,13 +71,7 @@ impl StatePlace {
     /// [`StoreError::InUse`] when another process has it open; what the disk says.
     pub fn open(&self, clock: &Clock) -> Result<LeaseLog, StoreError> {
         let [log, unfinished, earlier, kept] = ENTRIES.map(|name| self.state.join(name));
-        if earlier.is_dir() {
-            if log.exists() {
-                let [earlier, log] = [&earlier, &log].map(|path| path.display());
-                return Err(StoreError::Other(format!(
-                    "{earlier} and {log} both hold leases: move away the one that is out of date"
-                )));
-            }
+        if self.has_earlier()? {
             self.migrate(clock)?;
         }
         let failed = |path: &Path| {
@@ -91,6 +88,48 @@ impl StatePlace {
         let opened = open_log(&log)?;
         self.sync().map_err(failed(&self.state))?;
         Ok(opened)
+    }
+
+    /// Hands over what [`StatePlace::open`] would find, each address once, by rising address, and
+    /// writes nothing in the state directory. Returns what is damaged.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another process, which is to say a server, has it open; what the
+    /// disk says.
+    pub fn read(
+        &self,
+        clock: &Clock,
+        each: &mut dyn FnMut(Loaded),
+    ) -> Result<Option<String>, StoreError> {
+        let [log, unfinished, earlier, kept] = ENTRIES.map(|name| self.state.join(name));
+        if self.has_earlier()? {
+            let clocks = Clocks::new(*clock);
+            fjall::read(&earlier, &mut |key, record| {
+                each(decode(key, FIRST_VERSION, record, &clocks));
+                Ok(())
+            })?;
+            return Ok(None);
+        }
+        let is_unnamed = !log.exists() && kept.is_dir();
+        let path = if is_unnamed { unfinished } else { log };
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        let failed = |source| StoreError::Io { place: path.display().to_string(), source };
+        let directory = ReadOnlyDirectory::open(&path).map_err(failed)?;
+        LeaseLog::read(&directory, Layout::default(), clock, each)
+    }
+
+    /// Whether the leases are in an earlier store, and in no log yet.
+    fn has_earlier(&self) -> Result<bool, StoreError> {
+        let [log, earlier] = [LOG, EARLIER].map(|name| self.state.join(name));
+        if earlier.is_dir() && log.exists() {
+            let [earlier, log] = [&earlier, &log].map(|path| path.display());
+            return Err(StoreError::Other(format!(
+                "{earlier} and {log} both hold leases: move away the one that is out of date"
+            )));
+        }
+        Ok(earlier.is_dir())
     }
 
     /// Reads an earlier store into a log, up to the point where the log counts.

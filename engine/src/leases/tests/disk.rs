@@ -1,7 +1,8 @@
 //! The log on a real file system: reopening, a full disk, an earlier store that becomes one.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
@@ -169,6 +170,91 @@ fn a_migration_that_was_killed_goes_on() {
     }
 }
 
+/// Every name below a directory, with the bytes of files.
+fn tree(directory: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.append(&mut tree(&path));
+            found.insert(path, None);
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            found.insert(path, Some(bytes));
+        }
+    }
+    found
+}
+
+/// The addresses that have a lease, and what is damaged. Nothing in the state directory changes.
+fn read(state_dir: &Path) -> Result<(Vec<IpAddr>, Option<String>), StoreError> {
+    let before = tree(state_dir);
+    let mut found = Vec::new();
+    let damage = StatePlace::new(state_dir).read(&clock(5), &mut |loaded| match loaded {
+        Loaded::Lease(lease, _) => found.push(lease.ip),
+        other => panic!("{other:?}"),
+    });
+    assert!(tree(state_dir) == before, "the state directory has changed");
+    damage.map(|damage| (found, damage))
+}
+
+#[test]
+fn reading_a_store_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path();
+    assert_eq!(read(state).unwrap(), (Vec::new(), None));
+    let mut server = start(state, 0);
+    let given: Vec<IpAddr> = (0..3).map(|number| server.lease(number, 0, HOUR).into()).collect();
+    // Not beside a server.
+    assert!(matches!(read(state), Err(StoreError::InUse(_))));
+    drop(server);
+    let rising = |mut addresses: Vec<IpAddr>| {
+        addresses.sort_unstable();
+        addresses
+    };
+    let whole = (rising(given.clone()), None);
+    assert_eq!(read(state).unwrap(), whole);
+    // A start would remove this, and make that.
+    fs::write(state.join("lease-log/segment-09.new"), [1; 99]).unwrap();
+    fs::remove_file(state.join("lease-log/lock")).unwrap();
+    assert_eq!(read(state).unwrap(), whole);
+    // A start would write the mark down.
+    damage_second_batch(state);
+    let left = rising(vec![given[0], given[2]]);
+    let (found, damage) = read(state).unwrap();
+    assert_eq!(found, left);
+    assert!(damage.is_some_and(|damage| damage.contains("batch 2 is missing")));
+    // A start would make a new one.
+    fs::remove_file(state.join("lease-log/checkpoint")).unwrap();
+    let (found, damage) = read(state).unwrap();
+    assert_eq!(found, left);
+    assert!(damage.is_some_and(|damage| damage.contains("the checkpoint is missing")));
+}
+
+#[test]
+fn reading_an_earlier_store_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path();
+    write_earlier_store(state, 200);
+    let (found, damage) = read(state).unwrap();
+    assert_eq!((found.len(), damage), (200, None));
+    assert_eq!(found[199], IpAddr::from([10, 0, 0, 200]));
+    // Not beside a server of an earlier version.
+    let database = ::fjall::Database::builder(state.join("leases")).open().unwrap();
+    let place = StatePlace::new(state);
+    let error = place.read(&clock(5), &mut |_| panic!("it is open")).unwrap_err();
+    assert!(matches!(error, StoreError::InUse(_)), "{error}");
+    drop(database);
+    // A migration that was killed, before the log counts and after.
+    fs::create_dir(state.join("lease-log.new")).unwrap();
+    assert_eq!(read(state).unwrap().0.len(), 200);
+    let mut server = start(state, 1);
+    server.lease(1000, 1, HOUR);
+    drop(server);
+    fs::rename(state.join("lease-log"), state.join("lease-log.new")).unwrap();
+    assert_eq!(read(state).unwrap().0.len(), 201);
+}
+
 #[test]
 fn two_stores_are_an_error() {
     let directory = tempfile::tempdir().unwrap();
@@ -176,6 +262,8 @@ fn two_stores_are_an_error() {
     fs::remove_file(directory.path().join("leases")).unwrap();
     write_earlier_store(directory.path(), 3);
     let error = StatePlace::new(directory.path()).open(&clock(2)).err().unwrap();
+    assert!(error.to_string().contains("move away the one"), "{error}");
+    let error = read(directory.path()).unwrap_err();
     assert!(error.to_string().contains("move away the one"), "{error}");
 }
 

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use bootstorm_protocols::time::Moment;
 
 use self::disk::{Disk, Fault};
+use super::checkpoint::{Meta, Reader};
+use super::records::Records;
+use super::scan::Chain;
 use super::*;
 use crate::leases::{BootId, ClientKey, Hardware, Lease, LeaseState, Notes};
 
