@@ -199,6 +199,16 @@ impl Table {
             .map_or((None, 0), |record| (Some(stored(ip, identity, &record)), record.version))
     }
 
+    /// Tells of every address of which the store is known to have something, and its version.
+    pub(super) fn each_durable(&self, mut each: impl FnMut(Address, u64)) {
+        self.each_slot(|stripe, handle| {
+            let slot = &stripe.slots[handle.index()];
+            if let Some(record) = slot.state(&stripe.sides).base().record() {
+                each(slot.address, record.version);
+            }
+        });
+    }
+
     /// The store has what it is known to have with this version now.
     pub(super) fn doubt_settled(&self, ip: Address, version: u64) {
         let mut locked = self.lock(ip);

@@ -28,10 +28,11 @@ use crate::metrics::Metrics;
 const COMMITTER_NICE: i32 = -10;
 /// Changes in one batch, at most: what piled up during the last fsync, but no more than keeps the
 /// wait short.
-const LARGEST_BATCH: usize = 256;
+pub(super) const LARGEST_BATCH: usize = 256;
 
-/// Addresses in doubt that one batch carries along, at most.
-const MOST_DOUBTS: usize = 1024;
+/// Addresses in doubt that one batch carries along, at most: the log takes a batch of so many of
+/// the longest records.
+pub(super) const MOST_DOUBTS: usize = 768;
 
 /// How long to wait before another try after the first failure, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -84,7 +85,8 @@ pub struct Committer {
     batch: Vec<Write>,
     begun: Option<Begun>,
     next_id: BatchId,
-    /// Addresses of failed batches, with the highest version that they had there.
+    /// Addresses of failed batches, with the highest version that they had there, and those that
+    /// the store has lost, with the version of what it had.
     in_doubt: BTreeMap<Address, u64>,
     broken: Option<Broken>,
 }
@@ -233,6 +235,9 @@ impl Committer {
                 return Err(NotDurable);
             }
         }
+        if self.store.has_lost() {
+            self.doubt_everything();
+        }
         let own = self.batch.len();
         self.add_doubts();
         let clock = self.leases.clock(now);
@@ -285,6 +290,13 @@ impl Committer {
         self.batch.truncate(own);
         self.failed(error, now);
         NotDurable
+    }
+
+    /// The store has lost something, and memory knows what it had. The next batches write it anew.
+    fn doubt_everything(&mut self) {
+        let Self { leases, in_doubt, .. } = self;
+        leases.table.each_durable(|ip, version| _ = in_doubt.entry(ip).or_insert(version));
+        tracing::warn!("{} leases are written anew to the lease store", in_doubt.len());
     }
 
     /// Adds to the batch what the store should have for addresses in doubt. With the version that

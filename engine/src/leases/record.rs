@@ -38,7 +38,7 @@ const TOLD: u8 = 2;
 
 /// Longest record with notes; those that do not fit are left out. What a relay agent said fits,
 /// with the longest hardware address and admission.
-const LONGEST: usize = 960;
+pub(super) const LONGEST: usize = 960;
 
 /// Why a record cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

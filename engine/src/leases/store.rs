@@ -55,6 +55,12 @@ pub trait LeaseStore: Send + Sync {
         None
     }
 
+    /// Whether it has lost, since it was asked last, what was durable and the caller knows of. The
+    /// caller then writes down anew what it takes the store to have, of every address.
+    fn has_lost(&self) -> bool {
+        false
+    }
+
     /// Makes a batch durable, and waits for it.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::io;
 use std::iter::Peekable;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -168,6 +169,8 @@ impl LeaseLog {
                 known = true;
                 meta.damaged = Some(meta.clocks.last().copied().unwrap_or_default());
                 self.alarm(damage);
+                // Whoever writes has read the log when it was whole.
+                self.lost.store(true, Relaxed);
             }
             let generation = self.next_generation();
             meta.next_generation = generation + 1;

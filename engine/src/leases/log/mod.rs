@@ -36,7 +36,7 @@ mod tests;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use bootstorm_net::file::{Blocks, Directory};
 use parking_lot::{Condvar, Mutex};
@@ -93,6 +93,8 @@ pub struct LeaseLog {
     found: Mutex<Option<Found>>,
     /// What was found damaged last.
     damage: Mutex<Option<String>>,
+    /// See [`LeaseStore::has_lost`].
+    lost: AtomicBool,
 }
 
 struct Writer {
@@ -172,6 +174,7 @@ impl LeaseLog {
             wake: Default::default(),
             found: Mutex::new(Some(found)),
             damage: Mutex::default(),
+            lost: AtomicBool::new(false),
         };
         log.complete(has_checkpoint)?;
         Ok(log)
@@ -339,5 +342,9 @@ impl LeaseStore for LeaseLog {
 
     fn damage(&self) -> Option<String> {
         self.damage.lock().clone()
+    }
+
+    fn has_lost(&self) -> bool {
+        self.lost.swap(false, Relaxed)
     }
 }

@@ -1,6 +1,6 @@
 //! A store whose next batch may fail.
 
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 
 use super::*;
 
@@ -10,6 +10,7 @@ pub(super) struct FaultyStore {
     inner: MemoryStore,
     fault: AtomicU8,
     refused: Mutex<Vec<IpAddr>>,
+    lost: AtomicBool,
 }
 
 #[derive(Copy, Clone, Debug)]
@@ -27,6 +28,12 @@ impl FaultyStore {
     /// What becomes of the next batch.
     pub(super) fn fail(&self, fault: Fault) {
         self.fault.store(fault as u8, Relaxed);
+    }
+
+    /// Loses every record, and knows it.
+    pub(super) fn lose(&self) {
+        self.inner.lose();
+        self.lost.store(true, Relaxed);
     }
 
     fn take(&self) -> u8 {
@@ -67,6 +74,10 @@ impl LeaseStore for FaultyStore {
 
     fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<Recovered, StoreError> {
         self.inner.load(clock, each)
+    }
+
+    fn has_lost(&self) -> bool {
+        self.lost.swap(false, Relaxed)
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

@@ -34,6 +34,31 @@ fn doubts_are_settled() {
     }
 }
 
+/// What the store loses while the server runs is written anew, some with each batch.
+#[test]
+fn what_the_store_has_lost_is_written_anew() {
+    let site = || Site::new(&[("10.0.0.1", "10.0.250.1")], &[]);
+    let store = Arc::new(FaultyStore::default());
+    let mut server = Server::start(site(), store.clone(), 1, clock(0));
+    let given: Vec<_> = (0..2_000).map(|number| server.lease(number, 0, HOUR)).collect();
+    // What waits meanwhile counts as what it was before.
+    let offered = server.offer(0, 9_000, None, 1).unwrap().ip;
+    assert!(server.release(0, 7, given[7], 1));
+    store.lose();
+    store.fail(Fault::Nothing);
+    server.committer.run_once(at(1));
+    server.completed(0);
+    for number in 3_000..3_004 {
+        server.lease(number, 2, HOUR);
+    }
+    server.check();
+    let after = Server::start(site(), store, 1, clock(3));
+    for ip in given {
+        assert_eq!(after.state(ip, 3), Some(LeaseState::Active), "{ip}");
+    }
+    assert_eq!(after.state(offered, 3), None);
+}
+
 /// Real threads, a real committer: shards race for few addresses and for the same clients.
 #[test]
 fn shards_race() {

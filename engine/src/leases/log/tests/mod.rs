@@ -209,6 +209,8 @@ fn damage_that_a_checkpoint_meets_is_told_at_once() {
     commit(60..120);
     let damage = log.damage().unwrap();
     assert!(damage.contains("piece 0 of the checkpoint"), "{damage}");
+    // What is lost is known to whoever writes, and is asked for once.
+    assert!(log.has_lost() && !log.has_lost());
 }
 
 #[test]
@@ -247,6 +249,18 @@ fn a_checkpoint_that_cannot_be_read_loses_no_more_than_its_piece() {
     drop(log);
     let (found, _) = load(&open(&disk).unwrap()).unwrap();
     assert!(found.contains(&(1, 100)) && found.contains(&(59, 59)));
+}
+
+#[test]
+fn a_batch_of_the_longest_records_fits() {
+    use crate::leases::commit::{LARGEST_BATCH, MOST_DOUBTS};
+    let mut builder = Builder::new(Blocks::default());
+    builder.clock(&clock(1));
+    for number in 0..(LARGEST_BATCH + MOST_DOUBTS) as u128 {
+        let key = Key::of(IpAddr::V6((u128::MAX - number).into()));
+        builder.record(&key, u64::MAX, Some(&[1; record::LONGEST]));
+    }
+    assert!(builder.blocks() <= Layout::default().largest_batch());
 }
 
 #[test]
