@@ -333,9 +333,9 @@ impl Shard {
                 };
                 pace.expect(now);
                 let token = pending.insert(Pending { held, answer });
-                if leases.submit(changes, Some(token as u64), now).is_err() {
+                if let Err(why) = leases.submit(changes, Some(token as u64), now) {
                     pending.remove(token).held.into_iter().for_each(|held| tx.discard(held));
-                    replies.not_durable(&event);
+                    replies.withheld(&event, why);
                 }
                 replies.metrics.commits_pending.set(pending.len() as u64);
             }
@@ -416,9 +416,9 @@ impl Shard {
             let Some(ack) = pending.try_remove(token as usize) else { return };
             match result {
                 Ok(()) => durable.push_back(ack),
-                Err(_) => {
+                Err(why) => {
                     ack.held.into_iter().for_each(|held| tx.discard(held));
-                    replies.not_durable(&ack.answer.event);
+                    replies.withheld(&ack.answer.event, why);
                 }
             }
         });

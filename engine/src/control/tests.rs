@@ -37,7 +37,7 @@ impl LeaseAccess for FewLeases {
 
     fn release(&self, ip: Ipv4Addr, now: Moment) -> Result<Option<Lease>, NotDurable> {
         if ip.octets()[3] == 13 {
-            return Err(NotDurable);
+            return Err(NotDurable::NotWritten);
         }
         Ok(self.0.lock().get_mut(&ip.to_ipv6_mapped()).map(|lease| {
             lease.state = LeaseState::Released;

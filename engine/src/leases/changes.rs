@@ -172,11 +172,11 @@ impl Table {
     /// What is to be written for a change; `Err` when the change is void.
     pub(super) fn to_write(&self, change: Pending) -> Result<Write, NotDurable> {
         let locked = self.lock(change.ip);
-        let found = locked.find_seen(change.ip, Some(change.seen)).ok_or(NotDurable)?;
+        let found = locked.find_seen(change.ip, Some(change.seen)).ok_or(NotDurable::GivenUp)?;
         let slot = &locked.stripe.slots[found.index()];
         let state = slot.state(&locked.stripe.sides);
         let record = state.pending().filter(|record| record.version == change.version);
-        let record = record.ok_or(NotDurable)?;
+        let record = record.ok_or(NotDurable::GivenUp)?;
         Ok(Write {
             ip: change.ip.into(),
             version: record.version,

@@ -228,11 +228,11 @@ impl Committer {
         }
         if let Some(broken) = &self.broken {
             if now < broken.retry_at {
-                return Err(NotDurable);
+                return Err(NotDurable::NotWritten);
             }
             if let Err(error) = on_disk(self.heartbeat.as_ref(), || self.store.reopen()) {
                 self.failed(&error, now);
-                return Err(NotDurable);
+                return Err(NotDurable::NotWritten);
             }
         }
         if self.store.has_lost() {
@@ -289,7 +289,7 @@ impl Committer {
         }
         self.batch.truncate(own);
         self.failed(error, now);
-        NotDurable
+        NotDurable::NotWritten
     }
 
     /// The store has lost something, and memory knows what it had. The next batches write it anew.
@@ -345,18 +345,17 @@ impl Committer {
             let pools = leases.lock_pools(leases.committer_lock());
             for queued in taken {
                 let Queued { change, .. } = queued;
-                let granted = if is_written(change.ip.into()) {
-                    let granted = leases.table.written(&pools, *change, now);
-                    if !granted {
-                        // It was given up meanwhile, and the store has it all the same.
-                        in_doubt.insert(change.ip, change.version);
-                    }
-                    granted
-                } else {
+                let result = if !is_written(change.ip.into()) {
                     leases.table.roll_back(&pools, *change, now);
-                    false
+                    Err(NotDurable::NotWritten)
+                } else if leases.table.written(&pools, *change, now) {
+                    Ok(())
+                } else {
+                    // The store has it all the same.
+                    in_doubt.insert(change.ip, change.version);
+                    Err(NotDurable::GivenUp)
                 };
-                leases.queue.complete(queued, if granted { Ok(()) } else { Err(NotDurable) });
+                leases.queue.complete(queued, result);
             }
         }
         if let Some(broken) = &mut self.broken {

@@ -165,9 +165,9 @@ impl Queue {
         // Only this thread changes the two.
         let submitted = channel.submitted.load(Ordering::Relaxed);
         if submitted - channel.taken.load(Ordering::Relaxed) >= SHARD_LIMIT as u64 {
-            return Err(NotDurable);
+            return Err(NotDurable::NotWritten);
         }
-        self.changes.push(queued).map_err(|_| NotDurable)?;
+        self.changes.push(queued).map_err(|_| NotDurable::NotWritten)?;
         channel.submitted.store(submitted + 1, Ordering::Release);
         if self.has(Awaits::Full) {
             self.wake_committer(Awaits::Full);
@@ -194,7 +194,7 @@ impl Queue {
             }
             let mut set = self.wake_event.0.lock();
             if !*set && self.wake_event.1.wait_until(&mut set, deadline).timed_out() {
-                return Err(NotDurable);
+                return Err(NotDurable::NotWritten);
             }
             *set = false;
         }

@@ -38,7 +38,7 @@ struct Waiting {
     token: Option<u64>,
     /// How many have not come back.
     left: usize,
-    failed: bool,
+    failed: Option<NotDurable>,
 }
 
 /// A lease that is to be made durable. It goes to [`ShardLeases::submit`], or back to
@@ -63,10 +63,16 @@ impl IntoIterator for Change {
     }
 }
 
-/// The lease could not be made durable, or was given up while it was written: no ACK may leave.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the lease could not be written")]
-pub struct NotDurable;
+/// Why no ACK may leave.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, thiserror::Error)]
+pub enum NotDurable {
+    /// The lease was given up before it was durable, by a RELEASE for one.
+    #[error("the lease was given up before it was written")]
+    GivenUp,
+    /// The disk did not take the lease, or too many wait for the disk.
+    #[error("the lease could not be written")]
+    NotWritten,
+}
 
 impl ShardLeases {
     /// Changes with a token that may wait to be durable at once.
@@ -206,7 +212,7 @@ impl ShardLeases {
         now: Moment,
     ) -> Result<(), NotDurable> {
         let waiter = token.map(|token| {
-            self.waiting.insert(Waiting { token: Some(token), left: 0, failed: false })
+            self.waiting.insert(Waiting { token: Some(token), left: 0, failed: None })
         });
         let mut result = Ok(());
         let mut any = false;
@@ -253,11 +259,11 @@ impl ShardLeases {
             let place = place as usize;
             let Some(waiting) = self.waiting.get_mut(place) else { continue };
             waiting.left -= 1;
-            waiting.failed |= result.is_err();
+            waiting.failed = waiting.failed.max(result.err());
             if waiting.left == 0 {
                 let Waiting { token, failed, .. } = self.waiting.remove(place);
                 if let Some(token) = token {
-                    each(token, if failed { Err(NotDurable) } else { Ok(()) });
+                    each(token, failed.map_or(Ok(()), Err));
                 }
             }
         }

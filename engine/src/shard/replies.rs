@@ -12,7 +12,7 @@ use super::delays::Delays;
 use crate::dhcp::{Delivery, NakReason, Reply, ReplyCache, Silence};
 use crate::event::{BootEvent, Kind};
 use crate::interfaces::Interface;
-use crate::leases::ShardLeases;
+use crate::leases::{NotDurable, ShardLeases};
 use crate::log::EventSink;
 use crate::metrics::ShardMetrics;
 
@@ -87,7 +87,7 @@ impl Replies<'_> {
     ) {
         if answer.is_void(leases, tx.now()) {
             held.into_iter().for_each(|held| tx.discard(held));
-            return self.metrics.silences.increment(Silence::NotHeld.index());
+            return self.withheld(&answer.event, NotDurable::GivenUp);
         }
         let early = match held {
             Some(held) if answer.due > tx.now() && self.delays.has_room() => {
@@ -127,10 +127,15 @@ impl Replies<'_> {
         self.events.emit(answer.event);
     }
 
-    /// An ACK is withheld: its lease could not be written.
-    pub(super) fn not_durable(&mut self, event: &BootEvent) {
-        self.metrics.commits_failed.increment();
-        self.events.emit(BootEvent { kind: Kind::CommitFailed, ..*event });
+    /// An ACK is withheld.
+    pub(super) fn withheld(&mut self, event: &BootEvent, why: NotDurable) {
+        match why {
+            NotDurable::GivenUp => self.metrics.silences.increment(Silence::NotHeld.index()),
+            NotDurable::NotWritten => {
+                self.metrics.commits_failed.increment();
+                self.events.emit(BootEvent { kind: Kind::CommitFailed, ..*event });
+            }
+        }
     }
 }
 

@@ -214,7 +214,9 @@ fn a_release_while_the_bind_is_written_is_not_durable_by_that() {
         leases.queue.submit(queue::Queued { change, from: 0, token: None }).unwrap();
     }));
     server.committer.run_once(at(0));
-    assert_eq!(server.completed(0), [(1, false)], "no ACK leaves");
+    let mut completed = Vec::new();
+    server.shards[0].completed(|token, result| completed.push((token, result)));
+    assert_eq!(completed, [(1, Err(NotDurable::GivenUp))], "no ACK leaves, and no disk failed");
     // The store has the lease: nobody else gets the address before it has the release.
     let lease = server.leases.at(address, at(0)).unwrap();
     assert!(lease.pending && lease.state == LeaseState::Released);
