@@ -216,7 +216,9 @@ impl World {
             }
             Some(MessageType::Offer | MessageType::Ack) | None => {
                 let file = message.boot_file();
-                if !self.may_be_told(machine, message.xid(), file) {
+                if !self.may_be_told(machine, message.xid(), file)
+                    && !self.oracle.may_have_lost(machine, ip)
+                {
                     let name = self.name(machine);
                     let file = String::from_utf8_lossy(file);
                     let detail = format!("{name} is told the boot file \"{file}\" with {ip}");

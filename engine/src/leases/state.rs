@@ -246,6 +246,12 @@ impl Base {
             _ => None,
         }
     }
+
+    /// The valid lease of the client, or of the same machine under another identity: what that
+    /// machine was told holds for it. Nobody else's is beneath an offer.
+    fn machines_lease(self, now: Moment) -> Option<Record> {
+        self.record().filter(|record| record.is_lease(now))
+    }
 }
 
 impl State {
@@ -450,7 +456,7 @@ fn bind(
         }
         _ if from != From::Own => Err(Refusal::HeldByOther),
         State::Settled(record) => binding(Some(record), now, Base::Own(record)),
-        State::Offered { until, base, .. } => binding(base.own_lease(now), until, base),
+        State::Offered { until, base, .. } => binding(base.machines_lease(now), until, base),
         State::Binding { .. } => Ok(Outcome::kept(state)),
         State::Refusing { record, base } => binding(Some(record), now, Base::Own(base)),
         State::Releasing { offer_until, base, .. } => {

@@ -238,3 +238,18 @@ fn a_failed_takeover_of_a_reserved_address_gives_it_back() {
     let failed = transition(Some(binding), Event::Failed, at(170)).unwrap();
     assert_eq!((failed.state, failed.whose), (Some(State::Settled(valid())), Whose::Bases));
 }
+
+/// The machine was told of it, whatever it calls itself, and the ACK that says less may be lost.
+#[test]
+fn who_takes_over_as_the_same_machine_has_the_lease_for_no_shorter_time() {
+    for (had, told) in [(at(200), None), (Moment::NEVER, Some(at(120)))] {
+        let lease = State::Settled(record(Kind::Leased, had));
+        let offer = Event::Offer { from: From::SameMachine, until: at(160) };
+        let offered = transition(Some(lease), offer, at(NOW)).unwrap().state;
+        let bind =
+            Event::Bind { from: From::Own, expires: at(120), heard: false, version: VERSION };
+        let binding = transition(offered, bind, at(NOW)).unwrap().state.unwrap();
+        let pending = binding.pending().unwrap();
+        assert_eq!((pending.expires, pending.told), (had, told));
+    }
+}
