@@ -1,9 +1,8 @@
 //! Putting the model together: names become ids, lists are sorted, and what contradicts itself is
 //! told with both places. Front ends for other syntaxes fill the same builder.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use super::problem::{Fault, Problems};
 use super::scope_reader::ScopePlaces;
@@ -12,7 +11,7 @@ use super::tree::Node;
 use super::units::{self, Range};
 use super::{
     BootFile, Class, ClassId, Dhcp, Group, GroupId, Host, Hosts, LeaseTime, Permit, Prefix, Scope,
-    schema,
+    Settings, schema,
 };
 
 /// A scope and where its parts stand.
@@ -106,8 +105,6 @@ pub(super) struct Builder {
     /// A subnet was not understood, so nobody can say which addresses are in none.
     pub(super) lacks_subnet: bool,
     groups: HashMap<String, (GroupId, Place)>,
-    /// Many hosts say the same.
-    host_scopes: HashSet<Arc<Scope>>,
 }
 
 impl Builder {
@@ -187,7 +184,7 @@ impl Builder {
         let group = draft.host.group.map_or(&none, |id| &self.dhcp.group(id).scope);
         let wider = [group, &self.dhcp.global];
         look_at((&draft.host.scope, &draft.places), &wider, &mut self.wanted, problems);
-        let HostDraft { mut host, place, key_places, ip_places, .. } = draft;
+        let HostDraft { host, place, key_places, ip_places, .. } = draft;
         let places = &mut self.wanted.hosts;
         if let Some(first) = self.dhcp.host_by_name(&host.name) {
             let first = places.names.get(first.index()).copied().unwrap_or(place);
@@ -196,21 +193,7 @@ impl Builder {
         places.names.push(place);
         places.keys.extend(key_places);
         places.ips.extend(ip_places);
-        let scope = self.host_scope(std::mem::take(&mut host.scope));
-        self.dhcp.hosts.push(host, scope);
-    }
-
-    /// A scope that is shared with the hosts that have the same.
-    fn host_scope(&mut self, scope: Scope) -> Option<Arc<Scope>> {
-        if scope == Scope::default() {
-            return None;
-        }
-        let known = self.host_scopes.get(&scope).cloned();
-        Some(known.unwrap_or_else(|| {
-            let scope = Arc::new(scope);
-            self.host_scopes.insert(scope.clone());
-            scope
-        }))
+        self.dhcp.hosts.push(host);
     }
 }
 
@@ -223,12 +206,13 @@ fn look_at(
     problems: &mut Problems,
 ) {
     lease_times(scope, places, wider, problems);
-    wanted.identifiers.extend(scope.server_identifier.zip(places.server_identifier));
-    let chain = || std::iter::once(scope).chain(wider.iter().copied());
-    if chain().any(|scope| scope.next_server.is_some()) {
+    let settings = scope.settings();
+    wanted.identifiers.extend(settings.server_identifier.zip(places.server_identifier));
+    let mut chain = std::iter::once(scope).chain(wider.iter().copied());
+    if chain.any(|scope| scope.settings().next_server.is_some()) {
         return;
     }
-    for (rule, &place) in scope.boot.iter().zip(&places.boot) {
+    for (rule, &place) in settings.boot.iter().zip(&places.boot) {
         if let (BootFile::File(file), None) = (&rule.file, rule.next_server) {
             wanted.files.push(WantedFile { file: file.clone(), place });
         }
@@ -239,12 +223,13 @@ fn look_at(
 fn lease_times(scope: &Scope, places: &ScopePlaces, wider: &[&Scope], problems: &mut Problems) {
     let places = [places.lease_time, places.min_lease_time, places.max_lease_time];
     let Some(place) = places.into_iter().flatten().max() else { return };
-    let first = |get: fn(&Scope) -> Option<LeaseTime>| {
-        std::iter::once(scope).chain(wider.iter().copied()).find_map(get)
+    let first = |get: fn(&Settings) -> Option<LeaseTime>| {
+        let mut chain = std::iter::once(scope).chain(wider.iter().copied());
+        chain.find_map(|scope| get(scope.settings()))
     };
-    let usual = first(|scope| scope.lease_time).unwrap_or(Dhcp::DEFAULT_LEASE_TIME);
-    let least = first(|scope| scope.min_lease_time).unwrap_or(usual);
-    let most = first(|scope| scope.max_lease_time).unwrap_or(usual);
+    let usual = first(|settings| settings.lease_time).unwrap_or(Dhcp::DEFAULT_LEASE_TIME);
+    let least = first(|settings| settings.min_lease_time).unwrap_or(usual);
+    let most = first(|settings| settings.max_lease_time).unwrap_or(usual);
     let text = if least > most {
         "min-lease-time is longer than max-lease-time"
     } else if usual > most {

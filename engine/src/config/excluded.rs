@@ -37,9 +37,10 @@ fn named(scope: &Scope) -> impl Iterator<Item = (Ipv4Addr, Use)> {
         let value = scope.options.get(code).unwrap_or_default();
         value.as_chunks::<4>().0.iter().map(move |octets| (Ipv4Addr::from(*octets), kind))
     };
-    let rules = scope.boot.iter().filter_map(|rule| rule.next_server);
-    let next = scope.next_server.into_iter().chain(rules);
-    let identifier = scope.server_identifier.map(|address| (address, Use::ServerIdentifier));
+    let settings = scope.settings();
+    let rules = settings.boot.iter().filter_map(|rule| rule.next_server);
+    let next = settings.next_server.into_iter().chain(rules);
+    let identifier = settings.server_identifier.map(|address| (address, Use::ServerIdentifier));
     option(options::ROUTERS, Use::Router)
         .chain(option(options::BROADCAST_ADDRESS, Use::Broadcast))
         .chain(next.map(|address| (address, Use::NextServer)))

@@ -1,12 +1,14 @@
 //! Known machines, kept small: a site has a million of them, and a reload holds them twice.
 //!
 //! What all hosts have stands in lists of their own, one behind the other in the order of the
-//! hosts, and each host says where its part ends. The hash tables hold places in these lists and no
+//! hosts, and each host says where its part ends. What a host says of itself stands in a list as
+//! well, once for all hosts that say the same. The hash tables hold places in these lists and no
 //! keys. A look-up allocates nothing.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 use std::net::Ipv4Addr;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -23,6 +25,8 @@ pub struct Hosts {
     list: Vec<Stored>,
     keys: Vec<Key>,
     ips: Vec<Ipv4Addr>,
+    /// No two are equal, and none is empty.
+    scopes: Vec<Scope>,
     /// Seeded anew for each model.
     hasher: RandomState,
     by_name: HashTable<HostId>,
@@ -31,15 +35,20 @@ pub struct Hosts {
     by_key: HashTable<u32>,
     /// Hosts with a common key, by the first place of that key.
     several: HashMap<u32, Vec<HostId>>,
+    /// Every scope, until [`Hosts::finish`].
+    by_scope: HashTable<ScopeNumber>,
     /// How many keys there are of each kind, by [`Kind`].
     kinds: [u32; Kind::Switch as usize + 1],
 }
+
+/// A place in [`Hosts::scopes`], counted from 1.
+type ScopeNumber = NonZero<u32>;
 
 /// One host. Its keys and addresses begin where those of the host before it end.
 #[derive(Debug)]
 struct Stored {
     name: Arc<str>,
-    scope: Option<Arc<Scope>>,
+    scope: Option<ScopeNumber>,
     group: Option<GroupId>,
     keys_end: u32,
     ips_end: u32,
@@ -114,7 +123,7 @@ fn place(length: usize) -> u32 {
 
 impl Hosts {
     /// Adds a host; later ones of the same name or address are not found by it.
-    pub(super) fn push(&mut self, host: Host, scope: Option<Arc<Scope>>) -> HostId {
+    pub(super) fn push(&mut self, host: Host) -> HostId {
         let id = HostId(place(self.list.len()));
         for key in host.keys {
             match key {
@@ -143,6 +152,7 @@ impl Hosts {
             }
         }
         let (keys_end, ips_end) = (place(self.keys.len()), place(self.ips.len()));
+        let scope = self.scope_number(host.scope);
         let new = self.by_name(&host.name).is_none();
         self.list.push(Stored { name: host.name, scope, group: host.group, keys_end, ips_end });
         if new {
@@ -151,6 +161,28 @@ impl Hosts {
             self.by_name.insert_unique(hash(&id), id, hash);
         }
         id
+    }
+
+    /// The number of a scope, which is added unless it is there; `None` for an empty one.
+    fn scope_number(&mut self, scope: Scope) -> Option<ScopeNumber> {
+        if scope == Scope::default() {
+            return None;
+        }
+        let hash = self.hasher.hash_one(&scope);
+        let same = |&number: &_| self.scope(number) == Some(&scope);
+        if let Some(&known) = self.by_scope.find(hash, same) {
+            return Some(known);
+        }
+        self.scopes.push(scope);
+        let number = NonZero::new(place(self.scopes.len()))?;
+        let (scopes, hasher) = (&self.scopes, &self.hasher);
+        let rehash = |number: &ScopeNumber| hasher.hash_one(&scopes[number.get() as usize - 1]);
+        self.by_scope.insert_unique(hash, number, rehash);
+        Some(number)
+    }
+
+    fn scope(&self, number: ScopeNumber) -> Option<&Scope> {
+        self.scopes.get(number.get() as usize - 1)
     }
 
     fn push_key(&mut self, host: HostId, kind: Kind, bytes: &[u8]) {
@@ -195,11 +227,13 @@ impl Hosts {
         }
     }
 
-    /// Gives back what the lists have room for and do not need.
+    /// Gives back what is not needed once every host is here.
     pub(super) fn finish(&mut self) {
         self.list.shrink_to_fit();
         self.keys.shrink_to_fit();
         self.ips.shrink_to_fit();
+        self.scopes.shrink_to_fit();
+        self.by_scope = HashTable::new();
     }
 
     /// How many there are.
@@ -289,14 +323,13 @@ impl Hosts {
     }
 }
 
-/// Hosts without anything of their own but keys and addresses, or with.
 impl FromIterator<Host> for Hosts {
     fn from_iter<I: IntoIterator<Item = Host>>(hosts: I) -> Self {
         let mut all = Self::default();
-        for mut host in hosts {
-            let scope = std::mem::take(&mut host.scope);
-            all.push(host, (scope != Scope::default()).then(|| Arc::new(scope)));
+        for host in hosts {
+            all.push(host);
         }
+        all.finish();
         all
     }
 }
@@ -356,6 +389,6 @@ impl<'c> HostView<'c> {
 
     /// What holds for it; `None` where it says nothing but who it is.
     pub fn scope(self) -> Option<&'c Scope> {
-        self.stored().scope.as_deref()
+        self.hosts.scope(self.stored().scope?)
     }
 }

@@ -292,7 +292,7 @@ fn place_of(node: &Node, key: &str) -> Option<Place> {
 /// Offers that end while they wait for a ping or their delay: others are offered their addresses.
 fn warn_of_short_offers(dhcp: &Dhcp, tftp: Option<&Tftp>, place: Place, problems: &mut Problems) {
     let quirks = tftp.into_iter().flat_map(|tftp| tftp.quirks.iter());
-    let delays = dhcp.scopes().filter_map(|scope| scope.reply_delay);
+    let delays = dhcp.scopes().filter_map(|scope| scope.settings().reply_delay);
     let waits = delays.chain(quirks.filter_map(|quirk| quirk.reply_delay)).chain(dhcp.ping_check);
     if let Some(longest) = waits.max().filter(|longest| *longest >= dhcp.offer_time) {
         let text = format!("an offer is over before it leaves: replies wait up to {longest:?}");

@@ -47,4 +47,4 @@ pub use model::*;
 pub use option_set::OptionSet;
 pub use prefix::Prefix;
 pub use problem::{ConfigError, Problem};
-pub use scope::{BootFile, BootRule, ClientMatch, LeaseTime, Scope, ScopeChain, ScopeId};
+pub use scope::{BootFile, BootRule, ClientMatch, LeaseTime, Scope, ScopeChain, ScopeId, Settings};

@@ -1,74 +1,105 @@
 //! DHCP options of one scope, encoded.
 
+use std::collections::BTreeMap;
+
 /// Options by code, as the bytes of the wire: without code and length octets, and longer than 255
-/// bytes where need be (the writer splits them, RFC 3396). Lookup takes constant time; an empty set
-/// owns no heap memory, because two hundred thousand hosts have one each.
+/// bytes where need be (the writer splits them, RFC 3396). All of a set is one allocation, and an
+/// empty set owns no heap memory, because two hundred thousand hosts have one each.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct OptionSet {
-    /// Bit `code` says whether the option is present.
-    present: [u64; 4],
-    /// End of each option in `bytes`, by rising code; one entry for each bit set in `present`.
-    ends: Box<[u32]>,
-    bytes: Box<[u8]>,
+    /// Bit `code % 64` is set for each option: most look-ups of a code that is missing end here.
+    filter: u64,
+    /// Nothing for an empty set. Else the number of options less one, in one byte; their codes,
+    /// rising; the end of each value, counted from the first value, in four bytes; the values.
+    packed: Box<[u8]>,
+}
+
+/// The parts of a packed set.
+#[derive(Copy, Clone, Default)]
+struct Parts<'a> {
+    codes: &'a [u8],
+    /// Little-endian.
+    ends: &'a [[u8; 4]],
+    values: &'a [u8],
 }
 
 impl OptionSet {
     /// Builds a set; of two values for one code the later stands.
     pub fn new(options: impl IntoIterator<Item = (u8, Vec<u8>)>) -> Self {
-        let by_code: std::collections::BTreeMap<u8, Vec<u8>> = options.into_iter().collect();
-        let mut set = Self::default();
-        let mut ends = Vec::with_capacity(by_code.len());
-        let mut bytes = Vec::new();
-        for (code, value) in by_code {
-            set.present[usize::from(code / 64)] |= 1 << (code % 64);
-            bytes.extend_from_slice(&value);
+        let by_code: BTreeMap<u8, Vec<u8>> = options.into_iter().collect();
+        let count = by_code.len();
+        // There are 256 codes.
+        let Some(last) = count.checked_sub(1).and_then(|last| u8::try_from(last).ok()) else {
+            return Self::default();
+        };
+        let values = by_code.values();
+        let mut packed =
+            Vec::with_capacity(1 + 5 * count + values.clone().map(Vec::len).sum::<usize>());
+        packed.push(last);
+        packed.extend(by_code.keys());
+        let mut end = 0;
+        for value in values.clone() {
+            end += value.len();
             // The loader reads files below 4 GiB, so the options of one scope are, too.
-            ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            packed.extend(u32::try_from(end).unwrap_or(u32::MAX).to_le_bytes());
         }
-        set.ends = ends.into();
-        set.bytes = bytes.into();
-        set
+        values.for_each(|value| packed.extend_from_slice(value));
+        let filter = by_code.keys().fold(0, |filter, &code| filter | 1_u64 << (code % 64));
+        Self { filter, packed: packed.into() }
     }
 
     /// The value of option `code`, if this set has it; an empty value is a value.
     pub fn get(&self, code: u8) -> Option<&[u8]> {
-        let (word, bit) = (usize::from(code / 64), code % 64);
-        if self.present[word] >> bit & 1 == 0 {
+        if self.filter >> (code % 64) & 1 == 0 {
             return None;
         }
-        let below: u32 = self.present[..word].iter().map(|word| word.count_ones()).sum::<u32>()
-            + (self.present[word] & ((1 << bit) - 1)).count_ones();
-        self.at(below as usize)
+        let parts = self.parts();
+        parts.value(parts.codes.binary_search(&code).ok()?)
     }
 
     /// Whether the set has option `code`.
     pub fn contains(&self, code: u8) -> bool {
-        self.present[usize::from(code / 64)] >> (code % 64) & 1 == 1
+        self.get(code).is_some()
     }
 
     /// Every option by rising code.
     pub fn iter(&self) -> impl Iterator<Item = (u8, &[u8])> {
-        (0..=u8::MAX)
-            .filter(|&code| self.contains(code))
-            .enumerate()
-            .filter_map(|(index, code)| Some((code, self.at(index)?)))
+        let parts = self.parts();
+        let codes = parts.codes.iter().enumerate();
+        codes.filter_map(move |(index, &code)| Some((code, parts.value(index)?)))
     }
 
     /// How many options there are.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.packed.first().map_or(0, |&last| usize::from(last) + 1)
     }
 
     /// Whether there is no option at all.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.packed.is_empty()
     }
 
-    fn at(&self, index: usize) -> Option<&[u8]> {
+    fn parts(&self) -> Parts<'_> {
+        let count = self.len();
+        let Some((codes, rest)) =
+            self.packed.get(1..).and_then(|rest| rest.split_at_checked(count))
+        else {
+            return Parts::default();
+        };
+        let Some((ends, values)) = rest.split_at_checked(4 * count) else {
+            return Parts::default();
+        };
+        Parts { codes, ends: ends.as_chunks().0, values }
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn value(self, index: usize) -> Option<&'a [u8]> {
+        let end = |index: usize| Some(u32::from_le_bytes(*self.ends.get(index)?) as usize);
         let start = match index.checked_sub(1) {
-            Some(previous) => *self.ends.get(previous)?,
+            Some(previous) => end(previous)?,
             None => 0,
         };
-        self.bytes.get(start as usize..*self.ends.get(index)? as usize)
+        self.values.get(start..end(index)?)
     }
 }

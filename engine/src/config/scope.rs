@@ -41,6 +41,29 @@ impl LeaseTime {
 pub struct Scope {
     /// Options to send when the client asks for them.
     pub options: OptionSet,
+    /// `None` where nothing is set but options, as for most of a million hosts.
+    settings: Option<Box<Settings>>,
+}
+
+// Each host with an option of its own has one.
+const _: () = assert!(size_of::<Scope>() <= 32);
+
+impl Scope {
+    pub(super) fn new(options: OptionSet, settings: Settings) -> Self {
+        let settings = (settings != Settings::NONE).then(|| Box::new(settings));
+        Self { options, settings }
+    }
+
+    /// What is set beside options.
+    pub fn settings(&self) -> &Settings {
+        static NONE: Settings = Settings::NONE;
+        self.settings.as_deref().unwrap_or(&NONE)
+    }
+}
+
+/// What every level may set beside options.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Settings {
     /// Codes to send whether the client asks or not; the levels add up.
     pub always_send: Vec<u8>,
     /// Which boot file a machine gets; the first rule that matches decides.
@@ -62,6 +85,22 @@ pub struct Scope {
     pub use_host_decl_names: Option<bool>,
     /// The least time between a request and its reply; default is none.
     pub reply_delay: Option<Duration>,
+}
+
+impl Settings {
+    /// Nothing is set.
+    const NONE: Self = Self {
+        always_send: Vec::new(),
+        boot: Vec::new(),
+        lease_time: None,
+        min_lease_time: None,
+        max_lease_time: None,
+        next_server: None,
+        server_identifier: None,
+        server_name: None,
+        use_host_decl_names: None,
+        reply_delay: None,
+    };
 }
 
 /// One line of `boot`: if the client matches, this is what it boots.
@@ -252,51 +291,50 @@ impl<'c> ScopeChain<'c> {
         self.first(|scope| scope.options.get(code))
     }
 
-    /// The lease time for a client without a wish; see [`Scope::lease_time`].
+    /// The lease time for a client without a wish; see [`Settings::lease_time`].
     pub fn lease_time(&self) -> LeaseTime {
-        self.first(|scope| scope.lease_time).map_or(Dhcp::DEFAULT_LEASE_TIME, |(time, _)| time)
+        self.setting(|settings| settings.lease_time).unwrap_or(Dhcp::DEFAULT_LEASE_TIME)
     }
 
     /// The lease time for a client that asks for `wish` (option 51): its wish within
     /// `min-lease-time` and `max-lease-time`, which both are `lease-time` unless they are set.
     pub fn lease_time_for(&self, wish: LeaseTime) -> LeaseTime {
         let usual = self.lease_time();
-        let least = self.first(|scope| scope.min_lease_time).map_or(usual, |(time, _)| time);
-        let most = self.first(|scope| scope.max_lease_time).map_or(usual, |(time, _)| time);
+        let least = self.setting(|settings| settings.min_lease_time).unwrap_or(usual);
+        let most = self.setting(|settings| settings.max_lease_time).unwrap_or(usual);
         wish.max(least).min(most)
     }
 
     /// The TFTP server of the next stage, if the configuration names one.
     pub fn next_server(&self) -> Option<Ipv4Addr> {
-        self.first(|scope| scope.next_server).map(|(address, _)| address)
+        self.setting(|settings| settings.next_server)
     }
 
     /// The address at which clients reach this server, if the configuration sets one.
     pub fn server_identifier(&self) -> Option<Ipv4Addr> {
-        self.first(|scope| scope.server_identifier).map(|(address, _)| address)
+        self.setting(|settings| settings.server_identifier)
     }
 
     /// The text for `sname`, if the configuration has one.
     pub fn server_name(&self) -> Option<&'c [u8]> {
-        self.first(|scope| scope.server_name.as_deref()).map(|(name, _)| name)
+        self.setting(|settings| settings.server_name.as_deref())
     }
 
     /// The name of the client's `[[dhcp.host]]` where `use-host-decl-names` has it sent.
     pub fn host_decl_name(&self) -> Option<(&'c [u8], ScopeId)> {
         let id = self.host?;
-        let wanted =
-            self.first(|scope| scope.use_host_decl_names).is_some_and(|(wanted, _)| wanted);
+        let wanted = self.setting(|settings| settings.use_host_decl_names) == Some(true);
         wanted.then(|| (self.dhcp.host(id).name().as_bytes(), ScopeId::Host(id)))
     }
 
     /// The least time between a request and its reply.
     pub fn reply_delay(&self) -> Duration {
-        self.first(|scope| scope.reply_delay).map_or(Duration::ZERO, |(delay, _)| delay)
+        self.setting(|settings| settings.reply_delay).unwrap_or_default()
     }
 
     /// Whether some level sends option `code` to clients that did not ask for it.
     pub fn always_sends(&self, code: u8) -> bool {
-        self.find(|_, scope| scope.always_send.contains(&code).then_some(())).is_some()
+        self.setting(|settings| settings.always_send.contains(&code).then_some(())).is_some()
     }
 
     /// The narrowest boot rule that `matches` says is the client's, and its level.
@@ -304,11 +342,16 @@ impl<'c> ScopeChain<'c> {
         &self,
         mut matches: impl FnMut(&'c BootRule) -> bool,
     ) -> Option<(&'c BootRule, ScopeId)> {
-        self.first(|scope| scope.boot.iter().find(|rule| matches(rule)))
+        self.first(|scope| scope.settings().boot.iter().find(|rule| matches(rule)))
     }
 
     /// What the narrowest level says that says anything.
     fn first<T>(&self, mut get: impl FnMut(&'c Scope) -> Option<T>) -> Option<(T, ScopeId)> {
         self.find(|id, scope| get(scope).map(|value| (value, id)))
+    }
+
+    /// The same of what is set beside options, without the level.
+    fn setting<T>(&self, mut get: impl FnMut(&'c Settings) -> Option<T>) -> Option<T> {
+        self.find(|_, scope| get(scope.settings.as_deref()?))
     }
 }

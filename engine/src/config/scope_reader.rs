@@ -10,7 +10,7 @@ use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
 use super::source::Place;
 use super::tree::{Entry, Node, Table, Value};
-use super::{BootFile, BootRule, ClassId, ClientMatch, OptionSet, Scope};
+use super::{BootFile, BootRule, ClassId, ClientMatch, OptionSet, Scope, Settings};
 use super::{schema, units};
 
 /// The longest path that `file` of the header holds with its closing NUL (RFC 2131, section 2).
@@ -91,8 +91,7 @@ impl Names<'_> {
         let options = self.options(collected, fields, problems, &mut places);
         let always_send = fields.list("always-send", problems, |node| self.code(node));
         let boot = self.boot(fields, problems, &mut places);
-        let scope = Scope {
-            options,
+        let settings = Settings {
             always_send: always_send.into_iter().map(|(code, _)| code).collect(),
             boot,
             lease_time: fields.get("lease-time", problems, units::lease_time),
@@ -104,7 +103,7 @@ impl Names<'_> {
             use_host_decl_names: fields.get("use-host-decl-names", problems, units::boolean),
             reply_delay: fields.get("reply-delay", problems, units::reply_delay),
         };
-        (scope, places)
+        (Scope::new(options, settings), places)
     }
 
     /// An entry of `always-send`.

@@ -133,7 +133,7 @@ impl<'a, 'r> Options<'a, 'r> {
             self.configured(code);
         }
         chain.for_each(|_, scope| {
-            for &code in scope.always_send.iter().filter(|code| !is_ours(**code)) {
+            for &code in scope.settings().always_send.iter().filter(|code| !is_ours(**code)) {
                 self.configured(code);
             }
         });

@@ -18,7 +18,9 @@ use super::exchange::Exchange;
 use super::machine::{self, Firmware};
 use super::nak::NakReason;
 use super::options::Options;
-use crate::config::{GroupId, LeaseTime, ModelId, PoolId, Scope, ScopeChain, ScopeId, SubnetId};
+use crate::config::{
+    GroupId, LeaseTime, ModelId, PoolId, Scope, ScopeChain, ScopeId, Settings, SubnetId,
+};
 
 /// Where a value in a reply comes from.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -263,8 +265,7 @@ impl<'a> Reply<'a> {
 
 /// Whether a host has nothing for itself alone in its replies but a name.
 fn says_only_a_name(scope: &Scope) -> bool {
-    let Scope {
-        options,
+    let Settings {
         always_send,
         server_name,
         // What these say is in the key.
@@ -277,7 +278,8 @@ fn says_only_a_name(scope: &Scope) -> bool {
         use_host_decl_names: _,
         // This is not in the message.
         reply_delay: _,
-    } = scope;
+    } = scope.settings();
+    let options = &scope.options;
     options.len() == usize::from(options.contains(HOST_NAME))
         && always_send.is_empty()
         && server_name.is_none()

@@ -62,7 +62,7 @@ pub use shard::{Change, NotDurable, ShardLeases};
 pub use step::{Admission, Conflict, KeyHash, KnownAs, Refusal, Step};
 pub use store::{BatchId, Damage, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
 
-use crate::config::{Dhcp, PoolId};
+use crate::config::{Dhcp, PoolId, Scope};
 use crate::hashing::KeyedHasher;
 use address::Address;
 use pools::PoolSet;
@@ -331,7 +331,8 @@ impl NextPools<'_> {
 /// The longest lease that the configuration gives, infinite ones counted as a day.
 fn longest_lease(dhcp: &Dhcp) -> Duration {
     dhcp.scopes()
-        .flat_map(|scope| [scope.lease_time, scope.max_lease_time])
+        .map(Scope::settings)
+        .flat_map(|settings| [settings.lease_time, settings.max_lease_time])
         .flatten()
         .chain([Dhcp::DEFAULT_LEASE_TIME])
         .map(|time| time.duration().unwrap_or(Duration::from_secs(86_400)))

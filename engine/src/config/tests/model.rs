@@ -167,7 +167,7 @@ fn subnets_networks_and_pools() {
     assert_eq!(pool.allow, [Permit::Known, Permit::Member(gpu)]);
     assert_eq!(pool.deny, [Permit::Bootp]);
     assert_eq!(pool.class, Some(gpu));
-    assert_eq!(pool.scope.boot[0].file, BootFile::None);
+    assert_eq!(pool.scope.settings().boot[0].file, BootFile::None);
     assert_eq!(dhcp.subnet(pool.subnet).pools.len(), 3);
 
     assert_eq!(dhcp.subnet_of(ip("10.1.255.255")), Some(dhcp.pools[0].subnet));
@@ -258,7 +258,7 @@ fn hosts_that_share_a_key_are_all_found_by_it_and_by_their_names() {
 fn boot_rules_and_classes() {
     let config = good(FULL);
     let dhcp = &config.dhcp;
-    let rules = &dhcp.subnets[0].scope.boot;
+    let rules = &dhcp.subnets[0].scope.settings().boot;
     let file = |text: &str| BootFile::File(text.as_bytes().into());
     assert_eq!(rules[0].matches.user_class, [Box::from(*b"iPXE")]);
     assert_eq!(rules[0].file, file("boot.ipxe"));
@@ -270,12 +270,12 @@ fn boot_rules_and_classes() {
     assert_eq!(rules[3].matches.circuit_id, [Box::from([0, 4])]);
     assert_eq!(rules[3].next_server, Some(ip("10.1.0.8")));
     assert!(rules[4].matches.is_empty());
-    assert_eq!(dhcp.subnets[0].scope.next_server, Some(ip("10.1.0.6")));
-    assert_eq!(dhcp.subnets[0].scope.server_identifier, Some(ip("10.1.0.9")));
+    assert_eq!(dhcp.subnets[0].scope.settings().next_server, Some(ip("10.1.0.6")));
+    assert_eq!(dhcp.subnets[0].scope.settings().server_identifier, Some(ip("10.1.0.9")));
 
     assert_eq!(dhcp.classes[0].name, "gpu");
     assert_eq!(dhcp.classes[0].matches.vendor_class, [Box::from(*b"PXEClient:Arch:00007")]);
-    assert_eq!(dhcp.classes[0].scope.lease_time, Some(LeaseTime::from_seconds(7200)));
+    assert_eq!(dhcp.classes[0].scope.settings().lease_time, Some(LeaseTime::from_seconds(7200)));
     assert!(dhcp.classes[1].test.as_deref().is_some_and(|test| test.starts_with("substring")));
 }
 
@@ -427,8 +427,14 @@ fn an_option_set_is_what_was_put_in() {
     assert_eq!(set.get(63), Some(&[2; 300][..]));
     assert_eq!(set.get(64), Some(&[3][..]));
     assert_eq!((set.get(1), set.get(255), set.contains(254)), (None, None, true));
+    // Codes that differ from one of the set by 64.
+    assert_eq!((set.get(127), set.get(128), set.get(190)), (None, None, None));
     assert_eq!(set.iter().map(|(code, _)| code).collect::<Vec<_>>(), [0, 63, 64, 254]);
     assert!(OptionSet::default().is_empty() && OptionSet::default().get(1).is_none());
+    let value = |code: u8| vec![code; usize::from(code % 3)];
+    let all = OptionSet::new((0..=u8::MAX).map(|code| (code, value(code))));
+    assert_eq!(all.len(), 256);
+    assert!((0..=u8::MAX).all(|code| all.get(code) == Some(&value(code)[..])));
 }
 
 #[test]
