@@ -146,7 +146,9 @@ impl World {
         match &host.key {
             HostKey::Uuid(_) => program.is_firmware() && !own.plan.identity.terse,
             HostKey::ClientId(id) => own.plan.identity.client_id(program).as_ref() == Some(id),
-            HostKey::Hardware(_) | HostKey::Circuit { .. } => true,
+            HostKey::Hardware(_) => true,
+            // What it gets is without end, so only its hardware address counts.
+            HostKey::Circuit { .. } => program != Program::Bootp,
         }
     }
 

@@ -210,7 +210,7 @@ impl<'a> Exchange<'a> {
     /// member of the classes that the pool is for.
     fn permitted(&self, pool: PoolId, was_member: bool) -> bool {
         let pool = self.dhcp.pool(pool);
-        let bootp = self.message.message_type().is_none();
+        let bootp = self.machine.bootp;
         let applies = |permit: &Permit| match *permit {
             // BOOTP clients keep what they get for ever, so a pool must name them.
             Permit::All => !bootp,

@@ -5,6 +5,10 @@
 //! that no other machine of the same host entry gets the address meanwhile, and the reply leaves
 //! when the lease is durable. When the machine's system renews the address by DHCP, the lease has
 //! an end again.
+//!
+//! Only its hardware address says which host it is (see [`Reservation::find`]).
+//!
+//! [`Reservation::find`]: super::reservation::Reservation::find
 
 use super::exchange::Exchange;
 use super::plan::{Chosen, Draft};
@@ -36,6 +40,7 @@ impl<'a> Exchange<'a> {
         let ip = ip.into();
         draft.steps.push(Step::Offer { ip, admission, until });
         draft.steps.push(Step::Bind { ip, admission, expires, heard: false });
+        draft.steps.extend(self.withdraw_others(Some(chosen.ip)));
         draft.chosen = Some(chosen);
         draft
     }

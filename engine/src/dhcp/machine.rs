@@ -51,7 +51,9 @@ impl Firmware {
 #[derive(Clone, Debug)]
 pub(super) struct Machine<'a> {
     pub(super) chaddr: &'a [u8],
-    /// Option 61, whole; `None` when it is empty.
+    /// It speaks BOOTP: its message has no type.
+    pub(super) bootp: bool,
+    /// Option 61, whole; `None` when it is empty. Nothing of BOOTP, as option 97.
     pub(super) client_id: Option<&'a [u8]>,
     /// Option 97; `None` when it is no machine's own.
     pub(super) uuid: Option<MachineId>,
@@ -115,10 +117,12 @@ impl<'a> Machine<'a> {
             }
             _ => named().map_or(&[], |named| arena.alloc_slice_copy(&[named])),
         };
-        let uuid = option(options::PXE_CLIENT_ID);
+        let bootp = message.message_type().is_none();
+        let uuid = option(options::PXE_CLIENT_ID).filter(|_| !bootp);
         Self {
             chaddr: message.chaddr(),
-            client_id: slice(message.client_id()),
+            bootp,
+            client_id: slice(message.client_id().filter(|_| !bootp)),
             uuid: uuid.and_then(|uuid| MachineId::from_option(&uuid)),
             firmware: Firmware::at(stage, vendor_class),
             architectures,

@@ -65,6 +65,10 @@ impl Reservation {
     /// plugged into, in this order; then by the entry that its lease on this link was given for. Of
     /// several entries the one with an address on this link wins.
     ///
+    /// By BOOTP only the hardware address counts. What a BOOTP client gets it has without end, so
+    /// one message with the key of another machine, or from a port that another is plugged into
+    /// next, would take the address of the entry for good.
+    ///
     /// `own` are the machine's leases and offers on this link that count for its message.
     pub(super) fn find<'a>(
         dhcp: &'a Dhcp,
@@ -87,11 +91,12 @@ impl Reservation {
         let by = |ids: &'a [HostId], kind, key: &'a [u8]| {
             ids.iter().map(move |&id| (id, FoundBy::new(kind, key)))
         };
-        let ids = by(by_hardware, KeyKind::Hardware, machine.chaddr)
-            .chain(by(by_client_id, KeyKind::ClientId, machine.client_id.unwrap_or_default()))
+        let others = by(by_client_id, KeyKind::ClientId, machine.client_id.unwrap_or_default())
             .chain(by_uuid)
             .chain(by_circuit.map(|id| (id, FoundBy::new(KeyKind::Circuit, &[]))))
             .chain(own.filter_map(|own| given_to(dhcp, machine, network, own)));
+        let ids = by(by_hardware, KeyKind::Hardware, machine.chaddr)
+            .chain(others.filter(|_| !machine.bootp));
 
         let mut found = Self::default();
         for (id, by) in ids {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bootstorm_protocols::dhcpv4::MessageType;
 use bootstorm_protocols::time::Moment;
 
-use super::holding::hall_with;
+use super::holding::{UUID_TEXT, hall_with};
 use super::*;
 use crate::dhcp::Silence;
 use crate::leases::LeaseState;
@@ -81,4 +81,30 @@ fn a_bootp_client_whose_address_is_moved_leaves_the_old_one_behind() {
     assert_eq!(bootp(&mut server, &client.anew().anew()), ip("10.1.0.98"));
     assert_eq!(server.at(ip("10.1.0.99")).unwrap().state, LeaseState::Released);
     assert_eq!(server.lease(&waits), ip("10.1.0.99"));
+}
+
+// It would have the address without end.
+#[test]
+fn what_a_message_says_besides_the_hardware_address_makes_no_bootp_client_a_host() {
+    let stranger = Client::edk2(mac(0x66)).behind(ip("10.1.0.1"), b"\x01\x05port7");
+    let id = UUID_TEXT.replace('-', "");
+    let keys = [
+        format!("uuid = \"{UUID_TEXT}\""),
+        format!("client-id = \"hex:00{id}\""),
+        "circuit-id = \"port7\"".to_owned(),
+    ];
+    for key in keys {
+        for identity in ["", "identity = \"client-id\""] {
+            let text = hall_with("h", &key, "10.1.0.99");
+            let text = text.replace("[dhcp]", &format!("[dhcp]\n{identity}"));
+            let mut server = Server::new(&text);
+            let reserved = ip("10.1.0.99");
+            assert_eq!(server.silence(&stranger.bootp()), Silence::BootpWithoutHost, "{key}");
+            assert!(server.at(reserved).is_none());
+            // Nor does a lease by DHCP, which ends, become one without end.
+            assert_eq!(server.lease(&stranger), reserved, "{key} {identity}");
+            assert_eq!(server.silence(&stranger.bootp()), Silence::BootpWithoutHost, "{key}");
+            assert_ne!(server.at(reserved).unwrap().expires, Moment::NEVER);
+        }
+    }
 }
