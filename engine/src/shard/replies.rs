@@ -12,7 +12,7 @@ use super::delays::Delays;
 use crate::dhcp::{Delivery, NakReason, Reply, ReplyCache, Silence};
 use crate::event::{BootEvent, Kind};
 use crate::interfaces::Interface;
-use crate::leases::{NotDurable, ShardLeases};
+use crate::leases::{Lease, NotDurable, ShardLeases};
 use crate::log::EventSink;
 use crate::metrics::ShardMetrics;
 
@@ -32,13 +32,13 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Whether the lease that it tells of has been given back or taken away while it waited.
+    /// Whether the lease that it tells of has been given back or taken away while it waited. A
+    /// lease that is not on disk is another one, whose own ACK comes.
     fn is_void(&self, leases: &ShardLeases, now: Moment) -> bool {
         let BootEvent { address, hardware, .. } = self.event;
+        let holds = |lease: &Lease| lease.is_active(now) && lease.hardware == hardware;
         self.endings.is_some_and(|before| before != leases.endings())
-            && !leases
-                .at(address, now)
-                .is_some_and(|lease| lease.is_active(now) && lease.hardware == hardware)
+            && !leases.at(address, now).is_some_and(|lease| holds(&lease) && !lease.pending)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use bootstorm_protocols::dhcpv4::MessageType::{self, Ack, Decline, Discover, Nak, Offer, Request};
+use bootstorm_protocols::dhcpv4::MessageType::{
+    self, Ack, Decline, Discover, Nak, Offer, Release, Request,
+};
 use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageWriter, options};
 
 use super::*;
@@ -190,6 +192,29 @@ fn an_ack_whose_address_is_given_back_while_it_waits_never_leaves() {
     assert_eq!(rounded(lab.pass(ms(3000))), [(start + 1000, Ack, 2)]);
     lab.commit();
     lab.pass(ms(100));
+    assert!(lab.server.1.is_idle());
+    lab.log.stop();
+}
+
+#[test]
+fn an_ack_of_before_a_release_does_not_leave_for_a_lease_that_is_being_written() {
+    let mut lab = Lab::new(HALL);
+    let address = lab.offered(LATE, 1);
+    lab.pass(ms(3000));
+    lab.forward(Request, LATE, 1, Some(address));
+    lab.pass(ms(100));
+    lab.commit();
+    // The ACK waits for its delay, when the client gives the address back and asks for it again.
+    let mut release = message(Release, mac(LATE, 1), 1, None);
+    release[12..16].copy_from_slice(&address.octets());
+    lab.send(lab.relay, RELAY, 67, &release);
+    lab.pass(ms(100));
+    lab.commit();
+    lab.pass(ms(100));
+    lab.forward(Request, LATE, 1, Some(address));
+    assert_eq!(lab.pass(ms(3000)), []);
+    lab.commit();
+    assert_eq!(lab.pass(ms(100)).len(), 1);
     assert!(lab.server.1.is_idle());
     lab.log.stop();
 }
