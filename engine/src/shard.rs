@@ -345,7 +345,12 @@ impl Shard {
                     return;
                 }
                 let path = ReplyPath::of(reply, datagram, interface, self.link, only_address);
+                // The wish for a ping can do without one; a store that has lost leases cannot.
+                let needed = !replies.dry_run && leases.is_damaged(now);
                 let Some(icmp) = self.icmp.filter(|_| !replies.dry_run && probes.has_room()) else {
+                    if needed {
+                        return replies.not_probed(&event);
+                    }
                     return replies.send(reply, &path, answer, tx);
                 };
                 let Ok(held) = path.hold(reply, replies.cache, tx) else {
@@ -355,11 +360,15 @@ impl Shard {
                 let echo = icmp::echo_request(ECHO_IDENTIFIER, self.echo_sequence);
                 let to = SocketAddr::from((reply.yiaddr, 0));
                 let target = Target::Udp { to, from: None, ifindex: 0 };
-                // A ping that cannot be sent gets no answer: the address is offered after the wait.
-                let _unanswered = tx.send(icmp, &target, |buf| {
+                let sent = tx.send(icmp, &target, |buf| {
                     buf[..echo.len()].copy_from_slice(&echo);
                     echo.len()
                 });
+                // A ping that cannot be sent gets no answer: the address is offered after the wait.
+                if sent.is_err() && needed {
+                    tx.discard(held);
+                    return replies.not_probed(&event);
+                }
                 let wait = current.config.dhcp.ping_check.unwrap_or(Dhcp::PING_WAIT);
                 let request = Request::copy(datagram);
                 probes.begin(reply.yiaddr, now + wait, Probed { held, answer, request });

@@ -202,6 +202,10 @@ impl World {
                 continue;
             }
             let program = own.program();
+            if program == Program::Bootp && server.leases.is_damaged(monotonic) {
+                // Nothing that another may have is given without end.
+                continue;
+            }
             let served = matches!(own.phase, Phase::Bound | Phase::Renewing | Phase::Rebinding);
             let held = own.held.map(|held| held.ip).filter(|_| served);
             let reservations = self.reservations(machine);

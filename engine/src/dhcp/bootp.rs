@@ -22,7 +22,14 @@ impl<'a> Exchange<'a> {
             return Draft::silence(Silence::UnknownClient, self.arena);
         }
         let (chosen, holder) = self.choose(None, leases);
+        // After damage another machine may have a lease of the address, which the store has lost,
+        // and no OFFER comes first that could wait for a probe. A lease proves it the machine's:
+        // nobody is given what another has.
+        let proven = |ip| leases.at(ip, self.now).is_some_and(|lease| lease.is_active(self.now));
         let mut draft = match chosen {
+            Ok(Chosen { ip, .. }) if leases.is_damaged(self.now) && !proven(ip) => {
+                Draft::silence(Silence::NotProbed, self.arena)
+            }
             Ok(chosen) => self.give_for_ever(chosen),
             Err(Silence::NoPoolPermitted) => Draft::silence(Silence::BootpWithoutHost, self.arena),
             Err(silence) => Draft::silence(silence, self.arena),

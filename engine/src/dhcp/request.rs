@@ -73,34 +73,41 @@ impl<'a> Exchange<'a> {
     /// so a client that asks for what it cannot have keeps the offer that it has.
     fn select(&self, address: Ipv4Addr, leases: &ShardLeases) -> Draft<'a> {
         let own = self.own_at(address);
-        // After damage somebody may have a lease of an address that seems free.
-        let free = || !leases.is_damaged(self.now) && self.is_free(address, leases);
         // The ACK agrees with the OFFER, even if the reserved address became free since.
         let stays = own.is_some_and(Own::is_held);
+        // After damage somebody may have a lease of an address that seems free.
+        let free = || {
+            !leases.is_damaged(self.now)
+                && (own.is_some() || self.is_free(address, leases))
+                && self.must_move(address, leases).is_none()
+        };
         match self.admission(address).or_else(|| self.goes_on(address)) {
-            Some(admission)
-                if (own.is_some() || free())
-                    && (stays || self.must_move(address, leases).is_none()) =>
-            {
-                self.bind(address, admission, false)
-            }
+            Some(admission) if stays || free() => self.bind(address, admission, false),
             _ => self.refuse(address, true, leases),
         }
     }
 
     /// The client has an address (INIT-REBOOT, RENEWING, REBINDING): ACK if it may keep it. For
-    /// all others see [`super::nak`]. A client that `extends` its lease has heard how long it is,
-    /// and has it: after damage it is believed where nothing else is known.
+    /// all others see [`super::nak`].
+    ///
+    /// After damage another client may have a later lease of the address, which the store has lost.
+    /// Who uses the address is believed where nothing else is known; who only remembers it begins
+    /// anew, and the address is probed.
     fn verify(&self, address: Ipv4Addr, extends: bool, leases: &ShardLeases) -> Draft<'a> {
         let known = self.own_at(address).is_some();
-        let lost = || extends && leases.is_damaged(self.now) && self.is_free(address, leases);
         // A reserved address may have been leased by no message yet.
         let reserved =
             || self.reservation.address == Some(address) && self.holder(address, leases).is_none();
+        let has = match leases.is_damaged(self.now) {
+            false => known || reserved(),
+            true if self.ciaddr_in_use == Some(address) => {
+                known || reserved() || self.is_free(address, leases)
+            }
+            // An offer proves nothing: its probe may be under way.
+            true => self.own_at(address).is_some_and(Own::is_active),
+        };
         match self.admission(address).or_else(|| self.goes_on(address)) {
-            Some(admission)
-                if (known || reserved() || lost()) && self.must_move(address, leases).is_none() =>
-            {
+            Some(admission) if has && self.must_move(address, leases).is_none() => {
                 self.bind(address, admission, extends)
             }
             _ => self.refuse(address, false, leases),

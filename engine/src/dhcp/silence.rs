@@ -54,6 +54,10 @@ silences! {
     CommitPending = "lease is being written",
     /// A BOOTP client without a reserved address.
     BootpWithoutHost = "BOOTP client without a reserved address",
+    /// The lease store was damaged, so somebody may have a lease of the address that it has lost,
+    /// and the address cannot be probed: for a BOOTP client, or because the ping could not be sent,
+    /// or because too many are under way.
+    NotProbed = "lease store damaged, and address not probed",
 }
 
 impl Silence {

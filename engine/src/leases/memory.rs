@@ -39,9 +39,14 @@ impl MemoryStore {
     /// Loses every record, as a disk that is damaged, and says so at the next start.
     #[cfg(test)]
     pub(crate) fn lose(&self) {
-        let state = &mut *self.state.lock();
-        state.records.clear();
-        state.damaged = true;
+        self.state.lock().records.clear();
+        self.damage();
+    }
+
+    /// Says at the next start that records may be missing.
+    #[cfg(test)]
+    pub(crate) fn damage(&self) {
+        self.state.lock().damaged = true;
     }
 
     /// Puts raw bytes where the record of an address would be.

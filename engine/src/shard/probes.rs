@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 
 use bootstorm_protocols::time::Moment;
 
-/// Probes under way at one time; beyond that, addresses are offered without a ping.
+/// Probes under way at one time. Beyond that addresses are offered without a ping, or, where the
+/// lease store is damaged, not at all.
 pub(super) const LIMIT: usize = 1024;
 
 /// Probes by address and by the time they end. All wait equally long, so they end in the order they

@@ -10,7 +10,7 @@ use bootstorm_protocols::time::Moment;
 
 use super::delays::Delays;
 use crate::dhcp::{Delivery, NakReason, Reply, ReplyCache, Silence};
-use crate::event::{BootEvent, Kind};
+use crate::event::{BootEvent, Detail, Kind};
 use crate::interfaces::Interface;
 use crate::leases::{Lease, NotDurable, ShardLeases};
 use crate::log::EventSink;
@@ -125,6 +125,14 @@ impl Replies<'_> {
         self.metrics.undelayed.add(early.into());
         self.answered.push(answer.received);
         self.events.emit(answer.event);
+    }
+
+    /// An OFFER is withheld: its address could not be probed, and has to be.
+    pub(super) fn not_probed(&mut self, event: &BootEvent) {
+        let silence = Silence::NotProbed;
+        self.metrics.silences.increment(silence.index());
+        let detail = Detail::Reason(silence.name());
+        self.events.emit(BootEvent { kind: Kind::Silence, detail, ..*event });
     }
 
     /// An ACK is withheld.

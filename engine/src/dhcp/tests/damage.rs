@@ -1,10 +1,15 @@
 //! After damage of the lease store: somebody may have a lease of an address that seems free.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
 use bootstorm_protocols::dhcpv4::{MessageType, options};
 
 use super::client::Client;
+use super::holding::hall_with;
 use super::server::{Outcome, Server};
 use super::{HALL, ip, mac, modest};
+use crate::dhcp::Silence;
 
 #[test]
 fn an_address_that_is_to_be_probed_is_given_by_no_rapid_commit() {
@@ -45,11 +50,65 @@ fn a_renewal_of_a_lost_lease_is_granted() {
 
 #[test]
 fn nobody_takes_an_offer_that_the_store_has_lost_without_a_probe() {
-    let mut server = Server::new(HALL);
-    let client = Client::dhclient(mac(1));
-    let offer = server.expect(MessageType::Offer, &client.discover());
-    server.restart();
+    for had_it in [false, true] {
+        let mut server = Server::new(HALL);
+        let client = Client::dhclient(mac(1));
+        if had_it {
+            let address = server.lease(&client);
+            server.receive(&client.release(address));
+        }
+        let offer = server.expect(MessageType::Offer, &client.discover());
+        server.damage();
+        server.expect(MessageType::Nak, &client.select(&offer));
+        assert!(matches!(server.receive(&client.discover()), Outcome::Probe(_)));
+    }
+}
+
+// It gets no OFFER that could wait for a probe.
+#[test]
+fn a_bootp_client_is_given_only_what_it_has() {
+    let pool = "pools = [{ range = \"10.1.4.0-10.1.4.9\", allow = [\"bootp\", \"all\"] }]";
+    let text = hall_with("m", "hardware = \"52:54:00:00:00:01\"", "10.1.0.99");
+    let mut server = Server::new(&text.replace("pools = [\"10.1.4.0-10.1.4.9\"]", pool));
+    let (reserved, other) = (Client::plain(mac(1)), Client::plain(mac(2)));
+    assert_eq!(server.reply(&reserved.bootp()).yiaddr(), ip("10.1.0.99"));
     server.lose_leases();
-    server.expect(MessageType::Nak, &client.select(&offer));
-    assert!(matches!(server.receive(&client.discover()), Outcome::Probe(_)));
+    for client in [&reserved, &other] {
+        assert_eq!(server.silence(&client.bootp()), Silence::NotProbed);
+    }
+    // Its system still uses the address, and says so.
+    server.expect(MessageType::Ack, &Client::dhclient(mac(1)).renew(ip("10.1.0.99")));
+    assert_eq!(server.reply(&reserved.bootp()).yiaddr(), ip("10.1.0.99"));
+    server.pass(Duration::from_secs(86_401));
+    server.reply(&other.bootp());
+}
+
+// A later lease of another client may be what was lost.
+#[test]
+fn who_only_remembers_an_address_is_not_believed() {
+    let mut server = Server::new(HALL);
+    let (client, reserved) = (Client::dhclient(mac(1)), Client::dhclient(mac(0x11)));
+    let (address, own) = (server.lease(&client), ip("10.1.0.17"));
+    server.receive(&client.release(address));
+    server.damage();
+    // Without an address of its own it cannot know that it has this one.
+    let nowhere = Ipv4Addr::UNSPECIFIED;
+    for request in [
+        client.reboot(address),
+        client.renew(address).from(nowhere),
+        client.rebind(address).from(nowhere),
+        reserved.reboot(own),
+    ] {
+        server.expect(MessageType::Nak, &request);
+    }
+    server.expect(MessageType::Ack, &client.renew(address));
+    server.expect(MessageType::Ack, &reserved.rebind(own));
+    for (client, address) in [(&client, address), (&reserved, own)] {
+        server.expect(MessageType::Ack, &client.reboot(address));
+    }
+    // Nor is the probe of an offer over because its client asks for the address.
+    let third = Client::dhclient(mac(3));
+    let Outcome::Probe(offer) = server.receive(&third.discover()) else { panic!("not probed") };
+    server.expect(MessageType::Nak, &third.reboot(offer.yiaddr()));
+    server.expect(MessageType::Ack, &third.select(&offer));
 }

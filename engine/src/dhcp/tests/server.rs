@@ -230,6 +230,12 @@ impl Server {
         self.restart();
     }
 
+    /// Starts again after the store has lost something, nobody knows what, and noticed.
+    pub(super) fn damage(&mut self) {
+        self.store.damage();
+        self.restart();
+    }
+
     /// The host has other addresses from now on.
     pub(super) fn set_own_addresses(&mut self, own: &[Ipv4Addr]) {
         self.own = own.to_vec();

@@ -8,6 +8,7 @@ use bootstorm_protocols::dhcpv4::MessageType::{
 use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageWriter, options};
 
 use super::*;
+use crate::dhcp::Silence;
 
 /// Machines whose hardware address begins with 02:51 wait 0.2 s, those with 02:52 a second.
 const HALL: &str = r#"
@@ -292,4 +293,31 @@ fn a_raspberry_pi_3_is_answered_after_a_second_unless_the_quirk_is_off() {
         assert_eq!(rounded(lab.pass(ms(3000))), [(millis, Offer, 1)]);
         lab.log.stop();
     }
+}
+
+// Somebody may have a lease of an address that seems free.
+#[test]
+fn after_damage_no_offer_leaves_without_a_ping() {
+    const MOST: u32 = 1024;
+    let store = Arc::new(MemoryStore::default());
+    store.damage();
+    let mut lab = Lab::on(store, HALL);
+    let withheld = |lab: &Lab| {
+        let silences = &lab.metrics.shard(0).unwrap().silences;
+        silences.values().nth(Silence::NotProbed.index())
+    };
+    let mut early = 0;
+    for first in (1..=MOST + 64).step_by(32) {
+        (first..first + 32).for_each(|number| lab.discover(AT_ONCE, number));
+        early += lab.pass(ms(2)).len();
+    }
+    assert_eq!((early, withheld(&lab)), (0, Some(64)));
+    assert_eq!(lab.pass(ms(3000)).len(), MOST as usize);
+    // Nor where the ping cannot be sent.
+    let icmp = lab.server.1.sockets.of(Role::Icmp).next().unwrap();
+    lab.server.0.remove_socket(icmp).unwrap();
+    lab.discover(AT_ONCE, 9999);
+    assert_eq!((lab.pass(ms(3000)), withheld(&lab)), (vec![], Some(65)));
+    assert!(lab.server.1.is_idle());
+    lab.log.stop();
 }

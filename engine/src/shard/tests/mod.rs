@@ -76,6 +76,10 @@ struct Lab {
 
 impl Lab {
     fn new(text: &str) -> Self {
+        Self::on(Arc::new(MemoryStore::default()), text)
+    }
+
+    fn on(store: Arc<MemoryStore>, text: &str) -> Self {
         let config = config::parse(Path::new("a.toml"), text.as_bytes()).unwrap();
         let network = SimNetwork::new(1, Faults::default());
         let attach = |mac: u8, addresses: &[Ipv4Addr]| {
@@ -105,7 +109,6 @@ impl Lab {
         }
         let clock =
             Clock { now: Moment::default(), wall: 0, boot: Default::default(), synchronised: true };
-        let store = Arc::new(MemoryStore::default());
         let leases = Leases::open(store.clone(), &config.dhcp, 1, clock).unwrap();
         let wake = sim.waker();
         let draining = Arc::new(AtomicBool::new(false));
