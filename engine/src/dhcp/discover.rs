@@ -43,7 +43,7 @@ impl<'a> Exchange<'a> {
                     draft.steps.push(Step::Refuse { ip });
                     draft.remember.push((own.ip, self.now + self.dhcp.offer_time));
                 }
-            } else if leases.discovered(&self.key, ip, self.message.xid(), self.now).is_none() {
+            } else if !leases.knows_transaction(&self.key, ip, self.message.xid(), self.now) {
                 draft.steps.push(Step::End { ip });
             }
         }

@@ -5,8 +5,8 @@
 //! that they go by are kept from the one to the other.
 //!
 //! An entry is found by client and offered address: what the client said on another network does
-//! not count. That there is one says that the transaction is known, too: a DISCOVER that comes late
-//! is told by it from one that was sent after a NAK.
+//! not count. An entry knows its transaction and the one before: a DISCOVER that comes late, from
+//! before a NAK, is told by them from one that was sent after it.
 //!
 //! Memory is bounded and allocated once. Where more offers are out than there is room for, the
 //! oldest of a bucket goes; its client is then known by its REQUEST alone.
@@ -24,7 +24,7 @@ const WAYS: usize = 4;
 const BUCKETS: usize = 4096;
 /// Bytes of options that are kept of one client, code and length included. PXE firmware and iPXE
 /// take up to 65.
-const ROOM: usize = 107;
+const ROOM: usize = 103;
 
 /// The DISCOVERs of one shard.
 pub(super) struct Discovers {
@@ -53,6 +53,8 @@ struct Owner {
 #[derive(Copy, Clone)]
 struct Entry {
     xid: u32,
+    /// The one before; the same where there was none.
+    earlier: u32,
     len: u8,
     options: [u8; ROOM],
 }
@@ -103,7 +105,7 @@ impl Discovers {
         until: Moment,
         options: impl Iterator<Item = (u8, &'o [u8])>,
     ) {
-        let mut entry = Entry { xid, len: 0, options: [0; ROOM] };
+        let mut entry = Entry { xid, earlier: xid, len: 0, options: [0; ROOM] };
         for (code, value) in options {
             entry.push(code, value);
         }
@@ -119,7 +121,11 @@ impl Discovers {
         let oldest = (0..WAYS).min_by_key(|&place| owners[place].until);
         if let Some(place) = own.or(oldest) {
             owners[place] = Owner { client, until };
-            self.entries[bucket * WAYS + place] = entry;
+            let before = &mut self.entries[bucket * WAYS + place];
+            if own.is_some() {
+                entry.earlier = if before.xid == xid { before.earlier } else { before.xid };
+            }
+            *before = entry;
         }
     }
 
@@ -131,6 +137,17 @@ impl Discovers {
         xid: u32,
         now: Moment,
     ) -> Option<Discovered<'_>> {
+        let entry = self.entry(client, now).filter(|entry| entry.xid == xid)?;
+        Some(Discovered(&entry.options[..usize::from(entry.len)]))
+    }
+
+    /// Whether it is the transaction of the DISCOVER that is remembered of the client for the
+    /// address, or of the one before.
+    pub(super) fn knows(&self, client: (&ClientKey, IpAddr), xid: u32, now: Moment) -> bool {
+        self.entry(client, now).is_some_and(|entry| [entry.xid, entry.earlier].contains(&xid))
+    }
+
+    fn entry(&self, client: (&ClientKey, IpAddr), now: Moment) -> Option<&Entry> {
         if self.buckets.is_empty() {
             return None;
         }
@@ -138,8 +155,7 @@ impl Discovers {
         let bucket = bucket(client);
         let is_own = |owner: &Owner| owner.client == client && now < owner.until;
         let place = self.buckets[bucket].0.iter().position(is_own)?;
-        let entry = &self.entries[bucket * WAYS + place];
-        (entry.xid == xid).then(|| Discovered(&entry.options[..usize::from(entry.len)]))
+        self.entries.get(bucket * WAYS + place)
     }
 }
 
@@ -211,6 +227,28 @@ mod tests {
         assert_eq!(class(&discovers, &first, 9, 1), Some(&b"d-i"[..]));
         discovers.remember((&first, IP), 10, at(90), std::iter::empty());
         assert_eq!(class(&discovers, &first, 9, 1), None);
+    }
+
+    #[test]
+    fn the_transaction_before_is_known_and_what_was_said_in_it_is_not() {
+        let mut discovers = Discovers::new(KeyedHasher::default());
+        let client = key(1);
+        let known = |discovers: &Discovers, now| {
+            let knows = |xid: &u32| discovers.knows((&client, IP), *xid, at(now));
+            (0..9).filter(knows).collect::<Vec<_>>()
+        };
+        assert!(known(&discovers, 1).is_empty());
+        discovers.remember((&client, IP), 3, at(60), [(60, &b"a"[..])].into_iter());
+        assert_eq!(known(&discovers, 1), [3]);
+        // Each is sent several times.
+        for _ in 0..2 {
+            discovers.remember((&client, IP), 5, at(90), std::iter::empty());
+            assert_eq!(known(&discovers, 1), [3, 5]);
+        }
+        assert!(discovers.find((&client, IP), 3, at(1)).is_none());
+        discovers.remember((&client, IP), 7, at(120), std::iter::empty());
+        assert_eq!((known(&discovers, 1), known(&discovers, 120)), (vec![5, 7], vec![]));
+        assert!(!discovers.knows((&key(2), IP), 7, at(1)));
     }
 
     #[test]

@@ -186,6 +186,18 @@ impl ShardLeases {
         self.discovers.find((client, offered.into()), xid, now)
     }
 
+    /// Whether it is the transaction of the DISCOVER that is remembered of a client for an address,
+    /// or of the one before: what has another one was sent after it.
+    pub fn knows_transaction(
+        &self,
+        client: &ClientKey,
+        offered: impl Into<IpAddr>,
+        xid: u32,
+        now: Moment,
+    ) -> bool {
+        self.discovers.knows((client, offered.into()), xid, now)
+    }
+
     /// A probe found an address in use that was offered just now: nobody gets it until `until`.
     /// `None` when it is not offered any more.
     pub fn quarantine(

@@ -177,3 +177,21 @@ fn a_port_with_a_long_name_is_known_when_the_machine_renews() {
         server.restart();
     }
 }
+
+// Its OFFER and ACK are long out, and another DISCOVER has said since that the machine begins anew.
+#[test]
+fn a_copy_of_the_discover_that_a_lease_came_from_ends_no_lease_that_is_marked() {
+    let mut server = Server::new(HALL);
+    let client = Client::plain(mac(1));
+    let address = server.lease(&client);
+    server.reload(&format!("{HALL}{}", reserved("b", 0x77, &address.to_string())));
+    let second = client.anew();
+    server.receive(&second.discover());
+    assert!(server.at(address).unwrap().refused);
+    for late in [&client, &second, &client] {
+        server.receive(&late.discover());
+        assert!(has(&server, address));
+    }
+    server.receive(&second.anew().discover());
+    assert!(!has(&server, address));
+}
