@@ -151,13 +151,6 @@ impl Oracle {
         self.promises.values_mut().for_each(|promise| promise.doubtful = true);
     }
 
-    /// Whether the server may have lost what it knew last of the lease of a machine. An older
-    /// record may count again, with the port where the machine was then.
-    pub(crate) fn may_have_lost(&self, machine: usize, ip: Ipv4Addr) -> bool {
-        let doubtful = |promise: &Promise| promise.doubtful && promise.machine == machine;
-        self.promises.get(&ip).is_some_and(doubtful)
-    }
-
     /// A ping of an address was not answered in time.
     pub(crate) fn not_seen(&mut self, ip: Ipv4Addr) {
         if let Some(promise) = self.promises.get_mut(&ip) {

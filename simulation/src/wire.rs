@@ -216,9 +216,7 @@ impl World {
             }
             Some(MessageType::Offer | MessageType::Ack) | None => {
                 let file = message.boot_file();
-                if !self.may_be_told(machine, message.xid(), file)
-                    && !self.oracle.may_have_lost(machine, ip)
-                {
+                if !self.may_be_told(machine, message.xid(), file) {
                     let name = self.name(machine);
                     let file = String::from_utf8_lossy(file);
                     let detail = format!("{name} is told the boot file \"{file}\" with {ip}");
