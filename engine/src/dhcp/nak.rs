@@ -23,7 +23,8 @@
 //! with authority only: another server may serve that network on this link.
 //!
 //! A NAK may be lost, and then the client goes on with its address. So it ends no lease: it marks a
-//! valid lease of the address on this link as refused, and the client's next DISCOVER ends that.
+//! valid lease of the address on this link as refused, and the client's next DISCOVER ends that,
+//! unless its transaction says that it was sent before (see `Exchange::leave`).
 
 use std::net::Ipv4Addr;
 
@@ -83,7 +84,7 @@ const _: () = assert!(NakReason::ALL.len() <= crate::metrics::NAK_REASONS);
 impl<'a> Exchange<'a> {
     /// Refuses an address that the client cannot have: a NAK where one is warranted. `selected`
     /// says that the client took this server's offer. A lease that it is refused here is marked:
-    /// the client's next DISCOVER ends it.
+    /// the client's next DISCOVER of another transaction ends it.
     pub(super) fn refuse(
         &self,
         address: Ipv4Addr,

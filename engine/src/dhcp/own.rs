@@ -16,7 +16,7 @@ pub(super) struct Own {
     pub(super) state: LeaseState,
     /// When it was given or renewed last.
     starts: Moment,
-    /// A NAK has told the client to leave it.
+    /// The client may not go on with it: see [`Lease::refused`].
     pub(super) refused: bool,
     /// It is being written, and an ACK leaves when it is.
     pub(super) is_awaited: bool,

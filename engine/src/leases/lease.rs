@@ -23,7 +23,8 @@ pub struct Lease {
     /// offer, for [`LeaseState::Declined`] the quarantine; when it ended for the others.
     /// [`Moment::NEVER`] is an infinite lease.
     pub expires: Moment,
-    /// A NAK was sent for it: its holder may not go on with it.
+    /// Its holder may not go on with it, by a NAK or by the configuration: the next DISCOVER of
+    /// another transaction ends it.
     pub refused: bool,
     /// Of an infinite lease: the latest end that the client was told of since. Whether it heard is
     /// not known.

@@ -63,7 +63,7 @@ pub use step::{Admission, Conflict, KeyHash, KnownAs, Refusal, Step};
 pub use store::{BatchId, Damage, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
 
 use crate::config::{Dhcp, PoolId, Scope};
-use crate::hashing::KeyedHasher;
+use crate::hashing::{self, KeyedHasher};
 use address::Address;
 use pools::PoolSet;
 use queue::Queue;
@@ -104,7 +104,7 @@ impl Leases {
         shards: usize,
         clock: Clock,
     ) -> Result<Arc<Self>, StoreError> {
-        Self::open_hashed(store, dhcp, shards, clock, KeyedHasher::default())
+        Self::open_hashed(store, dhcp, shards, clock, hashing::keyed())
     }
 
     /// The same with a hasher of the caller's.

@@ -8,7 +8,7 @@
 //! | Offered | held for a client that has not requested it; never written | when the offer ends |
 //! | Settled | the store has it: a lease, an ended lease, a quarantine | when it has ended |
 //! | Binding | a bind is being written | no |
-//! | Refusing | a NAK was sent for the lease, and that is being written | no |
+//! | Refusing | its client may not go on with the lease, and that is being written | no |
 //! | Releasing | given back, being written; perhaps offered to its client again | no |
 //! | Declining | a quarantine that is being written, or could not be | when it ends, if unwritten |
 //!

@@ -36,8 +36,9 @@ pub struct KnownAs<'a> {
     pub name: &'a str,
     /// The kind of key that the client was found by.
     pub by: KeyKind,
-    /// The key that the client was found by: always there in leases that this version gives for a
-    /// UUID or client identifier, and never for other kinds. Every message says those again.
+    /// The key that the client was found by, if it is a UUID or client identifier; every message
+    /// says the others again. Missing where a lease of an earlier version did not write it down,
+    /// also after renewals, until a message of the client says it.
     pub key: Option<KeyHash>,
 }
 
@@ -95,7 +96,8 @@ pub enum Step<'a> {
         /// When the quarantine ends.
         until: Moment,
     },
-    /// A NAK is sent for a valid lease of the client: it may not go on with the address.
+    /// The client may not go on with the address, of which it has a valid lease: a NAK is sent for
+    /// it, or the client begins anew and can have it in no stage of its boot.
     Refuse {
         /// The address.
         ip: IpAddr,

@@ -12,7 +12,7 @@ use bootstorm_protocols::tftp::{Acked, ErrorCode, Packet, Receiver};
 use bootstorm_protocols::time::Moment;
 
 use crate::event::{BootEvent, Kind};
-use crate::hashing::KeyedHasher;
+use crate::hashing::{self, KeyedHasher};
 use crate::metrics::{Metrics, TftpMetrics};
 
 use super::images::Image;
@@ -92,7 +92,7 @@ impl TftpShard {
             ports: Vec::new(),
             roles: Vec::new(),
             rotation: vec![0; BUCKETS].into_boxed_slice(),
-            hasher: KeyedHasher::default(),
+            hasher: hashing::keyed(),
             transfers: Transfers::default(),
             served: vec![None; BUCKETS].into_boxed_slice(),
             windows: Windows::new(BUCKETS),
