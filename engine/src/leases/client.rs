@@ -4,6 +4,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_128;
+
 /// Bytes of an identity that fit without the heap. A hardware address takes 7 (its type and six
 /// bytes), a UUID 16, a client identifier of systemd or dhcpcd 15 to 23.
 const INLINE: usize = 29;
@@ -45,8 +47,16 @@ impl KeyKind {
 }
 
 impl ClientKey {
-    /// The identity of those bytes. Two kinds never compare equal, whatever their bytes.
+    /// Bytes of the longest identity: one option.
+    pub(super) const LONGEST: usize = 255;
+
+    /// The identity of those bytes. Two kinds never compare equal, whatever their bytes. Of more
+    /// than 255 bytes, which RFC 3396 allows and no known client sends, it is their hash (XXH3, 128
+    /// bits), so that a record has room for any identity.
     pub fn new(kind: KeyKind, bytes: &[u8]) -> Self {
+        if bytes.len() > Self::LONGEST {
+            return Self::new(kind, &xxh3_128(bytes).to_be_bytes());
+        }
         match u8::try_from(bytes.len()) {
             Ok(len) if bytes.len() <= INLINE => {
                 let mut inline = [0; INLINE];
@@ -228,6 +238,11 @@ mod tests {
         let long = [7; 200];
         assert_eq!(ClientKey::client_id(&long), ClientKey::client_id(&long).clone());
         assert_eq!(ClientKey::client_id(&long).bytes(), long);
+        let longer = ClientKey::client_id(&[7; 256]);
+        assert_eq!((longer.bytes().len(), longer.kind()), (16, KeyKind::ClientId));
+        assert_eq!(longer, ClientKey::client_id(&[7; 256]));
+        assert_ne!(longer, ClientKey::client_id(&[7; 257]));
+        assert_eq!(ClientKey::client_id(&[7; 255]).bytes().len(), 255);
         assert_eq!(hardware.to_string(), "52:54:00:12:34:56");
         assert_eq!(size_of::<ClientKey>(), 32);
     }

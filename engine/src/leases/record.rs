@@ -36,9 +36,13 @@ const FIRST_VERSION: u8 = 1;
 const REFUSED: u8 = 1;
 const TOLD: u8 = 2;
 
-/// Longest record with notes; those that do not fit are left out. What a relay agent said fits,
-/// with the longest hardware address and admission.
+/// Longest record; notes that do not fit are left out. What a relay agent said fits, with the
+/// longest hardware address and admission, and a client identifier of usual length.
 pub(super) const LONGEST: usize = 960;
+
+/// Longest record without notes: what comes before the key, key, hardware address, admission, and
+/// which notes there are.
+const _: () = assert!(67 + 3 + ClientKey::LONGEST + 18 + 257 <= LONGEST);
 
 /// Why a record cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
