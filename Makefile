@@ -34,6 +34,8 @@ test: check unit deny e2e ## everything that must hold at every commit
 check: ## format, lints, widths and lengths
 	$(NEEDS) rust lab
 	tests/style
+	simulation/mutants --check
+	tests/e2e/mutants --check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 

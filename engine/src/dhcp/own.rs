@@ -41,13 +41,14 @@ pub(super) enum GivenTo {
 impl Own {
     /// What counts of a lease; `None` for other addresses than IPv4's.
     pub(super) fn of(lease: &Lease, dhcp: &Dhcp) -> Option<Self> {
-        let given_to = match lease.admission() {
+        let admission = lease.admission();
+        let given_to = match admission {
             Admission::Host(host) => GivenTo::of(host, lease, dhcp),
             Admission::Pool { host: Some(host), .. } => GivenTo::of(host, lease, dhcp),
             Admission::Pool { host: None, .. } => GivenTo::Anybody,
             Admission::Unknown => GivenTo::Unproven(None),
         };
-        let pool = match lease.admission() {
+        let pool = match admission {
             Admission::Pool { low: IpAddr::V4(low), high: IpAddr::V4(high), .. } => {
                 Some((low, high))
             }
