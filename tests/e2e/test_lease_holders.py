@@ -303,6 +303,11 @@ def endless_made_finite(suite, wall):
         suite.equal("then the lease ends", other.boot(), "10.77.4.0")
 
 
+def _uuid_option(uuid):
+    """Option 97 of firmware on a mainboard with that UUID."""
+    return (97, b"\0" + bytes.fromhex(uuid.replace("-", "")))
+
+
 def key_edited(suite, wall):
     """The mainboard of a host is another now; the system of the old one still runs."""
     def entry(uuid):
@@ -310,7 +315,7 @@ def key_edited(suite, wall):
                     'boot = { file = "wipe.efi" }\noptions = { domain-name = "n.example" }')
     with Scene(suite, wall, pool("5.0", "5.5") + entry(_UUIDS[0])) as scene:
         machine = scene.machine()
-        firmware = (*_FIRMWARE, (97, b"\0" + bytes.fromhex(_UUIDS[0].replace("-", ""))))
+        firmware = (*_FIRMWARE, _uuid_option(_UUIDS[0]))
         suite.equal("a host by UUID has its address", machine.boot(firmware), "10.77.4.1")
         renewed = machine.renewal("10.77.4.1")
         suite.equal("and its options when it renews without the UUID",
@@ -325,7 +330,7 @@ def key_edited(suite, wall):
 
 def offer_then_ack(suite, wall):
     """A host by UUID whose address has moved to one that somebody holds."""
-    uuid = (97, b"\0" + bytes.fromhex(_UUIDS[0].replace("-", "")))
+    uuid = _uuid_option(_UUIDS[0])
 
     def entry(address):
         return host("n", f'uuid = "{_UUIDS[0]}"', address,

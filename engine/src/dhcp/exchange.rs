@@ -83,13 +83,10 @@ impl<'a> Exchange<'a> {
         let here = own.iter().filter(|own| link.holds(dhcp, own.ip));
         // What its own lease or offer says of the client goes before what others say: an ACK
         // agrees with the OFFER, and a renewal with the ACK.
-        let about = match message.message_type() {
-            None | Some(MessageType::Discover) => None,
-            Some(_) => here.clone().find(|own| own.ip == offered && own.is_held()),
-        };
-        let counts = |own: &&Own| match message.message_type() {
-            None | Some(MessageType::Discover) => own.counts_anywhere(dhcp, link.network),
-            Some(_) => own.is_active() && own.counts_anywhere(dhcp, link.network),
+        let names_address = !matches!(message.message_type(), None | Some(MessageType::Discover));
+        let about = here.clone().find(|own| names_address && own.ip == offered && own.is_held());
+        let counts = |own: &&Own| {
+            (own.is_active() || !names_address) && own.counts_anywhere(dhcp, link.network)
         };
         let others =
             here.filter(counts).filter(|_| about.is_none_or(|own| !own.is_given_to_host()));

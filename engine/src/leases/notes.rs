@@ -171,10 +171,7 @@ impl Notes {
             return false;
         }
         for [head, tail] in notes.iter().flatten() {
-            let note = rest
-                .split_first()
-                .and_then(|(length, behind)| behind.split_at_checked(usize::from(*length)));
-            let Some((note, behind)) = note else { return false };
+            let Some((note, behind)) = split_note(rest) else { return false };
             if note.strip_prefix(*head) != Some(*tail) {
                 return false;
             }
@@ -212,8 +209,7 @@ impl Notes {
             if mask & 1 << bit == 0 {
                 continue;
             }
-            let (length, behind) = rest.split_first()?;
-            let (note, behind) = behind.split_at_checked(usize::from(*length))?;
+            let (note, behind) = split_note(rest)?;
             if bit == wanted as u8 {
                 return Some(note);
             }
@@ -235,6 +231,12 @@ impl fmt::Debug for Notes {
             .field("admission", &self.admission())
             .finish()
     }
+}
+
+/// The first of several notes, each of which stands behind its length, and the others.
+fn split_note(notes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, behind) = notes.split_first()?;
+    behind.split_at_checked(usize::from(*length))
 }
 
 fn admission(bytes: &[u8]) -> Option<Admission<'_>> {
