@@ -264,6 +264,8 @@ pub struct ShardMetrics {
     pub commits_failed: Counter,
     /// Addresses that answered a ping when they were about to be offered.
     pub addresses_in_use: Counter,
+    /// Addresses that were to be pinged before an OFFER, and could not be.
+    pub ping_failures: Counter,
     /// From reading a request to handing its reply to the kernel, the wait for the disk included.
     pub reply_latency: Latency,
     /// What the shard's TFTP transfers count.

@@ -3,6 +3,7 @@
 
 mod delays;
 mod pace;
+mod ping;
 mod probes;
 mod quirks;
 mod replies;
@@ -16,16 +17,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bootstorm_net::{Datagram, Handler, Held, Limits, Priority, SocketId, Target, Transmit};
+use bootstorm_net::{Datagram, Handler, Held, Limits, Priority, SocketId, Transmit};
 use bootstorm_protocols::dhcpv4::{Message, MessageType};
-use bootstorm_protocols::icmp;
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 use slab::Slab;
 
 use crate::config::Dhcp;
 use crate::dhcp::{self, Action, Arrival, Decision, HoldersTold, ReplyCache};
-use crate::event::{BootEvent, Detail, Kind};
+use crate::event::Unsent;
 use crate::interfaces::Interface;
 use crate::leases::ShardLeases;
 use crate::log::EventSink;
@@ -34,6 +34,7 @@ use crate::snapshot::{SharedSnapshot, SnapshotGuard};
 use crate::tftp::TftpShard;
 use delays::Delays;
 use pace::Pace;
+use ping::{NotPingedTold, Probed, Request};
 use probes::Probes;
 use replies::{Answer, Replies, ReplyPath};
 pub use sockets::{Binding, Role, Sockets, dhcp_steering, split_discovers};
@@ -42,50 +43,6 @@ pub use sockets::{Binding, Role, Sockets, dhcp_steering, split_discovers};
 struct Pending {
     held: Option<Held>,
     answer: Answer,
-}
-
-/// An OFFER, written into its transmit slot. It is sent if nobody answers the ping in time.
-struct Probed {
-    held: Held,
-    answer: Answer,
-    /// Decided again if the address turns out to be in use.
-    request: Request,
-}
-
-/// A copy of a request, which outlives its receive buffer.
-struct Request {
-    socket: SocketId,
-    source: SocketAddr,
-    destination: Option<IpAddr>,
-    broadcast: bool,
-    ifindex: u32,
-    payload: Box<[u8]>,
-}
-
-impl Request {
-    fn copy(datagram: &Datagram<'_>) -> Self {
-        Self {
-            socket: datagram.socket,
-            source: datagram.source,
-            destination: datagram.destination,
-            broadcast: datagram.broadcast,
-            ifindex: datagram.ifindex,
-            payload: datagram.payload.into(),
-        }
-    }
-
-    fn datagram(&self) -> Datagram<'_> {
-        Datagram {
-            socket: self.socket,
-            source: self.source,
-            destination: self.destination,
-            broadcast: self.broadcast,
-            ifindex: self.ifindex,
-            payload: &self.payload,
-            segment: 0,
-            truncated: false,
-        }
-    }
 }
 
 fn ipv4(address: Option<IpAddr>) -> Option<Ipv4Addr> {
@@ -149,6 +106,7 @@ pub struct Shard {
     /// How fast ACKs and OFFERs leave.
     pace: Pace,
     probes: Probes<Probed>,
+    not_pinged: NotPingedTold,
     holders: HoldersTold,
     delays: Delays<(Held, Answer)>,
     /// Replies that were written before.
@@ -173,6 +131,7 @@ impl Shard {
             durable: VecDeque::new(),
             pace: Pace::new(),
             probes: Probes::new(),
+            not_pinged: NotPingedTold::default(),
             holders: HoldersTold::default(),
             delays: Delays::new(),
             cache: ReplyCache::default(),
@@ -254,6 +213,20 @@ impl Shard {
         waiting_since: Option<Moment>,
         tx: &mut T,
     ) {
+        if let Some((probed, until)) = self.decide(datagram, message, waiting_since, tx) {
+            self.ping(probed, until, tx);
+        }
+    }
+
+    /// The same, but for an OFFER whose address is to be pinged first: returns it, and until when
+    /// it waits for an answer.
+    fn decide<T: Transmit>(
+        &mut self,
+        datagram: &Datagram<'_>,
+        message: &Message<'_>,
+        waiting_since: Option<Moment>,
+        tx: &mut T,
+    ) -> Option<(Probed, Moment)> {
         let Self {
             parts,
             guard,
@@ -261,6 +234,7 @@ impl Shard {
             pending,
             pace,
             probes,
+            not_pinged,
             delays,
             cache,
             answered,
@@ -270,7 +244,7 @@ impl Shard {
         let Parts { snapshot, leases, metrics, events, tftp, dry_run, .. } = parts;
         let current = guard.get_or_insert_with(|| snapshot.read());
         // The sockets are IPv4's.
-        let SocketAddr::V4(source) = datagram.source else { return };
+        let SocketAddr::V4(source) = datagram.source else { return None };
         let unknown = Interface::unknown(datagram.ifindex);
         let interface = current.interfaces.get(datagram.ifindex).unwrap_or(&unknown);
         let arrival = Arrival {
@@ -327,7 +301,8 @@ impl Shard {
                         Ok(held) => Some(held),
                         Err(_) => {
                             changes.for_each(|change| leases.abandon(change, now));
-                            return replies.metrics.send_failures.increment();
+                            replies.metrics.send_failures.increment();
+                            return None;
                         }
                     },
                 };
@@ -342,63 +317,30 @@ impl Shard {
             Action::ProbeThenOffer(reply) => {
                 if probes.contains(reply.yiaddr) {
                     // The client asks again while its OFFER waits for the ping.
-                    return;
+                    return None;
                 }
                 let path = ReplyPath::of(reply, datagram, interface, self.link, only_address);
-                // The wish for a ping can do without one; a store that has lost leases cannot.
-                let needed = !replies.dry_run && leases.is_damaged(now);
-                let Some(icmp) = self.icmp.filter(|_| !replies.dry_run && probes.has_room()) else {
-                    if needed {
-                        return replies.not_probed(&event);
+                let offered = replies.dry_run || !leases.is_damaged(now);
+                if replies.dry_run || !probes.has_room() {
+                    match offered {
+                        true => replies.send(reply, &path, answer, tx),
+                        false => replies.not_probed(&event),
                     }
-                    return replies.send(reply, &path, answer, tx);
-                };
-                let Ok(held) = path.hold(reply, replies.cache, tx) else {
-                    return replies.metrics.send_failures.increment();
-                };
-                self.echo_sequence = self.echo_sequence.wrapping_add(1);
-                let echo = icmp::echo_request(ECHO_IDENTIFIER, self.echo_sequence);
-                let to = SocketAddr::from((reply.yiaddr, 0));
-                let target = Target::Udp { to, from: None, ifindex: 0 };
-                let sent = tx.send(icmp, &target, |buf| {
-                    buf[..echo.len()].copy_from_slice(&echo);
-                    echo.len()
-                });
-                // A ping that cannot be sent gets no answer: the address is offered after the wait.
-                if sent.is_err() && needed {
-                    tx.discard(held);
-                    return replies.not_probed(&event);
+                    if !replies.dry_run {
+                        not_pinged.tell(&mut replies, &event, Unsent::TooMany, offered, now);
+                    }
+                    return None;
                 }
-                let wait = current.config.dhcp.ping_check.unwrap_or(Dhcp::PING_WAIT);
+                let Ok(held) = path.hold(reply, replies.cache, tx) else {
+                    replies.metrics.send_failures.increment();
+                    return None;
+                };
+                let until = now + current.config.dhcp.ping_check.unwrap_or(Dhcp::PING_WAIT);
                 let request = Request::copy(datagram);
-                probes.begin(reply.yiaddr, now + wait, Probed { held, answer, request });
+                return Some((Probed { held, answer, request }, until));
             }
         }
-    }
-
-    /// A host answered a ping: the address is put in quarantine, and the client gets another one.
-    fn echo<T: Transmit>(&mut self, packet: &[u8], tx: &mut T) {
-        let Some(address) = icmp::echo_reply_from(packet, ECHO_IDENTIFIER) else { return };
-        let Some(probed) = self.probes.answered(address) else { return };
-        tx.discard(probed.held);
-        let now = tx.now();
-        let Parts { snapshot, leases, metrics, events, .. } = &mut self.parts;
-        let quarantine = self.guard.get_or_insert_with(|| snapshot.read()).config.dhcp.decline_time;
-        metrics.addresses_in_use.increment();
-        events.emit(BootEvent {
-            kind: Kind::Decline,
-            detail: Detail::Reason("the address answers ping: quarantined"),
-            ..probed.answer.event
-        });
-        if let Some(change) = leases.quarantine(address, now, now + quarantine) {
-            // If it is undone, the address will be pinged again before the next offer.
-            let _undone = leases.submit(change, None, now);
-        }
-        let datagram = probed.request.datagram();
-        // It was parsed before it was kept.
-        if let Ok(message) = Message::parse(datagram.payload) {
-            self.answer(&datagram, &message, Some(probed.answer.received), tx);
-        }
+        None
     }
 
     /// Sends the replies that were delayed until now, and the offers whose address did not answer
@@ -410,9 +352,14 @@ impl Shard {
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         replies.submit_due(leases, tx);
-        while let Some(probed) = probes.due(now) {
-            replies.submit(Some(probed.held), probed.answer, leases, tx);
+        let mut unsent = Vec::new();
+        while let Some((probed, sent)) = probes.due(now) {
+            match sent {
+                true => replies.submit(Some(probed.held), probed.answer, leases, tx),
+                false => unsent.push(probed),
+            }
         }
+        unsent.into_iter().for_each(|probed| self.unprobed(probed, Unsent::NoRoom, tx));
     }
 
     /// Takes the ACKs whose leases are on disk, and discards those whose leases were not written.
@@ -490,8 +437,10 @@ impl<T: Transmit> Handler<T> for Shard {
         }
     }
 
-    fn sent(&mut self, token: u64, result: io::Result<()>, _: &mut T) {
-        if let Some(tftp) = &mut self.parts.tftp {
+    fn sent(&mut self, token: u64, result: io::Result<()>, tx: &mut T) {
+        if probes::is_token(token) {
+            self.pinged(token, result, tx);
+        } else if let Some(tftp) = &mut self.parts.tftp {
             tftp.sent(token, &result);
         }
     }
@@ -529,6 +478,3 @@ impl<T: Transmit> Handler<T> for Shard {
         next
     }
 }
-
-/// The ICMP identifier of this server's pings.
-const ECHO_IDENTIFIER: u16 = 0xb007;

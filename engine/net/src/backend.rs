@@ -134,9 +134,19 @@ pub trait Transmit {
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), Refused>;
 
-    /// The same, but held back until [`Transmit::submit`]: an ACK that waits for its lease to be
-    /// durable. At most [`Limits::held`] are held back at once, so that they never take the slots
-    /// of those that need not wait.
+    /// The same, and when it is over [`Handler::sent`] is told. For what must not be taken for sent
+    /// when it was not.
+    fn send_reported(
+        &mut self,
+        socket: SocketId,
+        target: &Target,
+        token: u64,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), Refused>;
+
+    /// As [`Transmit::send`], but held back until [`Transmit::submit`]: an ACK that waits for its
+    /// lease to be durable. At most [`Limits::held`] are held back at once, so that they never take
+    /// the slots of those that need not wait.
     fn hold(
         &mut self,
         socket: SocketId,
@@ -177,7 +187,8 @@ pub trait Handler<T: Transmit> {
     /// [`Waker::wake`] was called, once or several times.
     fn woken(&mut self, tx: &mut T);
 
-    /// A [`Transmit::send_shared`] is over: its bytes were handed to the network, or why not.
+    /// A [`Transmit::send_shared`] or [`Transmit::send_reported`] is over: its bytes were handed to
+    /// the network, or why not.
     fn sent(&mut self, token: u64, result: io::Result<()>, tx: &mut T);
 
     /// Whether datagrams of this priority are handled now: asked before each of them, and before

@@ -36,7 +36,8 @@ struct Entry {
     target: Target,
     len: usize,
     segment: u16,
-    token: u64,
+    /// What the handler is told when the send is over; `None`: nothing.
+    token: Option<u64>,
     bytes: Option<SharedBytes>,
 }
 
@@ -81,7 +82,7 @@ impl<S> Outbox<S> {
             target: Target::Udp { to: nowhere, from: None, ifindex: 0 },
             len: 0,
             segment: 0,
-            token: 0,
+            token: None,
             bytes: None,
         };
         Outbox {
@@ -97,11 +98,11 @@ impl<S> Outbox<S> {
             free_shared: (limits.slots..total).rev().collect(),
             queue: VecDeque::with_capacity(total as usize),
             stalled: VecDeque::with_capacity(total as usize),
-            finished: VecDeque::with_capacity(limits.shared as usize),
+            finished: VecDeque::with_capacity(total as usize),
         }
     }
 
-    /// Whether shared sends are over that the handler has not been told of.
+    /// Whether sends are over that the handler wants to hear of and has not been told of.
     pub(crate) fn has_news(&self) -> bool {
         !self.finished.is_empty()
     }
@@ -187,8 +188,9 @@ impl<S> Outbox<S> {
 
     fn finish(&mut self, index: u32, errno: Option<i32>) {
         let entry = &mut self.entries[index as usize];
-        if entry.bytes.take().is_some() {
-            self.finished.push_back((entry.token, errno));
+        entry.bytes = None;
+        if let Some(token) = entry.token.take() {
+            self.finished.push_back((token, errno));
         }
         self.free(index);
     }
@@ -204,7 +206,7 @@ impl<S> Outbox<S> {
         }
     }
 
-    /// Tells the handler which shared sends are over.
+    /// Tells the handler which of the sends that it wants to hear of are over.
     pub(crate) fn report(&mut self, handler: &mut impl Handler<Self>) {
         // Only those that are over now: a handler that sends again is told in a later turn.
         for _ in 0..self.finished.len() {
@@ -275,6 +277,19 @@ impl<S> Transmit for Outbox<S> {
         Ok(())
     }
 
+    fn send_reported(
+        &mut self,
+        socket: SocketId,
+        target: &Target,
+        token: u64,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), Refused> {
+        let index = self.write(socket, target, State::Queued, write)?;
+        self.entries[index as usize].token = Some(token);
+        self.queue.push_back(index);
+        Ok(())
+    }
+
     fn hold(
         &mut self,
         socket: SocketId,
@@ -327,7 +342,7 @@ impl<S> Transmit for Outbox<S> {
         entry.socket = socket;
         entry.target = *target;
         entry.segment = segment;
-        entry.token = token;
+        entry.token = Some(token);
         entry.bytes = Some(bytes);
         self.queue.push_back(index);
         Ok(())

@@ -151,6 +151,12 @@ fn dhcp(page: &mut Page, running: &Running) {
         "Addresses that answered a ping when they were about to be offered.",
         |shard| shard.addresses_in_use.get(),
     );
+    page.each(
+        running,
+        "bootstorm_ping_failures_total",
+        "Addresses that were to be pinged before they were offered, and could not be.",
+        |shard| shard.ping_failures.get(),
+    );
     page.family(
         "bootstorm_reply_latency_seconds",
         "histogram",

@@ -88,6 +88,8 @@ pub enum Kind {
     PoolFull,
     /// A machine did not get the address that is reserved for it: somebody else has it.
     ReservedHeld,
+    /// An address was to be pinged before it was offered, and could not be.
+    NotPinged,
     /// A lease could not be written, so its ACK was withheld.
     CommitFailed,
     /// A TFTP transfer began.
@@ -119,6 +121,7 @@ impl Kind {
             Kind::Malformed => "malformed",
             Kind::PoolFull => "pool full",
             Kind::ReservedHeld => "address held",
+            Kind::NotPinged => "not pinged",
             Kind::CommitFailed => "lease not written",
             Kind::TransferStarted => "TFTP start",
             Kind::TransferFinished => "TFTP done",
@@ -137,9 +140,15 @@ impl Kind {
             | Kind::Decline
             | Kind::PoolFull
             | Kind::ReservedHeld
+            | Kind::NotPinged
             | Kind::TransferFailed => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }
+    }
+
+    /// Whether there are few of them however much happens, so that each is logged.
+    pub(crate) fn is_rare(self) -> bool {
+        self == Kind::NotPinged
     }
 }
 
@@ -183,6 +192,15 @@ pub enum Detail {
         /// How long it lasts.
         left: Option<Duration>,
     },
+    /// Why the event's address was not pinged before it was offered.
+    NotPinged {
+        /// What kept the ping from being sent.
+        why: Unsent,
+        /// It was offered all the same.
+        offered: bool,
+        /// How many others were not pinged since the last such event.
+        others: u32,
+    },
     /// Why a datagram is no DHCP message, with the place in it; made into text by the log thread.
     Malformed(ParseError),
     /// Of a TFTP transfer.
@@ -206,6 +224,17 @@ pub enum Detail {
         /// Why it failed; empty when it did not.
         reason: &'static str,
     },
+}
+
+/// Why a ping was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// The kernel refused it, with this errno.
+    Errno(i32),
+    /// As many pings as a shard has at one time are under way.
+    TooMany,
+    /// There was no room for it in the shard or in its socket.
+    NoRoom,
 }
 
 /// One thing that happened to one machine.

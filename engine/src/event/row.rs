@@ -2,13 +2,15 @@
 //! events --json`.
 
 use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::pxe::Architecture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootEvent, Detail, Kind};
+use super::{BootEvent, Detail, Kind, Unsent};
 
 /// One event with its fields by name. Absent fields are left out of the JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -101,6 +103,9 @@ impl Row {
                     end(&row.time, left)
                 ));
             }
+            Detail::NotPinged { why, offered, others } => {
+                row.reason = Some(not_pinged(event.address, why, offered, others));
+            }
             Detail::Malformed(error) => row.reason = Some(error.to_string()),
             Detail::Transfer {
                 ipv6,
@@ -143,6 +148,40 @@ fn end(time: &str, left: Option<Duration>) -> String {
         Some(end) => format!("until {end:.0}"),
         None => format!("for {} s", left.as_secs()),
     }
+}
+
+/// Why an address was not pinged, what became of it, and what would help.
+fn not_pinged(ip: Ipv4Addr, why: Unsent, offered: bool, others: u32) -> String {
+    let became = match offered {
+        true => "offered without a ping",
+        false => "not offered, because the lease store is damaged and it could not be pinged",
+    };
+    let why = match why {
+        Unsent::TooMany => "so many pings are under way that another has no room".to_owned(),
+        Unsent::NoRoom => "no room for another datagram (bootstorm_drops_total)".to_owned(),
+        Unsent::Errno(errno) => {
+            let error = io::Error::from_raw_os_error(errno);
+            let help = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "; a firewall of this host must let ICMP echo requests out and their replies in"
+                        .to_owned()
+                }
+                // A route of the kind `blackhole` gives EINVAL.
+                io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::InvalidInput => {
+                    format!("; this host needs a route to it: ip route get {ip}")
+                }
+                _ => String::new(),
+            };
+            format!("{error}{help}")
+        }
+    };
+    let others = match others {
+        0 => String::new(),
+        others => format!("; {others} others since the last warning"),
+    };
+    format!("{became}: {why}{others}")
 }
 
 fn given(text: &str) -> Option<String> {
@@ -194,8 +233,9 @@ impl fmt::Display for Row {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
     use std::time::Duration;
+
+    use rustix::io::Errno;
 
     use super::super::{FileName, QuirkNames};
     use super::*;
@@ -244,6 +284,30 @@ mod tests {
         );
         assert!(reason(false, None).ends_with(&format!("09 for ever{way_out}")));
         assert!(reason(true, None).contains("and in quarantine for ever"));
+    }
+
+    #[test]
+    fn an_address_that_was_not_pinged_tells_why_and_what_would_help() {
+        let reason = |why, offered, others| {
+            let event = BootEvent {
+                detail: Detail::NotPinged { why, offered, others },
+                ..BootEvent::new(
+                    Kind::NotPinged,
+                    Hardware::ethernet([2, 0, 0, 0, 0, 1]),
+                    Ipv4Addr::new(10, 1, 4, 7),
+                )
+            };
+            Row::new(&event, "T".to_owned(), None).reason.unwrap()
+        };
+        let denied = reason(Unsent::Errno(Errno::PERM.raw_os_error()), true, 0);
+        assert!(denied.starts_with("offered without a ping: Operation not permitted"), "{denied}");
+        assert!(
+            denied.contains("; a firewall of this host must let ICMP echo requests"),
+            "{denied}"
+        );
+        let lost = reason(Unsent::Errno(Errno::NETUNREACH.raw_os_error()), false, 7);
+        assert!(lost.starts_with("not offered, because the lease store is damaged"), "{lost}");
+        assert!(lost.ends_with("ip route get 10.1.4.7; 7 others since the last warning"), "{lost}");
     }
 
     #[test]

@@ -84,9 +84,9 @@ impl EventSink {
         let own = &self.shared.queues[self.shard];
         let wanted = kind.level() <= LevelFilter::current();
         let budget = if wanted { own.budget.load(Relaxed) } else { 0 };
-        let logged = budget > 0;
+        let logged = budget > 0 || (wanted && kind.is_rare());
         if logged {
-            own.budget.store(budget - 1, Relaxed);
+            own.budget.store(budget.saturating_sub(1), Relaxed);
         } else if wanted {
             own.suppressed.increment();
         }

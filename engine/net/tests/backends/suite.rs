@@ -354,12 +354,18 @@ pub(crate) fn survives_send_errors<B: Bed>() {
     tx.send(socket, &good, fill(3)).unwrap();
     tx.send_shared(socket, &bad, bytes.clone(), 0, 8).unwrap();
     tx.send_shared(socket, &good, bytes, 0, 9).unwrap();
-    bed.turn_until(&mut recorder, |r| r.sent.len() == 2);
-    assert_eq!(recorder.sent[1], (9, Ok(())));
-    assert_eq!((recorder.sent[0].0, recorder.sent[0].1.is_err()), (8, true));
-    assert_eq!(drain(&mut bed, &mut recorder), [[1; 3], [3; 3], [5; 3]]);
+    tx.send_reported(socket, &bad, 10, fill(6)).unwrap();
+    tx.send_reported(socket, &good, 11, fill(7)).unwrap();
+    bed.turn_until(&mut recorder, |r| r.sent.len() == 4);
+    let sent = recorder.sent.iter().map(|(token, result)| (*token, result.is_ok()));
+    assert_eq!(sent.collect::<Vec<_>>(), [(8, false), (9, true), (10, false), (11, true)]);
+    assert_eq!(drain(&mut bed, &mut recorder), [[1; 3], [3; 3], [5; 3], [7; 3]]);
+    // A slot that was used again says nothing for who does not ask.
+    bed.backend().tx().send(socket, &good, fill(8)).unwrap();
+    assert_eq!(drain(&mut bed, &mut recorder), [[8; 3]]);
+    assert_eq!(recorder.sent.len(), 4);
     let errors = bed.backend().drops().send;
-    assert_eq!(errors.total(), 2, "{errors:?}");
+    assert_eq!(errors.total(), 3, "{errors:?}");
     // And it still serves.
     bed.client_sends((bed.ip(false), address.port()).into(), b"hello");
     bed.turn_until(&mut recorder, |r| r.received.len() == 1);

@@ -318,6 +318,42 @@ fn after_damage_no_offer_leaves_without_a_ping() {
     lab.server.0.remove_socket(icmp).unwrap();
     lab.discover(AT_ONCE, 9999);
     assert_eq!((lab.pass(ms(3000)), withheld(&lab)), (vec![], Some(65)));
+    assert_eq!(lab.metrics.shard(0).unwrap().ping_failures.get(), 65);
     assert!(lab.server.1.is_idle());
     lab.log.stop();
+}
+
+// That nobody answers a ping that never left says nothing of the address.
+#[test]
+fn a_ping_that_the_kernel_refuses_later_is_no_answer() {
+    let refused = Faults { send_error: 1.0, ..Faults::default() };
+    let full = Faults { send_blocked: 1.0, ..Faults::default() };
+    for (faults, damaged) in [(&refused, false), (&refused, true), (&full, false), (&full, true)] {
+        let store = Arc::new(MemoryStore::default());
+        if damaged {
+            store.damage();
+        }
+        let mut lab = Lab::on(store, &format!("[dhcp]\nping-check = \"500ms\"\n{HALL}"));
+        lab.discover(AT_ONCE, 1);
+        lab.client.0.turn(None, &mut lab.client.1).unwrap();
+        lab.network.advance();
+        lab.network.set_faults(faults.clone());
+        lab.server.0.turn(None, &mut lab.server.1).unwrap();
+        let waits = faults.send_blocked > 0.0;
+        if waits {
+            // As long as an answer is waited for.
+            assert_eq!(lab.pass(ms(501)), []);
+        }
+        lab.network.set_faults(Faults::default());
+        let offers = lab.pass(ms(5)).len();
+        let metrics = lab.metrics.shard(0).unwrap();
+        let withheld = metrics.silences.values().nth(Silence::NotProbed.index()).unwrap();
+        assert_eq!((offers, withheld), if damaged { (0, 1) } else { (1, 0) });
+        assert_eq!((metrics.ping_failures.get(), metrics.addresses_in_use.get()), (1, 0));
+        // The network is whole again: the next one is pinged.
+        lab.discover(AT_ONCE, 1);
+        assert_eq!((lab.pass(ms(450)).len(), lab.pass(ms(100)).len()), (0, 1));
+        assert_eq!(lab.metrics.shard(0).unwrap().ping_failures.get(), 1);
+        lab.log.stop();
+    }
 }

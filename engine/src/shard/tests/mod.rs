@@ -254,7 +254,7 @@ fn a_discover_that_waits_for_a_ping_is_counted_once_however_the_ping_ends() {
     let mut echo = [0; 28];
     (echo[0], echo[9]) = (0x45, 1);
     echo[12..16].copy_from_slice(&MACHINE.octets());
-    echo[24..26].copy_from_slice(&super::ECHO_IDENTIFIER.to_be_bytes());
+    echo[24..26].copy_from_slice(&super::ping::ECHO_IDENTIFIER.to_be_bytes());
     received(Role::Icmp, &echo);
     let metrics = lab.metrics.shard(0).unwrap();
     assert_eq!(metrics.addresses_in_use.get(), 1);

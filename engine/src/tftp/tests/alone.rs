@@ -46,6 +46,16 @@ impl Transmit for Stuck {
         Ok(())
     }
 
+    fn send_reported(
+        &mut self,
+        socket: SocketId,
+        target: &Target,
+        _: u64,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), Refused> {
+        self.send(socket, target, write)
+    }
+
     fn hold(
         &mut self,
         _: SocketId,
