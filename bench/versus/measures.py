@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -131,25 +132,23 @@ def perfdhcp(args, figures, directory):
 
 
 def find_limit(lab, argv, start, within, args):
-    """The limit of a server, and None where not even a hundredth of `start` is met. When the time
-    is over, it is the highest load that was met, which is then not confirmed."""
-    command = ["ip", "netns", "exec", lab.client, "taskset", "-c", CLIENT_CPU, f"{BINARIES}/bootstorm-load", "find-limit", "--server",
-               SERVER_IP, "--interface", "vc", "--start", str(start), "--seconds", "3", "--within", within, "--confirm", "1",
-               "--confirm-seconds", str(args.confirm_seconds)]
-    met = []
-    with running(lab, argv, settle=2), subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as search:
-        timer = threading.Timer(args.search_seconds, search.send_signal, [signal.SIGINT])
-        timer.start()
-        for line in search.stdout:
-            print(f"       {line.rstrip()}", flush=True)
-            if found := re.match(r"limit: (\d+)", line):
-                met = [int(found[1])]
-            elif found := re.match(r"search +(\d+) .*s: met", line):
-                met.append(int(found[1]))
-            elif found := re.match(r"confirm +(\d+) .*s: missed", line):
-                met = [load for load in met if load < int(found[1])]
-        timer.cancel()
-    return max(met, default=None)
+    """What find-limit found: `load`, `bound` and so on, as in its report; None where not even the
+    lowest load is met. When the time is over, the load is not confirmed."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "report.json")
+        command = ["ip", "netns", "exec", lab.client, "taskset", "-c", CLIENT_CPU, f"{BINARIES}/bootstorm-load", "find-limit",
+                   "--server", SERVER_IP, "--interface", "vc", "--start", str(start), "--seconds", "3", "--within", within, "--confirm",
+                   "1", "--confirm-seconds", str(args.confirm_seconds), "--json", path]
+        with running(lab, argv, settle=2), subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as search:
+            timer = threading.Timer(args.search_seconds, search.send_signal, [signal.SIGINT])
+            timer.start()
+            for line in search.stdout:
+                print(f"       {line.rstrip()}", flush=True)
+            timer.cancel()
+        if not os.path.exists(path):
+            return None
+        with open(path) as text:
+            return json.load(text)["limit"]
 
 
 def limit(args, figures, directory):
@@ -158,22 +157,23 @@ def limit(args, figures, directory):
         # The same pool for all, of 64,000 addresses.
         for name, start, within in (*((engine, 16000, args.within) for engine in args.engines), ("kea", 4000, "20%"), ("dhcpd", 400, "20%")):
             if name in args.engines and args.limit:
-                limits[name] = args.limit
+                limits[name] = {"load": args.limit}
             elif name in args.engines or name in args.peers:
                 argv = SERVERS[OURS.get(name, name)]().start(lab, fresh(directory, name))
                 limits[name] = find_limit(lab, argv, start, within, args)
     for engine in args.engines:
         if not limits[engine] or args.limit:
             continue
-        figures.note("find-limit, DORA/s", engine, limits[engine])
+        figures.note("find-limit, DORA/s", engine, limits[engine]["load"])
+        figures.note("find-limit is a lower bound (1) or the limit (0)", engine, int(limits[engine]["bound"] == "lower"))
         for peer, name in (("kea", "of Kea's"), ("dhcpd", "of dhcpd's")):
             if limits.get(peer):
-                figures.note(f"find-limit of {peer}, DORA/s", engine, limits[peer])
-                figures.note(f"find-limit, {name}", engine, limits[engine] / limits[peer])
+                figures.note(f"find-limit of {peer}, DORA/s", engine, limits[peer]["load"])
+                figures.note(f"find-limit, {name}", engine, limits[engine]["load"] / limits[peer]["load"])
     with lab_for_many() as lab:
         for _, engine in itertools.product(range(args.rounds), args.engines):
             if limits[engine]:
-                at_the_limit(args, lab, figures, directory, engine, limits[engine])
+                at_the_limit(args, lab, figures, directory, engine, limits[engine]["load"])
 
 
 def at_the_limit(args, lab, figures, directory, engine, limit):

@@ -77,6 +77,7 @@ pub(crate) fn report(
         violations: clients.validator.rows(),
         capture: capture.map(|path| path.display().to_string()),
         generator: diagnosis.figures,
+        limit: None,
     };
     report.slo = job.slo.check(&report);
     report.verdict = verdict(&report, &diagnosis.faults, &diagnosis.overloads);

@@ -5,6 +5,7 @@ A rack of every firmware boots through a relay agent and directly, renews, decli
 power; its page is looked at by a browser.
 """
 
+import json
 import re
 import signal
 import subprocess
@@ -26,6 +27,7 @@ MOSTLY_WAITS = True
 PARTS = 3
 
 MACHINES = 40
+LOWER_BOUND = 4  # of find-limit
 BOOT = 'boot = [ { user-class = "iPXE", file = "boot.ipxe" }, { file = "loader.img" } ]'
 HEAD = 'expect-boot-file = { edk2 = "loader.img", pxe-bios = "loader.img", ipxe = "boot.ipxe" }'
 RACK = """
@@ -226,14 +228,42 @@ def limit_is_searched(suite, lab, namespace, server):
         return SimpleNamespace(status=status, output=output, reasons=output.splitlines()[-1:])
 
     run = valid(suite, attempt)
-    suite.check("it is found and confirmed", run.status == MET
-                and re.search(r"limit: \d+ exchanges/s", run.output), run.output)
+    # On a busy host the generator may be the bottleneck.
+    suite.check("it is found", run.status in (MET, LOWER_BOUND)
+                and re.search(r"limit: (at least )?\d+ exchanges/s, (not )?confirmed", run.output),
+                run.output)
     # The second trial has machines of its own, and none of a trial holds an address afterwards.
     rows = [row for row in server.leases().values()
             if row["hardware"].startswith("02:b0:01:")]
     suite.check("a trial has new machines", rows, run.output)
     suite.equal("which hold nothing afterwards",
                 [row for row in rows if row["state"] == "active"], [])
+    search_is_interrupted(suite, lab, namespace, search)
+
+
+def search_is_interrupted(suite, lab, namespace, search):
+    """What was met until then is a lower bound."""
+    path = lab.path("limit.json")
+    words = ["ip", "netns", "exec", namespace, *search, "--json", path]
+
+    def attempt():
+        output = []
+        process = subprocess.Popen(words, text=True, stdout=subprocess.PIPE)
+        for line in process.stdout:
+            # A second signal would end it at once.
+            if ": met;" in line and not any(": met;" in row for row in output):
+                process.send_signal(signal.SIGINT)
+            output.append(line)
+        return SimpleNamespace(status=process.wait(), output=output, reasons=output[-1:])
+
+    run = valid(suite, attempt)
+    suite.equal("an interrupted search ends with a lower bound", run.status, LOWER_BOUND)
+    with open(path) as text:
+        limit = json.load(text)["limit"]
+    suite.check("and with the highest load that was met",
+                limit["bound"] == "lower" and not limit["confirmed"]
+                and 0 < limit["load"] <= 200 and "interrupted" in limit["bottleneck"],
+                (limit, run.output))
 
 
 STEPS = {

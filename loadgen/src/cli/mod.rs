@@ -24,6 +24,8 @@ const MISSED: u8 = 1;
 const COULD_NOT_RUN: u8 = 2;
 /// It ran, and says nothing about the server.
 const INVALID: u8 = 3;
+/// A search found a load that is met, and not whether the server can do more.
+const LOWER_BOUND: u8 = 4;
 
 /// Anything that ends the program with a message.
 type Failure = Box<dyn std::error::Error>;

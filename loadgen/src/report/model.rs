@@ -55,6 +55,35 @@ pub struct Report {
     pub capture: Option<String>,
     /// How the generator itself performed.
     pub generator: Generator,
+    /// What `find-limit` found; the rest of the report is then of one trial. `None` in reports of
+    /// other commands.
+    #[serde(default)]
+    pub limit: Option<Limit>,
+}
+
+/// What a search for a limit found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Limit {
+    /// The highest load that was met.
+    pub load: u32,
+    /// `exchanges/s` or `machines at once`.
+    pub unit: String,
+    /// Whether the server can do more.
+    pub bound: Bound,
+    /// It was met again and again.
+    pub confirmed: bool,
+    /// What kept the search from higher loads, where it is a lower bound.
+    pub bottleneck: Option<String>,
+}
+
+/// What is known about higher loads than the one that was found.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// The server missed the limits there.
+    Exact,
+    /// Nothing: the server may do more.
+    Lower,
 }
 
 /// What a run comes to.

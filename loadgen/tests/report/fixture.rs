@@ -172,6 +172,7 @@ pub(crate) fn empty() -> Report {
         violations: Vec::new(),
         capture: None,
         generator: Generator::default(),
+        limit: None,
     }
 }
 

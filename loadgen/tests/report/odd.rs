@@ -113,6 +113,13 @@ prop_compose! {
         report.run.command = text();
         report.run.interface = flags[1].then(&mut text);
         report.capture = flags[2].then(&mut text);
+        report.limit = flags[7].then(|| Limit {
+            load: number() as u32,
+            unit: text(),
+            bound: Bound::Lower,
+            confirmed: flags[0],
+            bottleneck: flags[1].then(&mut text),
+        });
         report.machines = Machines {
             total: number(),
             up: number(),
