@@ -15,7 +15,7 @@ use super::block::{self, LogId};
 use super::checkpoint::{self, Meta, Reader, Writer};
 use super::records::Records;
 use super::scan::{Chain, Segment};
-use super::segments::{self, UNFINISHED};
+use super::segments::{self, Sealed, UNFINISHED};
 use crate::leases::fjall::Each;
 use crate::leases::key::Key;
 use crate::leases::{Clock, StoreError, clock};
@@ -86,7 +86,13 @@ impl LeaseLog {
                     wake.due = false;
                 }
                 match log.maintain() {
-                    Ok(_) => failing = false,
+                    Ok(made) => {
+                        failing = false;
+                        if made {
+                            // What it was made from is large, and free until the next one.
+                            bootstorm_net::give_back_memory();
+                        }
+                    }
                     Err(error) => {
                         if !std::mem::replace(&mut failing, true) {
                             tracing::error!(%error, "no checkpoint of the leases can be made");
@@ -144,16 +150,8 @@ impl LeaseLog {
     ) -> io::Result<()> {
         let directory = &*self.directory;
         let sealed = self.segments.lock().sealed();
-        let mut blocks = Blocks::default();
-        let mut scans = Vec::with_capacity(sealed.len());
-        for segment in &sealed {
-            segment.file.read_at(0, self.layout.segment_blocks.into(), &mut blocks)?;
-            scans.push(Segment::scan(&blocks, self.id));
-        }
-        drop(blocks);
         let included = checkpoints.meta.included;
-        let chain = Chain::of(&scans, included, self.layout.largest_batch());
-        let records = Records::of(&chain);
+        let (records, mut damage) = self.read_sealed(&sealed, included)?;
         let mut meta = checkpoints.meta.clone();
         meta.included = sealed.iter().map(|segment| segment.highest).fold(included, u64::max);
         meta.version = records.version.max(meta.version);
@@ -161,7 +159,6 @@ impl LeaseLog {
         records.clocks.iter().for_each(|clock| clock::saw(&mut meta.clocks, *clock));
         meta.damaged = damaged.or(meta.damaged);
         let mut known = damaged.is_some();
-        let mut damage = chain.damage.clone().or(records.unreadable());
         let old = directory.open(checkpoint::NAME, false)?;
         let spare = self.open_or_make(checkpoint::SPARE)?;
         let size = loop {
@@ -194,6 +191,24 @@ impl LeaseLog {
         }
         self.make_room(checkpoints, size);
         Ok(())
+    }
+
+    /// What the batches after `included` in these segments hold, and what is wrong with them.
+    fn read_sealed(
+        &self,
+        sealed: &[Sealed],
+        included: u64,
+    ) -> io::Result<(Records, Option<String>)> {
+        let mut blocks = Blocks::default();
+        let mut scans = Vec::with_capacity(sealed.len());
+        for segment in sealed {
+            segment.file.read_at(0, self.layout.segment_blocks.into(), &mut blocks)?;
+            scans.push(Segment::scan(&blocks, self.id));
+        }
+        let chain = Chain::of(&scans, included, self.layout.largest_batch());
+        let records = Records::of(&chain);
+        let damage = chain.damage.or(records.unreadable());
+        Ok((records, damage))
     }
 
     /// Puts what was written to the spare file in the place of the checkpoint.
