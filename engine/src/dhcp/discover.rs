@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use super::own::Own;
 use super::plan::{Chosen, Draft, Through};
 use super::{Action, Silence};
-use crate::leases::{LeaseState, ShardLeases, Step};
+use crate::leases::{LeaseState, ShardLeases, Step, Transaction};
 
 impl<'a> Exchange<'a> {
     pub(super) fn discover(&self, leases: &ShardLeases) -> Draft<'a> {
@@ -32,7 +32,8 @@ impl<'a> Exchange<'a> {
     ///   and never hear the NAK. If the client asks again, it ends.
     ///
     /// A datagram of the network's may be late. What has the transaction of the OFFER of the lease,
-    /// or of the mark, was not sent after it, and ends nothing.
+    /// or of the mark, was not sent after it, and ends nothing. A server that was started a moment
+    /// ago does not know these transactions any more: the first DISCOVER is taken for one of them.
     pub(super) fn leave(&self, draft: &mut Draft<'a>, leases: &ShardLeases) {
         let chosen = draft.chosen.map(|chosen| chosen.ip);
         let others = self.own_here().filter(|own| own.is_active() && chosen != Some(own.ip));
@@ -43,8 +44,14 @@ impl<'a> Exchange<'a> {
                     draft.steps.push(Step::Refuse { ip });
                     draft.remember.push((own.ip, self.now + self.dhcp.offer_time));
                 }
-            } else if !leases.knows_transaction(&self.key, ip, self.message.xid(), self.now) {
-                draft.steps.push(Step::End { ip });
+                continue;
+            }
+            let offer_time = self.dhcp.offer_time;
+            let xid = self.message.xid();
+            match leases.transaction(&self.key, ip, xid, offer_time, self.now) {
+                Transaction::Before => {}
+                Transaction::After => draft.steps.push(Step::End { ip }),
+                Transaction::Forgotten => draft.remember.push((own.ip, self.now + offer_time)),
             }
         }
     }

@@ -59,6 +59,19 @@ struct Entry {
     options: [u8; ROOM],
 }
 
+/// When a message was sent that tells of its transaction, beside what was decided last about an
+/// address of its client.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Transaction {
+    /// Before it, or not long after: it has the transaction of the DISCOVER that brought it about,
+    /// or of the one before that.
+    Before,
+    /// After it: it has another transaction.
+    After,
+    /// A start in between has forgotten the transactions.
+    Forgotten,
+}
+
 /// Options of a DISCOVER: code, length, value, one behind the other.
 #[derive(Copy, Clone, Debug)]
 pub struct Discovered<'a>(&'a [u8]);
@@ -142,9 +155,14 @@ impl Discovers {
     }
 
     /// Whether it is the transaction of the DISCOVER that is remembered of the client for the
-    /// address, or of the one before.
-    pub(super) fn knows(&self, client: (&ClientKey, IpAddr), xid: u32, now: Moment) -> bool {
-        self.entry(client, now).is_some_and(|entry| [entry.xid, entry.earlier].contains(&xid))
+    /// address, or of the one before; `None` where none is remembered.
+    pub(super) fn knows(
+        &self,
+        client: (&ClientKey, IpAddr),
+        xid: u32,
+        now: Moment,
+    ) -> Option<bool> {
+        self.entry(client, now).map(|entry| [entry.xid, entry.earlier].contains(&xid))
     }
 
     fn entry(&self, client: (&ClientKey, IpAddr), now: Moment) -> Option<&Entry> {
@@ -234,7 +252,7 @@ mod tests {
         let mut discovers = Discovers::new(KeyedHasher::default());
         let client = key(1);
         let known = |discovers: &Discovers, now| {
-            let knows = |xid: &u32| discovers.knows((&client, IP), *xid, at(now));
+            let knows = |xid: &u32| discovers.knows((&client, IP), *xid, at(now)) == Some(true);
             (0..9).filter(knows).collect::<Vec<_>>()
         };
         assert!(known(&discovers, 1).is_empty());
@@ -248,7 +266,7 @@ mod tests {
         assert!(discovers.find((&client, IP), 3, at(1)).is_none());
         discovers.remember((&client, IP), 7, at(120), std::iter::empty());
         assert_eq!((known(&discovers, 1), known(&discovers, 120)), (vec![5, 7], vec![]));
-        assert!(!discovers.knows((&key(2), IP), 7, at(1)));
+        assert_eq!(discovers.knows((&key(2), IP), 7, at(1)), None);
     }
 
     #[test]

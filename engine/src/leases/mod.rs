@@ -51,7 +51,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub use client::{Client, ClientKey, Hardware, KeyKind, RelaySaid, Said};
 pub use clock::{BootId, Clock};
 pub use commit::{Committer, CommitterThread};
-pub use discovers::Discovered;
+pub use discovers::{Discovered, Transaction};
 pub use lease::{Lease, LeaseState};
 pub use log::{ENTRIES, Layout, LeaseLog, Maintenance, StatePlace};
 pub use memory::MemoryStore;
@@ -89,6 +89,8 @@ pub struct Leases {
     corrupt: u64,
     /// Until when clients may hold leases that the store has lost.
     damaged_until: Option<Moment>,
+    /// When the store was read.
+    opened: Moment,
     shards: usize,
 }
 
@@ -149,6 +151,7 @@ impl Leases {
             clock: Mutex::new(clock),
             corrupt,
             damaged_until: recovered.damaged.map(|found| found + longest_lease(dhcp)),
+            opened: clock.now,
             shards,
         };
         leases.reconfigure(&[], dhcp);

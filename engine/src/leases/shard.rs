@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 use slab::Slab;
 
 use super::address::Address;
 use super::changes::{Pending, Source};
-use super::discovers::{Discovered, Discovers};
+use super::discovers::{Discovered, Discovers, Transaction};
 use super::queue::{Queued, SHARD_LIMIT};
 use super::table::Handle;
 use super::{Client, ClientKey, Conflict, Lease, Leases, Refusal, Step};
@@ -186,16 +187,22 @@ impl ShardLeases {
         self.discovers.find((client, offered.into()), xid, now)
     }
 
-    /// Whether it is the transaction of the DISCOVER that is remembered of a client for an address,
-    /// or of the one before: what has another one was sent after it.
-    pub fn knows_transaction(
+    /// Whether a message of this transaction was sent before what was decided last about an address
+    /// of the client. `offer_time` is how long a DISCOVER is remembered.
+    pub fn transaction(
         &self,
         client: &ClientKey,
-        offered: impl Into<IpAddr>,
+        ip: impl Into<IpAddr>,
         xid: u32,
+        offer_time: Duration,
         now: Moment,
-    ) -> bool {
-        self.discovers.knows((client, offered.into()), xid, now)
+    ) -> Transaction {
+        match self.discovers.knows((client, ip.into()), xid, now) {
+            Some(true) => Transaction::Before,
+            // Before the start it may have been remembered.
+            None if now < self.leases.opened + offer_time => Transaction::Forgotten,
+            Some(false) | None => Transaction::After,
+        }
     }
 
     /// A probe found an address in use that was offered just now: nobody gets it until `until`.

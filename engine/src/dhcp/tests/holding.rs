@@ -237,6 +237,7 @@ fn a_refused_lease_ends_by_its_holders_discover_and_not_before() {
     }
     assert!(server.at(address).unwrap().is_active(server.now));
     assert!(server.at(address).unwrap().refused, "also after a restart");
+    server.pass(server.config.dhcp.offer_time);
     let other = server.lease(&holder);
     assert_ne!(other, address);
     server.restart();

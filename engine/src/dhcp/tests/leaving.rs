@@ -1,5 +1,7 @@
 //! When a client has left an address that it can have no more, and when it goes on with one.
 
+use std::time::Duration;
+
 use bootstorm_protocols::dhcpv4::{MessageType, options};
 
 use super::holding::{domain, hall_with};
@@ -193,5 +195,38 @@ fn a_copy_of_the_discover_that_a_lease_came_from_ends_no_lease_that_is_marked() 
         assert!(has(&server, address));
     }
     server.receive(&second.anew().discover());
+    assert!(!has(&server, address));
+}
+
+// The mark is on disk, and the transaction that it came from is not.
+#[test]
+fn a_copy_of_the_discover_that_marked_a_lease_ends_it_after_a_restart_no_more_than_before() {
+    let mut server = Server::new(HALL);
+    let client = Client::plain(mac(1));
+    let address = server.lease(&client);
+    server.pass(Duration::from_secs(61));
+    server.reload(&HALL.replace("10.1.4.0-10.1.4.9", "10.1.4.5-10.1.4.9"));
+    let second = client.anew();
+    server.receive(&second.discover());
+    assert!(server.at(address).unwrap().refused);
+    server.restart();
+    for _ in 0..2 {
+        server.receive(&second.discover());
+        assert!(has(&server, address));
+    }
+    server.receive(&second.anew().discover());
+    assert!(!has(&server, address));
+}
+
+#[test]
+fn a_lease_that_was_marked_long_before_a_restart_ends_with_the_first_discover_long_after() {
+    let mut server = Server::new(HALL);
+    let client = Client::plain(mac(1));
+    let address = server.lease(&client);
+    server.reload(&HALL.replace("10.1.4.0-10.1.4.9", "10.1.4.5-10.1.4.9"));
+    server.expect(MessageType::Nak, &client.renew(address));
+    server.restart();
+    server.pass(server.config.dhcp.offer_time);
+    server.receive(&client.anew().discover());
     assert!(!has(&server, address));
 }
