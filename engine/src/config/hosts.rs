@@ -251,6 +251,12 @@ impl Hosts {
         (0..self.list.len()).map(|index| HostView { hosts: self, index })
     }
 
+    /// Whether any of them is found by the port that its relay agent says.
+    pub(super) fn name_ports(&self) -> bool {
+        let of_port = [Kind::Circuit, Kind::CircuitAtSwitch, Kind::Remote];
+        self.keys.iter().any(|key| of_port.contains(&key.kind))
+    }
+
     /// Every reserved address, in the order of the configuration.
     pub fn ips(&self) -> &[Ipv4Addr] {
         &self.ips

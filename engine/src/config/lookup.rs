@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use super::prefix::is_unicast;
 use super::{
-    Class, ClassId, Dhcp, Group, GroupId, HostId, HostKey, HostView, Network, NetworkId, Pool,
-    PoolId, Subnet, SubnetId,
+    Class, ClassId, ClientMatch, Dhcp, Group, GroupId, HostId, HostKey, HostView, Network,
+    NetworkId, Pool, PoolId, Subnet, SubnetId,
 };
 
 /// Host ids under one key, in the order of the configuration.
@@ -105,6 +105,14 @@ impl Dhcp {
             })
         };
         exact.iter().copied().filter(agrees).chain(switch.iter().copied())
+    }
+
+    /// See [`Dhcp::goes_by_ports`].
+    pub(super) fn names_ports(&self) -> bool {
+        let rules = self.scopes().flat_map(|scope| &scope.settings().boot);
+        let classes = self.classes.iter().map(|class| &class.matches);
+        let mut conditions = rules.map(|rule| &rule.matches).chain(classes);
+        self.hosts.name_ports() || conditions.any(ClientMatch::names_ports)
     }
 
     /// The host that owns `address`; nobody else is ever given it.

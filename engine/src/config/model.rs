@@ -136,6 +136,9 @@ pub struct Dhcp {
     /// Addresses that no pool gives away because some scope names them as another machine's,
     /// rising; see [`Dhcp::excluded`].
     pub excluded: Vec<(Ipv4Addr, Use)>,
+    /// Whether what a client gets may depend on the port that its relay agent says: some host,
+    /// class or boot rule names a circuit-id or remote-id.
+    pub goes_by_ports: bool,
     /// Every `server-identifier`, rising.
     pub server_identifiers: Vec<Ipv4Addr>,
     /// Tells this model from every other, for what is kept under its ids.
@@ -481,6 +484,7 @@ impl Default for Dhcp {
             groups: Vec::new(),
             hosts: Hosts::default(),
             excluded: Vec::new(),
+            goes_by_ports: false,
             server_identifiers: Vec::new(),
             id: ModelId::next(),
         }

@@ -153,6 +153,11 @@ impl ClientMatch {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether it depends on what a relay agent says of the client's port.
+    pub(super) fn names_ports(&self) -> bool {
+        !self.circuit_id.is_empty() || !self.remote_id.is_empty()
+    }
 }
 
 /// One level of the configuration, to say where a value came from.

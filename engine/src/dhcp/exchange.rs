@@ -30,6 +30,9 @@ pub(super) struct Exchange<'a> {
     pub(super) ciaddr_in_use: Option<Ipv4Addr>,
     /// It is a unicast from the client's address: no relay agent or switch could add to it.
     past_relays: bool,
+    /// Neither the message nor a lease tells for certain which port the client is plugged into,
+    /// and the configuration goes by that. Its REBINDING, which is broadcast, will tell.
+    pub(super) port_is_unknown: bool,
     pub(super) link: Link,
     pub(super) machine: Machine<'a>,
     /// The machine's identity on this link.
@@ -69,10 +72,16 @@ impl<'a> Exchange<'a> {
         let past_relays = ciaddr_in_use
             .filter(|_| message.giaddr().is_unspecified() && arrival.unicast().is_some());
         let mut own = BumpVec::new_in(arena);
+        let mut port_is_unknown =
+            past_relays.is_some() && dhcp.goes_by_ports && leases.is_damaged(now);
         leases.of_client(&key, now, |lease| {
             own.extend(Own::of(lease, dhcp));
-            if past_relays.is_some() && past_relays == lease.ipv4() {
+            if past_relays.is_some()
+                && past_relays == lease.ipv4()
+                && !leases.may_be_outdated(lease, now)
+            {
                 // The machine is where it was.
+                port_is_unknown = false;
                 let notes = &lease.notes;
                 let copy = |bytes: &[u8]| &*arena.alloc_slice_copy(bytes);
                 machine.circuit_id = machine.circuit_id.or_else(|| notes.circuit_id().map(copy));
@@ -113,6 +122,7 @@ impl<'a> Exchange<'a> {
             classes,
             own,
             past_relays: past_relays.is_some(),
+            port_is_unknown,
         })
     }
 

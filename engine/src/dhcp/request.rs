@@ -39,6 +39,9 @@ impl<'a> Exchange<'a> {
         if self.ignored() {
             return silence(Silence::UnknownClient);
         }
+        if self.port_is_unknown {
+            return silence(Silence::PortUnknown);
+        }
         match state {
             State::Selecting { address, .. } => self.select(address, leases),
             State::InitReboot { address } => self.verify(address, false, leases),

@@ -58,6 +58,9 @@ silences! {
     /// and the address cannot be probed: for a BOOTP client, or because the ping could not be sent,
     /// or because too many are under way.
     NotProbed = "lease store damaged, and address not probed",
+    /// The lease store was damaged, so what it remembers of the client's port may be outdated, the
+    /// configuration goes by ports, and a renewal does not say the port.
+    PortUnknown = "lease store damaged, and port not said",
 }
 
 impl Silence {

@@ -223,6 +223,14 @@ impl Leases {
         self.damaged_until.is_some_and(|until| now < until)
     }
 
+    /// Whether the store may have lost a later record than that of this lease: the client may have
+    /// moved since, or given the address back, and another one may have it.
+    pub fn may_be_outdated(&self, lease: &Lease, now: Moment) -> bool {
+        // An offer keeps what the record beneath it says of the relay agent.
+        let written = lease.starts > self.opened && lease.state != LeaseState::Offered;
+        self.is_damaged(now) && !written
+    }
+
     /// Gets the pools of another configuration ready, in which no client gets one of `own`, the
     /// addresses of this host. Where they are new it looks at every lease, and nobody waits for it.
     pub fn prepare(&self, own: &[Ipv4Addr], dhcp: &Dhcp) -> NextPools<'_> {

@@ -146,6 +146,12 @@ impl ShardLeases {
         self.leases.is_damaged(now)
     }
 
+    /// Whether the store may have lost a later record of the address; see
+    /// [`Leases::may_be_outdated`].
+    pub fn may_be_outdated(&self, lease: &Lease, now: Moment) -> bool {
+        self.leases.may_be_outdated(lease, now)
+    }
+
     /// Takes one step for a client. `Ok(Some)` is to be made durable, `Ok(None)` needs no writing;
     /// of a bind it means that the same is being written already, and an ACK for it is held.
     ///

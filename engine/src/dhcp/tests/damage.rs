@@ -6,7 +6,7 @@ use std::time::Duration;
 use bootstorm_protocols::dhcpv4::{MessageType, options};
 
 use super::client::Client;
-use super::holding::hall_with;
+use super::holding::{domain, hall_with};
 use super::server::{Outcome, Server};
 use super::{HALL, ip, mac, modest};
 use crate::dhcp::Silence;
@@ -111,4 +111,41 @@ fn who_only_remembers_an_address_is_not_believed() {
     let Outcome::Probe(offer) = server.receive(&third.discover()) else { panic!("not probed") };
     server.expect(MessageType::Nak, &third.reboot(offer.yiaddr()));
     server.expect(MessageType::Ack, &third.select(&offer));
+}
+
+// A later record may have been lost, in which the machine was plugged in elsewhere.
+#[test]
+fn the_port_of_an_outdated_lease_makes_nobody_a_host() {
+    let host = "[[dhcp.host]]\nname = \"n\"\ncircuit-id = \"port7\"\n\
+                options = { domain-name = \"n.example\" }";
+    let ports = [
+        format!("{HALL}\n{host}"),
+        hall_with("n", "circuit-id = \"port7\"", "10.1.0.99"),
+        format!("{HALL}\n{}", host.replace("host", "class")),
+    ];
+    for text in &ports {
+        let mut server = Server::new(text);
+        let client = Client::dhclient(mac(1)).behind(ip("10.1.0.1"), b"\x01\x05port7");
+        let address = server.lease(&client);
+        server.pass(Duration::from_secs(1));
+        server.damage();
+        server.pass(Duration::from_secs(1));
+        assert_eq!(server.silence(&client.renew(address)), Silence::PortUnknown);
+        // Nobody waits for an address with an INFORM.
+        let mut inform = Client::dhclient(mac(1)).inform(address);
+        inform.to = ip("10.1.0.6");
+        let informed = server.expect(MessageType::Ack, &inform);
+        assert_eq!(domain(&informed), None);
+        // The relay agent tells the port, and it is known for the next time.
+        for request in [client.rebind(address), client.renew(address)] {
+            let ack = server.expect(MessageType::Ack, &request);
+            assert_eq!(domain(&ack).as_deref(), Some("n.example"));
+        }
+        // What was lost whole may have been given to a port.
+        server.lose_leases();
+        assert_eq!(server.silence(&client.renew(address)), Silence::PortUnknown);
+        server.expect(MessageType::Ack, &client.rebind(address));
+        // Who gives its address back is heard.
+        assert!(matches!(server.receive(&client.release(address)), Outcome::Recorded));
+    }
 }
