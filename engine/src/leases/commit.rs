@@ -147,10 +147,10 @@ impl Committer {
             let _on_failure = OnFailure(self.on_failure.take());
             let leases = Arc::clone(&self.leases);
             let mut batches = Batches::default();
-            while leases
-                .queue
-                .wait(&mut batches, || self.heartbeat.iter().for_each(Heartbeat::beat))
-            {
+            while leases.queue.wait(&mut batches, || {
+                self.heartbeat.iter().for_each(Heartbeat::beat);
+                self.is_behind(clock())
+            }) {
                 let start = clock();
                 self.run_once(start);
                 if let Some(metrics) = &self.metrics {
@@ -168,6 +168,16 @@ impl Committer {
         took
     }
 
+    /// Whether there is something to write that no change waits for: what the store has lost, or may
+    /// have. Not while it is too early for another try.
+    fn is_behind(&mut self, now: Moment) -> bool {
+        if self.store.has_lost() {
+            self.doubt_everything();
+        }
+        let may_try = self.broken.as_ref().is_none_or(|broken| now >= broken.retry_at);
+        may_try && !self.in_doubt.is_empty()
+    }
+
     /// Begins to write what waits now; the number of changes it took. [`Committer::end`] has to
     /// come next.
     pub fn begin(&mut self, now: Moment) -> usize {
@@ -176,7 +186,7 @@ impl Committer {
             let Some(queued) = self.leases.queue.pop() else { break };
             self.taken.push(queued);
         }
-        if self.taken.is_empty() {
+        if !self.is_behind(now) && self.taken.is_empty() {
             return 0;
         }
         self.taken.sort_unstable_by_key(|queued| queued.change.ip);
@@ -223,7 +233,7 @@ impl Committer {
 
     /// Hands the batch to the store, if there is one and it can be; whether the store has it.
     fn begin_write(&mut self, now: Moment) -> Result<bool, NotDurable> {
-        if self.batch.is_empty() {
+        if self.batch.is_empty() && self.in_doubt.is_empty() {
             return Ok(false);
         }
         if let Some(broken) = &self.broken {
@@ -234,9 +244,6 @@ impl Committer {
                 self.failed(&error, now);
                 return Err(NotDurable::NotWritten);
             }
-        }
-        if self.store.has_lost() {
-            self.doubt_everything();
         }
         let own = self.batch.len();
         self.add_doubts();
@@ -273,7 +280,10 @@ impl Committer {
                 if let Some(metrics) = &self.metrics {
                     let size = self.batch.len() as u64;
                     metrics.commits.leases.add(size);
-                    metrics.commits.batch_size.observe(size);
+                    // None of what is only written anew.
+                    if size > 0 {
+                        metrics.commits.batch_size.observe(size);
+                    }
                 }
                 Ok(refused)
             }

@@ -71,7 +71,9 @@ impl EarlierStore {
 pub(super) fn read(directory: &Path, each: &mut Each<'_>) -> Result<(), StoreError> {
     let place = directory.display();
     let lock = lock_shared(directory).map_err(|source| match source.kind() {
-        io::ErrorKind::WouldBlock => StoreError::InUse(place.to_string()),
+        io::ErrorKind::WouldBlock => {
+            StoreError::InUse(format!("{place} is in use by another process"))
+        }
         _ => StoreError::Io { place: place.to_string(), source },
     })?;
     let failed = |error: io::Error| {
@@ -144,7 +146,9 @@ fn guarded<T>(directory: &Path, step: impl FnOnce() -> fjall::Result<T>) -> Resu
 fn store_error(directory: &Path, error: fjall::Error) -> StoreError {
     let place = directory.display().to_string();
     match error {
-        fjall::Error::Locked => StoreError::InUse(place),
+        fjall::Error::Locked => {
+            StoreError::InUse(format!("{place} is in use by another process"))
+        }
         fjall::Error::Io(source) => StoreError::Io { place, source },
         other => StoreError::Other(format!("the lease store {place}: {other}")),
     }

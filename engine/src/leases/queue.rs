@@ -262,11 +262,14 @@ impl Queue {
     }
 
     /// Waits, in the committer's thread, until a batch closes; `false` when it is to stop and
-    /// nothing is left. Calls `round` now and then meanwhile.
-    pub(super) fn wait(&self, batches: &mut Batches, round: impl Fn()) -> bool {
+    /// nothing is left. Calls `round` now and then meanwhile, which says whether there is something
+    /// to write that no change waits for.
+    pub(super) fn wait(&self, batches: &mut Batches, mut round: impl FnMut() -> bool) -> bool {
         let _ = self.committer.set(thread::current());
         loop {
-            round();
+            if round() && self.changes.is_empty() {
+                return true;
+            }
             let (awaits, at_most) = batches.next(Instant::now());
             self.awaits.store(awaits as u8, Ordering::Relaxed);
             fence(Ordering::SeqCst);

@@ -152,8 +152,8 @@ pub struct Damage {
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process has it open: the server runs.
-    #[error("the lease store {0} is in use by another process")]
+    /// Another process has it open, which is to say a server. Names the place and who that is.
+    #[error("the lease store {0}")]
     InUse(String),
     /// The disk, or the file system.
     #[error("the lease store {place}: {source}")]

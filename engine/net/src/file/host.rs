@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
@@ -17,6 +18,8 @@ use super::{BLOCK, Blocks, Directory, DurableFile};
 
 /// The file whose lock is the directory's.
 pub(super) const LOCK: &str = "lock";
+/// How long a lock waits for those that only read: a listing of a million leases takes two seconds.
+const READERS_WAIT: Duration = Duration::from_secs(10);
 
 /// A directory of this host.
 pub struct HostDirectory {
@@ -96,9 +99,54 @@ impl Directory for HostDirectory {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(0o640);
         let file = File::from(fs::openat(&self.directory, LOCK, flags, mode)?);
-        fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        lock_within(&file, READERS_WAIT)?;
         Ok(Box::new(file))
     }
+}
+
+/// Locks a file against every other process. Waits so long for those that only read.
+fn lock_within(file: &File, wait: Duration) -> io::Result<()> {
+    let until = Instant::now() + wait;
+    loop {
+        match fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {}
+            result => return Ok(result?),
+        }
+        // Beside a reader others may read, beside a writer nobody.
+        let only_read = fs::flock(file, FlockOperation::NonBlockingLockShared).is_ok();
+        if only_read {
+            fs::flock(file, FlockOperation::Unlock)?;
+        }
+        if !only_read || Instant::now() >= until {
+            return Err(in_use(file, if only_read { "reads it" } else { "has it open" }));
+        }
+        std::thread::sleep(READERS_WAIT / 500);
+    }
+}
+
+/// The error of a lock that another process has.
+pub(super) fn in_use(file: &File, does: &str) -> io::Error {
+    let who = holder(file).unwrap_or_else(|| "another process".to_owned());
+    io::Error::new(io::ErrorKind::WouldBlock, format!("{who} {does}"))
+}
+
+/// The process that has a lock of the file, as far as the kernel tells.
+fn holder(file: &File) -> Option<String> {
+    let inode = fs::fstat(file).ok()?.st_ino;
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().find_map(|lock| holder_in(lock, inode))?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(format!("process {pid} ({})", name.trim_end()))
+}
+
+/// The process in a line of /proc/locks, such as `1: FLOCK  ADVISORY  WRITE 708 08:01:131 0 EOF`,
+/// that has a lock of a file with that inode. The device is left out: on some file systems stat
+/// gives another one.
+fn holder_in(lock: &str, inode: u64) -> Option<u32> {
+    let fields: Vec<&str> = lock.split_ascii_whitespace().collect();
+    let [_, "FLOCK", _, _, pid, place, ..] = fields.as_slice() else { return None };
+    let of = place.rsplit(':').next()?.parse::<u64>().ok()?;
+    (of == inode).then(|| pid.parse().ok()).flatten()
 }
 
 /// The names in a directory.
@@ -217,6 +265,31 @@ mod tests {
         for _ in 0..3 {
             read_only.begin(0, filled(1, 1));
             assert!(read_only.finish().1.is_err());
+        }
+    }
+
+    #[test]
+    fn who_has_a_directory_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("lock");
+        let open = || File::create(&path).unwrap();
+        let own = std::process::id();
+        for (how, does) in [
+            (FlockOperation::LockShared, "reads it"),
+            (FlockOperation::LockExclusive, "has it open"),
+        ] {
+            let other = open();
+            fs::flock(&other, how).unwrap();
+            let error = lock_within(&open(), Duration::ZERO).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            let text = error.to_string();
+            assert!(text.contains(&format!("process {own} (")) && text.ends_with(does), "{text}");
+        }
+        lock_within(&open(), Duration::ZERO).unwrap();
+        let line = "1: FLOCK  ADVISORY  WRITE 708 08:01:131 0 EOF";
+        assert_eq!((holder_in(line, 131), holder_in(line, 13)), (Some(708), None));
+        for bad in ["", "1: -> FLOCK", "1: POSIX  ADVISORY  WRITE 708 08:01:131 0 EOF"] {
+            assert_eq!(holder_in(bad, 131), None);
         }
     }
 

@@ -62,10 +62,12 @@ pub trait Directory: Send + Sync {
     /// The names may be durable or not.
     fn sync(&self) -> io::Result<()>;
 
-    /// Locks the directory against every other process until the guard is dropped.
+    /// Locks the directory against every other process until the guard is dropped. Waits for a
+    /// while for those that only read.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when another one holds it.
+    /// [`io::ErrorKind::WouldBlock`] when another one holds it; the text says who, where that is
+    /// known.
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
 }
 

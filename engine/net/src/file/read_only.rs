@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::host::{HostFile, LOCK};
+use super::host::{HostFile, LOCK, in_use};
 use super::{Directory, DurableFile};
 
 /// A directory of this host in which nothing is changed: writes and changes of names fail. Its lock
@@ -71,8 +71,11 @@ impl Directory for ReadOnlyDirectory {
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
         match self.open_file(LOCK) {
             Ok(file) => {
-                fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
-                Ok(Box::new(file))
+                match fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+                    Ok(()) => Ok(Box::new(file)),
+                    Err(Errno::WOULDBLOCK) => Err(in_use(&file, "has it open")),
+                    Err(error) => Err(error.into()),
+                }
             }
             // Nobody has ever locked it.
             Err(Errno::NOENT) => Ok(Box::new(())),
@@ -83,6 +86,8 @@ impl Directory for ReadOnlyDirectory {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::{Blocks, HostDirectory};
     use super::*;
 
@@ -115,8 +120,10 @@ mod tests {
         assert_eq!(reader.lock().err().map(kind), Some(io::ErrorKind::WouldBlock));
         drop(guard);
         let guards = [reader.lock().unwrap(), reader.lock().unwrap()];
-        assert_eq!(owner.lock().err().map(kind), Some(io::ErrorKind::WouldBlock));
+        // Who writes waits until they have read.
+        let owner = std::thread::spawn(move || drop(owner.lock().unwrap()));
+        std::thread::sleep(Duration::from_millis(30));
         drop(guards);
-        drop(owner.lock().unwrap());
+        owner.join().unwrap();
     }
 }

@@ -278,7 +278,9 @@ impl LeaseLog {
 
 fn lock(directory: &dyn Directory) -> Result<Box<dyn Send + Sync>, StoreError> {
     directory.lock().map_err(|source| match source.kind() {
-        io::ErrorKind::WouldBlock => StoreError::InUse(directory.place()),
+        io::ErrorKind::WouldBlock => {
+            StoreError::InUse(format!("{} is in use: {source}", directory.place()))
+        }
         _ => StoreError::Io { place: directory.place(), source },
     })
 }
@@ -345,6 +347,6 @@ impl LeaseStore for LeaseLog {
     }
 
     fn has_lost(&self) -> bool {
-        self.lost.swap(false, Relaxed)
+        self.lost.load(Relaxed) && self.lost.swap(false, Relaxed)
     }
 }

@@ -59,6 +59,34 @@ fn what_the_store_has_lost_is_written_anew() {
     assert_eq!(after.state(offered, 3), None);
 }
 
+/// The same without any change that waits: nobody may ask for an address before the next restart.
+#[test]
+fn what_the_store_has_lost_is_written_anew_by_an_idle_server() {
+    let site = || Site::new(&[("10.0.0.1", "10.0.250.1")], &[]);
+    let store = Arc::new(FaultyStore::default());
+    let mut server = Server::start(site(), store.clone(), 1, clock(0));
+    let given: Vec<_> = (0..2_000).map(|number| server.lease(number, 0, HOUR)).collect();
+    let kept = || {
+        let after = Server::start(site(), store.clone(), 1, clock(3));
+        given.iter().filter(|ip| after.state(**ip, 3) == Some(LeaseState::Active)).count()
+    };
+    store.lose();
+    store.fail(Fault::Nothing);
+    let mut after = |second| {
+        (0..9).for_each(|_| _ = server.committer.run_once(at(second)));
+        kept()
+    };
+    // A try that failed, after which it is too early for another at first.
+    assert_eq!((after(1), after(2)), (0, given.len()));
+    server.check();
+    store.lose();
+    let committer = server.leases.committer().spawn(|| at(3)).unwrap();
+    while kept() < given.len() {
+        std::thread::yield_now();
+    }
+    assert!(committer.stop());
+}
+
 /// Real threads, a real committer: shards race for few addresses and for the same clients.
 #[test]
 fn shards_race() {
