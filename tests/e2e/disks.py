@@ -10,6 +10,7 @@ its older content.
 import contextlib
 import os
 import pickle
+import signal
 import subprocess
 from dataclasses import dataclass
 
@@ -81,6 +82,15 @@ class Disk:
         with open(os.path.join(self.folder, "device", "cut"), "wb", buffering=0) as control:
             control.write(f"{name} {writes}".encode())
         return Cut(os.path.join(self.folder, name), self.kind)
+
+    @contextlib.contextmanager
+    def hanging(self):
+        """A disk that answers nothing meanwhile, and goes on afterwards."""
+        self._layer.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._layer.signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def mounted(self, image):

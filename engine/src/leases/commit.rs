@@ -168,8 +168,8 @@ impl Committer {
         took
     }
 
-    /// Whether there is something to write that no change waits for: what the store has lost, or may
-    /// have. Not while it is too early for another try.
+    /// Whether there is something to write that no change waits for: what the store has lost, or
+    /// may have. Not while it is too early for another try.
     fn is_behind(&mut self, now: Moment) -> bool {
         if self.store.has_lost() {
             self.doubt_everything();

@@ -146,9 +146,7 @@ fn guarded<T>(directory: &Path, step: impl FnOnce() -> fjall::Result<T>) -> Resu
 fn store_error(directory: &Path, error: fjall::Error) -> StoreError {
     let place = directory.display().to_string();
     match error {
-        fjall::Error::Locked => {
-            StoreError::InUse(format!("{place} is in use by another process"))
-        }
+        fjall::Error::Locked => StoreError::InUse(format!("{place} is in use by another process")),
         fjall::Error::Io(source) => StoreError::Io { place, source },
         other => StoreError::Other(format!("the lease store {place}: {other}")),
     }

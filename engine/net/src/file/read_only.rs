@@ -70,13 +70,11 @@ impl Directory for ReadOnlyDirectory {
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
         match self.open_file(LOCK) {
-            Ok(file) => {
-                match fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-                    Ok(()) => Ok(Box::new(file)),
-                    Err(Errno::WOULDBLOCK) => Err(in_use(&file, "has it open")),
-                    Err(error) => Err(error.into()),
-                }
-            }
+            Ok(file) => match fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => Ok(Box::new(file)),
+                Err(Errno::WOULDBLOCK) => Err(in_use(&file, "has it open")),
+                Err(error) => Err(error.into()),
+            },
             // Nobody has ever locked it.
             Err(Errno::NOENT) => Ok(Box::new(())),
             Err(error) => Err(error.into()),
