@@ -73,11 +73,12 @@ simulate-mutants: ## slow: servers that break their promise, which the simulatio
 fresh: ## slow: make demo and make test in a bare Debian, as README promises
 	tests/fresh
 
-soak: ## slow: 100 kills under load, 20 power cuts on each file system, and mutants to be caught
+soak: ## slow: 100 kills under load, 20 power cuts on each file system, dhcpd's language, and mutants
 	$(NEEDS) rust clients
 	$(CARGO) build --locked -p bootstorm
 	tests/e2e/test_kill9.py 100
 	tests/e2e/test_power_cut.py 20
+	tests/e2e/test_class_expressions.py 500
 	tests/e2e/mutants
 
 deb: build ## target/deb/bootstorm_VERSION_ARCH.deb

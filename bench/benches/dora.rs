@@ -89,6 +89,16 @@ uuid = "564d3210-aabb-ccdd-0102-030405060708"
 ip = "10.1.0.17"
 "#;
 
+/// The hall with 50 classes more that compare one expression with a constant each.
+fn with_tests() -> String {
+    let class = |number: u32| {
+        let test =
+            format!("substring(option vendor-class-identifier, 0, 9) = \"vendor{number:03}\"");
+        format!("[[dhcp.class]]\nname = \"{number}\"\ntest = '{test}'\n")
+    };
+    HALL.to_owned() + &(0..50).map(class).collect::<String>()
+}
+
 /// A message of UEFI firmware through a relay agent.
 fn message(kind: MessageType, machine: u32, named: &[(u8, Ipv4Addr)]) -> Vec<u8> {
     let [_, a, b, c] = machine.to_be_bytes();
@@ -318,7 +328,8 @@ impl Machines {
 }
 
 fn dora(criterion: &mut Criterion) {
-    for (name, config) in [("plain", PLAIN), ("hall", HALL)] {
+    let configs = [("plain", PLAIN.to_owned()), ("hall", HALL.to_owned()), ("tests", with_tests())];
+    for (name, config) in &configs {
         let mut machines = None;
         let mut group = criterion.benchmark_group(format!("dora/{name}"));
         group.throughput(Throughput::Elements(1));

@@ -25,6 +25,28 @@ lease-time = "1h"
 [[dhcp.class]]
 name = "pi"
 mac-prefix = "b8:27:eb"
+# One of each kind that tests can have; the first two are found by the value of what they compare.
+[[dhcp.class]]
+name = "equal"
+test = 'substring(option vendor-class-identifier, 0, 9) = "PXEClient"'
+[[dhcp.class]]
+name = "equal too"
+test = 'substring(option vendor-class-identifier, 0, 9) = "HTTPClien" and known'
+[[dhcp.class]]
+name = "pattern"
+test = '(option vendor-class-identifier ~= "Arch:0000[67]:.*[0-9]{3}$") or option host-name ~~ "^N0"'
+[[dhcp.class]]
+name = "numbers"
+test = '(extract-int(option pxe-system-type, 16) & 255) = 7 and not (extract-int(hardware, 8) = 6)'
+[[dhcp.class]]
+name = "bytes"
+test = 'concat(lcase(option host-name), ucase(filename), reverse(2, packet(0, 4)), encode-int(7, 32)) != pick-first-value(server-name, option agent.circuit-id, null)'
+[[dhcp.class]]
+name = "digits"
+test = 'binary-to-ascii(16, 8, ":", suffix(hardware, 6)) ~= "^52:54:0:" and exists agent.remote-id'
+[[dhcp.class]]
+name = "others"
+test = 'check "equal" or check "pattern"'
 [[dhcp.subnet]]
 subnet = "10.1.0.0/16"
 pools = ["10.1.4.0-10.1.255.250"]

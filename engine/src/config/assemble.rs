@@ -10,7 +10,8 @@ use super::problem::{Fault, Problems};
 use super::source::Place;
 use super::units::Range;
 use super::{
-    Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Scope, Subnet, SubnetId, Use, schema,
+    ClassIndex, Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Scope, Subnet, SubnetId, Use,
+    schema,
 };
 
 impl Builder {
@@ -37,6 +38,7 @@ impl Builder {
         }
         networks.warn(&dhcp, problems);
         add_pools(&mut dhcp, pools, problems);
+        dhcp.class_index = ClassIndex::new(&dhcp.classes);
         dhcp.hosts.finish();
         look_at_hosts(&dhcp, &wanted.hosts, lacks_subnet, problems);
         dhcp.excluded = dhcp.find_excluded();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bootstorm_protocols::dhcpv4::options;
 
+use super::expression::OptionPath;
 use super::fields::Fields;
 use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
@@ -17,6 +18,9 @@ pub(super) const VENDOR: u8 = options::VENDOR_ENCAPSULATED_OPTIONS;
 
 /// The name of the space of standard options in definitions.
 const TOP: &str = "dhcp";
+
+/// The space of what relay agents say, in option 82.
+const AGENT: &str = "agent";
 
 /// One option.
 #[derive(Clone, Debug)]
@@ -140,14 +144,46 @@ impl Definitions {
         Fault::new(format!("there is no option space `{space}`"), help)
     }
 
+    /// An option that a client may send, by its name or number. dhcpd calls one without a name
+    /// `unknown-224`.
+    pub(super) fn in_message(&self, space: Option<&str>, key: &str) -> Result<OptionPath, Fault> {
+        let number = key.strip_prefix("unknown-").filter(|code| code.parse::<u8>().is_ok());
+        let key = number.unwrap_or(key);
+        let space = space.filter(|space| *space != TOP);
+        let (carrier, option) = match space {
+            None => (None, self.any_option(key)?),
+            Some(AGENT) => {
+                let option = self.space_option(AGENT, options::space(AGENT), key)?;
+                (Some(options::RELAY_AGENT_INFORMATION), option)
+            }
+            Some(space) if self.has_space(space) => {
+                (Some(self.carrier(space)), self.sub_option(space, key)?)
+            }
+            Some(space) => return Err(self.unknown_space(space)),
+        };
+        // dhcpd has 60 as bytes and 77 as a text.
+        let text = match (carrier, option.code) {
+            (None, options::VENDOR_CLASS_IDENTIFIER) => false,
+            (None, options::USER_CLASS) => true,
+            _ => option.kind == Some(OptionType::Text),
+        };
+        let inner = carrier.map(|_| option.code);
+        Ok(OptionPath { code: carrier.unwrap_or(option.code), inner, text })
+    }
+
     /// The standard or defined option of a name or number.
-    pub(super) fn option(&self, key: &str) -> Result<Definition, Fault> {
+    fn any_option(&self, key: &str) -> Result<Definition, Fault> {
         let definition = find(&self.own, key).cloned().or_else(|| standard(key));
-        let Some(definition) = definition.or_else(|| by_number(key)) else {
+        definition.or_else(|| by_number(key)).ok_or_else(|| {
             let own = self.own.iter().map(|definition| &*definition.name);
             let known = options::DEFINITIONS.iter().map(|definition| definition.name).chain(own);
-            return Err(unknown_option(key, "", known));
-        };
+            unknown_option(key, "", known)
+        })
+    }
+
+    /// The same, of those that a configuration may set.
+    pub(super) fn option(&self, key: &str) -> Result<Definition, Fault> {
+        let definition = self.any_option(key)?;
         match protocol_option(definition.code) {
             Some(why) => Err(Fault::new(format!("option `{key}` belongs to the protocol"), why)),
             None => Ok(definition),
@@ -156,8 +192,17 @@ impl Definitions {
 
     /// The option of a name or number in a space.
     pub(super) fn sub_option(&self, space: &str, key: &str) -> Result<Definition, Fault> {
+        self.space_option(space, standard_space(space), key)
+    }
+
+    fn space_option(
+        &self,
+        space: &str,
+        standard: Option<&options::Space>,
+        key: &str,
+    ) -> Result<Definition, Fault> {
         let own = self.spaces.get(space).map_or(&[][..], |space| &space.definitions);
-        let standard = standard_space(space).map_or(&[][..], |space| space.definitions);
+        let standard = standard.map_or(&[][..], |space| space.definitions);
         let number: Option<u8> = key.parse().ok();
         if number == Some(0) {
             if pads_with_zero(space) {

@@ -12,7 +12,7 @@ use super::scope_reader::{Names, ScopePlaces};
 use super::source::{Files, Place};
 use super::tree::{Node, Value};
 use super::{Class, ClassId, Dhcp, GroupId, Host, HostKey, Identity, Permit, UnknownClients};
-use super::{host_file, schema, units};
+use super::{expression, host_file, schema, units};
 
 /// Reads the table into a builder.
 pub(super) fn dhcp(
@@ -35,7 +35,7 @@ pub(super) fn dhcp(
     settings(&mut fields, &mut builder.dhcp, problems);
     builder.set_global(names.global_scope(&mut fields, problems), problems);
     for (name, mut fields) in classes {
-        let class = class(name, &mut fields, &names, problems);
+        let class = class(name, &mut fields, &names, files, problems);
         builder.add_class(class, problems);
     }
     for mut fields in fields.tables("shared-network", &schema::SHARED_NETWORK, problems) {
@@ -154,23 +154,22 @@ fn class(
     (name, place): (String, Place),
     fields: &mut Fields,
     names: &Names<'_>,
+    files: &Files,
     problems: &mut Problems,
 ) -> (Class, ScopePlaces) {
     let matches = names.conditions(fields, problems);
-    let test = fields.get_placed("test", problems, self::name);
-    if let Some((_, place)) = test {
-        let help = "conditions in the words of boot rules work: arch, vendor-class, user-class, \
-                    mac-prefix, uuid, circuit-id, remote-id";
-        let text = "this version keeps `test` and does not evaluate it: nobody is a member by it";
-        problems.warn(place, Fault::new(text, help));
-    } else if matches.is_empty() {
+    let test = fields.take("test");
+    if test.is_none() && matches.is_empty() {
         let text = format!("nobody is a member of class `{name}`: it has no conditions");
-        let help = "add one: arch, vendor-class, user-class, mac-prefix, uuid, circuit-id or \
-                    remote-id";
+        let help = "add one: arch, vendor-class, user-class, mac-prefix, uuid, circuit-id, \
+                    remote-id or test";
         problems.warn(place, Fault::new(text, help));
     }
+    let test = test.zip(names.classes.get(&*name)).and_then(|(entry, &own)| {
+        expression::read(&entry.node, (own, &name), names, files, problems)
+    });
     let (scope, places) = names.scope(fields, problems);
-    (Class { name, matches, test: test.map(|(test, _)| test), scope }, places)
+    (Class { name, matches, test, scope }, places)
 }
 
 /// One entry of `pools`: a text, or a table with one range or several.

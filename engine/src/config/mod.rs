@@ -7,7 +7,8 @@
 //! aside, of which there may be a million, `host_file` reads those of CSV files, `tree` gives every
 //! value its place, `fields` and `units` take tables and values apart, `scope_reader`,
 //! `dhcp_reader` and `sections` know what the keys mean, `option_types` and `definitions` encode
-//! options, and `builder` and `assemble` put the model together and look for contradictions.
+//! options, `expression` is dhcpd's language of conditions, and `builder` and `assemble` put the
+//! model together and look for contradictions.
 
 mod assemble;
 mod builder;
@@ -15,6 +16,7 @@ mod definitions;
 mod dhcp_reader;
 mod disk;
 mod excluded;
+mod expression;
 mod fields;
 mod host_file;
 mod hosts;
@@ -40,6 +42,8 @@ mod tests;
 
 pub use bootstorm_net::EngineChoice;
 pub use excluded::Use;
+pub(crate) use expression::{Candidate, Facts, OptionPath};
+pub use expression::{ClassIndex, ClassTest};
 pub use hosts::{HostView, Hosts};
 pub use loader::{check, load, load_on_host, parse};
 pub use lookup::HostIds;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bootstorm_net::EngineChoice;
 
 use super::problem::At;
-use super::{ClientMatch, Hosts, LeaseTime, Prefix, Problem, Scope, Use};
+use super::{ClassIndex, ClassTest, ClientMatch, Hosts, LeaseTime, Prefix, Problem, Scope, Use};
 use crate::quirks::Quirks;
 
 /// A whole configuration. Immutable: a reload makes another.
@@ -129,6 +129,8 @@ pub struct Dhcp {
     pub pools: Vec<Pool>,
     /// Classes in the order of the configuration.
     pub classes: Vec<Class>,
+    /// Which of them are worth a look for a message.
+    pub class_index: ClassIndex,
     /// Groups of hosts.
     pub groups: Vec<Group>,
     /// Known machines.
@@ -240,8 +242,8 @@ pub struct Class {
     pub name: String,
     /// Conditions in the words of boot rules; without any, nobody is a member by them.
     pub matches: ClientMatch,
-    /// A condition in dhcpd's expression syntax, as text.
-    pub test: Option<String>,
+    /// A condition in dhcpd's language, which must hold as well.
+    pub test: Option<ClassTest>,
     /// What holds for members.
     pub scope: Scope,
 }
@@ -481,6 +483,7 @@ impl Default for Dhcp {
             subnets: Vec::new(),
             pools: Vec::new(),
             classes: Vec::new(),
+            class_index: ClassIndex::default(),
             groups: Vec::new(),
             hosts: Hosts::default(),
             excluded: Vec::new(),

@@ -57,17 +57,18 @@ impl<'a> Exchange<'a> {
         let relay = message.relay_agent_information();
         let ciaddr_in_use = arrival.ciaddr_in_use(dhcp, message);
         let link = Link::find(dhcp, message, relay.as_ref(), arrival)?;
-        let mut machine = Machine::read(message, None, relay.as_ref(), arena);
+        let mut before = None;
+        let mut machine = Machine::read(message, before, relay.as_ref(), arena);
         let key = identity::key(message, &machine, dhcp.identity).ok_or(Silence::NoIdentity)?;
         // RFC 2131 3.1: the ACK agrees with the OFFER, so what decided there decides here.
         let offered = message.requested_address().unwrap_or(message.ciaddr());
         if message.message_type() == Some(MessageType::Request)
             && message.server_identifier().is_some()
-            && let Some(before) = leases.discovered(&key, offered, message.xid(), now)
-            && machine::says_less(message, before)
+            && let Some(said) = leases.discovered(&key, offered, message.xid(), now)
+            && machine::says_less(message, said)
         {
-            let before = Discovered::new(arena.alloc_slice_copy(before.as_bytes()));
-            machine = Machine::read(message, Some(before), relay.as_ref(), arena);
+            before = Some(Discovered::new(arena.alloc_slice_copy(said.as_bytes())));
+            machine = Machine::read(message, before, relay.as_ref(), arena);
         }
         let past_relays = ciaddr_in_use
             .filter(|_| message.giaddr().is_unspecified() && arrival.unicast().is_some());
@@ -103,7 +104,7 @@ impl<'a> Exchange<'a> {
         let mut reservation = Reservation::find(dhcp, &machine, link.network, own_first);
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
-        let classes = machine.classes(dhcp, arena);
+        let classes = machine.classes(message, before, dhcp, arena);
         Ok(Self {
             message,
             arrival,

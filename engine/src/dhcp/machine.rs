@@ -5,7 +5,8 @@ use bootstorm_protocols::dhcpv4::{Message, OptionData, RelayAgentInformation, Us
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
-use crate::config::{ClassId, ClientMatch, Dhcp};
+use super::evaluate::Known;
+use crate::config::{Candidate, Class, ClassId, ClientMatch, Dhcp};
 use crate::leases::{Discovered, KeyKind};
 
 /// The program that asks, as far as it decides what it can boot.
@@ -143,14 +144,42 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The classes whose conditions the machine meets, in the order of the configuration.
-    pub(super) fn classes(&self, dhcp: &Dhcp, arena: &'a Bump) -> &'a [ClassId] {
+    /// The classes whose conditions and test the machine meets, in the order of the configuration.
+    /// `before` is what it said in its DISCOVER, if `message` says less.
+    pub(super) fn classes(
+        &self,
+        message: &Message<'a>,
+        before: Option<Discovered<'a>>,
+        dhcp: &'a Dhcp,
+        arena: &'a Bump,
+    ) -> &'a [ClassId] {
         let mut members = BumpVec::new_in(arena);
-        members.extend(dhcp.class_ids().filter(|&id| {
-            let class = dhcp.class(id);
-            !class.matches.is_empty() && self.is(&class.matches, &[])
-        }));
+        let known = Known { message, before, machine: self, members: &[], arena };
+        match dhcp.class_index.candidates(&known, arena) {
+            None => {
+                for id in dhcp.class_ids() {
+                    if self.is_member(dhcp.class(id), false, Known { members: &members, ..known }) {
+                        members.push(id);
+                    }
+                }
+            }
+            Some(candidates) => {
+                for Candidate { class: id, passed } in candidates {
+                    let known = Known { members: &members, ..known };
+                    if self.is_member(dhcp.class(id), passed, known) {
+                        members.push(id);
+                    }
+                }
+            }
+        }
         members.into_bump_slice()
+    }
+
+    /// Whether it meets all that a class asks for. Of one that asks for nothing nobody is a member.
+    fn is_member(&self, class: &'a Class, passed: bool, known: Known<'_, 'a>) -> bool {
+        let asks = class.test.is_some() || !class.matches.is_empty();
+        let test = || class.test.as_ref().is_none_or(|test| test.holds(&known, known.arena));
+        asks && self.is(&class.matches, &[]) && (passed || test())
     }
 
     /// Whether all conditions hold of the machine, which is a member of `classes`.

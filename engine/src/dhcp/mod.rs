@@ -39,6 +39,7 @@ mod bootp;
 mod cache;
 mod delivery;
 mod discover;
+mod evaluate;
 mod events;
 mod exchange;
 mod holder;

@@ -22,6 +22,7 @@ mod plan;
 mod renewing;
 mod server;
 mod server_identifier;
+mod tests_of_classes;
 
 use std::net::Ipv4Addr;
 

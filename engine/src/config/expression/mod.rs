@@ -1,0 +1,164 @@
+//! dhcpd's expressions (dhcp-eval(5)): what they are, how they are read, what they yield.
+//!
+//! `tokens` takes a text apart, `parser` puts expressions together that have a type, with names
+//! resolved and constants worked out, and `evaluate` says what one yields of a message. Behaviour
+//! is that of dhcpd 4.4, where its manual says one thing and its code another that of the code.
+//!
+//! Every expression may yield null: an option that is not there, a substring of it, a sum with it.
+//! What an operator makes of null is its own matter, and stands beside it in `evaluate`.
+//!
+//! Memory and time are bounded, whatever is written: a text has at most [`LONGEST_TEXT`] bytes, an
+//! expression at most [`MOST_NODES`] parts, nested at most [`DEEPEST`] deep, a value that is put
+//! together at most [`evaluate::LONGEST_VALUE`] bytes, and a pattern's table has a limit as well.
+
+mod class_test;
+mod evaluate;
+mod fold;
+mod index;
+mod parser;
+mod pattern;
+mod place;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::ops::Range;
+
+pub use class_test::ClassTest;
+pub(super) use class_test::read;
+pub(crate) use evaluate::Facts;
+pub(crate) use index::Candidate;
+pub use index::ClassIndex;
+pub(crate) use pattern::Pattern;
+
+use super::ClassId;
+use super::problem::Fault;
+
+/// Bytes of the longest text of an expression.
+const LONGEST_TEXT: usize = 16 << 10;
+/// Operators, functions and values of one expression at most.
+const MOST_NODES: usize = 1000;
+/// How deep they may be nested. Each level takes less than 1 KiB of a stack.
+const DEEPEST: usize = 50;
+
+/// Something is wrong in these bytes of a text.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Wrong {
+    pub(super) part: Range<usize>,
+    pub(super) fault: Fault,
+}
+
+impl Wrong {
+    fn new(part: Range<usize>, fault: Fault) -> Self {
+        Self { part, fault }
+    }
+}
+
+/// An option of a message.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct OptionPath {
+    /// Its code, or that of the option that it travels in.
+    pub(crate) code: u8,
+    /// Its code in the option space of that option.
+    pub(crate) inner: Option<u8>,
+    /// It is a text: its NULs at the end do not count, and if it is empty it is not there.
+    pub(crate) text: bool,
+}
+
+/// Bits of an integer that stands in a message.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Width {
+    Eight,
+    Sixteen,
+    ThirtyTwo,
+}
+
+impl Width {
+    const fn of_bits(bits: u64) -> Option<Self> {
+        match bits {
+            8 => Some(Self::Eight),
+            16 => Some(Self::Sixteen),
+            32 => Some(Self::ThirtyTwo),
+            _ => None,
+        }
+    }
+
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Eight => 1,
+            Self::Sixteen => 2,
+            Self::ThirtyTwo => 4,
+        }
+    }
+}
+
+/// An operator between two numbers.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+    And,
+    Or,
+    Xor,
+}
+
+/// An expression that yields true, false or null.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Boolean {
+    Constant(bool),
+    Null,
+    /// Two or more.
+    And(Vec<Self>),
+    /// Two or more.
+    Or(Vec<Self>),
+    Not(Box<Self>),
+    DataEqual(Box<[Data; 2]>),
+    NumbersEqual(Box<[Numeric; 2]>),
+    Matches(Box<Data>, Box<Pattern>),
+    Exists(OptionPath),
+    /// It is a member of the class.
+    Member(ClassId),
+}
+
+/// An expression that yields bytes or null.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Data {
+    Constant(Box<[u8]>),
+    Null,
+    Option(OptionPath),
+    /// Type and address of the card.
+    Hardware,
+    /// The field `file`.
+    File,
+    /// The field `sname`.
+    ServerName,
+    /// Offset and length.
+    Packet(Box<[Numeric; 2]>),
+    /// Offset and length.
+    Substring(Box<(Self, Numeric, Numeric)>),
+    /// Length.
+    Suffix(Box<(Self, Numeric)>),
+    LowerCase(Box<Self>),
+    UpperCase(Box<Self>),
+    /// Two or more.
+    Concat(Vec<Self>),
+    /// One or more.
+    PickFirst(Vec<Self>),
+    /// Width in bytes.
+    Reverse(Box<(Numeric, Self)>),
+    /// Base, width in bits, separator, bytes.
+    BinaryToAscii(Box<(Numeric, Numeric, Self, Self)>),
+    EncodeInt(Box<Numeric>, Width),
+}
+
+/// An expression that yields a number of 64 bits or null. Operators wrap around.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Numeric {
+    Constant(u64),
+    Null,
+    ExtractInt(Box<Data>, Width),
+    Arithmetic(Arithmetic, Box<[Self; 2]>),
+}
