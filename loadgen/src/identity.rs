@@ -93,6 +93,9 @@ impl Identities {
 
     /// Writes the client identifier and returns its length; 0 is none.
     pub fn client_id(&self, machine: u32, kind: ClientId, to: &mut [u8; 32]) -> usize {
+        if kind == ClientId::None {
+            return 0;
+        }
         let mac = self.mac(machine);
         let mut parts: [&[u8]; 4] = [&[], &[], &[], &[]];
         let uuid = self.uuid(machine);

@@ -1,10 +1,10 @@
 //! Which machine holds which address, by the ACKs that machines received.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
+use foldhash::HashMap;
 
 use crate::firmware::ClientId;
 

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use bootstorm_protocols::time::Moment;
+use foldhash::HashMap;
 
 pub use self::answers::{Answer, Asked, Delivery, Offered, boot_file};
 pub use self::files::{BlockOutcome, FileId, Files, Flaw, HTTP, LocalCopies};
@@ -53,7 +54,7 @@ pub struct Validator {
     start: Moment,
     holders: Holders,
     /// Server identifiers by the address that answered.
-    servers: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    servers: HashMap<Ipv4Addr, Ipv4Addr>,
     expected: Expected,
     references: References,
     /// Addresses that no machine may get.
@@ -74,9 +75,9 @@ impl Validator {
         Validator {
             start,
             holders: Holders::default(),
-            servers: BTreeMap::new(),
+            servers: HashMap::default(),
             expected,
-            references: References::new(),
+            references: References::default(),
             reserved,
             rows: BTreeMap::new(),
             recorder,

@@ -2,11 +2,12 @@
 //! server of boot files, option 43. Each is held against what the scenario expects, against the
 //! machine's network, and against what most such machines were told.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::Message;
 use bootstorm_protocols::dhcpv4::options::{ROUTERS, SUBNET_MASK, VENDOR_ENCAPSULATED_OPTIONS};
+
+use foldhash::HashMap;
 
 use super::answers::{Answer, Asked};
 use super::{Kind, Validator};

@@ -2,7 +2,6 @@
 //! (draft-ietf-opsawg-pcapng). Frames are built around the payloads: addresses and ports are those
 //! of the datagrams, hardware addresses are not.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddrV4;
 use std::path::Path;
@@ -34,7 +33,9 @@ struct Packet {
 #[derive(Debug)]
 pub struct Recorder {
     on: bool,
-    recent: VecDeque<Packet>,
+    /// A ring; once it is full, the next packet takes the place of the oldest.
+    recent: Vec<Packet>,
+    oldest: usize,
     kept: Vec<Packet>,
     /// Machines whose next packets are kept as well.
     following: Vec<(u32, u8)>,
@@ -45,7 +46,8 @@ impl Recorder {
     pub fn new(on: bool) -> Recorder {
         Recorder {
             on,
-            recent: VecDeque::with_capacity(if on { DEPTH } else { 0 }),
+            recent: Vec::with_capacity(if on { DEPTH } else { 0 }),
+            oldest: 0,
             kept: Vec::new(),
             following: Vec::new(),
         }
@@ -62,21 +64,32 @@ impl Recorder {
         if !self.on {
             return;
         }
-        let snap = &payload[..payload.len().min(SNAP)];
-        // The oldest packet's memory is used again.
-        let mut bytes = if self.recent.len() < DEPTH {
-            Vec::with_capacity(SNAP)
+        let place = if self.recent.len() < DEPTH {
+            let bytes = Vec::with_capacity(SNAP);
+            let len = 0;
+            self.recent.push(Packet {
+                at,
+                machine,
+                source,
+                destination,
+                len,
+                bytes,
+                comment: None,
+            });
+            self.recent.len() - 1
         } else {
-            self.recent.pop_front().map(|oldest| oldest.bytes).unwrap_or_default()
+            let oldest = self.oldest;
+            self.oldest = (oldest + 1) % DEPTH;
+            oldest
         };
-        bytes.clear();
-        bytes.extend_from_slice(snap);
-        let len = payload.len();
-        let packet = Packet { at, machine, source, destination, len, bytes, comment: None };
+        let packet = &mut self.recent[place];
+        (packet.at, packet.machine) = (at, machine);
+        (packet.source, packet.destination, packet.len) = (source, destination, payload.len());
+        packet.bytes.clear();
+        packet.bytes.extend_from_slice(&payload[..payload.len().min(SNAP)]);
         if !self.following.is_empty() {
-            self.follow(&packet);
+            self.follow(place);
         }
-        self.recent.push_back(packet);
     }
 
     /// Keeps what is remembered of a machine, and what comes next. The last packet is the one that
@@ -85,8 +98,10 @@ impl Recorder {
         if !self.on || self.kept.len() >= MOST_KEPT {
             return;
         }
+        let (newer, older) = self.recent.split_at(self.oldest);
+        let in_order = older.iter().chain(newer);
         let mut packets: Vec<Packet> =
-            self.recent.iter().filter(|packet| packet.machine == machine).cloned().collect();
+            in_order.filter(|packet| packet.machine == machine).cloned().collect();
         if let Some(wrong) = packets.last_mut() {
             wrong.comment = Some(format!("{kind}: {detail}"));
         }
@@ -95,7 +110,8 @@ impl Recorder {
         self.following.push((machine, AFTER));
     }
 
-    fn follow(&mut self, packet: &Packet) {
+    fn follow(&mut self, place: usize) {
+        let packet = &self.recent[place];
         let Some(followed) = self.following.iter_mut().find(|(m, _)| *m == packet.machine) else {
             return;
         };
