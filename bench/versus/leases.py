@@ -19,7 +19,8 @@ Parts, in the order in which they run:
             no answers (bench/src/bin/excess.rs)
   hall      p99 of the ACKs of hall-10k, beside its TFTP; two rounds at most
   shards    processor time of two shards beside one, all programs on both cores
-  hosts     start and memory with 200,000 reservations
+  hosts     start and memory with 200,000 reservations, in TOML and in a host file, with and without
+            an option each, and of 1,000,000; how much more a reload takes
   million   1,000,000 leases: memory, start with a cold cache after SIGTERM and after SIGKILL, and
             the rate with these and the reservations beside the rate of an empty server
 """
@@ -44,15 +45,22 @@ WANTED = {
     "perfdhcp at 16,000/s, lost, %": "under 0.5",
     "perfdhcp at 16,000/s of the bare responder, lost, %": "",
     "find-limit, DORA/s": "",
+    "find-limit is a lower bound (1) or the limit (0)": "",
     "find-limit, of Kea's": "at least 8",
     "find-limit, of dhcpd's": "at least 50",
     "p99 of any answer at half of the limit, ms": "under 2",
+    "p99.9 of how late the generator itself was then, ms": "",
+    "the latest that it was, ms": "",
+    "p99 of the generator with a bare responder, ms": "",
     "done at 2 times the limit, of it": "at least 0.85",
     "done at 3 times the limit, of it": "at least 0.7",
     "hall-10k, p99 of an ACK, ms": "at most 5",
     "two shards, processor time, of one's": "at most 1.15",
     "200,000 reservations, start, s": "under 3",
     "200,000 reservations, MiB": "under 100",
+    "200,000 hosts, TOML, an option each: MiB": "under 100",
+    "200,000 hosts, CSV: MiB": "under 100",
+    "200,000 hosts, CSV, an option each: MiB": "under 100",
     "1,000,000 leases, MiB": "under 300",
     "1,000,000 leases, MiB after a start": "under 300",
     "1,000,000 leases, start after SIGTERM, s": "under 2",

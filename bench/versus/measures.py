@@ -20,7 +20,7 @@ import time
 
 import pair
 from dhcp import SERVERS, perfdhcp as run_perfdhcp
-from pair import (BINARIES, CLIENT_CPU, CLIENT_IP, INVALID, ROOT, SERVER_CPU, SERVER_IP, Lab, core_busy, generate, resident,
+from pair import (BINARIES, CLIENT_CPU, CLIENT_IP, INVALID, ROOT, SERVER_CPU, SERVER_IP, Lab, core_busy, generate, most_resident, resident,
                   running, serve, sh, stop, threads_cpu)
 from storms import NETWORK, play
 
@@ -32,6 +32,8 @@ from lab import inside  # noqa: E402
 POOL = "10.80.0.0-10.127.255.250"  # 3,145,723 addresses
 RESERVED = "10.72.0.0"  # reservations count up from here, outside of the pool
 RESERVATIONS, LEASES = 200_000, 1_000_000
+# For a million hosts, which begin where the pool does otherwise.
+HALF_A_POOL, MANY_RESERVED = "10.96.0.0-10.127.255.250", "10.80.0.0"
 RELAYED = "10.77.0.3"  # the relay agent behind which the excess comes
 IN_FLIGHT, SECONDS = 256, 4
 TRIES = 5
@@ -39,15 +41,28 @@ OURS = {"uring": "bootstorm", "mmsg": "bootstorm-mmsg"}  # as the other scripts 
 PERFDHCP = ("-g", "single", "-W", "1000000")
 
 
-def bootstorm(directory, engine, shards=1, reservations=0):
-    """Its command line, with a state directory inside `directory`."""
-    hosts = ""
-    first = int.from_bytes(socket.inet_aton(RESERVED), "big")
-    for number in range(reservations):
-        mac = ":".join(f"{byte:02x}" for byte in (0x02_5e_00_000000 + number).to_bytes(6, "big"))
-        ip = socket.inet_ntoa((first + number).to_bytes(4, "big"))
-        hosts += f'[[dhcp.host]]\nname = "node{number}"\nhardware = "{mac}"\nip = "{ip}"\n'
-    return pair.bootstorm(directory, [("10.64.0.0/10", POOL)], engine=engine, shards=shards, lease_time="12h", rest=hosts)
+def bootstorm(directory, engine, shards=1, reservations=0, form="toml", options=False, pool=POOL, first=RESERVED):
+    """Its command line, with a state directory inside `directory`. Reservations stand in the
+    configuration, or with `form` csv in a host file; with `options` each has one of its own."""
+    dhcp, hosts = "", written_hosts(reservations, form, options, first)
+    if form == "csv":
+        dhcp, hosts = 'host-file = "hosts.csv"', pair.write(directory, "hosts.csv", hosts) and ""
+    return pair.bootstorm(directory, [("10.64.0.0/10", pool)], engine=engine, shards=shards, lease_time="12h", dhcp=dhcp, rest=hosts)
+
+
+def written_hosts(number, form, options, first):
+    """Reservations as the configuration or a host file has them."""
+    first = int.from_bytes(socket.inet_aton(first), "big")
+    rows = ["name,hardware,ip" + ",host-name" * options + "\n"] if form == "csv" else []
+    for host in range(number):
+        mac = ":".join(f"{byte:02x}" for byte in (0x02_5e_00_000000 + host).to_bytes(6, "big"))
+        ip = socket.inet_ntoa((first + host).to_bytes(4, "big"))
+        if form == "csv":
+            rows.append(f"node{host},{mac},{ip}" + f",rack{host}" * options + "\n")
+        else:
+            rows.append(f'[[dhcp.host]]\nname = "node{host}"\nhardware = "{mac}"\nip = "{ip}"\n'
+                        + f'options = {{ host-name = "rack{host}" }}\n' * options)
+    return "".join(rows)
 
 
 def fresh(directory, name, counter=itertools.count(1)):
@@ -155,7 +170,7 @@ def limit(args, figures, directory):
     limits = {}
     with Lab() as lab:
         # The same pool for all, of 64,000 addresses.
-        for name, start, within in (*((engine, 16000, args.within) for engine in args.engines), ("kea", 4000, "20%"), ("dhcpd", 400, "20%")):
+        for name, start, within in (*((engine, 16000, args.within) for engine in args.engines), ("kea", 4000, "20%"), ("dhcpd", 100, "20%")):
             if name in args.engines and args.limit:
                 limits[name] = {"load": args.limit}
             elif name in args.engines or name in args.peers:
@@ -179,10 +194,14 @@ def limit(args, figures, directory):
 def at_the_limit(args, lab, figures, directory, engine, limit):
     """One round of latency at half of the limit, and of what is done beyond it."""
     with running(lab, bootstorm(fresh(directory, "half"), engine)):
-        report, = valid(args, lab, "dora", "--rate", limit / 2, "--seconds", 6, "--no-own-latency")
-        latency = report["latency"]
+        report, = valid(args, lab, "dora", "--rate", limit / 2, "--seconds", 6)
+        latency, generator = report["latency"], report["generator"]
         figures.note("p99 of any answer at half of the limit, ms", engine, latency["answer"]["p99"])
         figures.note("p99 of an ACK at half of the limit, ms", engine, latency["ack"]["p99"])
+        figures.note("p99.9 of how late the generator itself was then, ms", engine, generator["p999_delay"])
+        figures.note("the latest that it was, ms", engine, generator["worst_delay"])
+        if generator["own_latency"]:
+            figures.note("p99 of the generator with a bare responder, ms", engine, generator["own_latency"]["p99"])
     for times in (2, 3):
         for _ in range(TRIES):
             with running(lab, bootstorm(fresh(directory, "over"), engine)):
@@ -273,6 +292,24 @@ def hosts(args, figures, directory):
                 figures.note("200,000 reservations, start, s", engine, seconds)
                 figures.note("200,000 reservations, MiB", engine, resident(process))
                 stop(process)
+        # How they are written makes a difference, and the engine none.
+        engine = args.engines[0]
+        for number in (RESERVATIONS, LEASES):
+            for form, options in itertools.product(("toml", "csv"), (False, True)):
+                many_hosts(lab, figures, fresh(directory, "hosts"), engine, number, form, options)
+
+
+def many_hosts(lab, figures, directory, engine, number, form, options):
+    """Memory after a start, and the most that a reload of the same hosts takes."""
+    name = f"{number:,} hosts, {form.upper()}{', an option each' * options}"
+    argv = bootstorm(directory, engine, reservations=number, form=form, options=options, pool=HALF_A_POOL, first=MANY_RESERVED)
+    seconds, process = first_offer(lab, argv)
+    loaded = resident(process)
+    sh(argv[0], "reload", "--config", argv[-1])
+    figures.note(f"{name}: start, s", engine, seconds)
+    figures.note(f"{name}: MiB", engine, loaded)
+    figures.note(f"{name}: most MiB in a reload, of that", engine, most_resident(process) / loaded)
+    stop(process)
 
 
 def active(argv):

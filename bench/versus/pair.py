@@ -150,5 +150,14 @@ def core_busy(core=SERVER_CPU):
 
 def resident(process):
     """MiB of its memory that are resident."""
+    return _status_mib(process, "VmRSS")
+
+
+def most_resident(process):
+    """The most that were at any time."""
+    return _status_mib(process, "VmHWM")
+
+
+def _status_mib(process, key):
     with open(f"/proc/{process.pid}/status") as status:
-        return int(re.search(r"VmRSS:\s+(\d+)", status.read())[1]) / 1024
+        return int(re.search(rf"{key}:\s+(\d+)", status.read())[1]) / 1024
