@@ -160,6 +160,11 @@ pub fn prepare_state_dir(
         .recursive(true)
         .mode(0o750)
         .create(directory)
+        .map_err(|error| match error.kind() {
+            // Else the kernel says that the file exists.
+            io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
+            _ => error,
+        })
         .map_err(failed(directory))?;
     let Some(account) = account else { return Ok(()) };
     give(directory, account).map_err(failed(directory))?;
@@ -340,6 +345,10 @@ mod tests {
         let directory = root.path().join("a/state");
         prepare_state_dir(&directory, &[], None).unwrap();
         assert_eq!(directory.metadata().unwrap().mode() & 0o777, 0o750);
+        let file = root.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let error = prepare_state_dir(&file, &[], None).unwrap_err().to_string();
+        assert!(error.ends_with("file: not a directory"), "{error}");
 
         fs::create_dir(directory.join("leases")).unwrap();
         fs::write(directory.join("leases/journal"), b"").unwrap();

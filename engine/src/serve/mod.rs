@@ -96,11 +96,9 @@ pub enum ServeError {
     #[error(transparent)]
     Tftp(#[from] TftpError),
     /// The lease store.
-    #[error("leases in {path}: {cause}", path = path.display())]
+    #[error("{cause}{}", way_out(.cause))]
     Leases {
-        /// Where.
-        path: PathBuf,
-        /// Why.
+        /// Which, and why.
         cause: StoreError,
     },
     /// `engine = "uring"` on a host that denies it.
@@ -129,6 +127,17 @@ impl ServeError {
             Self::Privilege(PrivilegeError::NoUser { .. } | PrivilegeError::NoGroup { .. })
                 | Self::Tftp(TftpError::Map(_))
         )
+    }
+}
+
+/// What helps when the lease store cannot be opened.
+fn way_out(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::InUse(_) => "; a state-dir belongs to one server",
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            "; a new store needs 50 MiB, see to free space"
+        }
+        _ => "",
     }
 }
 
@@ -400,7 +409,10 @@ impl Server {
     fn serving(&self) -> String {
         let shards = self.shards.count();
         let plural = if shards == 1 { "" } else { "s" };
-        let interfaces = self.facts.load().served().join(", ");
+        let interfaces = match self.facts.load().served() {
+            none if none.is_empty() => "no interface yet".to_owned(),
+            some => some.join(", "),
+        };
         format!("serving with {shards} shard{plural} on {interfaces}")
     }
 
@@ -441,7 +453,7 @@ fn open_leases(
 ) -> Result<(Arc<Leases>, Option<Maintenance>), ServeError> {
     let place = StatePlace::new(&config.server.state_dir);
     let clock = clock::read().map_err(system("read the clocks"))?;
-    let failed = |cause| ServeError::Leases { path: place.log(), cause };
+    let failed = |cause| ServeError::Leases { cause };
     let mut maintenance = None;
     let store: Arc<dyn LeaseStore> = if options.dry_run {
         Arc::new(MemoryStore::default())

@@ -69,16 +69,16 @@ impl Directory for HostDirectory {
         let mode = Mode::from_raw_mode(0o640);
         let open = |flags| fs::openat(&self.directory, name, flags, mode).map(File::from);
         let direct = self.storage.direct();
-        let file = if direct { open(flags | OFlags::DIRECT) } else { open(flags) }?;
-        Ok(Box::new(HostFile::new(file)))
+        let file = if direct { open(flags | OFlags::DIRECT) } else { open(flags) };
+        Ok(Box::new(HostFile::new(name, file.map_err(|error| named(name, error))?)))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        Ok(fs::unlinkat(&self.directory, name, AtFlags::empty())?)
+        fs::unlinkat(&self.directory, name, AtFlags::empty()).map_err(|error| named(name, error))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(fs::renameat(&self.directory, from, &self.directory, to)?)
+        fs::renameat(&self.directory, from, &self.directory, to).map_err(|error| named(from, error))
     }
 
     fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
@@ -86,7 +86,7 @@ impl Directory for HostDirectory {
         fs::renameat_with(directory, one, directory, other, RenameFlags::EXCHANGE).map_err(
             |error| match error {
                 Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => io::ErrorKind::Unsupported.into(),
-                other => other.into(),
+                other => named(one, other),
             },
         )
     }
@@ -98,7 +98,8 @@ impl Directory for HostDirectory {
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(0o640);
-        let file = File::from(fs::openat(&self.directory, LOCK, flags, mode)?);
+        let file = fs::openat(&self.directory, LOCK, flags, mode);
+        let file = File::from(file.map_err(|error| named(LOCK, error))?);
         lock_within(&file, READERS_WAIT)?;
         Ok(Box::new(file))
     }
@@ -155,7 +156,14 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<String>> {
     names.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
+/// An error that says of which file it is.
+pub(super) fn named(name: &str, error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
+    io::Error::new(error.kind(), format!("{name}: {error}"))
+}
+
 pub(super) struct HostFile {
+    name: String,
     file: File,
     /// The durable write that was begun, which is made at once: a ring costs the core more than the
     /// overlap saves (measured, see docs/PERFORMANCE.md).
@@ -163,8 +171,13 @@ pub(super) struct HostFile {
 }
 
 impl HostFile {
-    pub(super) fn new(file: File) -> Self {
-        Self { file, begun: Mutex::default() }
+    /// `name` is for errors.
+    pub(super) fn new(name: &str, file: File) -> Self {
+        Self { name: name.to_owned(), file, begun: Mutex::default() }
+    }
+
+    fn failed(&self, error: impl Into<io::Error>) -> io::Error {
+        named(&self.name, error)
     }
 
     fn write_durably(&self, offset: u64, blocks: &Blocks) -> io::Result<()> {
@@ -174,8 +187,8 @@ impl HostFile {
             match rustix::io::pwritev2(&self.file, &slices, offset, ReadWriteFlags::DSYNC) {
                 Err(Errno::INTR) => {}
                 Ok(written) if written == bytes.len() => return Ok(()),
-                Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
-                Err(error) => return Err(error.into()),
+                Ok(_) => return Err(self.failed(io::ErrorKind::WriteZero)),
+                Err(error) => return Err(self.failed(error)),
             }
         }
     }
@@ -183,7 +196,7 @@ impl HostFile {
 
 impl DurableFile for HostFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.file.metadata().map_err(|error| self.failed(error))?.len())
     }
 
     fn read_at(&self, offset: u64, count: usize, blocks: &mut Blocks) -> io::Result<()> {
@@ -192,7 +205,7 @@ impl DurableFile for HostFile {
         while read < count * BLOCK {
             match self.file.read_at(&mut blocks.bytes_mut()[read..], offset + read as u64) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.failed(error)),
                 Ok(0) => break,
                 Ok(more) => {
                     read += more;
@@ -208,11 +221,11 @@ impl DurableFile for HostFile {
     }
 
     fn write_at(&self, offset: u64, blocks: &Blocks) -> io::Result<()> {
-        self.file.write_all_at(blocks.bytes(), offset)
+        self.file.write_all_at(blocks.bytes(), offset).map_err(|error| self.failed(error))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.sync_all().map_err(|error| self.failed(error))
     }
 
     fn begin(&self, offset: u64, blocks: Blocks) {
@@ -261,11 +274,16 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("one");
         std::fs::write(&path, []).unwrap();
-        let read_only = HostFile::new(File::open(path).unwrap());
+        let read_only = HostFile::new("one", File::open(path).unwrap());
         for _ in 0..3 {
             read_only.begin(0, filled(1, 1));
-            assert!(read_only.finish().1.is_err());
+            let error = read_only.finish().1.unwrap_err().to_string();
+            assert!(error.starts_with("one: "), "{error}");
         }
+        let directory = HostDirectory::open(scratch.path()).unwrap();
+        let error = directory.open("two", false).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().starts_with("two: "), "{error}");
     }
 
     #[test]

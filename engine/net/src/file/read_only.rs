@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::host::{HostFile, LOCK, in_use};
+use super::host::{HostFile, LOCK, in_use, named};
 use super::{Directory, DurableFile};
 
 /// A directory of this host in which nothing is changed: writes and changes of names fail. Its lock
@@ -49,7 +49,8 @@ impl Directory for ReadOnlyDirectory {
         if create {
             return refused();
         }
-        Ok(Box::new(HostFile::new(self.open_file(name)?)))
+        let file = self.open_file(name).map_err(|error| named(name, error))?;
+        Ok(Box::new(HostFile::new(name, file)))
     }
 
     fn remove(&self, _name: &str) -> io::Result<()> {
