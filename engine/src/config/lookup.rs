@@ -112,7 +112,10 @@ impl Dhcp {
         let rules = self.scopes().flat_map(|scope| &scope.settings().boot);
         let classes = self.classes.iter().map(|class| &class.matches);
         let mut conditions = rules.map(|rule| &rule.matches).chain(classes);
-        self.hosts.name_ports() || conditions.any(ClientMatch::names_ports)
+        let mut tests = self.classes.iter().filter_map(|class| class.test.as_ref());
+        self.hosts.name_ports()
+            || conditions.any(ClientMatch::names_ports)
+            || tests.any(|test| test.names_ports)
     }
 
     /// The host that owns `address`; nobody else is ever given it.

@@ -1,7 +1,9 @@
 //! The `test` of a `[[dhcp.class]]`.
 
+use std::cell::Cell;
 use std::ops::Range;
 
+use bootstorm_protocols::dhcpv4::options;
 use bumpalo::Bump;
 
 use super::super::problem::{Fault, Problems};
@@ -17,6 +19,8 @@ use crate::config::ClassId;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClassTest {
     pub(super) condition: Boolean,
+    /// It asks for something that relay agents say.
+    pub(in crate::config) names_ports: bool,
 }
 
 impl ClassTest {
@@ -38,7 +42,8 @@ pub(in crate::config) fn read(
         .map_err(|fault| Fault { message: format!("`test` {}", fault.message), ..fault });
     let text = problems.keep(node.place, text)?;
     let place_of = |part: Range<usize>| within(node.place, part, files);
-    let parsed = match parser::condition(text, &ClassNames { names, own }) {
+    let names = ClassNames { names, own, names_ports: Cell::new(false) };
+    let parsed = match parser::condition(text, &names) {
         Ok(parsed) => parsed,
         Err(Wrong { part, fault }) => {
             problems.error(place_of(part), named(fault));
@@ -59,7 +64,7 @@ pub(in crate::config) fn read(
         let help = "compare something of the message: option, hardware, packet";
         problems.warn(node.place, Fault::new(text, help));
     }
-    Some(ClassTest { condition })
+    Some(ClassTest { condition, names_ports: names.names_ports.get() })
 }
 
 fn named(fault: Fault) -> Fault {
@@ -81,11 +86,17 @@ fn within(whole: Place, part: Range<usize>, files: &Files) -> Place {
 struct ClassNames<'n> {
     names: &'n Names<'n>,
     own: ClassId,
+    /// An option of relay agents was named.
+    names_ports: Cell<bool>,
 }
 
 impl Vocabulary for ClassNames<'_> {
     fn option(&self, space: Option<&str>, name: &str) -> Result<OptionPath, Fault> {
-        self.names.definitions.in_message(space, name)
+        let option = self.names.definitions.in_message(space, name)?;
+        if option.code == options::RELAY_AGENT_INFORMATION {
+            self.names_ports.set(true);
+        }
+        Ok(option)
     }
 
     fn class(&self, name: &str) -> Result<ClassId, Fault> {

@@ -122,6 +122,11 @@ fn the_port_of_an_outdated_lease_makes_nobody_a_host() {
         format!("{HALL}\n{host}"),
         hall_with("n", "circuit-id = \"port7\"", "10.1.0.99"),
         format!("{HALL}\n{}", host.replace("host", "class")),
+        format!(
+            "{HALL}\n{}",
+            host.replace("host", "class")
+                .replace("circuit-id = \"port7\"", "test = 'option agent.circuit-id = \"port7\"'",)
+        ),
     ];
     for text in &ports {
         let mut server = Server::new(text);

@@ -137,3 +137,17 @@ fn a_test_sees_what_the_discover_said() {
     // A message that belongs to no DISCOVER counts for itself.
     assert_eq!(members(&server, &short.renew(ack.yiaddr())), "");
 }
+
+/// A renewal passes no relay agent: the machine is where its lease says.
+#[test]
+fn a_renewal_is_on_the_port_of_its_lease() {
+    let test = "test = 'option agent.circuit-id = \"port7\" and option agent.remote-id = \"s1\"'";
+    let mut server = with_classes(&[("port", test), ("any", "test = 'exists agent.circuit-id'")]);
+    assert!(server.config.dhcp.goes_by_ports);
+    assert!(!with_classes(&[("card", "test = 'hardware = 1'")]).config.dhcp.goes_by_ports);
+    let client = Client::dhclient(mac(1));
+    let relayed = client.clone().behind(ip("10.1.0.1"), b"\x01\x05port7\x02\x02s1");
+    let address = server.lease(&relayed);
+    assert_eq!(members(&server, &client.renew(address)), "port any");
+    assert_eq!(members(&server, &client.discover()), "");
+}
