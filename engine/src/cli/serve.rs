@@ -53,6 +53,8 @@ enum Level {
 impl Serve {
     pub(crate) fn run(self) -> Outcome {
         let config = self.config.load_on_host()?;
+        // What many hosts were read from.
+        bootstorm_net::give_back_memory();
         let format = match self.log_format {
             None => config.log.format,
             Some(Format::Human) => LogFormat::Human,

@@ -71,11 +71,17 @@ pub(super) fn dhcp(
             fields.and_then(|mut fields| host(&mut fields, group, &names, &builder, problems));
         draft.into_iter().for_each(|draft| builder.add_host(draft, problems));
     };
+    // The text of many hosts is large: it is gone before the model of them is.
+    for (node, _) in &hosts {
+        if let Value::Row(row) = &node.value {
+            files.drop_text(row.file);
+        }
+    }
     for (node, group) in hosts {
         match node.value {
             Value::Row(row) => {
-                let text = files.text(row.file).unwrap_or_default();
-                row.read(text, problems, |node, problems| add(node, group, problems))?;
+                let Some(source) = files.get(row.file) else { continue };
+                row.read(source, problems, |node, problems| add(node, group, problems))?;
             }
             _ => add(node, group, problems),
         }

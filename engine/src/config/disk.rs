@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -11,15 +11,15 @@ use bootstorm_net::Interface;
 
 use super::builder::{HostNeeds, WantedFile};
 use super::problem::{Fault, Problems};
-use super::source::Place;
+use super::source::{self, FileState, Place};
 use super::{Hosts, Server, Tftp, schema};
 
-/// The bytes of an ordinary file; a device could go on for ever.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if path.metadata()?.is_file() {
-        return std::fs::read(path);
-    }
-    Err(io::Error::other("it is no ordinary file"))
+/// The bytes of an ordinary file, and its state before they were read.
+pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, FileState)> {
+    let (mut file, state) = source::open(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok((bytes, state))
 }
 
 /// The files that a path stands for, sorted. `*` and `?` stand for characters of one name, and not

@@ -2,7 +2,6 @@
 //! in its first line. A row becomes the table that `[[dhcp.host]]` would be. The file is read a row
 //! at a time and not kept.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -12,7 +11,7 @@ use csv_core::{ReadRecordResult, Reader};
 use super::fields;
 use super::problem::{Fault, Problems};
 use super::schema;
-use super::source::{FileState, Files, Place};
+use super::source::{self, FileState, Files, Place};
 use super::tree::{Entry, Node, Table, Value};
 
 /// The longest row; a quote that is not closed would else take the rest of the file.
@@ -49,12 +48,9 @@ pub(super) fn read(
     each: impl FnMut(Node, &mut Problems),
 ) {
     let name = path.display().to_string();
-    let opened =
-        open(&path).map_err(|error| format!("the host file {name} cannot be read: {error}"));
-    let added = opened.and_then(|(file, state)| {
-        let kept = file.try_clone().map_err(|error| error.to_string())?;
-        Ok((files.add_unread(path, kept, state)?, file, state))
-    });
+    let opened = source::open(&path)
+        .map_err(|error| format!("the host file {name} cannot be read: {error}"));
+    let added = opened.and_then(|(file, state)| Ok((files.add_unread(path, state)?, file, state)));
     let (id, file, state) = match added {
         Ok(added) => added,
         Err(text) => return problems.error(named, Fault::plain(text)),
@@ -69,20 +65,8 @@ pub(super) fn read(
         }
     };
     if changed {
-        let text = format!("the host file {name} was changed while it was read");
-        let help = "write a new file beside it and rename that to its name, then try again";
-        problems.error(named, Fault::new(text, help));
+        problems.error(named, Fault::changed(&format!("the host file {name}")));
     }
-}
-
-fn open(path: &std::path::Path) -> io::Result<(File, FileState)> {
-    // A device could go on for ever, and to open a pipe waits.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::other("it is no ordinary file"));
-    }
-    let file = File::open(path)?;
-    let state = FileState::of(&file)?;
-    Ok((file, state))
 }
 
 /// Gives every row as a table; says how many bytes there were.

@@ -7,7 +7,7 @@ use super::builder::{Builder, WantedFile};
 use super::fields::Fields;
 use super::problem::{ConfigError, Fault, Problem, Problems};
 use super::rows::NotInRows;
-use super::source::{Files, Place};
+use super::source::{FileState, Files, Place};
 use super::tree::{Node, Table, Value};
 use super::{Config, Dhcp, Tftp, dhcp_reader, disk, rows, schema, sections, units};
 
@@ -132,14 +132,14 @@ impl Loader {
 
     /// The file and all that it includes as one tree.
     fn tree(&mut self, path: &Path, text: Option<&[u8]>) -> Table {
-        let bytes = match text {
-            Some(text) => Ok(text.to_vec()),
-            None => disk::read(path),
+        let read = match text {
+            Some(text) => Ok((text.to_vec(), None)),
+            None => disk::read(path).map(|(bytes, state)| (bytes, Some(state))),
         };
-        let mut root = match bytes {
-            Ok(bytes) => {
+        let mut root = match read {
+            Ok((bytes, state)) => {
                 self.read.extend(path.canonicalize());
-                self.parse(path.to_owned(), bytes)
+                self.parse(path.to_owned(), bytes, state)
             }
             Err(error) => {
                 let text = format!("{} cannot be read: {error}", path.display());
@@ -156,7 +156,7 @@ impl Loader {
         root
     }
 
-    fn parse(&mut self, path: PathBuf, bytes: Vec<u8>) -> Table {
+    fn parse(&mut self, path: PathBuf, bytes: Vec<u8>, state: Option<FileState>) -> Table {
         let (text, invalid) = match String::from_utf8(bytes) {
             Ok(text) => (text, None),
             Err(error) => {
@@ -165,7 +165,7 @@ impl Loader {
             }
         };
         let whole = self.whole.contains(&path);
-        let file = match self.files.add(path, text) {
+        let file = match self.files.add(path, text, state) {
             Ok(file) => file,
             Err(error) => {
                 self.problems.general(Fault::plain(error));
@@ -180,9 +180,9 @@ impl Loader {
             return Table::default();
         }
         let Self { files, problems, .. } = self;
-        let Some(text) = files.text(file) else { return Table::default() };
-        let in_rows = (!whole).then(|| rows::parse(text, file, problems).ok()).flatten();
-        in_rows.unwrap_or_else(|| Table::parse(text, file, problems))
+        let Some(source) = files.get(file) else { return Table::default() };
+        let in_rows = (!whole).then(|| rows::parse(source, file, problems).ok()).flatten();
+        in_rows.unwrap_or_else(|| Table::parse(source.text().unwrap_or_default(), file, problems))
     }
 
     /// Takes `include` out of a file's tree: the files it names, and where.
@@ -206,17 +206,17 @@ impl Loader {
     }
 
     fn included(&mut self, path: PathBuf, place: Place) -> Option<Table> {
-        let bytes = disk::read(&path).and_then(|bytes| Ok((bytes, path.canonicalize()?)));
-        match bytes {
+        let read = disk::read(&path).and_then(|read| Ok((read, path.canonicalize()?)));
+        match read {
             Ok((_, real)) if self.read.contains(&real) => {
                 let text = format!("{} is read already", path.display());
                 let help = "a file is included once, and never by itself or what it includes";
                 self.problems.error(place, Fault::new(text, help));
                 None
             }
-            Ok((bytes, real)) => {
+            Ok(((bytes, state), real)) => {
                 self.read.push(real);
-                Some(self.parse(path, bytes))
+                Some(self.parse(path, bytes, Some(state)))
             }
             Err(error) => {
                 let text = format!("{} cannot be read: {error}", path.display());

@@ -46,7 +46,7 @@ pub(super) struct At {
 impl At {
     /// A place, underlined.
     pub(super) fn of(place: Place, files: &Files) -> Option<Self> {
-        let file = files.get(place)?;
+        let file = files.get(place.file)?;
         let (line, column) = file.line_and_column(place.start as usize)?;
         let (part, span) = file.excerpt(place.range())?;
         let source = Excerpts { name: file.name.clone(), parts: vec![part] };
@@ -56,7 +56,7 @@ impl At {
 
     /// Another place in the same file, underlined, too.
     fn add(&mut self, first: Place, other: Place, says: String, files: &Files) {
-        let Some(file) = files.get(other) else { return };
+        let Some(file) = files.get(other.file) else { return };
         let Some((part, span)) = file.excerpt(other.range()) else { return };
         self.labels.push(LabeledSpan::new_with_span(Some(says), span));
         // Lines that follow each other are shown as one piece.
@@ -248,6 +248,12 @@ impl Fault {
 
     pub(super) fn plain(message: impl Into<String>) -> Self {
         Self { message: message.into(), help: None }
+    }
+
+    /// Somebody writes to a file while it is read.
+    pub(super) fn changed(what: &str) -> Self {
+        let help = "write a new file beside it and rename that to its name, then try again";
+        Self::new(format!("{what} was changed while it was read"), help)
     }
 }
 

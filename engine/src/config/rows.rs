@@ -1,6 +1,7 @@
 //! `[[dhcp.host]]` tables in a row: a file may have a million, and the tree of a table takes many
 //! times the memory of its text. So the text is cut at their headers, what is left is read as a
-//! whole, and the hosts are read some at a time when they are wanted.
+//! whole, and the hosts are read some at a time when they are wanted. The text of a file is dropped
+//! before that and read again, some at a time as well.
 //!
 //! The cuts are guessed from lines, and what looks like a header may be part of a text of several
 //! lines. The parser confirms each: a piece without errors ends where the top level goes on. For a
@@ -13,11 +14,15 @@ use toml::de::DeTable;
 use toml_parser::Source;
 use toml_parser::parser::{Event, EventKind, RecursionGuard, parse_document};
 
-use super::problem::Problems;
+use super::problem::{Fault, Problems};
+use super::source::{SourceFile, Window};
 use super::tree::{self, Converter, Node, Table, Value};
 
 /// So much text is read at a time, or one host.
 const BATCH: usize = if cfg!(test) { 200 } else { 64 << 10 };
+
+/// So much text is in memory at a time, if it can be read again, or two batches of long tables.
+const WINDOW: usize = 2 * BATCH;
 
 /// The nesting at which the `toml` crate stops.
 const PARSER_DEPTH: u32 = 80;
@@ -65,7 +70,12 @@ enum Header {
 }
 
 /// The tree of a file whose rows have not been read.
-pub(super) fn parse(text: &str, file: u32, problems: &mut Problems) -> Result<Table, NotInRows> {
+pub(super) fn parse(
+    source: &SourceFile,
+    file: u32,
+    problems: &mut Problems,
+) -> Result<Table, NotInRows> {
+    let text = source.text().unwrap_or_default();
     let pieces = cut(text, file);
     let kept: String = pieces.iter().map(|piece| &text[piece.range.clone()]).collect();
     let (document, errors) = DeTable::parse_recoverable(&kept);
@@ -79,7 +89,8 @@ pub(super) fn parse(text: &str, file: u32, problems: &mut Problems) -> Result<Ta
         converter.note(error, &mut found);
     }
     let mut before_rows = pieces.iter().filter(|piece| piece.row.is_none());
-    if !errors.is_empty() && !before_rows.all(|piece| goes_on_behind(text, &piece.range)) {
+    let goes_on = |Piece { range, .. }: &Piece| goes_on_behind(&text[range.start..], range.len());
+    if !errors.is_empty() && !before_rows.all(goes_on) {
         return Err(NotInRows { file });
     }
     let table = converter.table(document.into_inner(), &mut found);
@@ -91,7 +102,7 @@ pub(super) fn parse(text: &str, file: u32, problems: &mut Problems) -> Result<Ta
         match met {
             1 => {}
             // The parser makes nothing of what stands behind some errors; it reads it all the same.
-            0 if !errors.is_empty() => row.read(text, &mut found, |_, _| ())?,
+            0 if !errors.is_empty() => row.read(source, &mut found, |_, _| ())?,
             _ => return Err(NotInRows { file }),
         }
     }
@@ -105,27 +116,36 @@ impl Row {
         self.range.start
     }
 
-    /// Reads the tables one after the other. `text` is the file that they are in.
+    /// Reads the tables one after the other. `source` is the file that they are in.
     pub(super) fn read(
         &self,
-        text: &str,
+        source: &SourceFile,
         problems: &mut Problems,
         mut each: impl FnMut(Node, &mut Problems),
     ) -> Result<(), NotInRows> {
+        let Some(mut window) = source.window() else {
+            problems.general(Fault::changed(&source.name));
+            return Ok(());
+        };
         let mut start = self.range.start;
         // The parser drops what stands behind some errors: up to here that is to be little.
         let mut one_by_one = start;
         while start < self.range.end {
             let alone = start < one_by_one;
-            let range = start..self.next(text, start + if alone { 1 } else { BATCH });
-            let part = &text[range.clone()];
+            let least = if alone { 1 } else { BATCH };
+            let Some(length) = self.batch(&mut window, start, least) else {
+                problems.general(Fault::changed(&source.name));
+                return Ok(());
+            };
+            let (text, _) = window.from(start);
+            let (part, range) = (&text[..length], start..start + length);
             let (document, errors) = DeTable::parse_recoverable(part);
             if !errors.is_empty() {
                 if !alone {
                     one_by_one = range.end;
                     continue;
                 }
-                if !goes_on_behind(text, &range) {
+                if !goes_on_behind(text, length) {
                     return Err(NotInRows { file: self.file });
                 }
             }
@@ -139,19 +159,28 @@ impl Row {
         Ok(())
     }
 
-    /// Where the next table at or behind a place begins, or the row ends.
-    fn next(&self, text: &str, from: usize) -> usize {
-        let table = |&(_, line): &(usize, &str)| header(line) == Some(Header::Table(self.path));
-        let from = from.min(self.range.end);
-        let rest = &text[..self.range.end];
-        // A place in the middle of a line, or of a character, is behind its header.
-        let line = rest.as_bytes()[from..].iter().position(|&byte| byte == b'\n');
-        let start = if from == 0 || rest.as_bytes()[from - 1] == b'\n' {
-            from
-        } else {
-            line.map_or(rest.len(), |newline| from + newline + 1)
-        };
-        lines(rest, start).find(table).map_or(rest.len(), |(start, _)| start)
+    /// The length of the tables from `start` on up to the first that begins `least` bytes behind it
+    /// or later, or to the end of the row. They and the line behind them are in the window then.
+    /// `None` where the file has changed.
+    fn batch(&self, window: &mut Window<'_>, start: usize, least: usize) -> Option<usize> {
+        let rest = self.range.end - start;
+        loop {
+            let (text, whole) = window.from(start);
+            let here = text.get(..rest).unwrap_or(text);
+            // A place in the middle of a line, or of a character, is behind its header.
+            let from = least.min(here.len());
+            let newline =
+                here.as_bytes()[from.saturating_sub(1)..].iter().position(|&byte| byte == b'\n');
+            let from = newline.map_or(here.len(), |newline| from + newline);
+            let table = |&(_, line): &(usize, &str)| header(line) == Some(Header::Table(self.path));
+            if let Some((length, _)) = lines(here, from).find(table) {
+                return Some(length);
+            }
+            if text.len() > rest || whole && text.len() == rest {
+                return Some(rest);
+            }
+            window.read(start, WINDOW.min(rest + 1))?;
+        }
     }
 }
 
@@ -242,11 +271,11 @@ fn header(line: &str) -> Option<Header> {
     })
 }
 
-/// Whether the parser, after it has read the piece from the top level on, sees a header behind it.
-fn goes_on_behind(text: &str, piece: &Range<usize>) -> bool {
-    let Some((_, line)) = lines(text, piece.end).next() else { return true };
-    let length = piece.len();
-    let both = &text[piece.start..piece.end + line.len()];
+/// Whether the parser, after it has read the piece of `length` bytes that the text begins with,
+/// from the top level on, sees a header behind it.
+fn goes_on_behind(text: &str, length: usize) -> bool {
+    let Some((_, line)) = lines(text, length).next() else { return true };
+    let both = &text[..length + line.len()];
     let source = Source::new(both);
     let mut header = false;
     let mut events = |event: Event| {

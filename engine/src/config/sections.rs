@@ -249,10 +249,10 @@ fn map_file(
     files: &mut Files,
     problems: &mut Problems,
 ) -> Vec<MapRule> {
-    let added = disk::read(&path).map_err(|error| error.to_string()).and_then(|bytes| {
+    let added = disk::read(&path).map_err(|error| error.to_string()).and_then(|(bytes, _)| {
         // What problems show of it.
         let shown = String::from_utf8_lossy(&bytes).into_owned();
-        Ok((files.add(path.clone(), shown.clone())?, bytes, shown))
+        Ok((files.add(path.clone(), shown.clone(), None)?, bytes, shown))
     });
     let (file, bytes, shown) = match added {
         Ok(added) => added,

@@ -1,5 +1,6 @@
 //! The files of a configuration, and places in them.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
@@ -45,8 +46,8 @@ pub(super) struct SourceFile {
     pub(super) name: Arc<str>,
     /// `None` where the file has changed since it was read.
     text: OnceCell<Option<String>>,
-    /// Where the text comes from when a place in it is told.
-    unread: Option<(File, FileState)>,
+    /// Where the text comes from when it is wanted and not in memory.
+    origin: Option<(PathBuf, FileState)>,
     /// How many lines end before each block; counted when the first place is looked for.
     lines: OnceCell<Vec<usize>>,
 }
@@ -72,6 +73,16 @@ impl FileState {
     pub(super) fn length(self) -> u64 {
         self.length
     }
+}
+
+/// Opens an ordinary file: a device could go on for ever, and to open a pipe waits.
+pub(super) fn open(path: &Path) -> io::Result<(File, FileState)> {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is no ordinary file"));
+    }
+    let file = File::open(path)?;
+    let state = FileState::of(&file)?;
+    Ok((file, state))
 }
 
 /// A piece of a file that a problem shows: whole lines, unless they are long. It owns its text:
@@ -103,20 +114,21 @@ pub(super) struct Files {
 
 impl Files {
     /// Takes a file in, unless it is too large for its places to be counted in 32 bits or there
-    /// are too many; then says so.
-    pub(super) fn add(&mut self, path: PathBuf, text: String) -> Result<u32, String> {
+    /// are too many; then says so. With the state that the file had before it was read, its text
+    /// can be dropped.
+    pub(super) fn add(
+        &mut self,
+        path: PathBuf,
+        text: String,
+        state: Option<FileState>,
+    ) -> Result<u32, String> {
         let length = text.len() as u64;
-        self.push(path, length, OnceCell::from(Some(text)), None)
+        self.push(path, length, OnceCell::from(Some(text)), state)
     }
 
     /// The same for a file whose text is not kept, but read again if a place in it is to be told.
-    pub(super) fn add_unread(
-        &mut self,
-        path: PathBuf,
-        file: File,
-        state: FileState,
-    ) -> Result<u32, String> {
-        self.push(path, state.length, OnceCell::new(), Some((file, state)))
+    pub(super) fn add_unread(&mut self, path: PathBuf, state: FileState) -> Result<u32, String> {
+        self.push(path, state.length, OnceCell::new(), Some(state))
     }
 
     fn push(
@@ -124,20 +136,21 @@ impl Files {
         path: PathBuf,
         length: u64,
         text: OnceCell<Option<String>>,
-        unread: Option<(File, FileState)>,
+        state: Option<FileState>,
     ) -> Result<u32, String> {
         let name = path.display().to_string();
         if u32::try_from(length).is_err() {
             return Err(format!("{name} is larger than 4 GiB"));
         }
         let id = u32::try_from(self.files.len()).map_err(|_| "too many files".to_owned())?;
-        self.files.push(SourceFile { name: name.into(), text, unread, lines: OnceCell::new() });
+        let origin = state.map(|state| (path.clone(), state));
+        self.files.push(SourceFile { name: name.into(), text, origin, lines: OnceCell::new() });
         self.paths.push(path);
         Ok(id)
     }
 
-    pub(super) fn get(&self, place: Place) -> Option<&SourceFile> {
-        self.files.get(place.file as usize)
+    pub(super) fn get(&self, file: u32) -> Option<&SourceFile> {
+        self.files.get(file as usize)
     }
 
     /// A path that is written at a place: unless it is absolute it begins beside that file.
@@ -146,14 +159,18 @@ impl Files {
         directory.unwrap_or(Path::new("")).join(path)
     }
 
-    /// The text of a file.
-    pub(super) fn text(&self, file: u32) -> Option<&str> {
-        self.files.get(file as usize)?.text()
+    /// Drops the text of a file, if it can be read again.
+    pub(super) fn drop_text(&mut self, file: u32) {
+        if let Some(file) = self.files.get_mut(file as usize)
+            && file.origin.is_some()
+        {
+            file.text = OnceCell::new();
+        }
     }
 
     /// `name:line:column` of a place.
     pub(super) fn describe(&self, place: Place) -> String {
-        let Some(file) = self.get(place) else { return String::new() };
+        let Some(file) = self.get(place.file) else { return String::new() };
         match file.line_and_column(place.start as usize) {
             Some((line, column)) => format!("{}:{line}:{column}", file.name),
             None => file.name.to_string(),
@@ -162,15 +179,23 @@ impl Files {
 }
 
 impl SourceFile {
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         let text = self.text.get_or_init(|| {
-            let (file, state) = self.unread.as_ref()?;
-            let mut bytes = vec![0; usize::try_from(state.length).ok()?];
-            file.read_exact_at(&mut bytes, 0).ok()?;
-            let same = FileState::of(file).ok()? == *state;
-            same.then(|| String::from_utf8_lossy(&bytes).into_owned())
+            let origin = Origin::of(self)?;
+            let bytes = origin.read(0..usize::try_from(origin.state.length).ok()?)?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
         });
         text.as_deref()
+    }
+
+    /// Its text, to be read some at a time unless it is in memory. `None` where the file has
+    /// changed since it was read.
+    pub(super) fn window(&self) -> Option<Window<'_>> {
+        let (origin, text) = match self.text.get() {
+            Some(text) => (None, text.as_deref()?),
+            None => (Some(Origin::of(self)?), ""),
+        };
+        Some(Window { origin, start: 0, text: text.into(), read: 0 })
     }
 
     /// Line and column of a byte, both from 1; the column counts characters. `None` where nobody
@@ -208,6 +233,70 @@ impl SourceFile {
         let excerpt =
             Excerpt { text: text[start..shown].into(), start, line: line - 1, column: column - 1 };
         Some((excerpt, (from, to - from).into()))
+    }
+}
+
+/// An open file that is what it was.
+#[derive(Debug)]
+struct Origin {
+    file: File,
+    state: FileState,
+}
+
+impl Origin {
+    fn of(source: &SourceFile) -> Option<Self> {
+        let (path, state) = source.origin.as_ref()?;
+        let (file, now) = open(path).ok()?;
+        (now == *state).then_some(Self { file, state: now })
+    }
+
+    fn read(&self, range: Range<usize>) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; range.len()];
+        self.file.read_exact_at(&mut bytes, range.start as u64).ok()?;
+        (FileState::of(&self.file).ok()? == self.state).then_some(bytes)
+    }
+}
+
+/// Lines of a file that are in memory: all of them, or some at a time.
+#[derive(Debug)]
+pub(super) struct Window<'a> {
+    /// `None` where all are.
+    origin: Option<Origin>,
+    /// Where the text begins in the file.
+    start: usize,
+    text: Cow<'a, str>,
+    /// How many bytes were read for it.
+    read: usize,
+}
+
+impl Window<'_> {
+    /// The text from a byte on, as far as it is here, and whether that is to the end of the file.
+    pub(super) fn from(&self, start: usize) -> (&str, bool) {
+        let text = start.checked_sub(self.start).and_then(|skipped| self.text.get(skipped..));
+        let Some(text) = text else { return ("", false) };
+        let length = self.origin.as_ref().map(|origin| origin.state.length);
+        let end = (start + text.len()) as u64;
+        (text, length.is_none_or(|length| length == end))
+    }
+
+    /// Reads lines from the beginning of one on: `length` bytes and more each time, less the last
+    /// line unless it is whole. `None` where the file has changed or has no more.
+    pub(super) fn read(&mut self, start: usize, length: usize) -> Option<()> {
+        let origin = self.origin.as_ref()?;
+        let rest = usize::try_from(origin.state.length).ok()?.checked_sub(start)?;
+        let before = if start == self.start { self.read } else { 0 };
+        if before >= rest {
+            return None;
+        }
+        let length = length.max(2 * before).min(rest);
+        let mut bytes = origin.read(start..start + length)?;
+        if length < rest {
+            let newline = bytes.iter().rposition(|&byte| byte == b'\n');
+            bytes.truncate(newline.map_or(0, |newline| newline + 1));
+        }
+        let text = String::from_utf8(bytes).ok()?;
+        (self.start, self.text, self.read) = (start, text.into(), length);
+        Some(())
     }
 }
 

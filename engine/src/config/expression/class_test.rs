@@ -74,7 +74,7 @@ fn named(fault: Fault) -> Fault {
 /// Where a part of a text value stands; the whole value if nobody can tell.
 fn within(whole: Place, part: Range<usize>, files: &Files) -> Place {
     let found = || {
-        let raw = files.text(whole.file)?.get(whole.range())?;
+        let raw = files.get(whole.file)?.text()?.get(whole.range())?;
         let part = place::in_string(raw, part)?;
         let offset = |at: usize| whole.start.checked_add(u32::try_from(at).ok()?);
         Some(Place { start: offset(part.start)?, end: offset(part.end)?, ..whole })

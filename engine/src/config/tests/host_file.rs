@@ -189,7 +189,7 @@ fn a_file_that_changes_while_it_is_read_is_an_error() {
     let directory = Directory::with(&[("hosts.csv", "name,hardware\na,02:00:00:00:00:01\n")]);
     let path = directory.path("hosts.csv");
     let (mut files, mut problems) = (Files::default(), Problems::default());
-    let main = files.add(directory.path("main.toml"), "\"hosts.csv\"".to_owned()).unwrap();
+    let main = files.add(directory.path("main.toml"), "\"hosts.csv\"".to_owned(), None).unwrap();
     let named = Place { file: main, start: 0, end: 11 };
     let mut rows = 0;
     host_file::read(path.clone(), named, &mut files, &mut problems, |_, _| {

@@ -1,11 +1,15 @@
 //! Hosts that are read some at a time are what they are when the file is read at once.
 
+use std::io::Write;
 use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::super::loader::{parse, parse_whole};
-use super::super::{Config, ConfigError, Problem};
+use super::super::loader::{load, parse, parse_whole};
+use super::super::problem::Problems;
+use super::super::source::Files;
+use super::super::tree::Value;
+use super::super::{Config, ConfigError, Problem, disk, rows};
 use super::broken;
 
 /// Everything that a configuration says, or what is wrong with it.
@@ -54,9 +58,14 @@ fn read(read: Result<Config, ConfigError>) -> Read {
 }
 
 fn compare(text: &str) {
-    let path = Path::new("hosts.toml");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let path = file.path();
     let whole = read(parse_whole(path, text.as_bytes()));
     let rows = read(parse(path, text.as_bytes()));
+    // Of a file the text is read twice, the second time some at a time.
+    let loaded = read(load(path));
+    assert!(loaded == rows, "{text}\nfrom a file:\n{loaded:#?}\nfrom memory:\n{rows:#?}");
     if let (Read::NoToml(whole), Read::NoToml(rows)) = (&whole, &rows)
         && whole.iter().any(|error| error.contains("no value") || error.contains("missing value"))
     {
@@ -128,6 +137,32 @@ fn every_two_pieces_read_in_rows_as_they_do_at_once() {
 #[test]
 fn the_files_of_the_other_tests_read_in_rows_as_they_do_at_once() {
     broken::files().chain([super::model::FULL]).for_each(compare);
+}
+
+#[test]
+fn a_file_that_changes_while_its_hosts_are_read_is_an_error() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for host in 0..20 {
+        write!(file, "[[dhcp.host]]\nname = \"h{host}\"\nuuid = \"{host}\"\n").unwrap();
+    }
+    let (mut files, mut problems) = (Files::default(), Problems::default());
+    let (bytes, state) = disk::read(file.path()).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let id = files.add(file.path().to_owned(), text, Some(state)).unwrap();
+    let tree = rows::parse(files.get(id).unwrap(), id, &mut problems).unwrap();
+    let Value::Table(dhcp) = &tree.entries[0].node.value else { panic!("{tree:?}") };
+    let Value::Array(hosts) = &dhcp.entries[0].node.value else { panic!("{dhcp:?}") };
+    let Value::Row(row) = &hosts[0].value else { panic!("{hosts:?}") };
+    files.drop_text(id);
+    let mut read = 0;
+    let each = |_, _: &mut Problems| {
+        read += 1;
+        file.write_all(b"\n").unwrap();
+    };
+    row.read(files.get(id).unwrap(), &mut problems, each).unwrap();
+    assert!((1..20).contains(&read), "{read}");
+    let error = problems.finish(Path::new("main.toml"), &files).unwrap_err();
+    assert!(error.to_string().contains("was changed while it was read"), "{error}");
 }
 
 proptest! {
