@@ -186,20 +186,21 @@ impl Shard {
     /// Counts a datagram that came to the DHCP port, and answers it.
     fn dhcp<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) {
         let metrics = &self.parts.metrics;
-        match Message::parse(datagram.payload) {
+        // Matched by reference: a message is long, and every move is a copy.
+        match &Message::parse(datagram.payload) {
             Ok(message) => {
                 let kind = message.message_type();
                 metrics.received.increment(kind.map_or(0, |kind| kind.code().into()));
                 if kind == Some(MessageType::Discover) && self.has_backlog() {
                     return metrics.discovers_refused.increment();
                 }
-                self.answer(datagram, &message, None, tx);
+                self.answer(datagram, message, None, tx);
             }
             Err(error) => {
                 metrics.parse_errors.increment(error.index());
                 let source = ipv4(Some(datagram.source.ip())).unwrap_or(Ipv4Addr::UNSPECIFIED);
                 let (payload, ifindex) = (datagram.payload, datagram.ifindex);
-                self.parts.events.emit(dhcp::malformed(payload, source, ifindex, error));
+                self.parts.events.emit(&dhcp::malformed(payload, source, ifindex, *error));
             }
         }
     }
@@ -266,13 +267,15 @@ impl Shard {
         let decision = dhcp::answer(message, &arrival, &current.config.dhcp, leases, now, arena);
         let notes = tftp.as_ref().map(|tftp| tftp.notes());
         let delay = quirks::apply(notes, &current.config, message.chaddr(), &decision.action);
-        let Decision { action, changes, event, holder } = decision;
-        if let Some(told) = holder.and_then(|holder| holders.event(&holder, &event, now)) {
-            events.emit(told);
-        }
+        let Decision { action, changes, holder } = decision;
         let endings = matches!(action, Action::AckWhenDurable(_)).then(|| leases.endings());
         let nak = action.reply().and_then(|reply| reply.nak);
+        let event = dhcp::decided(message, &arrival, &action);
         let answer = Answer { received, due: received + delay, event, nak, endings };
+        let event = &answer.event;
+        if let Some(told) = holder.and_then(|holder| holders.event(&holder, event, now)) {
+            events.emit(&told);
+        }
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         let changes = if let Action::AckWhenDurable(_) = action {
@@ -290,7 +293,7 @@ impl Shard {
             Action::Record { .. } => replies.events.emit(event),
             Action::Reply(reply) => {
                 let path = ReplyPath::of(reply, datagram, interface, self.link, only_address);
-                replies.send(reply, &path, answer, tx);
+                replies.send(reply, &path, &answer, tx);
             }
             Action::AckWhenDurable(reply) => {
                 let changes = changes.into_iter().flatten();
@@ -310,7 +313,7 @@ impl Shard {
                 let token = pending.insert(Pending { held, answer });
                 if let Err(why) = leases.submit(changes, Some(token as u64), now) {
                     pending.remove(token).held.into_iter().for_each(|held| tx.discard(held));
-                    replies.withheld(&event, why);
+                    replies.withheld(event, why);
                 }
                 replies.metrics.commits_pending.set(pending.len() as u64);
             }
@@ -323,11 +326,11 @@ impl Shard {
                 let offered = replies.dry_run || !leases.is_damaged(now);
                 if replies.dry_run || !probes.has_room() {
                     match offered {
-                        true => replies.send(reply, &path, answer, tx),
-                        false => replies.not_probed(&event),
+                        true => replies.send(reply, &path, &answer, tx),
+                        false => replies.not_probed(event),
                     }
                     if !replies.dry_run {
-                        not_pinged.tell(&mut replies, &event, Unsent::TooMany, offered, now);
+                        not_pinged.tell(&mut replies, event, Unsent::TooMany, offered, now);
                     }
                     return None;
                 }
@@ -466,7 +469,7 @@ impl<T: Transmit> Handler<T> for Shard {
         if let Some(tftp) = tftp {
             let timer = tftp.batch_end(dry, tx);
             next = next.into_iter().chain(timer).min();
-            tftp.take_events().for_each(|event| events.emit(event));
+            tftp.take_events().for_each(|event| events.emit(&event));
         }
         if leases.kick(dry) {
             next = Some(tx.now());

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bootstorm::config::{Host, HostKey, Hosts, OptionSet, Scope};
-use bootstorm::dhcp::{Action, Arrival, Decision, ReplyCache, answer, received};
+use bootstorm::dhcp::{Action, Arrival, Decision, ReplyCache, answer, decided, received};
 use bootstorm::leases::{Clock, Leases, MemoryStore, ShardLeases};
 use bootstorm::quirks::{BUILT_IN, BuiltIn, Notes, Quirks};
 use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageType, MessageWriter};
@@ -124,9 +124,9 @@ impl Shard {
         let message = Message::parse(payload).ok()?;
         std::hint::black_box(received(&message, &arrival));
         let dhcp = &self.config.dhcp;
-        let Decision { action, changes, event, .. } =
+        let Decision { action, changes, .. } =
             answer(&message, &arrival, dhcp, &mut self.leases, now, &self.arena);
-        std::hint::black_box(&event);
+        std::hint::black_box(decided(&message, &arrival, &action));
         let class = action.reply().map_or(&[][..], |reply| reply.vendor_class);
         let set = self.quirks.of(message.chaddr(), class);
         let token = matches!(action, Action::AckWhenDurable(_)).then_some(1);

@@ -151,7 +151,16 @@ pub struct ClientMatch {
 impl ClientMatch {
     /// Whether there is no condition, so that everybody matches.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let Self { user_class, vendor_class, arch, mac_prefix, uuid, circuit_id, remote_id, class } =
+            self;
+        user_class.is_empty()
+            && vendor_class.is_empty()
+            && arch.is_empty()
+            && mac_prefix.is_empty()
+            && uuid.is_empty()
+            && circuit_id.is_empty()
+            && remote_id.is_empty()
+            && class.is_empty()
     }
 
     /// Whether it depends on what a relay agent says of the client's port.

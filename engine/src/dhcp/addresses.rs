@@ -21,7 +21,7 @@ impl<'a> Exchange<'a> {
 
     /// The client's leases and offers on its link.
     pub(super) fn own_here(&self) -> impl Iterator<Item = &'a Own> {
-        self.own.iter().filter(|own| self.is_on_link(own.ip))
+        self.own.iter().filter(|own| own.is_here)
     }
 
     /// The client's lease or offer of an address, whatever has become of it.

@@ -13,7 +13,6 @@
 use super::exchange::Exchange;
 use super::plan::{Chosen, Draft};
 use super::{Action, Silence};
-use crate::config::LeaseTime;
 use crate::leases::{ShardLeases, Step};
 
 impl<'a> Exchange<'a> {
@@ -43,7 +42,7 @@ impl<'a> Exchange<'a> {
         let Chosen { ip, admission, .. } = chosen;
         let reply = self.boot_reply(ip);
         let mut draft = Draft::of(Action::AckWhenDurable(reply), self.arena);
-        let (until, expires) = (self.now + self.dhcp.offer_time, self.expiry(LeaseTime::INFINITE));
+        let (until, expires) = (self.now + self.dhcp.offer_time, self.expiry(reply));
         let ip = ip.into();
         draft.steps.push(Step::Offer { ip, admission, until });
         draft.steps.push(Step::Bind { ip, admission, expires, heard: false });

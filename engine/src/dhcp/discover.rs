@@ -71,16 +71,17 @@ impl<'a> Exchange<'a> {
         let rapid = self.dhcp.rapid_commit && self.message.rapid_commit() && !probe;
         let action = if rapid {
             // RFC 4039 section 3.
-            Action::AckWhenDurable(self.ack(ip, self.lease_time(ip)))
+            Action::AckWhenDurable(self.ack(ip))
+        } else if probe {
+            Action::ProbeThenOffer(self.offer(ip))
         } else {
-            let reply = self.offer(ip);
-            if probe { Action::ProbeThenOffer(reply) } else { Action::Reply(reply) }
+            Action::Reply(self.offer(ip))
         };
         let mut draft = Draft::of(action, self.arena);
         draft.steps.push(Step::Offer { ip: ip.into(), admission, until });
         draft.remember.push((ip, until));
-        if rapid {
-            let expires = self.expiry(self.lease_time(ip));
+        if let Action::AckWhenDurable(ack) = draft.action {
+            let expires = self.expiry(ack);
             draft.steps.push(Step::Bind { ip: ip.into(), admission, expires, heard: false });
         }
         draft.chosen = Some(chosen);

@@ -49,11 +49,7 @@ pub fn of_malformed(
 }
 
 /// The event of a decision.
-pub(super) fn of_decision(
-    message: &Message<'_>,
-    arrival: &Arrival<'_>,
-    action: &Action<'_>,
-) -> BootEvent {
+pub fn of_decision(message: &Message<'_>, arrival: &Arrival<'_>, action: &Action<'_>) -> BootEvent {
     match action {
         Action::Silence(silence) => {
             let kind = match silence {

@@ -16,6 +16,7 @@ use crate::config::{ClassId, Dhcp, ScopeChain, UnknownClients};
 use crate::leases::{ClientKey, Discovered, Hardware, RelaySaid, Said, ShardLeases};
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
+#[derive(Debug)]
 pub(super) struct Exchange<'a> {
     pub(super) message: &'a Message<'a>,
     pub(super) arrival: &'a Arrival<'a>,
@@ -76,7 +77,7 @@ impl<'a> Exchange<'a> {
         let mut port_is_unknown =
             past_relays.is_some() && dhcp.goes_by_ports && leases.is_damaged(now);
         leases.of_client(&key, now, |lease| {
-            own.extend(Own::of(lease, dhcp));
+            own.extend(Own::of(lease, dhcp, link));
             if past_relays.is_some()
                 && past_relays == lease.ipv4()
                 && !leases.may_be_outdated(lease, now)
@@ -90,7 +91,7 @@ impl<'a> Exchange<'a> {
             }
         });
         let own = own.into_bump_slice();
-        let here = own.iter().filter(|own| link.holds(dhcp, own.ip));
+        let here = own.iter().filter(|own| own.is_here);
         // What its own lease or offer says of the client goes before what others say: an ACK
         // agrees with the OFFER, and a renewal with the ACK.
         let names_address = !matches!(message.message_type(), None | Some(MessageType::Discover));

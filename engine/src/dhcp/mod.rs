@@ -75,12 +75,11 @@ pub use reply::{Origin, Outgoing, Reply};
 pub use silence::Silence;
 
 use crate::config::Dhcp;
-use crate::event::BootEvent;
 use crate::leases::{Change, ShardLeases};
 use exchange::Exchange;
 use plan::Draft;
 
-/// What is to be done about one message, and the line it is worth in the log.
+/// What is to be done about one message.
 #[derive(Debug)]
 #[must_use]
 pub struct Decision<'a> {
@@ -88,8 +87,6 @@ pub struct Decision<'a> {
     pub action: Action<'a>,
     /// For [`ShardLeases::submit`]: with a token for an [`Action::AckWhenDurable`], else without.
     pub changes: BumpVec<'a, Change>,
-    /// What happened, for logs and metrics.
-    pub event: BootEvent,
     /// Who keeps the client from the address that is reserved for it.
     pub holder: Option<Holder>,
 }
@@ -143,15 +140,16 @@ pub fn answer<'a>(
     arena: &'a Bump,
 ) -> Decision<'a> {
     let mut changes = BumpVec::new_in(arena);
-    let done = (0..PLANS).find_map(|_| {
-        let plan = plan(message, arrival, dhcp, leases, now, arena);
-        let holder = plan.reasons.and_then(|reasons| reasons.holder);
-        let action = plan.apply(message, leases, now, arena, &mut changes).ok()?;
-        Some((action, holder))
-    });
-    let (action, holder) = done.unwrap_or((Action::Silence(Silence::Contended), None));
-    let event = events::of_decision(message, arrival, &action);
-    Decision { action, changes, event, holder }
+    let mut decided = (Action::Silence(Silence::Contended), None);
+    for _ in 0..PLANS {
+        let mut plan = plan(message, arrival, dhcp, leases, now, arena);
+        if plan.apply(leases, &mut changes).is_ok() {
+            decided = (plan.action, plan.holder);
+            break;
+        }
+    }
+    let (action, holder) = decided;
+    Decision { action, changes, holder }
 }
 
 /// Decides about one message. Changes nothing.
@@ -164,11 +162,12 @@ pub fn plan<'a>(
     arena: &'a Bump,
 ) -> Plan<'a> {
     if message.op() != BOOTREQUEST {
-        return Plan::silence(Silence::NotARequest, arena);
+        return Plan::new(None, Draft::silence(Silence::NotARequest, arena));
     }
     let exchange = match Exchange::open(message, arrival, dhcp, leases, now, arena) {
-        Ok(exchange) => exchange,
-        Err(silence) => return Plan::silence(silence, arena),
+        // It is long, and every move is a copy.
+        Ok(exchange) => &*arena.alloc(exchange),
+        Err(silence) => return Plan::new(None, Draft::silence(silence, arena)),
     };
     let draft = match message.message_type() {
         None => exchange.bootp(leases),
@@ -179,11 +178,13 @@ pub fn plan<'a>(
         Some(MessageType::Inform) => exchange.inform(),
         Some(_) => Draft::silence(Silence::MessageType, arena),
     };
-    Plan::new(exchange, draft)
+    Plan::new(Some(exchange), draft)
 }
 
 /// Its kind.
 pub use events::kind_of_request as received_kind;
+/// The event of a decision: what happens when it is carried out.
+pub use events::of_decision as decided;
 /// The event of a datagram that is no DHCP message.
 pub use events::of_malformed as malformed;
 /// The event of a request that came in, before it is decided.

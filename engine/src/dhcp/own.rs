@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bootstorm_protocols::time::Moment;
 
+use super::arrival::Link;
 use super::reservation::FoundBy;
 use crate::config::{Dhcp, HostId, NetworkId};
 use crate::leases::{Admission, KeyHash, KeyKind, KnownAs, Lease, LeaseState};
@@ -12,6 +13,8 @@ use crate::leases::{Admission, KeyHash, KeyKind, KnownAs, Lease, LeaseState};
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Own {
     pub(super) ip: Ipv4Addr,
+    /// Its address is of the link that the client is on.
+    pub(super) is_here: bool,
     /// As it is now: a lease whose time is over is [`LeaseState::Expired`].
     pub(super) state: LeaseState,
     /// When it was given or renewed last.
@@ -40,7 +43,8 @@ pub(super) enum GivenTo {
 
 impl Own {
     /// What counts of a lease; `None` for other addresses than IPv4's.
-    pub(super) fn of(lease: &Lease, dhcp: &Dhcp) -> Option<Self> {
+    pub(super) fn of(lease: &Lease, dhcp: &Dhcp, link: Link) -> Option<Self> {
+        let ip = lease.ipv4()?;
         let admission = lease.admission();
         let given_to = match admission {
             Admission::Host(host) => GivenTo::of(host, lease, dhcp),
@@ -56,7 +60,8 @@ impl Own {
         };
         let Lease { starts, refused, .. } = *lease;
         let (state, is_awaited) = (state_of(lease), lease.pending && !refused);
-        Some(Self { ip: lease.ipv4()?, state, starts, refused, is_awaited, given_to, pool })
+        let is_here = link.holds(dhcp, ip);
+        Some(Self { ip, is_here, state, starts, refused, is_awaited, given_to, pool })
     }
 
     /// Whether it is a lease that has not ended.

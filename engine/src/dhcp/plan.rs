@@ -3,7 +3,6 @@
 
 use std::net::Ipv4Addr;
 
-use bootstorm_protocols::dhcpv4::Message;
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
@@ -12,9 +11,7 @@ use super::exchange::Exchange;
 use super::holder::Holder;
 use super::{Action, Silence, machine};
 use crate::config::{ClassId, HostId, NetworkId, SubnetId};
-use crate::leases::{
-    Admission, Change, Client, ClientKey, Conflict, Hardware, KeyKind, Said, ShardLeases, Step,
-};
+use crate::leases::{Admission, Change, Client, Conflict, KeyKind, ShardLeases, Step};
 
 /// What is to be done about one message, and why. Nothing of it has happened yet.
 #[derive(Debug)]
@@ -24,19 +21,13 @@ pub struct Plan<'a> {
     pub action: Action<'a>,
     /// What of it changes leases, in this order.
     pub steps: BumpVec<'a, Step<'a>>,
-    /// What decided; `None` where nothing was found out about the sender.
-    pub reasons: Option<Reasons<'a>>,
-    sender: Option<Sender<'a>>,
+    /// Who keeps the client from the address that is reserved for it.
+    pub holder: Option<Holder>,
+    chosen: Option<Chosen<'a>>,
     /// For which addresses the DISCOVER is remembered, and until when.
     remember: BumpVec<'a, (Ipv4Addr, Moment)>,
-}
-
-/// The client of a plan.
-#[derive(Debug)]
-struct Sender<'a> {
-    key: ClientKey,
-    hardware: Hardware,
-    said: Said<'a>,
+    /// What was found out about the sender, if anything was.
+    exchange: Option<&'a Exchange<'a>>,
 }
 
 /// What decided about one message.
@@ -111,47 +102,41 @@ impl<'a> Draft<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// A plan about a message whose sender does not matter.
-    pub(super) fn silence(silence: Silence, arena: &'a Bump) -> Self {
-        let Draft { action, steps, remember, .. } = Draft::silence(silence, arena);
-        Self { action, steps, reasons: None, sender: None, remember }
+    /// A plan about a message; without `exchange`, of a message whose sender does not matter.
+    pub(super) fn new(exchange: Option<&'a Exchange<'a>>, draft: Draft<'a>) -> Self {
+        let Draft { action, steps, holder, chosen, remember } = draft;
+        Self { action, steps, holder, chosen, remember, exchange }
     }
 
-    pub(super) fn new(exchange: Exchange<'a>, draft: Draft<'a>) -> Self {
-        let Draft { action, steps, holder, chosen, remember } = draft;
+    /// What decided; `None` where nothing was found out about the sender.
+    pub fn reasons(&self) -> Option<Reasons<'a>> {
+        let exchange = self.exchange?;
         let reservation = exchange.reservation;
-        let reasons = Reasons {
+        Some(Reasons {
             network: exchange.link.network,
             subnet: exchange.link.subnet,
             classes: exchange.classes,
             known: reservation.known,
             host: reservation.host.zip(reservation.by.map(|by| by.kind)),
             reserved: reservation.address,
-            holder,
-            chosen,
-        };
-        let sender =
-            Sender { hardware: exchange.hardware(), said: exchange.said(), key: exchange.key };
-        Self { action, steps, reasons: Some(reasons), sender: Some(sender), remember }
+            holder: self.holder,
+            chosen: self.chosen,
+        })
     }
 
     /// Takes the steps; what is to be made durable is added to `changes`, whatever becomes of the
     /// plan. [`Conflict`]: the leases are not any more as they were when the plan was made, and
     /// another one is needed.
     pub(super) fn apply(
-        mut self,
-        message: &'a Message<'a>,
+        &mut self,
         leases: &mut ShardLeases,
-        now: Moment,
-        arena: &'a Bump,
         changes: &mut BumpVec<'a, Change>,
-    ) -> Result<Action<'a>, Conflict> {
-        let Some(Sender { key, hardware, said }) = &self.sender else {
-            return Ok(self.action);
-        };
-        let client = Client { key, hardware: *hardware, notes: *said };
+    ) -> Result<(), Conflict> {
+        let Some(exchange) = self.exchange else { return Ok(()) };
+        let Exchange { message, now, arena, key, .. } = exchange;
+        let client = Client { key, hardware: exchange.hardware(), notes: exchange.said() };
         for step in &self.steps {
-            match (leases.apply(&client, step, now), step) {
+            match (leases.apply(&client, step, *now), step) {
                 (Ok(Some(change)), _) => changes.push(change),
                 // Its ACK is held already, for the REQUEST of before.
                 (Ok(None), Step::Bind { .. }) => {
@@ -163,10 +148,10 @@ impl<'a> Plan<'a> {
                 (Err(conflict), _) => return Err(conflict),
             }
         }
-        for (ip, until) in self.remember {
+        for (ip, until) in &self.remember {
             let said = machine::telling(message, arena);
-            leases.remember_discover(key, ip, message.xid(), until, said);
+            leases.remember_discover(key, *ip, message.xid(), *until, said);
         }
-        Ok(self.action)
+        Ok(())
     }
 }

@@ -226,38 +226,36 @@ impl<'a> Reply<'a> {
             Some((_, ScopeId::Host(_))) => 2,
             Some(_) => 3,
         };
-        let mut key = Writer::new(room);
-        key.bytes(&[
+        let place = |index: Option<usize>| index.map_or(u32::MAX, |index| index as u32);
+        let length = |text: Option<&[u8]>| text.map_or(u16::MAX, |text| text.len() as u16);
+        let kinds = [
             kind.map_or(0, MessageType::code),
             u8::from(*rapid_commit) | u8::from(boot_scope.is_some()) << 1 | named << 2,
             *firmware as u8,
             // An infinite lease has no other value than this.
             u8::from(lease.is_some()),
-        ])
-        .ok()?;
-        key.u32(lease.map_or(0, LeaseTime::seconds)).ok()?;
-        key.ipv4(*siaddr).ok()?;
-        key.ipv4(*server_identifier).ok()?;
-        key.u16((*max_len).min(buf_len).try_into().ok()?).ok()?;
-        let places = [
-            chain.subnet().map(SubnetId::index),
-            chain.pool().map(PoolId::index),
-            chain.group().map(GroupId::index),
         ];
-        for place in places {
-            key.u32(place.map_or(u32::MAX, |place| place as u32)).ok()?;
-        }
-        key.u16(chain.classes().len().try_into().ok()?).ok()?;
+        let numbers = [
+            lease.map_or(0, LeaseTime::seconds),
+            siaddr.to_bits(),
+            server_identifier.to_bits(),
+            (*max_len).min(buf_len).try_into().ok()?,
+            place(chain.subnet().map(SubnetId::index)),
+            place(chain.pool().map(PoolId::index)),
+            place(chain.group().map(GroupId::index)),
+            place(Some(chain.classes().len())),
+        ];
+        let [a, b, c, d, e] = self.varying().map(|(_, value)| length(value));
+        let lengths = [a, b, c, d, e, length(Some(boot_file)), length(Some(asked))];
+        let mut key = Writer::new(room);
+        key.bytes(&kinds).ok()?;
+        key.bytes(numbers.map(u32::to_be_bytes).as_flattened()).ok()?;
+        key.bytes(lengths.map(u16::to_be_bytes).as_flattened()).ok()?;
         for class in chain.classes() {
             key.u32(class.index() as u32).ok()?;
         }
-        for (_, value) in self.varying() {
-            key.u16(value.map_or(u16::MAX, |value| value.len() as u16)).ok()?;
-        }
-        for text in [boot_file, asked] {
-            key.u16(text.len().try_into().ok()?).ok()?;
-            key.bytes(text).ok()?;
-        }
+        key.bytes(boot_file).ok()?;
+        key.bytes(asked).ok()?;
         let len = key.position();
         room.get(..len)
     }
@@ -291,35 +289,35 @@ fn fitting(text: &[u8], limit: usize) -> &[u8] {
 }
 
 impl<'a> Exchange<'a> {
-    /// How long the client may have `address`.
-    pub(super) fn lease_time(&self, address: Ipv4Addr) -> LeaseTime {
-        let chain = self.chain(Some(address));
+    /// How long the client may have an address whose scopes these are.
+    fn lease_time(&self, chain: &ScopeChain<'a>) -> LeaseTime {
         match self.message.lease_time() {
             Some(wish) => chain.lease_time_for(LeaseTime::from_seconds(wish)),
             None => chain.lease_time(),
         }
     }
 
-    /// When a lease that begins now ends.
-    pub(super) fn expiry(&self, lease: LeaseTime) -> Moment {
+    /// When the lease that a reply tells of ends, which begins now.
+    pub(super) fn expiry(&self, reply: &Reply<'_>) -> Moment {
+        let lease = LeaseTime::from_seconds(reply.lease_seconds);
         lease.duration().map_or(Moment::NEVER, |duration| self.now + duration)
     }
 
     pub(super) fn offer(&self, address: Ipv4Addr) -> &'a Reply<'a> {
-        let lease = self.lease_time(address);
-        let offer = self.grant(MessageType::Offer, address, lease);
+        let offer = self.grant(MessageType::Offer, address);
         // RFC 2131 table 3: ciaddr is zero in an OFFER.
         offer.ciaddr = Ipv4Addr::UNSPECIFIED;
         offer
     }
 
-    pub(super) fn ack(&self, address: Ipv4Addr, lease: LeaseTime) -> &'a Reply<'a> {
-        self.grant(MessageType::Ack, address, lease)
+    pub(super) fn ack(&self, address: Ipv4Addr) -> &'a Reply<'a> {
+        self.grant(MessageType::Ack, address)
     }
 
-    fn grant(&self, kind: MessageType, address: Ipv4Addr, lease: LeaseTime) -> &'a mut Reply<'a> {
+    fn grant(&self, kind: MessageType, address: Ipv4Addr) -> &'a mut Reply<'a> {
         let discover = self.message.message_type() == Some(MessageType::Discover);
         let reply = self.parameters(Some(kind), address);
+        let lease = self.lease_time(&reply.chain);
         reply.yiaddr = address;
         reply.lease_seconds = lease.seconds();
         reply.lease = Some(lease);

@@ -125,16 +125,15 @@ impl<'a> Exchange<'a> {
 
     /// Leases the address, which is free or the client's, and withdraws what else it was offered.
     fn bind(&self, address: Ipv4Addr, admission: Admission<'a>, heard: bool) -> Draft<'a> {
-        let lease = self.lease_time(address);
-        let action = Action::AckWhenDurable(self.ack(address, lease));
-        let mut draft = Draft::of(action, self.arena);
+        let ack = self.ack(address);
+        let mut draft = Draft::of(Action::AckWhenDurable(ack), self.arena);
         let own = self.own_at(address);
         let ip = address.into();
         if !own.is_some_and(Own::is_held) {
             let until = self.now + self.dhcp.offer_time;
             draft.steps.push(Step::Offer { ip, admission, until });
         }
-        let expires = self.expiry(lease);
+        let expires = self.expiry(ack);
         draft.steps.push(Step::Bind { ip, admission, expires, heard });
         draft.steps.extend(self.withdraw_others(Some(address)));
         let through = match own {

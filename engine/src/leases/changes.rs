@@ -8,7 +8,7 @@ use bootstorm_protocols::time::Moment;
 use super::address::Address;
 use super::pools::PoolSet;
 use super::slot::{Identity, stored};
-use super::state::{Base, Event, From, State, Whose, transition};
+use super::state::{Base, Event, From, Outcome, State, Whose, transition};
 use super::table::{Handle, Locked, Stripe, Table};
 use super::{Admission, Client, ClientKey, Lease, NotDurable, Notes, Refusal, Step, Write};
 
@@ -64,10 +64,8 @@ impl Table {
             Step::Offer { admission, .. } | Step::Bind { admission, .. } => admission,
             _ => Admission::Unknown,
         };
-        let identity = || Identity {
-            client: client.key.clone(),
-            notes: Notes::default().updated(client, admission),
-        };
+        let identity =
+            || Identity { client: client.key.clone(), notes: Notes::of(client, admission) };
         let Some(handle) = found else {
             if let Some(state) = outcome.state {
                 let handle = self.insert(&mut locked, address, identity(), state, shard);
@@ -83,10 +81,14 @@ impl Table {
         };
         if let (Step::Bind { .. }, true) = (step, outcome.writes) {
             let notes = &mut locked.stripe.slots[handle.index()].identity.notes;
-            *notes = notes.updated(client, admission);
+            notes.update(client, admission);
         }
         if let (Step::Offer { .. }, Whose::Kept) = (step, outcome.whose) {
             locked.stripe.slots[handle.index()].identity.notes.set_admission(admission);
+        }
+        if state.map(Outcome::kept) == Some(outcome) {
+            // As for the OFFER to a client that has a lease: it is listed already.
+            return Ok(None);
         }
         let sender = (outcome.whose == Whose::Senders).then(|| (identity(), shard));
         self.carry_out(pools, &mut locked.stripe, handle, outcome, sender, now);

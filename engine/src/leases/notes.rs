@@ -32,11 +32,6 @@ enum Note {
     Admission = 5,
 }
 
-impl Note {
-    const BEFORE_ADMISSION: [Self; 5] =
-        [Self::ClientId, Self::Hostname, Self::CircuitId, Self::RemoteId, Self::Hardware];
-}
-
 const COUNT: usize = 6;
 /// Longest note: a length is one byte.
 const LONGEST: usize = 255;
@@ -122,45 +117,56 @@ impl Notes {
         let [client_id, hostname, circuit_id, remote_id] = said;
         let relay = RelaySaid::All;
         let notes = Said { client_id, hostname, circuit_id, remote_id, relay };
-        Self::default().updated(&Client { key: client, hardware, notes }, admission)
+        Self::of(&Client { key: client, hardware, notes }, admission)
     }
 
-    /// What is known after a message of the client. The same when it says nothing new, which
-    /// allocates nothing. What a client says of itself is kept when it does not say it again; what
-    /// its relay agent says, only as [`RelaySaid`] tells.
-    #[must_use]
-    pub(super) fn updated(&self, client: &Client<'_>, admission: Admission<'_>) -> Self {
-        let said = &client.notes;
-        let relayed = if said.relay == RelaySaid::Kept { self } else { &Self::default() };
+    /// The notes of a client of which nothing was known.
+    pub(super) fn of(client: &Client<'_>, admission: Admission<'_>) -> Self {
+        let mut notes = Self::default();
+        notes.update(client, admission);
+        notes
+    }
+
+    /// Remembers what a message of the client says. Allocates nothing when that is nothing new.
+    /// What a client says of itself is kept when it does not say it again; what its relay agent
+    /// says, only as [`RelaySaid`] tells.
+    pub(super) fn update(&mut self, client: &Client<'_>, admission: Admission<'_>) {
+        let Client { key, hardware, notes: said } = client;
+        let [client_id, hostname, circuit_id, remote_id, ..] = self.all();
+        let kept = said.relay == RelaySaid::Kept;
         let fits = |said: &&[u8]| said.len() <= Self::LIMIT;
         let whole_fits = |said: &&[u8]| said.len() <= LONGEST;
-        let hardware = client.hardware;
         let htype = [hardware.htype()];
-        let noted = hardware != Self::default().hardware(client.key);
+        let noted = *hardware != Self::default().hardware(key);
         let mut room = [0; LONGEST];
-        self.replaced_by([
-            said.client_id.filter(fits).or(self.client_id()).map(whole),
-            said.hostname.filter(fits).or(self.hostname()).map(whole),
-            said.circuit_id.filter(whole_fits).or(relayed.circuit_id()).map(whole),
-            said.remote_id.filter(whole_fits).or(relayed.remote_id()).map(whole),
+        let changed = self.other_than([
+            said.client_id.filter(fits).or(client_id).map(whole),
+            said.hostname.filter(fits).or(hostname).map(whole),
+            said.circuit_id.filter(whole_fits).or(circuit_id.filter(|_| kept)).map(whole),
+            said.remote_id.filter(whole_fits).or(remote_id.filter(|_| kept)).map(whole),
             noted.then(|| [&htype, hardware.address()]),
             admission_note(admission, &mut room),
-        ])
+        ]);
+        if let Some(changed) = changed {
+            *self = changed;
+        }
     }
 
     /// Remembers another admission, and what else there is as it was. Allocates nothing when it is
     /// the same.
     pub(super) fn set_admission(&mut self, admission: Admission<'_>) {
         let mut room = [0; LONGEST];
-        let [client_id, hostname, circuit_id, remote_id, hardware] =
-            Note::BEFORE_ADMISSION.map(|note| self.get(note).map(whole));
-        let admission = admission_note(admission, &mut room);
-        *self = self.replaced_by([client_id, hostname, circuit_id, remote_id, hardware, admission]);
+        let mut notes = self.all().map(|note| note.map(whole));
+        notes[Note::Admission as usize] = admission_note(admission, &mut room);
+        if let Some(changed) = self.other_than(notes) {
+            *self = changed;
+        }
     }
 
-    /// These notes, in the order of [`Note`]: the same allocation if they are the same.
-    fn replaced_by(&self, notes: [Option<Parts<'_>>; COUNT]) -> Self {
-        if self.are(&notes) { self.clone() } else { Self::of_parts(&notes) }
+    /// These notes, in the order of [`Note`]; `None` where they are the same, which allocates
+    /// nothing.
+    fn other_than(&self, notes: [Option<Parts<'_>>; COUNT]) -> Option<Self> {
+        (!self.are(&notes)).then(|| Self::of_parts(&notes))
     }
 
     fn are(&self, notes: &[Option<Parts<'_>>; COUNT]) -> bool {
@@ -204,18 +210,23 @@ impl Notes {
     }
 
     fn get(&self, wanted: Note) -> Option<&[u8]> {
-        let (mask, mut rest) = self.0.as_deref()?.split_first()?;
-        for bit in 0..COUNT as u8 {
-            if mask & 1 << bit == 0 {
-                continue;
+        self.all()[wanted as usize]
+    }
+
+    /// All notes, in the order of [`Note`].
+    fn all(&self) -> [Option<&[u8]>; COUNT] {
+        let mut all = [None; COUNT];
+        let Some((mask, mut rest)) = self.0.as_deref().and_then(<[u8]>::split_first) else {
+            return all;
+        };
+        for (bit, place) in all.iter_mut().enumerate() {
+            if mask >> bit & 1 == 1
+                && let Some((note, behind)) = split_note(rest)
+            {
+                (*place, rest) = (Some(note), behind);
             }
-            let (note, behind) = split_note(rest)?;
-            if bit == wanted as u8 {
-                return Some(note);
-            }
-            rest = behind;
         }
-        None
+        all
     }
 }
 
@@ -345,7 +356,9 @@ mod tests {
     fn after(notes: &Notes, said: Said<'_>, admission: Admission<'_>) -> Notes {
         let hardware = Hardware::ethernet(HARDWARE);
         let key = ClientKey::hardware(&hardware);
-        notes.updated(&Client { key: &key, hardware, notes: said }, admission)
+        let mut notes = notes.clone();
+        notes.update(&Client { key: &key, hardware, notes: said }, admission);
+        notes
     }
 
     #[test]

@@ -167,7 +167,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    fn kept(state: State) -> Self {
+    pub(super) fn kept(state: State) -> Self {
         Self { state: Some(state), whose: Whose::Kept, writes: false }
     }
 

@@ -74,8 +74,8 @@ impl EventSink {
     }
 
     /// Notes an event. Never waits and never allocates.
-    pub fn emit(&mut self, event: BootEvent) {
-        self.emit_with(event.kind, || event);
+    pub fn emit(&mut self, event: &BootEvent) {
+        self.emit_with(event.kind, || *event);
     }
 
     /// Notes an event of that kind, which is made only if it is logged or followed.
@@ -359,7 +359,7 @@ mod tests {
         let shared = Arc::new(Shared::new(1, BACKLOG, EventBus::default()));
         let mut sink = sink(&shared);
         for host in 0..LINES_PER_SECOND + 7 {
-            sink.emit(ack(host));
+            sink.emit(&ack(host));
         }
         let mut taken = 0;
         assert!(shared.drain(|entry| {
@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(shared.left_out(), LeftOut { suppressed: 7, dropped: 0 });
 
         shared.refill();
-        sink.emit(ack(0));
+        sink.emit(&ack(0));
         assert!(shared.drain(|entry| assert!(entry.logged)));
     }
 
@@ -382,7 +382,7 @@ mod tests {
         let shared = Arc::new(Shared::new(1, BACKLOG, bus));
         let mut sink = sink(&shared);
         for host in 0..LINES_PER_SECOND + 7 {
-            sink.emit(ack(host));
+            sink.emit(&ack(host));
         }
         let (mut logged, mut only_followed) = (0, 0);
         shared.drain(|entry| if entry.logged { logged += 1 } else { only_followed += 1 });
@@ -397,7 +397,7 @@ mod tests {
         let shared = Arc::new(Shared::new(1, BACKLOG, bus));
         let mut sink = sink(&shared);
         for host in 0..BACKLOG as u32 + 3 {
-            sink.emit(ack(host));
+            sink.emit(&ack(host));
         }
         assert_eq!(shared.left_out().dropped, 3);
     }
@@ -410,7 +410,7 @@ mod tests {
         let (log, mut sinks) = EventLog::start(2, bus).unwrap();
         for sink in &mut sinks {
             for host in 0..100 {
-                sink.emit(ack(host));
+                sink.emit(&ack(host));
             }
             sink.batch_end();
         }

@@ -95,7 +95,7 @@ impl NotPingedTold {
         self.last = Some(now);
         let others = std::mem::take(&mut self.others);
         let detail = Detail::NotPinged { why, offered, others };
-        replies.events.emit(BootEvent { kind: Kind::NotPinged, detail, ..*offer });
+        replies.events.emit(&BootEvent { kind: Kind::NotPinged, detail, ..*offer });
     }
 }
 
@@ -156,7 +156,7 @@ impl Shard {
         let Parts { snapshot, leases, metrics, events, .. } = &mut self.parts;
         let quarantine = self.guard.get_or_insert_with(|| snapshot.read()).config.dhcp.decline_time;
         metrics.addresses_in_use.increment();
-        events.emit(BootEvent {
+        events.emit(&BootEvent {
             kind: Kind::Decline,
             detail: Detail::Reason("the address answers ping: quarantined"),
             ..probed.answer.event

@@ -60,7 +60,7 @@ impl Replies<'_> {
         &mut self,
         reply: &Reply<'_>,
         path: &ReplyPath,
-        answer: Answer,
+        answer: &Answer,
         tx: &mut T,
     ) {
         let waits = answer.due > tx.now() && !self.dry_run;
@@ -68,10 +68,10 @@ impl Replies<'_> {
             && self.delays.has_room()
             && let Ok(held) = path.hold(reply, self.cache, tx)
         {
-            return self.delays.add(answer.due, (held, answer));
+            return self.delays.add(answer.due, (held, *answer));
         }
         match self.dry_run || path.send(reply, self.cache, tx).is_ok() {
-            true => self.leaves(&answer, waits),
+            true => self.leaves(answer, waits),
             false => self.metrics.send_failures.increment(),
         }
     }
@@ -124,7 +124,7 @@ impl Replies<'_> {
         }
         self.metrics.undelayed.add(early.into());
         self.answered.push(answer.received);
-        self.events.emit(answer.event);
+        self.events.emit(&answer.event);
     }
 
     /// An OFFER is withheld: its address could not be probed, and has to be.
@@ -132,7 +132,7 @@ impl Replies<'_> {
         let silence = Silence::NotProbed;
         self.metrics.silences.increment(silence.index());
         let detail = Detail::Reason(silence.name());
-        self.events.emit(BootEvent { kind: Kind::Silence, detail, ..*event });
+        self.events.emit(&BootEvent { kind: Kind::Silence, detail, ..*event });
     }
 
     /// An ACK is withheld.
@@ -141,7 +141,7 @@ impl Replies<'_> {
             NotDurable::GivenUp => self.metrics.silences.increment(Silence::NotHeld.index()),
             NotDurable::NotWritten => {
                 self.metrics.commits_failed.increment();
-                self.events.emit(BootEvent { kind: Kind::CommitFailed, ..*event });
+                self.events.emit(&BootEvent { kind: Kind::CommitFailed, ..*event });
             }
         }
     }

@@ -10,30 +10,34 @@ use super::walk::Walk;
 /// read as one. Nearly always there is a single piece, which [`OptionData::as_slice`] gives.
 #[derive(Copy, Clone)]
 pub struct OptionData<'a> {
-    code: u8,
     first: &'a [u8],
     later: Walk<'a>,
-    len: usize,
+    /// Values of a message, and of a configuration, are shorter than 4 GiB.
+    len: u32,
+    code: u8,
 }
+
+// Rules ask for a dozen of them.
+const _: () = assert!(size_of::<Option<OptionData<'_>>>() <= 48);
 
 impl<'a> OptionData<'a> {
     /// A value in one piece.
     #[inline]
     pub(super) fn whole(code: u8, value: &'a [u8]) -> Self {
-        Self { code, first: value, later: Walk::empty(), len: value.len() }
+        Self { code, first: value, later: Walk::empty(), len: value.len() as u32 }
     }
 
     /// The pieces of `code` that begin with `first` and go on in `later`.
     pub(super) fn in_pieces(code: u8, first: &'a [u8], later: Walk<'a>) -> Self {
-        let mut data = Self { code, first, later, len: usize::MAX };
-        data.len = data.pieces().map(<[u8]>::len).sum();
+        let mut data = Self { code, first, later, len: u32::MAX };
+        data.len = data.pieces().map(<[u8]>::len).sum::<usize>() as u32;
         data
     }
 
     /// Bytes of all pieces together.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// True when the option stands there without a value.
@@ -46,13 +50,13 @@ impl<'a> OptionData<'a> {
     #[inline]
     #[must_use]
     pub fn as_slice(&self) -> Option<&'a [u8]> {
-        self.first.get(..self.len)
+        self.first.get(..self.len())
     }
 
     /// The pieces in order.
     #[must_use]
     pub fn pieces(&self) -> Pieces<'a> {
-        Pieces { code: self.code, next: Some(self.first), later: self.later, left: self.len }
+        Pieces { code: self.code, next: Some(self.first), later: self.later, left: self.len() }
     }
 
     /// The bytes in order.
@@ -64,7 +68,7 @@ impl<'a> OptionData<'a> {
 
     /// Copies the value to the start of `buf` and returns it there; `None` when it is longer.
     pub fn copy_to<'b>(&self, buf: &'b mut [u8]) -> Option<&'b [u8]> {
-        let target = buf.get_mut(..self.len)?;
+        let target = buf.get_mut(..self.len())?;
         let mut rest = &mut *target;
         for piece in self.pieces() {
             // The pieces are `len` bytes together, so each fits what is left.
@@ -87,7 +91,7 @@ impl<'a> OptionData<'a> {
     /// `len` bytes from `start` on; `None` when there are fewer.
     #[must_use]
     pub fn slice(&self, start: usize, len: usize) -> Option<Self> {
-        if start.checked_add(len)? > self.len {
+        if start.checked_add(len)? > self.len() {
             return None;
         }
         let mut pieces = self.pieces();
@@ -101,7 +105,8 @@ impl<'a> OptionData<'a> {
             }
             skip = skip.saturating_sub(piece.len());
         }
-        Some(Self { code: self.code, first, later: pieces.later, len })
+        // No more than the whole.
+        Some(Self { first, later: pieces.later, len: len as u32, code: self.code })
     }
 
     /// True when the value begins with `prefix`.
@@ -150,7 +155,7 @@ impl<'a> OptionData<'a> {
             Some(slice) => slice.try_into().ok(),
             None => {
                 let mut array = [0; N];
-                (self.len == N && self.copy_to(&mut array).is_some()).then_some(array)
+                (self.len() == N && self.copy_to(&mut array).is_some()).then_some(array)
             }
         }
     }
@@ -189,7 +194,7 @@ impl PartialEq<[u8]> for OptionData<'_> {
     fn eq(&self, other: &[u8]) -> bool {
         match self.as_slice() {
             Some(slice) => slice == other,
-            None => self.len == other.len() && self.bytes().eq(other.iter().copied()),
+            None => self.len() == other.len() && self.bytes().eq(other.iter().copied()),
         }
     }
 }

@@ -22,10 +22,14 @@ pub(super) struct Overrun {
 
 /// Walks the options one after another. A missing END is taken for one at the end of its field, as
 /// BOOTP relays and old clients leave it out.
+///
+/// It is short, for there is one in each value of an option: offsets of a message fit 16 bits.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Walk<'a> {
     message: &'a [u8],
-    reader: Reader<'a>,
+    /// Where the next option begins, and the field ends.
+    at: u16,
+    end: u16,
     /// Fields that are still to come, as in option 52.
     overload: u8,
 }
@@ -33,17 +37,17 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// From the first option of the options field on, without the overloaded fields.
     pub(super) fn new(message: &'a [u8]) -> Self {
-        Self { message, reader: Reader::window(message, OPTIONS, message.len()), overload: 0 }
+        Self::within(message, OPTIONS, message.len(), 0)
     }
 
     /// No options at all.
-    pub(super) fn empty() -> Self {
+    pub(super) const fn empty() -> Self {
         Self::empty_of(&[])
     }
 
     /// Through the overloaded fields only, which [`Walk::then_overloaded`] names.
-    pub(super) fn empty_of(message: &'a [u8]) -> Self {
-        Self { message, reader: Reader::new(&[]), overload: 0 }
+    pub(super) const fn empty_of(message: &'a [u8]) -> Self {
+        Self { message, at: 0, end: 0, overload: 0 }
     }
 
     /// The same way, and then through the fields that option 52 names.
@@ -59,7 +63,12 @@ impl<'a> Walk<'a> {
             FILE.. => (FILE + FILE_LEN, overload & SNAME_OVERLOADED),
             _ => (FILE, 0),
         };
-        Self { message, reader: Reader::window(message, end, field_end), overload }
+        Self::within(message, end, field_end, overload)
+    }
+
+    fn within(message: &'a [u8], start: usize, end: usize, overload: u8) -> Self {
+        // No message is longer than a datagram.
+        Self { message, at: start as u16, end: end as u16, overload }
     }
 
     fn next_field(&mut self) -> bool {
@@ -68,8 +77,7 @@ impl<'a> Walk<'a> {
             overload if overload & SNAME_OVERLOADED != 0 => (SNAME, SNAME_LEN, SNAME_OVERLOADED),
             _ => return false,
         };
-        self.overload &= !bit;
-        self.reader = Reader::window(self.message, start, start + len);
+        *self = Self::within(self.message, start, start + len, self.overload & !bit);
         true
     }
 }
@@ -80,21 +88,24 @@ impl<'a> Iterator for Walk<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let at = self.reader.position();
-            match self.reader.u8() {
-                Ok(PAD) => {}
+            let at = usize::from(self.at);
+            let mut reader = Reader::window(self.message, at, usize::from(self.end));
+            match reader.u8() {
+                Ok(PAD) => self.at += 1,
                 Ok(END) | Err(_) => {
                     if !self.next_field() {
-                        self.reader = Reader::new(&[]);
+                        self.at = self.end;
                         return None;
                     }
                 }
                 Ok(code) => {
                     let overrun = Overrun { code, at };
-                    let value = self.reader.u8().and_then(|len| {
-                        let offset = self.reader.position();
-                        Ok((code, offset, self.reader.bytes(usize::from(len))?))
+                    let value = reader.u8().and_then(|len| {
+                        let offset = reader.position();
+                        Ok((code, offset, reader.bytes(usize::from(len))?))
                     });
+                    // Within the message.
+                    self.at = reader.position() as u16;
                     return Some(value.map_err(|_| overrun));
                 }
             }

@@ -255,7 +255,7 @@ impl Simulation {
         let planned = plan(&message, &arrival, dhcp, shard, self.now, &arena);
         let decision = answer(&message, &arrival, dhcp, shard, self.now, &arena);
         // Of free addresses the pools may propose another one each time.
-        let chosen = planned.reasons.and_then(|reasons| reasons.chosen);
+        let chosen = planned.reasons().and_then(|reasons| reasons.chosen);
         let any = chosen.is_some_and(|chosen| chosen.through == Through::Free);
         let said = |action: &Action<'_>| {
             action.reply().map(|reply| (reply.kind, (!any).then_some(reply.yiaddr)))

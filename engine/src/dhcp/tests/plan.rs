@@ -36,7 +36,7 @@ fn a_plan_names_class_pool_and_why_this_address() {
     let (first, second) = (pool("10.1.1.0", "10.1.1.9"), pool("10.1.2.0", "10.1.2.9"));
     let mut chosen = |client: &Client, datagram: &Datagram, through, admission, classes| {
         server.plan(datagram, |plan| {
-            let reasons = plan.reasons.unwrap();
+            let reasons = plan.reasons().unwrap();
             let chosen = reasons.chosen.unwrap();
             assert_eq!((chosen.through, chosen.admission), (through, admission), "{client:?}");
             assert_eq!(reasons.classes.len(), classes);
@@ -53,7 +53,7 @@ fn a_plan_names_class_pool_and_why_this_address() {
     server.receive(&system.release(other));
     let again = |server: &Server| {
         server.plan(&system.discover(), |plan| {
-            let chosen = plan.reasons.unwrap().chosen.unwrap();
+            let chosen = plan.reasons().unwrap().chosen.unwrap();
             (chosen.ip, chosen.through)
         })
     };
@@ -69,7 +69,7 @@ fn a_plan_names_host_key_and_holder() {
     let (machine, later) = (Client::edk2(mac(1)), Client::installer(mac(1)));
     let host = |server: &Server, datagram: &Datagram| {
         server.plan(datagram, |plan| {
-            let reasons = plan.reasons.unwrap();
+            let reasons = plan.reasons().unwrap();
             let name = reasons.host.map(|(id, by)| (server.config.dhcp.host(id).name(), by));
             assert_eq!(name.map(|(name, _)| &**name), Some("n"));
             assert_eq!(reasons.reserved, Some(reserved));
@@ -117,6 +117,6 @@ fn making_a_plan_changes_nothing() {
     reply.payload[0] = 2;
     server.plan(&reply, |plan| {
         assert!(matches!(plan.action, Action::Silence(Silence::NotARequest)));
-        assert_eq!(plan.reasons, None);
+        assert_eq!(plan.reasons(), None);
     });
 }

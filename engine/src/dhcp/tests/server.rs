@@ -11,7 +11,9 @@ use bumpalo::Bump;
 
 use super::client::Datagram;
 use crate::config::Config;
-use crate::dhcp::{Action, Arrival, Delivery, Holder, Plan, ReplyCache, Silence, answer, plan};
+use crate::dhcp::{
+    Action, Arrival, Delivery, Holder, Plan, ReplyCache, Silence, answer, decided, plan,
+};
 use crate::event::{BootEvent, Detail};
 use crate::leases::{
     Admission, Change, Client as Sender, Clock, Committer, Hardware, Lease, LeaseStore, Leases,
@@ -120,7 +122,7 @@ impl Server {
             payload: buf[..len].to_vec(),
             delivery: reply.delivery,
             source: reply.source,
-            event: decision.event,
+            event: decided(&message, &arrival, &decision.action),
             durable,
             origins: reply.options().iter().map(|option| (option.code, option.origin)).collect(),
         };

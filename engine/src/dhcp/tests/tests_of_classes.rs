@@ -17,7 +17,7 @@ fn with_classes(classes: &[(&str, &str)]) -> Server {
 /// The classes that the sender of a message is a member of.
 fn members(server: &Server, datagram: &Datagram) -> String {
     server.plan(datagram, |plan| {
-        let classes = plan.reasons.unwrap().classes.iter();
+        let classes = plan.reasons().unwrap().classes.iter();
         let names = classes.map(|&id| &*server.config.dhcp.class(id).name);
         names.collect::<Vec<_>>().join(" ")
     })
