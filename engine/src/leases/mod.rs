@@ -248,6 +248,11 @@ impl Leases {
         pools.count();
     }
 
+    /// Whether the committer's thread is at work, or about to be.
+    pub fn is_committing(&self) -> bool {
+        self.queue.is_committing()
+    }
+
     /// Whether changes wait for the committer.
     pub fn awaits_commit(&self) -> bool {
         !self.queue.is_empty()

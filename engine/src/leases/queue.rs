@@ -300,6 +300,11 @@ impl Queue {
         self.wake_committer(Awaits::Stop);
     }
 
+    /// Whether the committer works and waits for nothing.
+    pub(super) fn is_committing(&self) -> bool {
+        self.awaits.load(Ordering::Relaxed) == Awaits::Nothing as u8
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
@@ -380,8 +385,7 @@ mod tests {
         ] {
             queue.awaits.store(awaits as u8, Ordering::Relaxed);
             queue.wake_committer(reason);
-            let left = queue.awaits.load(Ordering::Relaxed);
-            assert_eq!(left == Awaits::Nothing as u8, woken, "{awaits:?} by {reason:?}");
+            assert_eq!(queue.is_committing(), woken, "{awaits:?} by {reason:?}");
         }
     }
 }

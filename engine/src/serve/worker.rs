@@ -23,10 +23,10 @@ use crate::shard::{self, Binding, Parts, Shard, Sockets};
 use crate::snapshot::SharedSnapshot;
 use crate::tftp::{TftpServer, TftpShard};
 
-/// While ACKs wait for the disk and files are sent, the shard rests for this long now and then. A
-/// disk without FUA is flushed by a kernel thread of the core on which the committer runs. Where
-/// that is the shard's, and the shard is never idle, the thread waits for 2 to 6 ms, because to
-/// yield passes the core on within the scheduler's group of this process only.
+/// While leases are written for which ACKs wait, the shard rests for this long now and then. A disk
+/// without FUA is flushed by a kernel thread of the core on which the committer runs. Where that is
+/// the shard's, and the shard is not idle, the thread waits for 2 to 6 ms, because to yield passes
+/// the core on within the scheduler's group of this process only.
 const REST: Duration = Duration::from_micros(20);
 /// How long the shard works between two rests: for most commits one is enough.
 const REST_AFTER: Duration = Duration::from_micros(150);
@@ -164,6 +164,7 @@ impl ShardStart {
             let ports = sockets.tftp_ports();
             TftpShard::new(server, ports, waker.clone(), self.all_metrics, self.index)
         });
+        let leases = Arc::clone(&self.leases);
         let parts = Parts {
             snapshot: self.snapshot,
             leases: self.leases.shard(self.index, move || wake.wake()),
@@ -195,7 +196,7 @@ impl ShardStart {
             let now = now();
             if !shard.awaits_disk() {
                 rested = now;
-            } else if shard.has_transfers() && now.since(rested) >= REST_AFTER {
+            } else if leases.is_committing() && now.since(rested) >= REST_AFTER {
                 thread::sleep(REST);
                 rested = now + REST;
             } else {
