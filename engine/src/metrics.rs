@@ -241,7 +241,8 @@ pub struct ShardMetrics {
     pub received: Counters<MESSAGE_TYPES>,
     /// DHCP replies handed to the kernel, by message type; 0 is BOOTP.
     pub replies: Counters<MESSAGE_TYPES>,
-    /// DISCOVERs that were read and dropped, because too many ACKs waited for the disk.
+    /// DISCOVERs that were read and dropped, because too many ACKs waited for the disk, or in an
+    /// overload because of what their link did not take up.
     pub discovers_refused: Counter,
     /// Requests that were not answered, by reason.
     pub silences: Counters<REASONS>,

@@ -10,6 +10,7 @@ mod replies;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod untaken;
 
 use std::collections::VecDeque;
 use std::io;
@@ -38,6 +39,7 @@ use ping::{NotPingedTold, Probed, Request};
 use probes::Probes;
 use replies::{Answer, Replies, ReplyPath};
 pub use sockets::{Binding, Role, Sockets, dhcp_steering, split_discovers};
+use untaken::Untaken;
 
 /// An ACK, written into its transmit slot. It is sent after its lease is on disk.
 struct Pending {
@@ -64,6 +66,9 @@ const PASSING: usize = 2048;
 /// what the committer writes at once, and more, so that a quick disk is never idle; a slow one has
 /// them written in a few tenths of a second, when no client has given up yet.
 const BACKLOG: usize = 1024;
+
+/// After so many turns that left something in the sockets, more comes than can be answered.
+const FULL_TURNS: u32 = 8;
 
 /// What the packet engine of a shard holds.
 #[must_use]
@@ -109,6 +114,10 @@ pub struct Shard {
     not_pinged: NotPingedTold,
     holders: HoldersTold,
     delays: Delays<(Held, Answer)>,
+    /// DISCOVERs that were answered and not followed up, by link.
+    untaken: Untaken,
+    /// Turns since the sockets were empty last.
+    full_turns: u32,
     /// Replies that were written before.
     cache: ReplyCache,
     echo_sequence: u16,
@@ -134,6 +143,8 @@ impl Shard {
             not_pinged: NotPingedTold::default(),
             holders: HoldersTold::default(),
             delays: Delays::new(),
+            untaken: Untaken::new(),
+            full_turns: 0,
             cache: ReplyCache::default(),
             echo_sequence: 0,
             answered: Vec::new(),
@@ -179,20 +190,35 @@ impl Shard {
         self.pending.len() >= BACKLOG
     }
 
+    /// Whether more comes than can be answered.
+    fn is_overloaded(&self) -> bool {
+        self.full_turns >= FULL_TURNS
+    }
+
     fn draining(&self) -> bool {
         self.parts.draining.load(Ordering::Relaxed)
     }
 
-    /// Counts a datagram that came to the DHCP port, and answers it.
-    fn dhcp<T: Transmit>(&mut self, datagram: &Datagram<'_>, tx: &mut T) {
+    /// Counts a datagram that came to the DHCP port, and answers it. `paced`: it waited until a
+    /// reply may leave.
+    fn dhcp<T: Transmit>(&mut self, datagram: &Datagram<'_>, paced: bool, tx: &mut T) {
         let metrics = &self.parts.metrics;
         // Matched by reference: a message is long, and every move is a copy.
         match &Message::parse(datagram.payload) {
             Ok(message) => {
                 let kind = message.message_type();
                 metrics.received.increment(kind.map_or(0, |kind| kind.code().into()));
-                if kind == Some(MessageType::Discover) && self.has_backlog() {
-                    return metrics.discovers_refused.increment();
+                if kind == Some(MessageType::Discover) {
+                    let (ifindex, giaddr, now) = (datagram.ifindex, message.giaddr(), tx.now());
+                    let in_vain = self.is_overloaded() && !self.untaken.may(ifindex, giaddr, now);
+                    if in_vain || self.has_backlog() {
+                        return metrics.discovers_refused.increment();
+                    }
+                    self.untaken.answered(ifindex, giaddr, now);
+                }
+                if paced {
+                    self.pace.expect(tx.now());
+                    self.pace.take(1, tx.now());
                 }
                 self.answer(datagram, message, None, tx);
             }
@@ -240,6 +266,7 @@ impl Shard {
             cache,
             answered,
             holders,
+            untaken,
             ..
         } = self;
         let Parts { snapshot, leases, metrics, events, tftp, dry_run, .. } = parts;
@@ -296,6 +323,7 @@ impl Shard {
                 replies.send(reply, &path, &answer, tx);
             }
             Action::AckWhenDurable(reply) => {
+                untaken.followed_up(datagram.ifindex, message.giaddr());
                 let changes = changes.into_iter().flatten();
                 let path = ReplyPath::of(reply, datagram, interface, self.link, only_address);
                 let held = match replies.dry_run {
@@ -414,14 +442,8 @@ impl<T: Transmit> Handler<T> for Shard {
         let draining = self.draining();
         match (role, &mut self.parts.tftp) {
             // The packet engine counts truncated datagrams; half a message is not parsed.
-            (Role::Dhcp, _) if !datagram.truncated => self.dhcp(&datagram, tx),
-            (Role::Discovers, _) => {
-                self.pace.expect(tx.now());
-                self.pace.take(1, tx.now());
-                if !datagram.truncated {
-                    self.dhcp(&datagram, tx);
-                }
-            }
+            (Role::Dhcp, _) if !datagram.truncated => self.dhcp(&datagram, false, tx),
+            (Role::Discovers, _) if !datagram.truncated => self.dhcp(&datagram, true, tx),
             (Role::TftpRequests(_) | Role::TftpData(_), Some(tftp)) => {
                 if draining {
                     tftp.drain();
@@ -460,6 +482,7 @@ impl<T: Transmit> Handler<T> for Shard {
     }
 
     fn batch_end(&mut self, dry: bool, tx: &mut T) -> Option<Moment> {
+        self.full_turns = if dry { 0 } else { self.full_turns.saturating_add(1) };
         let next_acks = self.release(tx);
         let next_offers = self.pace.resumes(tx.now());
         self.replies_due(tx);

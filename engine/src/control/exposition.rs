@@ -102,7 +102,7 @@ fn dhcp(page: &mut Page, running: &Running) {
     page.each(
         running,
         "bootstorm_dhcp_discovers_refused_total",
-        "DISCOVERs that were read and dropped, because too many ACKs waited for the disk.",
+        "DISCOVERs that were read and dropped in an overload.",
         |shard| shard.discovers_refused.get(),
     );
     page.each(

@@ -17,7 +17,8 @@ use bootstorm_protocols::dhcpv4::{Message, MessageType};
 use bootstorm_protocols::time::Moment;
 
 use super::{
-    BACKLOG, Binding, Parts, Role, Shard, Sockets, dhcp_steering, limits, split_discovers,
+    BACKLOG, Binding, FULL_TURNS, Parts, Role, Shard, Sockets, dhcp_steering, limits,
+    split_discovers,
 };
 use crate::config;
 use crate::event::bus::EventBus;
@@ -331,6 +332,34 @@ fn a_disk_that_stalls_stops_discovers_before_requests_and_no_tftp() {
         assert!(turns < 100, "nobody answers the DISCOVER");
     }
     assert_eq!(offers(&lab), 1);
+    lab.log.stop();
+}
+
+#[test]
+fn a_link_that_takes_up_nothing_is_not_answered_at_the_cost_of_others() {
+    let mut lab = Lab::new(&SUBNET.replace("10.0.0.2\"", "10.0.0.2-10.0.0.9\""));
+    let other = Ipv4Addr::new(10, 0, 0, 254);
+    // DISCOVERs by so many relay agents, while more comes than can be answered, or less.
+    let mut hear = |overload: bool, relays: &[Ipv4Addr]| {
+        for relay in relays {
+            let mut message = discover([0x52, 0x54, 0, 0, 1, relay.octets()[3]], None);
+            message[24..28].copy_from_slice(&relay.octets());
+            lab.send(lab.relay, RELAY, 67, &message);
+        }
+        let now = lab.network.now();
+        let shard = &mut lab.server.1;
+        (0..6000).for_each(|_| shard.untaken.answered(1, RELAY, now));
+        for _ in 0..4 {
+            lab.client.0.turn(None, &mut lab.client.1).unwrap();
+            lab.network.advance();
+            lab.server.1.full_turns = if overload { FULL_TURNS } else { 0 };
+            lab.server.0.turn(None, &mut lab.server.1).unwrap();
+        }
+        let metrics = lab.metrics.shard(0).unwrap();
+        (metrics.discovers_refused.get(), metrics.replies.values().nth(2))
+    };
+    assert_eq!(hear(true, &[RELAY, other]), (1, Some(1)));
+    assert_eq!(hear(false, &[RELAY, other]), (1, Some(3)));
     lab.log.stop();
 }
 
