@@ -23,6 +23,10 @@ pub struct Clock {
 pub struct BootId(pub [u8; 16]);
 
 impl Clock {
+    /// Of no boot.
+    pub(super) const ORIGIN: Self =
+        Self { now: Moment::from_nanos(0), wall: 0, boot: BootId([0; 16]), synchronised: false };
+
     /// The clocks at another moment, if nobody steps the wall clock until then.
     pub(super) fn at(&self, now: Moment) -> Self {
         let wall = self.wall_at(now);

@@ -5,6 +5,7 @@ use std::io;
 #[cfg(test)]
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -27,6 +28,7 @@ struct State {
     version: u64,
     begun: VecDeque<BatchId>,
     damaged: bool,
+    longest: Duration,
 }
 
 impl MemoryStore {
@@ -99,7 +101,17 @@ impl LeaseStore for MemoryStore {
         for (key, (version, value)) in &state.records {
             each(super::store::decode(key, *version, value, &clocks));
         }
-        Ok(Recovered { version: state.version, damaged: state.damaged.then_some(clock.now) })
+        Ok(Recovered {
+            version: state.version,
+            damaged: state.damaged.then_some(clock.now),
+            longest: state.longest,
+        })
+    }
+
+    fn gives(&self, longest: Duration) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        state.longest = state.longest.max(longest);
+        Ok(())
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

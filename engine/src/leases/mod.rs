@@ -150,7 +150,9 @@ impl Leases {
             preparing: Mutex::new(()),
             clock: Mutex::new(clock),
             corrupt,
-            damaged_until: recovered.damaged.map(|found| found + longest_lease(dhcp)),
+            damaged_until: recovered
+                .damaged
+                .map(|found| found + longest_lease(dhcp).max(recovered.longest)),
             opened: clock.now,
             shards,
         };
@@ -237,7 +239,15 @@ impl Leases {
         let only = self.preparing.lock();
         let old = Arc::clone(&self.lock_pools(self.common_lock()));
         let next = Arc::new(old.next(dhcp, own, || self.table.used()));
-        NextPools { leases: self, next, old, _only: only }
+        let longest = longest_lease(dhcp);
+        if let Err(error) = self.store.gives(longest) {
+            tracing::error!(
+                %error,
+                "that leases may last for {longest:?} cannot be written down: if the lease store \
+                 is damaged before it can, addresses are probed for too short a time"
+            );
+        }
+        NextPools { leases: self, next, old, longest, _only: only }
     }
 
     /// Takes over another configuration at once, and the addresses of this host; see
@@ -316,6 +326,7 @@ pub struct NextPools<'l> {
     leases: &'l Leases,
     next: Arc<PoolSet>,
     old: Arc<PoolSet>,
+    longest: Duration,
     _only: MutexGuard<'l, ()>,
 }
 
@@ -331,7 +342,9 @@ impl NextPools<'_> {
     /// Counts what is used of the new ones, piece by piece. Until then [`Leases::pool_counts`]
     /// shows less; whoever needs a free address finds out what is used by itself.
     pub fn count(self) {
-        let Self { leases: Leases { table, clock, shards, .. }, next, old, _only } = self;
+        let Self { leases, next, old, longest, _only } = self;
+        let Leases { table, clock, shards, store, .. } = leases;
+        store.gives_no_longer(longest, &clock.lock());
         if !next.has_new(&old) {
             return;
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 
@@ -39,6 +40,18 @@ pub trait LeaseStore: Send + Sync {
     /// # Errors
     /// When it cannot be read.
     fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<Recovered, StoreError>;
+
+    /// From now on leases as long as this may be given. [`LeaseStore::load`] tells of it, whatever
+    /// else is lost.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    fn gives(&self, _longest: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// From this time on no lease is given that is longer than this.
+    fn gives_no_longer(&self, _longest: Duration, _clock: &Clock) {}
 
     /// After a failed batch: gets ready for the next, on nothing but what is durable.
     ///
@@ -132,9 +145,10 @@ pub(super) fn decode(key: &[u8], version: u64, value: &[u8], clocks: &Clocks) ->
 pub struct Recovered {
     /// The highest version that was ever written.
     pub version: u64,
-    /// When it was found damaged: leases may be missing that clients hold, from then on for as long
-    /// as a lease lasts.
+    /// When it was found damaged: leases may be missing that clients hold.
     pub damaged: Option<Moment>,
+    /// How long such leases last at most from then on, as far as the store knows.
+    pub longest: Duration,
 }
 
 /// What is known to be damaged in a store.

@@ -154,3 +154,15 @@ fn the_port_of_an_outdated_lease_makes_nobody_a_host() {
         assert!(matches!(server.receive(&client.release(address)), Outcome::Recorded));
     }
 }
+
+#[test]
+fn a_reload_that_shortens_leases_does_not_shorten_the_probing() {
+    let mut server = Server::new(HALL);
+    server.reload(&HALL.replace("max-lease-time = \"1d\"", "max-lease-time = \"2h\""));
+    server.damage();
+    for (passes, probed) in [(0, true), (86_399, true), (1, false)] {
+        server.pass(Duration::from_secs(passes));
+        let outcome = server.receive(&Client::dhclient(mac(1)).discover());
+        assert_eq!(matches!(outcome, Outcome::Probe(_)), probed, "{passes}: {outcome:?}");
+    }
+}

@@ -3,12 +3,15 @@
 //! ```text
 //! piece 0: meta, record*    piece 1: record*    ...    end: meta, number of records 8
 //! meta: last batch included 8 | next generation 8 | highest version 8 | segments 2 |
-//!       damaged 1, clock when that was found 33 | clocks of earlier boots 2, clock 33 each
+//!       flags 1: 1 damaged, 2 longest leases | clock when damage was found 33 |
+//!       clocks of earlier boots 2, clock 33 each |
+//!       longest leases: seconds 8, seconds 8 that were given until a clock 33
 //! ```
 //! A piece is a batch of 64 blocks at a multiple of 64. A piece that cannot be read is left out and
 //! told of; the others count. The file may be longer than its content: it is reserved for the next.
 
 use std::io;
+use std::time::Duration;
 
 use bootstorm_net::file::{BLOCK, Blocks, DurableFile};
 
@@ -43,7 +46,45 @@ pub(super) struct Meta {
     pub(super) damaged: Option<Clock>,
     /// The last clock that was written in each boot.
     pub(super) clocks: Vec<Clock>,
+    /// How long leases last at most that the configuration gives, and gave.
+    pub(super) longest: Longest,
 }
+
+/// How long leases last at most, in seconds.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Longest {
+    /// Those that are given now.
+    pub(super) now: u64,
+    /// Those that were given until `until`, when they became shorter.
+    pub(super) before: u64,
+    pub(super) until: Clock,
+}
+
+impl Longest {
+    /// A reload takes effect a moment after the clock was read.
+    const MARGIN: u64 = 60;
+
+    /// From this clock on none is longer. What was given before may last until then.
+    pub(super) fn shorten(&mut self, now: u64, clock: &Clock) {
+        if now >= self.now {
+            return;
+        }
+        let before = self.now + Self::MARGIN;
+        let ends = |longest: u64, until: &Clock| until.now + Duration::from_secs(longest);
+        if self.until.boot != clock.boot {
+            (self.before, self.until) = (before.max(self.before), *clock);
+        } else if ends(self.before, &self.until) < ends(before, clock) {
+            (self.before, self.until) = (before, *clock);
+        }
+        self.now = now;
+    }
+
+    /// Where nothing tells: a day.
+    pub(super) const UNKNOWN: Self = Self { now: 86_400, before: 0, until: Clock::ORIGIN };
+}
+
+const DAMAGED: u8 = 1;
+const LONGEST: u8 = 2;
 
 impl Meta {
     fn write(&self, builder: &mut Builder) {
@@ -51,21 +92,30 @@ impl Meta {
             builder.bytes(&number.to_be_bytes());
         }
         builder.bytes(&self.segments.to_be_bytes());
-        builder.bytes(&[self.damaged.is_some().into()]);
+        let damaged = if self.damaged.is_some() { DAMAGED } else { 0 };
+        builder.bytes(&[damaged | LONGEST]);
         builder.clock(&self.damaged.unwrap_or_default());
         // There are few.
         builder.bytes(&(self.clocks.len() as u16).to_be_bytes());
         self.clocks.iter().for_each(|clock| builder.clock(clock));
+        builder.bytes(&self.longest.now.to_be_bytes());
+        builder.bytes(&self.longest.before.to_be_bytes());
+        builder.clock(&self.longest.until);
     }
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let (included, next_generation, version) = (fields.u64()?, fields.u64()?, fields.u64()?);
         let segments = fields.u16()?;
-        let damaged = fields.u8()? != 0;
+        let flags = fields.u8()?;
         let found = fields.clock()?;
         let clocks = (0..fields.u16()?).map(|_| fields.clock()).collect::<Option<_>>()?;
-        let damaged = damaged.then_some(found);
-        Some(Self { included, next_generation, version, segments, damaged, clocks })
+        let damaged = (flags & DAMAGED != 0).then_some(found);
+        let mut longest = Longest::UNKNOWN;
+        if flags & LONGEST != 0 {
+            let (now, before) = (fields.u64()?, fields.u64()?);
+            longest = Longest { now, before, until: fields.clock()? };
+        }
+        Some(Self { included, next_generation, version, segments, damaged, clocks, longest })
     }
 }
 
@@ -160,7 +210,7 @@ impl<'f> Reader<'f> {
             pieces: length.div_ceil(PIECE_BYTES),
             log: None,
             generation: 0,
-            meta: Meta::default(),
+            meta: Meta { longest: Longest::UNKNOWN, ..Meta::default() },
             blocks: Blocks::default(),
             content: Vec::new(),
             piece: 0,
@@ -179,7 +229,7 @@ impl<'f> Reader<'f> {
             // Both ends have it.
             if stamp.number == 0 || stamp.kind == Kind::End {
                 let meta = Meta::read(&mut Fields(&reader.content));
-                reader.meta = meta.unwrap_or_default();
+                reader.meta = meta.unwrap_or(reader.meta);
                 break;
             }
         }

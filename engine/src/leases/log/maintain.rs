@@ -12,7 +12,7 @@ use bootstorm_net::file::{BLOCK, Blocks, DurableFile};
 use super::LeaseLog;
 use super::batch::Record;
 use super::block::{self, LogId};
-use super::checkpoint::{self, Meta, Reader, Writer};
+use super::checkpoint::{self, Longest, Meta, Reader, Writer};
 use super::records::Records;
 use super::scan::{Chain, Segment};
 use super::segments::{self, Sealed, UNFINISHED};
@@ -164,7 +164,7 @@ impl LeaseLog {
         let size = loop {
             if let Some(damage) = damage.take().filter(|_| !known) {
                 known = true;
-                meta.damaged = Some(meta.clocks.last().copied().unwrap_or_default());
+                meta.damaged = Some(*self.clock.lock());
                 self.alarm(damage);
                 // Whoever writes has read the log when it was whole.
                 self.lost.store(true, Relaxed);
@@ -237,6 +237,7 @@ impl LeaseLog {
         let generation = self.next_generation();
         let mut meta =
             Meta { version: FIRST_VERSION, next_generation: generation + 1, ..Meta::default() };
+        meta.longest = Longest::UNKNOWN;
         meta.segments = self.segments.lock().count();
         meta.clocks.push(*clock);
         let spare = self.open_or_make(checkpoint::SPARE).map_err(failed)?;

@@ -37,12 +37,14 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use bootstorm_net::file::{Blocks, Directory};
 use parking_lot::{Condvar, Mutex};
 
 use self::batch::Builder;
 use self::block::{Kind, LogId, Stamp};
+use self::checkpoint::Longest;
 use self::maintain::Checkpoints;
 pub use self::maintain::Maintenance;
 pub use self::place::{ENTRIES, StatePlace};
@@ -95,6 +97,8 @@ pub struct LeaseLog {
     damage: Mutex<Option<String>>,
     /// See [`LeaseStore::has_lost`].
     lost: AtomicBool,
+    /// Of the last batch, or of the start.
+    clock: Mutex<Clock>,
 }
 
 struct Writer {
@@ -175,6 +179,7 @@ impl LeaseLog {
             found: Mutex::new(Some(found)),
             damage: Mutex::default(),
             lost: AtomicBool::new(false),
+            clock: Mutex::default(),
         };
         log.complete(has_checkpoint)?;
         Ok(log)
@@ -290,6 +295,7 @@ impl LeaseStore for LeaseLog {
         let writer = &mut *self.writer.lock();
         // Whoever writes knows what was found, or does not care.
         self.found.lock().take();
+        *self.clock.lock() = *clock;
         if writer.under_way.is_some() {
             return Err(self.error(io::ErrorKind::ResourceBusy.into()));
         }
@@ -317,6 +323,7 @@ impl LeaseStore for LeaseLog {
             let place = self.place();
             return Err(StoreError::Other(format!("the lease store {place} was read before")));
         };
+        *self.clock.lock() = *clock;
         let mut checkpoints = self.checkpoints.lock();
         let meta = &checkpoints.meta;
         let version = meta.version.max(found.records.version);
@@ -334,7 +341,25 @@ impl LeaseStore for LeaseLog {
             let [at, _] = clocks.times(found.boot, [found.now; 2], [found.wall; 2]);
             at
         });
-        Ok(Recovered { version, damaged })
+        let Longest { now, before, until } = checkpoints.meta.longest;
+        let ends = [until.now, until.now + Duration::from_secs(before)];
+        let [_, ends] = clocks.times(until.boot, ends, [until.wall, until.wall + before]);
+        let before = damaged.map_or(Duration::ZERO, |found| ends.since(found));
+        let longest = Duration::from_secs(now).max(before);
+        Ok(Recovered { version, damaged, longest })
+    }
+
+    fn gives(&self, longest: Duration) -> Result<(), StoreError> {
+        let mut checkpoints = self.checkpoints.lock();
+        if longest.as_secs() <= checkpoints.meta.longest.now {
+            return Ok(());
+        }
+        checkpoints.meta.longest.now = longest.as_secs();
+        self.checkpoint(&mut checkpoints, None).map_err(|source| self.error(source))
+    }
+
+    fn gives_no_longer(&self, longest: Duration, clock: &Clock) {
+        self.checkpoints.lock().meta.longest.shorten(longest.as_secs(), clock);
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

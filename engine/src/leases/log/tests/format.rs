@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::batch::Fields;
+use super::super::checkpoint::Longest;
 use super::super::scan::Segment;
 use super::*;
 
@@ -74,17 +75,20 @@ fn the_bytes_of_a_checkpoint() {
         segments: 4,
         damaged: Some(clock(5)),
         clocks: vec![clock(6)],
+        longest: Longest { now: 9, before: 10, until: clock(7) },
     };
     let mut writer = checkpoint::Writer::new(&*file, LOG, 7, &meta);
     let key = Key::of(address(5));
     writer.record(&batch::Record { key, version: 8, value: Some(b"lease") }).unwrap();
     writer.finish().unwrap();
     let blocks = disk.read("one");
-    let text: String = blocks[0][64..200].iter().map(|byte| format!("{byte:02x}")).collect();
+    let text: String = blocks[0][64..250].iter().map(|byte| format!("{byte:02x}")).collect();
     let golden = [
         "0000000000000001 0000000000000002 0000000000000003 0004",
-        "01 07070707070707070707070707070707 000000012a05f200 000000006b49d205 01",
+        "03 07070707070707070707070707070707 000000012a05f200 000000006b49d205 01",
         "0001 07070707070707070707070707070707 0000000165a0bc00 000000006b49d206 01",
+        "0000000000000009 000000000000000a",
+        "07070707070707070707070707070707 00000001a13b8600 000000006b49d207 01",
         "05 040a000005 0000000000000008 0005 6c65617365",
     ];
     let golden: String = golden.concat().chars().filter(|char| *char != ' ').collect();

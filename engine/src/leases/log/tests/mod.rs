@@ -82,7 +82,7 @@ fn what_was_committed_is_there_after_a_power_cut() {
     drop(log);
     disk.cut_power();
     let log = open(&disk).unwrap();
-    let recovered = Recovered { version: 5, damaged: None };
+    let recovered = Recovered { version: 5, ..Recovered::default() };
     assert_eq!(load(&log).unwrap(), (vec![(1, 3), (3, 5)], recovered));
 }
 
@@ -190,6 +190,42 @@ fn damage_is_remembered_by_the_next_start() {
         assert_eq!(found, [(1, 1), (3, 3)]);
         assert_eq!(recovered.damaged, Some(clock(1).now));
     }
+}
+
+// As the checkpoint that is lost, nothing but time makes it shorter.
+#[test]
+fn how_long_leases_may_last_is_known_after_damage() {
+    let seconds = Duration::from_secs;
+    let longest = |disk: &Disk, now| {
+        let recovered = open(disk).unwrap().load(&clock(now), &mut |_| ()).unwrap();
+        (recovered.longest.as_secs(), recovered.damaged)
+    };
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    load(&log).unwrap();
+    log.gives(seconds(300)).unwrap();
+    log.gives(seconds(200)).unwrap();
+    drop(log);
+    disk.cut_power();
+    assert_eq!(longest(&disk, 2), (300, None));
+    let log = open(&disk).unwrap();
+    load(&log).unwrap();
+    log.gives_no_longer(seconds(20), &clock(50));
+    log.gives_no_longer(seconds(10), &clock(60));
+    log.gives(seconds(30)).unwrap();
+    for version in 1..=3 {
+        log.commit(&[put(version as u8, version)], &clock(70)).unwrap();
+    }
+    drop(log);
+    assert_eq!(longest(&disk, 70), (30, None));
+    disk.damage("segment-00", 1, |block| block[2000] ^= 1);
+    // Those of 300 s were given until 50 s after the origin, or a minute later.
+    assert_eq!(longest(&disk, 70), (340, Some(clock(70).now)));
+    assert_eq!(longest(&disk, 500), (340, Some(clock(70).now)));
+    for block in (0..disk.blocks(checkpoint::NAME)).step_by(64) {
+        disk.damage(checkpoint::NAME, block, |block| block.fill(0));
+    }
+    assert_eq!(longest(&disk, 80), (86_400, Some(clock(80).now)));
 }
 
 #[test]
