@@ -37,6 +37,11 @@ impl World {
         if !answered {
             self.in_use.remove(&ip);
             self.oracle.not_seen(ip);
+        } else if let Some(promise) = self.oracle.promises.get_mut(&ip)
+            && Some(promise.machine) != machine
+        {
+            // Somebody else uses it, whatever the server has told.
+            promise.doubtful = true;
         }
     }
 

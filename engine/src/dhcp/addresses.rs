@@ -173,7 +173,8 @@ impl<'a> Exchange<'a> {
         let own = own.filter_map(|own| Some((own, self.admission(own.ip)?)));
         if let Some((own, admission)) = own.max_by_key(|(own, _)| own.rank()) {
             let through = match own.state {
-                LeaseState::Active => Through::Lease,
+                // Else it may have given it back since, and another client may have it.
+                LeaseState::Active if !own.may_be_outdated => Through::Lease,
                 LeaseState::Offered => Through::Offer,
                 _ => Through::Previous,
             };

@@ -61,9 +61,12 @@ impl<'a> Exchange<'a> {
         let Chosen { ip, admission, through } = chosen;
         let until = self.now + self.dhcp.offer_time;
         // The offer of a moment ago proves nothing: its probe may be under way.
+        let has = |own: &Own| own.is_active() && !own.may_be_outdated;
         let proven = match through {
             Through::Lease => true,
-            Through::Reservation | Through::Previous => !damaged,
+            Through::Reservation | Through::Previous => {
+                !damaged || self.own_at(ip).is_some_and(has)
+            }
             Through::Offer | Through::Wish | Through::Free => false,
         };
         let probe = (self.dhcp.ping_check.is_some() || damaged) && !proven;

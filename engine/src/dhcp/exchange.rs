@@ -77,11 +77,9 @@ impl<'a> Exchange<'a> {
         let mut port_is_unknown =
             past_relays.is_some() && dhcp.goes_by_ports && leases.is_damaged(now);
         leases.of_client(&key, now, |lease| {
-            own.extend(Own::of(lease, dhcp, link));
-            if past_relays.is_some()
-                && past_relays == lease.ipv4()
-                && !leases.may_be_outdated(lease, now)
-            {
+            let may_be_outdated = leases.may_be_outdated(lease, now);
+            own.extend(Own::of(lease, may_be_outdated, dhcp, link));
+            if past_relays.is_some() && past_relays == lease.ipv4() && !may_be_outdated {
                 // The machine is where it was.
                 port_is_unknown = false;
                 let notes = &lease.notes;

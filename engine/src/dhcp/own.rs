@@ -23,6 +23,8 @@ pub(super) struct Own {
     pub(super) refused: bool,
     /// It is being written, and an ACK leaves when it is.
     pub(super) is_awaited: bool,
+    /// See [`ShardLeases::may_be_outdated`](crate::leases::ShardLeases::may_be_outdated).
+    pub(super) may_be_outdated: bool,
     pub(super) given_to: GivenTo,
     /// The first and last address of the pool that gave it.
     pub(super) pool: Option<(Ipv4Addr, Ipv4Addr)>,
@@ -43,7 +45,12 @@ pub(super) enum GivenTo {
 
 impl Own {
     /// What counts of a lease; `None` for other addresses than IPv4's.
-    pub(super) fn of(lease: &Lease, dhcp: &Dhcp, link: Link) -> Option<Self> {
+    pub(super) fn of(
+        lease: &Lease,
+        may_be_outdated: bool,
+        dhcp: &Dhcp,
+        link: Link,
+    ) -> Option<Self> {
         let ip = lease.ipv4()?;
         let admission = lease.admission();
         let given_to = match admission {
@@ -61,7 +68,17 @@ impl Own {
         let Lease { starts, refused, .. } = *lease;
         let (state, is_awaited) = (state_of(lease), lease.pending && !refused);
         let is_here = link.holds(dhcp, ip);
-        Some(Self { ip, is_here, state, starts, refused, is_awaited, given_to, pool })
+        Some(Self {
+            ip,
+            is_here,
+            state,
+            starts,
+            refused,
+            is_awaited,
+            may_be_outdated,
+            given_to,
+            pool,
+        })
     }
 
     /// Whether it is a lease that has not ended.

@@ -159,10 +159,11 @@ impl Table {
         &self,
         pools: &PoolSet,
         ip: IpAddr,
+        since: Moment,
         now: Moment,
         until: Moment,
     ) -> Option<Pending> {
-        let event = |version| Event::Probe { until, version };
+        let event = |version| Event::Probe { since, until, version };
         self.happen(pools, ip.into(), event, now).ok().flatten()
     }
 

@@ -211,16 +211,17 @@ impl ShardLeases {
         }
     }
 
-    /// A probe found an address in use that was offered just now: nobody gets it until `until`.
-    /// `None` when it is not offered any more.
+    /// A probe found an address in use that its client asked for at `since`: nobody gets it until
+    /// `until`. `None` when it is not offered any more, or was bound after that.
     pub fn quarantine(
         &mut self,
         ip: impl Into<IpAddr>,
+        since: Moment,
         now: Moment,
         until: Moment,
     ) -> Option<Change> {
         let pools = self.leases.lock_pools(self.shard.into());
-        self.leases.table.quarantine(&pools, ip.into(), now, until).map(Change)
+        self.leases.table.quarantine(&pools, ip.into(), since, now, until).map(Change)
     }
 
     /// Has changes made durable. `token`, which wants one change at least, comes back once through

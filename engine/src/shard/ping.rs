@@ -161,7 +161,8 @@ impl Shard {
             detail: Detail::Reason("the address answers ping: quarantined"),
             ..probed.answer.event
         });
-        if let Some(change) = leases.quarantine(address, now, now + quarantine) {
+        let since = probed.answer.received;
+        if let Some(change) = leases.quarantine(address, since, now, now + quarantine) {
             // If it is undone, the address will be pinged again before the next offer.
             let _undone = leases.submit(change, None, now);
         }

@@ -17,6 +17,7 @@ fn an_address_that_is_to_be_probed_is_given_by_no_rapid_commit() {
     let rapid = HALL.replace("[dhcp]", "[dhcp]\nrapid-commit = true");
     let mut damaged = Server::new(&rapid);
     damaged.lose_leases();
+    damaged.pass(Duration::from_secs(1));
     let pings = Server::new(&rapid.replace("[dhcp]", "[dhcp]\nping-check = true"));
     for mut server in [damaged, pings] {
         let Outcome::Probe(offer) = server.receive(&asking.discover()) else {
@@ -164,5 +165,36 @@ fn a_reload_that_shortens_leases_does_not_shorten_the_probing() {
         server.pass(Duration::from_secs(passes));
         let outcome = server.receive(&Client::dhclient(mac(1)).discover());
         assert_eq!(matches!(outcome, Outcome::Probe(_)), probed, "{passes}: {outcome:?}");
+    }
+}
+
+// It may have given it back since, and another client may have it by a lease that is lost.
+#[test]
+fn who_begins_anew_with_an_outdated_lease_gets_the_address_if_nobody_answers_there() {
+    let reserved = hall_with("m", "hardware = \"52:54:00:00:00:01\"", "10.1.0.99");
+    for text in [HALL.to_owned(), reserved] {
+        for answered in [false, true] {
+            let mut server = Server::new(&text);
+            let client = Client::dhclient(mac(1));
+            let address = server.lease(&client);
+            server.pass(Duration::from_secs(1));
+            server.damage();
+            server.pass(Duration::from_secs(1));
+            let Outcome::Probe(offer) = server.receive(&client.discover()) else {
+                panic!("not probed");
+            };
+            assert_eq!(offer.yiaddr(), address);
+            if answered {
+                server.probe_answered(address);
+                let Outcome::Probe(other) = server.receive(&client.discover()) else {
+                    panic!("not probed");
+                };
+                assert_ne!(other.yiaddr(), address);
+                continue;
+            }
+            server.expect(MessageType::Ack, &client.select(&offer));
+            // Now it is certain.
+            server.expect(MessageType::Offer, &client.discover());
+        }
     }
 }

@@ -246,7 +246,8 @@ impl World {
             Act::Probe { shard, address } => {
                 let shard = self.shard(shard);
                 let shard = &mut self.server.shards[shard];
-                if let Some(change) = shard.quarantine(host(address), at(now), at(now + 100)) {
+                let (since, until) = (Moment::default(), at(now + 100));
+                if let Some(change) = shard.quarantine(host(address), since, at(now), until) {
                     shard.submit(change, None, at(now)).unwrap();
                 }
             }

@@ -77,7 +77,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("release-other", Event::Release { from: From::Other, version }),
         ("decline", Event::Decline { from: From::Own, until, version }),
         ("decline-other", Event::Decline { from: From::Other, until, version }),
-        ("probe", Event::Probe { until, version }),
+        ("probe", Event::Probe { since: at(0), until, version }),
         ("refuse", Event::Refuse { from: From::Own, version }),
         ("refuse-other", Event::Refuse { from: From::Other, version }),
         ("end", Event::End { from: From::Own, version }),
@@ -252,4 +252,15 @@ fn who_takes_over_as_the_same_machine_has_the_lease_for_no_shorter_time() {
         let pending = binding.pending().unwrap();
         assert_eq!((pending.expires, pending.told), (had, told));
     }
+}
+
+// After damage its record may be outdated, and another client have the address.
+#[test]
+fn a_lease_is_no_more_if_a_probe_that_was_wanted_after_it_is_answered() {
+    let probe = |since| Event::Probe { since: at(since), until: at(160), version: VERSION };
+    let lease = State::Settled(valid());
+    assert_eq!(transition(Some(lease), probe(1), at(NOW)), Err(Refusal::NotHeld));
+    let outcome = transition(Some(lease), probe(2), at(NOW)).unwrap();
+    let Some(State::Declining { record, base, .. }) = outcome.state else { panic!("{outcome:?}") };
+    assert_eq!((record.expires, base, outcome.writes), (at(160), Base::Own(valid()), true));
 }
