@@ -48,15 +48,30 @@ impl World {
         }
     }
 
+    /// What a start has lost, it says. One that finds nothing, and comes after one that had written
+    /// everything anew from memory, has lost nothing.
+    pub(crate) fn check_start(&mut self) {
+        self.check_alarm();
+        let Some(server) = &self.server else { return };
+        let monotonic = server.clocks.monotonic(self.now);
+        let found = server.leases.damage(monotonic).is_some_and(|damage| damage.found.is_some());
+        let may_lose = std::mem::take(&mut self.unhealed) || found;
+        if server.leases.is_damaged(monotonic) {
+            self.tell(|_| {
+                let what = if may_lose { "has lost leases" } else { "is, or was, damaged" };
+                format!("the server says that its lease log {what}")
+            });
+            if may_lose {
+                self.oracle.damaged();
+            }
+        }
+    }
+
     /// Nothing is taken for damage but flipped bits.
     pub(crate) fn check_alarm(&mut self) {
         let Some(server) = &self.server else { return };
-        if !server.leases.is_damaged(server.clocks.monotonic(self.now)) {
-            return;
-        }
-        self.tell(|_| "the server says that its lease log is damaged".to_owned());
-        self.oracle.damaged();
-        if !self.flipped {
+        let damaged = server.leases.damage(server.clocks.monotonic(self.now)).is_some();
+        if damaged && !self.flipped {
             let detail = "the lease log is said to be damaged".to_owned();
             self.violated(Invariant::Alarm, detail);
         }

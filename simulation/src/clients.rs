@@ -308,7 +308,11 @@ impl World {
             Promise { machine, until, key, hardware, refused, doubtful, unseen, lost: None, edits };
         // What an operator said since counts.
         let outdated = self.may_be_outdated(ip);
-        if !outdated && let Some(other) = self.oracle.told(ip, promise, self.now) {
+        let goes_on = self.may_go_on(ip, machine);
+        if !outdated
+            && let Some(other) = self.oracle.told(ip, promise, self.now)
+            && !(other.doubtful && goes_on)
+        {
             let detail = format!(
                 "{} is acknowledged {ip}, which {} was given until {}",
                 self.name(machine),

@@ -72,6 +72,17 @@ impl Committer {
         self.batches += 1;
     }
 
+    /// Whether there is something to write.
+    pub(crate) fn has_work(&mut self, leases: &leases::Leases, monotonic: Moment) -> bool {
+        self.state == Progress::Idle
+            && (leases.awaits_commit() || self.committer.is_behind(monotonic))
+    }
+
+    /// See [`leases::Committer::has_doubts`].
+    pub(crate) fn has_doubts(&self) -> bool {
+        self.committer.has_doubts()
+    }
+
     /// How many batches it will be through with when it has written what waits alone now.
     pub(crate) fn batches_until_next(&self) -> u64 {
         let under_way = u64::from(self.state != Progress::Idle);

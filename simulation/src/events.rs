@@ -74,6 +74,7 @@ impl World {
                 self.tell(|_| format!("{share} of 1000 batches fail"));
                 self.set_disk(None, Some(share));
             }
+            What::FlippedBits { flips } => self.flip(flips),
             What::WallStep { seconds } => {
                 self.tell(|_| format!("the wall clock is set by {seconds} s"));
                 self.step_wall_clock(seconds);

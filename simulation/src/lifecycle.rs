@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bootstorm::leases::LeaseStore;
+
 use crate::committer::{Fate, Progress};
 use crate::oracle::Invariant;
 use crate::random::Purpose;
@@ -30,11 +32,11 @@ impl World {
     }
 
     fn run_committer(&mut self) {
-        while let Some(server) = &mut self.server
-            && server.committer.state == Progress::Idle
-            && server.leases.awaits_commit()
-        {
+        while let Some(server) = &mut self.server {
             let monotonic = server.clocks.monotonic(self.now);
+            if !server.committer.has_work(&server.leases, monotonic) {
+                break;
+            }
             let failures = server.failed_batches();
             if server.committer.run(monotonic) == Progress::Idle {
                 // A checkpoint may have had to come first, and may have failed.
@@ -81,12 +83,13 @@ impl World {
                 let start = self.start;
                 self.schedule(self.now + HOUSEKEEPING, Happening::Housekeeping { start });
                 self.set_send_faults();
-                self.check_alarm();
+                self.check_start();
                 self.check_promises();
             }
             // The service manager tries again until the disk works.
             Err(error) if self.failing > 0 || self.is_new_on_full_disk() => {
                 self.tell(|_| format!("the server does not start: {error}"));
+                self.unhealed |= self.flipped;
                 self.disk.files.killed();
                 self.schedule(self.now + HOUSEKEEPING, Happening::Start { shards });
             }
@@ -117,6 +120,9 @@ impl World {
                 break;
             }
         }
+        let damage = server.leases.damage(monotonic);
+        let found = damage.is_some_and(|damage| damage.found.is_some());
+        self.unhealed |= found && (server.committer.has_doubts() || server.log.has_lost());
         self.command_ends();
     }
 
@@ -170,7 +176,7 @@ impl World {
         }
     }
 
-    fn flip(&mut self, flips: u8) {
+    pub(crate) fn flip(&mut self, flips: u8) {
         if flips > 0 {
             self.tell(|_| format!("{flips} bits of the disk flip"));
             self.disk.files.flip_bits(flips.into());

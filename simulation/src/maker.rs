@@ -53,9 +53,9 @@ impl Story {
             chosen = chosen.without(Trouble::TwoCards);
         }
         if chosen.has(Trouble::FlippedBits) {
-            // A server that has lost leases believes whoever says to have one, and probes for as
-            // long as its configuration says that leases last.
-            let hidden = [Trouble::Adversary, Trouble::LeaseTime, Trouble::Infinite];
+            // A server that has lost leases believes whoever says to have one, and probes for no
+            // longer than a day.
+            let hidden = [Trouble::Adversary, Trouble::Infinite];
             chosen = hidden.into_iter().fold(chosen, Troubles::without);
         }
         let mut maker = Maker { random, chosen };
@@ -192,6 +192,10 @@ impl Maker {
                     false => End::Reboot { draw, wall: 0, flips },
                 };
                 events.push(Event { at, what: What::Restart { end, shards, pause } });
+            }
+            for _ in 0..self.random.below(3) {
+                let (at, flips) = (self.at(length), self.random.between(20, 200) as u8);
+                events.push(Event { at, what: What::FlippedBits { flips } });
             }
         }
         if self.has(Trouble::HostsByPort) && self.has(Trouble::MovingMachines) {

@@ -38,14 +38,20 @@ impl World {
     /// What the machine was told does not hold any more.
     fn operator_decides(&mut self, ip: Ipv4Addr, machine: usize) {
         self.oracle.given_up(ip, machine);
-        self.decided.insert(ip, self.now);
+        self.decided.insert(ip, (self.now, machine));
         let arrivals = self.arrivals;
         self.machines[machine].given_back.insert(ip, arrivals);
     }
 
     /// Whether an ACK of an address may have been on its way when an operator released it.
     pub(crate) fn may_be_outdated(&self, ip: Ipv4Addr) -> bool {
-        self.decided.get(&ip).is_some_and(|at| self.now.since(*at) < LONGEST_WAY)
+        self.decided.get(&ip).is_some_and(|(at, _)| self.now.since(*at) < LONGEST_WAY)
+    }
+
+    /// Whether a machine may have gone on with an address that an operator took from it: a server
+    /// that has lost the later lease of another believes who uses the address.
+    pub(crate) fn may_go_on(&self, ip: Ipv4Addr, machine: usize) -> bool {
+        self.decided.get(&ip).is_some_and(|(_, whose)| *whose == machine)
     }
 
     /// To be called after each step of the committer.

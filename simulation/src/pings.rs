@@ -38,10 +38,10 @@ impl World {
             self.in_use.remove(&ip);
             self.oracle.not_seen(ip);
         } else if let Some(promise) = self.oracle.promises.get_mut(&ip)
-            && Some(promise.machine) != machine
+            && !self.machines[promise.machine].uses(ip)
         {
             // Somebody else uses it, whatever the server has told.
-            promise.doubtful = true;
+            (promise.doubtful, promise.unseen) = (true, true);
         }
     }
 

@@ -250,6 +250,10 @@ pub(crate) enum What {
     FullDisk {
         time: Duration,
     },
+    /// So many bits of the disk flip, whether the server runs or not.
+    FlippedBits {
+        flips: u8,
+    },
     WallStep {
         seconds: i64,
     },

@@ -163,6 +163,9 @@ pub(crate) struct World {
     pub(crate) started: bool,
     /// Bits have flipped on the disk.
     pub(crate) flipped: bool,
+    /// The server that ended had found that its log is damaged, and had not written everything
+    /// anew; or it did not come so far as to say what it found.
+    pub(crate) unhealed: bool,
     pub(crate) batches: u64,
     /// Pings of the server so far.
     pub(crate) pings: u64,
@@ -172,8 +175,8 @@ pub(crate) struct World {
     pub(crate) in_use: BTreeMap<Ipv4Addr, Moment>,
     /// What an operator waits for.
     pub(crate) command: Option<Command>,
-    /// When an operator released an address last.
-    pub(crate) decided: BTreeMap<Ipv4Addr, Moment>,
+    /// When an operator released an address last, and whose it was.
+    pub(crate) decided: BTreeMap<Ipv4Addr, (Moment, usize)>,
     pub(crate) oracle: Oracle,
     pub(crate) violation: Option<Violation>,
     hash: Xxh3,
@@ -202,7 +205,7 @@ impl World {
             machines,
             server: None,
             clocks: Clocks { booted: Moment::default(), boots: 1, wall: 0, synchronised: true },
-            disk: Disk::new(story.seed.draw(Purpose::Disk, 2, 0)),
+            disk: Disk::new(story.seed.draw(Purpose::Disk, 2, 0), story.machines.len()),
             root: root.to_owned(),
             start: 0,
             epoch: 0,
@@ -217,6 +220,7 @@ impl World {
             full: Moment::default(),
             started: false,
             flipped: false,
+            unhealed: false,
             batches: 0,
             pings: 0,
             strangers: BTreeSet::new(),
@@ -304,6 +308,7 @@ impl World {
                     server.housekeeping(self.now);
                     // What the checkpoint thread does. It tries again when it fails.
                     let _failed = server.log.maintain();
+                    self.check_alarm();
                     // Looking at every lease takes a while.
                     if (self.now.as_nanos() / 1_000_000_000).is_multiple_of(8) {
                         self.check_counts();

@@ -170,7 +170,7 @@ impl Committer {
 
     /// Whether there is something to write that no change waits for: what the store has lost, or
     /// may have. Not while it is too early for another try.
-    fn is_behind(&mut self, now: Moment) -> bool {
+    pub fn is_behind(&mut self, now: Moment) -> bool {
         if self.store.has_lost() {
             self.doubt_everything();
         }
@@ -201,6 +201,12 @@ impl Committer {
     /// Whether a batch is on its way to the disk.
     pub fn is_writing(&self) -> bool {
         self.begun.as_ref().is_some_and(|begun| begun.begun == Ok(true))
+    }
+
+    /// Whether the store may have something else of an address than it should: what failed, and
+    /// what it has lost, is not written anew yet.
+    pub fn has_doubts(&self) -> bool {
+        !self.in_doubt.is_empty()
     }
 
     /// Waits for the disk, and tells everybody what became of the batch.
