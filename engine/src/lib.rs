@@ -19,4 +19,5 @@ pub mod service_manager;
 pub mod shard;
 pub mod signals;
 pub mod snapshot;
+pub mod terminal;
 pub mod tftp;

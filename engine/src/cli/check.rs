@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use bootstorm::config::{self, Pool};
 use bootstorm::probe;
+use bootstorm::terminal::escaped;
 use bootstorm::tftp::Map;
 
 use super::{Answer, ConfigArg, Failure, Outcome, rendered};
@@ -55,7 +56,7 @@ impl Check {
             count(addresses, "address"),
             count(dhcp.hosts.len() as u64, "host"),
             match &config.tftp {
-                Some(tftp) => format!("TFTP from {}", tftp.root.display()),
+                Some(tftp) => format!("TFTP from {}", escaped(&tftp.root.display().to_string())),
                 None => "no TFTP".to_owned(),
             },
             count((config.warnings.len() + config.more_warnings) as u64, "warning"),
@@ -70,7 +71,7 @@ impl Check {
         if let Some(tftp) = &config.tftp {
             let names: Vec<&str> = tftp.quirks.iter().map(|quirk| &*quirk.name).collect();
             let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            writeln!(out, "TFTP quirks in force: {names}")?;
+            writeln!(out, "TFTP quirks in force: {}", escaped(&names))?;
         }
         Ok(Answer::Yes)
     }

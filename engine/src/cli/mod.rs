@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use bootstorm::config::{self, Config, ConfigError};
 use bootstorm::control::client::{Client, ClientError};
 use bootstorm::control::protocol::Response;
+use bootstorm::terminal::escaped;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 const DEFAULT_CONFIG: &str = "/etc/bootstorm/bootstorm.toml";
@@ -198,7 +199,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// A line for people on standard error.
 fn complain(message: &str) {
-    let _closed = writeln!(io::stderr(), "bootstorm: {message}");
+    let _closed = writeln!(io::stderr(), "bootstorm: {}", escaped(message));
 }
 
 /// The whole command, for completions and man pages.

@@ -9,6 +9,7 @@ use miette::{
 };
 
 use super::source::{Excerpts, Files, Place};
+use crate::terminal::escaped;
 
 /// So many problems are printed; after them the number of the others.
 const SHOWN: usize = 50;
@@ -72,7 +73,7 @@ impl At {
 impl Problem {
     /// An error that is found only when the model is used.
     pub(super) fn new(message: String, at: Option<At>) -> Self {
-        Self { severity: Severity::Error, message, help: None, at }
+        Self { severity: Severity::Error, message: escaped(&message).into_owned(), help: None, at }
     }
 
     /// What is wrong, in one line.
@@ -393,8 +394,8 @@ impl Note {
     fn resolve(self, files: &Files) -> Problem {
         let mut problem = Problem {
             severity: self.severity,
-            message: self.fault.message,
-            help: self.fault.help,
+            message: escaped(&self.fault.message).into_owned(),
+            help: self.fault.help.map(|help| escaped(&help).into_owned()),
             at: None,
         };
         let place_and_line = self.place.and_then(|place| Some((place, At::of(place, files)?)));

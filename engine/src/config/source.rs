@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
+use crate::terminal::{escaped, is_command};
+
 /// A stretch of text in one of the files, in bytes.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct Place {
@@ -138,7 +140,7 @@ impl Files {
         text: OnceCell<Option<String>>,
         state: Option<FileState>,
     ) -> Result<u32, String> {
-        let name = path.display().to_string();
+        let name = escaped(&path.display().to_string()).into_owned();
         if u32::try_from(length).is_err() {
             return Err(format!("{name} is larger than 4 GiB"));
         }
@@ -230,10 +232,30 @@ impl SourceFile {
         let line_end = to + text[to..].find('\n').unwrap_or(text.len() - to);
         let shown = boundary(line_end.min(to + SHOWN));
         let (line, column) = self.line_and_column(start)?;
-        let excerpt =
-            Excerpt { text: text[start..shown].into(), start, line: line - 1, column: column - 1 };
+        let excerpt = Excerpt {
+            text: shown_as(&text[start..shown]),
+            start,
+            line: line - 1,
+            column: column - 1,
+        };
         Some((excerpt, (from, to - from).into()))
     }
+}
+
+/// A text with another character, as long in bytes, for each that a terminal would take for a
+/// command: places in the text stay what they are.
+fn shown_as(text: &str) -> Box<str> {
+    let shown = |(at, character): (usize, char)| match (is_command(character), character) {
+        (false, _) => character,
+        // The end of a line in files of Windows.
+        (_, '\r') if matches!(text.as_bytes().get(at + 1), None | Some(b'\n')) => character,
+        _ => match character.len_utf8() {
+            1 => '?',
+            2 => '\u{bf}',
+            _ => char::REPLACEMENT_CHARACTER,
+        },
+    };
+    text.char_indices().map(shown).collect()
 }
 
 /// An open file that is what it was.

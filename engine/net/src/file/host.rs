@@ -137,7 +137,7 @@ fn holder(file: &File) -> Option<String> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     let pid = locks.lines().find_map(|lock| holder_in(lock, inode))?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(format!("process {pid} ({})", name.trim_end()))
+    Some(format!("process {pid} ({})", name.trim_end().escape_debug()))
 }
 
 /// The process in a line of /proc/locks, such as `1: FLOCK  ADVISORY  WRITE 708 08:01:131 0 EOF`,

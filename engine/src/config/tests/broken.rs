@@ -80,6 +80,25 @@ fn what_is_no_text_is_told_so() {
 }
 
 #[test]
+fn what_a_terminal_takes_for_a_command_is_not_shown() {
+    for text in [
+        &b"\x7fELF\x1b[2J\x1b]0;title\x07 \xc2\x9b2J\xe2\x80\xae\rx \xff"[..],
+        b"[log]\n\"\\u001b[2J\\u0007\\u009b2J\" = 1\nlevel = \"\\u001b[2J\"\n",
+        b"[dhcp]\n\x1b[2J\n",
+        b"include = \"\\u001b[2J.toml\"\n",
+    ] {
+        let error = parse(Path::new("b.toml"), text).unwrap_err();
+        for shown in [error.render(false), error.to_string()] {
+            let is_plain = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
+            assert!(shown.chars().all(is_plain), "{shown:?}");
+        }
+    }
+    // Places in a line stay what they are.
+    let error = parse(Path::new("b.toml"), b"\x1b \xc2\x9b = 1\n").unwrap_err();
+    assert!(error.render(false).contains("? \u{bf} = 1"), "{}", error.render(false));
+}
+
+#[test]
 fn a_thousand_errors_are_counted_and_not_all_shown() {
     let text = format!("[dhcp]\n{}", (0..1000).map(|n| format!("k{n} = 1\n")).collect::<String>());
     let error = parse(Path::new("b.toml"), text.as_bytes()).unwrap_err();
