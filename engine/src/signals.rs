@@ -1,32 +1,46 @@
 //! Signals: SIGTERM and SIGINT drain and stop, SIGHUP reloads.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam::channel::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::control::Command;
 use crate::privileges;
 
 /// Signals that are caught and wait to be forwarded.
 #[derive(Debug)]
-pub struct Signals(signal_hook::iterator::Signals);
+pub struct Signals {
+    caught: signal_hook::iterator::Signals,
+    /// Nobody forwards yet.
+    starting: Arc<AtomicBool>,
+}
 
 impl Signals {
-    /// Catches the signals from here on; nothing is lost until [`Signals::forward`]. Starts no
+    /// Catches the signals from here on. Until [`Signals::forward`] SIGTERM and SIGINT end the
+    /// process at once with 0, as nothing was begun that has to end, and SIGHUP waits. Starts no
     /// thread.
     pub fn catch() -> io::Result<Self> {
-        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).map(Self)
+        let starting = Arc::new(AtomicBool::new(true));
+        for signal in [SIGTERM, SIGINT] {
+            flag::register_conditional_shutdown(signal, 0, Arc::clone(&starting))?;
+        }
+        let caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        Ok(Self { caught, starting })
     }
 
     /// Forwards them as commands, from a thread of its own. While a stop is under way a second
     /// SIGINT ends the process at once with 130, a second SIGTERM with 143.
     pub fn forward(mut self, commands: Sender<Command>) -> io::Result<()> {
+        self.starting.store(false, Ordering::SeqCst);
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             privileges::renounce_or_warn();
             let mut stopping = false;
-            for signal in self.0.forever() {
+            for signal in self.caught.forever() {
                 let command = match signal {
                     SIGHUP => Command::Reload { reply: None },
                     _ if stopping => std::process::exit(128 + signal),
@@ -47,6 +61,8 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
@@ -62,5 +78,25 @@ mod tests {
         assert!(matches!(commands.recv().unwrap(), Command::Reload { reply: None }));
         kill_process(getpid(), Signal::TERM).unwrap();
         assert!(matches!(commands.recv().unwrap(), Command::Stop));
+    }
+
+    #[test]
+    #[ignore = "it is the inner half of a_start_ends_at_once"]
+    fn a_start_that_waits() {
+        let _signals = Signals::catch().unwrap();
+        kill_process(getpid(), Signal::TERM).unwrap();
+        // Another thread may take the signal.
+        thread::sleep(Duration::from_secs(60));
+        std::process::exit(3);
+    }
+
+    #[test]
+    fn a_start_ends_at_once() {
+        let inner = ["--exact", "signals::tests::a_start_that_waits", "--ignored"];
+        let own = std::env::current_exe().unwrap();
+        let output = std::process::Command::new(own).args(inner).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("running 1 test") && !text.contains("test result"), "{text}");
+        assert_eq!(output.status.code(), Some(0), "{text}");
     }
 }

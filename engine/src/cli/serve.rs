@@ -9,10 +9,10 @@ use super::{Answer, ConfigArg, Failure, Outcome};
 /// Answer DHCP, serve TFTP, keep leases
 ///
 /// Runs in the foreground and logs to standard error, as systemd wants it. SIGHUP reloads, SIGTERM
-/// and SIGINT drain and end it with exit 0, a second SIGINT ends it at once. On its first start
-/// with an empty state directory it first asks on every served interface, for at most a second,
-/// whether another DHCP server answers there; if one does, it names it and ends with exit 80,
-/// unless allow-other-servers says otherwise.
+/// and SIGINT drain and end it with exit 0, at once while it starts; a second SIGINT ends it at
+/// once. On its first start with an empty state directory it first asks on every served interface,
+/// for at most a second, whether another DHCP server answers there; if one does, it names it and
+/// ends with exit 80, unless allow-other-servers says otherwise.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
