@@ -4,7 +4,7 @@
 //! then the rest is what was acknowledged. The directory is locked by the last handle.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -38,6 +38,15 @@ impl EarlierStore {
     fn open_files(directory: &Path, files: &Path) -> Result<Self, StoreError> {
         let io = |source| StoreError::Io { place: directory.display().to_string(), source };
         let open = if is_unfinished(files).map_err(io)? {
+            if let Some(name) = foreign_entry(files).map_err(io)? {
+                let place = directory.display();
+                return Err(StoreError::Other(format!(
+                    "{place} is no whole lease store of an earlier version: it has `{}` but not \
+                     what `version` and `keyspaces` hold; put the whole store there, or move \
+                     {place} away to start without its leases",
+                    name.escape_debug()
+                )));
+            }
             None
         } else {
             Some(guarded(directory, || {
@@ -128,6 +137,29 @@ fn is_unfinished(directory: &Path) -> io::Result<bool> {
         Err(error) => return Err(error),
     };
     Ok(!complete && !keyspaces)
+}
+
+/// The name of something that a first start which was not completed did not leave: other files, or
+/// a journal with batches.
+fn foreign_entry(directory: &Path) -> io::Result<Option<String>> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_own = match &*name {
+            "lock" | "version" | "keyspaces" => true,
+            // Made at its full length, filled with zeros. Batches begin at its first byte.
+            "0.jnl" => {
+                let mut start = Vec::new();
+                File::open(entry.path())?.take(64).read_to_end(&mut start)?;
+                start.iter().all(|&byte| byte == 0)
+            }
+            _ => false,
+        };
+        if !is_own {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// Runs a step of the database. It asserts what it expects of its files; a panic is an error like

@@ -158,6 +158,12 @@ impl StatePlace {
         rustix::fs::renameat_with(CWD, &earlier, CWD, &kept, RenameFlags::EXCHANGE)
             .map_err(|error| failed(&kept)(error.into()))?;
         self.sync().map_err(failed(&self.state))?;
+        if count == 0 {
+            tracing::warn!(
+                "the lease store {} of an earlier version held no lease",
+                earlier.display()
+            );
+        }
         tracing::info!(
             "{count} leases of an earlier version are in {} now; the old store is kept as {}",
             self.log().display(),

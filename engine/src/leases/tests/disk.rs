@@ -274,6 +274,7 @@ fn an_earlier_first_start_that_was_killed_has_no_leases() {
     fs::create_dir_all(database.join("keyspaces")).unwrap();
     fs::write(database.join("lock"), []).unwrap();
     fs::write(database.join("version"), []).unwrap();
+    fs::write(database.join("0.jnl"), [0; 99]).unwrap();
     start(directory.path(), 0).lease(1, 0, HOUR);
     // But what may hold leases is never passed over.
     let directory = tempfile::tempdir().unwrap();
@@ -281,6 +282,29 @@ fn an_earlier_first_start_that_was_killed_has_no_leases() {
     fs::remove_file(directory.path().join("leases/version")).unwrap();
     assert!(StatePlace::new(directory.path()).open(&clock(0)).is_err());
     assert!(directory.path().join("leases/keyspaces").is_dir());
+}
+
+#[test]
+fn a_directory_that_is_no_whole_earlier_store_is_refused() {
+    let add: [&dyn Fn(&Path); 3] = [
+        // A store in the wrong place.
+        &|database| fs::create_dir(database.join("leases")).unwrap(),
+        &|database| fs::write(database.join("1.jnl"), [0; 99]).unwrap(),
+        // Batches of a store whose other files are lost.
+        &|database| fs::write(database.join("0.jnl"), [1; 99]).unwrap(),
+    ];
+    for add in add {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("leases");
+        fs::create_dir(&database).unwrap();
+        add(&database);
+        let place = StatePlace::new(directory.path());
+        let error = place.open(&clock(0)).err().unwrap().to_string();
+        assert!(error.contains("no whole lease store") && error.contains("away to"), "{error}");
+        let error = read(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("no whole lease store"), "{error}");
+        assert!(database.is_dir() && !directory.path().join("lease-log").exists());
+    }
 }
 
 /// Run by [`a_full_disk`] in a mount namespace of its own.
