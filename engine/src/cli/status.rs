@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use bootstorm::control::protocol::{Request, Response};
-use bootstorm::control::status::{DamageStatus, InterfaceStatus, Status as Report};
+use bootstorm::control::status::{DamageStatus, FailureStatus, InterfaceStatus, Status as Report};
 
 use super::{Answer, Failure, Outcome, ServerArg, print_json, unexpected};
 
@@ -65,6 +65,11 @@ fn human(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
     )?;
     if let Some(damage) = &report.lease_store_damage {
         line("DAMAGE", describe_damage(damage))?;
+    }
+    if let Some(failure) = &report.lease_store_failure {
+        let FailureStatus { since, error } = failure;
+        let text = format!("since {since} no lease can be written and no ACK leaves: {error}");
+        line("DISK", format!("{text}; see to free space and to the disk"))?;
     }
     for pool in &report.pools {
         let used = pool.size.saturating_sub(pool.free);
@@ -204,6 +209,22 @@ mod tests {
         let line = "DAMAGE:      of the lease store: batch 7 is missing; 3 records cannot be read, \
             their addresses are in quarantine; see to the disk\n";
         assert!(text(Some(now)).contains(line));
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_stands_out() {
+        let failure = FailureStatus {
+            since: "2026-01-02T03:04:05Z".to_owned(),
+            error: "the lease store /s/lease-log: Input/output error".to_owned(),
+        };
+        let report = Report { lease_store_failure: Some(failure), ..Report::default() };
+        let mut text = Vec::new();
+        human(&report, &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let line = "DISK:        since 2026-01-02T03:04:05Z no lease can be written and no ACK \
+            leaves: the lease store /s/lease-log: Input/output error; see to free space and to \
+            the disk\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

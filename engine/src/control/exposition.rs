@@ -218,6 +218,8 @@ fn commits(page: &mut Page, running: &Running) {
     page.sample(&[], commits.leases.get());
     page.counter("bootstorm_commit_failures_total", "Batches of leases that could not be written.");
     page.sample(&[], commits.failures.get());
+    page.gauge("bootstorm_lease_store_failing", "1 when leases cannot be written: no ACK leaves.");
+    page.sample(&[], u8::from(running.leases.write_failure().is_some()));
     let damage = running.leases.damage(bootstorm_net::now());
     page.gauge(
         "bootstorm_lease_store_damaged",

@@ -15,7 +15,7 @@ use super::Command;
 use super::lease_row::Clocks;
 use crate::config::{Config, PoolId};
 use crate::event::bus::EventBus;
-use crate::leases::{Damage, Lease, NotDurable};
+use crate::leases::{Damage, Lease, NotDurable, WriteFailure};
 use crate::log::LogCounts;
 use crate::metrics::{Metrics, ShardMetrics};
 
@@ -58,6 +58,9 @@ pub trait LeaseAccess: Send + Sync {
 
     /// What the lease store has lost, as far as it is known; `None` when it is whole.
     fn damage(&self, now: Moment) -> Option<Damage>;
+
+    /// Why the lease store cannot be written; `None` when it can.
+    fn write_failure(&self) -> Option<WriteFailure>;
 }
 
 /// How full each pool is, and how many leases are in which state.
@@ -155,6 +158,9 @@ pub struct Status {
     /// What the lease store has lost; absent when it is whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_store_damage: Option<DamageStatus>,
+    /// Why leases cannot be written, so that no client gets an ACK; absent when they can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_store_failure: Option<FailureStatus>,
     /// What was counted since the start, over all shards.
     pub totals: Totals,
 }
@@ -200,6 +206,16 @@ pub struct DamageStatus {
     pub probes_until: Option<String>,
     /// Lease records that could not be read at the start. Their addresses are in quarantine.
     pub unreadable_records: u64,
+}
+
+/// The lease store cannot be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct FailureStatus {
+    /// When the first write failed: RFC 3339, UTC.
+    pub since: String,
+    /// What the last one failed of.
+    pub error: String,
 }
 
 /// Sums over all shards.
@@ -249,6 +265,10 @@ impl Running {
             probes_until: damage.until.map(|until| clocks.text(until)),
             unreadable_records: damage.unreadable,
         });
+        let failure = self.leases.write_failure().map(|failure| FailureStatus {
+            since: clocks.text(failure.since),
+            error: failure.error,
+        });
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -266,6 +286,7 @@ impl Running {
             pools,
             leases,
             lease_store_damage: damage,
+            lease_store_failure: failure,
             totals: self.totals(),
         }
     }

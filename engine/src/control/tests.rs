@@ -23,7 +23,9 @@ use crate::config::{Config, Control as ControlConfig, Dhcp, Log, Server};
 use crate::event::bus::EventBus;
 use crate::event::row::Row;
 use crate::event::{BootEvent, Kind};
-use crate::leases::{ClientKey, Damage, Hardware, Lease, LeaseState, NotDurable, Notes};
+use crate::leases::{
+    ClientKey, Damage, Hardware, Lease, LeaseState, NotDurable, Notes, WriteFailure,
+};
 use crate::log::EventLog;
 use crate::metrics::Metrics;
 
@@ -55,6 +57,11 @@ impl LeaseAccess for FewLeases {
         let found = Some("batch 7 is missing".to_owned());
         let until = Some(now + Duration::from_secs(3600));
         Some(Damage { found, until, unreadable: 2 }).filter(|_| !self.0.lock().is_empty())
+    }
+
+    fn write_failure(&self) -> Option<WriteFailure> {
+        let failure = WriteFailure { since: bootstorm_net::now(), error: "it is full".to_owned() };
+        Some(failure).filter(|_| !self.0.lock().is_empty())
     }
 }
 
@@ -254,11 +261,14 @@ fn status_tells_engine_interfaces_counts_and_the_failed_reload() {
     assert_eq!(damage.found.as_deref(), Some("batch 7 is missing"));
     assert!(damage.probes_until.unwrap().parse::<Timestamp>().unwrap() > Timestamp::now());
     assert_eq!(damage.unreadable_records, 2);
+    let failure = status.lease_store_failure.unwrap();
+    assert_eq!(failure.error, "it is full");
+    assert!(failure.since.parse::<Timestamp>().unwrap() <= Timestamp::now());
     let whole = Fixture::with_leases(0);
     let Response::Status(status) = whole.ask(&Request::Status {}).response().unwrap() else {
         panic!()
     };
-    assert_eq!(status.lease_store_damage, None);
+    assert_eq!((status.lease_store_damage, status.lease_store_failure), (None, None));
 }
 
 #[test]
@@ -368,6 +378,7 @@ fn the_page_is_what_prometheus_reads() {
     assert!(page.contains("bootstorm_commit_batch_leases_bucket{le=\"64\"} 1\n"));
     assert!(page.contains("bootstorm_config_last_reload_successful 0\n"));
     assert!(page.contains("bootstorm_lease_store_damaged 1\n"));
+    assert!(page.contains("bootstorm_lease_store_failing 1\n"));
     assert!(page.contains("bootstorm_lease_store_unreadable_records 2\n"));
 }
 

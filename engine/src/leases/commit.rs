@@ -20,7 +20,7 @@ use bootstorm_protocols::time::Moment;
 
 use super::address::Address;
 use super::queue::{Batches, Queued};
-use super::{BatchId, LeaseStore, Leases, NotDurable, StoreError, Write};
+use super::{BatchId, LeaseStore, Leases, NotDurable, StoreError, Write, WriteFailure};
 use crate::liveness::Heartbeat;
 use crate::metrics::Metrics;
 
@@ -48,8 +48,6 @@ struct Broken {
     withheld: u64,
     told: u64,
     tell_at: Moment,
-    /// What the store said last; names the place.
-    error: String,
 }
 
 impl Broken {
@@ -278,6 +276,7 @@ impl Committer {
                 }
                 self.batch.truncate(own);
                 if let Some(broken) = self.broken.take() {
+                    *self.leases.failure.lock() = None;
                     tracing::warn!(
                         withheld = broken.withheld,
                         "leases are written again; ACKs leave again"
@@ -332,10 +331,14 @@ impl Committer {
             metrics.commits.failures.increment();
         }
         let (first, longest) = RETRY;
+        {
+            let failure = &mut *self.leases.failure.lock();
+            let since = failure.as_ref().map_or(now, |failure| failure.since);
+            *failure = Some(WriteFailure { since, error: error.to_string() });
+        }
         if let Some(broken) = &mut self.broken {
             broken.pause = (broken.pause * 2).min(longest);
             broken.retry_at = now + broken.pause;
-            broken.error = error.to_string();
             return;
         }
         tracing::error!(
@@ -349,7 +352,6 @@ impl Committer {
             withheld: 0,
             told: 0,
             tell_at: now + TELL,
-            error: error.to_string(),
         });
     }
 
@@ -379,7 +381,7 @@ impl Committer {
                 self.taken.iter().filter(|queued| queued.token.is_some()).count() as u64;
             if let Some(more) = broken.take_untold(now) {
                 tracing::warn!(
-                    error = broken.error,
+                    error = self.leases.write_failure().map(|failure| failure.error),
                     "leases still cannot be written: {more} more ACKs withheld; see to free space \
                      and to the disk"
                 );
@@ -444,14 +446,8 @@ mod tests {
     #[test]
     fn withheld_acks_are_told_of_now_and_then_and_each_once() {
         let start = Moment::from_nanos(1);
-        let mut broken = Broken {
-            retry_at: start,
-            pause: RETRY.0,
-            withheld: 5,
-            told: 0,
-            tell_at: start + TELL,
-            error: String::new(),
-        };
+        let mut broken =
+            Broken { retry_at: start, pause: RETRY.0, withheld: 5, told: 0, tell_at: start + TELL };
         let mut after = |seconds, withheld| {
             broken.withheld += withheld;
             broken.take_untold(start + Duration::from_secs(seconds))

@@ -60,7 +60,9 @@ pub use pools::PoolCounts;
 pub use record::CorruptRecord;
 pub use shard::{Change, NotDurable, ShardLeases};
 pub use step::{Admission, Conflict, KeyHash, KnownAs, Refusal, Step};
-pub use store::{BatchId, Damage, Finished, LeaseStore, Loaded, Recovered, StoreError, Write};
+pub use store::{
+    BatchId, Damage, Finished, LeaseStore, Loaded, Recovered, StoreError, Write, WriteFailure,
+};
 
 use crate::config::{Dhcp, PoolId, Scope};
 use crate::hashing::{self, KeyedHasher};
@@ -89,6 +91,8 @@ pub struct Leases {
     corrupt: u64,
     /// Until when clients may hold leases that the store has lost.
     damaged_until: Option<Moment>,
+    /// Why the store cannot be written; the committer says so.
+    failure: Mutex<Option<WriteFailure>>,
     /// When the store was read.
     opened: Moment,
     shards: usize,
@@ -153,6 +157,7 @@ impl Leases {
             damaged_until: recovered
                 .damaged
                 .map(|found| found + longest_lease(dhcp).max(recovered.longest)),
+            failure: Mutex::new(None),
             opened: clock.now,
             shards,
         };
@@ -217,6 +222,11 @@ impl Leases {
             unreadable: self.corrupt,
         };
         Some(damage).filter(|damage| *damage != Damage::default())
+    }
+
+    /// Why the store cannot be written; `None` when the last batch was.
+    pub fn write_failure(&self) -> Option<WriteFailure> {
+        self.failure.lock().clone()
     }
 
     /// Whether clients may hold leases that the store has lost by damage: then an address is probed

@@ -163,6 +163,15 @@ pub struct Damage {
     pub unreadable: u64,
 }
 
+/// The store cannot be written, so that no client gets an ACK.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WriteFailure {
+    /// When the first batch failed.
+    pub since: Moment,
+    /// What the store said last; names the place.
+    pub error: String,
+}
+
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -8,7 +8,7 @@ use bootstorm_protocols::time::Moment;
 
 use crate::config::Config;
 use crate::control::status::{LeaseAccess, LeaseCounts, Usage};
-use crate::leases::{Damage, Lease, Leases, NotDurable};
+use crate::leases::{Damage, Lease, Leases, NotDurable, WriteFailure};
 
 /// The leases, and the pools of the configuration in force.
 pub(super) struct LeasesAndPools {
@@ -45,5 +45,9 @@ impl LeaseAccess for LeasesAndPools {
 
     fn damage(&self, now: Moment) -> Option<Damage> {
         self.leases.damage(now)
+    }
+
+    fn write_failure(&self) -> Option<WriteFailure> {
+        self.leases.write_failure()
     }
 }

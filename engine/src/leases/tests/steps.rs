@@ -168,6 +168,8 @@ fn a_full_disk_withholds_every_ack_and_undoes_every_lease() {
     assert_eq!(server.leases.at(old, at(11)).unwrap().expires, at(100));
     assert_eq!(server.state(new, 11), Some(LeaseState::Offered));
     assert_eq!(server.state(old, 101), Some(LeaseState::Expired));
+    let failure = server.leases.write_failure();
+    assert_eq!(failure.map(|failure| failure.since), Some(at(10)));
     // While it lasts, every request fails, and nothing else stops.
     for second in 12..20 {
         assert!(server.request(0, 2, new, second, HOUR));
@@ -178,6 +180,7 @@ fn a_full_disk_withholds_every_ack_and_undoes_every_lease() {
     assert!(server.request(0, 2, new, 30, HOUR));
     server.committer.run_once(at(30));
     assert_eq!(server.completed(0), [(2, true)]);
+    assert_eq!(server.leases.write_failure(), None);
     server.check();
     let after = Server::start(server.site, store, 1, clock(31));
     assert_eq!(after.state(new, 31), Some(LeaseState::Active));
