@@ -7,7 +7,7 @@ use super::builder::{Builder, WantedFile};
 use super::fields::Fields;
 use super::problem::{ConfigError, Fault, Problem, Problems};
 use super::rows::NotInRows;
-use super::source::{FileState, Files, Place};
+use super::source::{FileState, Files, Place, as_text};
 use super::tree::{Node, Table, Value};
 use super::{Config, Dhcp, Tftp, dhcp_reader, disk, rows, schema, sections, units};
 
@@ -160,8 +160,8 @@ impl Loader {
         let (text, invalid) = match String::from_utf8(bytes) {
             Ok(text) => (text, None),
             Err(error) => {
-                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                (text, Some(error.utf8_error().valid_up_to()))
+                let valid = error.utf8_error().valid_up_to();
+                (as_text(error.into_bytes()), Some(valid))
             }
         };
         let whole = self.whole.contains(&path);

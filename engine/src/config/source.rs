@@ -185,7 +185,7 @@ impl SourceFile {
         let text = self.text.get_or_init(|| {
             let origin = Origin::of(self)?;
             let bytes = origin.read(0..usize::try_from(origin.state.length).ok()?)?;
-            Some(String::from_utf8_lossy(&bytes).into_owned())
+            Some(as_text(bytes))
         });
         text.as_deref()
     }
@@ -240,6 +240,19 @@ impl SourceFile {
         };
         Some((excerpt, (from, to - from).into()))
     }
+}
+
+/// The bytes of a file as a text, with a `?` for each byte that is not UTF-8: places behind them
+/// stay what they are.
+pub(super) fn as_text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        let mut text = String::with_capacity(error.as_bytes().len());
+        for chunk in error.as_bytes().utf8_chunks() {
+            text.push_str(chunk.valid());
+            text.extend(chunk.invalid().iter().map(|_| '?'));
+        }
+        text
+    })
 }
 
 /// A text with another character, as long in bytes, for each that a terminal would take for a

@@ -185,6 +185,15 @@ fn a_first_line_that_names_no_keys_is_told() {
 }
 
 #[test]
+fn bytes_that_are_no_text_do_not_move_the_places_behind_them() {
+    let directory = Directory::with(&[("main.toml", MAIN)]);
+    let csv = b"name,client-id\na,\xff\xff\xff\xff\xff\xff\nb,\xff\n";
+    std::fs::write(directory.path("hosts.csv"), csv).unwrap();
+    let told = directory.errors();
+    assert!(told.contains("hosts.csv:2:3]") && told.contains("hosts.csv:3:3]"), "{told}");
+}
+
+#[test]
 fn a_file_that_changes_while_it_is_read_is_an_error() {
     let directory = Directory::with(&[("hosts.csv", "name,hardware\na,02:00:00:00:00:01\n")]);
     let path = directory.path("hosts.csv");
