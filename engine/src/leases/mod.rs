@@ -354,11 +354,12 @@ impl NextPools<'_> {
     pub fn count(self) {
         let Self { leases, next, old, longest, _only } = self;
         let Leases { table, clock, shards, store, .. } = leases;
-        store.gives_no_longer(longest, &clock.lock());
+        let clock = *clock.lock();
+        store.gives_no_longer(longest, &clock);
         if !next.has_new(&old) {
             return;
         }
-        let now = clock.lock().now;
+        let now = clock.now;
         for (place, pool) in next.iter().enumerate() {
             // Below the number of shards.
             table.check_all(&next, pool, (place % shards) as u16, now);

@@ -42,7 +42,7 @@ pub trait LeaseStore: Send + Sync {
     fn load(&self, clock: &Clock, each: &mut dyn FnMut(Loaded)) -> Result<Recovered, StoreError>;
 
     /// From now on leases as long as this may be given. [`LeaseStore::load`] tells of it, whatever
-    /// else is lost.
+    /// else is lost. Waits for the disk only where they are longer than before.
     ///
     /// # Errors
     /// When it cannot be made durable.
@@ -50,7 +50,7 @@ pub trait LeaseStore: Send + Sync {
         Ok(())
     }
 
-    /// From this time on no lease is given that is longer than this.
+    /// From this time on no lease is given that is longer than this. Waits for no disk.
     fn gives_no_longer(&self, _longest: Duration, _clock: &Clock) {}
 
     /// After a failed batch: gets ready for the next, on nothing but what is durable.

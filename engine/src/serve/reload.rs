@@ -93,7 +93,9 @@ impl Server {
             plan.interfaces.iter().map(|&index| interfaces.name(index).to_owned()).collect();
         let next = Snapshot { config: config.clone(), interfaces };
         let tftp = self.tftp.as_deref().map(|server| (server, tftp));
-        let before = self.snapshot.replace(next, &self.leases, tftp);
+        // That leases may last longer than before is written to the disk first.
+        let before =
+            self.heartbeat.while_waiting(|| self.snapshot.replace(next, &self.leases, tftp));
         self.config.store(config.clone());
         log_warnings(&config);
         self.served = served;

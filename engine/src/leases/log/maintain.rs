@@ -153,6 +153,7 @@ impl LeaseLog {
         let included = checkpoints.meta.included;
         let (records, mut damage) = self.read_sealed(&sealed, included)?;
         let mut meta = checkpoints.meta.clone();
+        meta.longest = *self.longest.lock();
         meta.included = sealed.iter().map(|segment| segment.highest).fold(included, u64::max);
         meta.version = records.version.max(meta.version);
         meta.segments = self.segments.lock().count();
@@ -237,6 +238,7 @@ impl LeaseLog {
         let generation = self.next_generation();
         let mut meta =
             Meta { version: FIRST_VERSION, next_generation: generation + 1, ..Meta::default() };
+        *self.longest.lock() = Longest::UNKNOWN;
         meta.longest = Longest::UNKNOWN;
         meta.segments = self.segments.lock().count();
         meta.clocks.push(*clock);

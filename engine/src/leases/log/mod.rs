@@ -88,6 +88,8 @@ pub struct LeaseLog {
     writer: Mutex<Writer>,
     segments: Mutex<Segments>,
     checkpoints: Mutex<Checkpoints>,
+    /// How long leases last, for the next checkpoint: a reload does not wait for one under way.
+    longest: Mutex<Longest>,
     next_generation: AtomicU64,
     /// Says to the maintenance that segments are used up, or that it is to end.
     wake: (Mutex<maintain::Wake>, Condvar),
@@ -173,6 +175,7 @@ impl LeaseLog {
             layout,
             writer: Mutex::new(writer),
             segments: Mutex::new(segments),
+            longest: Mutex::new(meta.longest),
             checkpoints: Mutex::new(Checkpoints::new(meta)),
             next_generation: AtomicU64::new(next_generation),
             wake: Default::default(),
@@ -341,7 +344,7 @@ impl LeaseStore for LeaseLog {
             let [at, _] = clocks.times(found.boot, [found.now; 2], [found.wall; 2]);
             at
         });
-        let Longest { now, before, until } = checkpoints.meta.longest;
+        let Longest { now, before, until } = *self.longest.lock();
         let ends = [until.now, until.now + Duration::from_secs(before)];
         let [_, ends] = clocks.times(until.boot, ends, [until.wall, until.wall + before]);
         let before = damaged.map_or(Duration::ZERO, |found| ends.since(found));
@@ -350,16 +353,19 @@ impl LeaseStore for LeaseLog {
     }
 
     fn gives(&self, longest: Duration) -> Result<(), StoreError> {
-        let mut checkpoints = self.checkpoints.lock();
-        if longest.as_secs() <= checkpoints.meta.longest.now {
-            return Ok(());
+        {
+            let known = &mut *self.longest.lock();
+            if longest.as_secs() <= known.now {
+                return Ok(());
+            }
+            known.now = longest.as_secs();
         }
-        checkpoints.meta.longest.now = longest.as_secs();
+        let mut checkpoints = self.checkpoints.lock();
         self.checkpoint(&mut checkpoints, None).map_err(|source| self.error(source))
     }
 
     fn gives_no_longer(&self, longest: Duration, clock: &Clock) {
-        self.checkpoints.lock().meta.longest.shorten(longest.as_secs(), clock);
+        self.longest.lock().shorten(longest.as_secs(), clock);
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

@@ -192,6 +192,27 @@ fn damage_is_remembered_by_the_next_start() {
     }
 }
 
+// A disk may hang, and reloads go on.
+#[test]
+fn a_reload_does_not_wait_for_a_checkpoint_under_way() {
+    let log = open(&Disk::new(1)).unwrap();
+    load(&log).unwrap();
+    log.gives(Duration::from_secs(300)).unwrap();
+    let checkpoint = log.checkpoints.lock();
+    std::thread::scope(|scope| {
+        let (done, is_done) = std::sync::mpsc::channel();
+        let log = &log;
+        scope.spawn(move || {
+            log.gives(Duration::from_secs(300)).unwrap();
+            log.gives_no_longer(Duration::from_secs(20), &clock(50));
+            done.send(()).unwrap();
+        });
+        let waited = is_done.recv_timeout(Duration::from_secs(30));
+        drop(checkpoint);
+        waited.expect("it waits for the checkpoint");
+    });
+}
+
 // As the checkpoint that is lost, nothing but time makes it shorter.
 #[test]
 fn how_long_leases_may_last_is_known_after_damage() {
