@@ -31,7 +31,7 @@ pub(super) const FULL_BATCH: usize = 96;
 
 /// How long after the begin of a batch the next may begin, when no shard has anything to add. A
 /// longer one costs clients that wait for each other more than it saves (measured).
-const PAUSE: Duration = Duration::from_micros(300);
+const PAUSE: Duration = Duration::from_micros(600);
 
 /// The same while a shard has datagrams left: its core has more use for them than for small
 /// batches. An ACK is late by that at most.

@@ -20,6 +20,8 @@ use crate::leases::fjall::Each;
 use crate::leases::key::Key;
 use crate::leases::{Clock, StoreError, clock};
 
+/// Nice value of the thread that makes checkpoints.
+const CHECKPOINT_NICE: i32 = 10;
 /// How long to wait after a checkpoint that failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// The version of everything that comes from an earlier store.
@@ -73,6 +75,9 @@ impl LeaseLog {
         log.wake.0.lock().due = true;
         let run = move || {
             crate::privileges::renounce_network_or_warn();
+            // It has a second and more for what takes a shard's core for some milliseconds. No more
+            // than that, because the committer waits for it when all segments are used up.
+            let _ = rustix::process::setpriority_process(None, CHECKPOINT_NICE);
             let mut failing = false;
             loop {
                 {
