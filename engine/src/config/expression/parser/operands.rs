@@ -52,7 +52,7 @@ impl<'t> Parser<'t> {
         loop {
             let byte = match &self.token {
                 Token::Number(digits) | Token::NumberOrName(digits) => {
-                    u8::from_str_radix(digits.trim_start_matches('+'), 16).ok()
+                    u8::from_str_radix(digits, 16).ok()
                 }
                 _ => None,
             };
