@@ -177,8 +177,8 @@ fn store_failure(error: StoreError) -> Failure {
     match error {
         StoreError::InUse(_) => Failure::of(
             error,
-            "try again when that is over; a server that has it open and does not answer here is still \
-             starting, or stuck",
+            "try again when that is over; a server that has it open and does not listen on \
+             its control socket is still starting, or stuck",
         ),
         other => Failure::new(other),
     }
