@@ -100,9 +100,9 @@ def sandbox(suite, lab, systemd, machines):
     suite.equal("no thread has a capability but the main one", {
         name: held for name, (held, _, _) in threads.items()
         if held and not name.startswith("fjall")}, {"bootstorm": keep})
-    suite.equal("the thread that writes leases, and no other, goes before the shards",
-                {name: nice for name, (_, nice, _) in threads.items() if nice},
-                {"committer": -10} if may_raise_limits() else {})
+    wanted = {"checkpoint": 10} | ({"committer": -10} if may_raise_limits() else {})
+    suite.equal("the thread that writes leases goes before the shards, checkpoints after them",
+                {name: nice for name, (_, nice, _) in threads.items() if nice}, wanted)
     suite.equal("all are behind the filter of system calls",
                 {filtered for _, _, filtered in threads.values()}, {"2"})
     suite.check("io_uring works there", "io_uring is not used" not in systemd.journal(UNIT),
