@@ -176,7 +176,7 @@ impl Shard {
     }
 
     /// Whether files are on their way.
-    pub fn has_transfers(&self) -> bool {
+    fn has_transfers(&self) -> bool {
         self.parts.tftp.as_ref().is_some_and(|tftp| tftp.active() > 0)
     }
 

@@ -238,6 +238,20 @@ impl<S> Outbox<S> {
         Ok(index)
     }
 
+    /// Writes a datagram and queues it. With a token the handler is told when it is over.
+    fn enqueue(
+        &mut self,
+        socket: SocketId,
+        target: &Target,
+        token: Option<u64>,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), Refused> {
+        let index = self.write(socket, target, State::Queued, write)?;
+        self.entries[index as usize].token = token;
+        self.queue.push_back(index);
+        Ok(())
+    }
+
     fn is_held(&self, held: Held) -> bool {
         self.entries
             .get(held.slot as usize)
@@ -272,9 +286,7 @@ impl<S> Transmit for Outbox<S> {
         target: &Target,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), Refused> {
-        let index = self.write(socket, target, State::Queued, write)?;
-        self.queue.push_back(index);
-        Ok(())
+        self.enqueue(socket, target, None, write)
     }
 
     fn send_reported(
@@ -284,10 +296,7 @@ impl<S> Transmit for Outbox<S> {
         token: u64,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), Refused> {
-        let index = self.write(socket, target, State::Queued, write)?;
-        self.entries[index as usize].token = Some(token);
-        self.queue.push_back(index);
-        Ok(())
+        self.enqueue(socket, target, Some(token), write)
     }
 
     fn hold(

@@ -1,15 +1,12 @@
 //! What the tests of classes go by: one message, and what is known of its sender.
 
+use bootstorm_protocols::dhcpv4::rai::{CIRCUIT_ID, REMOTE_ID};
 use bootstorm_protocols::dhcpv4::{Message, OptionData, options};
 use bumpalo::Bump;
 
 use super::machine::{Machine, joined};
 use crate::config::{ClassId, Facts, OptionPath};
 use crate::leases::Discovered;
-
-/// Circuit and remote id in option 82 (RFC 3046, section 2.0).
-const CIRCUIT_ID: u8 = 1;
-const REMOTE_ID: u8 = 2;
 
 /// One message, and what is known of its sender.
 #[derive(Copy, Clone)]

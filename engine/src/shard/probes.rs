@@ -68,19 +68,22 @@ impl<T> Probes<T> {
 
     /// The network has taken the ping with this token.
     pub(super) fn sent(&mut self, of: u64) {
-        let address = Ipv4Addr::from((of >> 32) as u32);
-        if let Some(probe) = self.waiting.get_mut(&address)
-            && token(address, probe.number) == of
-        {
+        if let Some((_, probe)) = self.of_token(of) {
             probe.sent = true;
         }
     }
 
     /// The ping with this token was not sent: returns what waited for its answer, if it still does.
     pub(super) fn failed(&mut self, of: u64) -> Option<T> {
+        let (address, _) = self.of_token(of)?;
+        self.answered(address)
+    }
+
+    /// The probe that waits for the ping with this token, and its address.
+    fn of_token(&mut self, of: u64) -> Option<(Ipv4Addr, &mut Probe<T>)> {
         let address = Ipv4Addr::from((of >> 32) as u32);
-        let number = self.waiting.get(&address)?.number;
-        (token(address, number) == of).then(|| self.answered(address)).flatten()
+        let probe = self.waiting.get_mut(&address)?;
+        (token(address, probe.number) == of).then_some((address, probe))
     }
 
     /// `address` answered: returns what waited for it.

@@ -5,9 +5,9 @@ use core::net::Ipv4Addr;
 use super::data::{OptionData, SubOptions};
 
 /// Agent circuit id (RFC 3046 section 3.1).
-const CIRCUIT_ID: u8 = 1;
+pub const CIRCUIT_ID: u8 = 1;
 /// Agent remote id (RFC 3046 section 3.2).
-const REMOTE_ID: u8 = 2;
+pub const REMOTE_ID: u8 = 2;
 /// Link selection (RFC 3527).
 const LINK_SELECTION: u8 = 5;
 /// Server identifier override (RFC 5107).

@@ -15,9 +15,7 @@ impl<'t> Parser<'t> {
         match &self.token {
             Token::Symbol('(') => {
                 self.take()?;
-                let outside = std::mem::take(&mut self.mixed);
-                let value = self.nested(|parser| parser.expression(context, None))?;
-                self.mixed = outside;
+                let value = self.apart(context)?;
                 self.take_symbol(')', "each `(` has its `)`")?;
                 Ok(value)
             }
@@ -299,10 +297,16 @@ impl<'t> Parser<'t> {
 
     fn argument(&mut self, context: Type) -> Result<(Any, Range<usize>), Wrong> {
         let start = self.place.start;
+        let value = self.apart(context)?;
+        Ok((value, start..self.end))
+    }
+
+    /// An expression in parentheses or an argument: its operators do not mix with those around it.
+    fn apart(&mut self, context: Type) -> Result<Any, Wrong> {
         let outside = std::mem::take(&mut self.mixed);
         let value = self.nested(|parser| parser.expression(context, None))?;
         self.mixed = outside;
-        Ok((value, start..self.end))
+        Ok(value)
     }
 }
 
@@ -331,7 +335,7 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("defined", "there are no variables here: make a class, and ask for it by check \"NAME\""),
 ];
 
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 23] = [
     "and",
     "or",
     "not",
@@ -354,6 +358,7 @@ const WORDS: [&str; 22] = [
     "reverse",
     "binary-to-ascii",
     "encode-int",
+    "extract-int",
 ];
 
 fn means_nothing(word: &str) -> Fault {
@@ -361,7 +366,7 @@ fn means_nothing(word: &str) -> Fault {
         let text = format!("`{word}` is not known when classes are decided");
         return Fault::new(text, *help);
     }
-    let help = match schema::nearest(word, WORDS.into_iter().chain(["extract-int"])) {
+    let help = match schema::nearest(word, WORDS) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "texts stand in quotes, options behind the word `option`; there are no variables \
                  here"
