@@ -43,17 +43,17 @@ pub(in crate::config) fn read(
     let text = problems.keep(node.place, text)?;
     let place_of = |part: Range<usize>| within(node.place, part, files);
     let names = ClassNames { names, own, names_ports: Cell::new(false) };
-    let parsed = match parser::condition(text, &names) {
-        Ok(parsed) => parsed,
+    let mut doubts = Vec::new();
+    let condition = match parser::condition(text, &names, &mut doubts) {
+        Ok(condition) => condition,
         Err(Wrong { part, fault }) => {
             problems.error(place_of(part), named(fault));
             return None;
         }
     };
-    for Wrong { part, fault } in parsed.doubts {
+    for Wrong { part, fault } in doubts {
         problems.warn(place_of(part), named(fault));
     }
-    let condition = parsed.expression;
     let always = match condition {
         Boolean::Constant(true) => Some("everybody is a member"),
         Boolean::Constant(false) | Boolean::Null => Some("nobody is a member"),

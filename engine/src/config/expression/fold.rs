@@ -56,7 +56,7 @@ impl Data {
         matches!(self, Self::Constant(_) | Self::Null)
     }
 
-    fn height(&self) -> usize {
+    pub(super) fn height(&self) -> usize {
         1 + match self {
             Self::Constant(_)
             | Self::Null
@@ -120,7 +120,7 @@ impl Numeric {
         matches!(self, Self::Constant(_) | Self::Null)
     }
 
-    fn height(&self) -> usize {
+    pub(super) fn height(&self) -> usize {
         1 + match self {
             Self::Constant(_) | Self::Null => 0,
             Self::ExtractInt(value, _) => value.height(),

@@ -7,8 +7,8 @@
 //! Every expression may yield null: an option that is not there, a substring of it, a sum with it.
 //! What an operator makes of null is its own matter, and stands beside it in `evaluate`.
 //!
-//! Memory and time are bounded, whatever is written: a text has at most [`LONGEST_TEXT`] bytes, an
-//! expression at most [`MOST_NODES`] parts, nested at most [`DEEPEST`] deep, a value that is put
+//! Memory and time are bounded, whatever is written: an expression has at most [`LONGEST_TEXT`]
+//! bytes and [`MOST_NODES`] parts, nested at most [`DEEPEST`] deep, a value that is put
 //! together at most [`evaluate::LONGEST_VALUE`] bytes, and a pattern's table has a limit as well.
 
 mod class_test;
@@ -29,12 +29,16 @@ pub(super) use class_test::read;
 pub(crate) use evaluate::Facts;
 pub(crate) use index::Candidate;
 pub use index::ClassIndex;
+#[allow(unused_imports, reason = "for the front end of dhcpd.conf")]
+pub(in crate::config) use parser::{Vocabulary, boolean, data, numeric};
 pub(crate) use pattern::Pattern;
+#[allow(unused_imports, reason = "for the front end of dhcpd.conf")]
+pub(in crate::config) use tokens::{Token, Tokens};
 
 use super::ClassId;
 use super::problem::Fault;
 
-/// Bytes of the longest text of an expression.
+/// Bytes of the longest expression.
 const LONGEST_TEXT: usize = 16 << 10;
 /// Operators, functions and values of one expression at most.
 const MOST_NODES: usize = 1000;

@@ -24,68 +24,114 @@ use super::{
 };
 use crate::config::ClassId;
 
+/// What makes bytes of a number.
+const MAKES_BYTES: &str = "encode-int makes bytes of a number";
+/// What makes a number of bytes.
+const MAKES_NUMBERS: &str = "extract-int makes a number of bytes";
+
 /// What the names in an expression stand for.
-pub(super) trait Vocabulary {
+pub(in crate::config) trait Vocabulary {
     /// An option by its name or number; `space` stands before the dot if there is one.
     fn option(&self, space: Option<&str>, name: &str) -> Result<OptionPath, Fault>;
     /// A class that is decided before the one whose test is read.
     fn class(&self, name: &str) -> Result<ClassId, Fault>;
 }
 
-/// An expression that was read.
-#[derive(Debug)]
-pub(super) struct Parsed {
-    pub(super) expression: Boolean,
-    /// What can be used, and is perhaps not what is meant.
-    pub(super) doubts: Vec<Wrong>,
+/// Reads a condition from the next token on. What follows it stays to be read.
+pub(in crate::config) fn boolean(
+    tokens: &mut Tokens<'_>,
+    names: &dyn Vocabulary,
+    doubts: &mut Vec<Wrong>,
+) -> Result<Boolean, Wrong> {
+    let help = "compare it: option vendor-class-identifier = \"...\"";
+    match read(tokens, names, doubts, Type::Boolean)? {
+        (Any::Boolean(expression), _) => Ok(expression),
+        (other, place) => Err(must_yield("true or false", &other, place, help)),
+    }
 }
 
-/// Reads a text that is one condition.
-pub(super) fn condition(text: &str, names: &dyn Vocabulary) -> Result<Parsed, Wrong> {
-    if text.len() > LONGEST_TEXT {
-        let fault = Fault::new(
-            format!("it has {} bytes", text.len()),
-            format!("an expression has {LONGEST_TEXT} at most: make several classes of it"),
-        );
-        return Err(Wrong::new(0..text.len(), fault));
+/// Reads an expression that yields bytes, likewise.
+#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
+pub(in crate::config) fn data(
+    tokens: &mut Tokens<'_>,
+    names: &dyn Vocabulary,
+    doubts: &mut Vec<Wrong>,
+) -> Result<Data, Wrong> {
+    match read(tokens, names, doubts, Type::Data)? {
+        (Any::Data(expression), _) => Ok(expression),
+        (other, place) => Err(must_yield("bytes", &other, place, MAKES_BYTES)),
     }
-    let mut tokens = Tokens::new(text);
+}
+
+/// Reads an expression that yields a number, likewise.
+#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
+pub(in crate::config) fn numeric(
+    tokens: &mut Tokens<'_>,
+    names: &dyn Vocabulary,
+    doubts: &mut Vec<Wrong>,
+) -> Result<Numeric, Wrong> {
+    match read(tokens, names, doubts, Type::Numeric)? {
+        (Any::Numeric(expression), _) => Ok(expression),
+        (other, place) => Err(must_yield("a number", &other, place, MAKES_NUMBERS)),
+    }
+}
+
+/// Reads an expression and says which bytes it has.
+fn read(
+    tokens: &mut Tokens<'_>,
+    names: &dyn Vocabulary,
+    doubts: &mut Vec<Wrong>,
+    context: Type,
+) -> Result<(Any, Range<usize>), Wrong> {
     let (token, place) = tokens.next()?;
+    let start = place.start;
     let mut parser = Parser {
         tokens,
         token,
         place,
-        end: 0,
+        start,
+        end: start,
         names,
         nodes: 0,
         depth: 0,
         mixed: [false; 2],
-        doubts: Vec::new(),
+        doubts,
     };
-    let start = parser.place.clone();
-    let any = parser.expression(Type::Boolean, None)?;
-    let whole = start.start..parser.end;
-    if parser.token != Token::End {
-        let text = format!("{} does not belong here", parser.token.describe());
-        let help = match parser.token {
-            Token::Symbol(';') => "leave it out: the condition ends with the text",
-            Token::Symbol('<' | '>') => "numbers can be compared by = and != only",
-            _ => "write an operator before it: and, or, =, !=, ~=, ~~; a minus needs blanks",
-        };
-        return Err(parser.wrong(Fault::new(text, help)));
-    }
-    let Any::Boolean(expression) = any else {
-        let fault = Fault::new(
-            format!("it yields {} and must yield true or false", any.kind().name()),
-            "compare it: option vendor-class-identifier = \"...\"",
-        );
-        return Err(Wrong::new(whole, fault));
-    };
+    let any = parser.expression(context, None)?;
+    let (end, next) = (parser.end, parser.place.start);
+    let whole = start..end;
+    tokens.back_to(next);
     // Left sides may be deeper than the nesting that the parser counted.
-    if expression.height() > DEEPEST {
+    if any.height() > DEEPEST {
         return Err(Wrong::new(whole, too_deep()));
     }
-    Ok(Parsed { expression, doubts: parser.doubts })
+    Ok((any, whole))
+}
+
+/// Reads a text that is one condition.
+pub(super) fn condition(
+    text: &str,
+    names: &dyn Vocabulary,
+    doubts: &mut Vec<Wrong>,
+) -> Result<Boolean, Wrong> {
+    let mut tokens = Tokens::new(text);
+    let condition = boolean(&mut tokens, names, doubts)?;
+    let (token, place) = tokens.next()?;
+    if token == Token::End {
+        return Ok(condition);
+    }
+    let help = match token {
+        Token::Symbol(';') => "leave it out: the condition ends with the text",
+        Token::Symbol('<' | '>') => "numbers can be compared by = and != only",
+        _ => "write an operator before it: and, or, =, !=, ~=, ~~; a minus needs blanks",
+    };
+    let text = format!("{} does not belong here", token.describe());
+    Err(Wrong::new(place, Fault::new(text, help)))
+}
+
+fn must_yield(what: &str, other: &Any, place: Range<usize>, help: &str) -> Wrong {
+    let text = format!("it yields {} and must yield {what}", other.kind().name());
+    Wrong::new(place, Fault::new(text, help))
 }
 
 /// The type of an expression.
@@ -119,6 +165,14 @@ impl Any {
             Self::Boolean(_) => Type::Boolean,
             Self::Data(_) => Type::Data,
             Self::Numeric(_) => Type::Numeric,
+        }
+    }
+
+    fn height(&self) -> usize {
+        match self {
+            Self::Boolean(boolean) => boolean.height(),
+            Self::Data(data) => data.height(),
+            Self::Numeric(number) => number.height(),
         }
     }
 }
@@ -158,22 +212,25 @@ impl Operator {
 /// What stands left of an operator, with its place, and the operator.
 type Left = (Any, Range<usize>, Operator);
 
-struct Parser<'t> {
-    tokens: Tokens<'t>,
+struct Parser<'n, 't> {
+    tokens: &'n mut Tokens<'t>,
     /// The next token.
     token: Token<'t>,
     place: Range<usize>,
+    /// Where the expression begins.
+    start: usize,
     /// Where the last token ended.
     end: usize,
-    names: &'t dyn Vocabulary,
+    names: &'n dyn Vocabulary,
     nodes: usize,
     depth: usize,
     /// Whether `and`, and whether `or` was met since the last parenthesis.
     mixed: [bool; 2],
-    doubts: Vec<Wrong>,
+    /// What can be used, and is perhaps not what is meant.
+    doubts: &'n mut Vec<Wrong>,
 }
 
-impl<'t> Parser<'t> {
+impl<'t> Parser<'_, 't> {
     fn wrong(&self, fault: Fault) -> Wrong {
         Wrong::new(self.place.clone(), fault)
     }
@@ -181,6 +238,11 @@ impl<'t> Parser<'t> {
     /// Takes the next token.
     fn take(&mut self) -> Result<Token<'t>, Wrong> {
         let (token, place) = self.tokens.next()?;
+        if self.place.end - self.start > LONGEST_TEXT {
+            let text = format!("this expression has more than {LONGEST_TEXT} bytes");
+            let whole = self.start..self.place.end;
+            return Err(Wrong::new(whole, Fault::new(text, "make several of it")));
+        }
         self.end = std::mem::replace(&mut self.place, place).end;
         Ok(std::mem::replace(&mut self.token, token))
     }

@@ -8,7 +8,7 @@ use super::Wrong;
 
 /// One token.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Token<'t> {
+pub(in crate::config) enum Token<'t> {
     /// A text in quotes, without its escapes.
     Text(Cow<'t, [u8]>),
     /// Decimal digits, perhaps with a minus before them.
@@ -25,12 +25,12 @@ pub(super) enum Token<'t> {
 
 impl Token<'_> {
     /// Whether it is this word.
-    pub(super) fn is_word(&self, word: &str) -> bool {
+    pub(in crate::config) fn is_word(&self, word: &str) -> bool {
         self.word().is_some_and(|own| own.eq_ignore_ascii_case(word))
     }
 
     /// Its letters, if it may be a word.
-    pub(super) fn word(&self) -> Option<&str> {
+    pub(in crate::config) fn word(&self) -> Option<&str> {
         match self {
             Self::Name(name) | Self::NumberOrName(name) => Some(name),
             _ => None,
@@ -38,7 +38,7 @@ impl Token<'_> {
     }
 
     /// What a person would call it.
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::config) fn describe(&self) -> String {
         match self {
             Self::Text(_) => "a text".to_owned(),
             Self::Number(word) | Self::NumberOrName(word) | Self::Name(word) => {
@@ -50,20 +50,37 @@ impl Token<'_> {
     }
 }
 
-/// Takes a text apart.
+/// Takes a text apart: an expression, or a whole file.
 #[derive(Clone, Debug)]
-pub(super) struct Tokens<'t> {
+pub(in crate::config) struct Tokens<'t> {
     text: &'t str,
     at: usize,
 }
 
 impl<'t> Tokens<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
+    pub(in crate::config) fn new(text: &'t str) -> Self {
         Self { text, at: 0 }
     }
 
+    /// The bytes of the text up to the end of the token that was read last.
+    #[allow(dead_code, reason = "for the front end of dhcpd.conf")]
+    pub(in crate::config) fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// Goes back to where a token began.
+    pub(super) fn back_to(&mut self, start: usize) {
+        self.at = start;
+    }
+
+    /// The next token and its bytes, which stays the next one.
+    #[allow(dead_code, reason = "for the front end of dhcpd.conf")]
+    pub(in crate::config) fn peek(&self) -> Result<(Token<'t>, Range<usize>), Wrong> {
+        self.clone().next()
+    }
+
     /// The next token and its bytes in the text.
-    pub(super) fn next(&mut self) -> Result<(Token<'t>, Range<usize>), Wrong> {
+    pub(in crate::config) fn next(&mut self) -> Result<(Token<'t>, Range<usize>), Wrong> {
         self.skip_blanks();
         let start = self.at;
         let mut rest = self.text[start..].chars();

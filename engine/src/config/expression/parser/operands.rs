@@ -6,9 +6,9 @@ use super::super::super::problem::Fault;
 use super::super::super::schema;
 use super::super::tokens::Token;
 use super::super::{Boolean, Data, Numeric, OptionPath, Width, Wrong};
-use super::{Any, Parser, Type};
+use super::{Any, MAKES_BYTES, MAKES_NUMBERS, Parser, Type};
 
-impl<'t> Parser<'t> {
+impl<'t> Parser<'_, 't> {
     /// What stands between operators.
     pub(super) fn operand(&mut self, context: Type) -> Result<Any, Wrong> {
         self.count()?;
@@ -280,18 +280,16 @@ impl<'t> Parser<'t> {
     }
 
     fn data(&mut self) -> Result<Data, Wrong> {
-        let help = "encode-int makes bytes of a number";
         match self.argument(Type::Data)? {
             (Any::Data(data), _) => Ok(data),
-            (other, place) => Err(wanted("bytes", &other, place, help)),
+            (other, place) => Err(wanted("bytes", &other, place, MAKES_BYTES)),
         }
     }
 
     fn number(&mut self) -> Result<Numeric, Wrong> {
-        let help = "extract-int makes a number of bytes";
         match self.argument(Type::Numeric)? {
             (Any::Numeric(number), _) => Ok(number),
-            (other, place) => Err(wanted("a number", &other, place, help)),
+            (other, place) => Err(wanted("a number", &other, place, MAKES_NUMBERS)),
         }
     }
 

@@ -8,7 +8,8 @@ use bumpalo::Bump;
 
 use super::super::problem::Fault;
 use super::parser::{self, Vocabulary};
-use super::{Boolean, Facts, OptionPath, Wrong, place};
+use super::tokens::{Token, Tokens};
+use super::{Boolean, Data, Facts, Numeric, OptionPath, Wrong, place};
 use crate::config::ClassId;
 
 /// Options `text` (12) and `data` (60), `space.one`, every number; classes `first` and `second`.
@@ -72,12 +73,13 @@ impl<'a> Facts<'a> for Machine<'a> {
 }
 
 fn read(text: &str) -> Boolean {
-    parser::condition(text, &Names).unwrap_or_else(|wrong| panic!("{text}: {wrong:?}")).expression
+    parser::condition(text, &Names, &mut Vec::new())
+        .unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"))
 }
 
 /// What is wrong, and the part of the text that it is about.
 fn refused(text: &str) -> (&str, String) {
-    let Wrong { part, fault } = parser::condition(text, &Names).expect_err(text);
+    let Wrong { part, fault } = parser::condition(text, &Names, &mut Vec::new()).expect_err(text);
     assert!(fault.help.is_some(), "no way out: {}", fault.message);
     (&text[part], fault.message)
 }
@@ -185,7 +187,8 @@ fn errors_name_the_part_that_is_wrong() {
 #[test]
 fn and_beside_or_is_told_unless_parentheses_tell_them_apart() {
     let doubts = |text: &str| {
-        let doubts = parser::condition(text, &Names).unwrap().doubts;
+        let mut doubts = Vec::new();
+        parser::condition(text, &Names, &mut doubts).unwrap();
         doubts.into_iter().map(|doubt| doubt.fault.message).collect::<Vec<_>>().join("\n")
     };
     assert!(doubts("exists 1 and exists 2 or exists 3").contains("side by side"));
@@ -213,7 +216,7 @@ fn hostile_texts_end_in_an_error_and_not_in_the_stack() {
         "option data ~= \"(a|b)*a(a|b){60}\"".to_owned(),
     ] {
         let shown = &text[..text.len().min(60)];
-        assert!(parser::condition(&text, &Names).is_err(), "{shown}");
+        assert!(parser::condition(&text, &Names, &mut Vec::new()).is_err(), "{shown}");
     }
     // What is long and flat can be used.
     read(&format!("exists 1{}", many(" or exists 1", 450)));
@@ -235,4 +238,27 @@ fn places_in_toml_texts() {
     }
     assert_eq!(place::in_string("'ab'", 2..2), Some(3..3));
     assert_eq!(place::in_string("17", 0..1), None);
+}
+
+/// As in a whole file: what follows an expression stays, whatever it is.
+#[test]
+fn an_expression_ends_where_something_else_begins() {
+    let text = "# first\n option data = 1:2 { lcase(\"A\"), 10 - 3; option text ~= \"x\") }";
+    let mut tokens = Tokens::new(text);
+    let mut doubts = Vec::new();
+    let condition = parser::boolean(&mut tokens, &Names, &mut doubts).unwrap();
+    assert_eq!(condition, read("option data = 1:2"));
+    assert_eq!(tokens.next().unwrap().0, Token::Symbol('{'));
+    let bytes = parser::data(&mut tokens, &Names, &mut doubts).unwrap();
+    assert_eq!(bytes, Data::Constant(b"a".as_slice().into()));
+    assert_eq!(tokens.next().unwrap().0, Token::Symbol(','));
+    let number = parser::numeric(&mut tokens, &Names, &mut doubts).unwrap();
+    assert_eq!(number, Numeric::Constant(7));
+    assert_eq!(tokens.offset(), text.find(';').unwrap());
+    assert_eq!(tokens.next().unwrap().0, Token::Symbol(';'));
+    // A place is one of the whole text.
+    let wrong = parser::data(&mut tokens, &Names, &mut doubts).unwrap_err();
+    assert_eq!(&text[wrong.part], "option text ~= \"x\"");
+    assert!(wrong.fault.message.contains("must yield bytes"), "{:?}", wrong.fault);
+    assert_eq!(tokens.next().unwrap().0, Token::Symbol(')'));
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Arithmetic, Data, Numeric, Width};
+use super::super::{Arithmetic, Width};
 use super::*;
 
 /// An expression as a text that can be read again, with all parentheses.
@@ -236,9 +236,9 @@ fn words() -> impl Strategy<Value = String> {
 fn survive(text: &str, value: &[u8]) {
     let machine =
         Machine { options: vec![(TEXT, value), (DATA, value), (ONE, value)], message: value };
-    match parser::condition(text, &Names) {
-        Ok(parsed) => {
-            parsed.expression.evaluate(&machine, &Bump::new());
+    match parser::condition(text, &Names, &mut Vec::new()) {
+        Ok(condition) => {
+            condition.evaluate(&machine, &Bump::new());
         }
         Err(Wrong { part, fault }) => {
             // The part can be shown, and the way out is named.
@@ -253,8 +253,8 @@ proptest! {
         let expression = read(&text);
         let printed = boolean(&expression);
         // Printed numbers are longer, and what is too long is refused.
-        if let Ok(again) = parser::condition(&printed, &Names) {
-            prop_assert_eq!(again.expression, expression, "{}", printed);
+        if let Ok(again) = parser::condition(&printed, &Names, &mut Vec::new()) {
+            prop_assert_eq!(again, expression, "{}", printed);
         }
     }
 
