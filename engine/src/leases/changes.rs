@@ -169,7 +169,10 @@ impl Table {
 
     /// What a client holds at an address, or held there last.
     pub(super) fn held(&self, client: &ClientKey, ip: IpAddr, now: Moment) -> Option<Lease> {
-        self.at(ip, now).filter(|lease| lease.client == *client)
+        let address = ip.into();
+        let locked = self.lock(address);
+        let handle = locked.find(address)?;
+        locked.stripe.view_of(client, &locked.stripe.slots[handle.index()], now)
     }
 
     /// What is to be written for a change; `Err` when the change is void.

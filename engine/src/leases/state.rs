@@ -294,6 +294,12 @@ impl State {
         self
     }
 
+    /// Whether it is a quarantine, be it over or not.
+    pub(super) fn is_quarantine(&self) -> bool {
+        let (Self::Settled(record) | Self::Declining { record, .. }) = self else { return false };
+        record.kind == Kind::Declined
+    }
+
     /// As others see it at `now`; see [`super::Lease`] for the times.
     pub(super) fn view(&self, now: Moment) -> (LeaseState, Moment, Moment) {
         let shown = |record: &Record| {

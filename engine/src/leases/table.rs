@@ -76,12 +76,24 @@ impl Stripe {
 
     /// What is known of a slot at `now`.
     pub(super) fn view(&self, slot: &Slot, now: Moment) -> Option<Lease> {
+        self.view_if(slot, now, |_| true)
+    }
+
+    /// What a client has, is offered, or had last at a slot. A quarantine is nobody's, also when it
+    /// is over: the client that it began with never used the address, or does not any more.
+    pub(super) fn view_of(&self, client: &ClientKey, slot: &Slot, now: Moment) -> Option<Lease> {
+        let lease = self.view_if(slot, now, |state| !state.is_quarantine());
+        lease.filter(|lease| lease.client == *client)
+    }
+
+    fn view_if(&self, slot: &Slot, now: Moment, wanted: fn(&State) -> bool) -> Option<Lease> {
         let Outcome { state, whose, .. } = slot.state(&self.sides).at(now);
+        let state = state.filter(wanted)?;
         let identity = match whose {
             Whose::Bases => slot.base_identity(&self.sides),
             Whose::Kept | Whose::Senders => &slot.identity,
         };
-        Some(slot.lease(identity, &state?, now))
+        Some(slot.lease(identity, &state, now))
     }
 }
 
@@ -288,11 +300,10 @@ impl Table {
             for handle in &found[..count] {
                 let lease = {
                     let stripe = self.lock_handle(*handle);
-                    stripe.slots.get(handle.index()).and_then(|slot| stripe.view(slot, now))
+                    let slot = stripe.slots.get(handle.index());
+                    slot.and_then(|slot| stripe.view_of(client, slot, now))
                 };
-                let is_its =
-                    |lease: &Lease| lease.client == *client && lease.state != LeaseState::Declined;
-                if let Some(lease) = lease.filter(is_its) {
+                if let Some(lease) = lease {
                     each(*handle, &lease);
                 }
             }

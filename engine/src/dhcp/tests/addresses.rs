@@ -206,6 +206,32 @@ fn an_address_is_probed_before_it_is_offered_for_the_first_time() {
     server.expect(MessageType::Offer, &Client::edk2(mac(0x11)).discover());
 }
 
+// Who answered may be there still. The client that the address was offered to, or that declined it,
+// has no more to do with it than others.
+#[test]
+fn an_address_is_probed_again_after_its_quarantine() {
+    let one = HALL.replace("10.1.4.0-10.1.4.9", "10.1.4.0-10.1.4.0");
+    for declined in [false, true] {
+        let mut server = Server::new(&one.replace("[dhcp]", "[dhcp]\nping-check = \"500ms\""));
+        let client = Client::edk2(mac(1));
+        let Outcome::Probe(offer) = server.receive(&client.discover()) else {
+            panic!("not probed");
+        };
+        let address = offer.yiaddr();
+        if declined {
+            server.expect(MessageType::Ack, &client.select(&offer));
+            assert!(matches!(server.receive(&client.decline(address)), Outcome::Recorded));
+        } else {
+            server.probe_answered(address);
+        }
+        assert_eq!(server.silence(&client.discover()), Silence::PoolFull);
+        server.pass(server.config.dhcp.decline_time);
+        let asks_for_it = client.reboot(address);
+        assert!(!matches!(server.receive(&asks_for_it), Outcome::Reply(ack) if ack.durable));
+        assert!(matches!(server.receive(&client.discover()), Outcome::Probe(_)), "{declined}");
+    }
+}
+
 // RFC 4039 section 3.
 #[test]
 fn rapid_commit_leases_at_once_where_both_sides_want_it() {
