@@ -5,13 +5,15 @@ use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::options;
 
-use super::builder::{Builder, HostNeeds, HostPlaces, Placed, PoolDraft, SubnetDraft};
+use super::builder::{
+    Around, Builder, HostNeeds, HostPlaces, NetworkDraft, PoolDraft, SubnetDraft,
+};
 use super::problem::{Fault, Problems};
 use super::source::Place;
 use super::units::Range;
 use super::{
-    ClassIndex, Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Scope, Subnet, SubnetId, Use,
-    schema,
+    ClassIndex, Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Scope, ScopeId, Subnet, SubnetId,
+    Use, schema,
 };
 
 impl Builder {
@@ -19,6 +21,7 @@ impl Builder {
     /// only if nothing was.
     pub(super) fn finish(self, problems: &mut Problems) -> (Dhcp, HostNeeds) {
         let Self { mut dhcp, mut subnets, networks, wanted, lacks_subnet, .. } = self;
+        let (around_classes, around_groups) = (self.around_classes, self.around_groups);
         // By network address, so that overlaps are between neighbours and lookups can bisect.
         subnets.sort_by_key(|draft| (draft.prefix, draft.place));
         overlapping_subnets(&subnets, problems);
@@ -33,11 +36,17 @@ impl Builder {
             }
             let network = networks.id(draft.network.take(), &mut dhcp.networks);
             dhcp.networks[network.index()].subnets.push(id);
-            let (prefix, scope) = (draft.prefix, draft.scope.0);
-            dhcp.subnets.push(Subnet { network, prefix, scope, pools: Vec::new() });
+            let (prefix, scope, groups) = (draft.prefix, draft.scope.0, draft.groups.into());
+            dhcp.subnets.push(Subnet { network, prefix, scope, groups, pools: Vec::new() });
         }
         networks.warn(&dhcp, problems);
         add_pools(&mut dhcp, pools, problems);
+        for (index, around) in around_classes.into_iter().enumerate() {
+            dhcp.classes[index].within = within(&dhcp, &networks, &around);
+        }
+        for (index, around) in around_groups.into_iter().enumerate() {
+            dhcp.groups[index].within = within(&dhcp, &networks, &around);
+        }
         dhcp.class_index = ClassIndex::new(&dhcp.classes);
         dhcp.hosts.finish();
         look_at_hosts(&dhcp, &wanted.hosts, lacks_subnet, problems);
@@ -76,7 +85,7 @@ fn overlapping_subnets(drafts: &[SubnetDraft], problems: &mut Problems) {
 #[derive(Debug)]
 struct Networks {
     /// Every `[[dhcp.shared-network]]` that no subnet has named yet.
-    tables: HashMap<String, (Place, Placed)>,
+    tables: HashMap<String, (Place, NetworkDraft)>,
     /// Those that have an id, and where they are named first without having a table.
     ids: HashMap<String, (NetworkId, Option<Place>)>,
 }
@@ -86,7 +95,7 @@ impl Networks {
     fn id(&mut self, named: Option<(String, Place)>, networks: &mut Vec<Network>) -> NetworkId {
         let new = NetworkId(id(networks.len()));
         let Some((name, place)) = named else {
-            networks.push(Network { name: None, scope: Scope::default(), subnets: Vec::new() });
+            networks.push(Network::default());
             return new;
         };
         if let Some(&(known, _)) = self.ids.get(&name) {
@@ -94,8 +103,10 @@ impl Networks {
         }
         let table = self.tables.remove(&name);
         self.ids.insert(name.clone(), (new, table.is_none().then_some(place)));
-        let scope = table.map(|(_, (scope, _))| scope).unwrap_or_default();
-        networks.push(Network { name: Some(name), scope, subnets: Vec::new() });
+        let NetworkDraft { groups, scope: (scope, _) } =
+            table.map(|(_, draft)| draft).unwrap_or_default();
+        let groups = groups.into();
+        networks.push(Network { name: Some(name), scope, groups, subnets: Vec::new() });
         new
     }
 
@@ -118,6 +129,18 @@ impl Networks {
             problems.warn(place, Fault::new(text, help));
         }
     }
+}
+
+/// The ids of the scopes around another; those that the model lacks are left out.
+fn within(dhcp: &Dhcp, networks: &Networks, around: &[Around]) -> Box<[ScopeId]> {
+    let id = |around: &Around| match around {
+        Around::Group(id) => Some(ScopeId::Group(*id)),
+        Around::Network(name) => networks.ids.get(name).map(|&(id, _)| ScopeId::Network(id)),
+        Around::Subnet(prefix) => dhcp.subnet_of(prefix.network()).map(ScopeId::Subnet),
+        Around::Pool(first) => dhcp.pool_of(*first).map(ScopeId::Pool),
+        Around::Class(id) => Some(ScopeId::Class(*id)),
+    };
+    around.iter().filter_map(id).collect()
 }
 
 /// A pool with its addresses, if there are any.
@@ -152,8 +175,9 @@ fn pool(
         problems.error(place, Fault::plain("this pool has no address that a machine can have"));
         return None;
     }
-    let PoolDraft { allow, deny, class, scope: (scope, _), .. } = draft;
-    Some((Pool { subnet, range, scope, allow, deny, class }, place))
+    let PoolDraft { allow, deny, class, groups, scope: (scope, _), .. } = draft;
+    let groups = groups.into();
+    Some((Pool { subnet, range, scope, groups, allow, deny, class }, place))
 }
 
 /// Warns of a router that its subnet does not reach.

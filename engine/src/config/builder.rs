@@ -17,6 +17,27 @@ use super::{
 /// A scope and where its parts stand.
 pub(super) type Placed = (Scope, ScopePlaces);
 
+/// A scope that others stand in, by what does not change while the model is put together.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[allow(dead_code, reason = "for front ends to come")]
+pub(super) enum Around {
+    Group(GroupId),
+    /// By its name.
+    Network(String),
+    Subnet(Prefix),
+    /// By its first address.
+    Pool(Ipv4Addr),
+    Class(ClassId),
+}
+
+/// A shared network as it was read.
+#[derive(Debug, Default)]
+pub(super) struct NetworkDraft {
+    /// The groups that it stands in, the innermost first.
+    pub(super) groups: Vec<GroupId>,
+    pub(super) scope: Placed,
+}
+
 /// A subnet as it was read.
 #[derive(Debug)]
 pub(super) struct SubnetDraft {
@@ -24,6 +45,8 @@ pub(super) struct SubnetDraft {
     pub(super) place: Place,
     pub(super) network: Option<(String, Place)>,
     pub(super) pools: Vec<PoolDraft>,
+    /// The groups that it stands in inside its network, the innermost first.
+    pub(super) groups: Vec<GroupId>,
     pub(super) scope: Placed,
 }
 
@@ -35,14 +58,16 @@ pub(super) struct PoolDraft {
     pub(super) allow: Vec<Permit>,
     pub(super) deny: Vec<Permit>,
     pub(super) class: Option<ClassId>,
+    /// The groups that it stands in inside its subnet, the innermost first.
+    pub(super) groups: Vec<GroupId>,
     pub(super) scope: Placed,
 }
 
 impl PoolDraft {
     /// A pool that says nothing but its addresses.
     pub(super) fn plain(range: Range, place: Place) -> Self {
-        let scope = Placed::default();
-        Self { range, place, allow: Vec::new(), deny: Vec::new(), class: None, scope }
+        let (allow, deny, groups) = (Vec::new(), Vec::new(), Vec::new());
+        Self { range, place, allow, deny, class: None, groups, scope: Placed::default() }
     }
 }
 
@@ -100,10 +125,14 @@ pub(super) struct Builder {
     pub(super) dhcp: Dhcp,
     pub(super) subnets: Vec<SubnetDraft>,
     /// Every `[[dhcp.shared-network]]`.
-    pub(super) networks: HashMap<String, (Place, Placed)>,
+    pub(super) networks: HashMap<String, (Place, NetworkDraft)>,
     pub(super) wanted: HostNeeds,
     /// A subnet was not understood, so nobody can say which addresses are in none.
     pub(super) lacks_subnet: bool,
+    /// Around each class, the innermost first.
+    pub(super) around_classes: Vec<Vec<Around>>,
+    /// Around each group, likewise.
+    pub(super) around_groups: Vec<Vec<Around>>,
     groups: HashMap<String, (GroupId, Place)>,
 }
 
@@ -113,24 +142,28 @@ impl Builder {
         self.dhcp.global = scope;
     }
 
+    /// Adds a class that stands in the scopes `around` it, the innermost first.
     pub(super) fn add_class(
         &mut self,
         (class, places): (Class, ScopePlaces),
+        around: Vec<Around>,
         problems: &mut Problems,
     ) {
         look_at((&class.scope, &places), &[&self.dhcp.global], &mut self.wanted, problems);
         self.dhcp.classes.push(class);
+        self.around_classes.push(around);
     }
 
     pub(super) fn add_network(
         &mut self,
         (name, place): (String, Place),
-        scope: Placed,
+        draft: NetworkDraft,
         problems: &mut Problems,
     ) {
-        look_at((&scope.0, &scope.1), &[&self.dhcp.global], &mut self.wanted, problems);
+        let (scope, places) = &draft.scope;
+        look_at((scope, places), &[&self.dhcp.global], &mut self.wanted, problems);
         let what = format!("shared network `{name}`");
-        if let Some((first, _)) = self.networks.insert(name, (place, scope)) {
+        if let Some((first, _)) = self.networks.insert(name, (place, draft)) {
             twice(&what, place, first, problems);
         }
     }
@@ -138,7 +171,7 @@ impl Builder {
     pub(super) fn add_subnet(&mut self, draft: SubnetDraft, problems: &mut Problems) {
         let none = Scope::default();
         let network = draft.network.as_ref().and_then(|(name, _)| self.networks.get(name));
-        let network = network.map_or(&none, |(_, (scope, _))| scope);
+        let network = network.map_or(&none, |(_, draft)| &draft.scope.0);
         let (scope, places) = &draft.scope;
         let global = &self.dhcp.global;
         look_at((scope, places), &[network, global], &mut self.wanted, problems);
@@ -149,9 +182,14 @@ impl Builder {
         self.subnets.push(draft);
     }
 
+    /// Adds a group that stands in the scopes `around` it, the innermost first.
+    ///
+    /// A host that stands in a scope of another kind is a member of a group without name and
+    /// values that stands there.
     pub(super) fn add_group(
         &mut self,
         name: Option<(String, Place)>,
+        around: Vec<Around>,
         (scope, places): Placed,
         problems: &mut Problems,
     ) -> GroupId {
@@ -163,7 +201,8 @@ impl Builder {
         {
             twice(&format!("group `{name}`"), place, first, problems);
         }
-        self.dhcp.groups.push(Group { name, scope });
+        self.dhcp.groups.push(Group { name, scope, within: Box::default() });
+        self.around_groups.push(around);
         id
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::builder::{self, Builder, HostDraft, PoolDraft, SubnetDraft};
+use super::builder::{self, Builder, HostDraft, NetworkDraft, PoolDraft, SubnetDraft};
 use super::definitions::Definitions;
 use super::fields::Fields;
 use super::problem::{Fault, Problems};
@@ -36,13 +36,14 @@ pub(super) fn dhcp(
     builder.set_global(names.global_scope(&mut fields, problems), problems);
     for (name, mut fields) in classes {
         let class = class(name, &mut fields, &names, files, problems);
-        builder.add_class(class, problems);
+        builder.add_class(class, Vec::new(), problems);
     }
     for mut fields in fields.tables("shared-network", &schema::SHARED_NETWORK, problems) {
         let name = fields.require("name", "\"hall3\"", problems, name);
         let scope = names.scope(&mut fields, problems);
         if let Some(name) = name {
-            builder.add_network(name, scope, problems);
+            let draft = NetworkDraft { groups: Vec::new(), scope };
+            builder.add_network(name, draft, problems);
         }
     }
     for mut fields in fields.tables("subnet", &schema::SUBNET, problems) {
@@ -53,7 +54,9 @@ pub(super) fn dhcp(
         let scope = names.scope(&mut fields, problems);
         builder.lacks_subnet |= prefix.is_none();
         if let Some((prefix, place)) = prefix {
-            builder.add_subnet(SubnetDraft { prefix, place, network, pools, scope }, problems);
+            let groups = Vec::new();
+            let draft = SubnetDraft { prefix, place, network, pools, groups, scope };
+            builder.add_subnet(draft, problems);
         }
     }
     let mut hosts: Vec<(Node, Option<GroupId>)> = Vec::new();
@@ -61,7 +64,7 @@ pub(super) fn dhcp(
         let inside = fields.nodes("host");
         let name = fields.get_placed("name", problems, name);
         let scope = names.scope(&mut fields, problems);
-        let id = builder.add_group(name, scope, problems);
+        let id = builder.add_group(name, Vec::new(), scope, problems);
         hosts.extend(inside.into_iter().map(|host| (host, Some(id))));
     }
     hosts.extend(fields.nodes("host").into_iter().map(|host| (host, None)));
@@ -175,7 +178,8 @@ fn class(
         expression::read(&entry.node, (own, &name), names, files, problems)
     });
     let (scope, places) = names.scope(fields, problems);
-    (Class { name, matches, test, scope }, places)
+    let within = Box::default();
+    (Class { name, matches, test, scope, within, lease_limit: None }, places)
 }
 
 /// One entry of `pools`: a text, or a table with one range or several.
@@ -204,6 +208,7 @@ fn pool(node: Node, names: &Names<'_>, problems: &mut Problems) -> Vec<PoolDraft
         allow: allow.clone(),
         deny: deny.clone(),
         class,
+        groups: Vec::new(),
         scope: (scope.clone(), places.clone()),
     };
     ranges.into_iter().map(draft).collect()

@@ -27,6 +27,8 @@ pub struct Hosts {
     ips: Vec<Ipv4Addr>,
     /// No two are equal, and none is empty.
     scopes: Vec<Scope>,
+    /// An empty one.
+    none: Scope,
     /// Seeded anew for each model.
     hasher: RandomState,
     by_name: HashTable<HostId>,
@@ -179,6 +181,11 @@ impl Hosts {
         let rehash = |number: &ScopeNumber| hasher.hash_one(&scopes[number.get() as usize - 1]);
         self.by_scope.insert_unique(hash, number, rehash);
         Some(number)
+    }
+
+    /// What a host says that says nothing.
+    pub(super) fn no_scope(&self) -> &Scope {
+        &self.none
     }
 
     fn scope(&self, number: ScopeNumber) -> Option<&Scope> {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::prefix::is_unicast;
 use super::{
     Class, ClassId, ClientMatch, Dhcp, Group, GroupId, HostId, HostKey, HostView, Network,
-    NetworkId, Pool, PoolId, Subnet, SubnetId,
+    NetworkId, Pool, PoolId, Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId,
 };
 
 /// Host ids under one key, in the order of the configuration.
@@ -40,6 +40,25 @@ impl Dhcp {
     /// The group of an id.
     pub fn group(&self, id: GroupId) -> &Group {
         &self.groups[id.index()]
+    }
+
+    /// The subclass of an id.
+    pub fn subclass(&self, id: SubclassId) -> &Subclass {
+        &self.subclasses[id.index()]
+    }
+
+    /// What a level says.
+    pub fn scope(&self, id: ScopeId) -> &Scope {
+        match id {
+            ScopeId::Global => &self.global,
+            ScopeId::Network(id) => &self.network(id).scope,
+            ScopeId::Subnet(id) => &self.subnet(id).scope,
+            ScopeId::Pool(id) => &self.pool(id).scope,
+            ScopeId::Class(id) => &self.class(id).scope,
+            ScopeId::Subclass(id) => &self.subclass(id).scope,
+            ScopeId::Group(id) => &self.group(id).scope,
+            ScopeId::Host(id) => self.host(id).scope().unwrap_or(self.hosts.no_scope()),
+        }
     }
 
     /// The host of an id.

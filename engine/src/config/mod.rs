@@ -12,6 +12,7 @@
 
 mod assemble;
 mod builder;
+mod chain;
 mod definitions;
 mod dhcp_reader;
 mod disk;
@@ -31,9 +32,16 @@ mod quirk_reader;
 mod rows;
 mod schema;
 mod scope;
+#[allow(dead_code, reason = "for front ends to come")]
+mod scope_draft;
 mod scope_reader;
 mod sections;
+#[allow(dead_code, reason = "for statements")]
+mod settings;
 mod source;
+#[allow(dead_code, reason = "for front ends to come")]
+mod statement;
+mod tftp;
 mod tree;
 mod units;
 
@@ -41,6 +49,7 @@ mod units;
 mod tests;
 
 pub use bootstorm_net::EngineChoice;
+pub use chain::ScopeChain;
 pub use excluded::Use;
 pub(crate) use expression::{Candidate, Facts, OptionPath};
 pub use expression::{ClassIndex, ClassTest};
@@ -48,7 +57,10 @@ pub use hosts::{HostView, Hosts};
 pub use loader::{check, load, load_on_host, parse};
 pub use lookup::HostIds;
 pub use model::*;
-pub use option_set::OptionSet;
+pub use option_set::{OptionSet, OptionView};
 pub use prefix::Prefix;
 pub use problem::{ConfigError, Problem};
-pub use scope::{BootFile, BootRule, ClientMatch, LeaseTime, Scope, ScopeChain, ScopeId, Settings};
+pub use scope::{BootFile, BootRule, ClientMatch, LeaseTime, Scope, ScopeId, ScopeView};
+pub use settings::{Parameter, Settings};
+pub use statement::{Key, Line};
+pub use tftp::{MapRule, Multicast, Tftp, UploadMode};

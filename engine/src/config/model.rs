@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bootstorm_net::EngineChoice;
 
-use super::problem::At;
-use super::{ClassIndex, ClassTest, ClientMatch, Hosts, LeaseTime, Prefix, Problem, Scope, Use};
-use crate::quirks::Quirks;
+use super::{
+    ClassIndex, ClassTest, ClientMatch, Hosts, LeaseTime, Prefix, Problem, Scope, ScopeId, Tftp,
+    Use,
+};
 
 /// A whole configuration. Immutable: a reload makes another.
 #[derive(Debug)]
@@ -99,6 +100,12 @@ ids! {
     GroupId,
     /// A place in [`Dhcp::hosts`].
     HostId,
+    /// A place in [`Dhcp::subclasses`].
+    SubclassId,
+    /// A place in [`Dhcp::spaces`].
+    SpaceId,
+    /// A place in [`Dhcp::variables`].
+    VariableId,
 }
 
 /// `[dhcp]`. The lists never change once the model is built, and ids index them.
@@ -131,7 +138,9 @@ pub struct Dhcp {
     pub classes: Vec<Class>,
     /// Which of them are worth a look for a message.
     pub class_index: ClassIndex,
-    /// Groups of hosts.
+    /// Subclasses, class by class.
+    pub subclasses: Vec<Subclass>,
+    /// Groups of hosts and of other scopes.
     pub groups: Vec<Group>,
     /// Known machines.
     pub hosts: Hosts,
@@ -143,6 +152,13 @@ pub struct Dhcp {
     pub goes_by_ports: bool,
     /// Every `server-identifier`, rising.
     pub server_identifiers: Vec<Ipv4Addr>,
+    /// Option spaces whose options are sent.
+    pub spaces: Vec<Space>,
+    /// The names of the variables that statements set.
+    pub variables: Vec<Box<str>>,
+    /// Whether what a client gets may depend on more of its message than the rules below know: some
+    /// scope has statements or values of option spaces.
+    pub has_statements: bool,
     /// Tells this model from every other, for what is kept under its ids.
     pub id: ModelId,
 }
@@ -180,12 +196,14 @@ pub enum UnknownClients {
 }
 
 /// Subnets on one link, between which a client may be placed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Network {
     /// `None` for the network of a single subnet without `shared-network`.
     pub name: Option<String>,
     /// What holds in all its subnets.
     pub scope: Scope,
+    /// The groups that it stands in, the innermost first.
+    pub groups: Box<[GroupId]>,
     /// Its subnets by rising address.
     pub subnets: Vec<SubnetId>,
 }
@@ -199,6 +217,8 @@ pub struct Subnet {
     pub prefix: Prefix,
     /// What holds in it.
     pub scope: Scope,
+    /// The groups that it stands in inside its network, the innermost first.
+    pub groups: Box<[GroupId]>,
     /// Its pools by rising address.
     pub pools: Vec<PoolId>,
 }
@@ -212,6 +232,8 @@ pub struct Pool {
     pub range: (Ipv4Addr, Ipv4Addr),
     /// What holds for clients with an address of it.
     pub scope: Scope,
+    /// The groups that it stands in inside its subnet, the innermost first.
+    pub groups: Box<[GroupId]>,
     /// Who may use it; empty is everybody.
     pub allow: Vec<Permit>,
     /// Who may not, whatever `allow` says.
@@ -246,6 +268,49 @@ pub struct Class {
     pub test: Option<ClassTest>,
     /// What holds for members.
     pub scope: Scope,
+    /// The scopes that it stands in, the innermost first, without the global one. They hold for
+    /// members as well.
+    pub within: Box<[ScopeId]>,
+    /// How many leases its members may have at one time; of a class with `spawn`, those of each of
+    /// its subclasses.
+    pub lease_limit: Option<u32>,
+}
+
+/// A part of a class: the members for which the expression of the class has one value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subclass {
+    /// The class that it is of.
+    pub class: ClassId,
+    /// The value.
+    pub value: Box<[u8]>,
+    /// What holds for them. It lies inside the scope of the class.
+    pub scope: Scope,
+    /// How many leases they may have at one time.
+    pub lease_limit: Option<u32>,
+}
+
+/// Options with codes of their own, which travel inside other options.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// Its name, unique.
+    pub name: Box<str>,
+    /// Bytes of a code, of which there may be 1, 2 or 4.
+    pub code_width: u8,
+    /// Bytes of a length: 0, 1 or 2.
+    pub length_width: u8,
+    /// What it travels in.
+    pub carrier: Carrier,
+}
+
+/// What an option space travels in.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Carrier {
+    /// This option.
+    Option(u8),
+    /// Option 43, where `vendor-option-space` names the space.
+    Vendor,
+    /// Option 125 (RFC 3925), under this enterprise number.
+    Enterprise(u32),
 }
 
 /// `[[dhcp.group]]`
@@ -253,8 +318,10 @@ pub struct Class {
 pub struct Group {
     /// `None` when its hosts stand inside it.
     pub name: Option<String>,
-    /// What holds for its hosts.
+    /// What holds for its hosts and for the scopes inside it.
     pub scope: Scope,
+    /// The scopes that it stands in, the innermost first, without the global one.
+    pub within: Box<[ScopeId]>,
 }
 
 /// `[[dhcp.host]]`: a machine that is known, before it is one of [`Hosts`].
@@ -292,116 +359,6 @@ pub enum HostKey<B = Box<[u8]>> {
     },
 }
 
-/// `multicast` of `[tftp]`
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Multicast {
-    /// Each stream has a group of these.
-    pub groups: Prefix,
-    /// The port that blocks are sent to.
-    pub port: u16,
-    /// Routers that a block may pass, and one more.
-    pub ttl: u8,
-}
-
-/// What clients may write.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub enum UploadMode {
-    /// Nothing.
-    #[default]
-    Off,
-    /// Files of new names.
-    Create,
-    /// Files of new names, and in the place of others.
-    Overwrite,
-}
-
-/// `[tftp]`
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Tftp {
-    /// The directory that no request leaves.
-    pub root: PathBuf,
-    /// Whether clients may write.
-    pub upload: UploadMode,
-    /// The largest blksize to agree to (RFC 2348), 8 to 65464.
-    pub max_blksize: u16,
-    /// The largest windowsize to agree to (RFC 7440), 1 to 65535; above 32767 it counts as 32767.
-    pub max_windowsize: u16,
-    /// Whether a client that lost much of its last transfer is granted a smaller window.
-    pub adaptive_windowsize: bool,
-    /// Streams that many clients share (RFC 2090); `None` sends to each client by itself.
-    pub multicast: Option<Multicast>,
-    /// Whether a blksize is cut to the path's MTU.
-    pub clamp_to_mtu: bool,
-    /// Transfers at one time, over all shards.
-    pub max_transfers: u32,
-    /// Transfers that run at one time for one client address, over all shards.
-    pub max_transfers_per_client: u32,
-    /// Ports to send from, first and last; `None` takes what the kernel gives.
-    pub port_range: Option<(u16, u16)>,
-    /// Whether all answers leave from the port that was asked.
-    pub single_port: bool,
-    /// How file names are rewritten, in order.
-    pub map: Vec<MapRule>,
-    /// Whether a name that does not exist finds one that differs in case only.
-    pub case_insensitive: bool,
-    /// Bytes of memory for framed images, over all shards.
-    pub image_budget: u64,
-    /// Bytes a second of one transfer at most.
-    pub client_rate: Option<u64>,
-    /// Bytes a second that all transfers of an interface may take, headers included: of the one
-    /// named, or of each that is not.
-    pub interface_rates: Vec<(Option<String>, u64)>,
-    /// How long to wait for an ACK before anything is known of the round trip.
-    pub timeout: Duration,
-    /// The shortest time before an unanswered packet is sent again, at most `timeout`.
-    pub min_retry: Duration,
-    /// Retransmissions of one window before a transfer is given up.
-    pub retries: u32,
-    /// Known faults of firmware, and what machines that have them are granted.
-    pub quirks: Quirks,
-}
-
-/// One line of a map file: an operation, a pattern, a replacement. What they mean is told by the
-/// TFTP service, which compiles them. File names are bytes, so both may be no UTF-8.
-#[derive(Clone, Debug)]
-pub struct MapRule {
-    /// The letters of the operation, as tftpd-hpa has them: `r`, `rg`, `ri`, `a`, ...
-    pub operation: String,
-    /// A regular expression.
-    pub pattern: Vec<u8>,
-    /// What replaces the match; empty where the operation needs none.
-    pub replacement: Vec<u8>,
-    pub(super) at: Option<At>,
-}
-
-impl MapRule {
-    /// A rule that stands in no file.
-    pub fn new(
-        operation: String,
-        pattern: impl Into<Vec<u8>>,
-        replacement: impl Into<Vec<u8>>,
-    ) -> Self {
-        let (pattern, replacement) = (pattern.into(), replacement.into());
-        Self { operation, pattern, replacement, at: None }
-    }
-
-    /// What is wrong with this rule, to be shown with the line it stands in.
-    pub fn problem(&self, message: String) -> Problem {
-        Problem::new(message, self.at.clone())
-    }
-}
-
-impl PartialEq for MapRule {
-    /// Rules are equal that do the same, wherever they stand.
-    fn eq(&self, other: &Self) -> bool {
-        self.operation == other.operation
-            && self.pattern == other.pattern
-            && self.replacement == other.replacement
-    }
-}
-
-impl Eq for MapRule {}
-
 /// `[control]`
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Control {
@@ -419,7 +376,7 @@ pub struct Log {
 }
 
 /// `level` of `[log]`.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum LogLevel {
     /// Only what needs a person.
     Error,
@@ -484,49 +441,16 @@ impl Default for Dhcp {
             pools: Vec::new(),
             classes: Vec::new(),
             class_index: ClassIndex::default(),
+            subclasses: Vec::new(),
             groups: Vec::new(),
             hosts: Hosts::default(),
             excluded: Vec::new(),
             goes_by_ports: false,
             server_identifiers: Vec::new(),
+            spaces: Vec::new(),
+            variables: Vec::new(),
+            has_statements: false,
             id: ModelId::next(),
-        }
-    }
-}
-
-impl Tftp {
-    /// Bytes a second that the transfers of an interface may take.
-    pub fn rate_of(&self, interface: &str) -> Option<u64> {
-        let of = |wanted: Option<&str>| {
-            let mut rates = self.interface_rates.iter().rev();
-            rates.find(|(name, _)| name.as_deref() == wanted).map(|(_, rate)| *rate)
-        };
-        of(Some(interface)).or_else(|| of(None))
-    }
-
-    /// The service of `root` with every other key at its default.
-    pub fn new(root: PathBuf) -> Self {
-        Self {
-            root,
-            upload: UploadMode::Off,
-            max_blksize: 65464,
-            max_windowsize: 64,
-            adaptive_windowsize: true,
-            multicast: None,
-            clamp_to_mtu: true,
-            max_transfers: 16_384,
-            max_transfers_per_client: 256,
-            port_range: None,
-            single_port: false,
-            map: Vec::new(),
-            case_insensitive: false,
-            image_budget: 512 << 20,
-            client_rate: None,
-            interface_rates: Vec::new(),
-            timeout: Duration::from_secs(1),
-            min_retry: Duration::from_millis(200),
-            retries: 10,
-            quirks: Quirks::default(),
         }
     }
 }

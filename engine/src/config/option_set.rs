@@ -14,6 +14,13 @@ pub struct OptionSet {
     packed: Box<[u8]>,
 }
 
+/// The options of a set, wherever they lie in memory.
+#[derive(Copy, Clone, Debug)]
+pub struct OptionView<'c> {
+    filter: u64,
+    packed: &'c [u8],
+}
+
 /// The parts of a packed set.
 #[derive(Copy, Clone, Default)]
 struct Parts<'a> {
@@ -48,13 +55,14 @@ impl OptionSet {
         Self { filter, packed: packed.into() }
     }
 
+    /// The same options, by reference.
+    pub fn view(&self) -> OptionView<'_> {
+        OptionView { filter: self.filter, packed: &self.packed }
+    }
+
     /// The value of option `code`, if this set has it; an empty value is a value.
     pub fn get(&self, code: u8) -> Option<&[u8]> {
-        if self.filter >> (code % 64) & 1 == 0 {
-            return None;
-        }
-        let parts = self.parts();
-        parts.value(parts.codes.binary_search(&code).ok()?)
+        self.view().get(code)
     }
 
     /// Whether the set has option `code`.
@@ -64,22 +72,53 @@ impl OptionSet {
 
     /// Every option by rising code.
     pub fn iter(&self) -> impl Iterator<Item = (u8, &[u8])> {
-        let parts = self.parts();
-        let codes = parts.codes.iter().enumerate();
-        codes.filter_map(move |(index, &code)| Some((code, parts.value(index)?)))
+        self.view().iter()
     }
 
     /// How many options there are.
     pub fn len(&self) -> usize {
-        self.packed.first().map_or(0, |&last| usize::from(last) + 1)
+        self.view().len()
     }
 
     /// Whether there is no option at all.
     pub fn is_empty(&self) -> bool {
         self.packed.is_empty()
     }
+}
 
-    fn parts(&self) -> Parts<'_> {
+impl<'c> OptionView<'c> {
+    /// The value of option `code`, if this set has it; an empty value is a value.
+    pub fn get(self, code: u8) -> Option<&'c [u8]> {
+        if self.filter >> (code % 64) & 1 == 0 {
+            return None;
+        }
+        let parts = self.parts();
+        parts.value(parts.codes.binary_search(&code).ok()?)
+    }
+
+    /// Whether the set has option `code`.
+    pub fn contains(self, code: u8) -> bool {
+        self.get(code).is_some()
+    }
+
+    /// Every option by rising code.
+    pub fn iter(self) -> impl Iterator<Item = (u8, &'c [u8])> {
+        let parts = self.parts();
+        let codes = parts.codes.iter().enumerate();
+        codes.filter_map(move |(index, &code)| Some((code, parts.value(index)?)))
+    }
+
+    /// How many options there are.
+    pub fn len(self) -> usize {
+        self.packed.first().map_or(0, |&last| usize::from(last) + 1)
+    }
+
+    /// Whether there is no option at all.
+    pub fn is_empty(self) -> bool {
+        self.packed.is_empty()
+    }
+
+    fn parts(self) -> Parts<'c> {
         let count = self.len();
         let Some((codes, rest)) =
             self.packed.get(1..).and_then(|rest| rest.split_at_checked(count))

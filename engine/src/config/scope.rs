@@ -4,7 +4,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{ClassId, Dhcp, GroupId, HostId, NetworkId, OptionSet, PoolId, SubnetId};
+use super::option_set::OptionView;
+use super::statement::Statement;
+use super::{
+    ClassId, GroupId, HostId, NetworkId, OptionSet, PoolId, Settings, SpaceId, SubclassId, SubnetId,
+};
 
 /// A lease time as the wire has it: whole seconds, or infinite (RFC 2131, section 3.3).
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -36,71 +40,96 @@ impl LeaseTime {
 }
 
 /// What every level of the configuration may set. Narrower levels win, key by key: see
-/// [`ScopeChain`].
+/// [`super::ScopeChain`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Scope {
     /// Options to send when the client asks for them.
     pub options: OptionSet,
     /// `None` where nothing is set but options, as for most of a million hosts.
-    settings: Option<Box<Settings>>,
+    rest: Option<Box<Rest>>,
 }
 
 // Each host with an option of its own has one.
 const _: () = assert!(size_of::<Scope>() <= 32);
 
+/// What a scope has beside options of the message.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+struct Rest {
+    settings: Settings<'static>,
+    /// Options that travel inside others, by space.
+    spaces: Box<[SpaceOptions]>,
+    /// What depends on the message. They run in this order.
+    statements: Box<[Statement]>,
+}
+
+/// Options of one space, by rising code.
+pub(crate) type SpaceOptions = (SpaceId, Box<[(u32, Box<[u8]>)]>);
+
+/// What one level says, whether it was read when the configuration was loaded or worked out for a
+/// message.
+#[derive(Copy, Clone, Debug)]
+pub struct ScopeView<'c> {
+    /// Its options.
+    pub options: OptionView<'c>,
+    settings: Option<&'c Settings<'c>>,
+}
+
+impl<'c> ScopeView<'c> {
+    /// What is set beside options.
+    pub fn settings(&self) -> &'c Settings<'c> {
+        self.settings.unwrap_or(NO_SETTINGS)
+    }
+
+    /// The same; `None` where nothing is.
+    pub(super) fn any_settings(&self) -> Option<&'c Settings<'c>> {
+        self.settings
+    }
+}
+
+static NO_SETTINGS: &Settings<'static> = &Settings::NONE;
+
 impl Scope {
-    pub(super) fn new(options: OptionSet, settings: Settings) -> Self {
-        let settings = (settings != Settings::NONE).then(|| Box::new(settings));
-        Self { options, settings }
+    pub(super) fn new(options: OptionSet, settings: Settings<'static>) -> Self {
+        Self::with_statements(options, settings, Box::default(), Box::default())
+    }
+
+    pub(super) fn with_statements(
+        options: OptionSet,
+        settings: Settings<'static>,
+        spaces: Box<[SpaceOptions]>,
+        statements: Box<[Statement]>,
+    ) -> Self {
+        let rest = Rest { settings, spaces, statements };
+        Self { options, rest: (rest != Rest::default()).then(|| Box::new(rest)) }
     }
 
     /// What is set beside options.
-    pub fn settings(&self) -> &Settings {
-        static NONE: Settings = Settings::NONE;
-        self.settings.as_deref().unwrap_or(&NONE)
+    pub fn settings(&self) -> &Settings<'static> {
+        self.rest.as_deref().map_or(NO_SETTINGS, |rest| &rest.settings)
     }
-}
 
-/// What every level may set beside options.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Settings {
-    /// Codes to send whether the client asks or not; the levels add up.
-    pub always_send: Vec<u8>,
-    /// Which boot file a machine gets; the first rule that matches decides.
-    pub boot: Vec<BootRule>,
-    /// The lease a client gets that names no wish of its own.
-    pub lease_time: Option<LeaseTime>,
-    /// A client's wish (option 51) is raised to this.
-    pub min_lease_time: Option<LeaseTime>,
-    /// A client's wish (option 51) is cut to this.
-    pub max_lease_time: Option<LeaseTime>,
-    /// The TFTP server of the next stage (`siaddr`, option 66); default is this server.
-    pub next_server: Option<Ipv4Addr>,
-    /// The address at which clients reach this server (option 54); default is the one that the
-    /// request came to.
-    pub server_identifier: Option<Ipv4Addr>,
-    /// The text for `sname`, at most 63 bytes.
-    pub server_name: Option<Box<[u8]>>,
-    /// Whether a host gets the name of its entry as option 12 where no level has one.
-    pub use_host_decl_names: Option<bool>,
-    /// The least time between a request and its reply; default is none.
-    pub reply_delay: Option<Duration>,
-}
+    /// What does not depend on a message.
+    pub fn view(&self) -> ScopeView<'_> {
+        let settings = self.rest.as_deref().map(|rest| &rest.settings);
+        ScopeView { options: self.options.view(), settings }
+    }
 
-impl Settings {
-    /// Nothing is set.
-    const NONE: Self = Self {
-        always_send: Vec::new(),
-        boot: Vec::new(),
-        lease_time: None,
-        min_lease_time: None,
-        max_lease_time: None,
-        next_server: None,
-        server_identifier: None,
-        server_name: None,
-        use_host_decl_names: None,
-        reply_delay: None,
-    };
+    /// Options that travel inside others.
+    #[allow(dead_code, reason = "for front ends to come")]
+    pub(crate) fn spaces(&self) -> &[SpaceOptions] {
+        self.rest.as_deref().map_or(&[], |rest| &rest.spaces)
+    }
+
+    /// What depends on the message.
+    #[allow(dead_code, reason = "for front ends to come")]
+    pub(crate) fn statements(&self) -> &[Statement] {
+        self.rest.as_deref().map_or(&[], |rest| &rest.statements)
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.options.is_empty() && self.rest.is_none()
+    }
 }
 
 /// One line of `boot`: if the client matches, this is what it boots.
@@ -182,190 +211,10 @@ pub enum ScopeId {
     Pool(PoolId),
     /// `[[dhcp.class]]`
     Class(ClassId),
+    /// A subclass of a class.
+    Subclass(SubclassId),
     /// `[[dhcp.group]]`
     Group(GroupId),
     /// `[[dhcp.host]]`
     Host(HostId),
-}
-
-/// The levels that hold for one client, of which the narrowest that says something wins:
-/// global, shared network, subnet, pool, class, group, host. Among classes the first wins.
-#[derive(Copy, Clone, Debug)]
-pub struct ScopeChain<'c> {
-    dhcp: &'c Dhcp,
-    host: Option<HostId>,
-    host_scope: Option<&'c Scope>,
-    group: Option<(GroupId, &'c Scope)>,
-    classes: &'c [ClassId],
-    pool: Option<(PoolId, &'c Scope)>,
-    subnet: Option<(SubnetId, &'c Scope)>,
-    network: Option<(NetworkId, &'c Scope)>,
-}
-
-impl<'c> ScopeChain<'c> {
-    /// The chain of a client in `subnet` and `pool`, member of `classes` in the order of the
-    /// configuration, known as `host`. The subnet brings its network, the host its group.
-    pub fn new(
-        dhcp: &'c Dhcp,
-        subnet: Option<SubnetId>,
-        pool: Option<PoolId>,
-        classes: &'c [ClassId],
-        host: Option<HostId>,
-    ) -> Self {
-        let entry = host.map(|id| dhcp.host(id));
-        let network = subnet.map(|id| dhcp.subnet(id).network);
-        Self {
-            dhcp,
-            host,
-            host_scope: entry.and_then(|entry| entry.scope()),
-            group: entry.and_then(|entry| entry.group()).map(|id| (id, &dhcp.group(id).scope)),
-            classes,
-            pool: pool.map(|id| (id, &dhcp.pool(id).scope)),
-            subnet: subnet.map(|id| (id, &dhcp.subnet(id).scope)),
-            network: network.map(|id| (id, &dhcp.network(id).scope)),
-        }
-    }
-
-    /// The configuration that the levels are of.
-    pub fn dhcp(&self) -> &'c Dhcp {
-        self.dhcp
-    }
-
-    /// The subnet.
-    pub fn subnet(&self) -> Option<SubnetId> {
-        self.subnet.map(|(id, _)| id)
-    }
-
-    /// The pool.
-    pub fn pool(&self) -> Option<PoolId> {
-        self.pool.map(|(id, _)| id)
-    }
-
-    /// The classes, in the order of the configuration.
-    pub fn classes(&self) -> &'c [ClassId] {
-        self.classes
-    }
-
-    /// The group of the host.
-    pub fn group(&self) -> Option<GroupId> {
-        self.group.map(|(id, _)| id)
-    }
-
-    /// What is said of the host and of nobody else.
-    pub fn host_scope(&self) -> Option<&'c Scope> {
-        self.host_scope
-    }
-
-    /// What `found` finds first, from the narrowest level on. Level by level, not by a chain of
-    /// iterators, which takes several times as long: each reply asks a dozen times.
-    pub fn find<T>(&self, mut found: impl FnMut(ScopeId, &'c Scope) -> Option<T>) -> Option<T> {
-        if let Some((id, scope)) = self.host.zip(self.host_scope)
-            && let Some(value) = found(ScopeId::Host(id), scope)
-        {
-            return Some(value);
-        }
-        if let Some((id, scope)) = self.group
-            && let Some(value) = found(ScopeId::Group(id), scope)
-        {
-            return Some(value);
-        }
-        for &id in self.classes {
-            if let Some(value) = found(ScopeId::Class(id), &self.dhcp.class(id).scope) {
-                return Some(value);
-            }
-        }
-        if let Some((id, scope)) = self.pool
-            && let Some(value) = found(ScopeId::Pool(id), scope)
-        {
-            return Some(value);
-        }
-        if let Some((id, scope)) = self.subnet
-            && let Some(value) = found(ScopeId::Subnet(id), scope)
-        {
-            return Some(value);
-        }
-        if let Some((id, scope)) = self.network
-            && let Some(value) = found(ScopeId::Network(id), scope)
-        {
-            return Some(value);
-        }
-        found(ScopeId::Global, &self.dhcp.global)
-    }
-
-    /// Calls `each` with every level, the narrowest first.
-    pub fn for_each(&self, mut each: impl FnMut(ScopeId, &'c Scope)) {
-        self.find(|id, scope| {
-            each(id, scope);
-            None::<()>
-        });
-    }
-
-    /// The value of option `code` and the level it comes from.
-    pub fn option(&self, code: u8) -> Option<(&'c [u8], ScopeId)> {
-        self.first(|scope| scope.options.get(code))
-    }
-
-    /// The lease time for a client without a wish; see [`Settings::lease_time`].
-    pub fn lease_time(&self) -> LeaseTime {
-        self.setting(|settings| settings.lease_time).unwrap_or(Dhcp::DEFAULT_LEASE_TIME)
-    }
-
-    /// The lease time for a client that asks for `wish` (option 51): its wish within
-    /// `min-lease-time` and `max-lease-time`, which both are `lease-time` unless they are set.
-    pub fn lease_time_for(&self, wish: LeaseTime) -> LeaseTime {
-        let usual = self.lease_time();
-        let least = self.setting(|settings| settings.min_lease_time).unwrap_or(usual);
-        let most = self.setting(|settings| settings.max_lease_time).unwrap_or(usual);
-        wish.max(least).min(most)
-    }
-
-    /// The TFTP server of the next stage, if the configuration names one.
-    pub fn next_server(&self) -> Option<Ipv4Addr> {
-        self.setting(|settings| settings.next_server)
-    }
-
-    /// The address at which clients reach this server, if the configuration sets one.
-    pub fn server_identifier(&self) -> Option<Ipv4Addr> {
-        self.setting(|settings| settings.server_identifier)
-    }
-
-    /// The text for `sname`, if the configuration has one.
-    pub fn server_name(&self) -> Option<&'c [u8]> {
-        self.setting(|settings| settings.server_name.as_deref())
-    }
-
-    /// The name of the client's `[[dhcp.host]]` where `use-host-decl-names` has it sent.
-    pub fn host_decl_name(&self) -> Option<(&'c [u8], ScopeId)> {
-        let id = self.host?;
-        let wanted = self.setting(|settings| settings.use_host_decl_names) == Some(true);
-        wanted.then(|| (self.dhcp.host(id).name().as_bytes(), ScopeId::Host(id)))
-    }
-
-    /// The least time between a request and its reply.
-    pub fn reply_delay(&self) -> Duration {
-        self.setting(|settings| settings.reply_delay).unwrap_or_default()
-    }
-
-    /// Whether some level sends option `code` to clients that did not ask for it.
-    pub fn always_sends(&self, code: u8) -> bool {
-        self.setting(|settings| settings.always_send.contains(&code).then_some(())).is_some()
-    }
-
-    /// The narrowest boot rule that `matches` says is the client's, and its level.
-    pub fn boot_rule(
-        &self,
-        mut matches: impl FnMut(&'c BootRule) -> bool,
-    ) -> Option<(&'c BootRule, ScopeId)> {
-        self.first(|scope| scope.settings().boot.iter().find(|rule| matches(rule)))
-    }
-
-    /// What the narrowest level says that says anything.
-    fn first<T>(&self, mut get: impl FnMut(&'c Scope) -> Option<T>) -> Option<(T, ScopeId)> {
-        self.find(|id, scope| get(scope).map(|value| (value, id)))
-    }
-
-    /// The same of what is set beside options, without the level.
-    fn setting<T>(&self, mut get: impl FnMut(&'c Settings) -> Option<T>) -> Option<T> {
-        self.find(|_, scope| get(scope.settings.as_deref()?))
-    }
 }

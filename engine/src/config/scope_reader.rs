@@ -1,5 +1,6 @@
 //! Reading what every scope may set: options, boot rules, lease times.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use bootstorm_protocols::dhcpv4::pxe::Architecture;
@@ -98,6 +99,8 @@ impl Names<'_> {
             min_lease_time: fields.get("min-lease-time", problems, units::lease_time),
             max_lease_time: fields.get("max-lease-time", problems, units::lease_time),
             next_server: fields.get("next-server", problems, units::ipv4),
+            // `boot` says it.
+            filename: None,
             server_identifier: fields.get("server-identifier", problems, units::host_ipv4),
             server_name: fields.get("server-name", problems, server_name),
             use_host_decl_names: fields.get("use-host-decl-names", problems, units::boolean),
@@ -361,12 +364,12 @@ fn encode(
     problems.keep(node.place, value)
 }
 
-fn server_name(node: &Node) -> Result<Box<[u8]>, Fault> {
+fn server_name(node: &Node) -> Result<Cow<'static, [u8]>, Fault> {
     let name = units::text(node)?;
     if name.len() > HEADER_NAME || name.contains('\0') {
         return Err(units::must_be("at most 63 bytes", node, "it is sent in the field `sname`"));
     }
-    Ok(name.as_bytes().into())
+    Ok(Cow::Owned(name.as_bytes().to_vec()))
 }
 
 /// `file` or `url` of a boot rule.

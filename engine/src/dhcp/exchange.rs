@@ -162,6 +162,7 @@ impl<'a> Exchange<'a> {
             pool,
             self.classes,
             self.reservation.host,
+            self.arena,
         )
     }
 

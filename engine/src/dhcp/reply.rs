@@ -272,6 +272,7 @@ fn says_only_a_name(scope: &Scope) -> bool {
         min_lease_time: _,
         max_lease_time: _,
         next_server: _,
+        filename: _,
         server_identifier: _,
         use_host_decl_names: _,
         // This is not in the message.

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{Config, parse};
 
 mod broken;
+mod chain;
 mod files;
 mod host_file;
 mod model;

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bumpalo::Bump;
+
 use super::super::*;
 use super::good;
 use crate::quirks::{BUILT_IN, Quirk, Quirks, TftpOption};
@@ -332,7 +334,8 @@ fn the_narrowest_scope_wins() {
     let subnet = dhcp.subnet_of(ip("10.1.0.10"));
     let pool = dhcp.pool_of(ip("10.1.0.10"));
     let host = dhcp.hosts_by_hardware(&[2, 0, 0, 0, 0, 1]).first().copied();
-    let chain = ScopeChain::new(dhcp, subnet, pool, &classes, host);
+    let arena = Bump::new();
+    let chain = ScopeChain::new(dhcp, subnet, pool, &classes, host, &arena);
     let text = |code| {
         let (value, scope) = chain.option(code).unwrap();
         (std::str::from_utf8(value).unwrap(), scope)
@@ -364,7 +367,7 @@ fn the_narrowest_scope_wins() {
     assert_eq!(rule(true).1, ScopeId::Subnet(subnet));
     assert_eq!(rule(false).1, ScopeId::Global);
 
-    let nowhere = ScopeChain::new(dhcp, None, None, &[], None);
+    let nowhere = ScopeChain::new(dhcp, None, None, &[], None, &arena);
     let mut levels = Vec::new();
     nowhere.for_each(|id, _| levels.push(id));
     assert_eq!(levels, [ScopeId::Global]);
@@ -374,7 +377,8 @@ fn the_narrowest_scope_wins() {
 #[test]
 fn without_limits_a_wish_for_another_lease_time_counts_for_nothing() {
     let config = good("[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\n");
-    let chain = ScopeChain::new(&config.dhcp, None, None, &[], None);
+    let arena = Bump::new();
+    let chain = ScopeChain::new(&config.dhcp, None, None, &[], None, &arena);
     assert_eq!(chain.lease_time(), Dhcp::DEFAULT_LEASE_TIME);
     assert_eq!(chain.lease_time_for(LeaseTime::INFINITE), Dhcp::DEFAULT_LEASE_TIME);
     assert_eq!(chain.lease_time_for(LeaseTime::from_seconds(1)), Dhcp::DEFAULT_LEASE_TIME);

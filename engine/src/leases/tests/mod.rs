@@ -51,12 +51,12 @@ impl Site {
         };
         let hosts = reserved.iter().map(host).collect();
         let mut dhcp = Dhcp { hosts, ..Dhcp::default() };
-        dhcp.networks =
-            vec![Network { name: None, scope: Scope::default(), subnets: vec![subnet] }];
+        dhcp.networks = vec![Network { subnets: vec![subnet], ..Network::default() }];
         dhcp.subnets = vec![Subnet {
             network,
             prefix: Prefix::containing(ip("10.0.0.0"), 16).unwrap(),
             scope: Scope::default(),
+            groups: Box::default(),
             pools: ids.take(pools.len()).collect(),
         }];
         dhcp.pools = pools
@@ -65,6 +65,7 @@ impl Site {
                 subnet,
                 range: (ip(low), ip(high)),
                 scope: Scope::default(),
+                groups: Box::default(),
                 allow: Vec::new(),
                 deny: Vec::new(),
                 class: None,

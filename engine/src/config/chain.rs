@@ -1,0 +1,252 @@
+//! The levels of the configuration that hold for one client, and which of them wins.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+
+use super::{
+    BootRule, ClassId, Dhcp, GroupId, HostId, LeaseTime, NetworkId, PoolId, Scope, ScopeId,
+    ScopeView, Settings, SubnetId,
+};
+
+/// The levels that hold for one client, of which the narrowest that says something wins:
+/// global, shared network, subnet, pool, class, group, host. Among classes the first wins. A group
+/// around a network, subnet or pool lies between it and the next wider level.
+///
+/// The scopes that a class or host stands in hold for it wherever the client is; those that hold
+/// for the client by its place count only there.
+#[derive(Copy, Clone, Debug)]
+pub struct ScopeChain<'c> {
+    dhcp: &'c Dhcp,
+    host: Option<HostId>,
+    group: Option<GroupId>,
+    host_scope: Option<&'c Scope>,
+    classes: &'c [ClassId],
+    pool: Option<PoolId>,
+    subnet: Option<SubnetId>,
+    /// The narrowest first. Levels that say nothing are left out.
+    levels: &'c [Level<'c>],
+}
+
+/// One level of a chain.
+#[derive(Copy, Clone, Debug)]
+struct Level<'c> {
+    id: ScopeId,
+    scope: &'c Scope,
+}
+
+impl<'c> ScopeChain<'c> {
+    /// The chain of a client in `subnet` and `pool`, member of `classes` in the order of the
+    /// configuration, known as `host`. The subnet brings its network, the host its group.
+    pub fn new(
+        dhcp: &'c Dhcp,
+        subnet: Option<SubnetId>,
+        pool: Option<PoolId>,
+        classes: &'c [ClassId],
+        host: Option<HostId>,
+        arena: &'c Bump,
+    ) -> Self {
+        let entry = host.map(|id| dhcp.host(id));
+        let (group, host_scope) =
+            entry.map_or((None, None), |entry| (entry.group(), entry.scope()));
+        let mut levels = Levels { dhcp, list: BumpVec::with_capacity_in(8, arena) };
+        let by_place = ByPlace::of(dhcp, subnet, pool);
+        if let Some((id, scope)) = host.zip(host_scope) {
+            levels.push(ScopeId::Host(id), scope);
+        }
+        if let Some(id) = group {
+            let around = std::iter::once(ScopeId::Group(id));
+            let around = around.chain(dhcp.group(id).within.iter().copied());
+            levels.push_around(around, &by_place);
+        }
+        for &id in classes {
+            let class = dhcp.class(id);
+            levels.push(ScopeId::Class(id), &class.scope);
+            levels.push_around(class.within.iter().copied(), &by_place);
+        }
+        by_place.each(dhcp, |id| levels.push(id, dhcp.scope(id)));
+        levels.push(ScopeId::Global, &dhcp.global);
+        let levels = levels.list.into_bump_slice();
+        Self { dhcp, host, group, host_scope, classes, pool, subnet, levels }
+    }
+
+    /// The configuration that the levels are of.
+    pub fn dhcp(&self) -> &'c Dhcp {
+        self.dhcp
+    }
+
+    /// The subnet.
+    pub fn subnet(&self) -> Option<SubnetId> {
+        self.subnet
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> Option<PoolId> {
+        self.pool
+    }
+
+    /// The classes, in the order of the configuration.
+    pub fn classes(&self) -> &'c [ClassId] {
+        self.classes
+    }
+
+    /// The group of the host.
+    pub fn group(&self) -> Option<GroupId> {
+        self.group
+    }
+
+    /// What is said of the host and of nobody else.
+    pub fn host_scope(&self) -> Option<&'c Scope> {
+        self.host_scope
+    }
+
+    /// What `found` finds first, from the narrowest level on.
+    pub fn find<T>(&self, mut found: impl FnMut(ScopeId, ScopeView<'c>) -> Option<T>) -> Option<T> {
+        for level in self.levels {
+            if let Some(value) = found(level.id, level.scope.view()) {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// Calls `each` with every level, the narrowest first.
+    pub fn for_each(&self, mut each: impl FnMut(ScopeId, ScopeView<'c>)) {
+        self.find(|id, scope| {
+            each(id, scope);
+            None::<()>
+        });
+    }
+
+    /// The value of option `code` and the level it comes from.
+    pub fn option(&self, code: u8) -> Option<(&'c [u8], ScopeId)> {
+        self.first(|scope| scope.options.get(code))
+    }
+
+    /// The lease time for a client without a wish; see [`Settings::lease_time`].
+    pub fn lease_time(&self) -> LeaseTime {
+        self.setting(|settings| settings.lease_time).unwrap_or(Dhcp::DEFAULT_LEASE_TIME)
+    }
+
+    /// The lease time for a client that asks for `wish` (option 51): its wish within
+    /// `min-lease-time` and `max-lease-time`, which both are `lease-time` unless they are set.
+    pub fn lease_time_for(&self, wish: LeaseTime) -> LeaseTime {
+        let usual = self.lease_time();
+        let least = self.setting(|settings| settings.min_lease_time).unwrap_or(usual);
+        let most = self.setting(|settings| settings.max_lease_time).unwrap_or(usual);
+        wish.max(least).min(most)
+    }
+
+    /// The TFTP server of the next stage, if the configuration names one.
+    pub fn next_server(&self) -> Option<Ipv4Addr> {
+        self.setting(|settings| settings.next_server)
+    }
+
+    /// The address at which clients reach this server, if the configuration sets one.
+    pub fn server_identifier(&self) -> Option<Ipv4Addr> {
+        self.setting(|settings| settings.server_identifier)
+    }
+
+    /// The text for `sname`, if the configuration has one.
+    pub fn server_name(&self) -> Option<&'c [u8]> {
+        self.setting(|settings| settings.server_name.as_deref())
+    }
+
+    /// The name of the client's `[[dhcp.host]]` where `use-host-decl-names` has it sent.
+    pub fn host_decl_name(&self) -> Option<(&'c [u8], ScopeId)> {
+        let id = self.host?;
+        let wanted = self.setting(|settings| settings.use_host_decl_names) == Some(true);
+        wanted.then(|| (self.dhcp.host(id).name().as_bytes(), ScopeId::Host(id)))
+    }
+
+    /// The least time between a request and its reply.
+    pub fn reply_delay(&self) -> Duration {
+        self.setting(|settings| settings.reply_delay).unwrap_or_default()
+    }
+
+    /// Whether some level sends option `code` to clients that did not ask for it.
+    pub fn always_sends(&self, code: u8) -> bool {
+        self.setting(|settings| settings.always_send.contains(&code).then_some(())).is_some()
+    }
+
+    /// The narrowest boot rule that `matches` says is the client's, and its level.
+    pub fn boot_rule(
+        &self,
+        mut matches: impl FnMut(&'c BootRule) -> bool,
+    ) -> Option<(&'c BootRule, ScopeId)> {
+        self.first(|scope| scope.settings().boot.iter().find(|rule| matches(rule)))
+    }
+
+    /// What the narrowest level says that says anything.
+    fn first<T>(&self, mut get: impl FnMut(ScopeView<'c>) -> Option<T>) -> Option<(T, ScopeId)> {
+        self.find(|id, scope| get(scope).map(|value| (value, id)))
+    }
+
+    /// The same of what is set beside options, without the level.
+    pub(crate) fn setting<T>(
+        &self,
+        mut get: impl FnMut(&'c Settings<'c>) -> Option<T>,
+    ) -> Option<T> {
+        self.find(|_, scope| get(scope.any_settings()?))
+    }
+}
+
+/// The scopes that hold for a client because of the address that it has or may have.
+struct ByPlace {
+    pool: Option<PoolId>,
+    subnet: Option<SubnetId>,
+    network: Option<NetworkId>,
+}
+
+impl ByPlace {
+    fn of(dhcp: &Dhcp, subnet: Option<SubnetId>, pool: Option<PoolId>) -> Self {
+        Self { pool, subnet, network: subnet.map(|id| dhcp.subnet(id).network) }
+    }
+
+    /// Calls `each` with every scope, the narrowest first.
+    fn each(&self, dhcp: &Dhcp, mut each: impl FnMut(ScopeId)) {
+        if let Some(id) = self.pool {
+            each(ScopeId::Pool(id));
+            dhcp.pool(id).groups.iter().for_each(|&group| each(ScopeId::Group(group)));
+        }
+        if let Some(id) = self.subnet {
+            each(ScopeId::Subnet(id));
+            dhcp.subnet(id).groups.iter().for_each(|&group| each(ScopeId::Group(group)));
+        }
+        if let Some(id) = self.network {
+            each(ScopeId::Network(id));
+            dhcp.network(id).groups.iter().for_each(|&group| each(ScopeId::Group(group)));
+        }
+    }
+
+    fn has(&self, dhcp: &Dhcp, scope: ScopeId) -> bool {
+        let mut has = false;
+        self.each(dhcp, |own| has |= own == scope);
+        has
+    }
+}
+
+/// Levels while they are collected.
+struct Levels<'c> {
+    dhcp: &'c Dhcp,
+    list: BumpVec<'c, Level<'c>>,
+}
+
+impl<'c> Levels<'c> {
+    fn push(&mut self, id: ScopeId, scope: &'c Scope) {
+        if !scope.is_empty() {
+            self.list.push(Level { id, scope });
+        }
+    }
+
+    /// Adds the scopes around a class or host, the innermost first, up to one that holds for the
+    /// client by its place.
+    fn push_around(&mut self, around: impl Iterator<Item = ScopeId>, by_place: &ByPlace) {
+        let dhcp = self.dhcp;
+        for id in around.take_while(|&id| !by_place.has(dhcp, id)) {
+            self.push(id, dhcp.scope(id));
+        }
+    }
+}

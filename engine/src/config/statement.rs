@@ -1,0 +1,104 @@
+//! Statements: what a scope says that depends on the message, in dhcpd's words (dhcp-eval(5)).
+//!
+//! The statements of a scope run in their order, after those of the scopes around it. Each sets
+//! something, and what is set later stands. Options and settings keep the expression that they were
+//! set with until all statements have run; conditions are worked out at once.
+
+use super::expression::{Boolean, Data, Numeric};
+use super::{LogLevel, Parameter, Scope, SpaceId, VariableId};
+
+/// A line of a file of the configuration, to say where something comes from.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Line {
+    /// The file, by its place in [`super::Config::sources`].
+    pub file: u32,
+    /// From 1.
+    pub line: u32,
+}
+
+/// What a scope can set.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Key {
+    /// An option of the message.
+    Option(u8),
+    /// An option that travels inside another.
+    InSpace(SpaceId, u32),
+    /// A setting with one value.
+    Parameter(Parameter),
+    /// The boot rule of that place among those of the scope.
+    Boot(u32),
+    /// `always-send`
+    AlwaysSend,
+}
+
+/// One statement.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Statement {
+    pub(crate) line: Line,
+    pub(crate) action: Action,
+}
+
+/// What a statement does.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Action {
+    /// Sets what does not depend on the message, and the line of each. The scope has no statements.
+    Fixed(Scope, Box<[(Key, Line)]>),
+    /// Sets an option or a setting to what an expression yields. Null: it is not there, nor is the
+    /// value of a wider scope.
+    Assign(Mode, Key, Data),
+    /// Runs the statements of the first condition that is true, else the last ones.
+    If(Box<[(Boolean, Box<[Statement]>)]>, Box<[Statement]>),
+    /// Goes on behind the first label that equals the operand, else behind `default`.
+    Switch(Operand, Box<[SwitchPart]>),
+    /// Ends the list of statements that it stands in.
+    Break,
+    /// Gives a variable a value.
+    Set(VariableId, Operand),
+    /// Takes the variable away.
+    Unset(VariableId),
+    /// Writes to the log.
+    Log(LogLevel, Data),
+    /// Makes the client a member of the class of that name.
+    AddClass(Data),
+    /// Runs a program of the hook: its name, and what it is given.
+    Execute(Box<[u8]>, Box<[Data]>),
+    /// Runs the statements when something happens to the lease.
+    On(Events, Box<[Statement]>),
+}
+
+/// What becomes of a value that is there already.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Mode {
+    /// It is replaced: `option`, `supersede`, `send`.
+    Supersede,
+    /// It stays: `default`.
+    Default,
+    /// The new value is put behind it: `append`.
+    Append,
+    /// The new value is put before it: `prepend`.
+    Prepend,
+}
+
+/// A value of one of the types of expressions.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Operand {
+    Data(Data),
+    Numeric(Numeric),
+    Boolean(Boolean),
+}
+
+/// A part of the body of a `switch`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum SwitchPart {
+    Case(Operand),
+    Default,
+    Statement(Statement),
+}
+
+/// What may happen to a lease.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Events {
+    pub(crate) commit: bool,
+    pub(crate) release: bool,
+    pub(crate) expiry: bool,
+}
