@@ -52,6 +52,7 @@ impl Builder {
         look_at_hosts(&dhcp, &wanted.hosts, lacks_subnet, problems);
         dhcp.excluded = dhcp.find_excluded();
         dhcp.goes_by_ports = dhcp.names_ports();
+        dhcp.used = dhcp.used_settings();
         look_at_reservations(&dhcp, &wanted.hosts, problems);
         dhcp.server_identifiers = wanted.identifiers.iter().map(|&(address, _)| address).collect();
         dhcp.server_identifiers.sort_unstable();

@@ -7,8 +7,8 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::{
-    BootRule, ClassId, Dhcp, GroupId, HostId, LeaseTime, NetworkId, PoolId, Scope, ScopeId,
-    ScopeView, Settings, SubnetId,
+    BootRule, ClassId, Dhcp, Flag, GroupId, HostId, LeaseTime, NetworkId, Parameter, PoolId, Scope,
+    ScopeId, ScopeView, Settings, SubnetId,
 };
 
 /// The levels that hold for one client, of which the narrowest that says something wins:
@@ -157,8 +157,25 @@ impl<'c> ScopeChain<'c> {
     /// The name of the client's `[[dhcp.host]]` where `use-host-decl-names` has it sent.
     pub fn host_decl_name(&self) -> Option<(&'c [u8], ScopeId)> {
         let id = self.host?;
-        let wanted = self.setting(|settings| settings.use_host_decl_names) == Some(true);
-        wanted.then(|| (self.dhcp.host(id).name().as_bytes(), ScopeId::Host(id)))
+        self.is(Flag::UseHostDeclNames)
+            .then(|| (self.dhcp.host(id).name().as_bytes(), ScopeId::Host(id)))
+    }
+
+    /// Whether a flag is on.
+    pub fn is(&self, flag: Flag) -> bool {
+        let used = self.dhcp.used.flags.get(flag).is_some();
+        let set = || self.setting(|settings| settings.flags.get(flag));
+        used.then(set).flatten().unwrap_or(flag.by_default())
+    }
+
+    /// The narrowest value of a setting that hardly any configuration has.
+    pub(crate) fn rare<T>(
+        &self,
+        parameter: Parameter,
+        get: impl FnMut(&'c Settings<'c>) -> Option<T>,
+    ) -> Option<T> {
+        let used = self.dhcp.used.parameters & parameter.bit() != 0;
+        used.then(|| self.setting(get)).flatten()
     }
 
     /// The least time between a request and its reply.

@@ -11,7 +11,7 @@ use super::rows::NotInRows;
 use super::scope_reader::{Names, ScopePlaces};
 use super::source::{Files, Place};
 use super::tree::{Node, Value};
-use super::{Class, ClassId, Dhcp, GroupId, Host, HostKey, Identity, Permit, UnknownClients};
+use super::{Class, ClassId, Dhcp, Flag, GroupId, Host, HostKey, Identity, Permit};
 use super::{expression, host_file, schema, units};
 
 /// Reads the table into a builder.
@@ -33,7 +33,19 @@ pub(super) fn dhcp(
     let classes = fields.tables("class", &schema::CLASS, problems);
     let classes = class_names(classes, &mut names, problems);
     settings(&mut fields, &mut builder.dhcp, problems);
-    builder.set_global(names.global_scope(&mut fields, problems), problems);
+    let unknown = [("allow", true), ("ignore", false)];
+    let unknown =
+        fields.get_placed("unknown-clients", problems, |node| units::word(node, &unknown));
+    let mut global = names.global_scope(&mut fields, problems);
+    if let Some((booted, place)) = unknown {
+        let flags = &mut global.0.settings_mut().flags;
+        if flags.get(Flag::BootUnknownClients).is_some() {
+            let text = "`unknown-clients` and `boot-unknown-clients` say the same";
+            problems.error(place, Fault::new(text, "keep one of them"));
+        }
+        flags.set(Flag::BootUnknownClients, booted);
+    }
+    builder.set_global(global, problems);
     for (name, mut fields) in classes {
         let class = class(name, &mut fields, &names, files, problems);
         builder.add_class(class, Vec::new(), problems);
@@ -99,20 +111,13 @@ pub(super) fn dhcp(
 /// The keys of `[dhcp]` that are set once and for all.
 fn settings(fields: &mut Fields, dhcp: &mut Dhcp, problems: &mut Problems) {
     let identities = [("hardware", Identity::Hardware), ("client-id", Identity::ClientId)];
-    let unknown = [("allow", UnknownClients::Allow), ("ignore", UnknownClients::Ignore)];
     let day = Duration::from_secs(86_400);
-    let mut boolean = |key, value: &mut bool, problems: &mut Problems| {
-        *value = fields.get(key, problems, units::boolean).unwrap_or(*value);
-    };
-    boolean("authoritative", &mut dhcp.authoritative, problems);
-    boolean("rapid-commit", &mut dhcp.rapid_commit, problems);
+    if let Some(rapid) = fields.get("rapid-commit", problems, units::boolean) {
+        dhcp.rapid_commit = rapid;
+    }
     if let Some(identity) = fields.get("identity", problems, |node| units::word(node, &identities))
     {
         dhcp.identity = identity;
-    }
-    if let Some(rule) = fields.get("unknown-clients", problems, |node| units::word(node, &unknown))
-    {
-        dhcp.unknown_clients = rule;
     }
     if let Some(time) = fields
         .get("offer-time", problems, |node| units::duration_in(node, Duration::from_secs(1), day))

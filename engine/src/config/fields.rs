@@ -56,6 +56,11 @@ impl Fields {
         Some(self.entries.swap_remove(index))
     }
 
+    /// Whether the table may have a key.
+    pub(super) fn may_have(&self, key: &str) -> bool {
+        self.schema.has(key)
+    }
+
     /// The value of a key, if it is there and has not been taken.
     pub(super) fn peek(&self, key: &str) -> Option<&Node> {
         self.entries.iter().find(|entry| *entry.key == *key).map(|entry| &entry.node)

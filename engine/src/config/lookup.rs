@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::prefix::is_unicast;
 use super::{
     Class, ClassId, ClientMatch, Dhcp, Group, GroupId, HostId, HostKey, HostView, Network,
-    NetworkId, Pool, PoolId, Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId,
+    NetworkId, Pool, PoolId, Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId, Used,
 };
 
 /// Host ids under one key, in the order of the configuration.
@@ -135,6 +135,16 @@ impl Dhcp {
         self.hosts.name_ports()
             || conditions.any(ClientMatch::names_ports)
             || tests.any(|test| test.names_ports)
+    }
+
+    /// See [`Dhcp::used`].
+    pub(super) fn used_settings(&self) -> Used {
+        let mut used = Used::default();
+        for settings in self.scopes().map(Scope::settings) {
+            used.flags.join(settings.flags);
+            used.parameters |= settings.parameters();
+        }
+        used
     }
 
     /// The host that owns `address`; nobody else is ever given it.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bootstorm_net::EngineChoice;
 
 use super::{
-    ClassIndex, ClassTest, ClientMatch, Hosts, LeaseTime, Prefix, Problem, Scope, ScopeId, Tftp,
-    Use,
+    ClassIndex, ClassTest, ClientMatch, Flags, Hosts, LeaseTime, Prefix, Problem, Scope, ScopeId,
+    Tftp, Use,
 };
 
 /// A whole configuration. Immutable: a reload makes another.
@@ -111,12 +111,8 @@ ids! {
 /// `[dhcp]`. The lists never change once the model is built, and ids index them.
 #[derive(Debug)]
 pub struct Dhcp {
-    /// Whether this server may say NAK to clients it does not know.
-    pub authoritative: bool,
     /// What tells one machine from another.
     pub identity: Identity,
-    /// Whether a machine without a `[[dhcp.host]]` gets an answer.
-    pub unknown_clients: UnknownClients,
     /// How long an address that was offered waits for its REQUEST.
     pub offer_time: Duration,
     /// How long an address that a client declined is left alone.
@@ -150,6 +146,8 @@ pub struct Dhcp {
     /// Whether what a client gets may depend on the port that its relay agent says: some host,
     /// class or boot rule names a circuit-id or remote-id.
     pub goes_by_ports: bool,
+    /// Which settings some scope sets.
+    pub used: Used,
     /// Every `server-identifier`, rising.
     pub server_identifiers: Vec<Ipv4Addr>,
     /// Option spaces whose options are sent.
@@ -161,6 +159,15 @@ pub struct Dhcp {
     pub has_statements: bool,
     /// Tells this model from every other, for what is kept under its ids.
     pub id: ModelId,
+}
+
+/// Which settings some scope sets: what none does is not looked for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Used {
+    /// Flags, whatever their value.
+    pub flags: Flags,
+    /// Settings with one value: bit n is that of the n-th [`Parameter`](super::Parameter).
+    pub parameters: u64,
 }
 
 /// Tells a model from every other of this process.
@@ -183,16 +190,6 @@ pub enum Identity {
     Hardware,
     /// The client identifier if there is one (RFC 2131, section 4.2).
     ClientId,
-}
-
-/// `unknown-clients` of `[dhcp]`.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub enum UnknownClients {
-    /// They get addresses from pools that allow them.
-    #[default]
-    Allow,
-    /// They are not answered.
-    Ignore,
 }
 
 /// Subnets on one link, between which a client may be placed.
@@ -427,9 +424,7 @@ impl Default for Server {
 impl Default for Dhcp {
     fn default() -> Self {
         Self {
-            authoritative: false,
             identity: Identity::default(),
-            unknown_clients: UnknownClients::default(),
             offer_time: Duration::from_secs(60),
             // Long enough to find the intruder, short enough for a pool that is nearly full.
             decline_time: Duration::from_secs(15 * 60),
@@ -446,6 +441,7 @@ impl Default for Dhcp {
             hosts: Hosts::default(),
             excluded: Vec::new(),
             goes_by_ports: false,
+            used: Used::default(),
             server_identifiers: Vec::new(),
             spaces: Vec::new(),
             variables: Vec::new(),

@@ -85,7 +85,15 @@ pub(super) const SCOPE: &[&str] = &[
     "lease-time",
     "min-lease-time",
     "max-lease-time",
+    "min-secs",
+    "always-broadcast",
+    "boot-unknown-clients",
+    "booting",
+    "bootp",
+    "declines",
+    "echo-client-id",
     "use-host-decl-names",
+    "use-lease-addr-for-default-route",
 ];
 
 /// Conditions on a client.
@@ -130,10 +138,11 @@ pub(super) const DHCP: Schema = Schema::scope(
     ],
 );
 
-pub(super) const SHARED_NETWORK: Schema = Schema::scope("[[dhcp.shared-network]]", &["name"]);
+pub(super) const SHARED_NETWORK: Schema =
+    Schema::scope("[[dhcp.shared-network]]", &["name", "authoritative"]);
 
 pub(super) const SUBNET: Schema =
-    Schema::scope("[[dhcp.subnet]]", &["subnet", "shared-network", "pools"]);
+    Schema::scope("[[dhcp.subnet]]", &["subnet", "shared-network", "pools", "authoritative"]);
 
 pub(super) const POOL: Schema = Schema::scope("a pool", &["range", "allow", "deny", "class"]);
 

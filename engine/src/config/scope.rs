@@ -103,6 +103,11 @@ impl Scope {
         Self { options, rest: (rest != Rest::default()).then(|| Box::new(rest)) }
     }
 
+    /// The same to be changed. What stays empty costs its box.
+    pub(super) fn settings_mut(&mut self) -> &mut Settings<'static> {
+        &mut self.rest.get_or_insert_default().settings
+    }
+
     /// What is set beside options.
     pub fn settings(&self) -> &Settings<'static> {
         self.rest.as_deref().map_or(NO_SETTINGS, |rest| &rest.settings)

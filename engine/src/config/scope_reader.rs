@@ -11,7 +11,7 @@ use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
 use super::source::Place;
 use super::tree::{Entry, Node, Table, Value};
-use super::{BootFile, BootRule, ClassId, ClientMatch, OptionSet, Scope, Settings};
+use super::{BootFile, BootRule, ClassId, ClientMatch, Flag, Flags, OptionSet, Scope, Settings};
 use super::{schema, units};
 
 /// The longest path that `file` of the header holds with its closing NUL (RFC 2131, section 2).
@@ -103,8 +103,9 @@ impl Names<'_> {
             filename: None,
             server_identifier: fields.get("server-identifier", problems, units::host_ipv4),
             server_name: fields.get("server-name", problems, server_name),
-            use_host_decl_names: fields.get("use-host-decl-names", problems, units::boolean),
             reply_delay: fields.get("reply-delay", problems, units::reply_delay),
+            min_secs: fields.get("min-secs", problems, |node| units::integer(node, 0..=u8::MAX)),
+            flags: flags(fields, problems),
         };
         (Scope::new(options, settings), places)
     }
@@ -362,6 +363,18 @@ fn encode(
     let value = value
         .map_err(|fault| Fault { message: format!("option `{key}` {}", fault.message), ..fault });
     problems.keep(node.place, value)
+}
+
+fn flags(fields: &mut Fields, problems: &mut Problems) -> Flags {
+    let mut flags = Flags::NONE;
+    for flag in Flag::ALL {
+        if fields.may_have(flag.name())
+            && let Some(on) = fields.get(flag.name(), problems, units::boolean)
+        {
+            flags.set(flag, on);
+        }
+    }
+    flags
 }
 
 fn server_name(node: &Node) -> Result<Cow<'static, [u8]>, Fault> {

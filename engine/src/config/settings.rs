@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 
-use super::{BootRule, LeaseTime};
+use super::{BootRule, Flag, Flags, LeaseTime};
 
 /// A value that an expression can give a setting.
 trait Value<'c>: Sized {
@@ -29,6 +29,8 @@ macro_rules! settings {
             pub always_send: Vec<u8>,
             /// Which boot file a machine gets; the first rule that matches decides.
             pub boot: Vec<BootRule>,
+            /// What is on or off.
+            pub flags: Flags,
             $($(#[$doc])* pub $field: Option<$kind>,)*
         }
 
@@ -42,6 +44,8 @@ macro_rules! settings {
         #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Parameter {
             $(#[doc = concat!("[`Settings::", stringify!($field), "`]")] $parameter,)*
+            /// One of [`Settings::flags`].
+            Flag(Flag),
         }
 
         impl Settings<'_> {
@@ -49,11 +53,30 @@ macro_rules! settings {
             pub(crate) const NONE: Self = Self {
                 always_send: Vec::new(),
                 boot: Vec::new(),
+                flags: Flags::NONE,
                 $($field: None,)*
             };
+
+            /// Which settings with one value are set, as [`super::Used::parameters`]; no flags.
+            pub(super) fn parameters(&self) -> u64 {
+                0 $(| if self.$field.is_some() { Parameter::$parameter.bit() } else { 0 })*
+            }
         }
 
+        /// The places of settings with one value.
+        #[derive(Copy, Clone)]
+        #[repr(u8)]
+        enum Place { $($parameter,)* }
+
         impl Parameter {
+            /// Its bit in [`super::Used::parameters`]; flags have none there.
+            pub(crate) const fn bit(self) -> u64 {
+                match self {
+                    $(Self::$parameter => 1 << Place::$parameter as u8,)*
+                    Self::Flag(_) => 0,
+                }
+            }
+
             /// The settings that have just this one, of these bytes; `None` where they are no value
             /// of it.
             pub(crate) fn read<'c>(self, bytes: &'c [u8]) -> Option<Settings<'c>> {
@@ -62,6 +85,12 @@ macro_rules! settings {
                         let value = <$kind as Value<'c>>::read(bytes)?;
                         Some(Settings { $field: Some(value), ..Settings::NONE })
                     })*
+                    Self::Flag(flag) => {
+                        let mut settings = Settings::NONE;
+                        // dhcpd has 0 for no, 1 for yes, and 2 for "as if it were not asked".
+                        settings.flags.set(flag, !matches!(bytes.first()?, 0 | 2));
+                        Some(settings)
+                    }
                 }
             }
 
@@ -73,6 +102,7 @@ macro_rules! settings {
             ) -> Option<&'a [u8]> {
                 match self {
                     $(Self::$parameter => Some(settings.$field.as_ref()?.write(arena)),)*
+                    Self::Flag(flag) => Some(if settings.flags.get(flag)? { &[1] } else { &[0] }),
                 }
             }
         }
@@ -96,10 +126,10 @@ settings! {
     server_identifier / ServerIdentifier: Ipv4Addr,
     /// The text for `sname`, at most 63 bytes.
     server_name / ServerName: Cow<'c, [u8]>,
-    /// Whether a host gets the name of its entry as option 12 where no level has one.
-    use_host_decl_names / UseHostDeclNames: bool,
     /// The least time between a request and its reply; default is none.
     reply_delay / ReplyDelay: Duration,
+    /// A client gets no offer before it has tried for so many seconds (`secs`).
+    min_secs / MinSecs: u8,
 }
 
 impl Value<'_> for LeaseTime {
@@ -133,14 +163,13 @@ impl<'c> Value<'c> for Cow<'c, [u8]> {
     }
 }
 
-impl Value<'_> for bool {
-    /// dhcpd has 0 for no, 1 for yes, and 2 for "as if it were not asked", which is no.
+impl Value<'_> for u8 {
     fn read(bytes: &[u8]) -> Option<Self> {
-        bytes.first().map(|&byte| !matches!(byte, 0 | 2))
+        bytes.first().copied()
     }
 
     fn write<'a>(&'a self, _arena: &'a Bump) -> &'a [u8] {
-        if *self { &[1] } else { &[0] }
+        std::slice::from_ref(self)
     }
 }
 

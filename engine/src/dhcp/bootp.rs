@@ -17,15 +17,15 @@ use crate::leases::{ShardLeases, Step};
 
 impl<'a> Exchange<'a> {
     pub(super) fn bootp(&self, leases: &ShardLeases) -> Draft<'a> {
-        if self.ignored() {
-            return Draft::silence(Silence::UnknownClient, self.arena);
+        if let Some(silence) = self.ignored() {
+            return Draft::silence(silence, self.arena);
         }
         let (chosen, holder) = self.choose(None, leases);
         // After damage another machine may have a lease of the address, which the store has lost,
         // and no OFFER comes first that could wait for a probe. A lease proves it the machine's:
         // nobody is given what another has.
         let proven = |ip| leases.at(ip, self.now).is_some_and(|lease| lease.is_active(self.now));
-        let mut draft = match chosen {
+        let mut draft = match chosen.and_then(|chosen| self.in_scopes(chosen)) {
             Ok(Chosen { ip, .. }) if leases.is_damaged(self.now) && !proven(ip) => {
                 Draft::silence(Silence::NotProbed, self.arena)
             }

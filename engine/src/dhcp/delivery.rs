@@ -24,10 +24,12 @@ pub enum Delivery {
 
 impl Delivery {
     /// The way of an OFFER, an ACK or a BOOTREPLY that gives `yiaddr`. `relay_port` is the port
-    /// that the relay agent sends from if it said so (RFC 8357). For `ciaddr_in_use` see
+    /// that the relay agent sends from if it said so (RFC 8357). `broadcast` is the flag of the
+    /// reply. For `ciaddr_in_use` see
     /// [`super::Arrival`].
     pub(super) fn of_answer(
         message: &Message<'_>,
+        broadcast: bool,
         ciaddr_in_use: Option<Ipv4Addr>,
         relay_port: Option<u16>,
         yiaddr: Ipv4Addr,
@@ -35,7 +37,7 @@ impl Delivery {
         // RFC 2131 4.1: a giaddr wins over everything, the broadcast flag included.
         Self::to_relay(message, relay_port)
             .or_else(|| ciaddr_in_use.map(Self::to_client))
-            .unwrap_or_else(|| Self::on_link(message, yiaddr))
+            .unwrap_or_else(|| Self::on_link(message, broadcast, yiaddr))
     }
 
     /// The way of a NAK. `routed` says that the client sits behind a router and wrote by unicast.
@@ -69,15 +71,15 @@ impl Delivery {
             return relay;
         }
         match source {
-            Ipv4Addr::UNSPECIFIED => Self::on_link(message, address),
+            Ipv4Addr::UNSPECIFIED => Self::on_link(message, message.broadcast(), address),
             source => Self::to_client(source),
         }
     }
 
     /// To a client on the server's own link that does not answer ARP yet: to its hardware address,
-    /// or by broadcast if it asks for that.
-    fn on_link(message: &Message<'_>, ip: Ipv4Addr) -> Self {
-        if message.broadcast() {
+    /// or by broadcast if it asks for that, or the configuration has it so.
+    fn on_link(message: &Message<'_>, broadcast: bool, ip: Ipv4Addr) -> Self {
+        if broadcast {
             return Self::Broadcast;
         }
         // A client whose address is no Ethernet address cannot be reached by a frame that this

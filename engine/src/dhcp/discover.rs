@@ -6,15 +6,16 @@ use super::exchange::Exchange;
 use super::own::Own;
 use super::plan::{Chosen, Draft, Through};
 use super::{Action, Silence};
+use crate::config::Parameter;
 use crate::leases::{LeaseState, ShardLeases, Step, Transaction};
 
 impl<'a> Exchange<'a> {
     pub(super) fn discover(&self, leases: &ShardLeases) -> Draft<'a> {
-        if self.ignored() {
-            return Draft::silence(Silence::UnknownClient, self.arena);
+        if let Some(silence) = self.ignored() {
+            return Draft::silence(silence, self.arena);
         }
         let (chosen, holder) = self.choose(self.message.requested_address(), leases);
-        let mut draft = match chosen {
+        let mut draft = match chosen.and_then(|chosen| self.in_scopes(chosen)) {
             Ok(chosen) => self.offer_chosen(chosen, leases.is_damaged(self.now)),
             Err(silence) => Draft::silence(silence, self.arena),
         };
@@ -53,6 +54,21 @@ impl<'a> Exchange<'a> {
                 Transaction::After => draft.steps.push(Step::End { ip }),
                 Transaction::Forgotten => draft.remember.push((own.ip, self.now + offer_time)),
             }
+        }
+    }
+
+    /// The address, unless its scopes have this server ignore the machine.
+    pub(super) fn in_scopes(&self, chosen: Chosen<'a>) -> Result<Chosen<'a>, Silence> {
+        if !self.may_be_silenced() {
+            return Ok(chosen);
+        }
+        let chain = self.chain(Some(chosen.ip));
+        let secs = self.message.secs();
+        let least = chain.rare(Parameter::MinSecs, |settings| settings.min_secs).unwrap_or(0);
+        match self.silenced(&chain) {
+            None if secs < u16::from(least) && !self.machine.bootp => Err(Silence::TooEarly),
+            None => Ok(chosen),
+            Some(silence) => Err(silence),
         }
     }
 

@@ -12,7 +12,7 @@ use super::machine::Machine;
 use super::own::Own;
 use super::reservation::Reservation;
 use super::{Silence, identity, machine};
-use crate::config::{ClassId, Dhcp, ScopeChain, UnknownClients};
+use crate::config::{ClassId, Dhcp, Flag, Parameter, ScopeChain, Used};
 use crate::leases::{ClientKey, Discovered, Hardware, RelaySaid, Said, ShardLeases};
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
@@ -126,9 +126,28 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    /// Whether the configuration has this server ignore the machine.
-    pub(super) fn ignored(&self) -> bool {
-        self.dhcp.unknown_clients == UnknownClients::Ignore && !self.reservation.known
+    /// Why the configuration has this server ignore the machine, by the scopes of its link.
+    pub(super) fn ignored(&self) -> Option<Silence> {
+        self.may_be_silenced().then(|| self.silenced(&self.chain(None))).flatten()
+    }
+
+    /// Whether some scope has this server ignore anybody.
+    pub(super) fn may_be_silenced(&self) -> bool {
+        let Used { flags, parameters } = self.dhcp.used;
+        let deny = [Flag::BootUnknownClients, Flag::Bootp, Flag::Booting];
+        deny.into_iter().any(|flag| flags.get(flag).is_some())
+            || parameters & Parameter::MinSecs.bit() != 0
+    }
+
+    /// Why the scopes of an address have this server ignore the machine.
+    pub(super) fn silenced(&self, chain: &ScopeChain<'a>) -> Option<Silence> {
+        if !chain.is(Flag::BootUnknownClients) && !self.reservation.known {
+            return Some(Silence::UnknownClient);
+        }
+        if !chain.is(Flag::Bootp) && self.machine.bootp {
+            return Some(Silence::BootpDenied);
+        }
+        (!chain.is(Flag::Booting)).then_some(Silence::BootingDenied)
     }
 
     /// Its hardware address.

@@ -9,8 +9,8 @@ use super::{Action, Silence};
 impl<'a> Exchange<'a> {
     pub(super) fn inform(&self) -> Draft<'a> {
         let silence = |silence| Draft::silence(silence, self.arena);
-        if self.ignored() {
-            return silence(Silence::UnknownClient);
+        if let Some(why) = self.ignored() {
+            return silence(why);
         }
         let Some(address) = self.informed_address() else {
             return silence(Silence::NoAddressNamed);

@@ -6,7 +6,7 @@
 //! | message | condition | decision |
 //! | --- | --- | --- |
 //! | any | no subnet for its link; a machine without identity | silence |
-//! | any but RELEASE, DECLINE | unknown machine and `unknown-clients = "ignore"` | silence |
+//! | any but RELEASE, DECLINE | unknown machine and `boot-unknown-clients = false` | silence |
 //! | DISCOVER | an address is free that the machine may have | OFFER, held for `offer-time` |
 //! | | with rapid commit on both sides | ACK once the lease is durable |
 //! | | `ping-check`, and the machine never had the address | OFFER unless the probe is answered |

@@ -31,6 +31,7 @@ use std::net::Ipv4Addr;
 use super::exchange::Exchange;
 use super::plan::Draft;
 use super::{Action, Silence};
+use crate::config::Flag;
 use crate::leases::{LeaseState, ShardLeases, Step};
 
 macro_rules! reasons {
@@ -82,6 +83,10 @@ impl NakReason {
 const _: () = assert!(NakReason::ALL.len() <= crate::metrics::NAK_REASONS);
 
 impl<'a> Exchange<'a> {
+    fn is_authoritative(&self) -> bool {
+        self.chain(None).is(Flag::Authoritative)
+    }
+
     /// Refuses an address that the client cannot have: a NAK where one is warranted. `selected`
     /// says that the client took this server's offer. A lease that it is refused here is marked:
     /// the client's next DISCOVER of another transaction ends it.
@@ -104,7 +109,7 @@ impl<'a> Exchange<'a> {
             .any(|own| own.is_active() && own.ip != address && self.admission(own.ip).is_some());
         let moves = self.must_move(address, leases).is_some();
         let certain = of_other || of_client || elsewhere || moves;
-        if !certain && !selected && !self.dhcp.authoritative {
+        if !certain && !selected && !self.is_authoritative() {
             return Draft::silence(Silence::NotAuthoritative, self.arena);
         }
         let offered = holder.is_some_and(|holder| holder.state == LeaseState::Offered);

@@ -127,6 +127,9 @@ impl<'a, 'r> Options<'a, 'r> {
                 }
             });
             self.configured(options::HOST_NAME);
+            if self.reply.is_own_router {
+                self.configured(options::ROUTERS);
+            }
             return;
         }
         for &code in asked.iter().filter(|code| !is_ours(**code)) {
@@ -256,6 +259,10 @@ impl<'a> Options<'a, '_> {
         }
         let configured = match code {
             options::HOST_NAME => self.reply.host_name,
+            options::ROUTERS if self.reply.is_own_router => {
+                let own = self.reply.yiaddr.octets();
+                return self.make(options::ROUTERS, &own);
+            }
             _ => self.reply.chain.option(code),
         };
         if let Some((value, scope)) = configured {

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::exchange::Exchange;
 use super::plan::Draft;
 use super::{Action, Silence};
+use crate::config::Flag;
 use crate::leases::Step;
 
 impl<'a> Exchange<'a> {
@@ -19,6 +20,11 @@ impl<'a> Exchange<'a> {
     /// The client found somebody else on its address. Only the holder is believed; a reserved
     /// address stays reserved, or anybody with a machine's hardware address could take it away.
     pub(super) fn decline(&self) -> Draft<'a> {
+        if let Some(address) = self.message.requested_address()
+            && !self.chain(Some(address)).is(Flag::Declines)
+        {
+            return Draft::silence(Silence::DeclinesDenied, self.arena);
+        }
         self.give_back(self.message.requested_address(), |own| {
             let ip = own.ip.into();
             let until = self.now + self.dhcp.decline_time;

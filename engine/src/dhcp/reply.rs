@@ -19,7 +19,7 @@ use super::machine::{self, Firmware};
 use super::nak::NakReason;
 use super::options::Options;
 use crate::config::{
-    GroupId, LeaseTime, ModelId, PoolId, Scope, ScopeChain, ScopeId, Settings, SubnetId,
+    Flag, GroupId, LeaseTime, ModelId, PoolId, Scope, ScopeChain, ScopeId, Settings, SubnetId,
 };
 
 /// Where a value in a reply comes from.
@@ -91,6 +91,8 @@ pub struct Reply<'a> {
     pub(super) client_id: Option<&'a [u8]>,
     pub(super) subnet_selection: Option<&'a [u8]>,
     pub(super) uuid: Option<&'a [u8]>,
+    /// Its address is the client's router.
+    pub(super) is_own_router: bool,
     /// Option 82 of the request. RFC 3046 section 2.2: back in every reply, as the last option.
     relay: Option<&'a [u8]>,
     pub(super) arena: &'a Bump,
@@ -204,6 +206,7 @@ impl<'a> Reply<'a> {
             client_id: _,
             subnet_selection: _,
             uuid: _,
+            is_own_router,
             relay: _,
             arena: _,
             ciaddr: _,
@@ -211,7 +214,10 @@ impl<'a> Reply<'a> {
             request: _,
             max_len,
         } = self;
-        if nak.is_some() || chain.host_scope().is_some_and(|scope| !says_only_a_name(scope)) {
+        if nak.is_some()
+            || *is_own_router
+            || chain.host_scope().is_some_and(|scope| !says_only_a_name(scope))
+        {
             return None;
         }
         // Where a client asks for nothing, the level says at which place the name stands: an option
@@ -274,9 +280,11 @@ fn says_only_a_name(scope: &Scope) -> bool {
         next_server: _,
         filename: _,
         server_identifier: _,
-        use_host_decl_names: _,
-        // This is not in the message.
+        // What of this is in the message is in the key as well, or in the fixed fields.
+        flags: _,
+        // These are not in the message.
         reply_delay: _,
+        min_secs: _,
     } = scope.settings();
     let options = &scope.options;
     options.len() == usize::from(options.contains(HOST_NAME))
@@ -323,7 +331,7 @@ impl<'a> Exchange<'a> {
         reply.lease_seconds = lease.seconds();
         reply.lease = Some(lease);
         reply.rapid_commit = discover && kind == MessageType::Ack;
-        reply.delivery = self.delivery_of(address);
+        self.deliver(reply);
         reply
     }
 
@@ -339,7 +347,7 @@ impl<'a> Exchange<'a> {
         let reply = self.parameters(None, address);
         reply.yiaddr = address;
         reply.lease_seconds = u32::MAX;
-        reply.delivery = self.delivery_of(address);
+        self.deliver(reply);
         reply
     }
 
@@ -379,11 +387,14 @@ impl<'a> Exchange<'a> {
         reply.asked = self.option(options::PARAMETER_REQUEST_LIST).unwrap_or_default();
         reply.host_name = chain.option(HOST_NAME).or_else(|| chain.host_decl_name());
         reply.uuid = self.option(options::PXE_CLIENT_ID).filter(|_| boots_by_pxe);
+        reply.is_own_router =
+            chain.is(Flag::UseLeaseAddrForDefaultRoute) && chain.option(options::ROUTERS).is_none();
         reply
     }
 
     /// In the arena, where it is filled in: it is long, and every move is a copy.
     fn bare(&self, kind: Option<MessageType>, chain: ScopeChain<'a>) -> &'a mut Reply<'a> {
+        let echoed = chain.is(Flag::EchoClientId);
         self.arena.alloc_with(|| Reply {
             kind,
             delivery: Delivery::Broadcast,
@@ -404,9 +415,10 @@ impl<'a> Exchange<'a> {
             server_identifier: self.server_identifier(&chain),
             asked: &[],
             host_name: None,
-            client_id: self.option(options::CLIENT_IDENTIFIER),
+            client_id: self.option(options::CLIENT_IDENTIFIER).filter(|_| echoed),
             subnet_selection: self.option(options::SUBNET_SELECTION),
             uuid: None,
+            is_own_router: false,
             relay: self.relay.map(|relay| machine::joined(relay.data(), self.arena)),
             arena: self.arena,
             // RFC 2131 table 3: ciaddr of an ACK is that of its REQUEST.
@@ -418,9 +430,15 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    /// How a reply that gives `address` reaches the client.
-    fn delivery_of(&self, address: Ipv4Addr) -> Delivery {
-        Delivery::of_answer(self.message, self.ciaddr_in_use, self.relay_port(), address)
+    /// Says how a reply that gives an address reaches the client.
+    fn deliver(&self, reply: &mut Reply<'a>) {
+        if reply.chain.is(Flag::AlwaysBroadcast) {
+            reply.flags |= BROADCAST_FLAG;
+        }
+        let broadcast = reply.flags & BROADCAST_FLAG != 0;
+        let port = self.relay_port();
+        reply.delivery =
+            Delivery::of_answer(self.message, broadcast, self.ciaddr_in_use, port, reply.yiaddr);
     }
 
     /// How the ACK to an INFORM from `address` reaches the client.

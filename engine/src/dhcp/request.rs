@@ -36,8 +36,8 @@ impl<'a> Exchange<'a> {
             draft.steps.extend(self.withdraw_others(None));
             return draft;
         }
-        if self.ignored() {
-            return silence(Silence::UnknownClient);
+        if let Some(why) = self.ignored() {
+            return silence(why);
         }
         if self.port_is_unknown {
             return silence(Silence::PortUnknown);
@@ -126,6 +126,9 @@ impl<'a> Exchange<'a> {
     /// Leases the address, which is free or the client's, and withdraws what else it was offered.
     fn bind(&self, address: Ipv4Addr, admission: Admission<'a>, heard: bool) -> Draft<'a> {
         let ack = self.ack(address);
+        if let Some(silence) = self.silenced(&ack.chain) {
+            return Draft::silence(silence, self.arena);
+        }
         let mut draft = Draft::of(Action::AckWhenDurable(ack), self.arena);
         let own = self.own_at(address);
         let ip = address.into();

@@ -31,8 +31,16 @@ silences! {
     NoSubnetForRelay = "no subnet for this relay agent",
     /// A link or subnet was selected (RFC 3527, RFC 3011) that is not configured.
     NoSubnetSelected = "selected subnet is not configured",
-    /// `unknown-clients = "ignore"`, and no host entry matches.
+    /// `boot-unknown-clients = false`, and no host entry matches.
     UnknownClient = "unknown client ignored",
+    /// `booting = false` in a scope of the client.
+    BootingDenied = "booting denied",
+    /// `bootp = false` in a scope of a BOOTP client.
+    BootpDenied = "bootp denied",
+    /// The client has not tried for `min-secs` yet.
+    TooEarly = "secs below min-secs",
+    /// `declines = false` in a scope of the address.
+    DeclinesDenied = "declines denied",
     /// The message names another server (option 54).
     OtherServer = "another server was chosen",
     /// The client is unknown here and this server is not authoritative (RFC 2131, section 4.3.2).

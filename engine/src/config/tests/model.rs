@@ -73,9 +73,11 @@ fn settings_of_the_server() {
     assert_eq!(config.control.metrics, Some("0.0.0.0:9548".parse().unwrap()));
     assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
     let dhcp = &config.dhcp;
-    assert!(dhcp.authoritative && dhcp.rapid_commit);
+    let flags = dhcp.global.settings().flags;
+    assert_eq!(flags.get(Flag::Authoritative), Some(true));
+    assert_eq!(flags.get(Flag::BootUnknownClients), Some(false));
+    assert!(dhcp.rapid_commit);
     assert_eq!(dhcp.identity, Identity::ClientId);
-    assert_eq!(dhcp.unknown_clients, UnknownClients::Ignore);
     assert_eq!(dhcp.offer_time, Duration::from_secs(30));
     assert_eq!(dhcp.decline_time, Duration::from_secs(600));
     assert_eq!(dhcp.ping_check, Some(Duration::from_millis(500)));

@@ -18,6 +18,7 @@ mod leaving;
 mod links;
 mod malformed;
 mod options;
+mod parameters;
 mod plan;
 mod renewing;
 mod server;

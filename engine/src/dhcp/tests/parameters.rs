@@ -1,0 +1,147 @@
+//! What ISC dhcpd calls parameters: settings of scopes that decide whether and how a client is
+//! answered.
+
+use bootstorm_protocols::dhcpv4::{BROADCAST_FLAG, MessageType, options};
+
+use super::*;
+use crate::dhcp::{Delivery, Silence};
+
+/// The hall with more in `[dhcp]`.
+fn hall(settings: &str) -> Server {
+    Server::new(&HALL.replace("[dhcp]", &format!("[dhcp]\n{settings}")))
+}
+
+/// A message whose client has tried for so long.
+fn after_seconds(mut datagram: Datagram, secs: u16) -> Datagram {
+    datagram.payload[8..10].copy_from_slice(&secs.to_be_bytes());
+    datagram
+}
+
+fn flags(answer: &Answer) -> u16 {
+    u16::from_be_bytes([answer.payload[10], answer.payload[11]])
+}
+
+#[test]
+fn who_is_denied_hears_nothing() {
+    let known = Client::edk2(mac(0x11));
+    let stranger = Client::edk2(mac(1));
+    for (setting, silence) in [
+        ("boot-unknown-clients = false", Silence::UnknownClient),
+        ("booting = false", Silence::BootingDenied),
+    ] {
+        let mut server = hall(setting);
+        for message in [
+            stranger.discover(),
+            stranger.reboot(ip("10.1.4.1")),
+            stranger.renew(ip("10.1.4.1")),
+            stranger.bootp(),
+        ] {
+            assert_eq!(server.silence(&message), silence, "{setting}");
+        }
+    }
+    assert_eq!(hall("boot-unknown-clients = false").lease(&known), ip("10.1.0.17"));
+    let mut server = hall("bootp = false");
+    assert_eq!(server.silence(&known.bootp()), Silence::BootpDenied);
+    assert_eq!(server.lease(&known), ip("10.1.0.17"));
+}
+
+#[test]
+fn the_narrowest_scope_says_who_is_answered() {
+    let pool = r#"{ range = "10.1.4.0-10.1.4.9", booting = false }"#;
+    let text = HALL.replace("pools = [\"10.1.4.0-10.1.4.9\"]", &format!("pools = [{pool}]"));
+    let mut server = Server::new(&text);
+    assert_eq!(server.silence(&Client::edk2(mac(1)).discover()), Silence::BootingDenied);
+    assert_eq!(server.lease(&Client::edk2(mac(0x11))), ip("10.1.0.17"));
+    let text = text.replace("ip = \"10.1.0.17\"", "booting = true");
+    let mut server = Server::new(&text);
+    assert_eq!(server.lease(&Client::edk2(mac(0x11))).octets()[..3], [10, 1, 4]);
+    // Another stage of the machine had been answered before a reload.
+    let mut server = Server::new(&HALL.replace("ip = \"10.1.0.17\"", ""));
+    let leased = server.lease(&Client::edk2(mac(1)));
+    server.reload(&text);
+    assert_eq!(server.silence(&Client::edk2(mac(1)).renew(leased)), Silence::BootingDenied);
+}
+
+#[test]
+fn a_client_that_has_not_tried_for_long_is_left_to_others() {
+    let mut server = hall("min-secs = 4");
+    let client = Client::dhclient(mac(1));
+    assert_eq!(server.silence(&after_seconds(client.discover(), 3)), Silence::TooEarly);
+    let offer = server.expect(MessageType::Offer, &after_seconds(client.discover(), 4));
+    server.expect(MessageType::Ack, &client.select(&offer));
+    server.expect(MessageType::Ack, &client.renew(offer.yiaddr()));
+}
+
+#[test]
+fn replies_are_broadcast_to_clients_that_do_not_ask_for_it() {
+    let mut server = hall("always-broadcast = true");
+    let client = Client::dhclient(mac(1));
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    assert_eq!((flags(&offer), offer.delivery), (BROADCAST_FLAG, Delivery::Broadcast));
+    let ack = server.expect(MessageType::Ack, &client.select(&offer));
+    assert_eq!((flags(&ack), ack.delivery), (BROADCAST_FLAG, Delivery::Broadcast));
+    // A relay agent goes by the flag.
+    let client = Client::dhclient(mac(2)).behind(ip("10.2.0.1"), &[]);
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    assert_eq!(flags(&offer), BROADCAST_FLAG);
+    assert!(matches!(offer.delivery, Delivery::Relay(_)));
+    let offer = Server::new(HALL).reply(&Client::dhclient(mac(1)).discover());
+    assert!(flags(&offer) == 0 && matches!(offer.delivery, Delivery::Link { .. }));
+}
+
+#[test]
+fn the_client_identifier_is_sent_back_unless_it_is_not_to_be() {
+    for (setting, echoed) in [("", true), ("echo-client-id = false", false)] {
+        let mut server = hall(setting);
+        let client = Client::installer(mac(1));
+        for message in [client.discover(), client.reboot(ip("10.9.9.9"))] {
+            let answer = server.reply(&message);
+            let echo = answer.message().option(options::CLIENT_IDENTIFIER);
+            assert_eq!(echo.is_some(), echoed, "{setting}");
+        }
+    }
+}
+
+#[test]
+fn a_client_without_routers_is_told_its_own_address() {
+    let text = HALL.replace("[dhcp]", "[dhcp]\nuse-lease-addr-for-default-route = true");
+    let mut server = Server::new(&text);
+    let router = |answer: &Answer| {
+        let data = answer.message().option(options::ROUTERS).map(|data| data.as_slice().unwrap());
+        data.map(|data| Ipv4Addr::from(<[u8; 4]>::try_from(data).unwrap()))
+    };
+    let answer = server.reply(&Client::dhclient(mac(1)).discover());
+    assert_eq!(router(&answer), Some(ip("10.1.0.1")));
+    let relay = ip("10.2.0.1");
+    let mut told = Vec::new();
+    for number in 2..4 {
+        let asks = Client::dhclient(mac(number)).behind(relay, &[]);
+        let silent = asks.clone().without(options::PARAMETER_REQUEST_LIST);
+        for client in [asks, silent] {
+            let answer = server.reply(&client.discover());
+            assert_eq!(router(&answer), Some(answer.yiaddr()));
+            told.push(answer.yiaddr());
+        }
+    }
+    assert_ne!(told[0], told[2]);
+}
+
+#[test]
+fn declines_are_believed_unless_they_are_denied() {
+    let mut server = hall("declines = false");
+    let client = Client::dhclient(mac(1));
+    let leased = server.lease(&client);
+    assert_eq!(server.silence(&client.decline(leased)), Silence::DeclinesDenied);
+    server.expect(MessageType::Ack, &client.renew(leased));
+}
+
+#[test]
+fn each_network_has_an_authority_of_its_own() {
+    let text = modest(HALL)
+        .replace("subnet = \"10.2.0.0/24\"", "subnet = \"10.2.0.0/24\"\nauthoritative = true");
+    let mut server = Server::new(&text);
+    let client = Client::dhclient(mac(1));
+    assert_eq!(server.silence(&client.reboot(ip("10.9.9.9"))), Silence::NotAuthoritative);
+    let relayed = client.behind(ip("10.2.0.1"), &[]);
+    server.expect(MessageType::Nak, &relayed.reboot(ip("10.9.9.9")));
+}
