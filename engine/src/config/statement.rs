@@ -5,7 +5,7 @@
 //! set with until all statements have run; conditions are worked out at once.
 
 use super::expression::{Boolean, Data, Numeric};
-use super::{LogLevel, Parameter, Scope, SpaceId, VariableId};
+use super::{ClassId, LogLevel, Parameter, Scope, SpaceId, VariableId};
 
 /// A line of a file of the configuration, to say where something comes from.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -58,8 +58,8 @@ pub(crate) enum Action {
     Unset(VariableId),
     /// Writes to the log.
     Log(LogLevel, Data),
-    /// Makes the client a member of the class of that name.
-    AddClass(Data),
+    /// Makes the client a member of the class.
+    AddClass(ClassId),
     /// Runs a program of the hook: its name, and what it is given.
     Execute(Box<[u8]>, Box<[Data]>),
     /// Runs the statements when something happens to the lease.
@@ -85,6 +85,8 @@ pub(crate) enum Operand {
     Data(Data),
     Numeric(Numeric),
     Boolean(Boolean),
+    /// Of the type that the variable has then.
+    Variable(VariableId),
 }
 
 /// A part of the body of a `switch`.

@@ -13,7 +13,8 @@ use super::super::tree::Node;
 use super::super::{schema, units};
 use super::parser::{self, Vocabulary};
 use super::{Boolean, Facts, OptionPath, Wrong, place};
-use crate::config::ClassId;
+use crate::config::statement::Key;
+use crate::config::{ClassId, NameId, VariableId};
 
 /// A condition in dhcpd's language.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,6 +92,10 @@ struct ClassNames<'n> {
 }
 
 impl Vocabulary for ClassNames<'_> {
+    fn decides_classes(&self) -> bool {
+        true
+    }
+
     fn option(&self, space: Option<&str>, name: &str) -> Result<OptionPath, Fault> {
         let option = self.names.definitions.in_message(space, name)?;
         if option.code == options::RELAY_AGENT_INFORMATION {
@@ -115,5 +120,23 @@ impl Vocabulary for ClassNames<'_> {
                 }),
             }),
         }
+    }
+
+    fn variable(&self, name: &str) -> Result<VariableId, Fault> {
+        let is_option = self.names.definitions.in_message(None, name).is_ok();
+        Err(parser::means_nothing(name, is_option))
+    }
+
+    fn configured(&self, _space: Option<&str>, _name: &str) -> Result<Key, Fault> {
+        let help = "what it is sent is decided by its classes: use the value itself";
+        Err(Fault::new("`config-option` is not known when classes are decided", help))
+    }
+
+    fn host_name(&self, _name: &str) -> Result<NameId, Fault> {
+        Err(Fault::new("names are not looked up here", "write the address: 0a:01:00:06"))
+    }
+
+    fn own_host_name(&self) -> Option<Box<[u8]>> {
+        Some(rustix::system::uname().nodename().to_bytes().into())
     }
 }

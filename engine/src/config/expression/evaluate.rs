@@ -7,7 +7,8 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::{Arithmetic, Boolean, Data, Numeric, OptionPath, Width};
-use crate::config::ClassId;
+use crate::config::statement::Key;
+use crate::config::{ClassId, NameId, VariableId};
 
 /// Bytes of the longest value that is put together; a longer one is null. Parts of a message have
 /// no such limit.
@@ -29,6 +30,58 @@ pub(crate) trait Facts<'a> {
     fn server_name(&self) -> &'a [u8];
     /// Whether the sender is a member of a class that stands before the one that is asked about.
     fn is_member(&self, class: ClassId) -> bool;
+
+    // What is not known before a client has an address and its classes: null, as in dhcpd, unless
+    // somebody knows it.
+
+    /// Whether it has a host entry.
+    fn is_known(&self) -> bool {
+        false
+    }
+
+    /// Whether its address is that of its host entry.
+    fn is_static(&self) -> bool {
+        false
+    }
+
+    /// What is sent of an option or a setting, as far as it is decided.
+    fn configured(&self, _key: Key) -> Option<&'a [u8]> {
+        None
+    }
+
+    /// The address that it gets, four bytes.
+    fn leased_address(&self) -> Option<&'a [u8]> {
+        None
+    }
+
+    /// The name of its host entry, if it has its address by that.
+    fn host_decl_name(&self) -> Option<&'a [u8]> {
+        None
+    }
+
+    /// Seconds until the lease ends.
+    fn lease_time(&self) -> Option<u64> {
+        None
+    }
+
+    /// The addresses of a name, four bytes each.
+    fn resolved(&self, _name: NameId) -> Option<&'a [u8]> {
+        None
+    }
+
+    /// The value of a variable.
+    fn variable(&self, _variable: VariableId) -> Option<Value<'a>> {
+        None
+    }
+}
+
+/// The value of a variable.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[allow(dead_code, reason = "for the evaluation of statements")]
+pub(crate) enum Value<'a> {
+    Data(&'a [u8]),
+    Numeric(u64),
+    Boolean(bool),
 }
 
 /// Nothing is known: for what consists of constants.
@@ -100,6 +153,16 @@ impl Boolean {
             }
             Self::Exists(path) => Some(option(*path, facts).is_some()),
             Self::Member(class) => Some(facts.is_member(*class)),
+            Self::Known => Some(facts.is_known()),
+            Self::Static => Some(facts.is_static()),
+            Self::Defined(variable) => Some(facts.variable(*variable).is_some()),
+            Self::Variable(variable) => match facts.variable(*variable) {
+                Some(Value::Boolean(value)) => Some(value),
+                _ => None,
+            },
+            Self::VariablesEqual([left, right]) => {
+                Some(facts.variable(*left) == facts.variable(*right))
+            }
         }
     }
 }
@@ -188,6 +251,14 @@ impl Data {
                 let bytes = number.evaluate(facts, arena)?.to_be_bytes();
                 Some(arena.alloc_slice_copy(&bytes[8 - width.bytes()..]))
             }
+            Self::Configured(key) => facts.configured(*key),
+            Self::LeasedAddress => facts.leased_address(),
+            Self::HostDeclName => facts.host_decl_name(),
+            Self::Resolved(name) => facts.resolved(*name),
+            Self::Variable(variable) => match facts.variable(*variable) {
+                Some(Value::Data(value)) => Some(value),
+                _ => None,
+            },
         }
     }
 }
@@ -202,6 +273,11 @@ impl Numeric {
             Self::ExtractInt(value, width) => {
                 Some(big_endian(value.evaluate(facts, arena)?.get(..width.bytes())?))
             }
+            Self::LeaseTime => facts.lease_time(),
+            Self::Variable(variable) => match facts.variable(*variable) {
+                Some(Value::Numeric(value)) => Some(value),
+                _ => None,
+            },
             Self::Arithmetic(operator, sides) => {
                 let [left, right] = sides.each_ref().map(|side| side.evaluate(facts, arena));
                 let (left, right) = (left?, right?);

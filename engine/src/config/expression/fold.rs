@@ -17,7 +17,15 @@ impl Boolean {
     /// How deep it is nested, 1 for a value.
     pub(super) fn height(&self) -> usize {
         1 + match self {
-            Self::Constant(_) | Self::Null | Self::Exists(_) | Self::Member(_) => 0,
+            Self::Constant(_)
+            | Self::Null
+            | Self::Exists(_)
+            | Self::Member(_)
+            | Self::Known
+            | Self::Static
+            | Self::Defined(_)
+            | Self::Variable(_)
+            | Self::VariablesEqual(_) => 0,
             Self::And(parts) | Self::Or(parts) => highest(parts.iter().map(Self::height)),
             Self::Not(part) => part.height(),
             Self::DataEqual(sides) => highest(sides.iter().map(Data::height)),
@@ -42,7 +50,15 @@ impl Boolean {
             Self::DataEqual(sides) => sides.iter().all(Data::is_constant),
             Self::NumbersEqual(sides) => sides.iter().all(Numeric::is_constant),
             Self::Matches(value, _) => value.is_constant(),
-            Self::Constant(_) | Self::Null | Self::Exists(_) | Self::Member(_) => false,
+            Self::Constant(_)
+            | Self::Null
+            | Self::Exists(_)
+            | Self::Member(_)
+            | Self::Known
+            | Self::Static
+            | Self::Defined(_)
+            | Self::Variable(_)
+            | Self::VariablesEqual(_) => false,
         };
         if !constant {
             return self;
@@ -63,7 +79,12 @@ impl Data {
             | Self::Option(_)
             | Self::Hardware
             | Self::File
-            | Self::ServerName => 0,
+            | Self::ServerName
+            | Self::Configured(_)
+            | Self::LeasedAddress
+            | Self::HostDeclName
+            | Self::Resolved(_)
+            | Self::Variable(_) => 0,
             Self::Packet(part) => highest(part.iter().map(Numeric::height)),
             Self::Substring(arguments) => {
                 let (value, offset, len) = &**arguments;
@@ -90,6 +111,11 @@ impl Data {
             | Self::Hardware
             | Self::File
             | Self::ServerName
+            | Self::Configured(_)
+            | Self::LeasedAddress
+            | Self::HostDeclName
+            | Self::Resolved(_)
+            | Self::Variable(_)
             | Self::Packet(_) => false,
             Self::Substring(arguments) => {
                 let (value, offset, len) = &**arguments;
@@ -122,7 +148,7 @@ impl Numeric {
 
     pub(super) fn height(&self) -> usize {
         1 + match self {
-            Self::Constant(_) | Self::Null => 0,
+            Self::Constant(_) | Self::Null | Self::LeaseTime | Self::Variable(_) => 0,
             Self::ExtractInt(value, _) => value.height(),
             Self::Arithmetic(_, sides) => highest(sides.iter().map(Self::height)),
         }
@@ -131,7 +157,7 @@ impl Numeric {
     /// Its value, if its operands are values.
     pub(super) fn folded(self) -> Self {
         let constant = match &self {
-            Self::Constant(_) | Self::Null => false,
+            Self::Constant(_) | Self::Null | Self::LeaseTime | Self::Variable(_) => false,
             Self::ExtractInt(value, _) => value.is_constant(),
             Self::Arithmetic(_, sides) => sides.iter().all(Self::is_constant),
         };

@@ -18,6 +18,8 @@ mod index;
 mod parser;
 mod pattern;
 mod place;
+#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
+mod statements;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -27,16 +29,21 @@ use std::ops::Range;
 pub use class_test::ClassTest;
 pub(super) use class_test::read;
 pub(crate) use evaluate::Facts;
+#[allow(unused_imports, reason = "for the evaluation of statements")]
+pub(crate) use evaluate::Value;
 pub(crate) use index::Candidate;
 pub use index::ClassIndex;
 #[allow(unused_imports, reason = "for the front end of dhcpd.conf")]
-pub(in crate::config) use parser::{Vocabulary, boolean, data, numeric};
+pub(in crate::config) use parser::{Vocabulary, any, boolean, data, numeric};
 pub(crate) use pattern::Pattern;
+#[allow(unused_imports, reason = "for the front end of dhcpd.conf")]
+pub(in crate::config) use statements::{Grammar, statement};
 #[allow(unused_imports, reason = "for the front end of dhcpd.conf")]
 pub(in crate::config) use tokens::{Token, Tokens};
 
-use super::ClassId;
 use super::problem::Fault;
+use super::statement::Key;
+use super::{ClassId, NameId, VariableId};
 
 /// Bytes of the longest expression.
 const LONGEST_TEXT: usize = 16 << 10;
@@ -125,6 +132,16 @@ pub(crate) enum Boolean {
     Exists(OptionPath),
     /// It is a member of the class.
     Member(ClassId),
+    /// It has a host entry.
+    Known,
+    /// Its address is that of its host entry.
+    Static,
+    /// The variable has a value.
+    Defined(VariableId),
+    /// The variable; null if its value is of another type.
+    Variable(VariableId),
+    /// Two variables have one value.
+    VariablesEqual([VariableId; 2]),
 }
 
 /// An expression that yields bytes or null.
@@ -156,6 +173,16 @@ pub(crate) enum Data {
     /// Base, width in bits, separator, bytes.
     BinaryToAscii(Box<(Numeric, Numeric, Self, Self)>),
     EncodeInt(Box<Numeric>, Width),
+    /// What is sent, as far as the statements that ran before say.
+    Configured(Key),
+    /// The address that it gets.
+    LeasedAddress,
+    /// The name of its host entry.
+    HostDeclName,
+    /// The addresses of a name, four bytes each.
+    Resolved(NameId),
+    /// The variable; null if its value is of another type.
+    Variable(VariableId),
 }
 
 /// An expression that yields a number of 64 bits or null. Operators wrap around.
@@ -165,4 +192,8 @@ pub(crate) enum Numeric {
     Null,
     ExtractInt(Box<Data>, Width),
     Arithmetic(Arithmetic, Box<[Self; 2]>),
+    /// Seconds until the lease ends.
+    LeaseTime,
+    /// The variable; null if its value is of another type.
+    Variable(VariableId),
 }

@@ -14,6 +14,8 @@
 
 mod operands;
 
+pub(super) use operands::means_nothing;
+
 use std::ops::Range;
 
 use super::super::problem::Fault;
@@ -22,7 +24,8 @@ use super::{
     Arithmetic, Boolean, DEEPEST, Data, LONGEST_TEXT, MOST_NODES, Numeric, OptionPath, Pattern,
     Wrong,
 };
-use crate::config::ClassId;
+use crate::config::statement::{Key, Operand};
+use crate::config::{ClassId, NameId, VariableId};
 
 /// What makes bytes of a number.
 const MAKES_BYTES: &str = "encode-int makes bytes of a number";
@@ -31,10 +34,22 @@ const MAKES_NUMBERS: &str = "extract-int makes a number of bytes";
 
 /// What the names in an expression stand for.
 pub(in crate::config) trait Vocabulary {
+    /// Whether the test of a class is read: nothing is known of host entries and leases then.
+    fn decides_classes(&self) -> bool {
+        false
+    }
     /// An option by its name or number; `space` stands before the dot if there is one.
     fn option(&self, space: Option<&str>, name: &str) -> Result<OptionPath, Fault>;
     /// A class that is decided before the one whose test is read.
     fn class(&self, name: &str) -> Result<ClassId, Fault>;
+    /// A variable that a statement may set.
+    fn variable(&self, name: &str) -> Result<VariableId, Fault>;
+    /// What `config-option` names: what a scope can set.
+    fn configured(&self, space: Option<&str>, name: &str) -> Result<Key, Fault>;
+    /// The name of a host whose addresses are wanted.
+    fn host_name(&self, name: &str) -> Result<NameId, Fault>;
+    /// The name of this host.
+    fn own_host_name(&self) -> Option<Box<[u8]>>;
 }
 
 /// Reads a condition from the next token on. What follows it stays to be read.
@@ -46,6 +61,7 @@ pub(in crate::config) fn boolean(
     let help = "compare it: option vendor-class-identifier = \"...\"";
     match read(tokens, names, doubts, Type::Boolean)? {
         (Any::Boolean(expression), _) => Ok(expression),
+        (Any::Variable(variable), _) => Ok(Boolean::Variable(variable)),
         (other, place) => Err(must_yield("true or false", &other, place, help)),
     }
 }
@@ -59,6 +75,7 @@ pub(in crate::config) fn data(
 ) -> Result<Data, Wrong> {
     match read(tokens, names, doubts, Type::Data)? {
         (Any::Data(expression), _) => Ok(expression),
+        (Any::Variable(variable), _) => Ok(Data::Variable(variable)),
         (other, place) => Err(must_yield("bytes", &other, place, MAKES_BYTES)),
     }
 }
@@ -72,8 +89,41 @@ pub(in crate::config) fn numeric(
 ) -> Result<Numeric, Wrong> {
     match read(tokens, names, doubts, Type::Numeric)? {
         (Any::Numeric(expression), _) => Ok(expression),
+        (Any::Variable(variable), _) => Ok(Numeric::Variable(variable)),
         (other, place) => Err(must_yield("a number", &other, place, MAKES_NUMBERS)),
     }
+}
+
+/// Reads an expression that yields bytes or a number, likewise. A variable is a number.
+#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
+pub(in crate::config) fn data_or_numeric(
+    tokens: &mut Tokens<'_>,
+    names: &dyn Vocabulary,
+    doubts: &mut Vec<Wrong>,
+) -> Result<Operand, Wrong> {
+    match read(tokens, names, doubts, Type::DataOrNumeric)? {
+        (Any::Data(expression), _) => Ok(Operand::Data(expression)),
+        (Any::Numeric(expression), _) => Ok(Operand::Numeric(expression)),
+        (Any::Variable(variable), _) => Ok(Operand::Numeric(Numeric::Variable(variable))),
+        (other, place) => {
+            Err(must_yield("bytes or a number", &other, place, "write `if` for a condition"))
+        }
+    }
+}
+
+/// Reads an expression of any type, likewise. Digits are bytes.
+#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
+pub(in crate::config) fn any(
+    tokens: &mut Tokens<'_>,
+    names: &dyn Vocabulary,
+    doubts: &mut Vec<Wrong>,
+) -> Result<Operand, Wrong> {
+    Ok(match read(tokens, names, doubts, Type::Any)?.0 {
+        Any::Boolean(expression) => Operand::Boolean(expression),
+        Any::Data(expression) => Operand::Data(expression),
+        Any::Numeric(expression) => Operand::Numeric(expression),
+        Any::Variable(variable) => Operand::Variable(variable),
+    })
 }
 
 /// Reads an expression and says which bytes it has.
@@ -140,6 +190,11 @@ enum Type {
     Boolean,
     Data,
     Numeric,
+    /// A variable may have any. A number is bytes then.
+    Any,
+    /// No variable's: what a `switch` compares.
+    #[allow(dead_code, reason = "for the front end of dhcpd.conf")]
+    DataOrNumeric,
 }
 
 impl Type {
@@ -148,6 +203,7 @@ impl Type {
             Self::Boolean => "a condition",
             Self::Data => "bytes",
             Self::Numeric => "a number",
+            Self::Any | Self::DataOrNumeric => "a variable",
         }
     }
 }
@@ -157,6 +213,7 @@ enum Any {
     Boolean(Boolean),
     Data(Data),
     Numeric(Numeric),
+    Variable(VariableId),
 }
 
 impl Any {
@@ -165,6 +222,17 @@ impl Any {
             Self::Boolean(_) => Type::Boolean,
             Self::Data(_) => Type::Data,
             Self::Numeric(_) => Type::Numeric,
+            Self::Variable(_) => Type::Any,
+        }
+    }
+
+    /// With this type, if it is a variable.
+    fn with(self, kind: Type) -> Self {
+        match (self, kind) {
+            (Self::Variable(variable), Type::Boolean) => Self::Boolean(Boolean::Variable(variable)),
+            (Self::Variable(variable), Type::Data) => Self::Data(Data::Variable(variable)),
+            (Self::Variable(variable), Type::Numeric) => Self::Numeric(Numeric::Variable(variable)),
+            (other, _) => other,
         }
     }
 
@@ -173,6 +241,7 @@ impl Any {
             Self::Boolean(boolean) => boolean.height(),
             Self::Data(data) => data.height(),
             Self::Numeric(number) => number.height(),
+            Self::Variable(_) => 1,
         }
     }
 }
@@ -366,6 +435,7 @@ impl<'t> Parser<'_, 't> {
     ) -> Result<Any, Wrong> {
         self.count()?;
         let kinds = (left.kind(), right.kind());
+        let (left, right) = typed(left, operator, right);
         let mismatch = |help: &str| {
             let text = if kinds.0 == kinds.1 {
                 format!("this operator does not take {}", kinds.0.name())
@@ -392,6 +462,9 @@ impl<'t> Parser<'_, 't> {
             }
             (Operator::Equal | Operator::NotEqual, Any::Numeric(left), Any::Numeric(right)) => {
                 Boolean::NumbersEqual(Box::new([left, right]))
+            }
+            (Operator::Equal | Operator::NotEqual, Any::Variable(left), Any::Variable(right)) => {
+                Boolean::VariablesEqual([left, right])
             }
             (Operator::Matches { ignore_case }, Any::Data(value), Any::Data(pattern)) => {
                 let Data::Constant(pattern) = pattern else {
@@ -430,6 +503,19 @@ impl<'t> Parser<'_, 't> {
             _ => boolean,
         }))
     }
+}
+
+/// Gives a variable the type that the operator wants, or that the other side of a comparison has.
+fn typed(left: Any, operator: Operator, right: Any) -> (Any, Any) {
+    let wanted = match operator {
+        Operator::And | Operator::Or => Type::Boolean,
+        Operator::Matches { .. } => Type::Data,
+        Operator::Arithmetic(_) => Type::Numeric,
+        Operator::Equal | Operator::NotEqual => match (left.kind(), right.kind()) {
+            (Type::Any, other) | (other, _) => other,
+        },
+    };
+    (left.with(wanted), right.with(wanted))
 }
 
 fn too_deep() -> Fault {

@@ -6,7 +6,8 @@ use super::super::super::problem::Fault;
 use super::super::super::schema;
 use super::super::tokens::Token;
 use super::super::{Boolean, Data, Numeric, OptionPath, Width, Wrong};
-use super::{Any, MAKES_BYTES, MAKES_NUMBERS, Parser, Type};
+use super::{Any, MAKES_BYTES, MAKES_NUMBERS, Parser, Type, Vocabulary};
+use crate::config::{NameId, VariableId};
 
 impl<'t> Parser<'_, 't> {
     /// What stands between operators.
@@ -24,7 +25,7 @@ impl<'t> Parser<'_, 't> {
                 self.take()?;
                 Ok(Any::Data(Data::Constant(text.into_owned().into())))
             }
-            Token::Number(digits) if context == Type::Numeric => {
+            Token::Number(digits) if matches!(context, Type::Numeric | Type::DataOrNumeric) => {
                 let help = "numbers are whole, from -2147483648 to 2147483647";
                 let number: i32 = digits
                     .parse()
@@ -78,12 +79,47 @@ impl<'t> Parser<'_, 't> {
             "not" => return self.not().map(Any::Boolean),
             "exists" => return Ok(Any::Boolean(Boolean::Exists(self.option_name()?))),
             "check" => return self.check().map(Any::Boolean),
-            "known" | "static" => {
-                self.doubts.push(Wrong::new(place, undecided(&lower)));
+            "known" | "static" if self.names.decides_classes() => {
+                self.doubts.push(Wrong::new(place, undecided(&lower, "false")));
                 return Ok(Any::Boolean(Boolean::Constant(false)));
             }
+            "known" => return Ok(Any::Boolean(Boolean::Known)),
+            "static" => return Ok(Any::Boolean(Boolean::Static)),
+            "defined" => {
+                self.open()?;
+                let variable = self.variable()?;
+                self.close()?;
+                return Ok(Any::Boolean(Boolean::Defined(variable)));
+            }
             "extract-int" => return self.extract_int().map(Any::Numeric),
+            "lease-time" if self.names.decides_classes() => {
+                self.doubts.push(Wrong::new(place, undecided(&lower, "null")));
+                return Ok(Any::Numeric(Numeric::Null));
+            }
+            "lease-time" => return Ok(Any::Numeric(Numeric::LeaseTime)),
+            // That of a client, as dhclient has it; a server has none.
+            "client-state" => return Ok(Any::Numeric(Numeric::Null)),
             "option" => Data::Option(self.option_name()?),
+            "config-option" => {
+                let find = |names: &dyn Vocabulary, space: Option<&str>, name: &str| {
+                    names.configured(space, name)
+                };
+                let key = self.name_in_space(find)?;
+                self.if_decided(&lower, place, Data::Configured(key))
+            }
+            "leased-address" => self.if_decided(&lower, place, Data::LeasedAddress),
+            "host-decl-name" => self.if_decided(&lower, place, Data::HostDeclName),
+            "gethostname" => {
+                self.open()?;
+                self.close()?;
+                self.names.own_host_name().map_or(Data::Null, Data::Constant)
+            }
+            "gethostbyname" => {
+                self.open()?;
+                let name = self.host_name()?;
+                self.close()?;
+                Data::Resolved(name)
+            }
             "hardware" => Data::Hardware,
             "filename" => Data::File,
             "server-name" => Data::ServerName,
@@ -153,19 +189,48 @@ impl<'t> Parser<'_, 't> {
                 let width = self.width()?;
                 Data::EncodeInt(Box::new(number), width)
             }
-            _ => return Err(Wrong::new(place, self.unknown(word))),
+            _ if self.token == Token::Symbol('(') => {
+                return Err(Wrong::new(place, no_function(word)));
+            }
+            _ => {
+                let variable =
+                    self.names.variable(word).map_err(|fault| Wrong::new(place, fault))?;
+                return Ok(Any::Variable(variable));
+            }
         };
         Ok(Any::Data(data.folded()))
     }
 
-    fn unknown(&self, word: &str) -> Fault {
-        match self.names.option(None, word) {
-            Ok(_) => {
-                let help = format!("write `option {word}`");
-                Fault::new(format!("`{word}` is an option, and stands here without `option`"), help)
-            }
-            Err(_) => means_nothing(word),
+    /// What is known only once classes are decided.
+    fn if_decided(&mut self, word: &str, place: Range<usize>, data: Data) -> Data {
+        if !self.names.decides_classes() {
+            return data;
         }
+        self.doubts.push(Wrong::new(place, undecided(word, "null")));
+        Data::Null
+    }
+
+    /// The name of a variable.
+    fn variable(&mut self) -> Result<VariableId, Wrong> {
+        let Some(word) = self.token.word() else {
+            let text = format!("this must be a variable, not {}", self.token.describe());
+            return Err(self.wrong(Fault::new(text, "write its name: defined(rack)")));
+        };
+        let variable = self.names.variable(word).map_err(|fault| self.wrong(fault))?;
+        self.take()?;
+        Ok(variable)
+    }
+
+    /// The name of a host, in quotes.
+    fn host_name(&mut self) -> Result<NameId, Wrong> {
+        let Token::Text(name) = &self.token else {
+            let help = "write it in quotes: gethostbyname(\"ns1.example.org\")";
+            return Err(self.wrong(Fault::new("there must be the name of a host", help)));
+        };
+        let name = String::from_utf8_lossy(name);
+        let name = self.names.host_name(&name).map_err(|fault| self.wrong(fault))?;
+        self.take()?;
+        Ok(name)
     }
 
     fn not(&mut self) -> Result<Boolean, Wrong> {
@@ -200,6 +265,14 @@ impl<'t> Parser<'_, 't> {
 
     /// The name of an option, perhaps with its space.
     fn option_name(&mut self) -> Result<OptionPath, Wrong> {
+        self.name_in_space(|names, space, name| names.option(space, name))
+    }
+
+    /// A name, perhaps with a space and a dot before it.
+    fn name_in_space<T>(
+        &mut self,
+        find: impl FnOnce(&dyn Vocabulary, Option<&str>, &str) -> Result<T, Fault>,
+    ) -> Result<T, Wrong> {
         let start = self.place.start;
         let first = self.identifier()?;
         let second = match self.token {
@@ -210,8 +283,8 @@ impl<'t> Parser<'_, 't> {
             _ => None,
         };
         let found = match second {
-            Some(name) => self.names.option(Some(first), name),
-            None => self.names.option(None, first),
+            Some(name) => find(self.names, Some(first), name),
+            None => find(self.names, None, first),
         };
         found.map_err(|fault| Wrong::new(start..self.end, fault))
     }
@@ -282,6 +355,7 @@ impl<'t> Parser<'_, 't> {
     fn data(&mut self) -> Result<Data, Wrong> {
         match self.argument(Type::Data)? {
             (Any::Data(data), _) => Ok(data),
+            (Any::Variable(variable), _) => Ok(Data::Variable(variable)),
             (other, place) => Err(wanted("bytes", &other, place, MAKES_BYTES)),
         }
     }
@@ -289,6 +363,7 @@ impl<'t> Parser<'_, 't> {
     fn number(&mut self) -> Result<Numeric, Wrong> {
         match self.argument(Type::Numeric)? {
             (Any::Numeric(number), _) => Ok(number),
+            (Any::Variable(variable), _) => Ok(Numeric::Variable(variable)),
             (other, place) => Err(wanted("a number", &other, place, MAKES_NUMBERS)),
         }
     }
@@ -313,27 +388,26 @@ fn wanted(what: &str, other: &Any, place: Range<usize>, help: &str) -> Wrong {
     Wrong::new(place, Fault::new(text, help))
 }
 
-/// dhcpd decides classes before it looks for the machine's host entry, so both are false there.
-fn undecided(word: &str) -> Fault {
-    let help = "pools take known machines by allow = [\"known\"]; options for one machine stand in \
-                its [[dhcp.host]]";
-    Fault::new(format!("`{word}` is false in the test of a class, as in dhcpd"), help)
+/// dhcpd decides classes before it looks for the machine's host entry and for an address.
+fn undecided(word: &str, yields: &str) -> Fault {
+    let help = match word {
+        "known" | "static" | "host-decl-name" => {
+            "what is for known machines stands in pools that are for them, or in their host entry"
+        }
+        _ => "what depends on the lease stands in a scope, not in the test of a class",
+    };
+    Fault::new(format!("`{word}` is {yields} in the test of a class, as in dhcpd"), help)
 }
 
-/// Words that dhcpd has and a class test cannot use, with what to do instead.
-const ELSEWHERE: [(&str, &str); 9] = [
-    ("leased-address", "it has no lease yet: pools can be told apart by their range"),
-    ("lease-time", "it has no lease yet"),
-    ("host-decl-name", "it has no host entry yet: options for one machine stand in [[dhcp.host]]"),
-    ("config-option", "what it is sent is decided by its classes: use the value itself"),
-    ("client-state", "it is a word of dhclient"),
-    ("gethostname", "write the name"),
-    ("gethostbyname", "write the address"),
-    ("encapsulate", "options of a space are read as option SPACE.NAME"),
-    ("defined", "there are no variables here: make a class, and ask for it by check \"NAME\""),
-];
+fn no_function(word: &str) -> Fault {
+    let help = match schema::nearest(word, WORDS) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "the functions are those of dhcp-eval(5); own ones cannot be defined".to_owned(),
+    };
+    Fault::new(format!("there is no function `{word}`"), help)
+}
 
-const WORDS: [&str; 23] = [
+const WORDS: [&str; 32] = [
     "and",
     "or",
     "not",
@@ -341,7 +415,9 @@ const WORDS: [&str; 23] = [
     "check",
     "known",
     "static",
+    "defined",
     "option",
+    "config-option",
     "hardware",
     "filename",
     "server-name",
@@ -357,12 +433,20 @@ const WORDS: [&str; 23] = [
     "binary-to-ascii",
     "encode-int",
     "extract-int",
+    "leased-address",
+    "lease-time",
+    "host-decl-name",
+    "client-state",
+    "gethostname",
+    "gethostbyname",
+    "pick",
 ];
 
-fn means_nothing(word: &str) -> Fault {
-    if let Some((word, help)) = ELSEWHERE.iter().find(|(own, _)| own.eq_ignore_ascii_case(word)) {
-        let text = format!("`{word}` is not known when classes are decided");
-        return Fault::new(text, *help);
+/// A word stands where no variable can be.
+pub(in super::super) fn means_nothing(word: &str, is_option: bool) -> Fault {
+    if is_option {
+        let text = format!("`{word}` is an option, and stands here without `option`");
+        return Fault::new(text, format!("write `option {word}`"));
     }
     let help = match schema::nearest(word, WORDS) {
         Some(near) => format!("did you mean `{near}`?"),

@@ -2,6 +2,7 @@
 
 mod patterns;
 mod printed;
+mod statements;
 mod values;
 
 use bumpalo::Bump;
@@ -9,11 +10,15 @@ use bumpalo::Bump;
 use super::super::problem::Fault;
 use super::parser::{self, Vocabulary};
 use super::tokens::{Token, Tokens};
-use super::{Boolean, Data, Facts, Numeric, OptionPath, Wrong, place};
-use crate::config::ClassId;
+use super::{Boolean, Data, Facts, Numeric, OptionPath, Value, Wrong, place};
+use crate::config::statement::Key;
+use crate::config::{ClassId, NameId, VariableId};
 
 /// Options `text` (12) and `data` (60), `space.one`, every number; classes `first` and `second`.
 struct Names;
+
+/// The same, for the test of a class.
+struct ClassNames;
 
 const TEXT: OptionPath = OptionPath { code: 12, inner: None, text: true };
 const DATA: OptionPath = OptionPath { code: 60, inner: None, text: false };
@@ -36,6 +41,59 @@ impl Vocabulary for Names {
             "second" => Ok(ClassId(1)),
             _ => Err(Fault::new("there is no such class", "define it")),
         }
+    }
+
+    fn variable(&self, name: &str) -> Result<VariableId, Fault> {
+        let known = ["bytes", "number", "truth", "unset"].into_iter().zip(0..);
+        match known.into_iter().find(|(known, _)| *known == name) {
+            Some((_, id)) => Ok(VariableId(id)),
+            None => Err(parser::means_nothing(name, self.option(None, name).is_ok())),
+        }
+    }
+
+    fn configured(&self, space: Option<&str>, name: &str) -> Result<Key, Fault> {
+        self.option(space, name).map(|path| Key::Option(path.code))
+    }
+
+    fn host_name(&self, name: &str) -> Result<NameId, Fault> {
+        match name {
+            "ns1.example.org" => Ok(NameId(0)),
+            _ => Err(Fault::new("this is no name", "write one")),
+        }
+    }
+
+    fn own_host_name(&self) -> Option<Box<[u8]>> {
+        Some(b"boot".as_slice().into())
+    }
+}
+
+impl Vocabulary for ClassNames {
+    fn decides_classes(&self) -> bool {
+        true
+    }
+
+    fn option(&self, space: Option<&str>, name: &str) -> Result<OptionPath, Fault> {
+        Names.option(space, name)
+    }
+
+    fn class(&self, name: &str) -> Result<ClassId, Fault> {
+        Names.class(name)
+    }
+
+    fn variable(&self, name: &str) -> Result<VariableId, Fault> {
+        Names.variable(name)
+    }
+
+    fn configured(&self, space: Option<&str>, name: &str) -> Result<Key, Fault> {
+        Names.configured(space, name)
+    }
+
+    fn host_name(&self, name: &str) -> Result<NameId, Fault> {
+        Names.host_name(name)
+    }
+
+    fn own_host_name(&self) -> Option<Box<[u8]>> {
+        Names.own_host_name()
     }
 }
 
@@ -69,6 +127,39 @@ impl<'a> Facts<'a> for Machine<'a> {
 
     fn is_member(&self, class: ClassId) -> bool {
         class == ClassId(0)
+    }
+
+    fn is_known(&self) -> bool {
+        true
+    }
+
+    fn configured(&self, key: Key) -> Option<&'a [u8]> {
+        (key == Key::Option(60)).then_some(b"sent")
+    }
+
+    fn leased_address(&self) -> Option<&'a [u8]> {
+        Some(&[10, 1, 0, 77])
+    }
+
+    fn host_decl_name(&self) -> Option<&'a [u8]> {
+        Some(b"n07")
+    }
+
+    fn lease_time(&self) -> Option<u64> {
+        Some(3600)
+    }
+
+    fn resolved(&self, _name: NameId) -> Option<&'a [u8]> {
+        Some(&[10, 1, 0, 1, 10, 1, 0, 2])
+    }
+
+    fn variable(&self, variable: VariableId) -> Option<Value<'a>> {
+        match variable.0 {
+            0 => Some(Value::Data(b"v")),
+            1 => Some(Value::Numeric(5)),
+            2 => Some(Value::Boolean(true)),
+            _ => None,
+        }
     }
 }
 
@@ -130,9 +221,8 @@ fn what_does_not_depend_on_the_message_is_worked_out() {
         ("\"a\" = \"b\"", Boolean::Constant(false)),
         ("1 = 1", Boolean::Constant(true)),
         ("substring(\"PXEClient\", 0, 3) ~= \"^PXE$\"", Boolean::Constant(true)),
-        ("known or static", Boolean::Constant(false)),
-        ("not known", Boolean::Constant(true)),
-        ("known and exists 1", Boolean::Null),
+        ("not (1 = 2) and null = null", Boolean::Constant(true)),
+        ("null = 1 and exists 1", Boolean::Null),
         ("exists 1 or 1 = 1", Boolean::Constant(true)),
         ("binary-to-ascii(16, 8, \":\", 1:a:ff) = \"1:a:ff\"", Boolean::Constant(true)),
         ("null ~= \"a\"", Boolean::Null),
@@ -157,12 +247,17 @@ fn errors_name_the_part_that_is_wrong() {
         ("(exists 1", "", "there must be a `)`, not the end"),
         ("exists 1;", ";", "`;` does not belong here"),
         ("exists 1 exists 2", "exists", "`exists` does not belong here"),
-        ("subtring(option data, 0, 1) = 1", "subtring", "`subtring` means nothing here"),
+        ("subtring(option data, 0, 1) = 1", "subtring", "there is no function `subtring`"),
         ("data = 1", "data", "`data` is an option, and stands here without `option`"),
+        ("bytez = 1", "bytez", "`bytez` means nothing here"),
+        ("site(1) = 1", "site", "there is no function `site`"),
+        ("defined(\"bytes\")", "\"bytes\"", "this must be a variable, not a text"),
+        ("gethostbyname(ns1) = 1", "ns1", "there must be the name of a host"),
+        ("(number + 1) = 6", "number + 1", "a variable and bytes stand here together"),
         (
-            "leased-address = 1",
-            "leased-address",
-            "`leased-address` is not known when classes are decided",
+            "exists 1 = number",
+            "exists 1 = number",
+            "a condition and a variable stand here together",
         ),
         ("option data ~= option text", "option text", "the pattern depends on the message"),
         (
@@ -194,7 +289,30 @@ fn and_beside_or_is_told_unless_parentheses_tell_them_apart() {
     assert!(doubts("exists 1 and exists 2 or exists 3").contains("side by side"));
     assert!(doubts("option 1 = 1 or (exists 2) and exists 3").contains("side by side"));
     assert_eq!(doubts("(exists 1 and exists 2) or exists 3 or (exists 4 and exists 5)"), "");
-    assert!(doubts("not known").contains("`known` is false"));
+}
+
+/// dhcpd decides classes before it looks for a host entry and an address.
+#[test]
+fn the_test_of_a_class_knows_nothing_of_hosts_and_leases() {
+    for (text, word, value) in [
+        ("known", "known", Boolean::Constant(false)),
+        ("not static", "static", Boolean::Constant(true)),
+        ("known and exists 1", "known", Boolean::Null),
+        ("leased-address = null", "leased-address", Boolean::Constant(true)),
+        ("host-decl-name = \"n07\"", "host-decl-name", Boolean::Constant(false)),
+        ("config-option data = null", "config-option", Boolean::Constant(true)),
+        ("lease-time = 3600", "lease-time", Boolean::Constant(false)),
+    ] {
+        let mut doubts = Vec::new();
+        let condition = parser::condition(text, &ClassNames, &mut doubts).unwrap();
+        assert_eq!(condition, value, "{text}");
+        let [Wrong { part, fault }] = &*doubts else { panic!("{text}: {doubts:?}") };
+        assert_eq!(&text[part.clone()], word, "{text}");
+        assert!(fault.message.contains("in the test of a class"), "{}", fault.message);
+        let mut doubts = Vec::new();
+        parser::condition(text, &Names, &mut doubts).unwrap();
+        assert_eq!(doubts, [], "{text}");
+    }
 }
 
 #[test]

@@ -30,6 +30,13 @@ fn boolean(expression: &Boolean) -> String {
         Boolean::Exists(path) => format!("exists {}", option(*path)),
         Boolean::Member(ClassId(0)) => "check \"first\"".to_owned(),
         Boolean::Member(_) => "check \"second\"".to_owned(),
+        Boolean::Known => "known".to_owned(),
+        Boolean::Static => "static".to_owned(),
+        Boolean::Defined(id) => format!("defined({})", variable(*id)),
+        Boolean::Variable(id) => variable(*id).to_owned(),
+        Boolean::VariablesEqual([left, right]) => {
+            format!("({} = {})", variable(*left), variable(*right))
+        }
     }
 }
 
@@ -68,7 +75,17 @@ fn data(expression: &Data) -> String {
         Data::EncodeInt(number, width) => {
             format!("encode-int({}, {})", numeric(number), bits(*width))
         }
+        Data::Configured(Key::Option(12)) => "config-option text".to_owned(),
+        Data::Configured(key) => panic!("no option of these tests: {key:?}"),
+        Data::LeasedAddress => "leased-address".to_owned(),
+        Data::HostDeclName => "host-decl-name".to_owned(),
+        Data::Resolved(_) => "gethostbyname(\"ns1.example.org\")".to_owned(),
+        Data::Variable(id) => variable(*id).to_owned(),
     }
+}
+
+fn variable(id: VariableId) -> &'static str {
+    ["bytes", "number", "truth", "unset"][id.index()]
 }
 
 fn numeric(expression: &Numeric) -> String {
@@ -85,6 +102,8 @@ fn numeric(expression: &Numeric) -> String {
         Numeric::ExtractInt(value, width) => {
             format!("extract-int({}, {})", data(value), bits(*width))
         }
+        Numeric::LeaseTime => "lease-time".to_owned(),
+        Numeric::Variable(id) => variable(*id).to_owned(),
         Numeric::Arithmetic(operator, sides) => {
             let sign = match operator {
                 Arithmetic::Add => "+",
@@ -124,6 +143,12 @@ fn conditions() -> impl Strategy<Value = String> {
         Just("filename".to_owned()),
         Just("server-name".to_owned()),
         Just("null".to_owned()),
+        Just("config-option text".to_owned()),
+        Just("leased-address".to_owned()),
+        Just("host-decl-name".to_owned()),
+        Just("gethostname()".to_owned()),
+        Just("gethostbyname(\"ns1.example.org\")".to_owned()),
+        "bytes|number|unset",
         (1..200_u8).prop_map(|code| format!("option {code}")),
         proptest::collection::vec(0..=255_u8, 0..4)
             .prop_map(|bytes| data(&Data::Constant(bytes.into()))),
@@ -131,6 +156,7 @@ fn conditions() -> impl Strategy<Value = String> {
     let datum = leaf.prop_recursive(3, 12, 3, |inner| {
         let number = prop_oneof![
             (-3..40_i32).prop_map(|number| number.to_string()),
+            "lease-time|client-state|number|bytes",
             (inner.clone(), proptest::sample::select(vec![8, 16, 32]))
                 .prop_map(|(value, width)| format!("extract-int({value}, {width})")),
             (inner.clone(), "[-+*/%&|^]", 0..9_u8).prop_map(|(value, sign, other)| format!(
@@ -165,7 +191,8 @@ fn conditions() -> impl Strategy<Value = String> {
         }),
         Just("exists data".to_owned()),
         Just("check \"first\"".to_owned()),
-        Just("known".to_owned()),
+        "known|static|truth and exists data|exists data or unset",
+        "defined\\((bytes|unset)\\)",
     ];
     comparison.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
@@ -187,6 +214,11 @@ fn words() -> impl Strategy<Value = String> {
         "check",
         "\"first\"",
         "known",
+        "truth",
+        "number",
+        "defined",
+        "config-option",
+        "gethostname",
         "option",
         "data",
         "text",

@@ -50,6 +50,25 @@ fn values() {
         "filename = \"pxelinux.0\"",
         "check \"first\" and not check \"second\"",
         "option data ~= \"^pxe\" or option data ~~ \"^pxe\"",
+        "known and not static",
+        "config-option data = \"sent\" and config-option text = null",
+        "leased-address = a:1:0:4d",
+        "binary-to-ascii(10, 8, \".\", leased-address) = \"10.1.0.77\"",
+        "host-decl-name = \"n07\"",
+        "lease-time = 3600",
+        "(lease-time / 2) = 1800",
+        "encode-int(client-state, 8) = null",
+        "gethostname() = \"boot\"",
+        "gethostbyname(\"ns1.example.org\") = a:1:0:1:a:1:0:2",
+        "truth",
+        "truth and bytes = \"v\"",
+        "\"v\" = bytes",
+        "concat(bytes, bytes) = \"vv\"",
+        "(lease-time + number) = 3605",
+        "encode-int(number, 8) = 5",
+        "defined(bytes) and not defined(unset)",
+        "unset = null",
+        "bytes != unset and bytes = bytes and bytes != number",
     ] {
         assert_eq!(yields(text, &machine), Some(true), "{text}");
     }
@@ -118,6 +137,12 @@ fn null() {
         ("packet(extract-int(option 99, 8), 1) = null", yes),
         ("packet(0, 0) = \"\"", yes),
         ("server-name = null", yes),
+        // A variable of another type.
+        ("concat(number, \"x\") = null", yes),
+        ("encode-int(bytes, 8) = null", yes),
+        ("unset", NULL),
+        ("number and exists data", NULL),
+        ("bytes = extract-int(option data, 8)", no),
     ] {
         assert_eq!(yields(text, &machine), value, "{text}");
     }
