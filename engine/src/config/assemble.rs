@@ -51,8 +51,10 @@ impl Builder {
         dhcp.hosts.finish();
         look_at_hosts(&dhcp, &wanted.hosts, lacks_subnet, problems);
         dhcp.excluded = dhcp.find_excluded();
-        dhcp.goes_by_ports = dhcp.names_ports();
+        dhcp.goes_by_ports |= dhcp.names_ports();
         dhcp.used = dhcp.used_settings();
+        let has_statements = dhcp.scopes().any(Scope::is_dynamic);
+        dhcp.has_statements = has_statements;
         look_at_reservations(&dhcp, &wanted.hosts, problems);
         dhcp.server_identifiers = wanted.identifiers.iter().map(|&(address, _)| address).collect();
         dhcp.server_identifiers.sort_unstable();

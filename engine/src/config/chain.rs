@@ -6,9 +6,11 @@ use std::time::Duration;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
+use super::expression::Facts;
+use super::run::{Effects, Run};
 use super::{
-    BootRule, ClassId, Dhcp, Flag, GroupId, HostId, LeaseTime, NetworkId, Parameter, PoolId, Scope,
-    ScopeId, ScopeView, Settings, SubnetId,
+    BootRule, ClassId, Dhcp, Flag, GroupId, HostId, Key, LeaseTime, Line, NetworkId, Parameter,
+    PoolId, Scope, ScopeId, ScopeView, Settings, SubnetId,
 };
 
 /// The levels that hold for one client, of which the narrowest that says something wins:
@@ -28,13 +30,32 @@ pub struct ScopeChain<'c> {
     subnet: Option<SubnetId>,
     /// The narrowest first. Levels that say nothing are left out.
     levels: &'c [Level<'c>],
+    effects: Effects<'c>,
 }
 
 /// One level of a chain.
 #[derive(Copy, Clone, Debug)]
-struct Level<'c> {
-    id: ScopeId,
-    scope: &'c Scope,
+pub(super) struct Level<'c> {
+    pub(super) id: ScopeId,
+    pub(super) scope: &'c Scope,
+    /// What its statements set, the last first.
+    pub(super) layers: &'c [Layer<'c>],
+}
+
+/// What a statement set. It counts before what was set earlier.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Layer<'c> {
+    pub(super) view: ScopeView<'c>,
+    pub(crate) set: LayerSet<'c>,
+}
+
+/// What of a layer tells it from others.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum LayerSet<'c> {
+    /// All values of a scope of the configuration, and the line of each.
+    Fixed(&'c Scope, &'c [(Key, Line)]),
+    /// One value; `None` where wider levels have it and it is not sent.
+    Value(Key, Option<&'c [u8]>, Option<Line>),
 }
 
 impl<'c> ScopeChain<'c> {
@@ -69,7 +90,43 @@ impl<'c> ScopeChain<'c> {
         by_place.each(dhcp, |id| levels.push(id, dhcp.scope(id)));
         levels.push(ScopeId::Global, &dhcp.global);
         let levels = levels.list.into_bump_slice();
-        Self { dhcp, host, group, host_scope, classes, pool, subnet, levels }
+        let effects = Effects::default();
+        Self { dhcp, host, group, host_scope, classes, pool, subnet, levels, effects }
+    }
+
+    /// The same chain with what its statements make of a message.
+    pub(crate) fn run(self, facts: &impl Facts<'c>, arena: &'c Bump) -> Self {
+        if !self.dhcp.has_statements || !self.levels.iter().any(|level| level.scope.is_dynamic()) {
+            return self;
+        }
+        let (levels, effects) = Run::all(self.dhcp, self.levels, facts, arena);
+        Self { levels, effects, ..self }
+    }
+
+    /// What its statements do beside setting options and settings.
+    #[allow(dead_code, reason = "for the lease table and the log, to come")]
+    pub(crate) fn effects(&self) -> Effects<'c> {
+        self.effects
+    }
+
+    /// What its statements set: the place of the level and the value, the narrowest first.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = (usize, LayerSet<'c>)> {
+        let levels = self.levels.iter().enumerate();
+        levels.flat_map(|(place, level)| level.layers.iter().map(move |layer| (place, layer.set)))
+    }
+
+    /// The line that says what `key` is on a level, whether a statement set it or not.
+    pub fn line_of(&self, id: ScopeId, key: Key) -> Option<Line> {
+        let levels = self.levels.iter().filter(|level| level.id == id);
+        let mut layers = levels.flat_map(|level| level.layers);
+        let set = layers.find_map(|layer| match layer.set {
+            LayerSet::Fixed(_, lines) => {
+                let place = lines.binary_search_by_key(&key, |&(own, _)| own).ok()?;
+                Some(lines[place].1)
+            }
+            LayerSet::Value(own, _, line) => line.filter(|_| own == key),
+        });
+        set.or_else(|| self.dhcp.line_of(id, key))
     }
 
     /// The configuration that the levels are of.
@@ -105,6 +162,11 @@ impl<'c> ScopeChain<'c> {
     /// What `found` finds first, from the narrowest level on.
     pub fn find<T>(&self, mut found: impl FnMut(ScopeId, ScopeView<'c>) -> Option<T>) -> Option<T> {
         for level in self.levels {
+            for layer in level.layers {
+                if let Some(value) = found(level.id, layer.view) {
+                    return Some(value);
+                }
+            }
             if let Some(value) = found(level.id, level.scope.view()) {
                 return Some(value);
             }
@@ -122,7 +184,11 @@ impl<'c> ScopeChain<'c> {
 
     /// The value of option `code` and the level it comes from.
     pub fn option(&self, code: u8) -> Option<(&'c [u8], ScopeId)> {
-        self.first(|scope| scope.options.get(code))
+        self.find(|id, scope| match scope.options.get(code) {
+            Some(value) => Some(Some((value, id))),
+            None => (scope.without() == Some(code)).then_some(None),
+        })
+        .flatten()
     }
 
     /// The lease time for a client without a wish; see [`Settings::lease_time`].
@@ -254,7 +320,7 @@ struct Levels<'c> {
 impl<'c> Levels<'c> {
     fn push(&mut self, id: ScopeId, scope: &'c Scope) {
         if !scope.is_empty() {
-            self.list.push(Level { id, scope });
+            self.list.push(Level { id, scope, layers: &[] });
         }
     }
 

@@ -48,13 +48,19 @@ fn named(scope: &Scope) -> impl Iterator<Item = (Ipv4Addr, Use)> {
 }
 
 impl Dhcp {
-    /// Every scope.
+    /// Every scope, and what statements in them set that does not depend on a message.
     pub(crate) fn scopes(&self) -> impl Iterator<Item = &Scope> {
+        self.levels().flat_map(|scope| std::iter::once(scope).chain(scope.fixed()))
+    }
+
+    /// Every scope.
+    pub(super) fn levels(&self) -> impl Iterator<Item = &Scope> {
         std::iter::once(&self.global)
             .chain(self.networks.iter().map(|network| &network.scope))
             .chain(self.subnets.iter().map(|subnet| &subnet.scope))
             .chain(self.pools.iter().map(|pool| &pool.scope))
             .chain(self.classes.iter().map(|class| &class.scope))
+            .chain(self.subclasses.iter().map(|subclass| &subclass.scope))
             .chain(self.groups.iter().map(|group| &group.scope))
             .chain(self.hosts.iter().filter_map(|host| host.scope()))
     }

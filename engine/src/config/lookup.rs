@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 
 use super::prefix::is_unicast;
+use super::statement::{self, Action};
 use super::{
-    Class, ClassId, ClientMatch, Dhcp, Group, GroupId, HostId, HostKey, HostView, Network,
-    NetworkId, Pool, PoolId, Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId, Used,
+    Class, ClassId, ClientMatch, Dhcp, Group, GroupId, HostId, HostKey, HostView, Key, Network,
+    NetworkId, Parameter, Pool, PoolId, Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId,
+    Used,
 };
 
 /// Host ids under one key, in the order of the configuration.
@@ -143,6 +145,15 @@ impl Dhcp {
         for settings in self.scopes().map(Scope::settings) {
             used.flags.join(settings.flags);
             used.parameters |= settings.parameters();
+        }
+        for scope in self.levels() {
+            statement::each(scope.statements(), &mut |statement| match statement.action {
+                Action::Assign(_, Key::Parameter(Parameter::Flag(flag)), _) => {
+                    used.flags.set(flag, true);
+                }
+                Action::Assign(_, Key::Parameter(other), _) => used.parameters |= other.bit(),
+                _ => {}
+            });
         }
         used
     }

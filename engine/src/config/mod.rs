@@ -27,10 +27,12 @@ mod lookup;
 mod model;
 mod option_set;
 mod option_types;
+mod places;
 mod prefix;
 mod problem;
 mod quirk_reader;
 mod rows;
+mod run;
 mod schema;
 mod scope;
 #[allow(dead_code, reason = "for front ends to come")]
@@ -40,6 +42,7 @@ mod sections;
 #[allow(dead_code, reason = "for statements")]
 mod settings;
 mod source;
+mod spaces;
 #[allow(dead_code, reason = "for front ends to come")]
 mod statement;
 mod tftp;
@@ -50,6 +53,7 @@ mod units;
 mod tests;
 
 pub use bootstorm_net::EngineChoice;
+pub(crate) use chain::LayerSet;
 pub use chain::ScopeChain;
 pub use excluded::Use;
 pub(crate) use expression::{Candidate, Facts, OptionPath};
@@ -60,6 +64,7 @@ pub use loader::{check, load, load_on_host, parse};
 pub use lookup::HostIds;
 pub use model::*;
 pub use option_set::{OptionSet, OptionView};
+pub use places::Places;
 pub use prefix::Prefix;
 pub use problem::{ConfigError, Problem};
 pub use scope::{BootFile, BootRule, ClientMatch, LeaseTime, Scope, ScopeId, ScopeView};

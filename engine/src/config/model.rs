@@ -9,8 +9,8 @@ use std::time::Duration;
 use bootstorm_net::EngineChoice;
 
 use super::{
-    ClassIndex, ClassTest, ClientMatch, Flags, Hosts, LeaseTime, Prefix, Problem, Scope, ScopeId,
-    Tftp, Use,
+    ClassIndex, ClassTest, ClientMatch, Flags, Hosts, LeaseTime, Places, Prefix, Problem, Scope,
+    ScopeId, Tftp, Use,
 };
 
 /// A whole configuration. Immutable: a reload makes another.
@@ -152,6 +152,8 @@ pub struct Dhcp {
     pub used: Used,
     /// Every `server-identifier`, rising.
     pub server_identifiers: Vec<Ipv4Addr>,
+    /// Where everything stands in its file.
+    pub places: Places,
     /// Option spaces whose options are sent.
     pub spaces: Vec<Space>,
     /// The names of the variables that statements set.
@@ -445,6 +447,7 @@ impl Default for Dhcp {
             goes_by_ports: false,
             used: Used::default(),
             server_identifiers: Vec::new(),
+            places: Places::default(),
             spaces: Vec::new(),
             variables: Vec::new(),
             has_statements: false,

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+
 /// Options by code, as the bytes of the wire: without code and length octets, and longer than 255
 /// bytes where need be (the writer splits them, RFC 3396). All of a set is one allocation, and an
 /// empty set owns no heap memory, because two hundred thousand hosts have one each.
@@ -87,6 +90,19 @@ impl OptionSet {
 }
 
 impl<'c> OptionView<'c> {
+    /// No option.
+    pub(super) const NONE: Self = Self { filter: 0, packed: &[] };
+
+    /// One option.
+    pub(super) fn one(code: u8, value: &[u8], arena: &'c Bump) -> Self {
+        let mut packed = BumpVec::with_capacity_in(6 + value.len(), arena);
+        packed.extend_from_slice(&[0, code]);
+        // Values are far shorter than 4 GiB.
+        packed.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+        packed.extend_from_slice(value);
+        Self { filter: 1 << (code % 64), packed: packed.into_bump_slice() }
+    }
+
     /// The value of option `code`, if this set has it; an empty value is a value.
     pub fn get(self, code: u8) -> Option<&'c [u8]> {
         if self.filter >> (code % 64) & 1 == 0 {

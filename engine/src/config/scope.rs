@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::option_set::OptionView;
-use super::statement::Statement;
+use super::statement::{self, Action, Statement};
 use super::{
     ClassId, GroupId, HostId, NetworkId, OptionSet, PoolId, Settings, SpaceId, SubclassId, SubnetId,
 };
@@ -72,9 +72,31 @@ pub struct ScopeView<'c> {
     /// Its options.
     pub options: OptionView<'c>,
     settings: Option<&'c Settings<'c>>,
+    /// An option that is not sent, whatever wider levels say.
+    without: Option<u8>,
 }
 
 impl<'c> ScopeView<'c> {
+    /// Options and nothing else.
+    pub(super) fn of_options(options: OptionView<'c>) -> Self {
+        Self { options, settings: None, without: None }
+    }
+
+    /// Settings and nothing else.
+    pub(super) fn of_settings(settings: &'c Settings<'c>) -> Self {
+        Self { options: OptionView::NONE, settings: Some(settings), without: None }
+    }
+
+    /// An option is not sent.
+    pub(super) fn of_nothing(code: u8) -> Self {
+        Self { options: OptionView::NONE, settings: None, without: Some(code) }
+    }
+
+    /// The option that is not sent, whatever wider levels say.
+    pub fn without(&self) -> Option<u8> {
+        self.without
+    }
+
     /// What is set beside options.
     pub fn settings(&self) -> &'c Settings<'c> {
         self.settings.unwrap_or(NO_SETTINGS)
@@ -116,19 +138,34 @@ impl Scope {
     /// What does not depend on a message.
     pub fn view(&self) -> ScopeView<'_> {
         let settings = self.rest.as_deref().map(|rest| &rest.settings);
-        ScopeView { options: self.options.view(), settings }
+        ScopeView { options: self.options.view(), settings, without: None }
+    }
+
+    /// Whether what it says depends on the message or on other levels.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        let rest = self.rest.as_deref();
+        rest.is_some_and(|rest| !rest.statements.is_empty() || !rest.spaces.is_empty())
     }
 
     /// Options that travel inside others.
-    #[allow(dead_code, reason = "for front ends to come")]
     pub(crate) fn spaces(&self) -> &[SpaceOptions] {
         self.rest.as_deref().map_or(&[], |rest| &rest.spaces)
     }
 
     /// What depends on the message.
-    #[allow(dead_code, reason = "for front ends to come")]
     pub(crate) fn statements(&self) -> &[Statement] {
         self.rest.as_deref().map_or(&[], |rest| &rest.statements)
+    }
+
+    /// What its statements set that does not depend on a message, wherever in them it stands.
+    pub(super) fn fixed(&self) -> Vec<&Self> {
+        let mut fixed = Vec::new();
+        statement::each(self.statements(), &mut |statement| {
+            if let Action::Fixed(scope, _) = &statement.action {
+                fixed.push(scope);
+            }
+        });
+        fixed
     }
 
     /// Whether it says nothing.
@@ -204,7 +241,7 @@ impl ClientMatch {
 }
 
 /// One level of the configuration, to say where a value came from.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ScopeId {
     /// `[dhcp]`
     Global,

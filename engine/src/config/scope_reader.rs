@@ -101,6 +101,8 @@ impl Names<'_> {
             next_server: fields.get("next-server", problems, units::ipv4),
             // `boot` says it.
             filename: None,
+            // The values are put together for each scope when it is read.
+            vendor_option_space: None,
             server_identifier: fields.get("server-identifier", problems, units::host_ipv4),
             server_name: fields.get("server-name", problems, server_name),
             reply_delay: fields.get("reply-delay", problems, units::reply_delay),

@@ -14,7 +14,7 @@ use super::{BootRule, Flag, Flags, LeaseTime};
 
 /// A value that an expression can give a setting.
 trait Value<'c>: Sized {
-    /// The value of these bytes; `None` where they are none.
+    /// The value of these bytes, of which there are none for null; `None` where they are no value.
     fn read(bytes: &'c [u8]) -> Option<Self>;
     /// The bytes of the value.
     fn write<'a>(&'a self, arena: &'a Bump) -> &'a [u8];
@@ -88,7 +88,7 @@ macro_rules! settings {
                     Self::Flag(flag) => {
                         let mut settings = Settings::NONE;
                         // dhcpd has 0 for no, 1 for yes, and 2 for "as if it were not asked".
-                        settings.flags.set(flag, !matches!(bytes.first()?, 0 | 2));
+                        settings.flags.set(flag, !matches!(bytes.first(), None | Some(0 | 2)));
                         Some(settings)
                     }
                 }
@@ -121,6 +121,8 @@ settings! {
     /// The boot file of a machine that no boot rule of the level is for. It is sent as it stands
     /// here, whatever the machine is.
     filename / Filename: Cow<'c, [u8]>,
+    /// The option space whose options travel in option 43.
+    vendor_option_space / VendorOptionSpace: Cow<'c, [u8]>,
     /// The address at which clients reach this server (option 54); default is the one that the
     /// request came to.
     server_identifier / ServerIdentifier: Ipv4Addr,

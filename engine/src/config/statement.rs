@@ -66,6 +66,31 @@ pub(crate) enum Action {
     On(Events, Box<[Statement]>),
 }
 
+/// Calls `found` with every statement, those inside others included. They are nested no deeper than
+/// the front ends allow.
+pub(super) fn each<'s>(statements: &'s [Statement], found: &mut impl FnMut(&'s Statement)) {
+    for statement in statements {
+        found(statement);
+        match &statement.action {
+            Action::If(branches, otherwise) => {
+                for (_, inside) in branches {
+                    each(inside, found);
+                }
+                each(otherwise, found);
+            }
+            Action::Switch(_, parts) => {
+                for part in parts {
+                    if let SwitchPart::Statement(inside) = part {
+                        each(std::slice::from_ref(inside), found);
+                    }
+                }
+            }
+            Action::On(_, inside) => each(inside, found),
+            _ => {}
+        }
+    }
+}
+
 /// What becomes of a value that is there already.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Mode {

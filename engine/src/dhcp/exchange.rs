@@ -35,6 +35,8 @@ pub(super) struct Exchange<'a> {
     /// and the configuration goes by that. Its REBINDING, which is broadcast, will tell.
     pub(super) port_is_unknown: bool,
     pub(super) link: Link,
+    /// What the sender said in its DISCOVER, where the message says less.
+    pub(super) before: Option<Discovered<'a>>,
     pub(super) machine: Machine<'a>,
     /// The machine's identity on this link.
     pub(super) key: ClientKey,
@@ -116,6 +118,7 @@ impl<'a> Exchange<'a> {
                 .and_then(RelayAgentInformation::server_identifier_override),
             ciaddr_in_use,
             link,
+            before,
             machine,
             key,
             reservation,
@@ -183,6 +186,7 @@ impl<'a> Exchange<'a> {
             self.reservation.host,
             self.arena,
         )
+        .run(&self.facts(address), self.arena)
     }
 
     /// This server's own address towards the client: what it was written to, or its address on

@@ -55,6 +55,7 @@ mod reply;
 mod request;
 mod reservation;
 mod silence;
+mod statements;
 #[cfg(test)]
 mod tests;
 

@@ -122,6 +122,9 @@ impl<'a, 'r> Options<'a, 'r> {
         }
         if asked.is_empty() {
             chain.for_each(|scope_id, scope| {
+                if let Some(code) = scope.without() {
+                    self.hide(code);
+                }
                 for (code, value) in scope.options.iter().filter(|(code, _)| !is_ours(*code)) {
                     self.push(code, value, Origin::Scope(scope_id));
                 }

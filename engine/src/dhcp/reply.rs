@@ -19,7 +19,8 @@ use super::machine::{self, Firmware};
 use super::nak::NakReason;
 use super::options::Options;
 use crate::config::{
-    Flag, GroupId, LeaseTime, ModelId, PoolId, Scope, ScopeChain, ScopeId, Settings, SubnetId,
+    Flag, GroupId, Key, LayerSet, LeaseTime, ModelId, Parameter, PoolId, Scope, ScopeChain,
+    ScopeId, Settings, SubnetId,
 };
 
 /// Where a value in a reply comes from.
@@ -260,11 +261,39 @@ impl<'a> Reply<'a> {
         for class in chain.classes() {
             key.u32(class.index() as u32).ok()?;
         }
+        write_layers(chain, &mut key)?;
         key.bytes(boot_file).ok()?;
         key.bytes(asked).ok()?;
         let len = key.position();
         room.get(..len)
     }
+}
+
+/// Adds what the statements of the levels set for this message. `None` where there is no room.
+fn write_layers(chain: &ScopeChain<'_>, key: &mut Writer<'_>) -> Option<()> {
+    for (place, set) in chain.layers() {
+        key.u32(place.try_into().ok()?).ok()?;
+        match set {
+            // It is a part of the model as long as its address is.
+            LayerSet::Fixed(scope, _) => {
+                key.bytes(&std::ptr::from_ref(scope).addr().to_be_bytes()).ok()?;
+            }
+            LayerSet::Value(what, value, _) => {
+                let (kind, code) = match what {
+                    Key::Option(code) => (1, code),
+                    Key::Parameter(Parameter::Flag(flag)) => (2, flag as u8),
+                    Key::Parameter(other) => (3, other.bit().trailing_zeros() as u8),
+                    // These set nothing by themselves.
+                    Key::InSpace(..) | Key::Boot(_) | Key::AlwaysSend => (0, 0),
+                };
+                let len = value.map_or(u16::MAX, |value| value.len() as u16);
+                key.bytes(&[kind, code]).ok()?;
+                key.u16(len).ok()?;
+                key.bytes(value.unwrap_or_default()).ok()?;
+            }
+        }
+    }
+    Some(())
 }
 
 /// Whether a host has nothing for itself alone in its replies but a name.
@@ -279,6 +308,8 @@ fn says_only_a_name(scope: &Scope) -> bool {
         max_lease_time: _,
         next_server: _,
         filename: _,
+        // It is of use only with values of spaces.
+        vendor_option_space: _,
         server_identifier: _,
         // What of this is in the message is in the key as well, or in the fixed fields.
         flags: _,

@@ -11,6 +11,7 @@ mod host_file;
 mod model;
 mod options;
 mod rows;
+mod run;
 
 fn good(text: &str) -> Config {
     parse(Path::new("bootstorm.toml"), text.as_bytes())

@@ -1,0 +1,438 @@
+//! Running the statements of a chain for one message.
+//!
+//! The widest level runs first. Conditions and variables are worked out at once; what options and
+//! settings are set to is worked out when all statements have run, so that an expression may name
+//! what a narrower level sets. Of what was set the last stands. All of it lies in the arena.
+
+use std::cell::Cell;
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+
+use super::chain::{Layer, LayerSet, Level};
+use super::expression::{Boolean, Data, Facts, OptionPath, Value};
+use super::option_set::OptionView;
+use super::scope::ScopeView;
+use super::spaces::{Carried, Collected};
+use super::statement::{Action, Key, Line, Mode, Operand, Statement, SwitchPart};
+use super::{
+    Carrier, ClassId, Dhcp, LogLevel, NameId, Parameter, Scope, Space, SpaceId, VariableId,
+};
+
+/// How often the expressions of one message may name what is sent. Beyond that it is null: they may
+/// name one another in a circle.
+const MOST_LOOK_UPS: u32 = 1000;
+/// How deep they may name one another.
+const DEEPEST: u32 = 16;
+
+/// What statements do beside setting options and settings.
+#[derive(Copy, Clone, Debug, Default)]
+#[allow(dead_code, reason = "for the lease table and the log, to come")]
+pub(crate) struct Effects<'c> {
+    /// What is written to the log.
+    pub(crate) logs: &'c [(LogLevel, &'c [u8])],
+    /// Variables that were set, the last value of each last; `None` for one that was taken away.
+    pub(crate) variables: &'c [(VariableId, Option<Value<'c>>)],
+}
+
+/// What a statement set.
+#[derive(Copy, Clone)]
+struct Entry<'c> {
+    /// The place of its level in the chain.
+    level: usize,
+    line: Line,
+    set: Set<'c>,
+}
+
+#[derive(Copy, Clone)]
+enum Set<'c> {
+    /// The values of a scope without statements.
+    Fixed(&'c Scope, &'c [(Key, Line)]),
+    /// One value, of parts that are put together.
+    Parts(Key, &'c [Part<'c>]),
+}
+
+#[derive(Copy, Clone)]
+enum Part<'c> {
+    Bytes(&'c [u8]),
+    Expression(&'c Data),
+}
+
+/// Whether the list of statements that a statement stands in goes on.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Flow {
+    On,
+    Break,
+}
+
+pub(super) struct Run<'r, 'c, F> {
+    dhcp: &'c Dhcp,
+    facts: &'r F,
+    arena: &'c Bump,
+    levels: &'c [Level<'c>],
+    /// The level whose statements run; those behind it have run.
+    level: usize,
+    /// In the order in which they were set.
+    entries: BumpVec<'c, Entry<'c>>,
+    logs: BumpVec<'c, (LogLevel, &'c [u8])>,
+    variables: BumpVec<'c, (VariableId, Option<Value<'c>>)>,
+    look_ups: Cell<u32>,
+    depth: Cell<u32>,
+}
+
+impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
+    /// Runs all statements of the levels. The levels that come back have what the statements set.
+    pub(super) fn all(
+        dhcp: &'c Dhcp,
+        levels: &'c [Level<'c>],
+        facts: &'r F,
+        arena: &'c Bump,
+    ) -> (&'c [Level<'c>], Effects<'c>) {
+        let mut run = Self {
+            dhcp,
+            facts,
+            arena,
+            levels,
+            level: levels.len(),
+            entries: BumpVec::new_in(arena),
+            logs: BumpVec::new_in(arena),
+            variables: BumpVec::new_in(arena),
+            look_ups: Cell::new(0),
+            depth: Cell::new(0),
+        };
+        for (place, level) in levels.iter().enumerate().rev() {
+            run.level = place;
+            run.block(level.scope.statements());
+        }
+        let levels = run.layered();
+        let effects = Effects {
+            logs: run.logs.into_bump_slice(),
+            variables: run.variables.into_bump_slice(),
+        };
+        (levels, effects)
+    }
+
+    fn block(&mut self, statements: &'c [Statement]) -> Flow {
+        for statement in statements {
+            if self.statement(statement) == Flow::Break {
+                return Flow::Break;
+            }
+        }
+        Flow::On
+    }
+
+    fn statement(&mut self, statement: &'c Statement) -> Flow {
+        let line = statement.line;
+        match &statement.action {
+            Action::Fixed(scope, lines) => self.push(line, Set::Fixed(scope, lines)),
+            Action::Assign(mode, key, value) => self.assign(line, *mode, *key, value),
+            Action::If(branches, otherwise) => {
+                let branch = branches.iter().find(|branch| self.holds(&branch.0));
+                // A `break` ends the branch only, as in dhcpd.
+                self.block(branch.map_or(otherwise, |(_, statements)| statements));
+            }
+            Action::Switch(operand, parts) => self.switch(operand, parts),
+            Action::Break => return Flow::Break,
+            Action::Set(variable, operand) => {
+                let value = self.operand(operand);
+                self.variables.push((*variable, value));
+            }
+            Action::Unset(variable) => self.variables.push((*variable, None)),
+            Action::Log(level, text) => {
+                if let Some(text) = text.evaluate(&*self, self.arena) {
+                    self.logs.push((*level, text));
+                }
+            }
+            // What these do begins elsewhere.
+            Action::AddClass(_) | Action::Execute(..) | Action::On(..) => {}
+        }
+        Flow::On
+    }
+
+    fn assign(&mut self, line: Line, mode: Mode, key: Key, value: &'c Data) {
+        let before = match mode {
+            Mode::Supersede => None,
+            Mode::Default | Mode::Append | Mode::Prepend => self.current(key, self.level),
+        };
+        let new = Part::Expression(value);
+        let mut parts = BumpVec::new_in(self.arena);
+        match (mode, before) {
+            (Mode::Default, Some(_)) => return,
+            (Mode::Append, Some(before)) => {
+                parts.extend_from_slice(before);
+                parts.push(new);
+            }
+            (Mode::Prepend, Some(before)) => {
+                parts.push(new);
+                parts.extend_from_slice(before);
+            }
+            _ => parts.push(new),
+        }
+        self.push(line, Set::Parts(key, parts.into_bump_slice()));
+    }
+
+    fn push(&mut self, line: Line, set: Set<'c>) {
+        self.entries.push(Entry { level: self.level, line, set });
+    }
+
+    /// Goes on behind the first label that equals the operand; where none does, or the operand is
+    /// null, behind `default`.
+    fn switch(&mut self, operand: &'c Operand, parts: &'c [SwitchPart]) {
+        let value = self.operand(operand);
+        let label = parts.iter().position(|part| match part {
+            SwitchPart::Case(label) => value.is_some() && self.operand(label) == value,
+            _ => false,
+        });
+        let default = || parts.iter().position(|part| matches!(part, SwitchPart::Default));
+        let Some(start) = label.or_else(default) else { return };
+        for part in &parts[start..] {
+            if let SwitchPart::Statement(statement) = part
+                && self.statement(statement) == Flow::Break
+            {
+                return;
+            }
+        }
+    }
+
+    fn holds(&self, condition: &'c Boolean) -> bool {
+        condition.evaluate(self, self.arena) == Some(true)
+    }
+
+    fn operand(&self, operand: &'c Operand) -> Option<Value<'c>> {
+        match operand {
+            Operand::Data(data) => data.evaluate(self, self.arena).map(Value::Data),
+            Operand::Numeric(number) => number.evaluate(self, self.arena).map(Value::Numeric),
+            Operand::Boolean(condition) => condition.evaluate(self, self.arena).map(Value::Boolean),
+            Operand::Variable(variable) => self.variable(*variable),
+        }
+    }
+
+    /// What a key is set to as far as the statements have run, for a client whose narrowest level
+    /// is `narrowest`; `None` where it is not set at all.
+    fn current(&self, key: Key, narrowest: usize) -> Option<&'c [Part<'c>]> {
+        let constant = |bytes| Some(&*self.arena.alloc_slice_copy(&[Part::Bytes(bytes)]));
+        let mut entries = self.entries.iter().rev().peekable();
+        for (place, level) in self.levels.iter().enumerate().skip(narrowest) {
+            while let Some(entry) = entries.next_if(|entry| entry.level <= place) {
+                match entry.set {
+                    Set::Parts(own, parts) if own == key => return Some(parts),
+                    Set::Parts(..) => {}
+                    Set::Fixed(scope, _) => {
+                        if let Some(bytes) = self.fixed(scope, key) {
+                            return constant(bytes);
+                        }
+                    }
+                }
+            }
+            if let Some(bytes) = self.fixed(level.scope, key) {
+                return constant(bytes);
+            }
+        }
+        None
+    }
+
+    /// What a scope sets a key to without its statements.
+    fn fixed(&self, scope: &'c Scope, key: Key) -> Option<&'c [u8]> {
+        match key {
+            Key::Option(code) => scope.options.get(code),
+            Key::InSpace(space, code) => {
+                let (_, options) = scope.spaces().iter().find(|(own, _)| *own == space)?;
+                let place = options.binary_search_by_key(&code, |&(own, _)| own).ok()?;
+                Some(&options[place].1)
+            }
+            Key::Parameter(parameter) => parameter.write(scope.view().any_settings()?, self.arena),
+            Key::Boot(_) | Key::AlwaysSend => None,
+        }
+    }
+
+    /// The value of parts put together; null if one of them is.
+    fn value(&self, parts: &'c [Part<'c>]) -> Option<&'c [u8]> {
+        let one = |part: &'c Part<'c>| match part {
+            Part::Bytes(bytes) => Some(*bytes),
+            Part::Expression(data) => data.evaluate(self, self.arena),
+        };
+        if let [part] = parts {
+            return one(part);
+        }
+        let mut value = BumpVec::new_in(self.arena);
+        for part in parts {
+            value.extend_from_slice(one(part)?);
+        }
+        Some(value.into_bump_slice())
+    }
+
+    /// The levels with what was set, of which what nobody will see is left out.
+    fn layered(&mut self) -> &'c [Level<'c>] {
+        self.level = 0;
+        let mut levels = BumpVec::with_capacity_in(self.levels.len() + 1, self.arena);
+        levels.extend_from_slice(self.levels);
+        for (place, level) in levels.iter_mut().enumerate() {
+            let mut layers = BumpVec::new_in(self.arena);
+            for entry in self.entries.iter().rev().filter(|entry| entry.level == place) {
+                layers.extend(self.layer(entry));
+            }
+            level.layers = layers.into_bump_slice();
+        }
+        // An option that is set as a whole counts before what would travel in it, whatever its
+        // level. So what travels in it comes behind the widest level.
+        self.carriers(&mut levels);
+        levels.into_bump_slice()
+    }
+
+    /// Adds levels for the options that others travel in.
+    fn carriers(&self, levels: &mut BumpVec<'c, Level<'c>>) {
+        let vendor = self.configured(Key::Parameter(Parameter::VendorOptionSpace));
+        let mut done: BumpVec<'c, u8> = BumpVec::new_in(self.arena);
+        for space in &self.dhcp.spaces {
+            let code = space.option();
+            let chosen = |other: &Space| {
+                other.carrier != Carrier::Vendor || vendor == Some(other.name.as_bytes())
+            };
+            if done.contains(&code) {
+                continue;
+            }
+            done.push(code);
+            let mut value = BumpVec::new_in(self.arena);
+            let mut narrowest: Option<usize> = None;
+            for (id, other) in (0..).map(SpaceId).zip(&self.dhcp.spaces) {
+                if other.option() != code || !chosen(other) {
+                    continue;
+                }
+                let options = self.carried(id);
+                if let Some(level) = options.level() {
+                    narrowest = Some(narrowest.map_or(level, |other| other.min(level)));
+                    options.write(other, &mut value);
+                }
+            }
+            let Some(level) = narrowest.and_then(|place| self.levels.get(place)) else { continue };
+            let value = value.into_bump_slice();
+            let view = ScopeView::of_options(OptionView::one(code, value, self.arena));
+            let set = LayerSet::Value(Key::Option(code), Some(value), None);
+            let layers = self.arena.alloc_slice_copy(&[Layer { view, set }]);
+            levels.push(Level { id: level.id, scope: self.dhcp.hosts.no_scope(), layers });
+        }
+    }
+
+    /// The options of a space, of each code that of the narrowest level.
+    fn carried(&self, space: SpaceId) -> Collected<'c> {
+        let mut options = Collected::new(self.arena);
+        let mut entries = self.entries.iter().rev().peekable();
+        for (place, level) in self.levels.iter().enumerate() {
+            let all = |scope: &'c Scope, options: &mut Collected<'c>| {
+                let values = scope.spaces().iter().find(|(own, _)| *own == space);
+                for (code, value) in values.map_or(&[][..], |(_, values)| values) {
+                    options.add(Carried { code: *code, value: Some(value), level: place });
+                }
+            };
+            while let Some(entry) = entries.next_if(|entry| entry.level <= place) {
+                match entry.set {
+                    Set::Fixed(scope, _) => all(scope, &mut options),
+                    Set::Parts(Key::InSpace(own, code), parts)
+                        if own == space && !options.has(code) =>
+                    {
+                        options.add(Carried { code, value: self.value(parts), level: place });
+                    }
+                    Set::Parts(..) => {}
+                }
+            }
+            all(level.scope, &mut options);
+        }
+        options
+    }
+
+    fn layer(&self, entry: &Entry<'c>) -> Option<Layer<'c>> {
+        let (key, parts) = match entry.set {
+            Set::Fixed(scope, lines) => {
+                return Some(Layer { view: scope.view(), set: LayerSet::Fixed(scope, lines) });
+            }
+            Set::Parts(key, parts) => (key, parts),
+        };
+        let stands = self.current(key, 0).is_some_and(|current| std::ptr::eq(current, parts));
+        if !stands {
+            return None;
+        }
+        let value = self.value(parts);
+        let view = match key {
+            Key::Option(code) => match value {
+                Some(value) => ScopeView::of_options(OptionView::one(code, value, self.arena)),
+                None => ScopeView::of_nothing(code),
+            },
+            Key::Parameter(parameter) => {
+                ScopeView::of_settings(self.arena.alloc(parameter.read(value.unwrap_or_default())?))
+            }
+            Key::InSpace(..) | Key::Boot(_) | Key::AlwaysSend => return None,
+        };
+        Some(Layer { view, set: LayerSet::Value(key, value, Some(entry.line)) })
+    }
+}
+
+/// What the message says, and what the statements have made of it so far.
+impl<'c, F: Facts<'c>> Facts<'c> for Run<'_, 'c, F> {
+    fn option(&self, path: OptionPath) -> Option<&'c [u8]> {
+        self.facts.option(path)
+    }
+
+    fn hardware(&self) -> Option<&'c [u8]> {
+        self.facts.hardware()
+    }
+
+    fn message(&self) -> &'c [u8] {
+        self.facts.message()
+    }
+
+    fn file(&self) -> &'c [u8] {
+        self.facts.file()
+    }
+
+    fn server_name(&self) -> &'c [u8] {
+        self.facts.server_name()
+    }
+
+    fn is_member(&self, class: ClassId) -> bool {
+        self.facts.is_member(class)
+    }
+
+    fn is_known(&self) -> bool {
+        self.facts.is_known()
+    }
+
+    fn is_static(&self) -> bool {
+        self.facts.is_static()
+    }
+
+    fn configured(&self, key: Key) -> Option<&'c [u8]> {
+        let (look_ups, depth) = (self.look_ups.get(), self.depth.get());
+        if look_ups >= MOST_LOOK_UPS || depth >= DEEPEST {
+            return None;
+        }
+        self.look_ups.set(look_ups + 1);
+        self.depth.set(depth + 1);
+        let value = self.current(key, self.level).and_then(|parts| self.value(parts));
+        self.depth.set(depth);
+        value
+    }
+
+    fn leased_address(&self) -> Option<&'c [u8]> {
+        self.facts.leased_address()
+    }
+
+    fn host_decl_name(&self) -> Option<&'c [u8]> {
+        self.facts.host_decl_name()
+    }
+
+    fn lease_time(&self) -> Option<u64> {
+        self.facts.lease_time()
+    }
+
+    fn resolved(&self, name: NameId) -> Option<&'c [u8]> {
+        self.facts.resolved(name)
+    }
+
+    fn variable(&self, variable: VariableId) -> Option<Value<'c>> {
+        let mut set = self.variables.iter().rev();
+        match set.find(|(own, _)| *own == variable) {
+            Some(&(_, value)) => value,
+            None => self.facts.variable(variable),
+        }
+    }
+}

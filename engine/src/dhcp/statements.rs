@@ -1,0 +1,71 @@
+//! What the statements of scopes go by: one message, its sender, and the address that it gets.
+
+use std::net::Ipv4Addr;
+
+use super::evaluate::Known;
+use super::exchange::Exchange;
+use crate::config::{ClassId, Facts, OptionPath};
+
+/// All that is known of a client when its address is.
+struct Client<'e, 'a> {
+    exchange: &'e Exchange<'a>,
+    known: Known<'e, 'a>,
+    address: Option<Ipv4Addr>,
+}
+
+impl<'a> Exchange<'a> {
+    /// What statements go by for a client that gets `address`.
+    pub(super) fn facts(&self, address: Option<Ipv4Addr>) -> impl Facts<'a> {
+        let known = Known {
+            message: self.message,
+            before: self.before,
+            machine: &self.machine,
+            members: self.classes,
+            arena: self.arena,
+        };
+        Client { exchange: self, known, address }
+    }
+}
+
+impl<'a> Facts<'a> for Client<'_, 'a> {
+    fn option(&self, path: OptionPath) -> Option<&'a [u8]> {
+        self.known.option(path)
+    }
+
+    fn hardware(&self) -> Option<&'a [u8]> {
+        self.known.hardware()
+    }
+
+    fn message(&self) -> &'a [u8] {
+        self.known.message()
+    }
+
+    fn file(&self) -> &'a [u8] {
+        self.known.file()
+    }
+
+    fn server_name(&self) -> &'a [u8] {
+        self.known.server_name()
+    }
+
+    fn is_member(&self, class: ClassId) -> bool {
+        self.known.is_member(class)
+    }
+
+    fn is_known(&self) -> bool {
+        self.exchange.reservation.known
+    }
+
+    fn is_static(&self) -> bool {
+        self.address.is_some() && self.exchange.reservation.address == self.address
+    }
+
+    fn leased_address(&self) -> Option<&'a [u8]> {
+        Some(self.exchange.arena.alloc(self.address?.octets()))
+    }
+
+    fn host_decl_name(&self) -> Option<&'a [u8]> {
+        let host = self.exchange.reservation.host.filter(|_| self.is_static())?;
+        Some(self.exchange.dhcp.host(host).name().as_bytes())
+    }
+}
