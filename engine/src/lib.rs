@@ -7,6 +7,7 @@ pub mod dhcp;
 pub mod event;
 pub mod hashing;
 pub mod interfaces;
+pub mod lease_files;
 pub mod leases;
 pub mod liveness;
 pub mod log;

@@ -13,7 +13,7 @@ use clap::Subcommand;
 
 use super::{Answer, Failure, Outcome, ServerArg, complain, print_json, unexpected};
 
-/// List, show and release leases
+/// List, show, release, export and import leases
 ///
 /// Asks the running server, or reads its store when it is down.
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,10 @@ enum What {
         #[command(flatten)]
         common: Common,
     },
+    /// Write every lease as a file of another DHCP server, or as CSV
+    Export(super::export::Export),
+    /// Take over the leases of other servers' files; this server must be down
+    Import(super::import::Import),
     /// Give an address back to its pool, whoever holds it (exit 1 when nobody does)
     ///
     /// The machine is not told: make sure that it is off, or it goes on using the address.
@@ -67,12 +71,12 @@ impl Leases {
         match self.what {
             What::List { common } => {
                 let mut table = Table { json: common.json, headed: false, out };
-                each(&common, &Request::LeasesList {}, |row| table.row(row))?;
+                each(&common.server, &Request::LeasesList {}, |row| table.row(row))?;
                 Ok(Answer::Yes)
             }
             What::Show { of, common } => {
                 let mut shown = Answer::No;
-                each(&common, &Request::LeasesShow { of: of.clone() }, |row| {
+                each(&common.server, &Request::LeasesShow { of: of.clone() }, |row| {
                     shown = Answer::Yes;
                     if common.json { print_json(out, row) } else { details(row, out) }
                 })?;
@@ -81,9 +85,11 @@ impl Leases {
                 }
                 Ok(shown)
             }
+            What::Export(export) => export.run(out),
+            What::Import(import) => import.run(out),
             What::Release { ip, common } => {
                 let mut released = Answer::No;
-                each(&common, &Request::LeasesRelease { ip }, |row| {
+                each(&common.server, &Request::LeasesRelease { ip }, |row| {
                     released = Answer::Yes;
                     if common.json {
                         return print_json(out, row);
@@ -101,12 +107,12 @@ impl Leases {
 
 /// Hands over the leases that the request brings: from the server, or when it is down from its
 /// store.
-fn each(
-    common: &Common,
+pub(super) fn each(
+    server: &ServerArg,
     request: &Request,
     mut take: impl FnMut(&LeaseRow) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let state_dir = common.server.state_dir()?;
+    let state_dir = server.state_dir()?;
     let mut client = match Client::connect(&state_dir) {
         Ok(client) => client,
         Err(error @ ClientError::NotRunning { .. }) => {
@@ -173,7 +179,7 @@ fn stored(
     found.iter().try_for_each(|(lease, _)| take(&LeaseRow::new(lease, &clocks)))
 }
 
-fn store_failure(error: StoreError) -> Failure {
+pub(super) fn store_failure(error: StoreError) -> Failure {
     match error {
         StoreError::InUse(_) => Failure::of(
             error,

@@ -3,9 +3,12 @@
 mod check;
 mod completions;
 mod events;
+mod export;
 mod fetch;
+mod import;
 mod leases;
 mod man;
+mod migrate;
 mod probe;
 mod reload;
 mod serve;
@@ -40,6 +43,8 @@ Examples:
       Which address does it have, and until when?
   bootstorm leases list --json | jq -r 'select(.state == \"active\") | .ip'
       Every address in use.
+  bootstorm migrate --leases /var/lib/dhcp/dhcpd.leases
+      Take over what dhcpd has given away, before the first start.
   bootstorm fetch tftp://10.1.0.6/ipxe.efi -o /dev/null
       Load what a machine would load, and see how fast.
   bootstorm reload
@@ -66,6 +71,7 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Leases(leases::Leases),
+    Migrate(migrate::Migrate),
     Status(status::Status),
     Events(events::Events),
     Reload(reload::Reload),
@@ -171,6 +177,7 @@ fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(out),
         Command::Leases(command) => command.run(out),
+        Command::Migrate(command) => command.run(out),
         Command::Status(command) => command.run(out),
         Command::Events(command) => command.run(out),
         Command::Reload(command) => command.run(out),

@@ -20,6 +20,9 @@ pub(crate) struct Serve {
     /// Receive, decide and log, but send and store nothing
     #[arg(long)]
     dry_run: bool,
+    /// Start without leases, although dhcpd has left some that were not imported
+    #[arg(long)]
+    no_import: bool,
     /// How log lines look, instead of [log] format
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<Format>,
@@ -69,7 +72,11 @@ impl Serve {
             Some(Level::Trace) => LogLevel::Trace,
         };
         bootstorm::log::init(format, level);
-        let options = Options { config_path: self.config.path(), dry_run: self.dry_run };
+        let options = Options {
+            config_path: self.config.path(),
+            dry_run: self.dry_run,
+            no_import: self.no_import,
+        };
         serve::run(config, options).map_err(failure)?;
         Ok(Answer::Yes)
     }

@@ -53,6 +53,8 @@ pub struct Server {
     pub group: Option<String>,
     /// Which foreign DHCP servers do not stop the first start.
     pub allow_other_servers: OtherServers,
+    /// Where dhcpd keeps its leases, if this is a configuration of dhcpd's.
+    pub lease_file: Option<PathBuf>,
 }
 
 /// `allow-other-servers` of `[server]`.
@@ -421,6 +423,7 @@ impl Default for Server {
             user: None,
             group: None,
             allow_other_servers: OtherServers::default(),
+            lease_file: None,
         }
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn server(
         user,
         group: fields.get("group", problems, |node| units::text(node).map(str::to_owned)),
         allow_other_servers: other_servers(&mut fields, problems),
+        lease_file: None,
     };
     (server, places)
 }

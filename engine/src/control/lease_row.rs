@@ -3,11 +3,13 @@
 
 use std::net::Ipv4Addr;
 
+use bootstorm_protocols::dhcpv4::ETHERNET;
 use bootstorm_protocols::time::Moment;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::parse_mac;
+use crate::lease_files::{Binding, Entry, FileTime, hex, unescape};
 use crate::leases::{Hardware, KeyKind, Lease, LeaseState};
 
 /// One reading of both clocks, to show moments of the monotonic clock as times of day.
@@ -49,6 +51,9 @@ pub struct LeaseRow {
     pub ip: String,
     /// The hardware address that came with the last message; empty for a client that has none.
     pub hardware: String,
+    /// The kind of its network (IANA hardware types), unless that is Ethernet.
+    #[serde(rename = "hardware-type", skip_serializing_if = "Option::is_none")]
+    pub hardware_type: Option<u8>,
     /// `offered`, `active`, `released`, `expired` or `declined`.
     pub state: String,
     /// When it was given, or renewed last: RFC 3339, UTC.
@@ -89,6 +94,8 @@ impl LeaseRow {
         Self {
             ip: lease.ip.to_string(),
             hardware: lease.hardware.to_string(),
+            hardware_type: Some(lease.hardware.htype())
+                .filter(|htype| !matches!(*htype, 0 | ETHERNET)),
             state: state.name().to_owned(),
             starts: clocks.text(lease.starts),
             expires: clocks.text(lease.expires),
@@ -98,6 +105,48 @@ impl LeaseRow {
             circuit_id: text(notes.circuit_id()),
             remote_id: text(notes.remote_id()),
         }
+    }
+
+    /// The lease as a file of another program has it; `None` for an offer, which no file has.
+    ///
+    /// # Errors
+    /// What is no row of this version of the program.
+    pub fn entry(&self) -> Result<Option<Entry>, String> {
+        let binding = match &*self.state {
+            "offered" => return Ok(None),
+            "declined" => Binding::Abandoned,
+            other => Binding::of(other).ok_or_else(|| format!("the state {other:?}"))?,
+        };
+        let time = |text: &str| match text {
+            "never" => Ok(Some(FileTime::NEVER)),
+            text => match text.parse::<Timestamp>() {
+                Ok(time) => Ok(Some(FileTime(u64::try_from(time.as_second()).unwrap_or(0)))),
+                Err(error) => Err(format!("the time {text:?}: {error}")),
+            },
+        };
+        let hardware = match &*self.hardware {
+            "" => None,
+            text => {
+                let card = parse_mac(text)?;
+                Some(Hardware::new(self.hardware_type.unwrap_or(ETHERNET), card.address()))
+            }
+        };
+        let said = |text: &Option<String>| text.as_deref().map(unescape).transpose();
+        let client_id = self.client_id.as_deref().filter(|digits| !digits.is_empty());
+        let client_id = client_id.map(|digits| hex(digits).ok_or("a client-id")).transpose()?;
+        let starts = time(&self.starts)?;
+        Ok(Some(Entry {
+            binding,
+            starts,
+            ends: time(&self.expires)?,
+            cltt: starts,
+            hardware,
+            client_id,
+            hostname: said(&self.hostname)?,
+            circuit_id: said(&self.circuit_id)?,
+            remote_id: said(&self.remote_id)?,
+            ..Entry::new(self.ip.parse().map_err(|_| format!("the address {:?}", self.ip))?)
+        }))
     }
 }
 

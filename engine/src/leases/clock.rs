@@ -34,7 +34,7 @@ impl Clock {
     }
 
     /// The wall clock at a moment, in seconds since 1970, rounded up; `u64::MAX` is never.
-    pub(super) fn wall_at(&self, moment: Moment) -> u64 {
+    pub(crate) fn wall_at(&self, moment: Moment) -> u64 {
         if moment == Moment::NEVER {
             return u64::MAX;
         }
@@ -45,7 +45,7 @@ impl Clock {
     }
 
     /// The moment at which the wall clock shows `wall`; the origin for all that was before.
-    pub(super) fn moment_at(&self, wall: u64) -> Moment {
+    pub(crate) fn moment_at(&self, wall: u64) -> Moment {
         let ahead = Duration::from_secs(wall.saturating_sub(self.wall));
         let behind = Duration::from_secs(self.wall.saturating_sub(wall));
         (self.now + ahead) - behind

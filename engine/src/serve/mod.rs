@@ -4,6 +4,7 @@
 mod bindings;
 mod describe;
 mod follow;
+mod imported;
 mod kept;
 mod lease_access;
 mod neighbours;
@@ -42,6 +43,7 @@ use crate::signals::Signals;
 use crate::snapshot::{SharedSnapshot, Snapshot, tell_tftp};
 use crate::tftp::{TftpError, TftpServer};
 use bindings::{Bindings, Scope};
+pub use imported::NotImported;
 use kept::KeptSockets;
 use lease_access::LeasesAndPools;
 use shards::Shards;
@@ -67,6 +69,8 @@ pub struct Options {
     pub config_path: PathBuf,
     /// Receive, decide and log, but send and store nothing.
     pub dry_run: bool,
+    /// Start without leases, though dhcpd has left some.
+    pub no_import: bool,
 }
 
 /// Why the server did not start, or ended.
@@ -95,6 +99,9 @@ pub enum ServeError {
     /// The TFTP service.
     #[error(transparent)]
     Tftp(#[from] TftpError),
+    /// There are leases that were not imported.
+    #[error(transparent)]
+    NotImported(#[from] NotImported),
     /// The lease store.
     #[error("{cause}{}", way_out(.cause))]
     Leases {
@@ -170,6 +177,9 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         tracing::warn!("io_uring is not used: {denied}; recvmmsg and sendmmsg serve instead");
     }
     let first_start = StatePlace::new(&state_dir).present().is_none();
+    if !options.dry_run {
+        imported::check(&config.server, first_start, &options)?;
+    }
     if first_start && !options.dry_run {
         manager.status("looking for other DHCP servers");
         neighbours::first_start(&config, &interfaces)?;

@@ -31,6 +31,7 @@ fn settings_of_the_server() {
             user: Some("bootstorm".to_owned()),
             group: Some("netboot".to_owned()),
             allow_other_servers: OtherServers::List(vec![ip("10.1.0.250")]),
+            lease_file: None,
         }
     );
     let rule = |operation: &str, pattern: &str, replacement: &str| {

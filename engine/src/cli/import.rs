@@ -1,0 +1,106 @@
+//! `bootstorm leases import`, and the part of `bootstorm migrate` that is the same.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use bootstorm::config::{Config, Server};
+use bootstorm::lease_files::{self, Existing, ImportError, Taken};
+use bootstorm::leases::ENTRIES;
+use bootstorm::privileges::{self, Account, PrivilegeError};
+
+use super::leases::store_failure;
+use super::{Answer, Failure, Outcome, ServerArg, complain};
+
+/// Takes over leases of other servers' files
+///
+/// Each file is a dhcpd.leases of ISC dhcpd, a memfile of Kea's DHCPv4 server, or CSV as `leases
+/// export --format csv` writes it; which one is told by its first line. In a file the last record
+/// of an address counts. Two files are those of a failover pair: of two leases of an address the
+/// one whose client was heard of last counts. What was taken, changed and dropped is printed, and
+/// why.
+///
+/// The server must be down. If this is broken off, the server does not start before it was done
+/// again. Doing it twice changes nothing.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    /// Files of leases
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct How {
+    #[command(flatten)]
+    server: ServerArg,
+    /// Put the leases of the files together with those that the server has: of two leases of an
+    /// address the later one counts
+    #[arg(long)]
+    merge: bool,
+    /// Say what would be taken, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Import {
+    pub(crate) fn run(self, out: &mut dyn Write) -> Outcome {
+        import(&self.files, &self.how, out)
+    }
+}
+
+/// Writes the leases of files into the lease store.
+pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outcome {
+    let Config { server, dhcp, .. } = how.server.config.load()?;
+    let state_dir = how.server.state_dir.clone().unwrap_or_else(|| server.state_dir.clone());
+    let clock = bootstorm::clock::read().map_err(|error| Failure::of("clock", error))?;
+    let mut taken = Taken::new(&dhcp);
+    for file in files {
+        taken.read(file).map_err(Failure::new)?;
+    }
+    let (leases, report) = taken.finish(&clock);
+    for line in report.lines() {
+        writeln!(out, "{line}")?;
+    }
+    if how.dry_run {
+        writeln!(out, "nothing is written (--dry-run)")?;
+        return Ok(Answer::Yes);
+    }
+    let account = account(&server).map_err(Failure::new)?;
+    privileges::prepare_state_dir(&state_dir, &ENTRIES, account.as_ref()).map_err(Failure::new)?;
+    // What was read may be root's alone.
+    privileges::become_owner_of(&state_dir).map_err(Failure::new)?;
+    let existing = if how.merge { Existing::Merge } else { Existing::Refuse };
+    let done = lease_files::store(&state_dir, leases, existing, &clock).map_err(failure)?;
+    writeln!(
+        out,
+        "written: {} leases to {}; {} were there already, {} are there with a later lease",
+        done.written,
+        state_dir.display(),
+        done.same,
+        done.older
+    )?;
+    if !clock.synchronised {
+        complain(
+            "the clock of this host is not synchronised: the leases of the files end at times of \
+             day, so set it before clients renew",
+        );
+    }
+    Ok(Answer::Yes)
+}
+
+fn account(server: &Server) -> Result<Option<Account>, PrivilegeError> {
+    let Some(user) = &server.user else { return Ok(None) };
+    let account = Account::find(user)?;
+    Ok(Some(match &server.group {
+        Some(group) => account.with_group(group)?,
+        None => account,
+    }))
+}
+
+fn failure(error: ImportError) -> Failure {
+    match error {
+        ImportError::Store(error) => store_failure(error),
+        other => Failure::new(other),
+    }
+}

@@ -1,0 +1,30 @@
+//! Leases as other programs keep them in files: dhcpd.leases(5) of ISC dhcpd, the memfile of Kea,
+//! and a CSV file of our own. All of them are read and written.
+//!
+//! ```text
+//! file ──reader──> Item (Entry, ...) ──merge──> Taken ──import──> Lease ──> lease store
+//! file <──writer── Entry <──────────────────────────────────────  Lease
+//! ```
+//! An [`Entry`] is what any of these files says of one address. Reading is streaming: a file of any
+//! size takes as much memory as it has addresses that a server of this configuration could give.
+
+mod csv;
+mod dhcpd;
+mod entry;
+mod import;
+mod kea;
+mod read;
+mod report;
+mod store;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub(crate) use csv::unescape;
+pub use entry::{Binding, Entry, FileTime, Variable};
+pub use import::Taken;
+pub(crate) use read::hex;
+pub use read::{FileError, Item, LiveHost, has_leases, read};
+pub use report::{Report, Tally};
+pub use store::{Existing, ImportError, Imported, broken_off, store};
+pub use write::{Format, Writer};

@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""A dhcpd is replaced with all its leases, and put back: nobody changes address.
+
+    tests/e2e/test_moving.py [MACHINES]
+"""
+
+import os
+import random
+import signal
+import socket
+import sys
+import time
+
+import lab as laboratory
+import wire
+from lab import Lab
+from server import Server
+from suite import Suite
+
+TAKES_SECONDS = 20
+
+MACHINES = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+_RELAY = "10.77.9.9"
+_SERVER = "10.77.0.1"
+# Of 10.77.0.0/16: room for twice as many machines as there are.
+_LOW, _HIGH = "10.77.16.0", socket.inet_ntoa((0x0a4d1000 + 2 * MACHINES + 50).to_bytes(4, "big"))
+
+_DHCPD = f"""
+authoritative;
+ping-check false;
+default-lease-time 7200;
+max-lease-time 7200;
+stash-agent-options true;
+class "odd" {{
+    match if suffix(hardware, 1) = 01;
+    set seen = "yes";
+}}
+subnet 10.77.0.0 netmask 255.255.0.0 {{
+    range {_LOW} {_HIGH};
+    option routers 10.77.0.254;
+    set kind = pick-first-value(option vendor-class-identifier, "none");
+}}
+"""
+
+
+def own(state, identity="client-id"):
+    return (f'[server]\ninterfaces = ["eth0"]\nstate-dir = "{state}"\n'
+            f'[dhcp]\nauthoritative = true\nidentity = "{identity}"\nlease-time = "2h"\n'
+            f'[[dhcp.subnet]]\nsubnet = "10.77.0.0/16"\npools = ["{_LOW}-{_HIGH}"]\n'
+            f'options = {{ routers = ["10.77.0.254"] }}\n')
+
+
+class Dhcpd:
+    """ISC dhcpd where the server under test stands."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.leases = lab.write("dhcpd.leases", "")
+        self.config = lab.write("dhcpd.conf", _DHCPD)
+        self.process = None
+
+    def accepts(self):
+        """What it says to its files: (status, output)."""
+        return self.lab.run(self.lab.srv, ["dhcpd", "-4", "-t", "-cf", self.config,
+                                           "-lf", self.leases])
+
+    def accepts_leases(self):
+        return self.lab.run(self.lab.srv, ["dhcpd", "-4", "-T", "-cf", self.config,
+                                           "-lf", self.leases])
+
+    def start(self):
+        self.process = self.lab.start(
+            self.lab.srv, ["dhcpd", "-4", "-f", "-d", "--no-pid", "-cf", self.config,
+                           "-lf", self.leases, "eth0"], "dhcpd")
+        if not laboratory.wait_until(lambda: "Server starting service" in self.process.output(),
+                                     20):
+            raise RuntimeError(f"dhcpd does not serve:\n{self.process.output()[-2000:]}")
+
+    def stop(self):
+        self.process.signal(signal.SIGTERM)
+        self.process.stop()
+
+
+class Machine:
+    """One card behind the relay agent, with a client identifier or without one."""
+
+    def __init__(self, number):
+        self.mac = "52:54:" + ":".join(f"{byte:02x}" for byte in number.to_bytes(4, "big"))
+        self.options = []
+        if number % 3 == 0:
+            self.options.append((61, b"\1" + wire.mac_bytes(self.mac)))
+        elif number % 3 == 1:
+            self.options.append((61, b"\xff\0\"\\\x7f" + number.to_bytes(4, "big")))
+        if number % 5 == 0:
+            self.options.append((12, f"n{number}".encode()))
+        if number % 7 == 0:
+            self.options.append((60, b"PXEClient:Arch:00007"))
+        if number % 2 == 0:
+            circuit = b"port%d" % number if number % 4 else b"\0\4\0" + bytes([number % 251])
+            self.relayed = bytes([1, len(circuit)]) + circuit + b"\2\3sw1"
+        else:
+            self.relayed = None
+        self.address = None
+
+
+class Relay:
+    """Asks for machines, one after the other."""
+
+    def __init__(self, namespace):
+        with laboratory.inside(namespace):
+            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.socket.bind((_RELAY, 67))
+        self.socket.settimeout(0.5)
+        self.xid = 0
+
+    def ask(self, kind, machine, options=(), answered=True, ciaddr="0.0.0.0"):
+        for _ in range(6):
+            self.xid += 1
+            said = [*machine.options, *options]
+            if machine.relayed:
+                said.append((82, machine.relayed))
+            self.socket.sendto(wire.message(kind, machine.mac, self.xid, said, giaddr=_RELAY,
+                                            hops=1, ciaddr=ciaddr), (_SERVER, 67))
+            if not answered:
+                return None
+            try:
+                while True:
+                    answer = wire.Message(self.socket.recv(4096))
+                    if answer.xid == self.xid:
+                        return answer
+            except TimeoutError:
+                continue
+        return None
+
+    def boot(self, machine):
+        """DISCOVER and REQUEST; the address that it has then."""
+        offer = self.ask("DISCOVER", machine)
+        if offer is None:
+            return None
+        wanted = [(50, socket.inet_aton(offer.yiaddr)), (54, socket.inet_aton(_SERVER))]
+        ack = self.ask("REQUEST", machine, wanted)
+        return ack.yiaddr if ack is not None and ack.kind == "ACK" else None
+
+    def again(self, machine):
+        """INIT-REBOOT: the machine asks for the address that it had."""
+        ack = self.ask("REQUEST", machine, [(50, socket.inet_aton(machine.address))])
+        return ack.yiaddr if ack is not None and ack.kind == "ACK" else None
+
+    def leave(self, kind, machine):
+        server = (54, socket.inet_aton(_SERVER))
+        if kind == "RELEASE":
+            self.ask(kind, machine, [server], answered=False, ciaddr=machine.address)
+        else:
+            address = (50, socket.inet_aton(machine.address))
+            self.ask(kind, machine, [address, server], answered=False)
+
+
+def keep(suite, what, relay, machines):
+    """Each machine asks as it would after the change, and has the address that it had."""
+    dice = random.Random(len(machines))
+    moved = []
+    for machine in machines:
+        address = (relay.boot if dice.random() < 0.5 else relay.again)(machine)
+        if address != machine.address:
+            moved.append(f"{machine.mac}: {machine.address} -> {address}")
+    suite.check(f"{what}: {len(machines)} machines keep their addresses", not moved,
+                f"{len(moved)} moved: " + "\n".join(moved[:8]))
+
+
+def newcomers(suite, what, relay, machines, first, count, taken):
+    """Machines that nobody knows get addresses that nobody has."""
+    new = [Machine(first + number) for number in range(count)]
+    held = {machine.address for machine in machines} | taken
+    for machine in new:
+        machine.address = relay.boot(machine)
+    addresses = [machine.address for machine in new]
+    suite.check(f"{what}: {count} new machines get addresses of their own",
+                None not in addresses and len(set(addresses)) == count
+                and not held.intersection(addresses), f"{addresses}")
+    machines += new
+
+
+def main():
+    suite = Suite("moving in and out")
+    lab = Lab()
+    wall = lab.namespace("relay")
+    lab.plug(wall, 0)
+    laboratory.sh(f"ip -n {wall} addr add {_RELAY}/16 dev eth0")
+    dhcpd, relay = Dhcpd(lab), Relay(wall)
+    server = Server(lab, "")
+    server.config = server.configure(own(server.state))
+    suite.explain_with(server.log)
+    machines = [Machine(number) for number in range(1, MACHINES + 1)]
+
+    with suite.step("dhcpd gives addresses away"):
+        dhcpd.start()
+        for machine in machines:
+            machine.address = relay.boot(machine)
+        suite.check(f"{MACHINES} machines have an address",
+                    None not in {machine.address for machine in machines})
+        gone, declined = machines[-8:-4], machines[-4:]
+        for machine in gone:
+            relay.leave("RELEASE", machine)
+        for machine in declined:
+            relay.leave("DECLINE", machine)
+        quarantine = {machine.address for machine in declined}
+        del machines[-4:]
+        time.sleep(1)
+        dhcpd.stop()
+
+    with suite.step("the leases move in"):
+        status, output = server.tool("migrate", "--leases", dhcpd.leases, "--dry-run")
+        suite.check("a dry run writes nothing", status == 0 and "nothing is written" in output
+                    and not os.path.exists(f"{server.state}/lease-log"), output)
+        status, output = server.tool("migrate", "--leases", dhcpd.leases, seconds=60)
+        suite.check("migrate takes all", status == 0 and
+                    f"{MACHINES - 8} active, 4 that have ended" in output
+                    and "4 in quarantine" in output, output)
+        suite.check("it says what has no place here",
+                    "the variable kind of a lease" in output, output)
+        status, output = server.tool("migrate", "--leases", dhcpd.leases, seconds=60)
+        suite.check("a second time it writes nothing",
+                    status == 0 and "written: 0 leases" in output, output)
+        server.start()
+        status, output = server.tool("leases", "import", dhcpd.leases)
+        suite.check("a running server's store is not written to",
+                    status == 2 and "in use" in output, output)
+        keep(suite, "bootstorm", relay, machines)
+        newcomers(suite, "bootstorm", relay, machines, 100_000, 20, quarantine)
+        leaver = machines.pop(0)
+        relay.leave("RELEASE", leaver)
+        laboratory.wait_until(lambda: server.lease_state(leaver.address) == "released", 5)
+
+    with suite.step("the leases are written for others"):
+        running = server.tool("leases", "export", "--format", "dhcpd")[1]
+        server.stop()
+        stopped = server.tool("leases", "export", "--format", "dhcpd")[1]
+        suite.equal("from the running server and from its store they are the same",
+                    running.splitlines()[6:], stopped.splitlines()[6:])
+        for form in ("csv", "kea", "dhcpd"):
+            path = lab.path(f"out.{form}")
+            status, output = server.tool("leases", "export", "--format", form, "-o", path)
+            suite.check(f"export --format {form}", status == 0, output)
+            other = Server(lab, "", name=f"from-{form}")
+            other.config = other.configure(own(other.state))
+            status, output = other.tool("leases", "import", path, seconds=60)
+            suite.check(f"an empty server takes {form}", status == 0, output)
+            again = other.tool("leases", "export", "--format", form)[1]
+            with open(path) as text:
+                suite.equal(f"and says the same in {form}", _comparable(again, form),
+                            _comparable(text.read(), form))
+
+    with suite.step("dhcpd is put back"):
+        status, output = server.tool("leases", "export", "--format", "dhcpd", "-o", dhcpd.leases)
+        suite.check("export", status == 0, output)
+        status, output = dhcpd.accepts_leases()
+        suite.check("dhcpd takes the file as it is", status == 0 and "corrupt" not in output
+                    and "line " not in output, output)
+        dhcpd.start()
+        keep(suite, "dhcpd", relay, machines)
+        newcomers(suite, "dhcpd", relay, machines, 200_000, 20, quarantine)
+        dhcpd.stop()
+
+    lab.close()
+    suite.finish()
+
+
+def _comparable(text, form):
+    """Lines of an export but for seconds, which are cut off when times are read and written."""
+    if form == "kea":
+        return [",".join(cell for place, cell in enumerate(line.split(",")) if place not in (3, 4))
+                for line in text.splitlines()]
+    lines = []
+    for line in text.splitlines():
+        words = line.split(",") if form == "csv" else line.split()
+        lines.append([word for word in words if word.count(":") not in (2,)])
+    return lines
+
+
+if __name__ == "__main__":
+    main()
