@@ -108,8 +108,6 @@ ids! {
     SpaceId,
     /// A place in [`Dhcp::variables`].
     VariableId,
-    /// A name of a host whose addresses are looked up.
-    NameId,
 }
 
 /// `[dhcp]`. The lists never change once the model is built, and ids index them.

@@ -15,9 +15,7 @@ use super::option_set::OptionView;
 use super::scope::ScopeView;
 use super::spaces::{Carried, Collected};
 use super::statement::{Action, Key, Line, Mode, Operand, Statement, SwitchPart};
-use super::{
-    Carrier, ClassId, Dhcp, LogLevel, NameId, Parameter, Scope, Space, SpaceId, VariableId,
-};
+use super::{Carrier, ClassId, Dhcp, LogLevel, Parameter, Scope, Space, SpaceId, VariableId};
 
 /// How often the expressions of one message may name what is sent. Beyond that it is null: they may
 /// name one another in a circle.
@@ -422,10 +420,6 @@ impl<'c, F: Facts<'c>> Facts<'c> for Run<'_, 'c, F> {
 
     fn lease_time(&self) -> Option<u64> {
         self.facts.lease_time()
-    }
-
-    fn resolved(&self, name: NameId) -> Option<&'c [u8]> {
-        self.facts.resolved(name)
     }
 
     fn variable(&self, variable: VariableId) -> Option<Value<'c>> {

@@ -12,9 +12,9 @@ use super::super::source::{Files, Place};
 use super::super::tree::Node;
 use super::super::{schema, units};
 use super::parser::{self, Vocabulary};
-use super::{Boolean, Facts, OptionPath, Wrong, place};
+use super::{Boolean, Data, Facts, OptionPath, Wrong, place};
 use crate::config::statement::Key;
-use crate::config::{ClassId, NameId, VariableId};
+use crate::config::{ClassId, VariableId};
 
 /// A condition in dhcpd's language.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -132,7 +132,7 @@ impl Vocabulary for ClassNames<'_> {
         Err(Fault::new("`config-option` is not known when classes are decided", help))
     }
 
-    fn host_name(&self, _name: &str) -> Result<NameId, Fault> {
+    fn host_name(&self, _name: &str) -> Result<Data, Fault> {
         Err(Fault::new("names are not looked up here", "write the address: 0a:01:00:06"))
     }
 

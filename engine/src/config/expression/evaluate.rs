@@ -8,7 +8,7 @@ use bumpalo::collections::Vec as BumpVec;
 
 use super::{Arithmetic, Boolean, Data, Numeric, OptionPath, Width};
 use crate::config::statement::Key;
-use crate::config::{ClassId, NameId, VariableId};
+use crate::config::{ClassId, VariableId};
 
 /// Bytes of the longest value that is put together; a longer one is null. Parts of a message have
 /// no such limit.
@@ -61,11 +61,6 @@ pub(crate) trait Facts<'a> {
 
     /// Seconds until the lease ends.
     fn lease_time(&self) -> Option<u64> {
-        None
-    }
-
-    /// The addresses of a name, four bytes each.
-    fn resolved(&self, _name: NameId) -> Option<&'a [u8]> {
         None
     }
 
@@ -254,7 +249,6 @@ impl Data {
             Self::Configured(key) => facts.configured(*key),
             Self::LeasedAddress => facts.leased_address(),
             Self::HostDeclName => facts.host_decl_name(),
-            Self::Resolved(name) => facts.resolved(*name),
             Self::Variable(variable) => match facts.variable(*variable) {
                 Some(Value::Data(value)) => Some(value),
                 _ => None,

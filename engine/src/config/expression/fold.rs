@@ -83,7 +83,6 @@ impl Data {
             | Self::Configured(_)
             | Self::LeasedAddress
             | Self::HostDeclName
-            | Self::Resolved(_)
             | Self::Variable(_) => 0,
             Self::Packet(part) => highest(part.iter().map(Numeric::height)),
             Self::Substring(arguments) => {
@@ -114,7 +113,6 @@ impl Data {
             | Self::Configured(_)
             | Self::LeasedAddress
             | Self::HostDeclName
-            | Self::Resolved(_)
             | Self::Variable(_)
             | Self::Packet(_) => false,
             Self::Substring(arguments) => {

@@ -43,7 +43,7 @@ pub(in crate::config) use tokens::{Token, Tokens};
 
 use super::problem::Fault;
 use super::statement::Key;
-use super::{ClassId, NameId, VariableId};
+use super::{ClassId, VariableId};
 
 /// Bytes of the longest expression.
 const LONGEST_TEXT: usize = 16 << 10;
@@ -179,8 +179,6 @@ pub(crate) enum Data {
     LeasedAddress,
     /// The name of its host entry.
     HostDeclName,
-    /// The addresses of a name, four bytes each.
-    Resolved(NameId),
     /// The variable; null if its value is of another type.
     Variable(VariableId),
 }

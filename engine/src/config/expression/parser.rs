@@ -25,7 +25,7 @@ use super::{
     Wrong,
 };
 use crate::config::statement::{Key, Operand};
-use crate::config::{ClassId, NameId, VariableId};
+use crate::config::{ClassId, VariableId};
 
 /// What makes bytes of a number.
 const MAKES_BYTES: &str = "encode-int makes bytes of a number";
@@ -46,8 +46,8 @@ pub(in crate::config) trait Vocabulary {
     fn variable(&self, name: &str) -> Result<VariableId, Fault>;
     /// What `config-option` names: what a scope can set.
     fn configured(&self, space: Option<&str>, name: &str) -> Result<Key, Fault>;
-    /// The name of a host whose addresses are wanted.
-    fn host_name(&self, name: &str) -> Result<NameId, Fault>;
+    /// The addresses of a host, four bytes each, or null.
+    fn host_name(&self, name: &str) -> Result<Data, Fault>;
     /// The name of this host.
     fn own_host_name(&self) -> Option<Box<[u8]>>;
 }

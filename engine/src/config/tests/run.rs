@@ -42,8 +42,8 @@ impl Vocabulary for Words {
         }
     }
 
-    fn host_name(&self, _name: &str) -> Result<NameId, Fault> {
-        Ok(NameId(0))
+    fn host_name(&self, _name: &str) -> Result<Data, Fault> {
+        Ok(Data::Null)
     }
 
     fn own_host_name(&self) -> Option<Box<[u8]>> {

@@ -7,7 +7,7 @@ use super::super::super::schema;
 use super::super::tokens::Token;
 use super::super::{Boolean, Data, Numeric, OptionPath, Width, Wrong};
 use super::{Any, MAKES_BYTES, MAKES_NUMBERS, Parser, Type, Vocabulary};
-use crate::config::{NameId, VariableId};
+use crate::config::VariableId;
 
 impl<'t> Parser<'_, 't> {
     /// What stands between operators.
@@ -116,9 +116,9 @@ impl<'t> Parser<'_, 't> {
             }
             "gethostbyname" => {
                 self.open()?;
-                let name = self.host_name()?;
+                let addresses = self.host_name()?;
                 self.close()?;
-                Data::Resolved(name)
+                addresses
             }
             "hardware" => Data::Hardware,
             "filename" => Data::File,
@@ -222,15 +222,15 @@ impl<'t> Parser<'_, 't> {
     }
 
     /// The name of a host, in quotes.
-    fn host_name(&mut self) -> Result<NameId, Wrong> {
+    fn host_name(&mut self) -> Result<Data, Wrong> {
         let Token::Text(name) = &self.token else {
             let help = "write it in quotes: gethostbyname(\"ns1.example.org\")";
             return Err(self.wrong(Fault::new("there must be the name of a host", help)));
         };
         let name = String::from_utf8_lossy(name);
-        let name = self.names.host_name(&name).map_err(|fault| self.wrong(fault))?;
+        let addresses = self.names.host_name(&name).map_err(|fault| self.wrong(fault))?;
         self.take()?;
-        Ok(name)
+        Ok(addresses)
     }
 
     fn not(&mut self) -> Result<Boolean, Wrong> {

@@ -12,7 +12,7 @@ use super::parser::{self, Vocabulary};
 use super::tokens::{Token, Tokens};
 use super::{Boolean, Data, Facts, Numeric, OptionPath, Value, Wrong, place};
 use crate::config::statement::Key;
-use crate::config::{ClassId, NameId, VariableId};
+use crate::config::{ClassId, VariableId};
 
 /// Options `text` (12) and `data` (60), `space.one`, every number; classes `first` and `second`.
 struct Names;
@@ -55,9 +55,9 @@ impl Vocabulary for Names {
         self.option(space, name).map(|path| Key::Option(path.code))
     }
 
-    fn host_name(&self, name: &str) -> Result<NameId, Fault> {
+    fn host_name(&self, name: &str) -> Result<Data, Fault> {
         match name {
-            "ns1.example.org" => Ok(NameId(0)),
+            "ns1.example.org" => Ok(Data::Constant([10, 1, 0, 1, 10, 1, 0, 2].into())),
             _ => Err(Fault::new("this is no name", "write one")),
         }
     }
@@ -88,7 +88,7 @@ impl Vocabulary for ClassNames {
         Names.configured(space, name)
     }
 
-    fn host_name(&self, name: &str) -> Result<NameId, Fault> {
+    fn host_name(&self, name: &str) -> Result<Data, Fault> {
         Names.host_name(name)
     }
 
@@ -147,10 +147,6 @@ impl<'a> Facts<'a> for Machine<'a> {
 
     fn lease_time(&self) -> Option<u64> {
         Some(3600)
-    }
-
-    fn resolved(&self, _name: NameId) -> Option<&'a [u8]> {
-        Some(&[10, 1, 0, 1, 10, 1, 0, 2])
     }
 
     fn variable(&self, variable: VariableId) -> Option<Value<'a>> {

@@ -79,7 +79,6 @@ fn data(expression: &Data) -> String {
         Data::Configured(key) => panic!("no option of these tests: {key:?}"),
         Data::LeasedAddress => "leased-address".to_owned(),
         Data::HostDeclName => "host-decl-name".to_owned(),
-        Data::Resolved(_) => "gethostbyname(\"ns1.example.org\")".to_owned(),
         Data::Variable(id) => variable(*id).to_owned(),
     }
 }
