@@ -21,6 +21,7 @@ impl Builder {
     /// only if nothing was.
     pub(super) fn finish(self, problems: &mut Problems) -> (Dhcp, HostNeeds) {
         let Self { mut dhcp, mut subnets, networks, wanted, lacks_subnet, .. } = self;
+        let tolerant = self.tolerant;
         let (around_classes, around_groups) = (self.around_classes, self.around_groups);
         // By network address, so that overlaps are between neighbours and lookups can bisect.
         subnets.sort_by_key(|draft| (draft.prefix, draft.place));
@@ -49,13 +50,13 @@ impl Builder {
         }
         dhcp.class_index = ClassIndex::new(&dhcp.classes);
         dhcp.hosts.finish();
-        look_at_hosts(&dhcp, &wanted.hosts, lacks_subnet, problems);
+        look_at_hosts(&dhcp, &wanted.hosts, (lacks_subnet, tolerant), problems);
         dhcp.excluded = dhcp.find_excluded();
         dhcp.goes_by_ports |= dhcp.names_ports();
         dhcp.used = dhcp.used_settings();
         let has_statements = dhcp.scopes().any(Scope::is_dynamic);
         dhcp.has_statements = has_statements;
-        look_at_reservations(&dhcp, &wanted.hosts, problems);
+        look_at_reservations(&dhcp, &wanted.hosts, tolerant, problems);
         dhcp.server_identifiers = wanted.identifiers.iter().map(|&(address, _)| address).collect();
         dhcp.server_identifiers.sort_unstable();
         dhcp.server_identifiers.dedup();
@@ -218,7 +219,12 @@ fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<(Pool, Place)>, problems: &mut Prob
 }
 
 /// Looks for hosts that contradict each other or the subnets.
-fn look_at_hosts(dhcp: &Dhcp, places: &HostPlaces, lacks_subnet: bool, problems: &mut Problems) {
+fn look_at_hosts(
+    dhcp: &Dhcp,
+    places: &HostPlaces,
+    (lacks_subnet, tolerant): (bool, bool),
+    problems: &mut Problems,
+) {
     let mut by_key: HashMap<(HostKey<&[u8]>, Option<NetworkId>), Place> = HashMap::new();
     let mut networks: Vec<Option<NetworkId>> = Vec::new();
     let mut key_places = places.keys.iter();
@@ -230,10 +236,11 @@ fn look_at_hosts(dhcp: &Dhcp, places: &HostPlaces, lacks_subnet: bool, problems:
             if let Some(&first) = first.and_then(|first| places.ips.get(first)) {
                 let text = format!("two hosts have the address {ip}");
                 let fault = Fault::new(text, "give one of them another");
-                problems.conflict(place, fault, first, "the other is here");
+                problems.conflict_or(tolerant, place, fault, (first, "the other is here"));
                 continue;
             }
-            networks.extend(network_of(dhcp, ip, place, &networks, lacks_subnet, problems));
+            let known = (&*networks, lacks_subnet);
+            networks.extend(network_of(dhcp, (ip, place), known, tolerant, problems));
         }
         if host.ips().is_empty() {
             networks.push(None);
@@ -252,7 +259,8 @@ fn look_at_hosts(dhcp: &Dhcp, places: &HostPlaces, lacks_subnet: bool, problems:
                     let text = "two hosts are the same machine in one network";
                     let help = "join them: a host may have several hardware addresses, and one ip \
                                 in each network";
-                    problems.conflict(place, Fault::new(text, help), first, "the other is here");
+                    let fault = Fault::new(text, help);
+                    problems.conflict_or(tolerant, place, fault, (first, "the other is here"));
                 }
             }
         }
@@ -261,7 +269,7 @@ fn look_at_hosts(dhcp: &Dhcp, places: &HostPlaces, lacks_subnet: bool, problems:
 
 /// A reservation of an address that something else has: for a router or boot server of its own it
 /// is right, else a slip.
-fn look_at_reservations(dhcp: &Dhcp, places: &HostPlaces, problems: &mut Problems) {
+fn look_at_reservations(dhcp: &Dhcp, places: &HostPlaces, tolerant: bool, problems: &mut Problems) {
     for &(address, what) in &dhcp.excluded {
         let Some(place) = places.of_ip(&dhcp.hosts, address) else { continue };
         let text = format!("{address} is {} as well", what.name());
@@ -271,7 +279,11 @@ fn look_at_reservations(dhcp: &Dhcp, places: &HostPlaces, problems: &mut Problem
                 problems.warn(place, Fault::new(text, help));
             }
             Use::ServerIdentifier | Use::Broadcast => {
-                problems.error(place, Fault::new(text, "give the host another address"));
+                problems.error_or(
+                    tolerant,
+                    place,
+                    Fault::new(text, "give the host another address"),
+                );
             }
         }
     }
@@ -281,10 +293,9 @@ fn look_at_reservations(dhcp: &Dhcp, places: &HostPlaces, problems: &mut Problem
 /// network it is.
 fn network_of(
     dhcp: &Dhcp,
-    ip: Ipv4Addr,
-    place: Place,
-    networks: &[Option<NetworkId>],
-    lacks_subnet: bool,
+    (ip, place): (Ipv4Addr, Place),
+    (networks, lacks_subnet): (&[Option<NetworkId>], bool),
+    tolerant: bool,
     problems: &mut Problems,
 ) -> Option<Option<NetworkId>> {
     let Some(subnet) = dhcp.subnet_of(ip).map(|id| dhcp.subnet(id)) else {
@@ -292,7 +303,7 @@ fn network_of(
             let text = format!("{ip} is in no subnet");
             let help =
                 format!("add [[dhcp.subnet]] with the subnet of {ip}, or correct the address");
-            problems.error(place, Fault::new(text, help));
+            problems.error_or(tolerant, place, Fault::new(text, help));
         }
         return None;
     };
@@ -300,7 +311,7 @@ fn network_of(
     if !(least..=most).contains(&ip) {
         let text = format!("{ip} is the first or the last address of {}", subnet.prefix);
         let fault = Fault::new(text, format!("machines can have {least} to {most}"));
-        problems.error(place, fault);
+        problems.error_or(tolerant, place, fault);
     }
     if networks.contains(&Some(subnet.network)) {
         let text = "this host has two addresses in one network";

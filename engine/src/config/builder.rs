@@ -19,7 +19,6 @@ pub(super) type Placed = (Scope, ScopePlaces);
 
 /// A scope that others stand in, by what does not change while the model is put together.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-#[allow(dead_code, reason = "for front ends to come")]
 pub(super) enum Around {
     Group(GroupId),
     /// By its name.
@@ -133,10 +132,18 @@ pub(super) struct Builder {
     pub(super) around_classes: Vec<Vec<Around>>,
     /// Around each group, likewise.
     pub(super) around_groups: Vec<Vec<Around>>,
+    /// The file is another server's, which takes hosts that contradict each other or the subnets:
+    /// they are warned of.
+    pub(super) tolerant: bool,
     groups: HashMap<String, (GroupId, Place)>,
 }
 
 impl Builder {
+    /// A model of a file of another server; see [`Builder::tolerant`].
+    pub(super) fn tolerant() -> Self {
+        Self { tolerant: true, ..Self::default() }
+    }
+
     pub(super) fn set_global(&mut self, (scope, places): Placed, problems: &mut Problems) {
         look_at((&scope, &places), &[], &mut self.wanted, problems);
         self.dhcp.global = scope;

@@ -1,6 +1,7 @@
 //! From a file to a configuration.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::builder::{Builder, WantedFile};
@@ -9,7 +10,10 @@ use super::problem::{ConfigError, Fault, Problem, Problems};
 use super::rows::NotInRows;
 use super::source::{FileState, Files, Place, as_text};
 use super::tree::{Node, Table, Value};
-use super::{Config, Dhcp, Tftp, dhcp_reader, disk, rows, schema, sections, units};
+use super::{
+    Config, Control, Dhcp, Log, Server, Tftp, dhcp_reader, dhcpd, disk, rows, schema, sections,
+    units,
+};
 
 /// Address space, of which a usual file touches a few pages. The parser bounds nesting to 80
 /// tables, each behind a key of 80 parts, and drops what it made by recursion: more than the stack
@@ -98,6 +102,9 @@ fn read(path: &Path, text: Option<&[u8]>, depth: Depth) -> Result<Config, Config
     })
 }
 
+/// The bytes of a file, and its state unless they come from elsewhere.
+type Read = (Vec<u8>, Option<FileState>);
+
 #[derive(Debug, Default)]
 struct Loader {
     files: Files,
@@ -116,10 +123,20 @@ impl Loader {
         text: Option<&[u8]>,
         depth: Depth,
     ) -> Result<Result<Config, ConfigError>, PathBuf> {
-        let table = self.tree(path, text);
-        let config = match self.config(table, depth) {
-            Ok(config) => config,
-            Err(NotInRows { file }) => return Err(self.files.paths[file as usize].clone()),
+        let read = match text {
+            Some(text) => Ok((text.to_vec(), None)),
+            None => disk::read(path).map(|(bytes, state)| (bytes, Some(state))),
+        };
+        let in_dhcpds = |bytes: &[u8]| dhcpd::is_dhcpd(&String::from_utf8_lossy(bytes));
+        let config = match read {
+            Ok(read) if in_dhcpds(&read.0) => self.dhcpd_config(path, read, depth),
+            read => {
+                let table = self.tree(path, read);
+                match self.config(table, depth) {
+                    Ok(config) => config,
+                    Err(NotInRows { file }) => return Err(self.files.paths[file as usize].clone()),
+                }
+            }
         };
         let Self { files, problems, .. } = self;
         Ok(match problems.finish(path, &files) {
@@ -131,11 +148,7 @@ impl Loader {
     }
 
     /// The file and all that it includes as one tree.
-    fn tree(&mut self, path: &Path, text: Option<&[u8]>) -> Table {
-        let read = match text {
-            Some(text) => Ok((text.to_vec(), None)),
-            None => disk::read(path).map(|(bytes, state)| (bytes, Some(state))),
-        };
+    fn tree(&mut self, path: &Path, read: io::Result<Read>) -> Table {
         let mut root = match read {
             Ok((bytes, state)) => {
                 self.read.extend(path.canonicalize());
@@ -223,6 +236,30 @@ impl Loader {
                 self.problems.error(place, Fault::plain(text));
                 None
             }
+        }
+    }
+
+    /// A configuration in dhcpd's language. It says nothing of the server, nor of TFTP.
+    fn dhcpd_config(&mut self, path: &Path, read: Read, depth: Depth) -> Config {
+        let Self { files, problems, .. } = self;
+        let mut resolver = match depth {
+            Depth::Text => dhcpd::Resolver::none(),
+            Depth::Addresses | Depth::Host => dhcpd::Resolver::of_host(),
+        };
+        let builder = dhcpd::read(path.to_owned(), read, &mut resolver, files, problems);
+        let (dhcp, wanted) = builder.finish(problems);
+        if depth >= Depth::Addresses && !problems.has_errors() {
+            disk::warn_of_addresses(&wanted, &dhcp.hosts, problems);
+        }
+        Config {
+            server: Server::default(),
+            dhcp,
+            tftp: None,
+            control: Control::default(),
+            log: Log::default(),
+            warnings: Vec::new(),
+            more_warnings: 0,
+            sources: Vec::new(),
         }
     }
 

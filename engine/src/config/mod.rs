@@ -7,14 +7,15 @@
 //! aside, of which there may be a million, `host_file` reads those of CSV files, `tree` gives every
 //! value its place, `fields` and `units` take tables and values apart, `scope_reader`,
 //! `dhcp_reader` and `sections` know what the keys mean, `option_types` and `definitions` encode
-//! options, `expression` is dhcpd's language of conditions, and `builder` and `assemble` put the
-//! model together and look for contradictions.
+//! options, `expression` is dhcpd's language of conditions, `dhcpd` reads files in that language,
+//! and `builder` and `assemble` put the model together and look for contradictions.
 
 mod assemble;
 mod builder;
 mod chain;
 mod definitions;
 mod dhcp_reader;
+mod dhcpd;
 mod disk;
 mod excluded;
 mod expression;

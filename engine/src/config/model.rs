@@ -259,7 +259,7 @@ pub enum Permit {
 }
 
 /// `[[dhcp.class]]`
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Class {
     /// Its name, unique.
     pub name: String,

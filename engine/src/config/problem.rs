@@ -323,6 +323,24 @@ impl Problems {
         self.push(Severity::Error, Some(place), fault, Some((other, says.to_owned())));
     }
 
+    /// The value at `place` is wrong, or only doubtful where the file is taken all the same.
+    pub(super) fn error_or(&mut self, doubtful: bool, place: Place, fault: Fault) {
+        let severity = if doubtful { Severity::Warning } else { Severity::Error };
+        self.push(severity, Some(place), fault, None);
+    }
+
+    /// The same because of another value.
+    pub(super) fn conflict_or(
+        &mut self,
+        doubtful: bool,
+        place: Place,
+        fault: Fault,
+        (other, says): (Place, &str),
+    ) {
+        let severity = if doubtful { Severity::Warning } else { Severity::Error };
+        self.push(severity, Some(place), fault, Some((other, says.to_owned())));
+    }
+
     /// The value at `place` can be used, but is perhaps not what is meant.
     pub(super) fn warn(&mut self, place: Place, fault: Fault) {
         self.push(Severity::Warning, Some(place), fault, None);

@@ -25,6 +25,11 @@ pub struct ClassTest {
 }
 
 impl ClassTest {
+    /// A test; `names_ports` if it asks for something that relay agents say.
+    pub(in crate::config) fn new(condition: Boolean, names_ports: bool) -> Self {
+        Self { condition, names_ports }
+    }
+
     /// Whether it is true; null is not.
     pub(crate) fn holds<'a>(&'a self, facts: &impl Facts<'a>, arena: &'a Bump) -> bool {
         self.condition.evaluate(facts, arena) == Some(true)

@@ -69,7 +69,7 @@ impl<'t> Tokens<'t> {
     }
 
     /// Goes back to where a token began.
-    pub(super) fn back_to(&mut self, start: usize) {
+    pub(in crate::config) fn back_to(&mut self, start: usize) {
         self.at = start;
     }
 

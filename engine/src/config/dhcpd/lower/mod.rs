@@ -1,0 +1,377 @@
+//! From what was read to the drafts of the builder.
+
+mod scope;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::super::builder::{
+    Around, Builder, HostDraft, NetworkDraft, Placed, PoolDraft, SubnetDraft,
+};
+use super::super::problem::{Fault, Problems};
+use super::super::source::Place;
+use super::super::units;
+use super::super::{Class, ClassId, ClientMatch, Dhcp, GroupId, Host, HostKey, Identity, Permit};
+use super::ast::{self, Body, Child, Entry, Value, What};
+use super::spaces::{SpaceNumber, Spaces};
+use super::table::Status;
+use scope::Draft;
+
+/// What dhcpd does where nothing is said: how long it leaves declined addresses alone.
+const ABANDONED: Duration = Duration::from_secs(86_400);
+/// How long it waits for an echo.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+struct Lower<'a, 'p> {
+    spaces: &'a Spaces,
+    dhcp: SpaceNumber,
+    /// The scopes around each class.
+    around_classes: Vec<Vec<Around>>,
+    /// Groups with a name.
+    groups: HashMap<Rc<str>, GroupId>,
+    /// Hosts and the scopes around each.
+    hosts: Vec<(&'a ast::Host, Vec<Around>)>,
+    /// Groups for hosts that stand in a scope of another kind.
+    made: HashMap<Vec<Around>, GroupId>,
+    /// Subnets of the network that is read, or the one subnet without one.
+    subnets: Vec<SubnetDraft>,
+    builder: Builder,
+    in_root: bool,
+    problems: &'p mut Problems,
+}
+
+/// Parameters that there are once, for everybody.
+const ONCE: [&str; 4] = ["ping-check", "ping-timeout", "ping-timeout-ms", "abandon-lease-time"];
+
+/// Where a declaration stands.
+#[derive(Clone, Default)]
+struct At {
+    /// All scopes around it but the outermost, the innermost first.
+    around: Vec<Around>,
+    /// The groups between it and the pool, subnet or network around it, likewise.
+    groups: Vec<GroupId>,
+    network: Option<(String, Place)>,
+    /// Its subnet, by its place among those of the network.
+    subnet: Option<usize>,
+}
+
+impl At {
+    fn inside(&self, scope: Around) -> Self {
+        let mut around = vec![scope];
+        around.extend(self.around.iter().cloned());
+        Self { around, groups: Vec::new(), ..self.clone() }
+    }
+
+    fn in_group(&self, group: GroupId) -> Self {
+        let mut groups = vec![group];
+        groups.extend(&self.groups);
+        Self { groups, ..self.inside(Around::Group(group)) }
+    }
+}
+
+/// Makes the drafts.
+pub(super) fn lower(
+    root: &Body,
+    classes: &[ast::Class],
+    (spaces, dhcp): (&Spaces, SpaceNumber),
+    problems: &mut Problems,
+) -> Builder {
+    let mut lower = Lower {
+        spaces,
+        dhcp,
+        around_classes: vec![Vec::new(); classes.len()],
+        groups: HashMap::new(),
+        hosts: Vec::new(),
+        made: HashMap::new(),
+        subnets: Vec::new(),
+        builder: Builder::tolerant(),
+        in_root: false,
+        problems,
+    };
+    lower.root(root);
+    lower.declarations(root, &At::default());
+    lower.classes(classes);
+    lower.hosts();
+    lower.builder
+}
+
+impl<'a> Lower<'a, '_> {
+    /// The scope of everybody, and what there is once.
+    fn root(&mut self, root: &'a Body) {
+        let mut draft = Draft::outermost();
+        self.in_root = true;
+        self.entries(&root.entries, &mut draft);
+        self.in_root = false;
+        let dhcp = &mut self.builder.dhcp;
+        dhcp.identity = Identity::ClientId;
+        dhcp.decline_time = ABANDONED;
+        dhcp.ping_check = Some(PING_TIMEOUT);
+        once(&root.entries, dhcp);
+        self.builder.set_global(draft.finish(), self.problems);
+    }
+
+    fn entries(&mut self, entries: &[Entry], draft: &mut Draft) {
+        for entry in entries {
+            match &entry.what {
+                What::Option { space, code, value: Value::Bytes(bytes) } if *space == self.dhcp => {
+                    draft.option(*code, bytes, entry);
+                }
+                What::Option { space, value: Value::Bytes(_), .. } => {
+                    let name = &self.spaces.get(*space).name;
+                    let text = format!("options of space {name} are not served yet");
+                    self.problems.error(entry.place, Fault::plain(text));
+                }
+                What::Parameter { row, value: Value::Bytes(bytes) } => {
+                    let known = draft.parameter(row.name, bytes, entry);
+                    if !known && row.status == Status::Served {
+                        self.not_here(row.name, entry.place);
+                    }
+                }
+                What::Option { value: Value::Missing, .. }
+                | What::Parameter { value: Value::Missing, .. } => {}
+            }
+        }
+    }
+
+    /// A parameter that scopes do not have.
+    fn not_here(&mut self, name: &str, place: Place) {
+        let text = match ONCE.contains(&name) {
+            // The outermost scope has it.
+            true if self.in_root => return,
+            true => format!("`{name}` counts in the outermost scope only"),
+            false => format!("`{name}` is read and does nothing yet"),
+        };
+        self.problems.warn(place, Fault::plain(text));
+    }
+
+    fn scope(&mut self, body: &Body) -> Placed {
+        let mut draft = Draft::default();
+        self.entries(&body.entries, &mut draft);
+        draft.finish()
+    }
+
+    fn declarations(&mut self, body: &'a Body, at: &At) {
+        for child in &body.children {
+            match child {
+                Child::Group(group) => {
+                    let scope = self.scope(&group.body);
+                    // A later group of a name takes the place of the one before.
+                    let name = group.name.clone();
+                    let name = name.filter(|(name, _)| !self.groups.contains_key(name));
+                    let named = name.map(|(name, place)| (name.to_string(), place));
+                    let around = at.around.clone();
+                    let id = self.builder.add_group(named, around, scope, self.problems);
+                    if let Some((name, _)) = &group.name {
+                        self.groups.insert(name.clone(), id);
+                    }
+                    self.declarations(&group.body, &at.in_group(id));
+                }
+                Child::Network(network) => self.network(network, at),
+                Child::Subnet(subnet) => self.subnet(subnet, at),
+                Child::Subnet6(subnet) => self.declarations(&subnet.body, at),
+                Child::Pool(pool) => self.pool(pool, at),
+                Child::Range(range) => {
+                    let mut draft = PoolDraft::plain(addresses(range), range.place);
+                    draft.groups.clone_from(&at.groups);
+                    // dhcpd makes a pool of its own for such ranges.
+                    match range.bootp {
+                        true => draft.allow.push(Permit::All),
+                        false => draft.deny.push(Permit::Bootp),
+                    }
+                    self.place(draft, range, at);
+                }
+                Child::Host(host) => self.hosts.push((host, at.around.clone())),
+                Child::Class(number) => {
+                    self.around_classes[number.0 as usize].clone_from(&at.around);
+                }
+                Child::Subclass(subclass) => {
+                    let bytes = subclass.value.len();
+                    let text = format!("subclasses are not served yet ({bytes} bytes)");
+                    self.problems.error(subclass.place, Fault::plain(text));
+                    let class = ClassId::from_index(subclass.class.0);
+                    self.declarations(&subclass.body, &at.inside(Around::Class(class)));
+                }
+            }
+        }
+    }
+
+    fn network(&mut self, network: &'a ast::Network, at: &At) {
+        let scope = self.scope(&network.body);
+        let name = (network.name.clone(), network.place);
+        let draft = NetworkDraft { groups: at.groups.clone(), scope };
+        self.builder.add_network(name.clone(), draft, self.problems);
+        let inside = at.inside(Around::Network(name.0.clone()));
+        self.declarations(&network.body, &At { network: Some(name), ..inside });
+        self.add_subnets();
+    }
+
+    fn subnet(&mut self, subnet: &'a ast::Subnet, at: &At) {
+        let scope = self.scope(&subnet.body);
+        self.subnets.push(SubnetDraft {
+            prefix: subnet.prefix,
+            place: subnet.place,
+            network: at.network.clone(),
+            pools: Vec::new(),
+            groups: at.groups.clone(),
+            scope,
+        });
+        let inside = at.inside(Around::Subnet(subnet.prefix));
+        let place = self.subnets.len().checked_sub(1);
+        self.declarations(&subnet.body, &At { subnet: place, ..inside });
+        if at.network.is_none() {
+            self.add_subnets();
+        }
+    }
+
+    fn add_subnets(&mut self) {
+        for subnet in std::mem::take(&mut self.subnets) {
+            self.builder.add_subnet(subnet, self.problems);
+        }
+    }
+
+    fn pool(&mut self, pool: &'a ast::Pool, at: &At) {
+        let scope = self.scope(&pool.body);
+        let (mut allow, mut deny) = (Vec::new(), Vec::new());
+        for permission in &pool.permits {
+            let list = if permission.allow { &mut allow } else { &mut deny };
+            match permit(permission) {
+                Ok(permit) => list.extend(permit),
+                Err(fault) => self.problems.error(permission.place, fault),
+            }
+        }
+        for range in &pool.ranges {
+            let draft = PoolDraft {
+                range: addresses(range),
+                place: range.place,
+                allow: allow.clone(),
+                deny: deny.clone(),
+                class: None,
+                groups: at.groups.clone(),
+                scope: scope.clone(),
+            };
+            self.place(draft, range, at);
+        }
+        if let Some(first) = pool.ranges.first() {
+            self.declarations(&pool.body, &at.inside(Around::Pool(first.first)));
+        }
+    }
+
+    /// Puts a pool into the subnet that it is of.
+    fn place(&mut self, draft: PoolDraft, range: &ast::Range, at: &At) {
+        let around = at.subnet.and_then(|place| self.subnets.get_mut(place));
+        // Its own subnet says what is wrong with a range that is not in it.
+        if let Some(subnet) = around {
+            return subnet.pools.push(draft);
+        }
+        let mut subnets = self.subnets.iter_mut();
+        match subnets.find(|subnet| subnet.prefix.contains(range.first)) {
+            Some(subnet) => subnet.pools.push(draft),
+            None => {
+                let text = format!("{} is in no subnet that stands before it", range.first);
+                let help = "a range stands in its subnet, or behind it in its shared network";
+                self.problems.error(range.place, Fault::new(text, help));
+            }
+        }
+    }
+
+    fn classes(&mut self, classes: &[ast::Class]) {
+        for (class, around) in classes.iter().zip(std::mem::take(&mut self.around_classes)) {
+            let (scope, places) = self.scope(&class.body);
+            let model = Class {
+                name: class.name.to_string(),
+                matches: ClientMatch::default(),
+                test: class.match_if.clone(),
+                scope,
+                ..Class::default()
+            };
+            self.builder.add_class((model, places), around, self.problems);
+        }
+    }
+
+    fn hosts(&mut self) {
+        for (host, around) in std::mem::take(&mut self.hosts) {
+            let group = match &host.group {
+                Some(name) => self.groups.get(name).copied(),
+                None => self.group(around),
+            };
+            let (scope, places) = self.scope(&host.body);
+            let mut keys = host.keys.clone();
+            keys.extend(client_identifier(&host.body.entries, self.dhcp));
+            if keys.is_empty() {
+                let text = format!("nothing says which machine `{}` is", host.name);
+                let help = "add hardware ethernet 52:54:00:12:34:56;";
+                self.problems.warn(host.place, Fault::new(text, help));
+            }
+            let (keys, key_places) = keys.into_iter().unzip();
+            let (ips, ip_places) = host.addresses.iter().copied().unzip();
+            let model = Host { name: (&*host.name).into(), keys, ips, group, scope };
+            let draft = HostDraft { host: model, place: host.place, key_places, ip_places, places };
+            self.builder.add_host(draft, self.problems);
+        }
+    }
+
+    /// The group of the model for the scopes around a host.
+    fn group(&mut self, around: Vec<Around>) -> Option<GroupId> {
+        match around.first() {
+            None => return None,
+            Some(&Around::Group(id)) => return Some(id),
+            Some(_) => {}
+        }
+        if let Some(&made) = self.made.get(&around) {
+            return Some(made);
+        }
+        let scope = Placed::default();
+        let id = self.builder.add_group(None, around.clone(), scope, self.problems);
+        self.made.insert(around, id);
+        Some(id)
+    }
+}
+
+fn addresses(range: &ast::Range) -> units::Range {
+    units::Range::Span(range.first, range.last)
+}
+
+/// The permit of the model; nothing where it concerns nobody.
+fn permit(permission: &ast::Permission) -> Result<Option<Permit>, Fault> {
+    Ok(Some(match permission.who {
+        ast::Who::All => Permit::All,
+        ast::Who::Known => Permit::Known,
+        ast::Who::Unknown => Permit::Unknown,
+        ast::Who::Bootp => Permit::Bootp,
+        ast::Who::Member(class) => Permit::Member(ClassId::from_index(class.0)),
+        // Nobody is authenticated.
+        ast::Who::Unauthenticated => Permit::All,
+        ast::Who::Authenticated if !permission.allow => return Ok(None),
+        ast::Who::Authenticated | ast::Who::After(_) => {
+            return Err(Fault::plain("this permit is not served yet"));
+        }
+    }))
+}
+
+/// A client identifier among a host's options identifies it.
+fn client_identifier(entries: &[Entry], dhcp: SpaceNumber) -> Option<(HostKey, Place)> {
+    entries.iter().rev().find_map(|entry| match &entry.what {
+        What::Option { space, code: 61, value: Value::Bytes(bytes) } if *space == dhcp => {
+            Some((HostKey::ClientId(bytes.as_slice().into()), entry.place))
+        }
+        _ => None,
+    })
+}
+
+/// Parameters of the outermost scope that hold for all.
+fn once(entries: &[Entry], dhcp: &mut Dhcp) {
+    let (mut ping, mut timeout) = (true, PING_TIMEOUT);
+    for entry in entries {
+        let What::Parameter { row, value: Value::Bytes(bytes) } = &entry.what else { continue };
+        let number = bytes.iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
+        match row.name {
+            "ping-check" => ping = number == 1,
+            "ping-timeout" => timeout = Duration::from_secs(number),
+            "ping-timeout-ms" if number > 0 => timeout = Duration::from_millis(number),
+            "abandon-lease-time" => dhcp.decline_time = Duration::from_secs(number),
+            _ => {}
+        }
+    }
+    dhcp.ping_check = ping.then_some(timeout);
+}

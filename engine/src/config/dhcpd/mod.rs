@@ -1,0 +1,51 @@
+//! Reading ISC dhcpd's configuration language (dhcpd.conf(5), dhcp-options(5), dhcp-eval(5)).
+//!
+//! `cursor` gives tokens; `grammar`, `options`, `declarations` and `checked` put them together as
+//! dhcpd's own parser does (`ast`). `reader` knows what names stand for, and `value` encodes values
+//! by their types (`format`, `spaces`, `standard`). `table` says of each statement what becomes of
+//! it. `lower` makes the model of what was read.
+//!
+//! Memory and time are bounded: declarations and files are nested at most 50 deep, values and files
+//! have limits, and look-ups of names end after ten seconds together.
+
+mod ast;
+mod checked;
+mod cursor;
+mod declarations;
+mod format;
+mod grammar;
+mod language;
+mod lower;
+mod options;
+mod reader;
+mod resolve;
+mod spaces;
+mod standard;
+mod table;
+#[cfg(test)]
+mod tests;
+mod time;
+mod value;
+
+use std::path::PathBuf;
+
+use super::builder::Builder;
+use super::problem::Problems;
+use super::source::{FileState, Files};
+pub(super) use language::is_dhcpd;
+use reader::Reader;
+pub(super) use resolve::Resolver;
+
+/// Reads a file and all that it includes into a builder.
+pub(super) fn read(
+    path: PathBuf,
+    (bytes, state): (Vec<u8>, Option<FileState>),
+    resolver: &mut Resolver,
+    files: &mut Files,
+    problems: &mut Problems,
+) -> Builder {
+    let mut reader = Reader::new(files, problems, resolver);
+    let root = reader.read(path, bytes, state);
+    let Reader { spaces, dhcp, classes, .. } = reader;
+    lower::lower(&root, &classes, (&spaces, dhcp), problems)
+}

@@ -1,0 +1,3 @@
+//! dhcpd's language.
+
+mod reading;

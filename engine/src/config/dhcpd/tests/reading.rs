@@ -1,0 +1,234 @@
+//! What is taken and what is refused, and where the mistake is.
+
+use std::path::Path;
+
+use crate::config::{Config, ConfigError, Flag, HostKey, LeaseTime};
+
+fn read(text: &str) -> Result<Config, ConfigError> {
+    crate::config::parse(Path::new("dhcpd.conf"), text.as_bytes())
+}
+
+/// The same with a subnet behind it.
+fn with_subnet(text: &str) -> Result<Config, ConfigError> {
+    read(&format!("{text}\nsubnet 10.0.0.0 netmask 255.0.0.0 {{}}\n"))
+}
+
+#[track_caller]
+fn taken(text: &str) -> Config {
+    match with_subnet(text) {
+        Ok(config) => config,
+        Err(error) => panic!("{}", error.render(false)),
+    }
+}
+
+/// The first mistake: line, column, message.
+#[track_caller]
+fn refused(text: &str) -> (usize, usize, String) {
+    let error = with_subnet(text).expect_err(text);
+    let problem = &error.problems()[0];
+    let (_, line, column) = problem.place().expect("a place");
+    (line, column, problem.message().to_owned())
+}
+
+#[test]
+fn a_tutorials_file_is_served() {
+    let config = read(
+        r#"# A comment, then
+option domain-name "example.org";
+option domain-name-servers 10.1.0.2, 10.1.0.3;
+default-lease-time 600;
+max-lease-time 7200;
+subnet 10.1.0.0 netmask 255.255.255.0 {
+  range 10.1.0.100 10.1.0.200;
+  option routers 10.1.0.1;
+  filename "pxelinux.0";
+  next-server 10.1.0.6;
+}
+host n01 {
+  hardware ethernet 52:54:0:12:34:56;
+  fixed-address 10.1.0.17;
+  option routers 10.1.0.254;
+}
+"#,
+    )
+    .unwrap();
+    let dhcp = &config.dhcp;
+    assert_eq!(dhcp.global.options.get(15), Some(&b"example.org"[..]));
+    assert_eq!(dhcp.global.options.get(6), Some(&[10, 1, 0, 2, 10, 1, 0, 3][..]));
+    assert_eq!(dhcp.global.settings().lease_time, Some(LeaseTime::from_seconds(600)));
+    assert_eq!(dhcp.global.settings().min_lease_time, Some(LeaseTime::from_seconds(300)));
+    let subnet = &dhcp.subnets[0];
+    assert_eq!(subnet.scope.options.get(3), Some(&[10, 1, 0, 1][..]));
+    assert_eq!(subnet.scope.settings().next_server, Some([10, 1, 0, 6].into()));
+    assert_eq!(subnet.scope.settings().boot.len(), 1);
+    assert_eq!(dhcp.pools[0].range, ([10, 1, 0, 100].into(), [10, 1, 0, 200].into()));
+    let host = dhcp.hosts.iter().next().unwrap();
+    assert_eq!(&**host.name(), "n01");
+    assert_eq!(host.keys().next(), Some(HostKey::Hardware(&[0x52, 0x54, 0, 0x12, 0x34, 0x56][..])));
+    assert_eq!(host.ips(), [std::net::Ipv4Addr::new(10, 1, 0, 17)]);
+    assert_eq!(host.scope().unwrap().options.get(3), Some(&[10, 1, 0, 254][..]));
+}
+
+#[test]
+fn dhcpds_defaults_come_with_its_language() {
+    let dhcp = taken("").dhcp;
+    assert_eq!(dhcp.ping_check, Some(std::time::Duration::from_secs(1)));
+    assert_eq!(dhcp.decline_time, std::time::Duration::from_secs(86_400));
+    assert_eq!(dhcp.global.settings().lease_time, Some(LeaseTime::from_seconds(43_200)));
+    assert_eq!(dhcp.global.settings().max_lease_time, Some(LeaseTime::from_seconds(86_400)));
+    assert_eq!(dhcp.global.settings().flags.get(Flag::Authoritative), None);
+    let flags = taken("authoritative; ignore bootp; allow unknown-clients;").dhcp;
+    let flags = flags.global.settings().flags;
+    assert_eq!(flags.get(Flag::Authoritative), Some(true));
+    assert_eq!(flags.get(Flag::Bootp), Some(false));
+    assert_eq!(flags.get(Flag::BootUnknownClients), Some(true));
+    assert_eq!(taken("ping-check off;").dhcp.ping_check, None);
+}
+
+#[test]
+fn what_dhcpd_takes_is_taken() {
+    for text in [
+        "dynamic-bootp-lease-cutoff 100;",
+        "default-lease-time infinite;",
+        "default-lease-time 0600;",
+        "default-lease-time -1;",
+        "db-time-format local;",
+        "ddns-update-style interim;",
+        "key foo { algorithm hmac-md5; secret abcdef==; }\nomapi-key foo;",
+        "key foo { algorithm hmac-md5; secret abcdef==; };\nzone x. { primary 127.0.0.1; key foo; }",
+        "check-secs-byte-order true;",
+        "option nis-domain foo;",
+        "filename pxe;",
+        "authoritative; not authoritative;",
+        "option dhcp-lease-time 5;",
+        "host a { }",
+        "host a.b.c { hardware ethernet 1:2:3:4:5; }",
+        "host a { hardware unknown-8 1:2:3:4:5:6; }",
+        "host a { hardware ethernet 1:2:3:4:5:6; fixed-address 10.0.0.1, 10.0.0.2; }",
+        "host a { option dhcp-client-identifier 1:2:3; uid \"foo\"; }",
+        "host a { host-identifier option agent.circuit-id \"x\"; }",
+        "group { } group x { } host y { group x; }",
+        "group { option routers 10.0.0.1; host a { } option host-name \"x\"; }",
+        "class \"a\" { match if known; } class \"a\" { filename \"x\"; }",
+        "subnet 192.168.0.0 netmask 255.255.255.0 { range 192.168.0.10 192.168.0.5; }",
+        "shared-network \"a b\" { subnet 1.0.0.0 netmask 255.0.0.0 { } }",
+        "shared-network a { subnet 192.168.0.0 netmask 255.255.255.0 {} pool { range 192.168.0.4; } }",
+        "default-lease-time 60 ; max-lease-time 20;",
+        "option domain-name \"\u{fc}\";",
+        "option space foo; option foo.bar code 1 = text;",
+        "option foo code 224 = text; option foo code 225 = text; option foo \"x\";",
+        "option slp-service-scope true;",
+        "option slp-directory-agent true 10.0.0.1, 10.0.0.2;",
+        "option static-routes 10.0.0.1 10.0.0.2, 10.0.0.3 10.0.0.4;",
+        "option x code 230 = { ip-address, integer 8 }; option x 10.0.0.1 5;",
+        "option x code 230 = array of { ip-address, integer 8 }; option x 10.0.0.1 5, 10.0.0.3 4;",
+        "option unknown-230 \"a\";",
+        "option unknown-230 0a:b;",
+        "option dhcp-parameter-request-list 1,3,6;",
+        "allow dynamic-bootp; deny unknown-clients; ignore bootp; allow client-updates;",
+        "log-facility local7; pid-file-name \"/x\"; lease-file-name \"/var/lib/dhcp/dhcpd.leases\";",
+    ] {
+        taken(text);
+    }
+}
+
+#[test]
+fn what_dhcpd_refuses_is_refused_where_it_stands() {
+    for (text, line, column, message) in [
+        ("default-lease-time 09;", 1, 20, "`09` is no number"),
+        ("min-secs 300;", 1, 10, "300 is more than this value holds"),
+        ("authoritative", 1, 13, "there must be a `;`, not `subnet`"),
+        ("option host-name 5;", 1, 18, "there must be a text in quotes, not `5`"),
+        ("option routers 10.0.0.1 10.0.0.2;", 1, 25, "there must be a `;`, not `10`"),
+        (
+            "option domain-name-servers 10.0.0.1,;",
+            1,
+            37,
+            "there must be an IPv4 address or a name, not `;`",
+        ),
+        ("option ip-forwarding yes;", 1, 22, "there must be true or false, not `yes`"),
+        ("option rooters 10.0.0.1;", 1, 8, "there is no option `rooters`"),
+        ("option foo.bar 1;", 1, 8, "there is no option space `foo`"),
+        ("option x code 230 = array of text;", 1, 30, "there are no arrays of this type"),
+        ("option x code 230 = { text, ip-address };", 1, 27, "this type must end its record"),
+        ("option x code 230 = encapsulate foo;", 1, 36, "there is no option space `foo`"),
+        ("defalt-lease-time 600;", 1, 1, "there is no statement `defalt-lease-time`"),
+        ("filename \"x\";;", 1, 14, "there must be a statement, not `;`"),
+        ("host \"a\" { }", 1, 6, "there must be the name of the host, not a text"),
+        (
+            "host a { hardware foo 1:2:3:4:5:6; }",
+            1,
+            19,
+            "there must be the type of the card: ethernet, token-ring, infiniband, not `foo`",
+        ),
+        ("host a { hardware ethernet 1-2-3-4-5-6; }", 1, 28, "this is no hardware address"),
+        (
+            "host a { fixed-address 10.0.0.1; fixed-address 10.0.0.1; }",
+            1,
+            34,
+            "a host has one `fixed-address`",
+        ),
+        ("host a { }\nhost a { }", 2, 6, "there are two hosts `a`"),
+        ("hardware ethernet 1:2:3:4:5:6;", 1, 1, "`hardware` stands only in a host"),
+        ("range 10.0.0.1 10.0.0.2;", 1, 1, "a range stands only in a subnet or a pool"),
+        ("subclass \"z\" 1:2;", 1, 10, "there is no class `z` before this subclass"),
+        ("shared-network a { }", 1, 16, "shared network `a` has no subnet"),
+        (
+            "subnet 192.168.0.1 netmask 255.255.255.0 {}",
+            1,
+            8,
+            "192.168.0.1 is no network with netmask 255.255.255.0",
+        ),
+        (
+            "subnet 192.168.0.0 netmask 255.255.255.0 { range 192.168.1.1; }",
+            1,
+            50,
+            "192.168.1.1 is not in subnet 192.168.0.0/24",
+        ),
+        ("subnet 192.168.0.0 netmask 255.255.255.0 { pool { } }", 1, 49, "this pool has no range"),
+        (
+            "zone x. { primary 127.0.0.1; key foo; }",
+            1,
+            34,
+            "there is no key `foo` before this zone",
+        ),
+        (
+            "subnet 192.168.0.0 netmask 255.255.255.0 { pool { range 192.168.0.1 192.168.0.9;} pool { range 192.168.0.4;} }",
+            1,
+            96,
+            "these pools overlap",
+        ),
+        ("vendor-class \"x\" { }", 1, 1, "`vendor-class` is not served"),
+        (
+            "include \"/nowhere/at/all\";",
+            1,
+            9,
+            "/nowhere/at/all cannot be read: No such file or directory (os error 2)",
+        ),
+        ("failover peer \"x\" { primary; }", 1, 15, "failover peer `x` has no peer address"),
+        ("option domain-name \"x;", 1, 20, "this text has no end"),
+    ] {
+        assert_eq!(refused(text), (line, column, message.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn every_mistake_is_told_and_what_follows_is_read() {
+    let text =
+        "option rooters 10.0.0.1;\nauthoritative\ndefault-lease-time x;\nhost a { foo 1; bar 2; }";
+    let error = with_subnet(text).unwrap_err();
+    let lines: Vec<usize> =
+        error.problems().iter().map(|problem| problem.place().unwrap().1).collect();
+    assert_eq!(lines, [1, 2, 3, 4, 4]);
+}
+
+#[test]
+fn the_language_is_told_by_what_is_written() {
+    let is_dhcpd = |text| super::super::is_dhcpd(text);
+    for text in ["subnet 10.0.0.0 netmask 255.0.0.0 {}", "# x\nauthoritative;", "defalt 600;"] {
+        assert!(is_dhcpd(text), "{text}");
+    }
+    for text in ["", "# x", "[dhcp]", "include = [\"a\"]", "dhcp.x = 1", "\"a\" = 1", "key"] {
+        assert!(!is_dhcpd(text), "{text}");
+    }
+}
