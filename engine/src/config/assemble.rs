@@ -9,6 +9,7 @@ use super::builder::{
     Around, Builder, HostNeeds, HostPlaces, NetworkDraft, PoolDraft, SubnetDraft,
 };
 use super::problem::{Fault, Problems};
+use super::scope_reader::ScopePlaces;
 use super::source::Place;
 use super::units::Range;
 use super::{
@@ -27,7 +28,7 @@ impl Builder {
         subnets.sort_by_key(|draft| (draft.prefix, draft.place));
         overlapping_subnets(&subnets, problems);
         let mut networks = Networks { tables: networks, ids: HashMap::new() };
-        let mut pools: Vec<(Pool, Place)> = Vec::new();
+        let mut pools: Vec<(Pool, Place, ScopePlaces)> = Vec::new();
         for mut draft in subnets {
             let id = SubnetId(id(dhcp.subnets.len()));
             warn_of_routers(&draft, problems);
@@ -35,9 +36,11 @@ impl Builder {
             for draft_pool in drafts {
                 pools.extend(pool(draft_pool, id, &draft, problems));
             }
-            let network = networks.id(draft.network.take(), &mut dhcp.networks);
+            let network = networks.id(draft.network.take(), &mut dhcp);
             dhcp.networks[network.index()].subnets.push(id);
-            let (prefix, scope, groups) = (draft.prefix, draft.scope.0, draft.groups.into());
+            let (prefix, groups) = (draft.prefix, draft.groups.into());
+            let (scope, places) = draft.scope;
+            dhcp.places.add(ScopeId::Subnet(id), places.line, places.lines);
             dhcp.subnets.push(Subnet { network, prefix, scope, groups, pools: Vec::new() });
         }
         networks.warn(&dhcp, problems);
@@ -50,6 +53,7 @@ impl Builder {
         }
         dhcp.class_index = ClassIndex::new(&dhcp.classes);
         dhcp.hosts.finish();
+        dhcp.places.finish();
         look_at_hosts(&dhcp, &wanted.hosts, (lacks_subnet, tolerant), problems);
         dhcp.excluded = dhcp.find_excluded();
         dhcp.goes_by_ports |= dhcp.names_ports();
@@ -96,7 +100,8 @@ struct Networks {
 
 impl Networks {
     /// The network of a subnet: the one it names, or one of its own.
-    fn id(&mut self, named: Option<(String, Place)>, networks: &mut Vec<Network>) -> NetworkId {
+    fn id(&mut self, named: Option<(String, Place)>, dhcp: &mut Dhcp) -> NetworkId {
+        let Dhcp { networks, places, .. } = dhcp;
         let new = NetworkId(id(networks.len()));
         let Some((name, place)) = named else {
             networks.push(Network::default());
@@ -107,8 +112,9 @@ impl Networks {
         }
         let table = self.tables.remove(&name);
         self.ids.insert(name.clone(), (new, table.is_none().then_some(place)));
-        let NetworkDraft { groups, scope: (scope, _) } =
+        let NetworkDraft { groups, scope: (scope, own) } =
             table.map(|(_, draft)| draft).unwrap_or_default();
+        places.add(ScopeId::Network(new), own.line, own.lines);
         let groups = groups.into();
         networks.push(Network { name: Some(name), scope, groups, subnets: Vec::new() });
         new
@@ -143,6 +149,7 @@ fn within(dhcp: &Dhcp, networks: &Networks, around: &[Around]) -> Box<[ScopeId]>
         Around::Subnet(prefix) => dhcp.subnet_of(prefix.network()).map(ScopeId::Subnet),
         Around::Pool(first) => dhcp.pool_of(*first).map(ScopeId::Pool),
         Around::Class(id) => Some(ScopeId::Class(*id)),
+        Around::Subclass(id) => Some(ScopeId::Subclass(*id)),
     };
     around.iter().filter_map(id).collect()
 }
@@ -153,7 +160,7 @@ fn pool(
     subnet: SubnetId,
     around: &SubnetDraft,
     problems: &mut Problems,
-) -> Option<(Pool, Place)> {
+) -> Option<(Pool, Place, ScopePlaces)> {
     let place = draft.place;
     let prefix = around.prefix;
     let (first, last) = match draft.range {
@@ -179,9 +186,9 @@ fn pool(
         problems.error(place, Fault::plain("this pool has no address that a machine can have"));
         return None;
     }
-    let PoolDraft { allow, deny, class, groups, scope: (scope, _), .. } = draft;
+    let PoolDraft { allow, deny, class, groups, scope: (scope, places), .. } = draft;
     let groups = groups.into();
-    Some((Pool { subnet, range, scope, groups, allow, deny, class }, place))
+    Some((Pool { subnet, range, scope, groups, allow, deny, class }, place, places))
 }
 
 /// Warns of a router that its subnet does not reach.
@@ -200,10 +207,10 @@ fn routers(scope: &Scope) -> impl Iterator<Item = Ipv4Addr> {
     routers.as_chunks::<4>().0.iter().map(|octets| Ipv4Addr::from(*octets))
 }
 
-fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<(Pool, Place)>, problems: &mut Problems) {
-    pools.sort_by_key(|(pool, place)| (pool.range, *place));
+fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<(Pool, Place, ScopePlaces)>, problems: &mut Problems) {
+    pools.sort_by_key(|(pool, place, _)| (pool.range, *place));
     let mut furthest: Option<(Ipv4Addr, Place)> = None;
-    for (pool, place) in pools {
+    for (pool, place, places) in pools {
         if let Some((_, other)) = furthest.filter(|&(last, _)| pool.range.0 <= last) {
             let text = "these pools overlap";
             let help = "an address belongs to one pool: begin the second behind the first";
@@ -213,7 +220,9 @@ fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<(Pool, Place)>, problems: &mut Prob
         if furthest.is_none_or(|(last, _)| last < pool.range.1) {
             furthest = Some((pool.range.1, place));
         }
-        dhcp.subnets[pool.subnet.index()].pools.push(PoolId(id(dhcp.pools.len())));
+        let pool_id = PoolId(id(dhcp.pools.len()));
+        dhcp.places.add(ScopeId::Pool(pool_id), places.line, places.lines);
+        dhcp.subnets[pool.subnet.index()].pools.push(pool_id);
         dhcp.pools.push(pool);
     }
 }

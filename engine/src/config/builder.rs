@@ -2,6 +2,7 @@
 //! told with both places. Front ends for other syntaxes fill the same builder.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::Ipv4Addr;
 
 use super::problem::{Fault, Problems};
@@ -10,8 +11,8 @@ use super::source::Place;
 use super::tree::Node;
 use super::units::{self, Range};
 use super::{
-    BootFile, Class, ClassId, Dhcp, Group, GroupId, Host, Hosts, LeaseTime, Permit, Prefix, Scope,
-    Settings, schema,
+    BootFile, Class, ClassId, Dhcp, Group, GroupId, Host, Hosts, LeaseTime, Line, Permit, Prefix,
+    Scope, ScopeId, Settings, Subclass, SubclassId, schema,
 };
 
 /// A scope and where its parts stand.
@@ -27,6 +28,7 @@ pub(super) enum Around {
     /// By its first address.
     Pool(Ipv4Addr),
     Class(ClassId),
+    Subclass(SubclassId),
 }
 
 /// A shared network as it was read.
@@ -80,7 +82,21 @@ pub(super) struct HostDraft {
     pub(super) key_places: Vec<Place>,
     /// The places of `host.ips`.
     pub(super) ip_places: Vec<Place>,
+    /// Where it begins, for the model.
+    pub(super) line: Option<Line>,
     pub(super) places: ScopePlaces,
+}
+
+/// A subclass as it was read.
+#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
+#[derive(Debug)]
+pub(super) struct SubclassDraft {
+    pub(super) class: ClassId,
+    pub(super) value: Box<[u8]>,
+    pub(super) lease_limit: Option<u32>,
+    /// The place of its value.
+    pub(super) place: Place,
+    pub(super) scope: Placed,
 }
 
 /// Where the parts of all hosts stand, in the order of [`super::Hosts`].
@@ -136,6 +152,8 @@ pub(super) struct Builder {
     /// they are warned of.
     pub(super) tolerant: bool,
     groups: HashMap<String, (GroupId, Place)>,
+    /// Where the subclasses are.
+    subclasses: HashMap<SubclassId, Place>,
 }
 
 impl Builder {
@@ -147,6 +165,7 @@ impl Builder {
     pub(super) fn set_global(&mut self, (scope, places): Placed, problems: &mut Problems) {
         look_at((&scope, &places), &[], &mut self.wanted, problems);
         self.dhcp.global = scope;
+        self.dhcp.places.add(ScopeId::Global, places.line, places.lines);
     }
 
     /// Adds a class that stands in the scopes `around` it, the innermost first.
@@ -157,8 +176,37 @@ impl Builder {
         problems: &mut Problems,
     ) {
         look_at((&class.scope, &places), &[&self.dhcp.global], &mut self.wanted, problems);
+        let id = ClassId(u32::try_from(self.dhcp.classes.len()).unwrap_or(u32::MAX));
+        self.dhcp.places.add(ScopeId::Class(id), places.line, places.lines);
         self.dhcp.classes.push(class);
         self.around_classes.push(around);
+    }
+
+    /// Adds a subclass of a class that was added before. Its id is that of the first of that value.
+    #[allow(dead_code, reason = "for the front end of dhcpd.conf")]
+    pub(super) fn add_subclass(
+        &mut self,
+        draft: SubclassDraft,
+        problems: &mut Problems,
+    ) -> SubclassId {
+        let SubclassDraft { class, value, lease_limit, place, scope: (scope, places) } = draft;
+        let wider = [&self.dhcp.class(class).scope, &self.dhcp.global];
+        look_at((&scope, &places), &wider, &mut self.wanted, problems);
+        let subclass = Subclass { class, value, scope, lease_limit };
+        let id = self.dhcp.subclasses.add(subclass);
+        match self.subclasses.entry(id) {
+            Entry::Occupied(first) => {
+                let text =
+                    format!("this subclass of `{}` is defined twice", self.dhcp.class(class).name);
+                let fault = Fault::new(text, "join them: a value stands for one subclass");
+                problems.conflict(place, fault, *first.get(), "first defined here");
+            }
+            Entry::Vacant(new) => {
+                new.insert(place);
+                self.dhcp.places.add(ScopeId::Subclass(id), places.line, places.lines);
+            }
+        }
+        id
     }
 
     pub(super) fn add_network(
@@ -208,6 +256,7 @@ impl Builder {
         {
             twice(&format!("group `{name}`"), place, first, problems);
         }
+        self.dhcp.places.add(ScopeId::Group(id), places.line, places.lines);
         self.dhcp.groups.push(Group { name, scope, within: Box::default() });
         self.around_groups.push(around);
         id
@@ -230,7 +279,7 @@ impl Builder {
         let group = draft.host.group.map_or(&none, |id| &self.dhcp.group(id).scope);
         let wider = [group, &self.dhcp.global];
         look_at((&draft.host.scope, &draft.places), &wider, &mut self.wanted, problems);
-        let HostDraft { host, place, key_places, ip_places, .. } = draft;
+        let HostDraft { host, place, key_places, ip_places, line, .. } = draft;
         let places = &mut self.wanted.hosts;
         if let Some(first) = self.dhcp.host_by_name(&host.name) {
             let first = places.names.get(first.index()).copied().unwrap_or(place);
@@ -239,7 +288,8 @@ impl Builder {
         places.names.push(place);
         places.keys.extend(key_places);
         places.ips.extend(ip_places);
-        self.dhcp.hosts.push(host);
+        let id = self.dhcp.hosts.push(host);
+        self.dhcp.places.add_host(id, line);
     }
 }
 

@@ -10,7 +10,7 @@ use super::expression::Facts;
 use super::run::{Effects, Run};
 use super::{
     BootRule, ClassId, Dhcp, Flag, GroupId, HostId, Key, LeaseTime, Line, NetworkId, Parameter,
-    PoolId, Scope, ScopeId, ScopeView, Settings, SubnetId,
+    PoolId, Scope, ScopeId, ScopeView, Settings, SubclassId, SubnetId,
 };
 
 /// The levels that hold for one client, of which the narrowest that says something wins:
@@ -26,6 +26,7 @@ pub struct ScopeChain<'c> {
     group: Option<GroupId>,
     host_scope: Option<&'c Scope>,
     classes: &'c [ClassId],
+    subclasses: &'c [SubclassId],
     pool: Option<PoolId>,
     subnet: Option<SubnetId>,
     /// The narrowest first. Levels that say nothing are left out.
@@ -59,13 +60,14 @@ pub(crate) enum LayerSet<'c> {
 }
 
 impl<'c> ScopeChain<'c> {
-    /// The chain of a client in `subnet` and `pool`, member of `classes` in the order of the
-    /// configuration, known as `host`. The subnet brings its network, the host its group.
+    /// The chain of a client in `subnet` and `pool`, member of `classes` and `subclasses` of them
+    /// in the order of the configuration, known as `host`. The subnet brings its network, the host
+    /// its group.
     pub fn new(
         dhcp: &'c Dhcp,
         subnet: Option<SubnetId>,
         pool: Option<PoolId>,
-        classes: &'c [ClassId],
+        (classes, subclasses): (&'c [ClassId], &'c [SubclassId]),
         host: Option<HostId>,
         arena: &'c Bump,
     ) -> Self {
@@ -84,6 +86,9 @@ impl<'c> ScopeChain<'c> {
         }
         for &id in classes {
             let class = dhcp.class(id);
+            for &part in subclasses.iter().filter(|part| dhcp.subclass(**part).class == id) {
+                levels.push(ScopeId::Subclass(part), &dhcp.subclass(part).scope);
+            }
             levels.push(ScopeId::Class(id), &class.scope);
             levels.push_around(class.within.iter().copied(), &by_place);
         }
@@ -91,7 +96,7 @@ impl<'c> ScopeChain<'c> {
         levels.push(ScopeId::Global, &dhcp.global);
         let levels = levels.list.into_bump_slice();
         let effects = Effects::default();
-        Self { dhcp, host, group, host_scope, classes, pool, subnet, levels, effects }
+        Self { dhcp, host, group, host_scope, classes, subclasses, pool, subnet, levels, effects }
     }
 
     /// The same chain with what its statements make of a message.
@@ -147,6 +152,11 @@ impl<'c> ScopeChain<'c> {
     /// The classes, in the order of the configuration.
     pub fn classes(&self) -> &'c [ClassId] {
         self.classes
+    }
+
+    /// The subclasses of these classes.
+    pub fn subclasses(&self) -> &'c [SubclassId] {
+        self.subclasses
     }
 
     /// The group of the host.

@@ -184,7 +184,7 @@ fn class(
     });
     let (scope, places) = names.scope(fields, problems);
     let within = Box::default();
-    (Class { name, matches, test, scope, within, lease_limit: None }, places)
+    (Class { name, matches, test, submatch: None, scope, within, lease_limit: None }, places)
 }
 
 /// One entry of `pools`: a text, or a table with one range or several.
@@ -256,7 +256,7 @@ fn host(
     let (keys, key_places) = keys.into_iter().unzip();
     let group = inside.or(named.map(|(group, _)| group));
     let host = Host { name, keys, ips, group, scope };
-    Some(HostDraft { host, place, key_places, ip_places, places })
+    Some(HostDraft { host, place, key_places, ip_places, line: None, places })
 }
 
 /// What identifies a host, each with its place.

@@ -46,7 +46,7 @@ impl Dhcp {
 
     /// The subclass of an id.
     pub fn subclass(&self, id: SubclassId) -> &Subclass {
-        &self.subclasses[id.index()]
+        self.subclasses.get(id)
     }
 
     /// What a level says.

@@ -46,6 +46,7 @@ mod source;
 mod spaces;
 #[allow(dead_code, reason = "for front ends to come")]
 mod statement;
+mod subclasses;
 mod tftp;
 mod tree;
 mod units;
@@ -71,4 +72,5 @@ pub use problem::{ConfigError, Problem};
 pub use scope::{BootFile, BootRule, ClientMatch, LeaseTime, Scope, ScopeId, ScopeView};
 pub use settings::{Parameter, Settings};
 pub use statement::{Key, Line};
+pub use subclasses::Subclasses;
 pub use tftp::{MapRule, Multicast, Tftp, UploadMode};

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bootstorm_net::EngineChoice;
 
+use super::expression::Data;
 use super::{
     ClassIndex, ClassTest, ClientMatch, Flags, Hosts, LeaseTime, Places, Prefix, Problem, Scope,
-    ScopeId, Tftp, Use,
+    ScopeId, Subclasses, Tftp, Use,
 };
 
 /// A whole configuration. Immutable: a reload makes another.
@@ -136,8 +137,8 @@ pub struct Dhcp {
     pub classes: Vec<Class>,
     /// Which of them are worth a look for a message.
     pub class_index: ClassIndex,
-    /// Subclasses, class by class.
-    pub subclasses: Vec<Subclass>,
+    /// Subclasses of classes.
+    pub subclasses: Subclasses,
     /// Groups of hosts and of other scopes.
     pub groups: Vec<Group>,
     /// Known machines.
@@ -267,6 +268,8 @@ pub struct Class {
     pub matches: ClientMatch,
     /// A condition in dhcpd's language, which must hold as well.
     pub test: Option<ClassTest>,
+    /// How its subclasses are told apart, if it may have any.
+    pub(crate) submatch: Option<Submatch>,
     /// What holds for members.
     pub scope: Scope,
     /// The scopes that it stands in, the innermost first, without the global one. They hold for
@@ -275,6 +278,15 @@ pub struct Class {
     /// How many leases its members may have at one time; of a class with `spawn`, those of each of
     /// its subclasses.
     pub lease_limit: Option<u32>,
+}
+
+/// What makes a client a member of a subclass.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Submatch {
+    /// Its value names the subclass. Where it is null or empty, the class itself is looked at.
+    pub(crate) expression: Data,
+    /// A value without a subclass makes one (`spawn with`); else the client is no member.
+    pub(crate) spawn: bool,
 }
 
 /// A part of a class: the members for which the expression of the class has one value.
@@ -441,7 +453,7 @@ impl Default for Dhcp {
             pools: Vec::new(),
             classes: Vec::new(),
             class_index: ClassIndex::default(),
-            subclasses: Vec::new(),
+            subclasses: Subclasses::default(),
             groups: Vec::new(),
             hosts: Hosts::default(),
             excluded: Vec::new(),

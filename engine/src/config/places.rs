@@ -1,6 +1,6 @@
 //! Where everything in the model stands in its files.
 
-use super::{Dhcp, Key, Line, ScopeId};
+use super::{Dhcp, HostId, Key, Line, ScopeId};
 
 /// Lines of the parts of a model.
 #[derive(Debug, Default)]
@@ -9,11 +9,10 @@ pub struct Places {
     scopes: Vec<(ScopeId, Line)>,
     /// Where values stand, by rising scope and key.
     values: Vec<((ScopeId, Key), Line)>,
-    /// One line for each host.
+    /// One for each host, or none at all; 0 where nobody knows.
     hosts: Vec<Line>,
 }
 
-#[allow(dead_code, reason = "for front ends to come")]
 impl Places {
     /// Adds where a scope begins and where its values stand.
     pub(super) fn add(
@@ -26,9 +25,12 @@ impl Places {
         self.values.extend(values.into_iter().map(|(key, line)| ((id, key), line)));
     }
 
-    /// Adds the line of the next host.
-    pub(super) fn add_host(&mut self, line: Line) {
-        self.hosts.push(line);
+    /// Adds the line of a host. Without any, nothing is kept.
+    pub(super) fn add_host(&mut self, id: HostId, line: Option<Line>) {
+        if let Some(line) = line {
+            self.hosts.resize(id.index(), Line { file: 0, line: 0 });
+            self.hosts.push(line);
+        }
     }
 
     /// Prepares look-ups.
@@ -45,7 +47,7 @@ impl Dhcp {
     /// Where a scope begins: the line of its name, or of what else it is known by.
     pub fn line_of_scope(&self, id: ScopeId) -> Option<Line> {
         if let ScopeId::Host(host) = id {
-            return self.places.hosts.get(host.index()).copied();
+            return self.places.hosts.get(host.index()).copied().filter(|line| line.line > 0);
         }
         let scopes = &self.places.scopes;
         let place = scopes.binary_search_by_key(&id, |&(own, _)| own).ok()?;

@@ -9,9 +9,12 @@ use super::definitions::{Definition, Definitions, VENDOR};
 use super::fields::Fields;
 use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
+use super::scope_draft::Lines;
 use super::source::Place;
 use super::tree::{Entry, Node, Table, Value};
-use super::{BootFile, BootRule, ClassId, ClientMatch, Flag, Flags, OptionSet, Scope, Settings};
+use super::{
+    BootFile, BootRule, ClassId, ClientMatch, Flag, Flags, Line, OptionSet, Scope, Settings,
+};
 use super::{schema, units};
 
 /// The longest path that `file` of the header holds with its closing NUL (RFC 2131, section 2).
@@ -38,6 +41,9 @@ pub(super) struct ScopePlaces {
     pub(super) max_lease_time: Option<Place>,
     /// The file of each boot rule.
     pub(super) boot: Vec<Place>,
+    /// Where the scope begins, and where its values stand, for the model.
+    pub(super) line: Option<Line>,
+    pub(super) lines: Lines,
 }
 
 /// Options of one scope while they are collected.

@@ -12,7 +12,7 @@ use super::machine::Machine;
 use super::own::Own;
 use super::reservation::Reservation;
 use super::{Silence, identity, machine};
-use crate::config::{ClassId, Dhcp, Flag, Parameter, ScopeChain, Used};
+use crate::config::{ClassId, Dhcp, Flag, Parameter, ScopeChain, SubclassId, Used};
 use crate::leases::{ClientKey, Discovered, Hardware, RelaySaid, Said, ShardLeases};
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
@@ -43,6 +43,8 @@ pub(super) struct Exchange<'a> {
     pub(super) reservation: Reservation,
     /// Classes it is a member of, in the order of the configuration.
     pub(super) classes: &'a [ClassId],
+    /// The subclasses of these that it is a member of.
+    pub(super) subclasses: &'a [SubclassId],
     /// What the client has or had, in any network.
     pub(super) own: &'a [Own],
 }
@@ -105,7 +107,7 @@ impl<'a> Exchange<'a> {
         let mut reservation = Reservation::find(dhcp, &machine, link.network, own_first);
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
-        let classes = machine.classes(message, before, dhcp, arena);
+        let (classes, subclasses) = machine.classes(message, before, dhcp, arena);
         Ok(Self {
             message,
             arrival,
@@ -123,6 +125,7 @@ impl<'a> Exchange<'a> {
             key,
             reservation,
             classes,
+            subclasses,
             own,
             past_relays: past_relays.is_some(),
             port_is_unknown,
@@ -182,7 +185,7 @@ impl<'a> Exchange<'a> {
             self.dhcp,
             Some(subnet.unwrap_or(self.link.subnet)),
             pool,
-            self.classes,
+            (self.classes, self.subclasses),
             self.reservation.host,
             self.arena,
         )

@@ -6,7 +6,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::evaluate::Known;
-use crate::config::{Candidate, Class, ClassId, ClientMatch, Dhcp};
+use crate::config::{Candidate, ClassId, ClientMatch, Dhcp, SubclassId};
 use crate::leases::{Discovered, KeyKind};
 
 /// The program that asks, as far as it decides what it can boot.
@@ -144,42 +144,60 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The classes whose conditions and test the machine meets, in the order of the configuration.
-    /// `before` is what it said in its DISCOVER, if `message` says less.
+    /// The classes whose conditions and test the machine meets, and the subclasses of these that
+    /// its values name, in the order of the configuration. `before` is what it said in its
+    /// DISCOVER, if `message` says less.
     pub(super) fn classes(
         &self,
         message: &Message<'a>,
         before: Option<Discovered<'a>>,
         dhcp: &'a Dhcp,
         arena: &'a Bump,
-    ) -> &'a [ClassId] {
+    ) -> (&'a [ClassId], &'a [SubclassId]) {
         let mut members = BumpVec::new_in(arena);
+        let mut subclasses = BumpVec::new_in(arena);
         let known = Known { message, before, machine: self, members: &[], arena };
-        match dhcp.class_index.candidates(&known, arena) {
-            None => {
-                for id in dhcp.class_ids() {
-                    if self.is_member(dhcp.class(id), false, Known { members: &members, ..known }) {
-                        members.push(id);
-                    }
-                }
+        let mut look_at = |id, passed| {
+            let known = Known { members: &members, ..known };
+            if let Some(subclass) = self.membership(dhcp, id, passed, known) {
+                members.push(id);
+                subclasses.extend(subclass);
             }
+        };
+        match dhcp.class_index.candidates(&known, arena) {
+            None => dhcp.class_ids().for_each(|id| look_at(id, false)),
             Some(candidates) => {
-                for Candidate { class: id, passed } in candidates {
-                    let known = Known { members: &members, ..known };
-                    if self.is_member(dhcp.class(id), passed, known) {
-                        members.push(id);
-                    }
+                for Candidate { class, passed } in candidates {
+                    look_at(class, passed);
                 }
             }
         }
-        members.into_bump_slice()
+        (members.into_bump_slice(), subclasses.into_bump_slice())
     }
 
-    /// Whether it meets all that a class asks for. Of one that asks for nothing nobody is a member.
-    fn is_member(&self, class: &'a Class, passed: bool, known: Known<'_, 'a>) -> bool {
+    /// Whether it meets all that a class asks for, and the subclass that it is a member of then. Of
+    /// a class that asks for nothing nobody is a member.
+    fn membership(
+        &self,
+        dhcp: &'a Dhcp,
+        id: ClassId,
+        passed: bool,
+        known: Known<'_, 'a>,
+    ) -> Option<Option<SubclassId>> {
+        let class = dhcp.class(id);
+        if !self.is(&class.matches, &[]) {
+            return None;
+        }
+        if let Some(submatch) = &class.submatch
+            && let Some(value) = submatch.expression.evaluate(&known, known.arena)
+            && !value.is_empty()
+        {
+            let subclass = dhcp.subclasses.find(id, value);
+            return (subclass.is_some() || submatch.spawn).then_some(subclass);
+        }
         let asks = class.test.is_some() || !class.matches.is_empty();
         let test = || class.test.as_ref().is_none_or(|test| test.holds(&known, known.arena));
-        asks && self.is(&class.matches, &[]) && (passed || test())
+        (asks && (passed || test())).then_some(None)
     }
 
     /// Whether all conditions hold of the machine, which is a member of `classes`.

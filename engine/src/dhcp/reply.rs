@@ -20,7 +20,7 @@ use super::nak::NakReason;
 use super::options::Options;
 use crate::config::{
     Flag, GroupId, Key, LayerSet, LeaseTime, ModelId, Parameter, PoolId, Scope, ScopeChain,
-    ScopeId, Settings, SubnetId,
+    ScopeId, Settings, SubclassId, SubnetId,
 };
 
 /// Where a value in a reply comes from.
@@ -260,6 +260,11 @@ impl<'a> Reply<'a> {
         key.bytes(lengths.map(u16::to_be_bytes).as_flattened()).ok()?;
         for class in chain.classes() {
             key.u32(class.index() as u32).ok()?;
+        }
+        // Most of ten thousand say nothing by themselves.
+        let speak = |id: &&SubclassId| !chain.dhcp().subclass(**id).scope.is_empty();
+        for subclass in chain.subclasses().iter().filter(speak) {
+            key.u32(u32::MAX - subclass.index() as u32).ok()?;
         }
         write_layers(chain, &mut key)?;
         key.bytes(boot_file).ok()?;

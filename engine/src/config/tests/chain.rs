@@ -63,7 +63,7 @@ fn the_scopes_around_a_class_and_a_host_hold_for_clients_elsewhere_and_come_once
     let at = |address: &str| {
         let address = address.parse().unwrap();
         let (subnet, pool) = (dhcp.subnet_of(address), dhcp.pool_of(address));
-        ScopeChain::new(dhcp, subnet, pool, &classes, host, &arena)
+        ScopeChain::new(dhcp, subnet, pool, (&classes, &[]), host, &arena)
     };
     let [outer, inner] = [0, 1].map(|index| ScopeId::Group(GroupId(index)));
     let [here, there] = [0, 1].map(|index| ScopeId::Subnet(SubnetId(index)));

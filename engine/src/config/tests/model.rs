@@ -338,7 +338,7 @@ fn the_narrowest_scope_wins() {
     let pool = dhcp.pool_of(ip("10.1.0.10"));
     let host = dhcp.hosts_by_hardware(&[2, 0, 0, 0, 0, 1]).first().copied();
     let arena = Bump::new();
-    let chain = ScopeChain::new(dhcp, subnet, pool, &classes, host, &arena);
+    let chain = ScopeChain::new(dhcp, subnet, pool, (&classes, &[]), host, &arena);
     let text = |code| {
         let (value, scope) = chain.option(code).unwrap();
         (std::str::from_utf8(value).unwrap(), scope)
@@ -370,7 +370,7 @@ fn the_narrowest_scope_wins() {
     assert_eq!(rule(true).1, ScopeId::Subnet(subnet));
     assert_eq!(rule(false).1, ScopeId::Global);
 
-    let nowhere = ScopeChain::new(dhcp, None, None, &[], None, &arena);
+    let nowhere = ScopeChain::new(dhcp, None, None, (&[], &[]), None, &arena);
     let mut levels = Vec::new();
     nowhere.for_each(|id, _| levels.push(id));
     assert_eq!(levels, [ScopeId::Global]);
@@ -381,7 +381,7 @@ fn the_narrowest_scope_wins() {
 fn without_limits_a_wish_for_another_lease_time_counts_for_nothing() {
     let config = good("[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\n");
     let arena = Bump::new();
-    let chain = ScopeChain::new(&config.dhcp, None, None, &[], None, &arena);
+    let chain = ScopeChain::new(&config.dhcp, None, None, (&[], &[]), None, &arena);
     assert_eq!(chain.lease_time(), Dhcp::DEFAULT_LEASE_TIME);
     assert_eq!(chain.lease_time_for(LeaseTime::INFINITE), Dhcp::DEFAULT_LEASE_TIME);
     assert_eq!(chain.lease_time_for(LeaseTime::from_seconds(1)), Dhcp::DEFAULT_LEASE_TIME);

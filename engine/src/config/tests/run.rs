@@ -130,7 +130,7 @@ fn model(global: Scope, subnet: Scope) -> Dhcp {
 }
 
 fn chain<'c>(dhcp: &'c Dhcp, arena: &'c Bump) -> ScopeChain<'c> {
-    ScopeChain::new(dhcp, Some(SubnetId(0)), None, &[], None, arena).run(&Client, arena)
+    ScopeChain::new(dhcp, Some(SubnetId(0)), None, (&[], &[]), None, arena).run(&Client, arena)
 }
 
 /// What v0, v1, v2 are; `-` for what is not sent.
