@@ -20,6 +20,7 @@ pub(super) type Placed = (Scope, ScopePlaces);
 
 /// A scope that others stand in, by what does not change while the model is put together.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
 pub(super) enum Around {
     Group(GroupId),
     /// By its name.
@@ -174,12 +175,13 @@ impl Builder {
         (class, places): (Class, ScopePlaces),
         around: Vec<Around>,
         problems: &mut Problems,
-    ) {
+    ) -> ClassId {
         look_at((&class.scope, &places), &[&self.dhcp.global], &mut self.wanted, problems);
         let id = ClassId(u32::try_from(self.dhcp.classes.len()).unwrap_or(u32::MAX));
         self.dhcp.places.add(ScopeId::Class(id), places.line, places.lines);
         self.dhcp.classes.push(class);
         self.around_classes.push(around);
+        id
     }
 
     /// Adds a subclass of a class that was added before. Its id is that of the first of that value.
@@ -304,10 +306,15 @@ fn look_at(
     lease_times(scope, places, wider, problems);
     let settings = scope.settings();
     wanted.identifiers.extend(settings.server_identifier.zip(places.server_identifier));
+    wanted.identifiers.extend_from_slice(&places.inside.identifiers);
     let mut chain = std::iter::once(scope).chain(wider.iter().copied());
     if chain.any(|scope| scope.settings().next_server.is_some()) {
         return;
     }
+    let inside = places.inside.files.iter();
+    wanted
+        .files
+        .extend(inside.map(|(file, place)| WantedFile { file: file.clone(), place: *place }));
     for (rule, &place) in settings.boot.iter().zip(&places.boot) {
         if let (BootFile::File(file), None) = (&rule.file, rule.next_server) {
             wanted.files.push(WantedFile { file: file.clone(), place });

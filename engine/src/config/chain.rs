@@ -43,6 +43,15 @@ pub(super) struct Level<'c> {
     pub(super) layers: &'c [Layer<'c>],
 }
 
+/// What a client boots.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Boots<'c> {
+    /// What a boot rule says.
+    Rule(&'c BootRule),
+    /// This file, which is empty for none.
+    File(&'c [u8]),
+}
+
 /// What a statement set. It counts before what was set earlier.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Layer<'c> {
@@ -264,12 +273,17 @@ impl<'c> ScopeChain<'c> {
         self.setting(|settings| settings.always_send.contains(&code).then_some(())).is_some()
     }
 
-    /// The narrowest boot rule that `matches` says is the client's, and its level.
-    pub fn boot_rule(
+    /// What the narrowest level that says so has the client boot, and that level: the first of its
+    /// boot rules that `matches` says is the client's, else its `filename`.
+    pub(crate) fn boot(
         &self,
         mut matches: impl FnMut(&'c BootRule) -> bool,
-    ) -> Option<(&'c BootRule, ScopeId)> {
-        self.first(|scope| scope.settings().boot.iter().find(|rule| matches(rule)))
+    ) -> Option<(Boots<'c>, ScopeId)> {
+        self.first(|scope| {
+            let settings = scope.any_settings()?;
+            let rule = settings.boot.iter().find(|rule| matches(rule)).map(Boots::Rule);
+            rule.or_else(|| settings.filename.as_deref().map(Boots::File))
+        })
     }
 
     /// What the narrowest level says that says anything.

@@ -1,17 +1,20 @@
 //! Reading `[dhcp]` and all that stands in it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use super::builder::{self, Builder, HostDraft, NetworkDraft, PoolDraft, SubnetDraft};
+use super::builder::{
+    self, Around, Builder, HostDraft, NetworkDraft, PoolDraft, SubclassDraft, SubnetDraft,
+};
 use super::definitions::Definitions;
+use super::expression::Data;
 use super::fields::Fields;
 use super::problem::{Fault, Problems};
 use super::rows::NotInRows;
 use super::scope_reader::{Names, ScopePlaces};
 use super::source::{Files, Place};
 use super::tree::{Node, Value};
-use super::{Class, ClassId, Dhcp, Flag, GroupId, Host, HostKey, Identity, Permit};
+use super::{Class, ClassId, Dhcp, Flag, GroupId, Host, HostKey, Identity, Permit, Submatch};
 use super::{expression, host_file, schema, units};
 
 /// Reads the table into a builder.
@@ -25,8 +28,7 @@ pub(super) fn dhcp(
     let mut definitions = Definitions::default();
     let tables = fields.tables("option-definition", &schema::OPTION_DEFINITION, problems);
     definitions.read(tables, problems);
-    let mut names =
-        Names { definitions: &definitions, classes: HashMap::new(), spaces: BTreeMap::new() };
+    let mut names = Names::new(&definitions);
     spaces(&mut fields, &mut names, problems);
 
     // Classes are named by each other's neighbours, so their names come before what is in them.
@@ -36,7 +38,7 @@ pub(super) fn dhcp(
     let unknown = [("allow", true), ("ignore", false)];
     let unknown =
         fields.get_placed("unknown-clients", problems, |node| units::word(node, &unknown));
-    let mut global = names.global_scope(&mut fields, problems);
+    let mut global = names.global_scope(&mut fields, files, problems);
     if let Some((booted, place)) = unknown {
         let flags = &mut global.0.settings_mut().flags;
         if flags.get(Flag::BootUnknownClients).is_some() {
@@ -47,12 +49,20 @@ pub(super) fn dhcp(
     }
     builder.set_global(global, problems);
     for (name, mut fields) in classes {
+        let parts = fields.tables("subclass", &schema::SUBCLASS, problems);
         let class = class(name, &mut fields, &names, files, problems);
-        builder.add_class(class, Vec::new(), problems);
+        let id = builder.add_class(class, Vec::new(), problems);
+        for mut fields in parts {
+            let value = fields.require("value", "\"rack1\"", problems, units::octets);
+            let scope = names.scope(&mut fields, files, problems);
+            let Some((value, place)) = value else { continue };
+            let draft = SubclassDraft { class: id, value, lease_limit: None, place, scope };
+            builder.add_subclass(draft, problems);
+        }
     }
     for mut fields in fields.tables("shared-network", &schema::SHARED_NETWORK, problems) {
         let name = fields.require("name", "\"hall3\"", problems, name);
-        let scope = names.scope(&mut fields, problems);
+        let scope = names.scope(&mut fields, files, problems);
         if let Some(name) = name {
             let draft = NetworkDraft { groups: Vec::new(), scope };
             builder.add_network(name, draft, problems);
@@ -60,10 +70,11 @@ pub(super) fn dhcp(
     }
     for mut fields in fields.tables("subnet", &schema::SUBNET, problems) {
         let pools = fields.nodes("pools");
-        let pools = pools.into_iter().flat_map(|node| pool(node, &names, problems)).collect();
+        let pools =
+            pools.into_iter().flat_map(|node| pool(node, &names, files, problems)).collect();
         let prefix = fields.require("subnet", "\"10.1.0.0/16\"", problems, units::prefix);
         let network = fields.get_placed("shared-network", problems, name);
-        let scope = names.scope(&mut fields, problems);
+        let scope = names.scope(&mut fields, files, problems);
         builder.lacks_subnet |= prefix.is_none();
         if let Some((prefix, place)) = prefix {
             let groups = Vec::new();
@@ -72,18 +83,14 @@ pub(super) fn dhcp(
         }
     }
     let mut hosts: Vec<(Node, Option<GroupId>)> = Vec::new();
-    for mut fields in fields.tables("group", &schema::GROUP, problems) {
-        let inside = fields.nodes("host");
-        let name = fields.get_placed("name", problems, name);
-        let scope = names.scope(&mut fields, problems);
-        let id = builder.add_group(name, Vec::new(), scope, problems);
-        hosts.extend(inside.into_iter().map(|host| (host, Some(id))));
+    for fields in fields.tables("group", &schema::GROUP, problems) {
+        group(fields, &[], &mut hosts, &names, &mut builder, files, problems);
     }
     hosts.extend(fields.nodes("host").into_iter().map(|host| (host, None)));
-    let mut add = |node: Node, group: Option<GroupId>, problems: &mut Problems| {
+    let mut add = |node: Node, group: Option<GroupId>, files: &Files, problems: &mut Problems| {
         let fields = Fields::open(node, &schema::HOST, problems);
-        let draft =
-            fields.and_then(|mut fields| host(&mut fields, group, &names, &builder, problems));
+        let draft = fields
+            .and_then(|mut fields| host(&mut fields, group, &names, &builder, files, problems));
         draft.into_iter().for_each(|draft| builder.add_host(draft, problems));
     };
     // The text of many hosts is large: it is gone before the model of them is.
@@ -96,16 +103,43 @@ pub(super) fn dhcp(
         match node.value {
             Value::Row(row) => {
                 let Some(source) = files.get(row.file) else { continue };
-                row.read(source, problems, |node, problems| add(node, group, problems))?;
+                row.read(source, problems, |node, problems| add(node, group, files, problems))?;
             }
-            _ => add(node, group, problems),
+            _ => add(node, group, files, problems),
         }
     }
     for (path, place) in fields.list("host-file", problems, units::path) {
         let path = files.beside(place, &path);
-        host_file::read(path, place, files, problems, |node, problems| add(node, None, problems));
+        // The cells are texts: nothing of them is looked for in its file.
+        let none = Files::default();
+        host_file::read(path, place, files, problems, |node, problems| {
+            add(node, None, &none, problems);
+        });
     }
+    builder.dhcp.goes_by_ports |= names.names_ports.get();
     Ok(builder)
+}
+
+/// A group and those inside it. `around` are the groups that it stands in, the innermost first.
+fn group(
+    mut fields: Fields,
+    around: &[GroupId],
+    hosts: &mut Vec<(Node, Option<GroupId>)>,
+    names: &Names<'_>,
+    builder: &mut Builder,
+    files: &Files,
+    problems: &mut Problems,
+) {
+    let (own, inside) = (fields.nodes("host"), fields.tables("group", &schema::GROUP, problems));
+    let name = fields.get_placed("name", problems, name);
+    let scope = names.scope(&mut fields, files, problems);
+    let scopes = around.iter().copied().map(Around::Group).collect();
+    let id = builder.add_group(name, scopes, scope, problems);
+    hosts.extend(own.into_iter().map(|host| (host, Some(id))));
+    let around: Vec<GroupId> = std::iter::once(id).chain(around.iter().copied()).collect();
+    for fields in inside {
+        group(fields, &around, hosts, names, builder, files, problems);
+    }
 }
 
 /// The keys of `[dhcp]` that are set once and for all.
@@ -173,22 +207,54 @@ fn class(
 ) -> (Class, ScopePlaces) {
     let matches = names.conditions(fields, problems);
     let test = fields.take("test");
-    if test.is_none() && matches.is_empty() {
+    let submatch = submatch(fields, (&name, place), names, files, problems);
+    if test.is_none() && matches.is_empty() && submatch.is_none() {
         let text = format!("nobody is a member of class `{name}`: it has no conditions");
         let help = "add one: arch, vendor-class, user-class, mac-prefix, uuid, circuit-id, \
-                    remote-id or test";
+                    remote-id, test or match";
         problems.warn(place, Fault::new(text, help));
     }
     let test = test.zip(names.classes.get(&*name)).and_then(|(entry, &own)| {
         expression::read(&entry.node, (own, &name), names, files, problems)
     });
-    let (scope, places) = names.scope(fields, problems);
+    let (scope, places) = names.scope(fields, files, problems);
     let within = Box::default();
-    (Class { name, matches, test, submatch: None, scope, within, lease_limit: None }, places)
+    (Class { name, matches, test, submatch, scope, within, lease_limit: None }, places)
+}
+
+/// How the subclasses of a class are told apart.
+fn submatch(
+    fields: &mut Fields,
+    (name, place): (&str, Place),
+    names: &Names<'_>,
+    files: &Files,
+    problems: &mut Problems,
+) -> Option<Submatch> {
+    let spawn = fields.get_placed("spawn", problems, units::boolean);
+    let Some(entry) = fields.take("match") else {
+        if let Some((_, place)) = spawn {
+            let text = "`spawn` needs the key `match`";
+            let help = "add match = 'option agent.circuit-id': each value makes a subclass";
+            problems.error(place, Fault::new(text, help));
+        }
+        return None;
+    };
+    let own = names.classes.get(name).copied();
+    let expression = names.read("match", own, &entry.node, files, problems, expression::data)?;
+    if matches!(expression, Data::Constant(_) | Data::Null) {
+        let text = format!(
+            "nobody is a member of a subclass of `{name}`: it does not depend on the message"
+        );
+        problems.warn(
+            place,
+            Fault::new(text, "name something of the message: option, hardware, packet"),
+        );
+    }
+    Some(Submatch { expression, spawn: spawn.is_some_and(|(spawn, _)| spawn) })
 }
 
 /// One entry of `pools`: a text, or a table with one range or several.
-fn pool(node: Node, names: &Names<'_>, problems: &mut Problems) -> Vec<PoolDraft> {
+fn pool(node: Node, names: &Names<'_>, files: &Files, problems: &mut Problems) -> Vec<PoolDraft> {
     if !matches!(node.value, Value::Table(_)) {
         let range = units::range(&node)
             .map_err(|fault| Fault { message: format!("a pool {}", fault.message), ..fault });
@@ -206,7 +272,7 @@ fn pool(node: Node, names: &Names<'_>, problems: &mut Problems) -> Vec<PoolDraft
     let allow: Vec<Permit> = values(fields.list("allow", problems, permit)).collect();
     let deny: Vec<Permit> = values(fields.list("deny", problems, permit)).collect();
     let class = fields.get("class", problems, |node| names.class(node));
-    let (scope, places) = names.scope(&mut fields, problems);
+    let (scope, places) = names.scope(&mut fields, files, problems);
     let draft = |(range, place)| PoolDraft {
         range,
         place,
@@ -239,6 +305,7 @@ fn host(
     inside: Option<GroupId>,
     names: &Names<'_>,
     builder: &Builder,
+    files: &Files,
     problems: &mut Problems,
 ) -> Option<HostDraft> {
     let name = fields.require("name", "\"rack1-n01\"", problems, name);
@@ -249,7 +316,7 @@ fn host(
         let help = "leave the line out: a host inside a group belongs to it";
         problems.error(place, Fault::new("this host stands inside a group already", help));
     }
-    let (scope, places) = names.scope(fields, problems);
+    let (scope, places) = names.host_scope(fields, files, problems);
     let (name, place) = name?;
     let name = name.into();
     let (ips, ip_places) = ips.into_iter().unzip();

@@ -36,16 +36,14 @@ mod rows;
 mod run;
 mod schema;
 mod scope;
-#[allow(dead_code, reason = "for front ends to come")]
 mod scope_draft;
 mod scope_reader;
 mod sections;
-#[allow(dead_code, reason = "for statements")]
 mod settings;
 mod source;
 mod spaces;
-#[allow(dead_code, reason = "for front ends to come")]
 mod statement;
+mod statement_reader;
 mod subclasses;
 mod tftp;
 mod tree;
@@ -55,8 +53,8 @@ mod units;
 mod tests;
 
 pub use bootstorm_net::EngineChoice;
-pub(crate) use chain::LayerSet;
 pub use chain::ScopeChain;
+pub(crate) use chain::{Boots, LayerSet};
 pub use excluded::Use;
 pub(crate) use expression::{Candidate, Facts, OptionPath};
 pub use expression::{ClassIndex, ClassTest};

@@ -78,6 +78,7 @@ pub(super) const SCOPE: &[&str] = &[
     "always-send",
     "vendor-option-space",
     "boot",
+    "filename",
     "next-server",
     "server-identifier",
     "server-name",
@@ -85,6 +86,7 @@ pub(super) const SCOPE: &[&str] = &[
     "lease-time",
     "min-lease-time",
     "max-lease-time",
+    "if",
     "min-secs",
     "always-broadcast",
     "boot-unknown-clients",
@@ -146,10 +148,14 @@ pub(super) const SUBNET: Schema =
 
 pub(super) const POOL: Schema = Schema::scope("a pool", &["range", "allow", "deny", "class"]);
 
-pub(super) const CLASS: Schema =
-    Schema { name: "[[dhcp.class]]", keys: &["name", "test"], scope: true, conditions: true };
+pub(super) const CLASS: Schema = Schema {
+    name: "[[dhcp.class]]",
+    keys: &["name", "test", "match", "spawn", "subclass"],
+    scope: true,
+    conditions: true,
+};
 
-pub(super) const GROUP: Schema = Schema::scope("[[dhcp.group]]", &["name", "host"]);
+pub(super) const GROUP: Schema = Schema::scope("[[dhcp.group]]", &["name", "group", "host"]);
 
 pub(super) const HOST: Schema = Schema::scope(
     "[[dhcp.host]]",
@@ -185,6 +191,15 @@ pub(super) const BOOT_RULE: Schema = Schema {
     scope: false,
     conditions: true,
 };
+
+/// `if` of a scope.
+pub(super) const IF: Schema = Schema::scope("an `if`", &["test", "elsif", "else"]);
+
+pub(super) const ELSIF: Schema = Schema::scope("an `elsif`", &["test"]);
+
+pub(super) const ELSE: Schema = Schema::scope("an `else`", &[]);
+
+pub(super) const SUBCLASS: Schema = Schema::scope("[[dhcp.class.subclass]]", &["value"]);
 
 pub(super) const TFTP: Schema = Schema::new(
     "[tftp]",
@@ -251,6 +266,8 @@ pub(super) const ALL: &[&Schema] = &[
     &HOST,
     &OPTION_DEFINITION,
     &BOOT_RULE,
+    &IF,
+    &SUBCLASS,
     &TFTP,
     &MAP_RULE,
     &QUIRK,

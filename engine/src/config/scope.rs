@@ -111,11 +111,7 @@ impl<'c> ScopeView<'c> {
 static NO_SETTINGS: &Settings<'static> = &Settings::NONE;
 
 impl Scope {
-    pub(super) fn new(options: OptionSet, settings: Settings<'static>) -> Self {
-        Self::with_statements(options, settings, Box::default(), Box::default())
-    }
-
-    pub(super) fn with_statements(
+    pub(super) fn new(
         options: OptionSet,
         settings: Settings<'static>,
         spaces: Box<[SpaceOptions]>,
@@ -128,6 +124,14 @@ impl Scope {
     /// The same to be changed. What stays empty costs its box.
     pub(super) fn settings_mut(&mut self) -> &mut Settings<'static> {
         &mut self.rest.get_or_insert_default().settings
+    }
+
+    /// The scope without its statements, and these.
+    pub(super) fn into_parts(mut self) -> (Self, Box<[Statement]>) {
+        let Some(rest) = &mut self.rest else { return (self, Box::default()) };
+        let statements = std::mem::take(&mut rest.statements);
+        self.rest = self.rest.filter(|rest| **rest != Rest::default());
+        (self, statements)
     }
 
     /// What is set beside options.

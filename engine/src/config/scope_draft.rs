@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::settings::{Parameter, Settings};
 use super::statement::{Action, Key, Line, Statement};
-use super::{BootRule, OptionSet, Scope, SpaceId};
+use super::{OptionSet, Scope, SpaceId};
 
 /// What a scope says, in the order in which it is read.
 ///
@@ -37,7 +37,7 @@ impl Fixed {
         });
         let spaces = spaces.collect();
         let options = OptionSet::new(self.options);
-        let scope = Scope::with_statements(options, self.settings, spaces, statements.into());
+        let scope = Scope::new(options, self.settings, spaces, statements.into());
         (scope, self.lines.into_iter().collect())
     }
 }
@@ -54,6 +54,7 @@ impl ScopeDraft {
     }
 
     /// Sets an option of a space to the bytes of the wire.
+    #[allow(dead_code, reason = "for the front end of dhcpd.conf")]
     pub(super) fn in_space(
         &mut self,
         space: SpaceId,
@@ -76,21 +77,6 @@ impl ScopeDraft {
         let fixed = self.here();
         set(&mut fixed.settings);
         fixed.lines.insert(Key::Parameter(parameter), line);
-    }
-
-    /// Adds a boot rule behind those that are there.
-    pub(super) fn boot(&mut self, rule: BootRule, line: Line) {
-        let fixed = self.here();
-        let place = u32::try_from(fixed.settings.boot.len()).unwrap_or(u32::MAX);
-        fixed.settings.boot.push(rule);
-        fixed.lines.insert(Key::Boot(place), line);
-    }
-
-    /// Adds codes that are sent whether the client asks or not.
-    pub(super) fn always_send(&mut self, codes: impl IntoIterator<Item = u8>, line: Line) {
-        let fixed = self.here();
-        fixed.settings.always_send.extend(codes);
-        fixed.lines.insert(Key::AlwaysSend, line);
     }
 
     /// Adds a statement.

@@ -1,7 +1,9 @@
 //! Reading what every scope may set: options, boot rules, lease times.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::pxe::Architecture;
 
@@ -10,7 +12,9 @@ use super::fields::Fields;
 use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
 use super::scope_draft::Lines;
-use super::source::Place;
+use super::source::{Files, Place};
+use super::statement::{Action, Key, Statement};
+use super::statement_reader::expression_of;
 use super::tree::{Entry, Node, Table, Value};
 use super::{
     BootFile, BootRule, ClassId, ClientMatch, Flag, Flags, Line, OptionSet, Scope, Settings,
@@ -29,6 +33,8 @@ pub(super) struct Names<'a> {
     pub(super) classes: HashMap<Box<str>, ClassId>,
     /// The encoded values of every `[dhcp.option-space.NAME]`.
     pub(super) spaces: BTreeMap<Box<str>, (Vec<u8>, Place)>,
+    /// An expression of a scope asks for what relay agents say.
+    pub(super) names_ports: Cell<bool>,
 }
 
 /// Where the parts of a scope stand that are looked at again when the whole is known.
@@ -44,6 +50,35 @@ pub(super) struct ScopePlaces {
     /// Where the scope begins, and where its values stand, for the model.
     pub(super) line: Option<Line>,
     pub(super) lines: Lines,
+    /// Where the values stand, while the scope is read.
+    keys: Vec<(Key, Place)>,
+    /// Of the bodies of its conditions.
+    pub(super) inside: Inside,
+}
+
+/// What the bodies of conditions name that is looked at again when the whole is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inside {
+    /// Every `server-identifier`.
+    pub(super) identifiers: Vec<(Ipv4Addr, Place)>,
+    /// Boot files that this server has to have.
+    pub(super) files: Vec<(Box<[u8]>, Place)>,
+}
+
+impl Inside {
+    fn add(&mut self, scope: &Scope, places: &ScopePlaces) {
+        let settings = scope.settings();
+        self.identifiers.extend(settings.server_identifier.zip(places.server_identifier));
+        self.identifiers.extend_from_slice(&places.inside.identifiers);
+        if settings.next_server.is_none() {
+            for (rule, &place) in settings.boot.iter().zip(&places.boot) {
+                if let (BootFile::File(file), None) = (&rule.file, rule.next_server) {
+                    self.files.push((file.clone(), place));
+                }
+            }
+            self.files.extend_from_slice(&places.inside.files);
+        }
+    }
 }
 
 /// Options of one scope while they are collected.
@@ -52,6 +87,15 @@ struct Collected {
     values: BTreeMap<u8, (Vec<u8>, Place)>,
     /// Values for whole spaces: name, encoded options, place.
     spaces: Vec<(Box<str>, Vec<u8>, Place)>,
+    of_host: bool,
+}
+
+impl<'a> Names<'a> {
+    /// Nothing but definitions.
+    pub(super) fn new(definitions: &'a Definitions) -> Self {
+        let (classes, spaces) = (HashMap::new(), BTreeMap::new());
+        Self { definitions, classes, spaces, names_ports: Cell::new(false) }
+    }
 }
 
 impl Names<'_> {
@@ -59,9 +103,42 @@ impl Names<'_> {
     pub(super) fn scope(
         &self,
         fields: &mut Fields,
+        files: &Files,
         problems: &mut Problems,
     ) -> (Scope, ScopePlaces) {
-        self.scope_with(Collected::default(), fields, problems)
+        self.scope_with(Collected::default(), fields, files, problems)
+    }
+
+    /// The same for a host, of which the model knows one line for all.
+    pub(super) fn host_scope(
+        &self,
+        fields: &mut Fields,
+        files: &Files,
+        problems: &mut Problems,
+    ) -> (Scope, ScopePlaces) {
+        let collected = Collected { of_host: true, ..Collected::default() };
+        self.scope_with(collected, fields, files, problems)
+    }
+
+    /// The body of a condition, as statements. What a look at the whole asks for is added to that
+    /// of the scope around it.
+    pub(super) fn body(
+        &self,
+        fields: &mut Fields,
+        inside: &mut Inside,
+        files: &Files,
+        problems: &mut Problems,
+    ) -> Box<[Statement]> {
+        let place = fields.place;
+        let (scope, places) = self.scope(fields, files, problems);
+        inside.add(&scope, &places);
+        let Some(line) = places.line.or_else(|| files.line(place)) else { return Box::default() };
+        let (fixed, statements) = scope.into_parts();
+        let fixed = (!fixed.is_empty()).then(|| {
+            let action = Action::Fixed(fixed, places.lines);
+            Statement { line, action }
+        });
+        fixed.into_iter().chain(statements).collect()
     }
 
     /// The same for `[dhcp]` itself, where the values of the option spaces are for everybody. Of
@@ -69,6 +146,7 @@ impl Names<'_> {
     pub(super) fn global_scope(
         &self,
         fields: &mut Fields,
+        files: &Files,
         problems: &mut Problems,
     ) -> (Scope, ScopePlaces) {
         let carriers = self.spaces.keys().map(|space| self.definitions.carrier(space));
@@ -79,23 +157,28 @@ impl Names<'_> {
             .filter(|(space, _)| vendors == 1 || self.definitions.carrier(space) != VENDOR);
         let spaces =
             spaces.map(|(space, (bytes, place))| (space.clone(), bytes.clone(), *place)).collect();
-        self.scope_with(Collected { spaces, ..Collected::default() }, fields, problems)
+        self.scope_with(Collected { spaces, ..Collected::default() }, fields, files, problems)
     }
 
     fn scope_with(
         &self,
         collected: Collected,
         fields: &mut Fields,
+        files: &Files,
         problems: &mut Problems,
     ) -> (Scope, ScopePlaces) {
+        let of_host = collected.of_host;
+        let mut statements = self.dynamic_settings(fields, files, problems);
         let mut places = ScopePlaces {
             server_identifier: fields.place_of("server-identifier"),
             lease_time: fields.place_of("lease-time"),
             min_lease_time: fields.place_of("min-lease-time"),
             max_lease_time: fields.place_of("max-lease-time"),
+            keys: self.setting_places(fields),
             ..ScopePlaces::default()
         };
-        let options = self.options(collected, fields, problems, &mut places);
+        let (options, dynamic) = self.options(collected, fields, files, problems, &mut places);
+        statements.extend(dynamic);
         let always_send = fields.list("always-send", problems, |node| self.code(node));
         let boot = self.boot(fields, problems, &mut places);
         let settings = Settings {
@@ -105,8 +188,7 @@ impl Names<'_> {
             min_lease_time: fields.get("min-lease-time", problems, units::lease_time),
             max_lease_time: fields.get("max-lease-time", problems, units::lease_time),
             next_server: fields.get("next-server", problems, units::ipv4),
-            // `boot` says it.
-            filename: None,
+            filename: fields.get("filename", problems, file_name),
             // The values are put together for each scope when it is read.
             vendor_option_space: None,
             server_identifier: fields.get("server-identifier", problems, units::host_ipv4),
@@ -115,7 +197,18 @@ impl Names<'_> {
             min_secs: fields.get("min-secs", problems, |node| units::integer(node, 0..=u8::MAX)),
             flags: flags(fields, problems),
         };
-        (Scope::new(options, settings), places)
+        statements.extend(self.conditions_of(fields, &mut places.inside, files, problems));
+        if !of_host {
+            places.line = files.line(fields.place);
+            let rules = (0..).map(Key::Boot).zip(places.boot.iter().copied());
+            let keys = std::mem::take(&mut places.keys).into_iter().chain(rules);
+            let mut lines: Vec<_> =
+                keys.filter_map(|(key, place)| Some((key, files.line(place)?))).collect();
+            lines.sort_unstable();
+            places.lines = lines.into();
+        }
+        let statements = statements.into();
+        (Scope::new(options, settings, Box::default(), statements), places)
     }
 
     /// An entry of `always-send`.
@@ -140,13 +233,20 @@ impl Names<'_> {
         &self,
         mut collected: Collected,
         fields: &mut Fields,
+        files: &Files,
         problems: &mut Problems,
         places: &mut ScopePlaces,
-    ) -> OptionSet {
+    ) -> (OptionSet, Vec<Statement>) {
+        let mut statements = Vec::new();
         if let Some(entry) = fields.take("options") {
             match entry.node.value {
                 Value::Table(table) => {
                     for entry in table.entries {
+                        if let Some(node) = expression_of(&entry.node) {
+                            let option = (&*entry.key, entry.place);
+                            statements.extend(self.dynamic_option(option, node, files, problems));
+                            continue;
+                        }
                         self.collect(entry, &mut collected, problems);
                     }
                 }
@@ -171,7 +271,10 @@ impl Names<'_> {
             .values
             .get(&bootstorm_protocols::dhcpv4::options::ROUTERS)
             .map(|&(_, place)| place);
-        OptionSet::new(collected.values.into_iter().map(|(code, (bytes, _))| (code, bytes)))
+        let keys = collected.values.iter().map(|(&code, &(_, place))| (Key::Option(code), place));
+        places.keys.extend(keys);
+        let values = collected.values.into_iter().map(|(code, (bytes, _))| (code, bytes));
+        (OptionSet::new(values), statements)
     }
 
     fn collect(&self, entry: Entry, collected: &mut Collected, problems: &mut Problems) {
@@ -391,6 +494,11 @@ fn server_name(node: &Node) -> Result<Cow<'static, [u8]>, Fault> {
         return Err(units::must_be("at most 63 bytes", node, "it is sent in the field `sname`"));
     }
     Ok(Cow::Owned(name.as_bytes().to_vec()))
+}
+
+/// `filename`
+fn file_name(node: &Node) -> Result<Cow<'static, [u8]>, Fault> {
+    path(node).map(|file| Cow::Owned(file.as_bytes().to_vec()))
 }
 
 /// `file` or `url` of a boot rule.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
+use super::Line;
 use crate::terminal::{escaped, is_command};
 
 /// A stretch of text in one of the files, in bytes.
@@ -168,6 +169,12 @@ impl Files {
         {
             file.text = OnceCell::new();
         }
+    }
+
+    /// The line of a place, for the model. `None` where nobody knows any more.
+    pub(super) fn line(&self, place: Place) -> Option<Line> {
+        let (line, _) = self.get(place.file)?.line_and_column(place.start as usize)?;
+        Some(Line { file: place.file, line: u32::try_from(line).ok()? })
     }
 
     /// `name:line:column` of a place.

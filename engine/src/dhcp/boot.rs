@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::machine::{Firmware, Machine};
-use crate::config::{BootFile, BootRule, ClassId, ScopeChain, ScopeId};
+use crate::config::{BootFile, BootRule, Boots, ClassId, ScopeChain, ScopeId};
 
 /// What the rules say to one machine in one stage.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -27,7 +27,7 @@ impl<'a> Boot<'a> {
         classes: &[ClassId],
     ) -> Self {
         let mut loop_avoided = false;
-        let rule = chain.boot_rule(|rule| {
+        let found = chain.boot(|rule| {
             if !machine.is(&rule.matches, classes) || !usable(rule, machine.firmware) {
                 return false;
             }
@@ -35,8 +35,13 @@ impl<'a> Boot<'a> {
             loop_avoided |= loops;
             !loops
         });
-        let Some((rule, scope)) = rule else {
-            return Self { loop_avoided, next_server: chain.next_server(), ..Self::default() };
+        let next_server = chain.next_server();
+        let (rule, scope) = match found {
+            Some((Boots::Rule(rule), scope)) => (rule, scope),
+            Some((Boots::File(file), scope)) => {
+                return Self { file, next_server, scope: Some(scope), loop_avoided };
+            }
+            None => return Self { loop_avoided, next_server, ..Self::default() },
         };
         let file: &[u8] = match &rule.file {
             BootFile::None => &[],
@@ -44,7 +49,7 @@ impl<'a> Boot<'a> {
         };
         let next_server = match &rule.file {
             BootFile::None => None,
-            _ => rule.next_server.or_else(|| chain.next_server()),
+            _ => rule.next_server.or(next_server),
         };
         Self { file, next_server, scope: Some(scope), loop_avoided }
     }

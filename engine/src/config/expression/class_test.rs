@@ -78,7 +78,7 @@ fn named(fault: Fault) -> Fault {
 }
 
 /// Where a part of a text value stands; the whole value if nobody can tell.
-fn within(whole: Place, part: Range<usize>, files: &Files) -> Place {
+pub(in crate::config) fn within(whole: Place, part: Range<usize>, files: &Files) -> Place {
     let found = || {
         let raw = files.get(whole.file)?.text()?.get(whole.range())?;
         let part = place::in_string(raw, part)?;

@@ -27,14 +27,16 @@ mod tokens;
 use std::ops::Range;
 
 pub use class_test::ClassTest;
-pub(super) use class_test::read;
+pub(super) use class_test::{read, within};
 pub(crate) use evaluate::Facts;
 #[allow(unused_imports, reason = "for the evaluation of statements")]
 pub(crate) use evaluate::Value;
 pub(crate) use index::Candidate;
 pub use index::ClassIndex;
 #[allow(unused_imports, reason = "for the front end of dhcpd.conf")]
-pub(in crate::config) use parser::{Vocabulary, any, boolean, data, numeric};
+pub(in crate::config) use parser::{
+    Vocabulary, any, boolean, data, data_or_numeric, means_nothing, numeric,
+};
 pub(crate) use pattern::Pattern;
 #[allow(unused_imports, reason = "for the front end of dhcpd.conf")]
 pub(in crate::config) use statements::{Grammar, statement};
@@ -60,7 +62,7 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
-    fn new(part: Range<usize>, fault: Fault) -> Self {
+    pub(super) fn new(part: Range<usize>, fault: Fault) -> Self {
         Self { part, fault }
     }
 }

@@ -14,7 +14,7 @@
 
 mod operands;
 
-pub(super) use operands::means_nothing;
+pub(in crate::config) use operands::means_nothing;
 
 use std::ops::Range;
 

@@ -12,6 +12,7 @@ mod model;
 mod options;
 mod rows;
 mod run;
+mod statements;
 
 fn good(text: &str) -> Config {
     parse(Path::new("bootstorm.toml"), text.as_bytes())

@@ -366,7 +366,7 @@ fn the_narrowest_scope_wins() {
     assert_eq!(chain.lease_time_for(LeaseTime::INFINITE).seconds(), 20);
 
     // A scope whose rules do not match leaves the choice to wider ones.
-    let rule = |ipxe| chain.boot_rule(|rule| rule.matches.user_class.is_empty() || ipxe).unwrap();
+    let rule = |ipxe| chain.boot(|rule| rule.matches.user_class.is_empty() || ipxe).unwrap();
     assert_eq!(rule(true).1, ScopeId::Subnet(subnet));
     assert_eq!(rule(false).1, ScopeId::Global);
 

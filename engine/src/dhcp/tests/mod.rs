@@ -23,6 +23,7 @@ mod plan;
 mod renewing;
 mod server;
 mod server_identifier;
+mod statements;
 mod tests_of_classes;
 
 use std::net::Ipv4Addr;

@@ -306,7 +306,9 @@ impl<'a> Lower<'a, '_> {
             let (keys, key_places) = keys.into_iter().unzip();
             let (ips, ip_places) = host.addresses.iter().copied().unzip();
             let model = Host { name: (&*host.name).into(), keys, ips, group, scope };
-            let draft = HostDraft { host: model, place: host.place, key_places, ip_places, places };
+            let place = host.place;
+            let line = None;
+            let draft = HostDraft { host: model, place, key_places, ip_places, line, places };
             self.builder.add_host(draft, self.problems);
         }
     }

@@ -443,7 +443,7 @@ const WORDS: [&str; 32] = [
 ];
 
 /// A word stands where no variable can be.
-pub(in super::super) fn means_nothing(word: &str, is_option: bool) -> Fault {
+pub(in crate::config) fn means_nothing(word: &str, is_option: bool) -> Fault {
     if is_option {
         let text = format!("`{word}` is an option, and stands here without `option`");
         return Fault::new(text, format!("write `option {word}`"));

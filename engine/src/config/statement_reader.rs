@@ -1,0 +1,275 @@
+//! What of a scope depends on the message, as TOML has it: `if`, and values that are expressions.
+
+use std::ops::Range;
+
+use bootstorm_protocols::dhcpv4::options;
+
+use super::expression::{self, Boolean, Data, OptionPath, Token, Tokens, Vocabulary, Width, Wrong};
+use super::fields::Fields;
+use super::option_types::OptionType;
+use super::problem::{Fault, Problems};
+use super::scope_reader::{Inside, Names};
+use super::source::{Files, Place};
+use super::statement::{Action, Key, Mode, Operand, Statement};
+use super::tree::{Node, Value};
+use super::{ClassId, Flag, Parameter, VariableId, schema, units};
+
+/// The key of a table that stands in the place of a value.
+const EXPRESSION: &str = "expression";
+
+/// The settings that an expression may give, beside flags.
+const PARAMETERS: [(&str, Parameter); 7] = [
+    ("lease-time", Parameter::LeaseTime),
+    ("min-lease-time", Parameter::MinLeaseTime),
+    ("max-lease-time", Parameter::MaxLeaseTime),
+    ("next-server", Parameter::NextServer),
+    ("server-identifier", Parameter::ServerIdentifier),
+    ("server-name", Parameter::ServerName),
+    ("filename", Parameter::Filename),
+];
+
+/// The expression of a value, if it is one.
+pub(super) fn expression_of(node: &Node) -> Option<&Node> {
+    let Value::Table(table) = &node.value else { return None };
+    match table.entries.as_slice() {
+        [entry] if &*entry.key == EXPRESSION => Some(&entry.node),
+        _ => None,
+    }
+}
+
+impl Names<'_> {
+    /// Takes every setting whose value is an expression.
+    pub(super) fn dynamic_settings(
+        &self,
+        fields: &mut Fields,
+        files: &Files,
+        problems: &mut Problems,
+    ) -> Vec<Statement> {
+        let flags = Flag::ALL.into_iter().map(|flag| (flag.name(), Parameter::Flag(flag)));
+        let mut statements = Vec::new();
+        for (key, parameter) in PARAMETERS.into_iter().chain(flags) {
+            if fields.peek(key).and_then(expression_of).is_none() {
+                continue;
+            }
+            let Some(entry) = fields.take(key) else { continue };
+            let Some(node) = expression_of(&entry.node) else { continue };
+            let kind = match parameter {
+                Parameter::Flag(_) => OptionType::Boolean,
+                Parameter::NextServer | Parameter::ServerIdentifier => OptionType::Address,
+                Parameter::ServerName | Parameter::Filename => OptionType::Text,
+                _ => OptionType::Unsigned(4),
+            };
+            let key = Key::Parameter(parameter);
+            statements.extend(self.assignment(key, Some(&kind), node, files, problems));
+        }
+        statements
+    }
+
+    /// Where the settings of a scope stand, and its boot rules.
+    pub(super) fn setting_places(&self, fields: &Fields) -> Vec<(Key, Place)> {
+        let flags = Flag::ALL.into_iter().map(|flag| (flag.name(), Parameter::Flag(flag)));
+        let others = [("reply-delay", Parameter::ReplyDelay), ("min-secs", Parameter::MinSecs)];
+        let parameters = PARAMETERS.into_iter().chain(others).chain(flags);
+        let mut places: Vec<(Key, Place)> = parameters
+            .filter_map(|(key, parameter)| Some((Key::Parameter(parameter), fields.place_of(key)?)))
+            .collect();
+        places.extend(fields.place_of("always-send").map(|place| (Key::AlwaysSend, place)));
+        places
+    }
+
+    /// The statement that sets an option to what an expression yields.
+    pub(super) fn dynamic_option(
+        &self,
+        (key, place): (&str, Place),
+        node: &Node,
+        files: &Files,
+        problems: &mut Problems,
+    ) -> Option<Statement> {
+        let definition = problems.keep(place, self.definitions.option(key))?;
+        let kind = definition.kind.as_ref();
+        self.assignment(Key::Option(definition.code), kind, node, files, problems)
+    }
+
+    /// The statement that sets a key to what an expression yields.
+    pub(super) fn assignment(
+        &self,
+        key: Key,
+        kind: Option<&OptionType>,
+        node: &Node,
+        files: &Files,
+        problems: &mut Problems,
+    ) -> Option<Statement> {
+        let operand = self.read(
+            EXPRESSION,
+            None,
+            node,
+            files,
+            problems,
+            |tokens, words, doubts| match kind {
+                Some(OptionType::Boolean) => {
+                    expression::boolean(tokens, words, doubts).map(Operand::Boolean)
+                }
+                Some(OptionType::Unsigned(_) | OptionType::Signed(_)) => {
+                    expression::data_or_numeric(tokens, words, doubts)
+                }
+                _ => expression::data(tokens, words, doubts).map(Operand::Data),
+            },
+        )?;
+        let line = files.line(node.place)?;
+        let set = |value| Statement { line, action: Action::Assign(Mode::Supersede, key, value) };
+        let bit = |on: u8| Box::from([set(Data::Constant([on].into()))]);
+        Some(match operand {
+            Operand::Data(data) => set(data),
+            Operand::Numeric(number) => {
+                let width = match kind {
+                    Some(OptionType::Unsigned(1) | OptionType::Signed(1)) => Width::Eight,
+                    Some(OptionType::Unsigned(2) | OptionType::Signed(2)) => Width::Sixteen,
+                    _ => Width::ThirtyTwo,
+                };
+                set(Data::EncodeInt(Box::new(number), width))
+            }
+            Operand::Boolean(condition) => {
+                let action = Action::If([(condition, bit(1))].into(), bit(0));
+                Statement { line, action }
+            }
+            Operand::Variable(variable) => set(Data::Variable(variable)),
+        })
+    }
+
+    /// Takes every `if` of a scope.
+    pub(super) fn conditions_of(
+        &self,
+        fields: &mut Fields,
+        inside: &mut Inside,
+        files: &Files,
+        problems: &mut Problems,
+    ) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        for mut fields in fields.tables("if", &schema::IF, problems) {
+            let place = fields.place;
+            let mut branches = Vec::new();
+            let others = fields.tables("elsif", &schema::ELSIF, problems);
+            let last = fields
+                .take("else")
+                .and_then(|entry| Fields::open(entry.node, &schema::ELSE, problems));
+            for mut fields in std::iter::once(fields).chain(others) {
+                let test = self.test(&mut fields, files, problems);
+                let body = self.body(&mut fields, inside, files, problems);
+                branches.extend(test.map(|test| (test, body)));
+            }
+            let otherwise = last.map(|mut fields| self.body(&mut fields, inside, files, problems));
+            let Some(line) = files.line(place) else { continue };
+            let action = Action::If(branches.into(), otherwise.unwrap_or_default());
+            statements.push(Statement { line, action });
+        }
+        statements
+    }
+
+    /// The condition of an `if`.
+    fn test(&self, fields: &mut Fields, files: &Files, problems: &mut Problems) -> Option<Boolean> {
+        let Some(entry) = fields.take("test") else {
+            let text = "an `if` needs the key `test`";
+            let help = "add test = 'option vendor-class-identifier = \"PXEClient\"'";
+            problems.error(fields.place, Fault::new(text, help));
+            return None;
+        };
+        let test = self.read("test", None, &entry.node, files, problems, expression::boolean)?;
+        if matches!(test, Boolean::Constant(_) | Boolean::Null) {
+            let text = "this test does not depend on the message";
+            let help = "compare something of the message: option, hardware, packet";
+            problems.warn(entry.node.place, Fault::new(text, help));
+        }
+        Some(test)
+    }
+
+    /// Reads a text that is one expression; `own` is the class whose members it decides.
+    pub(super) fn read<T>(
+        &self,
+        key: &str,
+        own: Option<ClassId>,
+        node: &Node,
+        files: &Files,
+        problems: &mut Problems,
+        read: impl FnOnce(&mut Tokens<'_>, &dyn Vocabulary, &mut Vec<Wrong>) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let named =
+            |fault: Fault| Fault { message: format!("`{key}`: {}", fault.message), ..fault };
+        let text = units::text(node)
+            .map_err(|fault| Fault { message: format!("`{key}` {}", fault.message), ..fault });
+        let text = problems.keep(node.place, text)?;
+        let place_of = |part: Range<usize>| expression::within(node.place, part, files);
+        let words = Words { names: self, own };
+        let mut tokens = Tokens::new(text);
+        let mut doubts = Vec::new();
+        let whole = read(&mut tokens, &words, &mut doubts).and_then(|value| {
+            let (token, place) = tokens.next()?;
+            if token == Token::End {
+                return Ok(value);
+            }
+            let text = format!("{} does not belong here", token.describe());
+            let help = "write an operator before it: and, or, =, !=, ~=, ~~; a minus needs blanks";
+            Err(Wrong::new(place, Fault::new(text, help)))
+        });
+        for Wrong { part, fault } in doubts {
+            problems.warn(place_of(part), named(fault));
+        }
+        whole.map_err(|Wrong { part, fault }| problems.error(place_of(part), named(fault))).ok()
+    }
+}
+
+/// What names stand for in the expressions of scopes.
+pub(super) struct Words<'n> {
+    names: &'n Names<'n>,
+    /// The class whose members are decided.
+    own: Option<ClassId>,
+}
+
+impl Vocabulary for Words<'_> {
+    fn decides_classes(&self) -> bool {
+        self.own.is_some()
+    }
+
+    fn option(&self, space: Option<&str>, name: &str) -> Result<OptionPath, Fault> {
+        let option = self.names.definitions.in_message(space, name)?;
+        if option.code == options::RELAY_AGENT_INFORMATION {
+            self.names.names_ports.set(true);
+        }
+        Ok(option)
+    }
+
+    fn class(&self, name: &str) -> Result<ClassId, Fault> {
+        let class = self.names.class_named(name)?;
+        match self.own {
+            Some(own) if class >= own => Err(Fault::new(
+                format!("class `{name}` is decided after this one"),
+                "classes are decided in the order of the configuration: put it before this one",
+            )),
+            _ => Ok(class),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<VariableId, Fault> {
+        let is_option = self.names.definitions.in_message(None, name).is_ok();
+        Err(expression::means_nothing(name, is_option))
+    }
+
+    fn configured(&self, space: Option<&str>, name: &str) -> Result<Key, Fault> {
+        match space {
+            None | Some("dhcp") => {
+                self.names.definitions.option(name).map(|it| Key::Option(it.code))
+            }
+            Some(_) => Err(Fault::new(
+                "only options of the message itself can be named here",
+                "use the value itself",
+            )),
+        }
+    }
+
+    fn host_name(&self, _name: &str) -> Result<Data, Fault> {
+        Err(Fault::new("names are not looked up here", "write the address: 0a:01:00:06"))
+    }
+
+    fn own_host_name(&self) -> Option<Box<[u8]>> {
+        Some(rustix::system::uname().nodename().to_bytes().into())
+    }
+}

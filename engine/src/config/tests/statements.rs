@@ -1,0 +1,131 @@
+//! `if`, expressions in the place of values, groups in groups and subclasses, as TOML has them.
+
+use bumpalo::Bump;
+
+use super::super::*;
+use super::good;
+
+const TEXT: &str = r#"
+[dhcp]
+options = { domain-name = "g" }
+[[dhcp.if]]
+test = 'known'
+options = { domain-name = "known" }
+
+[[dhcp.subnet]]
+subnet = "10.0.0.0/8"
+filename = { expression = 'concat("hosts/", option host-name)' }
+lease-time = { expression = '600 + 60' }
+always-broadcast = { expression = 'exists host-name' }
+options = { domain-name = "s", ip-forwarding = { expression = 'option host-name = "a"' }, default-ip-ttl = { expression = '3' } }
+
+[[dhcp.subnet.if]]
+test = 'option host-name = "b"'
+options = { domain-name = "b" }
+elsif = [
+  { test = 'option host-name = "a" and known', options = { domain-name = "a" }, min-lease-time = "1m" },
+  { test = 'known', options = { domain-name = "never" } },
+]
+else = { options = { domain-name = "else" } }
+"#;
+
+/// What a client says and is.
+struct Client {
+    name: &'static [u8],
+}
+
+impl<'a> Facts<'a> for Client {
+    fn option(&self, path: OptionPath) -> Option<&'a [u8]> {
+        (path.code == 12).then_some(self.name)
+    }
+
+    fn hardware(&self) -> Option<&'a [u8]> {
+        None
+    }
+
+    fn message(&self) -> &'a [u8] {
+        &[]
+    }
+
+    fn file(&self) -> &'a [u8] {
+        &[]
+    }
+
+    fn server_name(&self) -> &'a [u8] {
+        &[]
+    }
+
+    fn is_member(&self, _class: ClassId) -> bool {
+        false
+    }
+
+    fn is_known(&self) -> bool {
+        self.name == b"a"
+    }
+}
+
+#[test]
+fn conditions_and_expressions_of_scopes() {
+    let config = good(TEXT);
+    let dhcp = &config.dhcp;
+    let subnet = dhcp.subnet_of("10.1.1.1".parse().unwrap());
+    let told = |name: &'static [u8]| {
+        let arena = Bump::new();
+        let chain = ScopeChain::new(dhcp, subnet, None, (&[], &[]), None, &arena);
+        let chain = chain.run(&Client { name }, &arena);
+        let (domain, scope) = chain.option(15).unwrap();
+        assert_eq!(scope, ScopeId::Subnet(subnet.unwrap()));
+        let line = chain.line_of(scope, Key::Option(15)).unwrap().line;
+        let file = chain.setting(|settings| settings.filename.as_deref()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let bytes = [19, 23].map(|code| chain.option(code).unwrap().0[0]);
+        let least = chain.setting(|settings| settings.min_lease_time).is_some();
+        (text(domain), line, text(file), bytes, chain.is(Flag::AlwaysBroadcast), least)
+    };
+    assert_eq!(told(b"a"), ("a".into(), 19, "hosts/a".into(), [1, 3], true, true));
+    assert_eq!(told(b"b"), ("b".into(), 17, "hosts/b".into(), [0, 3], true, false));
+    assert_eq!(told(b"c"), ("else".into(), 22, "hosts/c".into(), [0, 3], true, false));
+    let arena = Bump::new();
+    let chain = ScopeChain::new(dhcp, subnet, None, (&[], &[]), None, &arena);
+    assert_eq!(chain.run(&Client { name: b"a" }, &arena).lease_time().seconds(), 660);
+}
+
+#[test]
+fn the_model_knows_the_lines_of_values_and_scopes() {
+    let config = good(TEXT);
+    let subnet = ScopeId::Subnet(SubnetId(0));
+    let line = |id, key| config.dhcp.line_of(id, key).map(|line| line.line);
+    assert_eq!(line(ScopeId::Global, Key::Option(15)), Some(3));
+    assert_eq!(line(subnet, Key::Option(15)), Some(13));
+    assert_eq!(line(subnet, Key::Option(3)), None);
+    assert_eq!(config.dhcp.line_of_scope(subnet).map(|line| line.line), Some(8));
+}
+
+#[test]
+fn a_group_in_a_group_is_the_narrower_one() {
+    let config = good(
+        r#"
+        [[dhcp.subnet]]
+        subnet = "10.0.0.0/8"
+        [[dhcp.group]]
+        options = { domain-name = "outer", root-path = "outer" }
+        [[dhcp.group.group]]
+        options = { domain-name = "inner" }
+        [[dhcp.group.group.group]]
+        [[dhcp.group.group.group.host]]
+        name = "n01"
+        hardware = "02:00:00:00:00:01"
+        [[dhcp.group.host]]
+        name = "n02"
+        hardware = "02:00:00:00:00:02"
+        "#,
+    );
+    let arena = Bump::new();
+    let told = |name| {
+        let host = config.dhcp.host_by_name(name);
+        let chain = ScopeChain::new(&config.dhcp, None, None, (&[], &[]), host, &arena);
+        [15, 17].map(|code| String::from_utf8(chain.option(code).unwrap().0.to_vec()).unwrap())
+    };
+    assert_eq!(told("n01"), ["inner", "outer"]);
+    assert_eq!(told("n02"), ["outer", "outer"]);
+}

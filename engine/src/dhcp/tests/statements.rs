@@ -1,0 +1,100 @@
+//! What scopes say for some messages only, from the configuration to the reply.
+
+use bootstorm_protocols::dhcpv4::{MessageType, options};
+
+use super::*;
+
+fn text(answer: &Answer, code: u8) -> Option<String> {
+    answer.option(code).map(|value| String::from_utf8(value).unwrap())
+}
+
+const SUBNET: &str = r#"
+[[dhcp.subnet]]
+subnet = "10.1.0.0/16"
+pools = ["10.1.4.0-10.1.4.99"]
+"#;
+
+/// Replies of one kind are copied, and so are those that differ by what statements set.
+#[test]
+fn what_statements_set_is_sent_and_copied() {
+    let mut server = Server::new(&format!(
+        "{SUBNET}
+options = {{ domain-name = {{ expression = 'concat(\"d-\", option host-name)' }} }}
+[[dhcp.subnet.if]]
+test = 'option vendor-class-identifier = \"a\"'
+filename = \"a.bin\"
+lease-time = \"2h\"
+[[dhcp.subnet.if]]
+test = 'option vendor-class-identifier = \"b\"'
+filename = {{ expression = 'concat(\"b/\", binary-to-ascii(10, 8, \".\", leased-address))' }}
+options = {{ domain-name = {{ expression = 'option nis-domain' }} }}
+"
+    ));
+    let asks = |number: u8, class: &str, name: &str| {
+        Client::plain(mac(number))
+            .with(options::PARAMETER_REQUEST_LIST, &[15, 51])
+            .with(options::VENDOR_CLASS_IDENTIFIER, class.as_bytes())
+            .with(options::HOST_NAME, name.as_bytes())
+    };
+    for _ in 0..2 {
+        for (number, class, name, domain, file, hours) in [
+            (1, "a", "n1", Some("d-n1"), "a.bin", 2),
+            (2, "a", "n2", Some("d-n2"), "a.bin", 2),
+            (3, "b", "n3", None, "b/10.1.4.", 1),
+            (4, "c", "n4", Some("d-n4"), "", 1),
+            (5, "a", "n1", Some("d-n1"), "a.bin", 2),
+        ] {
+            let client = asks(number, class, name);
+            let offer = server.expect(MessageType::Offer, &client.discover());
+            let ack = server.expect(MessageType::Ack, &client.select(&offer));
+            for answer in [&offer, &ack] {
+                assert_eq!(text(answer, options::DOMAIN_NAME).as_deref(), domain, "{name}");
+                assert!(answer.file().starts_with(file), "{name}: {}", answer.file());
+                let lease = answer.option(options::LEASE_TIME).unwrap();
+                assert_eq!(lease, (hours * 3600_u32).to_be_bytes(), "{name}");
+            }
+            if class == "b" {
+                assert_eq!(ack.file(), format!("b/{}", ack.yiaddr()));
+            }
+        }
+    }
+}
+
+#[test]
+fn members_of_a_subclass_get_what_it_sets_and_what_its_class_sets() {
+    let mut server = Server::new(&format!(
+        "{SUBNET}
+[[dhcp.class]]
+name = \"ports\"
+match = 'option agent.circuit-id'
+options = {{ domain-name = \"class\", root-path = \"class\" }}
+[[dhcp.class.subclass]]
+value = \"p1\"
+options = {{ domain-name = \"p1\" }}
+[[dhcp.class.subclass]]
+value = \"p2\"
+[[dhcp.class]]
+name = \"each\"
+match = 'option host-name'
+spawn = true
+options = {{ nis-domain = \"each\" }}
+"
+    ));
+    assert!(server.config.dhcp.goes_by_ports);
+    let asks = |number: u8, port: &str| {
+        let plain = Client::plain(mac(number)).with(options::PARAMETER_REQUEST_LIST, &[15, 17, 40]);
+        let port = [&[1, port.len() as u8], port.as_bytes()].concat();
+        plain.behind(ip("10.1.0.1"), &port)
+    };
+    let mut told = |client: &Client| {
+        let offer = server.expect(MessageType::Offer, &client.discover());
+        [15, 17, 40].map(|code| text(&offer, code).unwrap_or_default())
+    };
+    assert_eq!(told(&asks(1, "p1")), ["p1", "class", ""]);
+    assert_eq!(told(&asks(2, "p2")), ["class", "class", ""]);
+    assert_eq!(told(&asks(3, "p3")), ["", "", ""]);
+    assert_eq!(told(&asks(4, "p3").with(options::HOST_NAME, b"x")), ["", "", "each"]);
+    // Again, for copies.
+    assert_eq!(told(&asks(5, "p1")), ["p1", "class", ""]);
+    assert_eq!(told(&asks(6, "p2")), ["class", "class", ""]);
+}
