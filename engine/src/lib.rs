@@ -9,6 +9,7 @@ pub mod hashing;
 pub mod interfaces;
 pub mod lease_files;
 pub mod leases;
+pub mod live_hosts;
 pub mod liveness;
 pub mod log;
 pub mod metrics;

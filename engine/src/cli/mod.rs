@@ -5,6 +5,7 @@ mod completions;
 mod events;
 mod export;
 mod fetch;
+mod host;
 mod import;
 mod leases;
 mod man;
@@ -43,6 +44,8 @@ Examples:
       Which address does it have, and until when?
   bootstorm leases list --json | jq -r 'select(.state == \"active\") | .ip'
       Every address in use.
+  bootstorm host add rack1-n07 --hardware 52:54:00:12:34:56 --ip 10.1.0.107
+      A machine gets an address of its own, at once.
   bootstorm migrate --leases /var/lib/dhcp/dhcpd.leases
       Take over what dhcpd has given away, before the first start.
   bootstorm fetch tftp://10.1.0.6/ipxe.efi -o /dev/null
@@ -71,6 +74,7 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Leases(leases::Leases),
+    Host(host::Host),
     Migrate(migrate::Migrate),
     Status(status::Status),
     Events(events::Events),
@@ -177,6 +181,7 @@ fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(out),
         Command::Leases(command) => command.run(out),
+        Command::Host(command) => command.run(out),
         Command::Migrate(command) => command.run(out),
         Command::Status(command) => command.run(out),
         Command::Events(command) => command.run(out),

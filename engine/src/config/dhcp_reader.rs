@@ -18,8 +18,11 @@ use super::{Class, ClassId, Dhcp, Flag, GroupId, Host, HostKey, Identity, Permit
 use super::{expression, host_file, schema, units};
 
 /// Reads the table into a builder.
+///
+/// `live` are hosts that stand in no file of the configuration.
 pub(super) fn dhcp(
     node: Node,
+    live: Vec<Node>,
     files: &mut Files,
     problems: &mut Problems,
 ) -> Result<Builder, NotInRows> {
@@ -87,37 +90,77 @@ pub(super) fn dhcp(
         group(fields, &[], &mut hosts, &names, &mut builder, files, problems);
     }
     hosts.extend(fields.nodes("host").into_iter().map(|host| (host, None)));
-    let mut add = |node: Node, group: Option<GroupId>, files: &Files, problems: &mut Problems| {
-        let fields = Fields::open(node, &schema::HOST, problems);
-        let draft = fields
-            .and_then(|mut fields| host(&mut fields, group, &names, &builder, files, problems));
-        draft.into_iter().for_each(|draft| builder.add_host(draft, problems));
-    };
+    hosts.extend(live.into_iter().map(|host| (host, None)));
+    add_hosts(hosts, &names, &mut builder, files, problems)?;
+    for (path, place) in fields.list("host-file", problems, units::path) {
+        let path = files.beside(place, &path);
+        // The cells are texts: nothing of them is looked for in its file.
+        let none = Files::default();
+        host_file::read(path, place, files, problems, |node, problems| {
+            add_host(node, None, &names, &mut builder, &none, problems);
+        });
+    }
+    builder.dhcp.goes_by_ports |= names.names_ports.get();
+    Ok(builder)
+}
+
+/// Adds hosts that stand in no file of the configuration, which is not of this language: they may
+/// name options by the names and numbers that are defined everywhere.
+pub(super) fn add_live_hosts(
+    hosts: Vec<Node>,
+    builder: &mut Builder,
+    files: &mut Files,
+    problems: &mut Problems,
+) -> Result<(), NotInRows> {
+    let definitions = Definitions::default();
+    let names = Names::new(&definitions);
+    let hosts = hosts.into_iter().map(|host| (host, None)).collect();
+    add_hosts(hosts, &names, builder, files, problems)?;
+    builder.dhcp.goes_by_ports |= names.names_ports.get();
+    Ok(())
+}
+
+/// Adds hosts, each with the group that it stands in.
+fn add_hosts(
+    hosts: Vec<(Node, Option<GroupId>)>,
+    names: &Names<'_>,
+    builder: &mut Builder,
+    files: &mut Files,
+    problems: &mut Problems,
+) -> Result<(), NotInRows> {
     // The text of many hosts is large: it is gone before the model of them is.
     for (node, _) in &hosts {
         if let Value::Row(row) = &node.value {
             files.drop_text(row.file);
         }
     }
+    let files = &*files;
     for (node, group) in hosts {
         match node.value {
             Value::Row(row) => {
                 let Some(source) = files.get(row.file) else { continue };
-                row.read(source, problems, |node, problems| add(node, group, files, problems))?;
+                row.read(source, problems, |node, problems| {
+                    add_host(node, group, names, builder, files, problems);
+                })?;
             }
-            _ => add(node, group, files, problems),
+            _ => add_host(node, group, names, builder, files, problems),
         }
     }
-    for (path, place) in fields.list("host-file", problems, units::path) {
-        let path = files.beside(place, &path);
-        // The cells are texts: nothing of them is looked for in its file.
-        let none = Files::default();
-        host_file::read(path, place, files, problems, |node, problems| {
-            add(node, None, &none, problems);
-        });
-    }
-    builder.dhcp.goes_by_ports |= names.names_ports.get();
-    Ok(builder)
+    Ok(())
+}
+
+fn add_host(
+    node: Node,
+    group: Option<GroupId>,
+    names: &Names<'_>,
+    builder: &mut Builder,
+    files: &Files,
+    problems: &mut Problems,
+) {
+    let fields = Fields::open(node, &schema::HOST, problems);
+    let draft =
+        fields.and_then(|mut fields| host(&mut fields, group, names, builder, files, problems));
+    draft.into_iter().for_each(|draft| builder.add_host(draft, problems));
 }
 
 /// A group and those inside it. `around` are the groups that it stands in, the innermost first.

@@ -27,7 +27,7 @@ const STACK: usize = 64 << 20;
 /// # Errors
 /// Everything that is wrong, each with file, line, column, and what to write instead.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    read(path, None, Depth::Text)
+    read(path, None, Live::InStateDir, Depth::Text)
 }
 
 /// Reads a configuration as [`load`] does, and warns of addresses that this host lacks for it.
@@ -35,7 +35,16 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`load`]; what the host lacks is never an error.
 pub fn load_on_host(path: &Path) -> Result<Config, ConfigError> {
-    read(path, None, Depth::Addresses)
+    read(path, None, Live::InStateDir, Depth::Addresses)
+}
+
+/// Reads a configuration as [`load_on_host`] does, with the live hosts of another file than that
+/// in its state directory.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_hosts(path: &Path, live_hosts: &Path) -> Result<Config, ConfigError> {
+    read(path, None, Live::In(live_hosts), Depth::Addresses)
 }
 
 /// Reads a configuration as [`load_on_host`] does, and warns of interfaces that do not exist and
@@ -44,7 +53,7 @@ pub fn load_on_host(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn check(path: &Path) -> Result<Config, ConfigError> {
-    read(path, None, Depth::Host)
+    read(path, None, Live::InStateDir, Depth::Host)
 }
 
 /// Reads a configuration from a text as if it stood in the file `path`.
@@ -52,7 +61,7 @@ pub fn check(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: &[u8]) -> Result<Config, ConfigError> {
-    read(path, Some(text), Depth::Text)
+    read(path, Some(text), Live::None, Depth::Text)
 }
 
 /// Reads a configuration as [`parse`] does, its file at once, as before it was read in rows.
@@ -60,6 +69,22 @@ pub fn parse(path: &Path, text: &[u8]) -> Result<Config, ConfigError> {
 pub(super) fn parse_whole(path: &Path, text: &[u8]) -> Result<Config, ConfigError> {
     let loader = Loader { whole: vec![path.to_owned()], ..Loader::default() };
     loader.run(path, Some(text), Depth::Text).expect("nothing is in rows")
+}
+
+/// The file of live hosts in the state directory: `[[dhcp.host]]` tables that were added while the
+/// server ran.
+pub const LIVE_HOSTS: &str = "hosts.toml";
+
+/// Where hosts stand that were added while the server ran.
+#[derive(Copy, Clone, Debug, Default)]
+enum Live<'p> {
+    /// There are none.
+    #[default]
+    None,
+    /// In [`LIVE_HOSTS`], if it is there.
+    InStateDir,
+    /// In this file.
+    In(&'p Path),
 }
 
 /// How far to look.
@@ -74,7 +99,12 @@ enum Depth {
 }
 
 /// Reads a configuration in a thread of its own.
-fn read(path: &Path, text: Option<&[u8]>, depth: Depth) -> Result<Config, ConfigError> {
+fn read(
+    path: &Path,
+    text: Option<&[u8]>,
+    live: Live<'_>,
+    depth: Depth,
+) -> Result<Config, ConfigError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("configuration".to_owned())
@@ -82,7 +112,7 @@ fn read(path: &Path, text: Option<&[u8]>, depth: Depth) -> Result<Config, Config
             .spawn_scoped(scope, || {
                 let mut whole = Vec::new();
                 loop {
-                    let loader = Loader { whole: whole.clone(), ..Loader::default() };
+                    let loader = Loader { whole: whole.clone(), live, ..Loader::default() };
                     match loader.run(path, text, depth) {
                         Ok(read) => return read,
                         Err(path) => whole.push(path),
@@ -106,7 +136,8 @@ fn read(path: &Path, text: Option<&[u8]>, depth: Depth) -> Result<Config, Config
 type Read = (Vec<u8>, Option<FileState>);
 
 #[derive(Debug, Default)]
-struct Loader {
+struct Loader<'p> {
+    live: Live<'p>,
     files: Files,
     problems: Problems,
     /// Files that have been read, by their true paths.
@@ -115,7 +146,7 @@ struct Loader {
     whole: Vec<PathBuf>,
 }
 
-impl Loader {
+impl Loader<'_> {
     /// The configuration, or the path of a file that must be read as a whole.
     fn run(
         mut self,
@@ -132,11 +163,12 @@ impl Loader {
             Ok(read) if in_dhcpds(&read.0) => self.dhcpd_config(path, read, depth),
             read => {
                 let table = self.tree(path, read);
-                match self.config(table, depth) {
-                    Ok(config) => config,
-                    Err(NotInRows { file }) => return Err(self.files.paths[file as usize].clone()),
-                }
+                self.config(table, depth)
             }
+        };
+        let config = match config {
+            Ok(config) => config,
+            Err(NotInRows { file }) => return Err(self.files.paths[file as usize].clone()),
         };
         let Self { files, problems, .. } = self;
         Ok(match problems.finish(path, &files) {
@@ -240,19 +272,23 @@ impl Loader {
     }
 
     /// A configuration in dhcpd's language. It says nothing of the server, nor of TFTP.
-    fn dhcpd_config(&mut self, path: &Path, read: Read, depth: Depth) -> Config {
+    fn dhcpd_config(&mut self, path: &Path, read: Read, depth: Depth) -> Result<Config, NotInRows> {
+        let server = Server::default();
         let Self { files, problems, .. } = self;
         let mut resolver = match depth {
             Depth::Text => dhcpd::Resolver::none(),
             Depth::Addresses | Depth::Host => dhcpd::Resolver::of_host(),
         };
-        let builder = dhcpd::read(path.to_owned(), read, &mut resolver, files, problems);
+        let mut builder = dhcpd::read(path.to_owned(), read, &mut resolver, files, problems);
+        let live = self.live_hosts(&server.state_dir, depth);
+        let Self { files, problems, .. } = self;
+        dhcp_reader::add_live_hosts(live, &mut builder, files, problems)?;
         let (dhcp, wanted) = builder.finish(problems);
         if depth >= Depth::Addresses && !problems.has_errors() {
             disk::warn_of_addresses(&wanted, &dhcp.hosts, problems);
         }
-        Config {
-            server: Server::default(),
+        Ok(Config {
+            server,
             dhcp,
             tftp: None,
             control: Control::default(),
@@ -260,7 +296,38 @@ impl Loader {
             warnings: Vec::new(),
             more_warnings: 0,
             sources: Vec::new(),
-        }
+        })
+    }
+
+    /// The hosts that were added while the server ran.
+    fn live_hosts(&mut self, state_dir: &Path, depth: Depth) -> Vec<Node> {
+        let path = match self.live {
+            Live::None => return Vec::new(),
+            Live::InStateDir => state_dir.join(LIVE_HOSTS),
+            Live::In(path) => path.to_owned(),
+        };
+        let (bytes, state) = match disk::read(&path) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            // Who may not read them may still ask what the configuration says.
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied && depth != Depth::Addresses =>
+            {
+                return Vec::new();
+            }
+            Err(error) => {
+                let text = format!("the live hosts of {} cannot be read: {error}", path.display());
+                self.problems.general(Fault::plain(text));
+                return Vec::new();
+            }
+        };
+        let table = self.parse(path, bytes, Some(state));
+        let file = u32::try_from(self.files.paths.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let start = Place { file, start: 0, end: 0 };
+        let problems = &mut self.problems;
+        let dhcp = Fields::of(table, start, &schema::LIVE_HOSTS, problems).take("dhcp");
+        let dhcp = dhcp.and_then(|dhcp| Fields::open(dhcp.node, &schema::LIVE_DHCP, problems));
+        dhcp.map(|mut fields| fields.nodes("host")).unwrap_or_default()
     }
 
     fn config(&mut self, table: Table, depth: Depth) -> Result<Config, NotInRows> {
@@ -275,9 +342,11 @@ impl Loader {
         let dhcp_place = dhcp.as_ref().map(|node| node.place);
         let offer_time = dhcp.as_ref().and_then(|node| place_of(node, "offer-time"));
         let (server, interfaces) = sections::server(server, &self.files, problems);
+        let live = self.live_hosts(&server.state_dir, depth);
+        let problems = &mut self.problems;
         let tftp = sections::tftp(tftp, &mut self.files, problems);
         let builder = match dhcp {
-            Some(node) => dhcp_reader::dhcp(node, &mut self.files, problems)?,
+            Some(node) => dhcp_reader::dhcp(node, live, &mut self.files, problems)?,
             None => Builder::default(),
         };
         let (dhcp, wanted) = builder.finish(problems);

@@ -60,7 +60,7 @@ pub(crate) use expression::{Candidate, Facts, OptionPath};
 pub use expression::{ClassIndex, ClassTest};
 pub use flags::{Flag, Flags};
 pub use hosts::{HostView, Hosts};
-pub use loader::{check, load, load_on_host, parse};
+pub use loader::{LIVE_HOSTS, check, load, load_on_host, load_with_hosts, parse};
 pub use lookup::HostIds;
 pub use model::*;
 pub use option_set::{OptionSet, OptionView};

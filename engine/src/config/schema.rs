@@ -162,6 +162,12 @@ pub(super) const HOST: Schema = Schema::scope(
     &["name", "hardware", "uuid", "client-id", "circuit-id", "remote-id", "ip", "group"],
 );
 
+/// The file of hosts that were added while the server ran.
+pub(super) const LIVE_HOSTS: Schema = Schema::new("the file of live hosts", &["dhcp"]);
+
+/// The table in it.
+pub(super) const LIVE_DHCP: Schema = Schema::new("[dhcp] of the file of live hosts", &["host"]);
+
 /// The columns of a `host-file`.
 pub(super) const HOST_FILE: Schema = Schema::new(
     "a host file",

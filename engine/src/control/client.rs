@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use super::SOCKET_NAME;
 use super::protocol::{LINE_LIMIT, Request, Response};
+use crate::live_hosts::{Change, HostObject};
 
 /// How long the server may take to answer; a reload of a large configuration takes some seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long it may take to change hosts: many are checked, written and read again.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What can go wrong between a subcommand and the server.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,32 @@ impl Client {
             .map_err(|error| ClientError::Language(error.to_string()))?;
         text.push(b'\n');
         self.stream.get_mut().write_all(&text).map_err(ClientError::Broken)
+    }
+
+    /// Asks for a change of live hosts, and waits until it is done.
+    pub fn change_hosts(
+        &mut self,
+        change: Change,
+        hosts: &[HostObject],
+    ) -> Result<Response, ClientError> {
+        let count = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+        self.ask(&Request::HostsChange { change, count })?;
+        let mut text = Vec::new();
+        for host in hosts {
+            serde_json::to_writer(&mut text, host)
+                .map_err(|error| ClientError::Language(error.to_string()))?;
+            text.push(b'\n');
+        }
+        // A server that refuses them before it has read all says why.
+        let sent = self.stream.get_mut().write_all(&text);
+        let timeout = Some(CHANGE_TIMEOUT);
+        self.stream.get_ref().set_read_timeout(timeout).map_err(ClientError::Broken)?;
+        match self.response() {
+            Err(ClientError::Broken(_)) if sent.is_err() => {
+                Err(ClientError::Broken(sent.err().unwrap_or(io::ErrorKind::BrokenPipe.into())))
+            }
+            answer => answer,
+        }
     }
 
     /// The next line of the answer. An `error` line is [`ClientError::Refused`].

@@ -27,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub use self::status::Running;
+use crate::live_hosts::{Change, HostObject};
 
 /// The control socket's name in the state directory.
 pub const SOCKET_NAME: &str = "control.sock";
@@ -38,6 +39,15 @@ pub enum Command {
     Reload {
         /// Who wants to know how it went; `None` for SIGHUP, where the log says it.
         reply: Option<ReloadReply>,
+    },
+    /// Change the hosts that are no part of the configuration's files.
+    ChangeHosts {
+        /// How.
+        change: Change,
+        /// Which.
+        hosts: Vec<HostObject>,
+        /// Who wants to know how it went.
+        reply: ReloadReply,
     },
     /// Follow the interfaces of this host: something about them has changed.
     FollowInterfaces,

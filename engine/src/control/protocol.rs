@@ -10,6 +10,7 @@ use super::lease_row::LeaseRow;
 use super::status::Status;
 use crate::event::row::Row;
 use crate::leases::Hardware;
+use crate::live_hosts::{Change, HostObject};
 
 /// The longest line, in bytes.
 pub const LINE_LIMIT: usize = 64 * 1024;
@@ -34,6 +35,17 @@ pub enum Request {
     },
     /// Read the configuration again. Answered by `reloaded` or `error`.
     Reload {},
+    /// Change live hosts, all or none of them. As many lines as `count` follow, each an object with
+    /// the keys of `[[dhcp.host]]`; of a host to be removed its `name` is enough. Answered by
+    /// `hosts-changed` or `error`.
+    HostsChange {
+        /// `add`, `set` or `remove`.
+        change: Change,
+        /// How many lines follow.
+        count: u32,
+    },
+    /// All live hosts. Answered by any number of `host`, then `end`.
+    HostsList {},
     /// Events as they happen, until the client closes. Answered by `event` and `lost`.
     Events {
         /// Only this machine's.
@@ -42,8 +54,8 @@ pub enum Request {
     },
 }
 
-/// What the server answers. Every answer but that to `events` ends with `end`, `status`, `reloaded`
-/// or `error`.
+/// What the server answers. Every answer but that to `events` ends with `end`, `status`,
+/// `reloaded`, `hosts-changed` or `error`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
@@ -57,6 +69,10 @@ pub enum Response {
     Status(Box<Status>),
     /// The new configuration holds; what changed.
     Reloaded(String),
+    /// One live host.
+    Host(HostObject),
+    /// The hosts are as they were asked to be, durably.
+    HostsChanged(String),
     /// The answer is complete, with so many rows.
     End(u64),
     /// The request failed; what was wrong and what to do.

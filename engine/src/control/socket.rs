@@ -1,6 +1,8 @@
 //! The control socket, the server's end: the file system decides who may open it (mode 0660),
 //! what is said on it stands in `protocol.rs`.
 
+mod hosts;
+
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,7 +20,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::lease_row::{Clocks, LeaseFilter, LeaseRow};
 use super::protocol::{LINE_LIMIT, Request, Response, parse_mac};
 use super::status::Running;
-use super::{Command, accept};
+use super::{Command, ReloadReply, accept};
 use crate::event::row::Row;
 
 /// Connections at one time; more wait in the kernel's queue.
@@ -65,6 +67,13 @@ async fn converse(stream: UnixStream, running: &Running) -> io::Result<()> {
         match serde_json::from_slice(&line) {
             Err(error) => peer.error(format!("not a request: {error}")).await?,
             Ok(Request::Events { mac }) => return events(peer, reader, running, mac).await,
+            Ok(Request::HostsChange { change, count }) => {
+                match hosts::read(&mut reader, count).await? {
+                    Ok(hosts) => hosts::change(&mut peer, running, change, hosts).await?,
+                    // What follows cannot be told from requests any more.
+                    Err(wrong) => return peer.error(wrong).await,
+                }
+            }
             Ok(request) => answer(&mut peer, running, request).await?,
         }
     }
@@ -95,21 +104,27 @@ async fn answer(peer: &mut Peer, running: &Running, request: Request) -> io::Res
             }
         }
         Request::Reload {} => {
-            let (reply, outcome) = oneshot::channel();
-            let asked = running.commands.try_send(Command::Reload { reply: Some(reply) });
-            let outcome = match asked {
-                Ok(()) => outcome.await.map_err(|_| ()),
-                Err(_) => Err(()),
-            };
-            match outcome {
-                Ok(Ok(changed)) => peer.send(&Response::Reloaded(changed)).await,
-                Ok(Err(error)) => peer.error(error).await,
-                Err(()) => peer.error("the server is going down".to_owned()).await,
+            let command = |reply| Command::Reload { reply: Some(reply) };
+            match ask(running, command).await {
+                Ok(changed) => peer.send(&Response::Reloaded(changed)).await,
+                Err(error) => peer.error(error).await,
             }
         }
-        // Handled by the caller, which gives the whole connection away for it.
-        Request::Events { .. } => Ok(()),
+        Request::HostsList {} => hosts::list(peer, running).await,
+        // Handled by the caller: they need the connection itself.
+        Request::Events { .. } | Request::HostsChange { .. } => Ok(()),
     }
+}
+
+/// Has the thread that owns the server do something, and waits until it is done.
+async fn ask(
+    running: &Running,
+    command: impl FnOnce(ReloadReply) -> Command,
+) -> Result<String, String> {
+    let (reply, outcome) = oneshot::channel();
+    let gone = || "the server is going down".to_owned();
+    running.commands.try_send(command(reply)).map_err(|_| gone())?;
+    outcome.await.map_err(|_| gone())?
 }
 
 /// Addresses of both families in one order, the order of the pages.

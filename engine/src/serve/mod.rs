@@ -4,6 +4,7 @@
 mod bindings;
 mod describe;
 mod follow;
+mod hosts;
 mod imported;
 mod kept;
 mod lease_access;
@@ -26,7 +27,7 @@ use bootstorm_net::{EngineKind, KernelLoss, now};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, LIVE_HOSTS};
 use crate::control::{self, Command, Control, Listeners};
 use crate::event::bus::EventBus;
 use crate::interfaces::Interfaces;
@@ -43,6 +44,7 @@ use crate::signals::Signals;
 use crate::snapshot::{SharedSnapshot, Snapshot, tell_tftp};
 use crate::tftp::{TftpError, TftpServer};
 use bindings::{Bindings, Scope};
+use hosts::Sources;
 pub use imported::NotImported;
 use kept::KeptSockets;
 use lease_access::LeasesAndPools;
@@ -167,7 +169,8 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         // Without another user there are no privileges to give up with a group.
         (None, _) => None,
     };
-    privileges::prepare_state_dir(&state_dir, &leases::ENTRIES, account.as_ref())?;
+    let entries: Vec<&str> = leases::ENTRIES.into_iter().chain([LIVE_HOSTS]).collect();
+    privileges::prepare_state_dir(&state_dir, &entries, account.as_ref())?;
     let watch = follow::watch();
     let interfaces =
         Interfaces::read(config.server.interfaces.as_deref()).map_err(system("list interfaces"))?;
@@ -258,6 +261,8 @@ struct Server {
     draining: Arc<AtomicBool>,
     control: Control,
     facts: Arc<ArcSwap<control::status::Facts>>,
+    /// The files of the configuration in force, as they were when it was read.
+    sources: Sources,
     log: EventLog,
     sender: Sender<Command>,
     commands: Receiver<Command>,
@@ -333,6 +338,7 @@ impl Server {
             dry_run: options.dry_run,
             last_reload: None,
         }));
+        let sources = Sources::of(&config);
         let scope = Scope::of(&config);
         let tftp_requests = TftpRequests::of(&config);
         let config = Arc::new(ArcSwap::new(config));
@@ -371,6 +377,7 @@ impl Server {
             draining,
             control,
             facts,
+            sources,
             log,
             sender,
             commands,
@@ -401,6 +408,11 @@ impl Server {
                         // Whoever asked may be gone.
                         let _gone = reply.send(outcome);
                     }
+                }
+                Ok(Command::ChangeHosts { change, hosts, reply }) => {
+                    let outcome = self.change_hosts(change, hosts);
+                    // Whoever asked may be gone.
+                    let _gone = reply.send(outcome);
                 }
                 Ok(Command::FollowInterfaces) => self.follow_interfaces(),
                 Ok(Command::Stop) => return self.stop(),

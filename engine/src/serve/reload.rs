@@ -6,6 +6,7 @@ use bootstorm_net::now;
 use jiff::Timestamp;
 
 use super::bindings::Plan;
+use super::hosts::Sources;
 use super::sockets::{self, PerShard};
 use super::{Server, describe, log_warnings};
 use crate::config::{self, Config};
@@ -97,6 +98,7 @@ impl Server {
         let before =
             self.heartbeat.while_waiting(|| self.snapshot.replace(next, &self.leases, tftp));
         self.config.store(config.clone());
+        self.sources = Sources::of(&config);
         log_warnings(&config);
         self.served = served;
         plan.interfaces.iter().for_each(|&index| self.bindings.opened(Binding::Interface(index)));

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Hosts that are added, changed and removed while the server runs: durable and in force when the
+command ends, and never against the configuration.
+
+    tests/e2e/test_live_hosts.py [HOSTS]
+"""
+
+import json
+import socket
+import sys
+import time
+
+import lab as laboratory
+import wire
+from lab import Lab
+from server import Server, configuration, subnet
+from suite import Suite
+
+TAKES_SECONDS = 20
+
+HOSTS = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+_STATIC = """
+[[dhcp.host]]
+name = "static"
+hardware = "52:54:00:aa:00:01"
+ip = "10.77.8.1"
+"""
+
+
+def main():
+    suite = Suite("live hosts")
+    lab = Lab()
+    wall = lab.namespace("relay")
+    lab.plug(wall, 0)
+    laboratory.sh(f"ip -n {wall} addr add 10.77.9.9/16 dev eth0")
+    with laboratory.inside(wall):
+        relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        relay.bind(("10.77.9.9", 67))
+    relay.settimeout(1)
+    server = Server(lab, "")
+    text = configuration(server.state, [subnet(pool="4.0-{net}.4.250")], after=_STATIC)
+    server.configure(text)
+    suite.explain_with(server.log)
+    xids = iter(range(1, 1 << 30))
+
+    def offered(mac):
+        """The address that a machine is offered."""
+        for xid in (next(xids), next(xids), next(xids)):
+            relay.sendto(wire.message("DISCOVER", mac, xid, giaddr="10.77.9.9", hops=1),
+                         ("10.77.0.1", 67))
+            try:
+                while True:
+                    answer = wire.Message(relay.recv(4096))
+                    if answer.xid == xid:
+                        return answer
+            except TimeoutError:
+                continue
+        raise RuntimeError(f"no answer to {mac}")
+
+    def host(*arguments, seconds=120):
+        return server.tool("host", *arguments, seconds=seconds)
+
+    def listed():
+        return [json.loads(line) for line in host("list")[1].splitlines()]
+
+    with suite.step("one host"):
+        server.start()
+        mac = "52:54:00:bb:00:01"
+        suite.check("before, it is anybody", offered(mac).yiaddr.startswith("10.77.4."))
+        status, output = host("add", "n1", "--hardware", mac, "--ip", "10.77.8.2",
+                              "--json", '{"options": {"host-name": "n1-name"}}')
+        suite.check("it is added", status == 0 and "there are 1 live hosts" in output, output)
+        answer = offered(mac)
+        suite.equal("it has its address at once", answer.yiaddr, "10.77.8.2")
+        suite.equal("and its name", answer.options.get(12), b"n1-name")
+        suite.equal("it is listed", listed(), [{
+            "name": "n1", "hardware": mac, "ip": "10.77.8.2",
+            "options": {"host-name": "n1-name"}}])
+        server.kill()
+        server.start()
+        suite.equal("a kill does not lose it", offered(mac).yiaddr, "10.77.8.2")
+        status, output = host("set", "n1", "--hardware", mac, "--ip", "10.77.8.3")
+        suite.check("it is changed", status == 0, output)
+        suite.equal("it has its other address at once", offered(mac).yiaddr, "10.77.8.3")
+
+    with suite.step("what is refused"):
+        for what, arguments, words in (
+                ("a live host of that name", ("add", "n1", "--hardware", "52:54:00:bb:00:09"),
+                 ("`host set` changes it",)),
+                ("the name of a host of the configuration",
+                 ("add", "static", "--hardware", "52:54:00:bb:00:09"),
+                 ("static", "server.toml", "hosts.toml")),
+                ("the address of a host of the configuration",
+                 ("add", "n9", "--hardware", "52:54:00:bb:00:09", "--ip", "10.77.8.1"),
+                 ("10.77.8.1", "server.toml", "hosts.toml")),
+                ("a host that nothing tells apart", ("add", "n9"), ("which machine",)),
+                ("an unknown key", ("add", "n9", "--json", '{"colour": 1}'), ("colour",)),
+                ("to remove what is not live", ("remove", "static"), ("no live host",))):
+            status, output = host(*arguments)
+            suite.check(what, status == 2 and all(word in output for word in words), output)
+        suite.equal("nothing has changed", [one["name"] for one in listed()], ["n1"])
+        server.configure(text + "# somebody is writing here\n")
+        status, output = host("add", "n9", "--hardware", "52:54:00:bb:00:09")
+        suite.check("a configuration that is being written is not taken over",
+                    status == 2 and "bootstorm reload" in output, output)
+        server.configure(text)
+        suite.equal("reload", server.tool("reload")[0], 0)
+        suite.equal("a reload keeps live hosts", offered(mac).yiaddr, "10.77.8.3")
+
+    with suite.step(f"{HOSTS} hosts in one call"):
+        rows = ["name,hardware,ip"]
+        for number in range(HOSTS):
+            high, low = divmod(number, 250)
+            rows.append(f"m{number},52:54:01:{number >> 16:02x}:{number >> 8 & 255:02x}:"
+                        f"{number & 255:02x},10.77.{16 + high % 200}.{low + 1}"
+                        if high < 200 else f"m{number},52:54:01:{number >> 16:02x}:"
+                        f"{number >> 8 & 255:02x}:{number & 255:02x},")
+        path = lab.write("hosts.csv", "\n".join(rows) + "\n")
+        began = time.monotonic()
+        status, output = host("add", "--file", path, seconds=600)
+        suite.say(f"   {time.monotonic() - began:.1f} s")
+        suite.check("they are added", status == 0 and f"{HOSTS + 1} live" in output, output)
+        suite.equal("the last has its address", offered("52:54:01:00:03:e7").yiaddr,
+                    "10.77.19.250")
+        began = time.monotonic()
+        status, output = host("remove", "m1", "m2", "n1")
+        suite.say(f"   {time.monotonic() - began:.1f} s")
+        suite.check("some are removed", status == 0 and f"{HOSTS - 2} live" in output, output)
+        suite.check("one that was removed is anybody",
+                    offered(mac).yiaddr.startswith("10.77.4."))
+        bad = lab.write("bad.csv", "name,hardware\ny1,52:54:02:00:00:01\ny2,nonsense\n")
+        status, output = host("add", "--file", bad)
+        suite.check("one that is wrong, and none is added", status == 2 and "nonsense" in output
+                    and len(listed()) == HOSTS - 2, output)
+
+    server.stop()
+    lab.close()
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()
