@@ -213,15 +213,18 @@ impl Simulation {
                 client = client.with(options::PXE_CLIENT_ID, &[&[0], &UUID[..]].concat());
             }
         }
-        let held = machine.holds.filter(|(_, until)| self.now < *until).map(|(address, _)| address);
+        let valid = machine.holds.filter(|(_, until)| self.now < *until);
+        let held = valid.map(|(address, _)| address);
+        // Nobody renews a lease without end: who does has heard of one (see `Lease::told`).
+        let finite = valid.filter(|(_, until)| *until != Moment::NEVER).map(|(address, _)| address);
         let datagram = match what {
             What::Discover => client.discover(),
             What::RapidDiscover => client.with(80, &[]).discover(),
             What::Select => client.select_from(SERVER, machine.offered?),
             What::SelectAnother => client.select_from(ip("10.1.0.7"), ip("10.1.0.200")),
             What::Reboot => client.reboot(machine.remembers[stage]?),
-            What::Renew => client.renew(held?),
-            What::Rebind => client.rebind(held?),
+            What::Renew => client.renew(finite?),
+            What::Rebind => client.rebind(finite?),
             What::Release => client.release(held?),
             What::Decline => client.decline(held?),
         };
