@@ -75,6 +75,7 @@ impl World {
                 self.set_disk(None, Some(share));
             }
             What::FlippedBits { flips } => self.flip(flips),
+            What::SpoiledBatches { count } => self.spoil_batches(count),
             What::WallStep { seconds } => {
                 self.tell(|_| format!("the wall clock is set by {seconds} s"));
                 self.step_wall_clock(seconds);

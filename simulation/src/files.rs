@@ -2,7 +2,7 @@
 //! torn by a power cut, writes and flushes fail, names are as they were before the directory was
 //! flushed, or after, bits flip while nobody looks, and the disk may be full.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,6 +12,8 @@ use bootstorm_net::file::{BLOCK, Blocks, Directory, DurableFile};
 use crate::committer::NextWrite;
 use crate::random::Stream;
 
+/// So many batches are known by their place.
+const BATCHES: usize = 16;
 /// What a disk writes whole, or not at all.
 const SECTOR: usize = 512;
 
@@ -49,8 +51,8 @@ struct State {
     failing: u64,
     /// There is no room for more than the files have.
     full: bool,
-    /// The last batch that became durable: file, and from where to where.
-    last_batch: Option<(usize, Range<usize>)>,
+    /// The last batches that became durable: file, and from where to where.
+    batches: VecDeque<(usize, Range<usize>)>,
     locked: bool,
     random: Stream,
 }
@@ -70,7 +72,7 @@ impl Files {
             left: None,
             failing: 0,
             full: false,
-            last_batch: None,
+            batches: VecDeque::new(),
             locked: false,
             random: Stream(seed),
         })))
@@ -99,7 +101,7 @@ impl Files {
     /// bad one at the end cannot be told from one that a power cut tore.
     pub(crate) fn flip_bits(&self, count: u64) {
         let mut state = self.lock();
-        let State { contents, names, last_batch, random, .. } = &mut *state;
+        let State { contents, names, batches, random, .. } = &mut *state;
         let files: Vec<usize> = names.values().copied().collect();
         let bytes = files.iter().map(|file| contents[*file].cached.len() as u64).sum::<u64>();
         for _ in 0..count.min(bytes) {
@@ -111,7 +113,7 @@ impl Files {
                     at -= cached.len();
                     continue;
                 }
-                let spared = last_batch.as_ref();
+                let spared = batches.back();
                 if !spared.is_some_and(|(other, place)| *other == file && place.contains(&at)) {
                     cached[at] ^= bit;
                     if let Some(byte) = durable.get_mut(at) {
@@ -120,6 +122,18 @@ impl Files {
                 }
                 break;
             }
+        }
+    }
+
+    /// A bit flips in each of so many of the last batches, but for the very last.
+    pub(crate) fn spoil_batches(&self, count: usize) {
+        let mut state = self.lock();
+        let State { contents, batches, random, .. } = &mut *state;
+        for (file, place) in batches.iter().rev().skip(1).take(count) {
+            let at = place.start + random.below(place.len() as u64) as usize;
+            let Content { cached, durable, .. } = &mut contents[*file];
+            cached[at] ^= 1;
+            durable[at] ^= 1;
         }
     }
 
@@ -453,7 +467,7 @@ impl DurableFile for OpenFile {
         if let Err(error) = state.make_room(self.content, place.end) {
             return (blocks, Err(error));
         }
-        let State { contents, random, last_batch, .. } = &mut *state;
+        let State { contents, random, batches, .. } = &mut *state;
         let content = &mut contents[self.content];
         if fails {
             content.write(place.start, &new);
@@ -461,7 +475,15 @@ impl DurableFile for OpenFile {
             return (blocks, Err(io::Error::from_raw_os_error(5)));
         }
         content.write_durably(place.start, &new);
-        *last_batch = Some((self.content, place));
+        // What was there before is no more.
+        let stays = |(file, other): &(usize, Range<usize>)| {
+            *file != self.content || other.end <= place.start || place.end <= other.start
+        };
+        batches.retain(stays);
+        batches.push_back((self.content, place));
+        if batches.len() > BATCHES {
+            batches.pop_front();
+        }
         (blocks, Ok(()))
     }
 }

@@ -184,6 +184,12 @@ impl World {
         }
     }
 
+    pub(crate) fn spoil_batches(&mut self, count: u8) {
+        self.tell(|_| format!("a bit flips in each of the last {count} batches but one"));
+        self.disk.files.spoil_batches(count.into());
+        self.flipped = true;
+    }
+
     pub(crate) fn fill_disk(&mut self, time: Duration) {
         self.tell(|_| format!("the disk is full for {time:?}"));
         self.full = self.now + time;

@@ -60,14 +60,28 @@ impl Story {
         }
         let mut maker = Maker { random, chosen };
         let machines = maker.machines();
-        let site = maker.site(&machines);
+        let mut site = maker.site(&machines);
         let length = maker.random.between(60, 420);
         let shards = maker.random.between(1, 3) as usize;
         let mut events = maker.events(&machines, length);
+        if chosen.has(Trouble::FlippedBits) {
+            maker.last_leases_lost(&machines, &mut site, length, &mut events);
+        }
         events.sort_by_key(|event| event.at);
         let calm = Moment::default() + seconds(length);
         Self { seed, troubles: chosen, site, machines, shards, events, calm }
     }
+}
+
+/// What the disk loses.
+#[derive(Copy, Clone)]
+enum Loss {
+    /// A machine has moved to where no port is told, and renews its lease later.
+    Moved,
+    /// One has given its address back, another has got it, and the first comes again.
+    GivenBack,
+    /// Leases have become short, and others ask for the addresses of those that are long.
+    Shortened,
 }
 
 struct Maker {
@@ -236,6 +250,75 @@ impl Maker {
         }
         let resets = (0..machines.len()).map(|machine| What::Reset { machine });
         events.extend(resets.map(|what| Event { at: at(then + 1), what }));
+    }
+
+    /// What seldom comes together: the disk loses what was written last, and what was written of
+    /// the same addresses before counts again; and then the machines come that it is about.
+    fn last_leases_lost(
+        &mut self,
+        machines: &[Plan],
+        site: &mut Site,
+        length: u64,
+        events: &mut Vec<Event>,
+    ) {
+        let mut add = |second: u64, what: What| {
+            events.push(Event { at: Moment::default() + seconds(second), what });
+        };
+        let lease = |lease| What::Reload { change: Change::LeaseTime(Some(lease)), pick: 0 };
+        let of_ports = machines.iter().position(|plan| plan.place.is_told());
+        let moved = of_ports
+            .filter(|_| self.has(Trouble::HostsByPort) && self.has(Trouble::MovingMachines));
+        let possible = [
+            moved.map(|_| Loss::Moved),
+            self.has(Trouble::Release).then_some(Loss::GivenBack),
+            self.has(Trouble::LeaseTime).then_some(Loss::Shortened),
+        ];
+        let possible: Vec<Loss> = possible.into_iter().flatten().collect();
+        if possible.is_empty() {
+            return;
+        }
+        let loss = *self.random.pick(&possible);
+        let then = self.random.between(20, (length / 2).min(60));
+        let machine = moved.unwrap_or(self.random.below(machines.len() as u64) as usize);
+        let Place { link, port } = machines[machine].place;
+        let here = |other: &usize| machines[*other].place.link == link;
+        // What is written last is not about the machine.
+        let elsewhere = (0..machines.len()).find(|other| !here(other));
+        let ends = match loss {
+            Loss::Moved => {
+                add(0, lease(60));
+                add(0, What::Reload { change: Change::ReservePort { machine }, pick: 0 });
+                let place = Place { link, port: BARE_PORTS + port };
+                add(then, What::Move { machine, place });
+                then + 20
+            }
+            Loss::GivenBack => {
+                site.pools.retain(|pool| pool.link != link);
+                site.pools.push(Pool { link, low: 10, high: 10, users: Users::All });
+                add(0, lease(200));
+                for neighbour in (0..machines.len()).filter(here) {
+                    add(then, What::Release { machine: neighbour });
+                    add(then + 1, What::Off { machine: neighbour });
+                    let comes = then + if neighbour == machine { 34 } else { 4 };
+                    add(comes, What::Boot { machine: neighbour });
+                }
+                then + 30
+            }
+            Loss::Shortened => {
+                let first = self.random.below(2) as usize;
+                add(0, lease(200));
+                add(then, lease(15));
+                let some = (first..machines.len()).step_by(2);
+                some.for_each(|machine| add(then + 20, What::Boot { machine }));
+                then + 1
+            }
+        };
+        if let Some(machine) = elsewhere {
+            add(ends - 8, What::Reset { machine });
+        }
+        add(ends, What::SpoiledBatches { count: self.random.between(1, 8) as u8 });
+        let end = End::Kill { draw: 1, flips: 0 };
+        add(ends, What::Restart { end, shards: 1, pause: seconds(1) });
     }
 
     fn at(&mut self, length: u64) -> Moment {

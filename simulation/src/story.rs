@@ -254,6 +254,10 @@ pub(crate) enum What {
     FlippedBits {
         flips: u8,
     },
+    /// A bit flips in each of the last batches that were written, but for the very last.
+    SpoiledBatches {
+        count: u8,
+    },
     WallStep {
         seconds: i64,
     },
