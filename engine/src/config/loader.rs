@@ -296,6 +296,7 @@ impl Loader<'_> {
             warnings: Vec::new(),
             more_warnings: 0,
             sources: Vec::new(),
+            host_names: resolver.found(),
         })
     }
 
@@ -385,6 +386,7 @@ impl Loader<'_> {
             warnings: Vec::<Problem>::new(),
             more_warnings: 0,
             sources: Vec::new(),
+            host_names: Vec::new(),
         })
     }
 }

@@ -10,8 +10,8 @@ use bootstorm_net::EngineChoice;
 
 use super::expression::Data;
 use super::{
-    ClassIndex, ClassTest, ClientMatch, Flags, Hosts, LeaseTime, Places, Prefix, Problem, Scope,
-    ScopeId, Subclasses, Tftp, Use,
+    ClassIndex, ClassTest, ClientMatch, Flags, HostName, Hosts, LeaseTime, Places, Prefix, Problem,
+    Scope, ScopeId, Subclasses, Tftp, Use,
 };
 
 /// A whole configuration. Immutable: a reload makes another.
@@ -33,6 +33,8 @@ pub struct Config {
     pub more_warnings: usize,
     /// The files it was read from: the one named first, then what it includes.
     pub sources: Vec<PathBuf>,
+    /// Names of hosts that were looked up for it.
+    pub host_names: Vec<HostName>,
 }
 
 /// `[server]`

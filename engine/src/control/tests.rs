@@ -152,6 +152,7 @@ fn running(leases: u32) -> (Running, Arc<Metrics>, Receiver<Command>, EventLog) 
         warnings: Vec::new(),
         more_warnings: 0,
         sources: Vec::new(),
+        host_names: Vec::new(),
     };
     let events = EventBus::default();
     let (log, _sinks) = EventLog::start(2, events.clone()).unwrap();

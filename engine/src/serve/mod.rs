@@ -8,6 +8,7 @@ mod hosts;
 mod imported;
 mod kept;
 mod lease_access;
+mod names;
 mod neighbours;
 mod reload;
 mod shards;
@@ -48,6 +49,7 @@ use hosts::Sources;
 pub use imported::NotImported;
 use kept::KeptSockets;
 use lease_access::LeasesAndPools;
+use names::Names;
 use shards::Shards;
 pub use sockets::SocketError;
 use sockets::{PerShard, TftpRequests};
@@ -266,6 +268,7 @@ struct Server {
     log: EventLog,
     sender: Sender<Command>,
     commands: Receiver<Command>,
+    names: Names,
 }
 
 impl Server {
@@ -381,6 +384,7 @@ impl Server {
             log,
             sender,
             commands,
+            names: Names::new(Instant::now()),
         })
     }
 
@@ -447,6 +451,11 @@ impl Server {
         }
         if self.unread || self.bindings.is_unsettled() {
             self.follow_interfaces();
+        }
+        if self.names.have_changed(&self.config.load().host_names, Instant::now()) {
+            tracing::info!("a name in the configuration has other addresses now: reloading");
+            // Nobody waits for this one, and the queue ends with this thread.
+            let _queued = self.sender.send(Command::Reload { reply: None });
         }
     }
 

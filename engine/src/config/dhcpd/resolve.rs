@@ -1,10 +1,11 @@
 //! Names of hosts in the place of addresses.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
+use std::net::Ipv4Addr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use super::super::host_names::{self, HostName};
 
 /// All look-ups of one configuration together take so long at most.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +39,15 @@ impl Resolver {
         Self { until: Instant::now().checked_add(PATIENCE), known: HashMap::new() }
     }
 
+    /// The names that were asked for, and what was found.
+    pub(in crate::config) fn found(self) -> Vec<HostName> {
+        let known = self.known.into_iter().map(|(name, found)| match found {
+            Lookup::Known(addresses) => HostName { name, addresses },
+            Lookup::Unknown(_) | Lookup::NotAsked => HostName { name, addresses: Vec::new() },
+        });
+        known.collect()
+    }
+
     /// The IPv4 addresses of a name.
     pub(in crate::config) fn addresses(&mut self, name: &str) -> Lookup {
         let Some(until) = self.until else { return Lookup::NotAsked };
@@ -58,33 +68,14 @@ impl Resolver {
 /// Asks in a thread of its own, for the resolver of the C library has no end of its own.
 fn ask(name: &str, patience: Duration) -> Lookup {
     let (sender, receiver) = mpsc::channel();
-    let asked = (name.to_owned(), 0);
+    let asked = name.to_owned();
     let thread = std::thread::Builder::new().name("resolver".to_owned()).spawn(move || {
-        let found = asked.to_socket_addrs().map(|found| found.map(|at| at.ip()).collect());
-        let _nobody_waits = sender.send(found);
+        let _nobody_waits = sender.send(host_names::look_up(&asked));
     });
-    let found: io::Result<Vec<IpAddr>> = match thread {
-        Err(error) => Err(error),
-        Ok(_) => match receiver.recv_timeout(patience) {
-            Ok(found) => found,
-            Err(_) => return Lookup::Unknown("no answer in time".to_owned()),
-        },
-    };
-    match found {
+    match thread.map(|_thread| receiver.recv_timeout(patience)) {
+        Ok(Ok(Ok(addresses))) => Lookup::Known(addresses),
+        Ok(Ok(Err(why))) => Lookup::Unknown(why),
+        Ok(Err(_)) => Lookup::Unknown("no answer in time".to_owned()),
         Err(error) => Lookup::Unknown(error.to_string()),
-        Ok(found) => {
-            let mut addresses: Vec<Ipv4Addr> = Vec::new();
-            for address in found {
-                if let IpAddr::V4(address) = address
-                    && !addresses.contains(&address)
-                {
-                    addresses.push(address);
-                }
-            }
-            match addresses.is_empty() {
-                true => Lookup::Unknown("it has no IPv4 address".to_owned()),
-                false => Lookup::Known(addresses),
-            }
-        }
     }
 }
