@@ -201,7 +201,12 @@ impl Builder {
                 let text =
                     format!("this subclass of `{}` is defined twice", self.dhcp.class(class).name);
                 let fault = Fault::new(text, "join them: a value stands for one subclass");
-                problems.conflict(place, fault, *first.get(), "first defined here");
+                problems.conflict_or(
+                    self.tolerant,
+                    place,
+                    fault,
+                    (*first.get(), "first defined here"),
+                );
             }
             Entry::Vacant(new) => {
                 new.insert(place);

@@ -273,13 +273,15 @@ impl Loader<'_> {
 
     /// A configuration in dhcpd's language. It says nothing of the server, nor of TFTP.
     fn dhcpd_config(&mut self, path: &Path, read: Read, depth: Depth) -> Result<Config, NotInRows> {
-        let server = Server::default();
+        let mut server = Server::default();
         let Self { files, problems, .. } = self;
         let mut resolver = match depth {
             Depth::Text => dhcpd::Resolver::none(),
             Depth::Addresses | Depth::Host => dhcpd::Resolver::of_host(),
         };
-        let mut builder = dhcpd::read(path.to_owned(), read, &mut resolver, files, problems);
+        let dhcpd::Read { mut builder, lease_file } =
+            dhcpd::read(path.to_owned(), read, &mut resolver, files, problems);
+        server.lease_file = Some(lease_file);
         let live = self.live_hosts(&server.state_dir, depth);
         let Self { files, problems, .. } = self;
         dhcp_reader::add_live_hosts(live, &mut builder, files, problems)?;

@@ -4,14 +4,18 @@
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
+use super::super::expression::Data;
 use super::super::source::Place;
-use super::super::{HostKey, Line, Prefix};
+use super::super::statement::Statement;
+use super::super::{ClassTest, HostKey, Line, Prefix, Submatch};
 use super::spaces::SpaceNumber;
 use super::table::Row;
 
 /// What stands between braces, or in a file.
 #[derive(Debug, Default)]
 pub(super) struct Body {
+    /// Where it begins.
+    pub(super) line: Option<Line>,
     /// Parameters, options and statements.
     pub(super) entries: Vec<Entry>,
     pub(super) children: Vec<Child>,
@@ -26,16 +30,20 @@ pub(super) struct Entry {
 
 #[derive(Debug)]
 pub(super) enum What {
-    /// `option`, with a constant value.
+    /// `option`
     Option { space: SpaceNumber, code: u32, value: Value },
-    /// A parameter of the server, with a constant value.
+    /// A parameter of the server.
     Parameter { row: &'static Row, value: Value },
+    /// Statements that are carried out for each message.
+    Statements(Box<[Statement]>),
 }
 
-/// A constant value.
+/// A value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Value {
     Bytes(Vec<u8>),
+    /// It depends on the message.
+    Expression(Data),
     /// A name in it is not known to anybody, or there is no value: it is left out.
     Missing,
 }
@@ -102,7 +110,6 @@ pub(super) struct Range {
 pub(super) struct Permission {
     pub(super) allow: bool,
     pub(super) who: Who,
-    pub(super) place: Place,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -137,7 +144,10 @@ pub(super) struct ClassNumber(pub(super) u32);
 #[derive(Debug)]
 pub(super) struct Class {
     pub(super) name: Rc<str>,
-    pub(super) match_if: Option<super::super::ClassTest>,
+    pub(super) match_if: Option<ClassTest>,
+    /// `match` or `spawn with`
+    pub(super) submatch: Option<Submatch>,
+    pub(super) lease_limit: Option<u32>,
     pub(super) body: Body,
 }
 
@@ -145,6 +155,7 @@ pub(super) struct Class {
 pub(super) struct Subclass {
     pub(super) class: ClassNumber,
     pub(super) value: Vec<u8>,
+    pub(super) lease_limit: Option<u32>,
     pub(super) place: Place,
     pub(super) body: Body,
 }

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::super::expression::Token;
 use super::super::problem::Fault;
 use super::ast::Subnet6;
-use super::grammar::{Parser, Told, Within};
+use super::grammar::{Mistake, Parser, Within};
 
 /// Settings of a failover peer that are numbers, of this server and of its partner.
 const PEER_NUMBERS: [&str; 10] = [
@@ -23,7 +23,7 @@ const PEER_NUMBERS: [&str; 10] = [
 
 impl Parser<'_, '_, '_> {
     /// A subnet6, from its address on.
-    pub(super) fn subnet6(&mut self, in_network: bool) -> Result<Subnet6, Told> {
+    pub(super) fn subnet6(&mut self, in_network: bool) -> Result<Subnet6, Mistake> {
         let start = self.cursor.place();
         let (address, length) = self.prefix6()?;
         let place = self.cursor.since(start);
@@ -38,12 +38,12 @@ impl Parser<'_, '_, '_> {
         Ok(Subnet6 { body: body? })
     }
 
-    fn address6(&mut self) -> Result<Ipv6Addr, Told> {
+    fn address6(&mut self) -> Result<Ipv6Addr, Mistake> {
         let address = self.cursor.address6(self.reader.problems);
         address.ok_or_else(|| self.expected("an IPv6 address"))
     }
 
-    fn prefix6(&mut self) -> Result<(Ipv6Addr, u8), Told> {
+    fn prefix6(&mut self) -> Result<(Ipv6Addr, u8), Mistake> {
         let address = self.address6()?;
         if !self.symbol('/') {
             return Err(self.expected("a `/` and the length of the prefix"));
@@ -51,7 +51,7 @@ impl Parser<'_, '_, '_> {
         Ok((address, self.length6()?))
     }
 
-    fn length6(&mut self) -> Result<u8, Told> {
+    fn length6(&mut self) -> Result<u8, Mistake> {
         let place = self.cursor.place();
         match self.count("the length of the prefix")? {
             length @ 0..=128 => Ok(u8::try_from(length).unwrap_or(128)),
@@ -60,7 +60,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A statement about addresses of IPv6, from its name on.
-    pub(super) fn addresses6(&mut self, name: &str) -> Result<(), Told> {
+    pub(super) fn addresses6(&mut self, name: &str) -> Result<(), Mistake> {
         let start = self.cursor.place();
         self.take();
         match name {
@@ -81,7 +81,7 @@ impl Parser<'_, '_, '_> {
         self.semicolon()
     }
 
-    fn range6(&mut self) -> Result<(), Told> {
+    fn range6(&mut self) -> Result<(), Mistake> {
         let start = self.cursor.place();
         let first = self.address6()?;
         let mut last = first;
@@ -102,7 +102,7 @@ impl Parser<'_, '_, '_> {
         Ok(())
     }
 
-    fn pool6(&mut self, start: super::super::source::Place) -> Result<(), Told> {
+    fn pool6(&mut self, start: super::super::source::Place) -> Result<(), Mistake> {
         let mut ranges = 0;
         self.block(Within::Pool, &mut |parser, word| {
             match word {
@@ -127,7 +127,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// `key NAME { algorithm ...; secret ...; }`
-    pub(super) fn key(&mut self) -> Result<(), Told> {
+    pub(super) fn key(&mut self) -> Result<(), Mistake> {
         self.take();
         let name = match self.cursor.peek() {
             Token::Text(text) => {
@@ -169,7 +169,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A text in quotes, or characters of base 64 up to the `;`.
-    fn base64(&mut self) -> Result<(), Told> {
+    fn base64(&mut self) -> Result<(), Mistake> {
         let mut some = false;
         loop {
             match self.cursor.peek() {
@@ -184,7 +184,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// `zone NAME { primary ...; key ...; }`
-    pub(super) fn zone(&mut self) -> Result<(), Told> {
+    pub(super) fn zone(&mut self) -> Result<(), Mistake> {
         self.take();
         if matches!(self.cursor.peek(), Token::Text(_)) {
             self.take();
@@ -243,7 +243,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A failover peer: its declaration, or a reference to it in a shared network.
-    pub(super) fn failover(&mut self, within: Within) -> Result<(), Told> {
+    pub(super) fn failover(&mut self, within: Within) -> Result<(), Mistake> {
         if !matches!(within, Within::Root | Within::Network) {
             let text = "a failover peer stands outside of all braces, or in a shared network";
             return Err(self.wrong(Fault::plain(text)));
@@ -345,7 +345,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// `failover peer "NAME";` or `no failover peer;` in a pool.
-    pub(super) fn failover_peer(&mut self, named: bool) -> Result<(), Told> {
+    pub(super) fn failover_peer(&mut self, named: bool) -> Result<(), Mistake> {
         if !self.word("failover") {
             return Err(self.expected("`failover`"));
         }
@@ -362,12 +362,15 @@ impl Parser<'_, '_, '_> {
                 return Err(self.wrong(Fault::plain(text)));
             }
             self.take();
+            return self.semicolon();
         }
-        self.semicolon()
+        // dhcpd wants no `;` here, and its manual has one.
+        self.symbol(';');
+        Ok(())
     }
 
     /// Statements about files that are not written here.
-    pub(super) fn checked(&mut self, name: &str) -> Result<(), Told> {
+    pub(super) fn checked(&mut self, name: &str) -> Result<(), Mistake> {
         self.take();
         match name {
             "lease-id-format" => {
@@ -385,7 +388,7 @@ impl Parser<'_, '_, '_> {
         self.semicolon()
     }
 
-    fn server_duid(&mut self) -> Result<(), Told> {
+    fn server_duid(&mut self) -> Result<(), Mistake> {
         if matches!(self.cursor.peek(), Token::Text(_)) {
             return self.bytes().map(drop);
         }

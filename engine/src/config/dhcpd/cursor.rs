@@ -22,11 +22,37 @@ pub(super) struct Cursor<'t> {
 
 impl<'t> Cursor<'t> {
     pub(super) fn new(text: &'t str, file: u32, problems: &mut Problems) -> Self {
-        let tokens = Tokens::new(text);
+        Self::at(text, file, 0, problems)
+    }
+
+    /// The tokens from a byte on.
+    pub(super) fn at(text: &'t str, file: u32, start: usize, problems: &mut Problems) -> Self {
+        let mut tokens = Tokens::new(text);
+        tokens.back_to(start);
         let mut cursor =
             Self { text, tokens, token: Token::End, range: 0..0, end: 0, file, counted: (0, 1) };
         cursor.advance(problems);
         cursor
+    }
+
+    pub(super) fn text(&self) -> &'t str {
+        self.text
+    }
+
+    pub(super) fn file(&self) -> u32 {
+        self.file
+    }
+
+    /// Where the next token begins.
+    pub(super) fn offset(&self) -> usize {
+        self.range.start
+    }
+
+    /// Goes back to a token, or forward.
+    pub(super) fn back_to(&mut self, start: usize, problems: &mut Problems) {
+        self.tokens.back_to(start);
+        self.end = start;
+        self.advance(problems);
     }
 
     /// The next token.

@@ -9,11 +9,11 @@ use super::super::expression::{self, Token};
 use super::super::problem::Fault;
 use super::super::schema;
 use super::super::source::Place;
-use super::super::{ClassTest, HostKey, Prefix};
+use super::super::{ClassTest, HostKey, Prefix, Submatch};
 use super::ast::{
     Body, Child, ClassNumber, Host, Network, Permission, Pool, Range, Subclass, Subnet, Value, Who,
 };
-use super::grammar::{Parser, Told, Within};
+use super::grammar::{Mistake, Parser, Within};
 use super::standard;
 use super::time;
 
@@ -22,7 +22,7 @@ const HARDWARE: usize = 16;
 
 impl Parser<'_, '_, '_> {
     /// A host, from its name on; `None` if there is one of that name.
-    pub(super) fn host(&mut self) -> Result<Option<Host>, Told> {
+    pub(super) fn host(&mut self) -> Result<Option<Host>, Mistake> {
         let place = self.cursor.place();
         let name = self.host_name().ok_or_else(|| self.expected("the name of the host"))?;
         let place = self.cursor.since(place);
@@ -93,7 +93,7 @@ impl Parser<'_, '_, '_> {
         Ok(Some(host))
     }
 
-    fn hardware(&mut self, host: &mut Host) -> Result<(), Told> {
+    fn hardware(&mut self, host: &mut Host) -> Result<(), Mistake> {
         let start = self.cursor.place();
         self.take();
         let kinds = ["ethernet", "token-ring", "fddi", "infiniband"];
@@ -137,7 +137,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// Addresses and names with commas between them, each with its place.
-    fn fixed_addresses(&mut self) -> Result<Vec<(Ipv4Addr, Place)>, Told> {
+    fn fixed_addresses(&mut self) -> Result<Vec<(Ipv4Addr, Place)>, Mistake> {
         let mut all = Vec::new();
         loop {
             let start = self.cursor.place();
@@ -151,7 +151,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// What stands behind `host-identifier`.
-    fn host_identifier(&mut self, start: Place) -> Result<Option<(HostKey, Place)>, Told> {
+    fn host_identifier(&mut self, start: Place) -> Result<Option<(HostKey, Place)>, Mistake> {
         if self.cursor.peek().is_word("v6relopt") {
             self.take();
             self.count("a number")?;
@@ -189,7 +189,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A class or a subclass, from that word on.
-    pub(super) fn class(&mut self, sub: bool) -> Result<Option<Child>, Told> {
+    pub(super) fn class(&mut self, sub: bool) -> Result<Option<Child>, Mistake> {
         self.take();
         let place = self.cursor.place();
         let Token::Text(name) = self.cursor.peek() else {
@@ -210,31 +210,33 @@ impl Parser<'_, '_, '_> {
             Some(number) => (number, false),
             None => (self.reader.add_class(name), true),
         };
-        let mut tests = 0;
-        let mut test = None;
+        let (mut test, mut submatch, mut limit) = (None, None, None);
         let body = self.block(Within::Class, &mut |parser, word| {
             match word {
                 "match" => {
                     parser.take();
                     if !parser.word("if") {
-                        let text = "classes with subclasses are not served yet";
-                        return Err(parser.wrong(Fault::plain(text)));
+                        parser.submatch(&mut submatch, false)?;
+                        return Ok(true);
                     }
-                    tests += 1;
-                    if tests > 1 {
+                    if test.is_some() {
                         let help = "join them: match if A and B";
                         let fault = Fault::new("a class has one `match if`", help);
                         return Err(parser.wrong(fault));
                     }
-                    let condition = parser.expression(expression::boolean)?;
+                    parser.reader.names_ports = false;
+                    let condition = parser.expression(true, expression::boolean)?;
                     parser.semicolon()?;
-                    // Whether it does is not looked at: the flag may be set without need.
-                    test = Some(ClassTest::new(condition, true));
+                    test = Some(ClassTest::new(condition, parser.reader.names_ports));
                 }
-                "spawn" | "lease" => {
-                    let text = format!("`{word}` in a class is not served yet");
-                    return Err(parser.wrong(Fault::plain(text)));
+                "spawn" => {
+                    parser.take();
+                    if !parser.word("with") {
+                        return Err(parser.expected("`with`"));
+                    }
+                    parser.submatch(&mut submatch, true)?;
                 }
+                "lease" => limit = Some(parser.lease_limit()?),
                 "dynamic" | "deleted" => {
                     parser.take();
                     parser.semicolon()?;
@@ -246,27 +248,60 @@ impl Parser<'_, '_, '_> {
         let class = self.reader.class_mut(number);
         class.body.entries.extend(body.entries);
         class.body.children.extend(body.children);
-        if test.is_some() {
-            class.match_if = test;
-        }
+        class.body.line = class.body.line.or(body.line);
+        class.match_if = test.or(class.match_if.take());
+        class.submatch = submatch.or(class.submatch.take());
+        class.lease_limit = limit.or(class.lease_limit);
         Ok(new.then_some(Child::Class(number)))
     }
 
-    fn subclass(&mut self, class: ClassNumber, start: Place) -> Result<Child, Told> {
+    /// What tells the subclasses of a class apart.
+    fn submatch(&mut self, submatch: &mut Option<Submatch>, spawn: bool) -> Result<(), Mistake> {
+        if submatch.is_some() {
+            let text = "a class has one `match` or `spawn with`";
+            return Err(self.wrong(Fault::plain(text)));
+        }
+        let expression = self.expression(true, expression::data)?;
+        self.semicolon()?;
+        *submatch = Some(Submatch { expression, spawn });
+        Ok(())
+    }
+
+    /// `lease limit NUMBER;`
+    fn lease_limit(&mut self) -> Result<u32, Mistake> {
+        self.take();
+        if !self.word("limit") {
+            return Err(self.expected("`limit`"));
+        }
+        let limit = self.count("a number")?;
+        self.semicolon()?;
+        Ok(u32::try_from(limit).unwrap_or(u32::MAX))
+    }
+
+    fn subclass(&mut self, class: ClassNumber, start: Place) -> Result<Child, Mistake> {
         let value = self.bytes()?;
         let place = self.cursor.since(start);
+        let mut lease_limit = self.reader.class_mut(class).lease_limit;
         let body = if self.symbol(';') {
-            Body::default()
+            Body { line: Some(self.cursor.line(start)), ..Body::default() }
         } else {
             self.block(Within::Class, &mut |parser, word| match word {
                 "match" | "spawn" => {
                     let text = format!("a subclass has no `{word}`");
                     Err(parser.wrong(Fault::new(text, "it stands in the class")))
                 }
+                "lease" => {
+                    lease_limit = Some(parser.lease_limit()?);
+                    Ok(true)
+                }
+                "dynamic" | "deleted" => {
+                    parser.take();
+                    parser.semicolon().map(|()| true)
+                }
                 _ => Ok(false),
             })?
         };
-        Ok(Child::Subclass(Subclass { class, value, place, body }))
+        Ok(Child::Subclass(Subclass { class, value, lease_limit, place, body }))
     }
 
     fn nearest_class(&self, name: &str) -> Option<String> {
@@ -275,7 +310,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A shared network, from its name on.
-    pub(super) fn network(&mut self) -> Result<Option<Network>, Told> {
+    pub(super) fn network(&mut self) -> Result<Option<Network>, Mistake> {
         let place = self.cursor.place();
         let name = match self.cursor.peek() {
             Token::Text(text) => {
@@ -303,7 +338,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A subnet, from its address on.
-    pub(super) fn subnet(&mut self, in_network: bool) -> Result<Subnet, Told> {
+    pub(super) fn subnet(&mut self, in_network: bool) -> Result<Subnet, Mistake> {
         let start = self.cursor.place();
         let address = self.address()?;
         if !self.word("netmask") {
@@ -331,7 +366,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A pool, from its `{` on.
-    pub(super) fn pool(&mut self) -> Result<Pool, Told> {
+    pub(super) fn pool(&mut self) -> Result<Pool, Mistake> {
         let place = self.cursor.place();
         let (mut ranges, mut permits) = (Vec::new(), Vec::new());
         let mut failed = false;
@@ -350,12 +385,17 @@ impl Parser<'_, '_, '_> {
                     let who = parser.permit()?;
                     let place = parser.cursor.since(start);
                     parser.semicolon()?;
+                    if let Who::After(_) = who {
+                        let text = "`after` is looked at when this file is read";
+                        let help = "have the server reload it when the time has come";
+                        parser.reader.problems.warn(place, Fault::new(text, help));
+                    }
                     let after = |who| matches!(who, Who::After(_));
                     let twice = permits.iter().any(|other: &Permission| after(other.who));
                     if after(who) && twice {
                         return Err(parser.wrong_at(place, Fault::plain("a pool has one `after`")));
                     }
-                    permits.push(Permission { allow, who, place });
+                    permits.push(Permission { allow, who });
                 }
                 "no" => {
                     parser.take();
@@ -374,7 +414,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// What stands behind `range`, with its `;`.
-    pub(super) fn range(&mut self) -> Result<Range, Told> {
+    pub(super) fn range(&mut self) -> Result<Range, Mistake> {
         let bootp = self.word("dynamic-bootp");
         let start = self.cursor.place();
         let first = self.address()?;
@@ -388,7 +428,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// What stands behind `allow` or `deny` in a pool.
-    pub(super) fn permit(&mut self) -> Result<Who, Told> {
+    pub(super) fn permit(&mut self) -> Result<Who, Mistake> {
         let word = self.cursor.word().unwrap_or_default().to_ascii_lowercase();
         let who = match word.as_str() {
             "known-clients" => Who::Known,

@@ -3,22 +3,24 @@
 
 use std::rc::Rc;
 
-use super::super::expression::{self, Token, Tokens, Vocabulary};
+use super::super::expression::Token;
 use super::super::problem::Fault;
 use super::super::schema;
 use super::super::source::Place;
 use super::ast::{Body, Child, Entry, Group, Value, What};
 use super::cursor::Cursor;
-use super::format::Format;
 use super::reader::Reader;
 use super::table::{self, Kind, Row, Status};
 
 /// How deep declarations and files may be nested.
 const DEEPEST: usize = 50;
 
-/// What is wrong has been told; the rest of the statement is to be passed over.
+/// What is wrong with a statement, and where. Whoever tells it passes over the rest.
 #[derive(Debug)]
-pub(super) struct Told;
+pub(super) struct Mistake {
+    pub(super) place: Place,
+    pub(super) fault: Fault,
+}
 
 /// What a statement stands in.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -65,13 +67,13 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
     pub(super) fn block(
         &mut self,
         within: Within,
-        own: &mut dyn FnMut(&mut Self, &str) -> Result<bool, Told>,
-    ) -> Result<Body, Told> {
+        own: &mut dyn FnMut(&mut Self, &str) -> Result<bool, Mistake>,
+    ) -> Result<Body, Mistake> {
         let open = self.cursor.place();
         if !self.symbol('{') {
             return Err(self.expected("a `{`"));
         }
-        let mut body = Body::default();
+        let mut body = Body { line: Some(self.cursor.line(open)), ..Body::default() };
         self.reader.depth += 1;
         if self.reader.depth > DEEPEST {
             self.reader.depth -= 1;
@@ -83,15 +85,18 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
                 break;
             }
             if *self.cursor.peek() == Token::End {
-                let place = self.cursor.place();
-                let fault = Fault::new("the file ends inside of this declaration", "add a `}`");
-                self.reader.problems.conflict(place, fault, open, "it begins here");
+                let end = self.cursor.place();
+                let fault = Fault::new("this `{` is not closed", "add a `}`");
+                self.reader.problems.conflict(open, fault, end, "the file ends here");
                 break;
             }
             let word = self.cursor.word().map(str::to_ascii_lowercase);
             match word.map(|word| own(self, &word)) {
                 Some(Ok(true)) => {}
-                Some(Err(Told)) => self.skip(),
+                Some(Err(mistake)) => {
+                    self.tell(mistake);
+                    self.skip();
+                }
                 Some(Ok(false)) | None => self.statement(within, &mut body),
             }
         }
@@ -102,7 +107,8 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
     /// One statement of any kind. What is wrong is told, and the rest of it passed over.
     pub(super) fn statement(&mut self, within: Within, body: &mut Body) {
         let before = self.cursor.place();
-        if self.one(within, body).is_err() {
+        if let Err(mistake) = self.one(within, body) {
+            self.tell(mistake);
             // Something must be taken, whatever it is.
             if self.cursor.place() == before && matches!(self.cursor.peek(), Token::Symbol(';')) {
                 self.take();
@@ -115,7 +121,7 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
         }
     }
 
-    fn one(&mut self, within: Within, body: &mut Body) -> Result<(), Told> {
+    fn one(&mut self, within: Within, body: &mut Body) -> Result<(), Mistake> {
         let start = self.cursor.place();
         let Some(word) = self.cursor.word() else {
             let token = self.cursor.peek().describe();
@@ -126,23 +132,24 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
         let Some(row) = table::statement(&name).or_else(|| table::parameter(&name)) else {
             return self.other(&name, within, body);
         };
-        self.status(row, start)?;
-        if let Kind::Parameter(part) = &row.kind {
-            self.take();
-            let value = self.assigned(&Format::one(part.clone()))?;
-            self.semicolon()?;
+        if matches!(row.kind, Kind::Parameter(_)) {
+            let what = self.setting()?;
             let place = self.cursor.since(start);
-            self.push(body, place, What::Parameter { row, value });
+            what.into_iter().for_each(|what| self.push(body, place, what));
             return Ok(());
         }
+        self.status(row, start)?;
         if row.kind == Kind::Statement && row.name != "option" {
-            let text = format!("`{}` is not served yet", row.name);
-            return Err(self.wrong(Fault::plain(text)));
+            return self.executable(start, body);
         }
         match row.name {
             "include" => return self.include(within, body),
             "option" => return self.option(within, body),
-            "allow" | "deny" | "ignore" => return self.permission(body),
+            "allow" | "deny" | "ignore" => {
+                let what = self.setting()?;
+                let place = self.cursor.since(start);
+                what.into_iter().for_each(|what| self.push(body, place, what));
+            }
             "authoritative" => {
                 self.take();
                 return self.authoritative(row, true, start, within, body);
@@ -182,12 +189,14 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
             "subnet" => {
                 self.not_in(&name, within, &OUTSIDE_OF_SUBNETS)?;
                 self.take();
+                self.reader.subnets[0].get_or_insert(start);
                 let subnet = self.subnet(within == Within::Network)?;
                 body.children.push(Child::Subnet(subnet));
             }
             "subnet6" => {
                 self.not_in(&name, within, &OUTSIDE_OF_SUBNETS)?;
                 self.take();
+                self.reader.subnets[1].get_or_insert(start);
                 let subnet = self.subnet6(within == Within::Network)?;
                 body.children.push(Child::Subnet6(subnet));
             }
@@ -228,7 +237,7 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
     }
 
     /// Words that are no rows of the table.
-    fn other(&mut self, name: &str, within: Within, body: &mut Body) -> Result<(), Told> {
+    fn other(&mut self, name: &str, within: Within, body: &mut Body) -> Result<(), Mistake> {
         if name == "not" {
             let start = self.cursor.place();
             self.take();
@@ -245,7 +254,7 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
     }
 
     /// Says what becomes of a statement that is not served, once for each.
-    fn status(&mut self, row: &'static Row, place: Place) -> Result<(), Told> {
+    pub(super) fn status(&mut self, row: &'static Row, place: Place) -> Result<(), Mistake> {
         match row.status {
             Status::Served => Ok(()),
             Status::Warned => {
@@ -254,7 +263,7 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
             }
             Status::Refused => {
                 let text = format!("`{}` is not served", row.name);
-                Err(self.wrong(Fault::new(text, row.note)))
+                Err(self.wrong_at(place, Fault::new(text, row.note)))
             }
         }
     }
@@ -266,7 +275,7 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
         start: Place,
         within: Within,
         body: &mut Body,
-    ) -> Result<(), Told> {
+    ) -> Result<(), Mistake> {
         if within == Within::Host {
             return Err(self.wrong_at(start, Fault::plain("a host has no authority")));
         }
@@ -277,7 +286,7 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
         Ok(())
     }
 
-    fn include(&mut self, within: Within, body: &mut Body) -> Result<(), Told> {
+    fn include(&mut self, within: Within, body: &mut Body) -> Result<(), Mistake> {
         self.take();
         let place = self.cursor.place();
         let Token::Text(name) = self.cursor.peek() else {
@@ -301,40 +310,7 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
         Ok(())
     }
 
-    /// `allow`, `deny` or `ignore` outside of pools.
-    fn permission(&mut self, body: &mut Body) -> Result<(), Told> {
-        let start = self.cursor.place();
-        let value = match self.cursor.word() {
-            Some(word) if word.eq_ignore_ascii_case("allow") => 1,
-            Some(word) if word.eq_ignore_ascii_case("deny") => 0,
-            _ => 2,
-        };
-        self.take();
-        let word = self.cursor.word().unwrap_or_default();
-        let found = table::permission(word);
-        let Some((key, row)) = found.and_then(|key| match key.kind {
-            Kind::Permission(name) => Some((key, table::parameter(name)?)),
-            _ => None,
-        }) else {
-            let keys = table::ROWS.iter().filter(|row| matches!(row.kind, Kind::Permission(_)));
-            let keys: Vec<&str> = keys.map(|row| row.name).collect();
-            let within_pool = ["members", "known", "known-clients", "unknown", "all", "dynamic"];
-            if within_pool.iter().any(|other| word.eq_ignore_ascii_case(other)) {
-                let help = "permits of clients stand in a pool: pool { range ...; allow ...; }";
-                return Err(self.wrong(Fault::new("this is a permit of a pool", help)));
-            }
-            return Err(self.expected(&format!("one of {}", keys.join(", "))));
-        };
-        self.status(key, start)?;
-        self.take();
-        self.semicolon()?;
-        let place = self.cursor.since(start);
-        let value = Value::Bytes(vec![value]);
-        self.push(body, place, What::Parameter { row, value });
-        Ok(())
-    }
-
-    fn group(&mut self) -> Result<Group, Told> {
+    fn group(&mut self) -> Result<Group, Mistake> {
         self.take();
         let place = self.cursor.place();
         let name: Option<Rc<str>> = match self.cursor.peek() {
@@ -356,30 +332,6 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
             self.reader.groups.insert(name.clone());
         }
         Ok(Group { name: name.map(|name| (name, place)), body })
-    }
-
-    /// Has an expression read.
-    pub(super) fn expression<T>(
-        &mut self,
-        read: impl FnOnce(
-            &mut Tokens<'_>,
-            &dyn Vocabulary,
-            &mut Vec<expression::Wrong>,
-        ) -> Result<T, expression::Wrong>,
-    ) -> Result<T, Told> {
-        let mut doubts = Vec::new();
-        let names = self.reader.names();
-        let mut unread = super::super::problem::Problems::default();
-        let value =
-            self.cursor.with_tokens(&mut unread, |tokens, _| read(tokens, &names, &mut doubts));
-        self.reader.problems.absorb(unread);
-        for expression::Wrong { part, fault } in doubts {
-            self.reader.problems.warn(self.cursor.place_of(part), fault);
-        }
-        value.map_err(|expression::Wrong { part, fault }| {
-            let place = self.cursor.place_of(part);
-            self.wrong_at(place, fault)
-        })
     }
 }
 
@@ -426,34 +378,37 @@ impl<'t> Parser<'t, '_, '_> {
     }
 
     /// The `;` behind a statement. If it is missing that is told, and the rest is passed over.
-    pub(super) fn semicolon(&mut self) -> Result<(), Told> {
+    pub(super) fn semicolon(&mut self) -> Result<(), Mistake> {
         self.cursor.semicolon(self.reader.problems);
         Ok(())
     }
 
     /// Something is wrong with the next token.
-    pub(super) fn wrong(&mut self, fault: Fault) -> Told {
+    pub(super) fn wrong(&mut self, fault: Fault) -> Mistake {
         let place = self.cursor.place();
         self.wrong_at(place, fault)
     }
 
-    pub(super) fn wrong_at(&mut self, place: Place, fault: Fault) -> Told {
+    pub(super) fn wrong_at(&mut self, place: Place, fault: Fault) -> Mistake {
+        Mistake { place, fault }
+    }
+
+    pub(super) fn tell(&mut self, Mistake { place, fault }: Mistake) {
         self.reader.problems.error(place, fault);
-        Told
     }
 
     /// Something else must stand here.
-    pub(super) fn expected(&mut self, what: &str) -> Told {
+    pub(super) fn expected(&mut self, what: &str) -> Mistake {
         let text = format!("there must be {what}, not {}", self.cursor.peek().describe());
         self.wrong(Fault::plain(text))
     }
 
-    fn only_in(&mut self, what: &str, place: &str) -> Told {
+    fn only_in(&mut self, what: &str, place: &str) -> Mistake {
         let text = format!("{what} stands only in {place}");
         self.wrong(Fault::plain(text))
     }
 
-    fn not_in(&mut self, name: &str, within: Within, places: &[Within]) -> Result<(), Told> {
+    fn not_in(&mut self, name: &str, within: Within, places: &[Within]) -> Result<(), Mistake> {
         if !places.contains(&within) {
             return Ok(());
         }

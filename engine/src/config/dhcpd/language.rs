@@ -11,8 +11,11 @@ pub(in crate::config) fn is_dhcpd(text: &str) -> bool {
     let Some(first) = next() else { return false };
     let Some(word) = first.word() else { return false };
     let Some(second) = next() else { return false };
-    if matches!(second, Token::Symbol('=' | '.') | Token::End) {
-        return false;
+    match second {
+        // No parameter of dhcpd is a key of the top level.
+        Token::Symbol('=') => return table::parameter(word).is_some(),
+        Token::Symbol('.') | Token::End => return false,
+        _ => {}
     }
     if table::statement(word).or_else(|| table::parameter(word)).is_some() || first.is_word("not") {
         return true;

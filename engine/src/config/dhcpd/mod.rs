@@ -1,9 +1,10 @@
 //! Reading ISC dhcpd's configuration language (dhcpd.conf(5), dhcp-options(5), dhcp-eval(5)).
 //!
 //! `cursor` gives tokens; `grammar`, `options`, `declarations` and `checked` put them together as
-//! dhcpd's own parser does (`ast`). `reader` knows what names stand for, and `value` encodes values
-//! by their types (`format`, `spaces`, `standard`). `table` says of each statement what becomes of
-//! it. `lower` makes the model of what was read.
+//! dhcpd's own parser does (`ast`). `statements` has expressions and executable statements read.
+//! `reader` knows what names stand for, and `value` encodes values by their types (`format`,
+//! `spaces`, `standard`). `table` says of each statement what becomes of it. `lower` makes the
+//! model of what was read.
 //!
 //! Memory and time are bounded: declarations and files are nested at most 50 deep, values and files
 //! have limits, and look-ups of names end after ten seconds together.
@@ -21,6 +22,7 @@ mod reader;
 mod resolve;
 mod spaces;
 mod standard;
+mod statements;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -36,16 +38,27 @@ pub(super) use language::is_dhcpd;
 use reader::Reader;
 pub(super) use resolve::Resolver;
 
-/// Reads a file and all that it includes into a builder.
+/// What a file says.
+pub(super) struct Read {
+    pub(super) builder: Builder,
+    /// Where dhcpd keeps its leases.
+    pub(super) lease_file: PathBuf,
+}
+
+/// Reads a file and all that it includes.
 pub(super) fn read(
     path: PathBuf,
     (bytes, state): (Vec<u8>, Option<FileState>),
     resolver: &mut Resolver,
     files: &mut Files,
     problems: &mut Problems,
-) -> Builder {
+) -> Read {
     let mut reader = Reader::new(files, problems, resolver);
     let root = reader.read(path, bytes, state);
-    let Reader { spaces, dhcp, classes, .. } = reader;
-    lower::lower(&root, &classes, (&spaces, dhcp), problems)
+    let Reader { spaces, dhcp, classes, variables, asks_ports, .. } = reader;
+    let mut builder = lower::lower(&root, &classes, (&spaces, dhcp), problems);
+    builder.dhcp.spaces = spaces.model();
+    builder.dhcp.variables = variables;
+    builder.dhcp.goes_by_ports |= asks_ports;
+    Read { builder, lease_file: lower::lease_file(&root) }
 }

@@ -7,16 +7,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::super::expression::{Data, OptionPath, Token, Tokens, Vocabulary};
+use bootstorm_protocols::dhcpv4::options;
+
+use super::super::expression::{OptionPath, Token, Tokens};
 use super::super::problem::{Fault, Problems};
 use super::super::source::{FileState, Files, Place, as_text};
 use super::super::{ClassId, Key, VariableId, disk, schema};
 use super::ast::{Body, Class, ClassNumber};
 use super::grammar::{Parser, Within};
+use super::lower;
 use super::resolve::{Lookup, Resolver};
 use super::spaces::{SpaceNumber, Spaces};
 use super::standard;
-use super::table::Row;
+use super::table::{self, Row};
 
 pub(super) struct Reader<'r> {
     pub(super) files: &'r mut Files,
@@ -37,9 +40,23 @@ pub(super) struct Reader<'r> {
     bytes: u64,
     /// The subnet6 around it.
     pub(super) subnet6: Option<(Ipv6Addr, u8)>,
+    /// The first subnet of IPv4, and that of IPv6.
+    pub(super) subnets: [Option<Place>; 2],
     /// Statements that were warned of.
     warned: HashSet<&'static str>,
+    warned_options: HashSet<(SpaceNumber, u32)>,
+    /// Names that an expression has, and nobody knows.
+    pub(super) unresolved: Vec<Fault>,
+    pub(super) variables: Vec<Box<str>>,
+    variable_names: HashMap<Box<str>, VariableId>,
+    /// What was read since this was cleared asks for something that relay agents say.
+    pub(super) names_ports: bool,
+    /// Something does.
+    pub(super) asks_ports: bool,
 }
+
+/// The file that was named.
+pub(super) const START: Place = Place { file: 0, start: 0, end: 0 };
 
 /// Files of a configuration together, in bytes: what is included again and again ends there.
 const MOST_BYTES: u64 = 1 << 30;
@@ -68,7 +85,14 @@ impl<'r> Reader<'r> {
             depth: 0,
             bytes: 0,
             subnet6: None,
+            subnets: [None; 2],
             warned: HashSet::new(),
+            warned_options: HashSet::new(),
+            unresolved: Vec::new(),
+            variables: Vec::new(),
+            variable_names: HashMap::new(),
+            names_ports: false,
+            asks_ports: false,
         }
     }
 
@@ -77,6 +101,19 @@ impl<'r> Reader<'r> {
         let mut body = Body::default();
         if let Some((text, file)) = self.add(path, bytes, state) {
             Parser::new(&text, file, self).file(Within::Root, &mut body);
+        }
+        match self.subnets {
+            [Some(_), Some(place)] => {
+                let text = "subnets of DHCPv6 stand in a file of DHCPv4";
+                let help = "move them to a file of their own, as dhcpd wants it";
+                self.problems.error(place, Fault::new(text, help));
+            }
+            [None, None] => {
+                let help = "add subnet 10.1.0.0 netmask 255.255.0.0 { }";
+                let fault = Fault::new("there is no subnet: no machine is answered", help);
+                self.problems.warn(START, fault);
+            }
+            _ => {}
         }
         body
     }
@@ -158,12 +195,21 @@ impl<'r> Reader<'r> {
 
     /// The addresses of a name; nothing where nobody knows it, which is a warning.
     pub(super) fn resolve(&mut self, name: &str, place: Place) -> Vec<Ipv4Addr> {
+        let addresses = self.lookup(name);
+        for fault in std::mem::take(&mut self.unresolved) {
+            self.problems.warn(place, fault);
+        }
+        addresses
+    }
+
+    /// The same without a place: whoever knows it takes the warning from [`Reader::unresolved`].
+    pub(super) fn lookup(&mut self, name: &str) -> Vec<Ipv4Addr> {
         match self.resolver.addresses(name) {
             Lookup::Known(addresses) => addresses,
             Lookup::Unknown(why) => {
                 let text = format!("`{name}` cannot be resolved: {why}");
                 let help = "what is set here is left out; write an address";
-                self.problems.warn(place, Fault::new(text, help));
+                self.unresolved.push(Fault::new(text, help));
                 Vec::new()
             }
             Lookup::NotAsked => Vec::new(),
@@ -173,7 +219,13 @@ impl<'r> Reader<'r> {
     pub(super) fn add_class(&mut self, name: Rc<str>) -> ClassNumber {
         let number = ClassNumber(u32::try_from(self.classes.len()).unwrap_or(u32::MAX));
         self.class_names.insert(name.clone(), number);
-        self.classes.push(Class { name, match_if: None, body: Body::default() });
+        self.classes.push(Class {
+            name,
+            match_if: None,
+            submatch: None,
+            lease_limit: None,
+            body: Body::default(),
+        });
         number
     }
 
@@ -181,9 +233,89 @@ impl<'r> Reader<'r> {
         &mut self.classes[number.0 as usize]
     }
 
-    /// What names in expressions stand for.
-    pub(super) fn names(&self) -> Names<'_> {
-        Names { spaces: &self.spaces, dhcp: self.dhcp, classes: &self.class_names }
+    /// An option that a message may have.
+    pub(super) fn option_path(
+        &mut self,
+        space: Option<&str>,
+        name: &str,
+    ) -> Result<OptionPath, Fault> {
+        let number = match space {
+            Some(space) => self.spaces.named(space)?,
+            None => self.dhcp,
+        };
+        let definition = self.spaces.option(number, name)?;
+        let text = definition.format.is_text();
+        let space = self.spaces.get(number);
+        let unread = || Fault::plain(format!("options of space {} are not read", space.name));
+        let narrow = |code: u32| u8::try_from(code).map_err(|_| unread());
+        let (carrier, inner) = match space.carrier {
+            _ if number == self.dhcp => (definition.code, None),
+            Some((space, code)) if space == self.dhcp => (code, Some(definition.code)),
+            // A vendor's options travel in option 43.
+            None => (u32::from(options::VENDOR_ENCAPSULATED_OPTIONS), Some(definition.code)),
+            Some(_) => return Err(unread()),
+        };
+        let code = narrow(carrier)?;
+        self.names_ports |= code == options::RELAY_AGENT_INFORMATION;
+        self.asks_ports |= code == options::RELAY_AGENT_INFORMATION;
+        Ok(OptionPath { code, inner: inner.map(narrow).transpose()?, text })
+    }
+
+    /// What a scope can set.
+    pub(super) fn configured(&mut self, space: Option<&str>, name: &str) -> Result<Key, Fault> {
+        if space.is_some_and(|space| space.eq_ignore_ascii_case("server")) {
+            let Some(row) = table::parameter(name) else {
+                return Err(Fault::plain(format!("there is no parameter `{name}`")));
+            };
+            return Ok(match lower::parameter(row.name) {
+                Some(parameter) => Key::Parameter(parameter),
+                None => self.spaces.read_back(row),
+            });
+        }
+        let number = match space {
+            Some(space) => self.spaces.named(space)?,
+            None => self.dhcp,
+        };
+        let definition = self.spaces.option(number, name)?;
+        lower::option(&self.spaces, number, definition.code)
+            .ok_or_else(|| Fault::plain(format!("no scope sets option `{name}`")))
+    }
+
+    /// A class that is declared before.
+    pub(super) fn class(&self, name: &str) -> Result<ClassId, Fault> {
+        self.class_names.get(name).map(|number| ClassId(number.0)).ok_or_else(|| {
+            let known = self.class_names.keys().map(|name| &**name);
+            let help = schema::nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+            Fault { message: format!("there is no class `{name}` before this"), help }
+        })
+    }
+
+    /// The variable of a name, in upper or lower case.
+    pub(super) fn variable(&mut self, name: &str) -> VariableId {
+        let name = name.to_ascii_lowercase();
+        if let Some(&known) = self.variable_names.get(name.as_str()) {
+            return known;
+        }
+        let id = VariableId(u32::try_from(self.variables.len()).unwrap_or(u32::MAX));
+        self.variables.push(name.as_str().into());
+        self.variable_names.insert(name.into(), id);
+        id
+    }
+
+    /// Notes that an option is set which is not sent.
+    pub(super) fn warn_of_option(&mut self, space: SpaceNumber, code: u32, place: Place) {
+        let why = match &*self.spaces.get(space).name {
+            standard::FQDN => "DNS is not updated by this server",
+            standard::AGENT => "what a relay agent says is sent back to it as it is",
+            standard::DHCP6 => "DHCPv6 is checked and not served",
+            standard::DHCP if lower::option(&self.spaces, space, code).is_none() && code != 61 => {
+                "the server works it out, as dhcpd does"
+            }
+            _ => return,
+        };
+        if self.warned_options.insert((space, code)) {
+            self.problems.warn(place, Fault::new("this option is read and does nothing", why));
+        }
     }
 }
 
@@ -197,73 +329,4 @@ fn invalid_bytes(bytes: &[u8]) -> Vec<usize> {
         at += chunk.invalid().len();
     }
     invalid
-}
-
-/// What names in expressions stand for.
-pub(super) struct Names<'n> {
-    spaces: &'n Spaces,
-    dhcp: SpaceNumber,
-    classes: &'n HashMap<Rc<str>, ClassNumber>,
-}
-
-impl Vocabulary for Names<'_> {
-    fn option(&self, space: Option<&str>, name: &str) -> Result<OptionPath, Fault> {
-        let number = match space {
-            Some(space) => self.spaces.named(space)?,
-            None => self.dhcp,
-        };
-        let definition = self.spaces.option(number, name)?;
-        let text = definition.format.is_text();
-        let narrow = |code: u32| {
-            u8::try_from(code).map_err(|_| {
-                Fault::plain(format!(
-                    "options of space {} are not read yet",
-                    self.spaces.get(number).name
-                ))
-            })
-        };
-        if number == self.dhcp {
-            return Ok(OptionPath { code: narrow(definition.code)?, inner: None, text });
-        }
-        match self.spaces.get(number).carrier {
-            Some((space, code)) if space == self.dhcp => {
-                Ok(OptionPath { code: narrow(code)?, inner: Some(narrow(definition.code)?), text })
-            }
-            // A vendor's options travel in option 43.
-            None => Ok(OptionPath { code: 43, inner: Some(narrow(definition.code)?), text }),
-            Some(_) => Err(Fault::plain(format!(
-                "options of space {} are not read yet",
-                self.spaces.get(number).name
-            ))),
-        }
-    }
-
-    fn class(&self, name: &str) -> Result<ClassId, Fault> {
-        self.classes.get(name).map(|number| ClassId(number.0)).ok_or_else(|| {
-            let known = self.classes.keys().map(|name| &**name);
-            let help = schema::nearest(name, known).map(|near| format!("did you mean `{near}`?"));
-            Fault { message: format!("there is no class `{name}` before this"), help }
-        })
-    }
-
-    // Only tests of classes are read so far, which know nothing of these.
-    fn decides_classes(&self) -> bool {
-        true
-    }
-
-    fn variable(&self, name: &str) -> Result<VariableId, Fault> {
-        Err(Fault::plain(format!("variables as `{name}` are not served yet")))
-    }
-
-    fn configured(&self, _space: Option<&str>, name: &str) -> Result<Key, Fault> {
-        Err(Fault::plain(format!("config-option {name} is not served yet")))
-    }
-
-    fn host_name(&self, name: &str) -> Result<Data, Fault> {
-        Err(Fault::plain(format!("`{name}` is not looked up yet")))
-    }
-
-    fn own_host_name(&self) -> Option<Box<[u8]>> {
-        None
-    }
 }

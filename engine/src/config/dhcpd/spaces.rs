@@ -1,12 +1,14 @@
 //! Option spaces and the options in them, by name and by code: those that dhcpd knows, and those
 //! that a configuration defines.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::problem::Fault;
 use super::super::schema;
+use super::super::{Carrier, Key, SpaceId};
 use super::format::Format;
 use super::standard::{self, DHCP, DHCP6};
+use super::table::{self, Row};
 
 /// One option.
 #[derive(Clone, PartialEq, Debug)]
@@ -20,12 +22,17 @@ pub(super) struct Definition {
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct SpaceNumber(u32);
 
+/// The enterprise number under which a vendor's space travels in option 125 (RFC 3925).
+const ENTERPRISES: &str = "vendor";
+
 /// Options with codes of their own.
 #[derive(Debug)]
 pub(super) struct Space {
     pub(super) name: Box<str>,
     /// Bytes of a code on the wire: 1, 2 or 4.
     pub(super) code_width: u8,
+    /// Bytes of a length on the wire: 1 or 2.
+    length_width: u8,
     /// The option that carries it, if one does.
     pub(super) carrier: Option<(SpaceNumber, u32)>,
     /// Names are the same in upper and lower case. A name that is defined anew leaves its old
@@ -36,10 +43,11 @@ pub(super) struct Space {
 }
 
 impl Space {
-    fn new(name: &str, code_width: u8) -> Self {
+    fn new(name: &str, (code_width, length_width): (u8, u8)) -> Self {
         Self {
             name: name.into(),
             code_width,
+            length_width,
             carrier: None,
             options: Vec::new(),
             by_name: HashMap::new(),
@@ -77,12 +85,20 @@ impl Space {
 pub(super) struct Spaces {
     spaces: Vec<Space>,
     by_name: HashMap<Box<str>, SpaceNumber>,
+    /// Parameters that do nothing here but to be read by `config-option`, by their rows. The model
+    /// has them as options of a space that is sent nowhere.
+    read_back: HashSet<u32>,
 }
+
+/// The space of the server's parameters. No name of a space has blanks.
+const PARAMETERS: &str = "server parameters";
 
 impl Spaces {
     /// Those that come with dhcpd.
     pub(super) fn standard() -> Self {
-        let mut all = Self { spaces: Vec::new(), by_name: HashMap::new() };
+        let mut all =
+            Self { spaces: Vec::new(), by_name: HashMap::new(), read_back: HashSet::new() };
+        all.add(PARAMETERS, (4, 1));
         for standard in standard::SPACES {
             all.add(standard.name, standard.widths);
         }
@@ -101,9 +117,9 @@ impl Spaces {
     }
 
     /// Makes a space. One of the same name is found no more.
-    pub(super) fn add(&mut self, name: &str, (code_width, _): (u8, u8)) -> SpaceNumber {
+    pub(super) fn add(&mut self, name: &str, widths: (u8, u8)) -> SpaceNumber {
         let number = SpaceNumber(u32::try_from(self.spaces.len()).unwrap_or(u32::MAX));
-        self.spaces.push(Space::new(name, code_width));
+        self.spaces.push(Space::new(name, widths));
         self.by_name.insert(name.to_ascii_lowercase().into(), number);
         number
     }
@@ -182,7 +198,47 @@ impl Spaces {
     }
 }
 
+impl Spaces {
+    /// What a parameter is in the model that has no meaning there.
+    pub(super) fn parameter(&self, row: &Row) -> Option<Key> {
+        let at = table::number(row);
+        self.read_back.contains(&at).then_some(Key::InSpace(SpaceId(0), at))
+    }
+
+    /// Notes that an expression reads such a parameter.
+    pub(super) fn read_back(&mut self, row: &Row) -> Key {
+        let at = table::number(row);
+        self.read_back.insert(at);
+        Key::InSpace(SpaceId(0), at)
+    }
+
+    /// The spaces of the model, by their numbers here.
+    pub(super) fn model(&self) -> Vec<super::super::Space> {
+        let dhcp = self.number(DHCP);
+        let enterprises = self.number(ENTERPRISES);
+        let carrier = |space: &Space| match space.carrier {
+            Some((within, code)) if Some(within) == dhcp => {
+                u8::try_from(code).map_or(Carrier::Vendor, Carrier::Option)
+            }
+            Some((within, number)) if Some(within) == enterprises => Carrier::Enterprise(number),
+            _ => Carrier::Vendor,
+        };
+        let model = |space: &Space| super::super::Space {
+            name: space.name.clone(),
+            code_width: space.code_width,
+            length_width: space.length_width,
+            carrier: carrier(space),
+        };
+        self.spaces.iter().map(model).collect()
+    }
+}
+
 impl SpaceNumber {
+    /// Its id in the model.
+    pub(super) fn id(self) -> SpaceId {
+        SpaceId(self.0)
+    }
+
     fn index(self) -> usize {
         self.0 as usize
     }

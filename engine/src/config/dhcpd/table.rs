@@ -94,6 +94,8 @@ const STATE: &str = "leases are kept in the state directory";
 const NO_V6: &str = "DHCPv6 is checked and not served";
 /// Why failover does nothing.
 const NO_FAILOVER: &str = "the failover protocol is not spoken: this server serves all of the pool";
+/// What the rules do not know yet.
+const LATER: &str = "not served yet";
 /// Why OMAPI's settings do nothing in the file.
 const OMAPI: &str = "not opened by this file";
 
@@ -143,7 +145,7 @@ pub(super) static ROWS: &[Row] = &[
     served("unknown-clients", Kind::Permission("boot-unknown-clients"), ""),
     served("bootp", Kind::Permission("allow-bootp"), ""),
     served("booting", Kind::Permission("allow-booting"), ""),
-    served("duplicates", Kind::Permission("duplicates"), ""),
+    warned("duplicates", Kind::Permission("duplicates"), LATER),
     served("declines", Kind::Permission("declines"), ""),
     warned("client-updates", Kind::Permission("client-updates"), NO_DDNS),
     warned("leasequery", Kind::Permission("leasequery"), "leasequery is not served"),
@@ -157,7 +159,7 @@ pub(super) static ROWS: &[Row] = &[
     served("abandon-lease-time", TIME, "of the outermost scope"),
     warned("adaptive-lease-time-threshold", U8, "leases do not get shorter in full pools"),
     served("always-broadcast", FLAG, ""),
-    served("always-reply-rfc1048", FLAG, ""),
+    warned("always-reply-rfc1048", FLAG, LATER),
     served("boot-unknown-clients", FLAG, ""),
     warned("check-secs-byte-order", FLAG, "it is for failover"),
     warned("db-time-format", Kind::Declaration, STATE),
@@ -175,12 +177,12 @@ pub(super) static ROWS: &[Row] = &[
     served("default-lease-time", TIME, ""),
     warned("delayed-ack", U16, "the disk's batches are as large as they need to be"),
     warned("max-ack-delay", U32, "the disk's batches are as large as they need to be"),
-    served("dhcp-cache-threshold", U8, ""),
+    warned("dhcp-cache-threshold", U8, LATER),
     warned("do-forward-updates", FLAG, NO_DDNS),
     warned("do-reverse-updates", FLAG, NO_DDNS),
     warned("dont-use-fsync", FLAG, "what is acknowledged is always on disk"),
-    served("dynamic-bootp-lease-cutoff", TIME, ""),
-    served("dynamic-bootp-lease-length", U32, ""),
+    warned("dynamic-bootp-lease-cutoff", TIME, LATER),
+    warned("dynamic-bootp-lease-length", U32, LATER),
     served("echo-client-id", FLAG, ""),
     served("filename", TEXT, ""),
     warned("fqdn-reply", FLAG, NO_DDNS),
@@ -190,8 +192,8 @@ pub(super) static ROWS: &[Row] = &[
         "addresses are not looked up in DNS: write `use-host-decl-names true`, or option \
          host-name in the hosts",
     ),
-    served("ignore-client-uids", FLAG, ""),
-    served("infinite-is-reserved", FLAG, ""),
+    warned("ignore-client-uids", FLAG, LATER),
+    warned("infinite-is-reserved", FLAG, LATER),
     warned("lease-file-name", TEXT, STATE),
     warned("dhcpv6-lease-file-name", TEXT, NO_V6),
     warned("dhcpv6-pid-file-name", TEXT, NO_V6),
@@ -216,10 +218,10 @@ pub(super) static ROWS: &[Row] = &[
     served("next-server", ADDRESS, ""),
     warned("omapi-key", Kind::Parameter(Part::Name), OMAPI),
     warned("omapi-port", U16, OMAPI),
-    served("one-lease-per-client", FLAG, ""),
+    warned("one-lease-per-client", FLAG, LATER),
     warned("pid-file-name", TEXT, "the service manager knows the process"),
     served("ping-check", FLAG, ""),
-    served("ping-cltt-secs", TIME, ""),
+    warned("ping-cltt-secs", TIME, LATER),
     served("ping-timeout", TIME, ""),
     served("ping-timeout-ms", TIME, ""),
     warned("preferred-lifetime", TIME, NO_V6),
@@ -234,7 +236,7 @@ pub(super) static ROWS: &[Row] = &[
         Kind::Parameter(Part::Bytes),
         "write the options in space dhcp: option NAME code 224 = ...",
     ),
-    served("stash-agent-options", FLAG, ""),
+    warned("stash-agent-options", FLAG, LATER),
     warned("update-conflict-detection", FLAG, NO_DDNS),
     warned("update-optimization", FLAG, NO_DDNS),
     warned("update-static-leases", FLAG, NO_DDNS),
@@ -246,7 +248,7 @@ pub(super) static ROWS: &[Row] = &[
     served("allow-booting", FLAG, ""),
     warned("client-updates", FLAG, NO_DDNS),
     served("declines", FLAG, ""),
-    served("duplicates", FLAG, ""),
+    warned("duplicates", FLAG, LATER),
     warned("dynamic-bootp", FLAG, "dhcpd does nothing with it, too"),
     warned("leasequery", FLAG, "leasequery is not served"),
     // Statements
@@ -283,6 +285,12 @@ pub(super) fn permission(name: &str) -> Option<&'static Row> {
 /// The row of a declaration or statement.
 pub(super) fn statement(name: &str) -> Option<&'static Row> {
     rows(name).find(|row| matches!(row.kind, Kind::Declaration | Kind::Statement))
+}
+
+/// The place of a row in the table, from 1.
+pub(super) fn number(row: &Row) -> u32 {
+    let place = ROWS.iter().position(|other| std::ptr::eq(other, row));
+    place.and_then(|place| u32::try_from(place + 1).ok()).unwrap_or(0)
 }
 
 fn rows(name: &str) -> impl Iterator<Item = &'static Row> {

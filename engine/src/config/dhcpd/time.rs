@@ -4,11 +4,11 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::super::problem::Fault;
-use super::grammar::{Parser, Told};
+use super::grammar::{Mistake, Parser};
 
 /// `never`, `epoch SECONDS`, or weekday, date and time in UTC: `4 2026/11/26 10:00:00`. Seconds
 /// since 1970.
-pub(super) fn date(parser: &mut Parser<'_, '_, '_>) -> Result<i64, Told> {
+pub(super) fn date(parser: &mut Parser<'_, '_, '_>) -> Result<i64, Mistake> {
     if parser.word("never") {
         return Ok(i64::MAX);
     }
@@ -38,12 +38,12 @@ pub(super) fn date(parser: &mut Parser<'_, '_, '_>) -> Result<i64, Told> {
     })
 }
 
-fn number(parser: &mut Parser<'_, '_, '_>, what: &str) -> Result<i64, Told> {
+fn number(parser: &mut Parser<'_, '_, '_>, what: &str) -> Result<i64, Mistake> {
     parser.count(what).map(|count| i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 /// A number behind a separator.
-fn behind(parser: &mut Parser<'_, '_, '_>, separator: char, what: &str) -> Result<i64, Told> {
+fn behind(parser: &mut Parser<'_, '_, '_>, separator: char, what: &str) -> Result<i64, Mistake> {
     if !parser.symbol(separator) {
         return Err(parser.expected(&format!("a `{separator}`")));
     }

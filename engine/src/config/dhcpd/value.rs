@@ -9,14 +9,14 @@ use super::super::expression::Token;
 use super::super::problem::Fault;
 use super::ast::Value;
 use super::format::{Format, Part, Repeat, Words};
-use super::grammar::{Parser, Told};
+use super::grammar::{Mistake, Parser};
 
 /// Bytes of the longest value: what one DHCP message holds at most, and no more.
 const LONGEST: usize = 64 << 10;
 
 impl Parser<'_, '_, '_> {
     /// A value of a type, without the `;` behind it.
-    pub(super) fn value(&mut self, format: &Format) -> Result<Value, Told> {
+    pub(super) fn value(&mut self, format: &Format) -> Result<Value, Mistake> {
         let mut bytes = Vec::new();
         let mut missing = false;
         loop {
@@ -51,7 +51,7 @@ impl Parser<'_, '_, '_> {
         uniform: bool,
         bytes: &mut Vec<u8>,
         missing: &mut bool,
-    ) -> Result<(), Told> {
+    ) -> Result<(), Mistake> {
         match part {
             Part::Address => {
                 let mut addresses = self.addresses()?;
@@ -91,7 +91,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A number of so many bytes: decimal, with `0x` hexadecimal, with `0` octal, as in C.
-    fn number(&mut self, width: u8, bytes: &mut Vec<u8>) -> Result<(), Told> {
+    fn number(&mut self, width: u8, bytes: &mut Vec<u8>) -> Result<(), Mistake> {
         let (Token::Number(text) | Token::NumberOrName(text)) = *self.cursor.peek() else {
             return Err(self.expected("a number"));
         };
@@ -102,7 +102,7 @@ impl Parser<'_, '_, '_> {
         Ok(())
     }
 
-    fn integer(&mut self, text: &str, width: u8) -> Result<u64, Told> {
+    fn integer(&mut self, text: &str, width: u8) -> Result<u64, Mistake> {
         let (negative, digits) = match text.strip_prefix('-') {
             Some(digits) => (true, digits),
             None => (false, text),
@@ -132,7 +132,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A number from 0 on, for what is no option.
-    pub(super) fn count(&mut self, what: &str) -> Result<u64, Told> {
+    pub(super) fn count(&mut self, what: &str) -> Result<u64, Mistake> {
         let Token::Number(text) = *self.cursor.peek() else { return Err(self.expected(what)) };
         let Ok(value) = text.parse() else { return Err(self.expected(what)) };
         self.take();
@@ -140,7 +140,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A text in quotes or a single word.
-    pub(super) fn text(&mut self, what: &str) -> Result<Vec<u8>, Told> {
+    pub(super) fn text(&mut self, what: &str) -> Result<Vec<u8>, Mistake> {
         match self.cursor.peek() {
             Token::Text(text) => {
                 let text = text.to_vec();
@@ -157,7 +157,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A text in quotes, or hexadecimal bytes with colons between them.
-    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Told> {
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Mistake> {
         match self.cursor.peek() {
             Token::Text(text) => {
                 let text = text.to_vec();
@@ -170,7 +170,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// Hexadecimal bytes with colons between them.
-    pub(super) fn hex_list(&mut self) -> Result<Vec<u8>, Told> {
+    pub(super) fn hex_list(&mut self) -> Result<Vec<u8>, Mistake> {
         let mut bytes = Vec::new();
         loop {
             let (Token::Number(text) | Token::NumberOrName(text)) = *self.cursor.peek() else {
@@ -196,7 +196,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// A flag: 1, 0, or 2 for `ignore`.
-    fn flag(&mut self) -> Result<u8, Told> {
+    fn flag(&mut self) -> Result<u8, Mistake> {
         let words: Words = &[("true", 1), ("on", 1), ("false", 0), ("off", 0), ("ignore", 2)];
         let value = self.cursor.word().and_then(|word| {
             words.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|&(_, value)| value)
@@ -206,7 +206,7 @@ impl Parser<'_, '_, '_> {
         Ok(value)
     }
 
-    fn one_of(&mut self, words: Words) -> Result<u8, Told> {
+    fn one_of(&mut self, words: Words) -> Result<u8, Mistake> {
         let word = self.cursor.word();
         let found = word.and_then(|word| {
             words.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|&(_, value)| value)
@@ -220,7 +220,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// An IPv4 address, or what a name stands for: nothing if nobody knows it.
-    pub(super) fn addresses(&mut self) -> Result<Vec<Ipv4Addr>, Told> {
+    pub(super) fn addresses(&mut self) -> Result<Vec<Ipv4Addr>, Mistake> {
         match self.cursor.peek() {
             Token::Number(_) => Ok(vec![self.address()?]),
             Token::Name(_) | Token::NumberOrName(_) => {
@@ -235,7 +235,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// An IPv4 address.
-    pub(super) fn address(&mut self) -> Result<Ipv4Addr, Told> {
+    pub(super) fn address(&mut self) -> Result<Ipv4Addr, Mistake> {
         let mut octets = [0; 4];
         let place = self.cursor.place();
         for (at, octet) in octets.iter_mut().enumerate() {
@@ -255,14 +255,14 @@ impl Parser<'_, '_, '_> {
         Ok(octets.into())
     }
 
-    fn no_address(&mut self, start: super::super::source::Place) -> Told {
+    fn no_address(&mut self, start: super::super::source::Place) -> Mistake {
         let place = self.cursor.since(start);
         let help = "write four numbers from 0 to 255 with dots between them: 10.1.0.6";
         self.wrong_at(place, Fault::new("this is no IPv4 address", help))
     }
 
     /// Domain names in quotes with commas between them.
-    fn domains(&mut self, compressed: bool, bytes: &mut Vec<u8>) -> Result<(), Told> {
+    fn domains(&mut self, compressed: bool, bytes: &mut Vec<u8>) -> Result<(), Mistake> {
         let mut names: Vec<String> = Vec::new();
         loop {
             let Token::Text(text) = self.cursor.peek() else {

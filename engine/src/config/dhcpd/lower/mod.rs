@@ -3,20 +3,27 @@
 mod scope;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::super::builder::{
-    Around, Builder, HostDraft, NetworkDraft, Placed, PoolDraft, SubnetDraft,
+    Around, Builder, HostDraft, NetworkDraft, Placed, PoolDraft, SubclassDraft, SubnetDraft,
 };
 use super::super::problem::{Fault, Problems};
 use super::super::source::Place;
 use super::super::units;
-use super::super::{Class, ClassId, ClientMatch, Dhcp, GroupId, Host, HostKey, Identity, Permit};
+use super::super::{Class, ClassId, Dhcp, GroupId, Host, HostKey, Identity, Permit};
 use super::ast::{self, Body, Child, Entry, Value, What};
+use super::reader::START;
 use super::spaces::{SpaceNumber, Spaces};
 use super::table::Status;
 use scope::Draft;
+pub(super) use scope::{assign, option, parameter};
 
 /// What dhcpd does where nothing is said: how long it leaves declined addresses alone.
 const ABANDONED: Duration = Duration::from_secs(86_400);
@@ -32,6 +39,8 @@ struct Lower<'a, 'p> {
     groups: HashMap<Rc<str>, GroupId>,
     /// Hosts and the scopes around each.
     hosts: Vec<(&'a ast::Host, Vec<Around>)>,
+    /// Subclasses and the scopes around each.
+    subclasses: Vec<(&'a ast::Subclass, Vec<Around>)>,
     /// Groups for hosts that stand in a scope of another kind.
     made: HashMap<Vec<Around>, GroupId>,
     /// Subnets of the network that is read, or the one subnet without one.
@@ -42,7 +51,8 @@ struct Lower<'a, 'p> {
 }
 
 /// Parameters that there are once, for everybody.
-const ONCE: [&str; 4] = ["ping-check", "ping-timeout", "ping-timeout-ms", "abandon-lease-time"];
+pub(super) const ONCE: [&str; 4] =
+    ["ping-check", "ping-timeout", "ping-timeout-ms", "abandon-lease-time"];
 
 /// Where a declaration stands.
 #[derive(Clone, Default)]
@@ -83,6 +93,7 @@ pub(super) fn lower(
         around_classes: vec![Vec::new(); classes.len()],
         groups: HashMap::new(),
         hosts: Vec::new(),
+        subclasses: Vec::new(),
         made: HashMap::new(),
         subnets: Vec::new(),
         builder: Builder::tolerant(),
@@ -107,29 +118,27 @@ impl<'a> Lower<'a, '_> {
         dhcp.identity = Identity::ClientId;
         dhcp.decline_time = ABANDONED;
         dhcp.ping_check = Some(PING_TIMEOUT);
-        once(&root.entries, dhcp);
-        self.builder.set_global(draft.finish(), self.problems);
+        let place = once(&root.entries, dhcp);
+        if let Some(wait) = dhcp.ping_check {
+            let usual = if place.is_none() { ", as dhcpd does where nothing is said" } else { "" };
+            let text =
+                format!("each new address is pinged for {wait:?} before it is offered{usual}");
+            let help = "in a storm every machine waits for it: write ping-check false; if nobody \
+                        uses addresses of the pools without asking";
+            self.problems.warn(place.unwrap_or(START), Fault::new(text, help));
+        }
+        self.builder.set_global(draft.finish(root), self.problems);
     }
 
     fn entries(&mut self, entries: &[Entry], draft: &mut Draft) {
         for entry in entries {
-            match &entry.what {
-                What::Option { space, code, value: Value::Bytes(bytes) } if *space == self.dhcp => {
-                    draft.option(*code, bytes, entry);
-                }
-                What::Option { space, value: Value::Bytes(_), .. } => {
-                    let name = &self.spaces.get(*space).name;
-                    let text = format!("options of space {name} are not served yet");
-                    self.problems.error(entry.place, Fault::plain(text));
-                }
-                What::Parameter { row, value: Value::Bytes(bytes) } => {
-                    let known = draft.parameter(row.name, bytes, entry);
-                    if !known && row.status == Status::Served {
-                        self.not_here(row.name, entry.place);
-                    }
-                }
-                What::Option { value: Value::Missing, .. }
-                | What::Parameter { value: Value::Missing, .. } => {}
+            if draft.add(self.spaces, entry) {
+                continue;
+            }
+            if let What::Parameter { row, .. } = entry.what
+                && row.status == Status::Served
+            {
+                self.not_here(row.name, entry.place);
             }
         }
     }
@@ -148,7 +157,7 @@ impl<'a> Lower<'a, '_> {
     fn scope(&mut self, body: &Body) -> Placed {
         let mut draft = Draft::default();
         self.entries(&body.entries, &mut draft);
-        draft.finish()
+        draft.finish(body)
     }
 
     fn declarations(&mut self, body: &'a Body, at: &At) {
@@ -185,13 +194,7 @@ impl<'a> Lower<'a, '_> {
                 Child::Class(number) => {
                     self.around_classes[number.0 as usize].clone_from(&at.around);
                 }
-                Child::Subclass(subclass) => {
-                    let bytes = subclass.value.len();
-                    let text = format!("subclasses are not served yet ({bytes} bytes)");
-                    self.problems.error(subclass.place, Fault::plain(text));
-                    let class = ClassId::from_index(subclass.class.0);
-                    self.declarations(&subclass.body, &at.inside(Around::Class(class)));
-                }
+                Child::Subclass(subclass) => self.subclasses.push((subclass, at.around.clone())),
             }
         }
     }
@@ -235,10 +238,11 @@ impl<'a> Lower<'a, '_> {
         let (mut allow, mut deny) = (Vec::new(), Vec::new());
         for permission in &pool.permits {
             let list = if permission.allow { &mut allow } else { &mut deny };
-            match permit(permission) {
-                Ok(permit) => list.extend(permit),
-                Err(fault) => self.problems.error(permission.place, fault),
-            }
+            list.extend(permit(permission.who));
+        }
+        // An empty list allows everybody, and one that concerns nobody allows nobody.
+        if allow.is_empty() && pool.permits.iter().any(|permission| permission.allow) {
+            deny.push(Permit::All);
         }
         for range in &pool.ranges {
             let draft = PoolDraft {
@@ -275,17 +279,32 @@ impl<'a> Lower<'a, '_> {
         }
     }
 
-    fn classes(&mut self, classes: &[ast::Class]) {
+    fn classes(&mut self, classes: &'a [ast::Class]) {
         for (class, around) in classes.iter().zip(std::mem::take(&mut self.around_classes)) {
             let (scope, places) = self.scope(&class.body);
             let model = Class {
                 name: class.name.to_string(),
-                matches: ClientMatch::default(),
                 test: class.match_if.clone(),
+                submatch: class.submatch.clone(),
+                lease_limit: class.lease_limit,
                 scope,
                 ..Class::default()
             };
             self.builder.add_class((model, places), around, self.problems);
+        }
+        for (subclass, around) in std::mem::take(&mut self.subclasses) {
+            let class = ClassId::from_index(subclass.class.0);
+            let draft = SubclassDraft {
+                class,
+                value: subclass.value.as_slice().into(),
+                lease_limit: subclass.lease_limit,
+                place: subclass.place,
+                scope: self.scope(&subclass.body),
+            };
+            let id = self.builder.add_subclass(draft, self.problems);
+            let mut inside = At { around, ..At::default() }.inside(Around::Class(class));
+            inside = inside.inside(Around::Subclass(id));
+            self.declarations(&subclass.body, &inside);
         }
     }
 
@@ -306,8 +325,7 @@ impl<'a> Lower<'a, '_> {
             let (keys, key_places) = keys.into_iter().unzip();
             let (ips, ip_places) = host.addresses.iter().copied().unzip();
             let model = Host { name: (&*host.name).into(), keys, ips, group, scope };
-            let place = host.place;
-            let line = None;
+            let (place, line) = (host.place, host.body.line);
             let draft = HostDraft { host: model, place, key_places, ip_places, line, places };
             self.builder.add_host(draft, self.problems);
         }
@@ -335,8 +353,8 @@ fn addresses(range: &ast::Range) -> units::Range {
 }
 
 /// The permit of the model; nothing where it concerns nobody.
-fn permit(permission: &ast::Permission) -> Result<Option<Permit>, Fault> {
-    Ok(Some(match permission.who {
+fn permit(who: ast::Who) -> Option<Permit> {
+    Some(match who {
         ast::Who::All => Permit::All,
         ast::Who::Known => Permit::Known,
         ast::Who::Unknown => Permit::Unknown,
@@ -344,11 +362,11 @@ fn permit(permission: &ast::Permission) -> Result<Option<Permit>, Fault> {
         ast::Who::Member(class) => Permit::Member(ClassId::from_index(class.0)),
         // Nobody is authenticated.
         ast::Who::Unauthenticated => Permit::All,
-        ast::Who::Authenticated if !permission.allow => return Ok(None),
-        ast::Who::Authenticated | ast::Who::After(_) => {
-            return Err(Fault::plain("this permit is not served yet"));
+        ast::Who::Authenticated => return None,
+        ast::Who::After(time) => {
+            return (Timestamp::now().as_second() > time).then_some(Permit::All);
         }
-    }))
+    })
 }
 
 /// A client identifier among a host's options identifies it.
@@ -361,14 +379,29 @@ fn client_identifier(entries: &[Entry], dhcp: SpaceNumber) -> Option<(HostKey, P
     })
 }
 
-/// Parameters of the outermost scope that hold for all.
-fn once(entries: &[Entry], dhcp: &mut Dhcp) {
+/// Where dhcpd keeps its leases.
+pub(super) fn lease_file(root: &Body) -> PathBuf {
+    let named = root.entries.iter().rev().find_map(|entry| match &entry.what {
+        What::Parameter { row, value: Value::Bytes(bytes) } if row.name == "lease-file-name" => {
+            Some(PathBuf::from(OsStr::from_bytes(bytes)))
+        }
+        _ => None,
+    });
+    named.unwrap_or_else(|| PathBuf::from("/var/lib/dhcp/dhcpd.leases"))
+}
+
+/// Parameters of the outermost scope that hold for all, and the place of `ping-check`.
+fn once(entries: &[Entry], dhcp: &mut Dhcp) -> Option<Place> {
+    let mut place = None;
     let (mut ping, mut timeout) = (true, PING_TIMEOUT);
     for entry in entries {
         let What::Parameter { row, value: Value::Bytes(bytes) } = &entry.what else { continue };
         let number = bytes.iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
         match row.name {
-            "ping-check" => ping = number == 1,
+            "ping-check" => {
+                ping = number == 1;
+                place = Some(entry.place);
+            }
             "ping-timeout" => timeout = Duration::from_secs(number),
             "ping-timeout-ms" if number > 0 => timeout = Duration::from_millis(number),
             "abandon-lease-time" => dhcp.decline_time = Duration::from_secs(number),
@@ -376,4 +409,5 @@ fn once(entries: &[Entry], dhcp: &mut Dhcp) {
         }
     }
     dhcp.ping_check = ping.then_some(timeout);
+    place
 }

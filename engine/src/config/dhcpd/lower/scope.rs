@@ -1,16 +1,23 @@
-//! One scope: the values that stand in it at last.
+//! One scope: the values that stand in it at last, and the statements.
 
 use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::options;
 
 use super::super::super::builder::Placed;
+use super::super::super::expression::Data;
 use super::super::super::scope_draft::ScopeDraft;
 use super::super::super::scope_reader::ScopePlaces;
+use super::super::super::statement::{Action, Mode, Statement};
 use super::super::super::{
-    BootFile, BootRule, ClientMatch, Flag, LeaseTime, Line, Parameter, Settings,
+    BootFile, BootRule, ClientMatch, Flag, Key, LeaseTime, Line, Parameter, Settings,
 };
-use super::super::ast::Entry;
+use super::super::ast::{Body, Entry, Value, What};
+use super::super::spaces::{SpaceNumber, Spaces};
+use super::super::standard;
+
+/// The lease times of dhcpd where nothing is said: usual, least and longest, in seconds.
+const LEASE_TIMES: [u32; 3] = [43_200, 300, 86_400];
 
 /// A scope while it is put together.
 #[derive(Debug, Default)]
@@ -24,82 +31,140 @@ impl Draft {
     pub(super) fn outermost() -> Self {
         let mut draft = Self::default();
         let line = Line { file: 0, line: 1 };
-        let times = |all: &mut Settings<'static>| {
-            all.lease_time = Some(LeaseTime::from_seconds(43_200));
-            all.min_lease_time = Some(LeaseTime::from_seconds(300));
-            all.max_lease_time = Some(LeaseTime::from_seconds(86_400));
-        };
-        draft.scope.set(Parameter::LeaseTime, times, line);
+        let [usual, least, longest] = LEASE_TIMES.map(|time| Some(LeaseTime::from_seconds(time)));
+        draft.scope.set(Parameter::LeaseTime, |all| all.lease_time = usual, line);
+        draft.scope.set(Parameter::MinLeaseTime, |all| all.min_lease_time = least, line);
+        draft.scope.set(Parameter::MaxLeaseTime, |all| all.max_lease_time = longest, line);
         draft
     }
 
-    /// Sets an option of the message.
-    pub(super) fn option(&mut self, code: u32, value: &[u8], entry: &Entry) {
-        let Ok(code) = u8::try_from(code) else { return };
-        match code {
-            options::SERVER_IDENTIFIER => {
-                self.parameter("server-identifier", value, entry);
-                return;
-            }
-            options::ROUTERS => self.places.routers = Some(entry.place),
-            // The server decides them, as dhcpd does.
-            _ if options::is_protocol(code) || code == options::LEASE_TIME => return,
-            _ => {}
-        }
-        self.scope.option(code, value, entry.line);
-    }
-
-    /// Sets a parameter of the server; `false` if a scope has none of that name.
-    pub(super) fn parameter(&mut self, name: &str, bytes: &[u8], entry: &Entry) -> bool {
-        if let Some(flag) = flag(name) {
-            // 2 is for `ignore`.
-            let on = bytes == [1];
-            let set = |all: &mut Settings<'static>| all.flags.set(flag, on);
-            self.scope.set(Parameter::Flag(flag), set, entry.line);
-            return true;
-        }
-        let number = bytes.iter().fold(0_u32, |number, &byte| number << 8 | u32::from(byte));
-        let time = Some(LeaseTime::from_seconds(number));
-        let address = bytes.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets));
-        let mut set = |parameter, set: &dyn Fn(&mut Settings<'static>)| {
-            self.scope.set(parameter, set, entry.line);
-        };
-        match name {
-            "default-lease-time" => set(Parameter::LeaseTime, &|all| all.lease_time = time),
-            "min-lease-time" => set(Parameter::MinLeaseTime, &|all| all.min_lease_time = time),
-            "max-lease-time" => set(Parameter::MaxLeaseTime, &|all| all.max_lease_time = time),
-            "next-server" => set(Parameter::NextServer, &|all| all.next_server = address),
-            "server-identifier" => {
-                set(Parameter::ServerIdentifier, &|all| all.server_identifier = address);
+    /// Adds what an entry says; `false` if scopes have no such setting.
+    pub(super) fn add(&mut self, spaces: &Spaces, entry: &Entry) -> bool {
+        match key(spaces, &entry.what) {
+            Some(Key::Option(options::ROUTERS)) => self.places.routers = Some(entry.place),
+            Some(Key::Parameter(Parameter::ServerIdentifier)) => {
                 self.places.server_identifier = Some(entry.place);
             }
-            "server-name" => set(Parameter::ServerName, &|all| {
-                all.server_name = Some(bytes.to_vec().into());
-            }),
-            "min-secs" => set(Parameter::MinSecs, &|all| all.min_secs = bytes.first().copied()),
-            "filename" => {
-                set(Parameter::Filename, &|all| {
-                    let file = BootFile::File(bytes.into());
-                    let matches = ClientMatch::default();
-                    all.boot = vec![BootRule { matches, file, next_server: None }];
-                });
-                self.places.boot = vec![entry.place];
-            }
-            _ => return false,
+            Some(Key::Parameter(Parameter::Filename)) => self.places.boot = vec![entry.place],
+            _ => {}
         }
-        true
+        assign(&mut self.scope, spaces, &entry.what, (Mode::Supersede, entry.line))
     }
 
-    pub(super) fn finish(self) -> Placed {
-        (self.scope.finish().0, self.places)
+    pub(super) fn finish(self, body: &Body) -> Placed {
+        let (scope, lines) = self.scope.finish();
+        // The file of a condition is looked for elsewhere.
+        let mut places = self.places;
+        if scope.settings().boot.is_empty() {
+            places.boot = Vec::new();
+        }
+        (places.line, places.lines) = (body.line, lines);
+        (scope, places)
     }
 }
 
-/// The flag of a parameter.
-fn flag(name: &str) -> Option<Flag> {
-    match name {
-        "allow-bootp" => Some(Flag::Bootp),
-        "allow-booting" => Some(Flag::Booting),
-        _ => Flag::by_name(name),
+/// Puts what was read into a scope or a body of a condition; `false` if scopes have no such
+/// setting.
+pub(in super::super) fn assign(
+    draft: &mut ScopeDraft,
+    spaces: &Spaces,
+    what: &What,
+    (mode, line): (Mode, Line),
+) -> bool {
+    let value = match what {
+        What::Statements(statements) => {
+            statements.iter().for_each(|statement| draft.push(statement.clone()));
+            return true;
+        }
+        What::Option { value, .. } | What::Parameter { value, .. } => value,
+    };
+    let Some(key) = key(spaces, what) else { return matches!(what, What::Option { .. }) };
+    let data = match value {
+        Value::Missing => return true,
+        Value::Bytes(bytes) if mode == Mode::Supersede => {
+            match key {
+                Key::Option(code) => draft.option(code, bytes.as_slice(), line),
+                Key::InSpace(space, code) => draft.in_space(space, code, bytes.as_slice(), line),
+                Key::Parameter(parameter) => {
+                    draft.set(parameter, |all| set(all, parameter, bytes), line);
+                }
+                Key::Boot(_) | Key::AlwaysSend => {}
+            }
+            return true;
+        }
+        Value::Bytes(bytes) => Data::Constant(bytes.as_slice().into()),
+        Value::Expression(data) => data.clone(),
+    };
+    draft.push(Statement { line, action: Action::Assign(mode, key, data) });
+    true
+}
+
+/// What an entry sets.
+fn key(spaces: &Spaces, what: &What) -> Option<Key> {
+    match what {
+        What::Option { space, code, .. } => option(spaces, *space, *code),
+        What::Parameter { row, .. } => match parameter(row.name) {
+            Some(parameter) => Some(Key::Parameter(parameter)),
+            None => spaces.parameter(row),
+        },
+        What::Statements(_) => None,
+    }
+}
+
+/// What an option is in the model; `None` if a scope does not have it.
+pub(in super::super) fn option(spaces: &Spaces, space: SpaceNumber, code: u32) -> Option<Key> {
+    match &*spaces.get(space).name {
+        standard::FQDN | standard::AGENT | standard::DHCP6 => None,
+        standard::DHCP => match u8::try_from(code).ok()? {
+            options::SERVER_IDENTIFIER => Some(Key::Parameter(Parameter::ServerIdentifier)),
+            // What is sent, whatever the client asks for.
+            options::PARAMETER_REQUEST_LIST => Some(Key::Option(options::PARAMETER_REQUEST_LIST)),
+            code if options::is_protocol(code) || code == options::LEASE_TIME => None,
+            code => Some(Key::Option(code)),
+        },
+        _ => Some(Key::InSpace(space.id(), code)),
+    }
+}
+
+/// What a parameter is in the model; `None` if scopes do not have it.
+pub(in super::super) fn parameter(name: &str) -> Option<Parameter> {
+    Some(match name {
+        "default-lease-time" => Parameter::LeaseTime,
+        "min-lease-time" => Parameter::MinLeaseTime,
+        "max-lease-time" => Parameter::MaxLeaseTime,
+        "next-server" => Parameter::NextServer,
+        "server-identifier" => Parameter::ServerIdentifier,
+        "server-name" => Parameter::ServerName,
+        "filename" => Parameter::Filename,
+        "min-secs" => Parameter::MinSecs,
+        "vendor-option-space" => Parameter::VendorOptionSpace,
+        "allow-bootp" => Parameter::Flag(Flag::Bootp),
+        "allow-booting" => Parameter::Flag(Flag::Booting),
+        _ => Parameter::Flag(Flag::by_name(name)?),
+    })
+}
+
+/// Gives a setting the value of these bytes.
+fn set(all: &mut Settings<'static>, parameter: Parameter, bytes: &[u8]) {
+    let number = bytes.iter().fold(0_u32, |number, &byte| number << 8 | u32::from(byte));
+    let time = Some(LeaseTime::from_seconds(number));
+    let address = bytes.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets));
+    match parameter {
+        Parameter::LeaseTime => all.lease_time = time,
+        Parameter::MinLeaseTime => all.min_lease_time = time,
+        Parameter::MaxLeaseTime => all.max_lease_time = time,
+        Parameter::NextServer => all.next_server = address,
+        Parameter::ServerIdentifier => all.server_identifier = address,
+        Parameter::ServerName => all.server_name = Some(bytes.to_vec().into()),
+        Parameter::Filename => {
+            let (file, matches) = (BootFile::File(bytes.into()), ClientMatch::default());
+            all.boot = vec![BootRule { matches, file, next_server: None }];
+        }
+        Parameter::MinSecs => all.min_secs = bytes.first().copied(),
+        Parameter::VendorOptionSpace => all.vendor_option_space = Some(bytes.to_vec().into()),
+        // 2 is for `ignore`.
+        Parameter::Flag(flag) => all.flags.set(flag, bytes == [1]),
+        // No parameter of dhcpd.
+        Parameter::ReplyDelay => {}
     }
 }

@@ -1,3 +1,6 @@
 //! dhcpd's language.
 
+mod corpus;
+mod damaged;
+mod document;
 mod reading;

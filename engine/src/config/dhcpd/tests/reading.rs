@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::super::lower;
+use super::super::table::{Kind, Status};
 use crate::config::{Config, ConfigError, Flag, HostKey, LeaseTime};
 
 fn read(text: &str) -> Result<Config, ConfigError> {
@@ -126,6 +128,18 @@ fn what_dhcpd_takes_is_taken() {
         "option unknown-230 0a:b;",
         "option dhcp-parameter-request-list 1,3,6;",
         "allow dynamic-bootp; deny unknown-clients; ignore bootp; allow client-updates;",
+        "if known { filename \"a\"; } elsif exists user-class { deny booting; } else { }",
+        "switch (substring(hardware, 1, 1)) { case \"x\": filename \"a\"; break; default: min-secs 3; }",
+        "set x = 5; unset x; log(info, \"x\"); on commit { set y = leased-address; }",
+        "option domain-name = config-option server.ddns-hostname;",
+        "default-lease-time = extract-int(substring(hardware, 1, 4), 32);",
+        "option host-name = pick-first-value(option host-name, host-decl-name, \"none\");",
+        "append domain-name \"x\"; prepend routers 10.0.0.1; supersede host-name \"y\";",
+        "class \"c\" { match hardware; lease limit 4; } subclass \"c\" 1:2:3 { filename \"x\"; }",
+        "class \"c\" { spawn with option agent.circuit-id; }",
+        "option space PXE; option PXE.mtftp-ip code 1 = ip-address; vendor-option-space PXE; option PXE.mtftp-ip 0.0.0.0;",
+        "option server.filename \"x\";",
+        "option agent.circuit-id \"x\"; option fqdn.no-client-update on;",
         "log-facility local7; pid-file-name \"/x\"; lease-file-name \"/var/lib/dhcp/dhcpd.leases\";",
     ] {
         taken(text);
@@ -207,8 +221,72 @@ fn what_dhcpd_refuses_is_refused_where_it_stands() {
         ),
         ("failover peer \"x\" { primary; }", 1, 15, "failover peer `x` has no peer address"),
         ("option domain-name \"x;", 1, 20, "this text has no end"),
+        ("if known { foo 1; }", 1, 12, "`foo` is no statement"),
+        ("if option foo = 1 { }", 1, 11, "there is no option `foo`"),
+        ("option host-name = substring(5);", 1, 31, "there must be a `,`, not `)`"),
+        (
+            "class \"c\" { match hardware; match hardware; }",
+            1,
+            35,
+            "a class has one `match` or `spawn with`",
+        ),
+        ("class \"c\" { match if check \"d\"; }", 1, 28, "there is no class `d` before this"),
     ] {
         assert_eq!(refused(text), (line, column, message.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_condition_does_not_hide_what_stands_behind_it() {
+    let text = "if known { foo 1; } elsif exists bar { option x 1; } else { }\nbar 1;";
+    let error = with_subnet(text).unwrap_err();
+    let lines: Vec<usize> =
+        error.problems().iter().map(|problem| problem.place().unwrap().1).collect();
+    assert_eq!(lines, [1, 2]);
+}
+
+#[test]
+fn what_depends_on_the_message_is_a_statement_and_the_rest_is_not() {
+    let dhcp = taken(
+        "filename \"a\";\nif known { filename \"b\"; }\noption domain-name = \"x\";\n\
+         option host-name = binary-to-ascii(16, 8, \"-\", hardware);",
+    )
+    .dhcp;
+    assert!(dhcp.has_statements);
+    assert_eq!(dhcp.global.options.get(15), None, "it stands behind a statement");
+    assert_eq!(dhcp.global.statements().len(), 3);
+    let plain = taken("filename \"a\"; option domain-name = \"x\";").dhcp;
+    assert!(!plain.has_statements);
+    assert_eq!(plain.global.options.get(15), Some(&b"x"[..]));
+}
+
+#[test]
+fn subclasses_are_of_their_class_and_hosts_stand_in_their_scopes() {
+    let dhcp = taken(
+        "class \"c\" { match hardware; }\nsubclass \"c\" 1:0:1:2:3:4:5 { option host-name \"x\"; }\n\
+         group { option domain-name \"g\"; group { host a { hardware ethernet 0:1:2:3:4:5; } } }\n\
+         subnet 192.168.0.0 netmask 255.255.255.0 { host b { hardware ethernet 0:1:2:3:4:6; } }",
+    )
+    .dhcp;
+    assert!(dhcp.classes[0].submatch.as_ref().is_some_and(|submatch| !submatch.spawn));
+    let hosts: Vec<_> = dhcp.hosts.iter().collect();
+    let inner = dhcp.group(hosts[0].group().unwrap());
+    assert_eq!(inner.within.len(), 1);
+    let of_subnet = dhcp.group(hosts[1].group().unwrap());
+    assert_eq!(
+        &*of_subnet.within,
+        [crate::config::ScopeId::Subnet(dhcp.subnet_of([192, 168, 0, 1].into()).unwrap())]
+    );
+}
+
+#[test]
+fn every_parameter_that_is_served_has_its_place() {
+    for row in super::super::table::ROWS {
+        let served = row.status == Status::Served;
+        if let (Kind::Parameter(_), true) = (&row.kind, served) {
+            let known = lower::parameter(row.name).is_some() || lower::ONCE.contains(&row.name);
+            assert!(known, "{}", row.name);
+        }
     }
 }
 
