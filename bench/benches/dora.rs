@@ -26,6 +26,7 @@ use bootstorm::interfaces::Interfaces;
 use bootstorm::leases::{Clock, Committer, Leases, MemoryStore};
 use bootstorm::log::EventLog;
 use bootstorm::metrics::Metrics;
+use bootstorm::recent::Recent;
 use bootstorm::shard::{Binding, Parts, Role, Shard, Sockets, limits};
 use bootstorm::snapshot::{SharedSnapshot, Snapshot};
 use bootstorm_net::sim::{Faults, Outbox, Sim, SimInterface, SimNetwork, SimSocket};
@@ -209,6 +210,7 @@ impl Lab {
             leases: leases.shard(0, || ()),
             metrics: metrics.own(0).ok_or("no metrics")?,
             events: sinks.pop().ok_or("no events")?,
+            recent: Arc::new(Recent::of(1)),
             tftp: None,
             dry_run: false,
             draining: Arc::new(AtomicBool::new(false)),

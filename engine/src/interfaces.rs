@@ -2,9 +2,14 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use foldhash::fast::RandomState;
+
+use crate::dhcp::Arrival;
+
+/// The MTU of an interface that has just appeared or gone.
+const UNKNOWN_MTU: u16 = 1500;
 
 /// One interface of this host, as the DHCP rules need it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,7 +40,7 @@ impl Interface {
             index,
             mac: None,
             addresses: Vec::new(),
-            mtu: 1500,
+            mtu: UNKNOWN_MTU,
             up: true,
             carrier: true,
             served: false,
@@ -100,6 +105,25 @@ impl Interfaces {
     /// The name of the interface with that index; empty when there is none.
     pub(crate) fn name(&self, index: u32) -> &str {
         self.get(index).map_or("", |interface| &interface.name)
+    }
+
+    /// How a datagram came in: on an interface, to `destination`, from `source`. Where an interface
+    /// is not served, direct clients find no subnet; relayed and unicast requests need none.
+    pub(crate) fn arrival(
+        &self,
+        ifindex: u32,
+        destination: Option<Ipv4Addr>,
+        source: SocketAddrV4,
+    ) -> Arrival<'_> {
+        let interface = self.get(ifindex);
+        Arrival {
+            ifindex,
+            interface: interface.filter(|each| each.served).map_or(&[], |each| &each.addresses),
+            server: &self.addresses,
+            mtu: interface.map_or(UNKNOWN_MTU, |each| each.mtu),
+            destination,
+            source,
+        }
     }
 
     /// The interface of that name.

@@ -25,12 +25,13 @@ use bumpalo::Bump;
 use slab::Slab;
 
 use crate::config::Dhcp;
-use crate::dhcp::{self, Action, Arrival, Decision, HoldersTold, ReplyCache};
+use crate::dhcp::{self, Action, Decision, HoldersTold, ReplyCache};
 use crate::event::Unsent;
 use crate::interfaces::Interface;
 use crate::leases::ShardLeases;
 use crate::log::EventSink;
 use crate::metrics::{OwnMetrics, ShardMetrics};
+use crate::recent::Recent;
 use crate::snapshot::{SharedSnapshot, SnapshotGuard};
 use crate::tftp::TftpShard;
 use delays::Delays;
@@ -86,6 +87,8 @@ pub struct Parts {
     pub metrics: OwnMetrics,
     /// Where its events go.
     pub events: EventSink,
+    /// What it received last.
+    pub recent: Arc<Recent>,
     /// Its TFTP transfers; `None` without TFTP.
     pub tftp: Option<TftpShard>,
     /// Decide and log, but send nothing.
@@ -269,26 +272,19 @@ impl Shard {
             untaken,
             ..
         } = self;
-        let Parts { snapshot, leases, metrics, events, tftp, dry_run, .. } = parts;
+        let Parts { snapshot, leases, metrics, events, recent, tftp, dry_run, .. } = parts;
         let current = guard.get_or_insert_with(|| snapshot.read());
         // The sockets are IPv4's.
         let SocketAddr::V4(source) = datagram.source else { return None };
         let unknown = Interface::unknown(datagram.ifindex);
         let interface = current.interfaces.get(datagram.ifindex).unwrap_or(&unknown);
-        let arrival = Arrival {
-            ifindex: datagram.ifindex,
-            // Where an interface is not served, direct clients find no subnet; relayed and unicast
-            // requests need none.
-            interface: if interface.served { &interface.addresses } else { &[] },
-            server: current.interfaces.addresses(),
-            mtu: interface.mtu,
-            destination: ipv4(datagram.destination),
-            source,
-        };
+        let destination = ipv4(datagram.destination);
+        let arrival = current.interfaces.arrival(datagram.ifindex, destination, source);
         let only_address = current.interfaces.only_address();
         let now = tx.now();
         let received = waiting_since.unwrap_or(now);
         if waiting_since.is_none() {
+            recent.keep(now, datagram.ifindex, source, destination, datagram.payload);
             events.emit_with(dhcp::received_kind(message), || dhcp::received(message, &arrival));
         }
         let decision = dhcp::answer(message, &arrival, &current.config.dhcp, leases, now, arena);

@@ -13,6 +13,7 @@ use bootstorm::interfaces::{Interface, Interfaces};
 use bootstorm::leases::{BootId, Clock, LeaseLog, Leases};
 use bootstorm::log::EventSink;
 use bootstorm::metrics::Metrics;
+use bootstorm::recent::Recent;
 use bootstorm::shard::{Binding, Parts, Role, Shard, Sockets, dhcp_steering, split_discovers};
 use bootstorm::snapshot::{SharedSnapshot, Snapshot};
 use bootstorm::tftp::{TftpServer, TftpShard};
@@ -163,6 +164,7 @@ impl Server {
                 leases: leases.shard(index, move || wake.wake()),
                 metrics: metrics.own(index).ok_or("a shard has no counters")?,
                 events: EventSink::unheard(),
+                recent: Arc::new(Recent::of(shards)),
                 tftp: Some(tftp_shard.hashed(hasher.clone())),
                 dry_run: false,
                 draining: draining.clone(),

@@ -83,6 +83,19 @@ class Server:
         """One of its own commands, in its namespace: (status, output)."""
         return self.lab.run(self.lab.srv, [BINARY, *arguments, "--config", self.config], seconds)
 
+    def explain(self, *arguments):
+        """What `explain --json` says: (status, object or what went wrong)."""
+        status, output = self.tool("explain", "--json", *arguments)
+        return status, json.loads(output) if output.startswith("{") else output
+
+    def explains(self, suite, sniffer, mac, what):
+        """Whether `explain --last` says what was sent last to a machine, byte for byte."""
+        sent = [datagram for datagram, message in sniffer.dhcp(mac=mac) if message.op == 2]
+        status, said = self.explain("--last", "--mac", mac)
+        reply = said.get("reply", {}).get("bytes") if isinstance(said, dict) else said
+        suite.equal(f"explain says what was sent {what}", (status, reply),
+                    (0, sent[-1].payload.hex() if sent else "nothing"))
+
     def leases(self):
         """Rows of `leases list --json`, by address."""
         status, output = self.tool("leases", "list", "--json")

@@ -27,7 +27,7 @@ def mistakes(suite, lab):
     status, output = run("--help")
     suite.check("--help names every command", status == 0 and all(
         f"  {word}" in output for word in ("serve", "check", "leases", "status", "events",
-                                           "probe", "fetch", "reload")), output)
+                                           "explain", "probe", "fetch", "reload")), output)
     status, output = run("serve", "--confg", "x")
     suite.check("a wrong flag: exit 2, and the right one named",
                 status == 2 and "--config" in output, output)
@@ -147,8 +147,47 @@ def reloads(suite, lab, server, namespace):
     return rows
 
 
+def explains(suite, server, rows):
+    """`explain` of a running server: what it would answer, and why, and the exit status."""
+    address, mac = next((ip, row["hardware"]) for ip, row in rows.items()
+                        if row["state"] == "active")
+    status, said = server.explain("--mac", mac)
+    suite.equal("explain: a machine is offered its lease",
+                status == 0 and (said["answer"]["kind"], said["address"]),
+                ("offer", {"ip": address, "through": "lease",
+                           "source": {"name": "pool 10.77.4.0-10.77.15.250"}}))
+    status, said = server.explain("--mac", mac, "--message", "request")
+    suite.equal("explain: its REQUEST is acknowledged", status == 0 and said["answer"]["kind"], "ack")
+    status, said = server.explain("--mac", mac, "--message", "request", "--address", "10.99.0.1")
+    suite.equal("explain: a NAK is exit 1, with the reason",
+                (status, said["answer"]["kind"], said["answer"].get("reason")),
+                (1, "nak", "address is not on this network"))
+    status, said = server.explain("--mac", mac, "--relay", "10.9.9.9")
+    suite.check("explain: silence is exit 1, with the way out",
+                status == 1 and said["answer"]["kind"] == "silence" and
+                "add a [[dhcp.subnet]] that holds 10.9.9.9" in said["answer"]["remedy"], said)
+    status, output = server.tool("explain", "--mac", mac, "--option", "55=3,15")
+    suite.check("explain for people: options, where each comes from, in 100 columns",
+                status == 0 and "3 routers 10.77.0.1  subnet 10.77.0.0/16" in output and
+                max(map(len, output.splitlines())) <= 100, output)
+    status, output = server.tool("explain", "--last", "--mac", "52:54:00:99:99:99")
+    suite.check("explain --last of an unknown machine: exit 2, and where to look",
+                status == 2 and "tcpdump" in output, output)
+    status, output = server.tool("explain", "--mac", mac, "--arch", "x86")
+    suite.check("explain: a wrong architecture: exit 2, and what there is",
+                status == 2 and "x86-64-efi" in output, output)
+    suite.equal("explain changed nothing", server.leases().keys(), rows.keys())
+    return address, mac
+
+
 def restart(suite, server, rows):
+    address, mac = explains(suite, server, rows)
     suite.equal("SIGTERM, exit status", server.stop(), 0)
+    status, said = server.explain("--mac", mac)
+    suite.equal("explain with the server down, by its leases on disk",
+                status == 0 and (said["leases"], said["address"]["ip"]), ("store", address))
+    status, said = server.explain("--mac", mac, "--state-dir", server.lab.path("nowhere"))
+    suite.equal("explain without leases", status == 0 and said["leases"], "none")
     suite.equal("leases list with the server down, the same rows",
                 {ip: row["hardware"] for ip, row in server.leases().items()},
                 {ip: row["hardware"] for ip, row in rows.items()})

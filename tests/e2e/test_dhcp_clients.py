@@ -214,18 +214,21 @@ def main():
     for client in clients:
         with suite.step(f"{client.name} asks"):
             held[client] = get(suite, server, client)
+            server.explains(suite, near, client.mac, f"to {client.name}")
             since[client] = laboratory.time.monotonic()
     clients = [client for client in clients if held.get(client)]
     suite.check("three clients, three addresses", len(set(held.values())) == 3, held)
     with suite.step("at T1 each asks the server itself"):
         for client in clients:
             extend(suite, near, client, held[client], since[client], "renews", LEASE * 0.6 + 5)
+            server.explains(suite, near, client.mac, f"when {client.name} renews")
     with suite.step("at T2, unheard, each asks everybody"):
         lab.write("deaf.nft", _DEAF)
         laboratory.sh(f"ip netns exec {lab.srv} nft -f {lab.path('deaf.nft')}")
         now = laboratory.time.monotonic()
         for client in clients:
             extend(suite, near, client, held[client], now, "rebinds", LEASE + 5)
+            server.explains(suite, near, client.mac, f"when {client.name} rebinds")
         laboratory.sh(f"ip netns exec {lab.srv} nft delete table ip deaf")
     for client in (dhclient, dhcpcd):
         with suite.step(f"{client.name} restarts"):

@@ -64,6 +64,7 @@ def main():
                 m.options.get(82) == asked for _, m in offers + acks), asked)
             suite.check("one OFFER to each DISCOVER",
                         len(offers) == len(near.dhcp("DISCOVER", client.mac)))
+            server.explains(suite, near, client.mac, "to the relay agent")
             row = server.leases().get(event.address, {})
             suite.equal("the lease is in the list", row.get("hardware"), client.mac)
             if hasattr(client, "renew"):

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use bootstorm::control::protocol::{Request, Response, parse_mac};
+use bootstorm::control::protocol::{Request, Response};
+use bootstorm::leases::Hardware;
 
 use super::{Answer, Outcome, ServerArg, complain, print_json, unexpected};
 
@@ -28,7 +29,7 @@ pub(crate) struct Events {
 
 /// Checked before the server is asked, kept as it was written.
 fn mac(text: &str) -> Result<String, String> {
-    parse_mac(text).map(|_| text.to_owned())
+    Hardware::of_text(text).map(|_| text.to_owned())
 }
 
 impl Events {

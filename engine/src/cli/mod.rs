@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod events;
+mod explain;
 mod export;
 mod fetch;
 mod host;
@@ -40,6 +41,8 @@ Examples:
       Boot machines.
   bootstorm events --follow --mac 52:54:00:12:34:56
       Watch one machine boot.
+  bootstorm explain --last --mac 52:54:00:12:34:56
+      Why did it get that answer, or none?
   bootstorm leases show 52:54:00:12:34:56
       Which address does it have, and until when?
   bootstorm leases list --json | jq -r 'select(.state == \"active\") | .ip'
@@ -55,7 +58,7 @@ Examples:
 
 Exit status:
   0  done
-  1  the answer is no: no such lease, nobody answers, the file is refused
+  1  the answer is no: no such lease, nobody answers, the file is refused, explain: no answer or NAK
   2  could not run: wrong usage, no permission, no server, and whatever else may pass
   78 the configuration is wrong
   80 serve: another DHCP server answers on this network";
@@ -78,6 +81,7 @@ enum Command {
     Migrate(migrate::Migrate),
     Status(status::Status),
     Events(events::Events),
+    Explain(Box<explain::Explain>),
     Reload(reload::Reload),
     Probe(probe::Probe),
     Fetch(fetch::Fetch),
@@ -185,6 +189,7 @@ fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Migrate(command) => command.run(out),
         Command::Status(command) => command.run(out),
         Command::Events(command) => command.run(out),
+        Command::Explain(command) => command.run(out),
         Command::Reload(command) => command.run(out),
         Command::Probe(command) => command.run(out),
         Command::Fetch(command) => command.run(out),

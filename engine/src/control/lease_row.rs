@@ -8,7 +8,6 @@ use bootstorm_protocols::time::Moment;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::protocol::parse_mac;
 use crate::lease_files::{Binding, Entry, FileTime, hex, unescape};
 use crate::leases::{Hardware, KeyKind, Lease, LeaseState};
 
@@ -127,7 +126,7 @@ impl LeaseRow {
         let hardware = match &*self.hardware {
             "" => None,
             text => {
-                let card = parse_mac(text)?;
+                let card = Hardware::of_text(text)?;
                 Some(Hardware::new(self.hardware_type.unwrap_or(ETHERNET), card.address()))
             }
         };
@@ -177,7 +176,7 @@ impl LeaseFilter {
         if let Ok(ip) = of.parse() {
             return Ok(Self::of_address(ip));
         }
-        match parse_mac(of) {
+        match Hardware::of_text(of) {
             Ok(hardware) => Ok(Self(Wanted::Machine(hardware))),
             Err(_) => Err(format!(
                 "{of:?} is neither an IPv4 address nor a hardware address such as 52:54:00:12:34:56"

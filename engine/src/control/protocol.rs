@@ -3,13 +3,12 @@
 
 use std::net::Ipv4Addr;
 
-use bootstorm_protocols::dhcpv4::ETHERNET;
 use serde::{Deserialize, Serialize};
 
 use super::lease_row::LeaseRow;
 use super::status::Status;
 use crate::event::row::Row;
-use crate::leases::Hardware;
+use crate::explain::{Asked, Explanation};
 use crate::live_hosts::{Change, HostObject};
 
 /// The longest line, in bytes.
@@ -33,6 +32,8 @@ pub enum Request {
         /// The address.
         ip: Ipv4Addr,
     },
+    /// What would be answered to a machine, and why. Answered by `explained` or `error`.
+    Explain(Box<Asked>),
     /// Read the configuration again. Answered by `reloaded` or `error`.
     Reload {},
     /// Change live hosts, all or none of them. As many lines as `count` follow, each an object with
@@ -55,7 +56,7 @@ pub enum Request {
 }
 
 /// What the server answers. Every answer but that to `events` ends with `end`, `status`,
-/// `reloaded`, `hosts-changed` or `error`.
+/// `explained`, `reloaded`, `hosts-changed` or `error`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
@@ -67,6 +68,8 @@ pub enum Response {
     Lost(u64),
     /// How the server is.
     Status(Box<Status>),
+    /// What would be answered, and why.
+    Explained(Box<Explanation>),
     /// The new configuration holds; what changed.
     Reloaded(String),
     /// One live host.
@@ -77,22 +80,6 @@ pub enum Response {
     End(u64),
     /// The request failed; what was wrong and what to do.
     Error(String),
-}
-
-/// A hardware address as people write it: `52:54:00:12:34:56`, `52-54-00-12-34-56`,
-/// `5254.0012.3456` or bare digits; 1 to 16 bytes.
-pub fn parse_mac(text: &str) -> Result<Hardware, String> {
-    let wrong = || format!("{text:?} is not a hardware address; write it as 52:54:00:12:34:56");
-    let digits: Vec<u8> = text
-        .bytes()
-        .filter(|byte| !matches!(byte, b':' | b'-' | b'.'))
-        .map(|byte| (byte as char).to_digit(16).map(|digit| digit as u8).ok_or_else(wrong))
-        .collect::<Result<_, _>>()?;
-    if digits.is_empty() || digits.len() % 2 == 1 || digits.len() > 32 {
-        return Err(wrong());
-    }
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    Ok(Hardware::new(ETHERNET, &bytes))
 }
 
 #[cfg(test)]
@@ -108,6 +95,10 @@ mod tests {
             Request::LeasesRelease { ip: Ipv4Addr::new(10, 1, 4, 7) }
         );
         assert_eq!(request(r#"{"command":"events"}"#).unwrap(), Request::Events { mac: None });
+        let asked = r#"{"command":"explain","mac":"52:54:00:12:34:56","user-class":"iPXE"}"#;
+        let Ok(Request::Explain(asked)) = request(asked) else { panic!("{:?}", request(asked)) };
+        assert_eq!((&*asked.mac, asked.user_class.as_deref()), ("52:54:00:12:34:56", Some("iPXE")));
+        assert!(request(r#"{"command":"explain","mac":"1","colour":"red"}"#).is_err());
         assert!(request(r#"{"command":"leases-release"}"#).is_err());
         assert!(request(r#"{"command":"status","verbose":true}"#).is_err());
         assert!(request(r#"{"command":"dance"}"#).is_err());
@@ -118,17 +109,5 @@ mod tests {
         let line = |response: Response| serde_json::to_string(&response).unwrap();
         assert_eq!(line(Response::End(3)), r#"{"end":3}"#);
         assert_eq!(line(Response::Error("no".to_owned())), r#"{"error":"no"}"#);
-    }
-
-    #[test]
-    fn hardware_addresses_in_every_usual_spelling() {
-        let mac = Hardware::ethernet([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-        for text in ["52:54:00:12:34:56", "52-54-00-12-34-56", "5254.0012.3456", "525400123456"] {
-            assert_eq!(parse_mac(text).unwrap(), mac);
-        }
-        for text in ["", "5", "52:54:0", "hello", "52:54:00:12:34:5g"] {
-            assert!(parse_mac(text).is_err(), "{text}");
-        }
-        assert!(parse_mac(&"00".repeat(17)).is_err());
     }
 }

@@ -18,10 +18,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::lease_row::{Clocks, LeaseFilter, LeaseRow};
-use super::protocol::{LINE_LIMIT, Request, Response, parse_mac};
+use super::protocol::{LINE_LIMIT, Request, Response};
 use super::status::Running;
 use super::{Command, ReloadReply, accept};
 use crate::event::row::Row;
+use crate::leases::Hardware;
 
 /// Connections at one time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
@@ -103,6 +104,15 @@ async fn answer(peer: &mut Peer, running: &Running, request: Request) -> io::Res
                 Err(_) => peer.error(format!("{ip}: the release failed; see the log")).await,
             }
         }
+        Request::Explain(asked) => {
+            let leases = running.leases.clone();
+            // It takes locks that shards take.
+            match tokio::task::spawn_blocking(move || leases.explain(&asked)).await {
+                Ok(Ok(explanation)) => peer.send(&Response::Explained(Box::new(explanation))).await,
+                Ok(Err(error)) => peer.error(error).await,
+                Err(_) => peer.error("the explanation failed; see the log".to_owned()).await,
+            }
+        }
         Request::Reload {} => {
             let command = |reply| Command::Reload { reply: Some(reply) };
             match ask(running, command).await {
@@ -163,7 +173,7 @@ async fn events(
     running: &Running,
     mac: Option<String>,
 ) -> io::Result<()> {
-    let only = match mac.map(|text| parse_mac(&text)).transpose() {
+    let only = match mac.map(|text| Hardware::of_text(&text)).transpose() {
         Ok(only) => only,
         Err(error) => return peer.error(error).await,
     };

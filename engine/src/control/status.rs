@@ -15,6 +15,7 @@ use super::Command;
 use super::lease_row::Clocks;
 use crate::config::{Config, PoolId};
 use crate::event::bus::EventBus;
+use crate::explain::{Asked, Explanation};
 use crate::leases::{Damage, Lease, NotDurable, WriteFailure};
 use crate::log::LogCounts;
 use crate::metrics::{Metrics, ShardMetrics};
@@ -55,6 +56,12 @@ pub trait LeaseAccess: Send + Sync {
 
     /// How full each pool is, and how many leases are in which state.
     fn usage(&self, now: Moment) -> Usage;
+
+    /// What would be answered to a machine, or to its last message, and why.
+    ///
+    /// # Errors
+    /// What is not said well, or that no message is known.
+    fn explain(&self, asked: &Asked) -> Result<Explanation, String>;
 
     /// What the lease store has lost, as far as it is known; `None` when it is whole.
     fn damage(&self, now: Moment) -> Option<Damage>;

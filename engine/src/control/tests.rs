@@ -23,6 +23,7 @@ use crate::config::{Config, Control as ControlConfig, Dhcp, Log, Server};
 use crate::event::bus::EventBus;
 use crate::event::row::Row;
 use crate::event::{BootEvent, Kind};
+use crate::explain::{AnswerPart, Asked, Explanation, RequestPart};
 use crate::leases::{
     ClientKey, Damage, Hardware, Lease, LeaseState, NotDurable, Notes, WriteFailure,
 };
@@ -51,6 +52,13 @@ impl LeaseAccess for FewLeases {
     fn usage(&self, _now: Moment) -> Usage {
         let active = self.0.lock().len() as u64;
         Usage { pools: Vec::new(), counts: LeaseCounts { active, ..LeaseCounts::default() } }
+    }
+
+    fn explain(&self, asked: &Asked) -> Result<Explanation, String> {
+        let hardware = asked.hardware()?;
+        let answer = AnswerPart { kind: "silence".to_owned(), ..AnswerPart::default() };
+        let request = RequestPart { mac: hardware.to_string(), ..RequestPart::default() };
+        Ok(Explanation { answer, request, ..Explanation::default() })
     }
 
     fn damage(&self, now: Moment) -> Option<Damage> {
@@ -326,6 +334,18 @@ fn the_socket_is_for_owner_and_group_and_is_taken_over_from_the_dead_only() {
     assert!(elsewhere.path().join(super::SOCKET_NAME).exists());
     assert!(matches!(Client::connect(elsewhere.path()), Err(ClientError::NotRunning { .. })));
     Listeners::open(elsewhere.path(), None).unwrap();
+}
+
+#[test]
+fn the_server_explains_its_answers() {
+    let fixture = Fixture::with_leases(0);
+    let asked =
+        |mac: &str| Request::Explain(Box::new(Asked { mac: mac.to_owned(), ..Asked::default() }));
+    let mut client = fixture.ask(&asked("52-54-00-12-34-56"));
+    let Response::Explained(explanation) = client.response().unwrap() else { panic!() };
+    assert_eq!(explanation.request.mac, "52:54:00:12:34:56");
+    client.ask(&asked("nobody")).unwrap();
+    assert!(matches!(client.response(), Err(ClientError::Refused(why)) if why.contains("nobody")));
 }
 
 #[test]

@@ -10,8 +10,19 @@ use super::holder::Holder;
 use super::own::{GivenTo, Own, state_of};
 use super::plan::{Chosen, Through};
 use super::reservation::FoundBy;
-use crate::config::{Permit, PoolId};
+use crate::config::{ClassId, Permit, PoolId};
 use crate::leases::{Admission, KeyKind, KnownAs, LeaseState, ShardLeases};
+
+/// Why a pool does not permit a machine.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum NotPermitted {
+    /// `deny` has this entry, which applies to the machine.
+    Denied(Permit),
+    /// No entry of `allow` applies to the machine.
+    NotAllowed,
+    /// It is for members of this class.
+    NotMember(ClassId),
+}
 
 impl<'a> Exchange<'a> {
     /// Whether `address` is of a subnet of the client's link.
@@ -195,21 +206,31 @@ impl<'a> Exchange<'a> {
         Ok(Chosen { ip, admission, through })
     }
 
-    /// The pools of the link that permit the machine, those of its own subnet first.
+    /// The pools of the link that permit the machine, in the order of [`Exchange::pools_here`].
     fn pools(&self) -> &'a [PoolId] {
-        let network = self.dhcp.network(self.link.network);
         let mut pools = BumpVec::new_in(self.arena);
-        let others = network.subnets.iter().copied().filter(|&subnet| subnet != self.link.subnet);
-        for subnet in std::iter::once(self.link.subnet).chain(others) {
-            let permitted = |pool: &PoolId| self.permitted(*pool, false);
-            pools.extend(self.dhcp.subnet(subnet).pools.iter().copied().filter(permitted));
-        }
+        pools.extend(self.pools_here().filter(|pool| self.permitted(*pool, false)));
         pools.into_bump_slice()
+    }
+
+    /// The pools of the link, those of the subnet that named it first.
+    pub(super) fn pools_here(&self) -> impl Iterator<Item = PoolId> {
+        let own = self.link.subnet;
+        let network = self.dhcp.network(self.link.network);
+        let others = network.subnets.iter().copied().filter(move |&subnet| subnet != own);
+        let subnets = std::iter::once(own).chain(others);
+        subnets.flat_map(|subnet| self.dhcp.subnet(subnet).pools.iter().copied())
     }
 
     /// Whether a pool permits the machine. `was_member`: it need not say again what made it a
     /// member of the classes that the pool is for.
     fn permitted(&self, pool: PoolId, was_member: bool) -> bool {
+        self.not_permitted(pool, was_member).is_none()
+    }
+
+    /// Why a pool does not permit the machine; `None` if it does.
+    #[inline]
+    pub(super) fn not_permitted(&self, pool: PoolId, was_member: bool) -> Option<NotPermitted> {
         let pool = self.dhcp.pool(pool);
         let bootp = self.machine.bootp;
         let applies = |permit: &Permit| match *permit {
@@ -220,11 +241,16 @@ impl<'a> Exchange<'a> {
             Permit::Bootp => bootp,
             Permit::Member(class) => self.classes.contains(&class) && !bootp,
         };
-        let denied = pool.deny.iter().any(|permit| applies(permit) || *permit == Permit::All);
+        let denies = |permit: &&Permit| applies(permit) || **permit == Permit::All;
+        if let Some(permit) = pool.deny.iter().find(denies) {
+            return Some(NotPermitted::Denied(*permit));
+        }
         let class = |permit: &Permit| was_member && matches!(permit, Permit::Member(_));
         let allows = |permit: &Permit| applies(permit) || class(permit);
-        let allowed = pool.allow.iter().any(allows) || (pool.allow.is_empty() && !bootp);
-        let member = pool.class.is_none_or(|class| was_member || self.classes.contains(&class));
-        allowed && !denied && member
+        if !(pool.allow.iter().any(allows) || (pool.allow.is_empty() && !bootp)) {
+            return Some(NotPermitted::NotAllowed);
+        }
+        let missing = |class: &ClassId| !was_member && !self.classes.contains(class);
+        pool.class.filter(missing).map(NotPermitted::NotMember)
     }
 }

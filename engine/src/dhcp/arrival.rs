@@ -60,6 +60,21 @@ pub(super) struct Link {
     pub(super) network: NetworkId,
 }
 
+/// What named the link of a client.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum LinkBy {
+    /// The relay agent, by its link selection (option 82, sub-option 5, RFC 3527).
+    LinkSelection(Ipv4Addr),
+    /// The client, by its subnet selection (option 118, RFC 3011).
+    SubnetSelection(Ipv4Addr),
+    /// The relay agent, by its address (giaddr).
+    Relay(Ipv4Addr),
+    /// The client's own address, in a unicast.
+    Ciaddr(Ipv4Addr),
+    /// An address of the interface.
+    Interface(Ipv4Addr),
+}
+
 impl Link {
     fn of(dhcp: &Dhcp, address: Ipv4Addr) -> Option<Self> {
         let subnet = dhcp.subnet_of(address)?;
@@ -79,6 +94,19 @@ impl Link {
         relay: Option<&RelayAgentInformation<'_>>,
         arrival: &Arrival<'_>,
     ) -> Result<Self, Silence> {
+        Self::named(dhcp, message, relay, arrival).map(|(link, _)| link)
+    }
+
+    /// The same, and what named it.
+    pub(super) fn named(
+        dhcp: &Dhcp,
+        message: &Message<'_>,
+        relay: Option<&RelayAgentInformation<'_>>,
+        arrival: &Arrival<'_>,
+    ) -> Result<(Self, LinkBy), Silence> {
+        let of = |by: fn(Ipv4Addr) -> LinkBy, address| {
+            Self::of(dhcp, address).map(|link| (link, by(address)))
+        };
         let giaddr = message.giaddr();
         if !giaddr.is_unspecified() && !dhcp.is_host(giaddr) {
             // Replies go there, and are for one relay agent.
@@ -86,28 +114,30 @@ impl Link {
         }
         // A direct client could write option 82 as well as a relay agent can; only with giaddr
         // (RFC 3527 section 3) the sub-option means anything.
-        let selected = relay
+        let by_relay = relay
             .filter(|_| !giaddr.is_unspecified())
             .and_then(|relay| relay.link_selection())
-            .or_else(|| message.subnet_selection());
-        if let Some(address) = selected {
+            .map(|address| of(LinkBy::LinkSelection, address));
+        let by_client =
+            || message.subnet_selection().map(|address| of(LinkBy::SubnetSelection, address));
+        if let Some(selected) = by_relay.or_else(by_client) {
             // RFC 3527 section 3, RFC 3011 section 2: that subnet's link or none.
-            return Self::of(dhcp, address).ok_or(Silence::NoSubnetSelected);
+            return selected.ok_or(Silence::NoSubnetSelected);
         }
         if !giaddr.is_unspecified() {
-            return Self::of(dhcp, giaddr).ok_or(Silence::NoSubnetForRelay);
+            return of(LinkBy::Relay, giaddr).ok_or(Silence::NoSubnetForRelay);
         }
         // RFC 2131 4.3.2: a unicast request comes through no relay agent; ciaddr is trusted.
         if arrival.unicast().is_some()
             && let Some(ciaddr) = arrival.ciaddr_in_use(dhcp, message)
-            && let Some(link) = Self::of(dhcp, ciaddr)
+            && let Some(link) = of(LinkBy::Ciaddr, ciaddr)
         {
             return Ok(link);
         }
         arrival
             .interface
             .iter()
-            .find_map(|&address| Self::of(dhcp, address))
+            .find_map(|&address| of(LinkBy::Interface, address))
             .ok_or(Silence::NoSubnetHere)
     }
 }

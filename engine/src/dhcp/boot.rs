@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::machine::{Firmware, Machine};
+use super::machine::{Condition, Firmware, Machine};
 use crate::config::{BootFile, BootRule, Boots, ClassId, ScopeChain, ScopeId};
 
 /// What the rules say to one machine in one stage.
@@ -27,13 +27,12 @@ impl<'a> Boot<'a> {
         classes: &[ClassId],
     ) -> Self {
         let mut loop_avoided = false;
-        let found = chain.boot(|rule| {
-            if !machine.is(&rule.matches, classes) || !usable(rule, machine.firmware) {
-                return false;
+        let found = chain.boot(|rule| match passed_over(rule, machine, classes) {
+            None => true,
+            Some(why) => {
+                loop_avoided |= why == PassedOver::Loop;
+                false
             }
-            let loops = chain_loads_itself(rule, machine.firmware);
-            loop_avoided |= loops;
-            !loops
         });
         let next_server = chain.next_server();
         let (rule, scope) = match found {
@@ -67,6 +66,33 @@ impl Boot<'_> {
             (false, _, false) => "",
         }
     }
+}
+
+/// Why a boot rule is passed over.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum PassedOver {
+    /// This condition of it does not hold of the machine.
+    Condition(Condition),
+    /// The machine could not load what it names: a URL by PXE, a path by HTTP boot.
+    Unusable,
+    /// iPXE would load iPXE again.
+    Loop,
+}
+
+/// Why a machine, which is a member of `classes`, does not boot by a rule; `None` if it does.
+#[inline]
+pub(super) fn passed_over(
+    rule: &BootRule,
+    machine: &Machine<'_>,
+    classes: &[ClassId],
+) -> Option<PassedOver> {
+    if let Some(condition) = machine.fails(&rule.matches, classes) {
+        return Some(PassedOver::Condition(condition));
+    }
+    if !usable(rule, machine.firmware) {
+        return Some(PassedOver::Unusable);
+    }
+    chain_loads_itself(rule, machine.firmware).then_some(PassedOver::Loop)
 }
 
 /// Whether firmware of this kind can load what the rule sends: PXE firmware speaks TFTP only, and

@@ -12,7 +12,7 @@ use super::machine::Machine;
 use super::own::Own;
 use super::reservation::Reservation;
 use super::{Silence, identity, machine};
-use crate::config::{ClassId, Dhcp, Flag, Parameter, ScopeChain, SubclassId, Used};
+use crate::config::{ClassId, Dhcp, Flag, NetworkId, Parameter, ScopeChain, SubclassId, Used};
 use crate::leases::{ClientKey, Discovered, Hardware, RelaySaid, Said, ShardLeases};
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
@@ -49,6 +49,31 @@ pub(super) struct Exchange<'a> {
     pub(super) own: &'a [Own],
 }
 
+/// The address that a REQUEST names.
+fn offered(message: &Message<'_>) -> Ipv4Addr {
+    message.requested_address().unwrap_or(message.ciaddr())
+}
+
+/// The client's leases and offers on its link that say which host it is. What its own lease or
+/// offer says of the client goes before what others say: an ACK agrees with the OFFER, and a
+/// renewal with the ACK.
+pub(super) fn own_that_say_who<'a>(
+    own: &'a [Own],
+    message: &Message<'_>,
+    dhcp: &'a Dhcp,
+    network: NetworkId,
+) -> impl Iterator<Item = &'a Own> {
+    let here = own.iter().filter(|own| own.is_here);
+    let offered = offered(message);
+    let names_address = !matches!(message.message_type(), None | Some(MessageType::Discover));
+    let about = here.clone().find(|own| names_address && own.ip == offered && own.is_held());
+    let counts =
+        move |own: &&Own| (own.is_active() || !names_address) && own.counts_anywhere(dhcp, network);
+    let others =
+        here.filter(counts).filter(move |_| about.is_none_or(|own| !own.is_given_to_host()));
+    about.into_iter().chain(others)
+}
+
 impl<'a> Exchange<'a> {
     /// Finds out everything, or why the request is none of this server's.
     pub(super) fn open(
@@ -66,7 +91,7 @@ impl<'a> Exchange<'a> {
         let mut machine = Machine::read(message, before, relay.as_ref(), arena);
         let key = identity::key(message, &machine, dhcp.identity).ok_or(Silence::NoIdentity)?;
         // RFC 2131 3.1: the ACK agrees with the OFFER, so what decided there decides here.
-        let offered = message.requested_address().unwrap_or(message.ciaddr());
+        let offered = offered(message);
         if message.message_type() == Some(MessageType::Request)
             && message.server_identifier().is_some()
             && let Some(said) = leases.discovered(&key, offered, message.xid(), now)
@@ -93,18 +118,8 @@ impl<'a> Exchange<'a> {
             }
         });
         let own = own.into_bump_slice();
-        let here = own.iter().filter(|own| own.is_here);
-        // What its own lease or offer says of the client goes before what others say: an ACK
-        // agrees with the OFFER, and a renewal with the ACK.
-        let names_address = !matches!(message.message_type(), None | Some(MessageType::Discover));
-        let about = here.clone().find(|own| names_address && own.ip == offered && own.is_held());
-        let counts = |own: &&Own| {
-            (own.is_active() || !names_address) && own.counts_anywhere(dhcp, link.network)
-        };
-        let others =
-            here.filter(counts).filter(|_| about.is_none_or(|own| !own.is_given_to_host()));
-        let own_first = about.into_iter().chain(others);
-        let mut reservation = Reservation::find(dhcp, &machine, link.network, own_first);
+        let saying = own_that_say_who(own, message, dhcp, link.network);
+        let mut reservation = Reservation::find(dhcp, &machine, link.network, saying);
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
         let (classes, subclasses) = machine.classes(message, before, dhcp, arena);

@@ -159,7 +159,7 @@ impl<'a> Machine<'a> {
         let known = Known { message, before, machine: self, members: &[], arena };
         let mut look_at = |id, passed| {
             let known = Known { members: &members, ..known };
-            if let Some(subclass) = self.membership(dhcp, id, passed, known) {
+            if let Ok(subclass) = self.membership(dhcp, id, passed, known) {
                 members.push(id);
                 subclasses.extend(subclass);
             }
@@ -175,47 +175,102 @@ impl<'a> Machine<'a> {
         (members.into_bump_slice(), subclasses.into_bump_slice())
     }
 
-    /// Whether it meets all that a class asks for, and the subclass that it is a member of then. Of
-    /// a class that asks for nothing nobody is a member.
-    fn membership(
+    /// Whether it meets all that a class asks for, and the subclass that it is a member of then;
+    /// else what it does not meet. Of a class that asks for nothing nobody is a member. `passed`:
+    /// the test is known to hold.
+    #[inline]
+    pub(super) fn membership(
         &self,
         dhcp: &'a Dhcp,
         id: ClassId,
         passed: bool,
         known: Known<'_, 'a>,
-    ) -> Option<Option<SubclassId>> {
+    ) -> Result<Option<SubclassId>, NotMember> {
         let class = dhcp.class(id);
-        if !self.is(&class.matches, &[]) {
-            return None;
+        if let Some(condition) = self.fails(&class.matches, &[]) {
+            return Err(NotMember::Condition(condition));
         }
         if let Some(submatch) = &class.submatch
             && let Some(value) = submatch.expression.evaluate(&known, known.arena)
             && !value.is_empty()
         {
             let subclass = dhcp.subclasses.find(id, value);
-            return (subclass.is_some() || submatch.spawn).then_some(subclass);
+            let is_member = subclass.is_some() || submatch.spawn;
+            return if is_member { Ok(subclass) } else { Err(NotMember::Subclass) };
         }
-        let asks = class.test.is_some() || !class.matches.is_empty();
+        if class.test.is_none() && class.matches.is_empty() {
+            return Err(NotMember::AsksNothing);
+        }
         let test = || class.test.as_ref().is_none_or(|test| test.holds(&known, known.arena));
-        (asks && (passed || test())).then_some(None)
+        if passed || test() { Ok(None) } else { Err(NotMember::Test) }
     }
 
-    /// Whether all conditions hold of the machine, which is a member of `classes`.
-    pub(super) fn is(&self, wanted: &ClientMatch, classes: &[ClassId]) -> bool {
-        one_of(&wanted.user_class, |class| {
-            self.user_class.as_ref().is_some_and(|user| user.contains(class))
-        }) && one_of(&wanted.vendor_class, |start| self.vendor_class.starts_with(start))
-            && one_of(&wanted.arch, |&code| {
-                self.architectures.contains(&Architecture::from_code(code))
-            })
-            && one_of(&wanted.mac_prefix, |start| self.chaddr.starts_with(start))
-            && one_of(&wanted.uuid, |uuid| {
-                self.uuid.is_some_and(|own| MachineId::from_bytes(*uuid) == Some(own))
-            })
-            && one_of(&wanted.circuit_id, |id| self.circuit_id == Some(&**id))
-            && one_of(&wanted.remote_id, |id| self.remote_id == Some(&**id))
-            && one_of(&wanted.class, |class| classes.contains(class))
+    /// The first condition that does not hold of the machine, which is a member of `classes`;
+    /// `None` if all do.
+    #[inline]
+    pub(super) fn fails(&self, wanted: &ClientMatch, classes: &[ClassId]) -> Option<Condition> {
+        let user = self.user_class.as_ref();
+        let arch = |&code: &u16| self.architectures.contains(&Architecture::from_code(code));
+        let uuid = |uuid: &[u8; 16]| {
+            self.uuid.is_some_and(|own| MachineId::from_bytes(*uuid) == Some(own))
+        };
+        if !one_of(&wanted.user_class, |class| user.is_some_and(|user| user.contains(class))) {
+            return Some(Condition::UserClass);
+        }
+        if !one_of(&wanted.vendor_class, |start| self.vendor_class.starts_with(start)) {
+            return Some(Condition::VendorClass);
+        }
+        if !one_of(&wanted.arch, arch) {
+            return Some(Condition::Arch);
+        }
+        if !one_of(&wanted.mac_prefix, |start| self.chaddr.starts_with(start)) {
+            return Some(Condition::MacPrefix);
+        }
+        if !one_of(&wanted.uuid, uuid) {
+            return Some(Condition::Uuid);
+        }
+        if !one_of(&wanted.circuit_id, |id| self.circuit_id == Some(&**id)) {
+            return Some(Condition::CircuitId);
+        }
+        if !one_of(&wanted.remote_id, |id| self.remote_id == Some(&**id)) {
+            return Some(Condition::RemoteId);
+        }
+        (!one_of(&wanted.class, |class| classes.contains(class))).then_some(Condition::Class)
     }
+}
+
+/// A condition of a class or a boot rule, by the key of the configuration.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Condition {
+    /// `user-class`
+    UserClass,
+    /// `vendor-class`
+    VendorClass,
+    /// `arch`
+    Arch,
+    /// `mac-prefix`
+    MacPrefix,
+    /// `uuid`
+    Uuid,
+    /// `circuit-id`
+    CircuitId,
+    /// `remote-id`
+    RemoteId,
+    /// `class`
+    Class,
+}
+
+/// Why a machine is no member of a class.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum NotMember {
+    /// The class has neither conditions nor a test.
+    AsksNothing,
+    /// This condition does not hold.
+    Condition(Condition),
+    /// Its test is false, or null.
+    Test,
+    /// It has no subclass for the value that the message has.
+    Subclass,
 }
 
 /// Whether one of the entries fits, or there is none that would have to.

@@ -8,6 +8,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::exchange::Exchange;
+use super::findings::Findings;
 use super::holder::Holder;
 use super::{Action, Silence, machine};
 use crate::config::{ClassId, HostId, NetworkId, SubnetId};
@@ -124,6 +125,20 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// What else was found out about the sender.
+    pub(crate) fn findings(&self) -> Option<Findings<'a>> {
+        self.exchange.map(Findings)
+    }
+
+    /// Has the leases remember the DISCOVER.
+    pub(crate) fn remember(&self, leases: &mut ShardLeases) {
+        let Some(Exchange { message, arena, key, .. }) = self.exchange else { return };
+        for (ip, until) in &self.remember {
+            let said = machine::telling(message, arena);
+            leases.remember_discover(key, *ip, message.xid(), *until, said);
+        }
+    }
+
     /// Takes the steps; what is to be made durable is added to `changes`, whatever becomes of the
     /// plan. [`Conflict`]: the leases are not any more as they were when the plan was made, and
     /// another one is needed.
@@ -133,7 +148,7 @@ impl<'a> Plan<'a> {
         changes: &mut BumpVec<'a, Change>,
     ) -> Result<(), Conflict> {
         let Some(exchange) = self.exchange else { return Ok(()) };
-        let Exchange { message, now, arena, key, .. } = exchange;
+        let Exchange { now, key, .. } = exchange;
         let client = Client { key, hardware: exchange.hardware(), notes: exchange.said() };
         for step in &self.steps {
             match (leases.apply(&client, step, *now), step) {
@@ -148,10 +163,7 @@ impl<'a> Plan<'a> {
                 (Err(conflict), _) => return Err(conflict),
             }
         }
-        for (ip, until) in &self.remember {
-            let said = machine::telling(message, arena);
-            leases.remember_discover(key, *ip, message.xid(), *until, said);
-        }
+        self.remember(leases);
         Ok(())
     }
 }

@@ -127,6 +127,21 @@ impl<'a> Reply<'a> {
         len
     }
 
+    /// The levels of the configuration that hold for the client, with the address that it gets.
+    pub(crate) fn chain(&self) -> &ScopeChain<'a> {
+        &self.chain
+    }
+
+    /// Bytes of the longest message that the client takes.
+    pub(crate) fn room(&self) -> usize {
+        self.max_len
+    }
+
+    /// Option 55 of the request, empty for none.
+    pub(crate) fn asked(&self) -> &'a [u8] {
+        self.asked
+    }
+
     /// Everything but option 82, in the order in which it is written.
     pub fn options(&self) -> &'a [Outgoing<'a>] {
         Options::of(self)

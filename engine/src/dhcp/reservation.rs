@@ -76,30 +76,11 @@ impl Reservation {
         network: NetworkId,
         own: impl Iterator<Item = &'a Own>,
     ) -> Self {
-        if dhcp.hosts.is_empty() {
-            return Self::default();
-        }
-        let by_hardware = dhcp.hosts_by_hardware(machine.chaddr);
-        let by_client_id = machine.client_id.map_or(&[][..], |id| dhcp.hosts_by_client_id(id));
-        // Firmware writes the UUID in either byte order; people write what the BMC shows.
-        let uuids = machine.uuid.map(|id| [id, id.byte_swapped()]);
-        let by_uuid = uuids.iter().flatten().flat_map(|id| {
-            let ids = dhcp.hosts_by_uuid(id.as_bytes()).iter();
-            ids.map(|&host| (host, FoundBy::new(KeyKind::Uuid, id.as_bytes())))
-        });
-        let by_circuit = dhcp.hosts_by_circuit(machine.circuit_id, machine.remote_id);
-        let by = |ids: &'a [HostId], kind, key: &'a [u8]| {
-            ids.iter().map(move |&id| (id, FoundBy::new(kind, key)))
-        };
-        let others = by(by_client_id, KeyKind::ClientId, machine.client_id.unwrap_or_default())
-            .chain(by_uuid)
-            .chain(by_circuit.map(|id| (id, FoundBy::new(KeyKind::Circuit, &[]))))
-            .chain(own.filter_map(|own| given_to(dhcp, machine, network, own)));
-        let ids = by(by_hardware, KeyKind::Hardware, machine.chaddr)
-            .chain(others.filter(|_| !machine.bootp));
-
         let mut found = Self::default();
-        for (id, by) in ids {
+        if dhcp.hosts.is_empty() {
+            return found;
+        }
+        for (id, by) in Self::entries(dhcp, machine, network, own) {
             found.known = true;
             let address = dhcp.host_address(id, network);
             if address.is_some() {
@@ -110,6 +91,33 @@ impl Reservation {
             }
         }
         found
+    }
+
+    /// Every entry that the machine is known by, in the order of [`Reservation::find`]; the same
+    /// entry may come several times.
+    pub(super) fn entries<'a>(
+        dhcp: &'a Dhcp,
+        machine: &'a Machine<'_>,
+        network: NetworkId,
+        own: impl Iterator<Item = &'a Own>,
+    ) -> impl Iterator<Item = (HostId, FoundBy)> {
+        let by_hardware = dhcp.hosts_by_hardware(machine.chaddr);
+        let by_client_id = machine.client_id.map_or(&[][..], |id| dhcp.hosts_by_client_id(id));
+        // Firmware writes the UUID in either byte order; people write what the BMC shows.
+        let uuids = machine.uuid.map(|id| [id, id.byte_swapped()]);
+        let by_uuid = uuids.into_iter().flatten().flat_map(move |id| {
+            let by = FoundBy::new(KeyKind::Uuid, id.as_bytes());
+            dhcp.hosts_by_uuid(id.as_bytes()).iter().map(move |&host| (host, by))
+        });
+        let by_circuit = dhcp.hosts_by_circuit(machine.circuit_id, machine.remote_id);
+        let by = |ids: &'a [HostId], kind, key: &'a [u8]| {
+            ids.iter().map(move |&id| (id, FoundBy::new(kind, key)))
+        };
+        let others = by(by_client_id, KeyKind::ClientId, machine.client_id.unwrap_or_default())
+            .chain(by_uuid)
+            .chain(by_circuit.map(|id| (id, FoundBy::new(KeyKind::Circuit, &[]))))
+            .chain(own.filter_map(move |own| given_to(dhcp, machine, network, own)));
+        by(by_hardware, KeyKind::Hardware, machine.chaddr).chain(others.filter(|_| !machine.bootp))
     }
 }
 

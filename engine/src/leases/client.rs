@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use bootstorm_protocols::dhcpv4::ETHERNET;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Bytes of an identity that fit without the heap. A hardware address takes 7 (its type and six
@@ -134,6 +135,25 @@ pub struct Hardware {
 }
 
 impl Hardware {
+    /// A hardware address of Ethernet as people write it: `52:54:00:12:34:56`, `52-54-00-12-34-56`,
+    /// `5254.0012.3456` or bare digits; 1 to 16 bytes.
+    ///
+    /// # Errors
+    /// It is none, and how one is written.
+    pub fn of_text(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a hardware address; write it as 52:54:00:12:34:56");
+        let digits: Vec<u8> = text
+            .bytes()
+            .filter(|byte| !matches!(byte, b':' | b'-' | b'.'))
+            .map(|byte| (byte as char).to_digit(16).map(|digit| digit as u8).ok_or_else(wrong))
+            .collect::<Result<_, _>>()?;
+        if digits.is_empty() || digits.len() % 2 == 1 || digits.len() > 32 {
+            return Err(wrong());
+        }
+        let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+        Ok(Self::new(ETHERNET, &bytes))
+    }
+
     /// A hardware address; of more than 16 bytes only the first 16 count, as `chaddr` has no more.
     pub fn new(htype: u8, address: &[u8]) -> Self {
         let mut bytes = [0; 16];
@@ -245,5 +265,17 @@ mod tests {
         assert_eq!(ClientKey::client_id(&[7; 255]).bytes().len(), 255);
         assert_eq!(hardware.to_string(), "52:54:00:12:34:56");
         assert_eq!(size_of::<ClientKey>(), 32);
+    }
+
+    #[test]
+    fn hardware_addresses_in_every_usual_spelling() {
+        let mac = Hardware::ethernet([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        for text in ["52:54:00:12:34:56", "52-54-00-12-34-56", "5254.0012.3456", "525400123456"] {
+            assert_eq!(Hardware::of_text(text).unwrap(), mac);
+        }
+        for text in ["", "5", "52:54:0", "hello", "52:54:00:12:34:5g"] {
+            assert!(Hardware::of_text(text).is_err(), "{text}");
+        }
+        assert!(Hardware::of_text(&"00".repeat(17)).is_err());
     }
 }

@@ -177,7 +177,17 @@ impl Leases {
     ) -> ShardLeases {
         assert!(shard < self.shards, "shard {shard} of {}", self.shards);
         assert!(self.queue.set_wake(shard, Box::new(wake)), "shard {shard} is in use");
-        ShardLeases::new(Arc::clone(self), shard)
+        ShardLeases::new(Arc::clone(self), shard, shard)
+    }
+
+    /// What a thread that is no shard plans with as that shard would; to be changed it is not. What
+    /// clients said in their DISCOVERs, only the shard knows.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    pub fn view(self: &Arc<Self>, shard: usize) -> ShardLeases {
+        assert!(shard < self.shards, "shard {shard} of {}", self.shards);
+        ShardLeases::new(Arc::clone(self), shard, self.common_lock())
     }
 
     /// The one that writes; there may be only one at a time.

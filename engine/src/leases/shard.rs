@@ -23,6 +23,8 @@ use crate::config::{Dhcp, PoolId};
 pub struct ShardLeases {
     leases: Arc<Leases>,
     shard: u16,
+    /// Its lock on the pools.
+    lock: usize,
     /// Tokens on their way.
     waiting: Slab<Waiting>,
     /// Turns that ended since the first change after the sockets were empty last; `None` when there
@@ -79,12 +81,13 @@ impl ShardLeases {
     /// Changes with a token that may wait to be durable at once.
     pub(crate) const MOST_WAITING: usize = SHARD_LIMIT;
 
-    pub(super) fn new(leases: Arc<Leases>, shard: usize) -> Self {
+    pub(super) fn new(leases: Arc<Leases>, shard: usize, lock: usize) -> Self {
         let discovers = Discovers::new(leases.table.hasher.clone());
         Self {
             leases,
             // At most as many shards as cores.
             shard: shard as u16,
+            lock,
             waiting: Slab::new(),
             turns: None,
             discovers,
@@ -126,7 +129,7 @@ impl ShardLeases {
         wish: Option<IpAddr>,
         now: Moment,
     ) -> Result<IpAddr, Refusal> {
-        let known = self.leases.lock_pools(self.shard.into());
+        let known = self.leases.lock_pools(self.lock);
         let candidates = pools.iter().filter_map(|pool| {
             let (low, high) = dhcp.pool(*pool).range;
             known.with_range((low.into(), high.into()))
@@ -163,7 +166,7 @@ impl ShardLeases {
         step: &Step<'_>,
         now: Moment,
     ) -> Result<Option<Change>, Conflict> {
-        let pools = self.leases.lock_pools(self.shard.into());
+        let pools = self.leases.lock_pools(self.lock);
         let source = Source { client, shard: self.shard, seen: self.seen.get() };
         let change = self.leases.table.apply(&pools, source, step, now);
         change.map(|change| change.map(Change)).map_err(Conflict)
@@ -220,7 +223,7 @@ impl ShardLeases {
         now: Moment,
         until: Moment,
     ) -> Option<Change> {
-        let pools = self.leases.lock_pools(self.shard.into());
+        let pools = self.leases.lock_pools(self.lock);
         self.leases.table.quarantine(&pools, ip.into(), since, now, until).map(Change)
     }
 
@@ -273,7 +276,7 @@ impl ShardLeases {
 
     /// Takes a change back that will not be submitted.
     pub fn abandon(&mut self, change: Change, now: Moment) {
-        let pools = self.leases.lock_pools(self.shard.into());
+        let pools = self.leases.lock_pools(self.lock);
         self.leases.table.roll_back(&pools, change.0, now);
     }
 

@@ -40,6 +40,7 @@ use crate::log::EventLog;
 use crate::metrics::Metrics;
 use crate::privileges::{self, Account, PrivilegeError};
 use crate::probe::NotAlone;
+use crate::recent::Recent;
 use crate::service_manager::ServiceManager;
 use crate::signals::Signals;
 use crate::snapshot::{SharedSnapshot, Snapshot, tell_tftp};
@@ -312,7 +313,10 @@ impl Server {
         }
         let snapshot = SharedSnapshot::new(Snapshot { config: config.clone(), interfaces });
         let mut running = Vec::new();
-        for (index, (sockets, events)) in sockets.into_iter().zip(sinks).enumerate() {
+        let recent: Arc<[Arc<Recent>]> =
+            (0..shards).map(|_| Arc::new(Recent::of(shards))).collect();
+        let each = sockets.into_iter().zip(sinks).zip(recent.iter().cloned());
+        for (index, ((sockets, events), recent)) in each.enumerate() {
             // There is a block for each shard.
             let Some(metrics) = all_metrics.own(index) else { break };
             let shard = ShardStart {
@@ -327,6 +331,7 @@ impl Server {
                 all_metrics: all_metrics.clone(),
                 metrics,
                 events,
+                recent,
                 dry_run: options.dry_run,
                 draining: draining.clone(),
                 heartbeat: liveness.watch(format!("shard {index}")),
@@ -348,7 +353,13 @@ impl Server {
         let parts = control::Running {
             config_path: options.config_path.clone(),
             config: config.clone(),
-            leases: Arc::new(LeasesAndPools { leases: leases.clone(), config: config.clone() }),
+            leases: Arc::new(LeasesAndPools {
+                leases: leases.clone(),
+                config: config.clone(),
+                config_path: options.config_path.clone(),
+                snapshot: snapshot.clone(),
+                recent,
+            }),
             metrics: all_metrics,
             events: bus,
             log: log.counts(),

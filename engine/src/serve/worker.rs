@@ -19,6 +19,7 @@ use crate::leases::Leases;
 use crate::liveness::Heartbeat;
 use crate::log::EventSink;
 use crate::metrics::{Metrics, OwnMetrics};
+use crate::recent::Recent;
 use crate::shard::{self, Binding, Parts, Shard, Sockets};
 use crate::snapshot::SharedSnapshot;
 use crate::tftp::{TftpServer, TftpShard};
@@ -106,6 +107,7 @@ pub(super) struct ShardStart {
     pub(super) all_metrics: Arc<Metrics>,
     pub(super) metrics: OwnMetrics,
     pub(super) events: EventSink,
+    pub(super) recent: Arc<Recent>,
     pub(super) dry_run: bool,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) heartbeat: Heartbeat,
@@ -170,6 +172,7 @@ impl ShardStart {
             leases: self.leases.shard(self.index, move || wake.wake()),
             metrics: self.metrics,
             events: self.events,
+            recent: self.recent,
             tftp,
             dry_run: self.dry_run,
             draining: self.draining.clone(),

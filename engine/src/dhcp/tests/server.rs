@@ -1,5 +1,6 @@
 //! A server in memory: rules, leases and a clock that only moves when it is told.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +16,13 @@ use crate::dhcp::{
     Action, Arrival, Delivery, Holder, Plan, ReplyCache, Silence, answer, decided, plan,
 };
 use crate::event::{BootEvent, Detail};
+use crate::explain::{Explanation, LeasesFrom, Subject};
+use crate::interfaces::{Interface, Interfaces};
 use crate::leases::{
     Admission, Change, Client as Sender, Clock, Committer, Hardware, Lease, LeaseStore, Leases,
     MemoryStore, Said, ShardLeases, Step,
 };
+use crate::recent::Recent;
 
 /// The server's addresses: one on the hall's link, one on a link that has no subnet.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 6), Ipv4Addr::new(192, 0, 2, 6)];
@@ -38,7 +42,12 @@ pub(super) struct Server {
     pub(super) mtu: u16,
     /// Who kept the last client from its reserved address.
     pub(super) holder: Option<Holder>,
+    recent: Recent,
+    explained: usize,
 }
+
+/// Datagrams of one server that are explained.
+const EXPLAINED: usize = 100;
 
 /// What the server did with one datagram.
 #[derive(Debug)]
@@ -81,11 +90,79 @@ impl Server {
             own: ADDRESSES.to_vec(),
             mtu: 1500,
             holder: None,
+            recent: Recent::of(64),
+            explained: 0,
         }
     }
 
-    /// What happens to a datagram.
+    /// What happens to a datagram. An explanation of it says the same.
     pub(super) fn receive(&mut self, datagram: &Datagram) -> Outcome {
+        // Enough of them: it takes a while.
+        if self.explained == EXPLAINED {
+            return self.carry_out(datagram);
+        }
+        self.explained += 1;
+        let explanation = self.explain(datagram);
+        let outcome = self.carry_out(datagram);
+        let reply = explanation.reply.as_ref().map_or("", |reply| &reply.bytes);
+        let (kind, sent) = match &outcome {
+            // That the same is being written already is seen when the step is taken.
+            Outcome::Silence(Silence::CommitPending) => return outcome,
+            Outcome::Silence(silence) => {
+                assert_eq!(explanation.answer.reason.as_deref(), Some(silence.name()));
+                ("silence", None)
+            }
+            Outcome::Reply(answer) | Outcome::Probe(answer) => {
+                let kind = match answer.message().message_type() {
+                    Some(MessageType::Offer) => "offer",
+                    Some(MessageType::Nak) => "nak",
+                    Some(_) => "ack",
+                    None => "boot-reply",
+                };
+                (kind, Some(answer))
+            }
+            Outcome::Recorded => ("none", None),
+        };
+        assert_eq!(explanation.answer.kind, kind, "{explanation}");
+        let sent = sent.map_or(&[][..], |answer| &answer.payload);
+        let sent: String = sent.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(reply, sent, "{explanation}");
+        outcome
+    }
+
+    /// Explains what is to be done about a datagram, as `explain --last` does.
+    pub(super) fn explain(&mut self, datagram: &Datagram) -> Explanation {
+        let Datagram { payload, source, to } = datagram;
+        self.recent.keep(self.now, 2, *source, Some(*to), payload);
+        let message = Message::parse(payload).unwrap();
+        let (last, before) = self.recent.last(message.chaddr()).unwrap();
+        let served = Interface {
+            addresses: self.interface.clone(),
+            mtu: self.mtu,
+            served: true,
+            ..Interface::unknown(2)
+        };
+        let others = self.own.iter().copied().filter(|own| !self.interface.contains(own));
+        let others = Interface { addresses: others.collect(), ..Interface::unknown(3) };
+        let interfaces = Interfaces::of([served, others]);
+        let mut subject = Subject {
+            config: "test.toml".to_owned(),
+            dhcp: &self.config.dhcp,
+            interfaces: Cow::Borrowed(&interfaces),
+            leases: self.leases.view(0),
+            from: LeasesFrom::Server,
+            now: self.now,
+            time: &|moment| format!("{moment:?}"),
+        };
+        let explanation = subject.received(&last, before.as_ref()).unwrap();
+        let text = explanation.to_string();
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        let json = serde_json::to_string(&explanation).unwrap();
+        assert_eq!(serde_json::from_str::<Explanation>(&json).unwrap(), explanation);
+        explanation
+    }
+
+    fn carry_out(&mut self, datagram: &Datagram) -> Outcome {
         let message = Message::parse(&datagram.payload).unwrap();
         let arrival = arrival(&self.interface, &self.own, self.mtu, datagram);
         let arena = Bump::new();
@@ -224,6 +301,7 @@ impl Server {
     /// Starts again with what is durable.
     pub(super) fn restart(&mut self) {
         (self.leases, self.shard, self.committer) = open(&self.store, &self.config, self.now);
+        self.recent = Recent::of(64);
     }
 
     /// Starts again after the store has lost every lease, and noticed.

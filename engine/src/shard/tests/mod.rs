@@ -27,6 +27,7 @@ use crate::leases::{Clock, Committer, Leases, MemoryStore, ShardLeases};
 use crate::log::EventLog;
 use crate::metrics::Metrics;
 use crate::quirks::tests::discover;
+use crate::recent::Recent;
 use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::tftp::{TftpServer, TftpShard};
 
@@ -120,6 +121,7 @@ impl Lab {
         let ports = sockets.tftp_ports();
         let snapshot = Snapshot { config: Arc::new(config), interfaces: Interfaces::default() };
         let parts = Parts {
+            recent: Arc::new(Recent::of(1)),
             snapshot: SharedSnapshot::new(snapshot),
             leases: leases.shard(0, move || wake.wake()),
             metrics: metrics.own(0).unwrap(),

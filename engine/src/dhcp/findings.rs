@@ -1,0 +1,160 @@
+//! What was found out on the way to a plan, for people who wonder about it. Worked out when it is
+//! asked for, by the functions that decide.
+
+use bootstorm_protocols::dhcpv4::UserClass;
+
+use super::addresses::NotPermitted;
+use super::arrival::{Link, LinkBy};
+use super::boot::{self, PassedOver};
+use super::evaluate::Known;
+use super::exchange::{Exchange, own_that_say_who};
+use super::machine::{Condition, NotMember, joined};
+use super::reservation::Reservation;
+use crate::config::{BootRule, Boots, ClassId, HostId, PoolId, ScopeChain, ScopeId, SubclassId};
+use crate::leases::{ClientKey, KeyKind, ShardLeases};
+
+/// What was found out about the sender of a message.
+#[derive(Copy, Clone)]
+pub(crate) struct Findings<'a>(pub(super) &'a Exchange<'a>);
+
+/// What a host entry is to a machine that is known by it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum EntryUse {
+    /// It is the entry that counts here.
+    Counts,
+    /// It has addresses, and none in the client's network.
+    Elsewhere,
+    /// Another one counts, which comes first or has an address in the client's network.
+    After,
+}
+
+/// What a pool of the client's network is to the client.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum PoolState {
+    /// It does not permit the client.
+    NotPermitted(NotPermitted),
+    /// It permits the client, and has no free address.
+    Full,
+    /// It permits the client and has a free address.
+    Free,
+}
+
+/// What a client boots, and why not something else.
+pub(crate) struct BootFound<'a> {
+    /// Rules that come first, with their levels.
+    pub(crate) passed: Vec<(ScopeId, &'a BootRule, PassedOver)>,
+    /// What decided, if anything did, with its level.
+    pub(crate) found: Option<(Boots<'a>, ScopeId)>,
+}
+
+impl<'a> Findings<'a> {
+    /// What named the client's link.
+    pub(crate) fn link_by(&self) -> Option<LinkBy> {
+        let Exchange { message, arrival, dhcp, relay, .. } = self.0;
+        Link::named(dhcp, message, relay.as_ref(), arrival).ok().map(|(_, by)| by)
+    }
+
+    /// What the client is told apart by.
+    pub(crate) fn key(&self) -> &'a ClientKey {
+        &self.0.key
+    }
+
+    /// Every class in the order of the configuration, and why the client is no member of it.
+    pub(crate) fn classes(
+        &self,
+    ) -> impl Iterator<Item = (ClassId, Result<Option<SubclassId>, NotMember>)> {
+        let Exchange { message, before, dhcp, arena, machine, classes, .. } = self.0;
+        dhcp.class_ids().map(move |id| {
+            let members = &classes[..classes.partition_point(|member| *member < id)];
+            let known = Known { message, before: *before, machine, members, arena };
+            (id, machine.membership(dhcp, id, false, known))
+        })
+    }
+
+    /// Every host entry that the client is known by, and by which key first.
+    pub(crate) fn entries(&self) -> Vec<(HostId, KeyKind, EntryUse)> {
+        let Exchange { message, dhcp, machine, link, own, reservation, .. } = self.0;
+        let saying = own_that_say_who(own, message, dhcp, link.network);
+        let mut entries: Vec<(HostId, KeyKind, EntryUse)> = Vec::new();
+        for (id, by) in Reservation::entries(dhcp, machine, link.network, saying) {
+            if entries.iter().any(|(known, ..)| *known == id) {
+                continue;
+            }
+            let here = dhcp.host_address(id, link.network).is_some();
+            let what = match reservation.host {
+                Some(host) if host == id => EntryUse::Counts,
+                _ if !here && !dhcp.host(id).ips().is_empty() => EntryUse::Elsewhere,
+                _ => EntryUse::After,
+            };
+            entries.push((id, by.kind, what));
+        }
+        entries
+    }
+
+    /// The pools of the client's network in the order in which they are tried.
+    pub(crate) fn pools(&self, leases: &ShardLeases) -> Vec<(PoolId, PoolState)> {
+        let Exchange { dhcp, now, .. } = self.0;
+        let state = |pool| match self.0.not_permitted(pool, false) {
+            Some(why) => PoolState::NotPermitted(why),
+            None => match leases.propose(dhcp, &[pool], None, *now) {
+                Ok(_) => PoolState::Free,
+                Err(_) => PoolState::Full,
+            },
+        };
+        self.0.pools_here().map(|pool| (pool, state(pool))).collect()
+    }
+
+    /// What the client boots by the levels in `chain`, and the boot rules that are passed over
+    /// before that.
+    pub(crate) fn boot(&self, chain: &ScopeChain<'a>) -> BootFound<'a> {
+        let Exchange { machine, classes, .. } = self.0;
+        let mut passed = Vec::new();
+        let found = chain.boot(|rule| match boot::passed_over(rule, machine, classes) {
+            None => true,
+            Some(why) => {
+                passed.push((rule, why));
+                false
+            }
+        });
+        let level_of = |rule: &BootRule| {
+            chain.find(|id, scope| {
+                scope.settings().boot.iter().any(|own| std::ptr::eq(own, rule)).then_some(id)
+            })
+        };
+        let passed =
+            passed.into_iter().filter_map(|(rule, why)| Some((level_of(rule)?, rule, why)));
+        BootFound { passed: passed.collect(), found }
+    }
+
+    /// The word for the firmware that asks; empty for an operating system.
+    pub(crate) fn firmware(&self) -> &'static str {
+        self.0.machine.firmware.name()
+    }
+
+    /// What the client says of the matter of a condition, as text; empty for nothing.
+    pub(crate) fn said(&self, condition: Condition) -> String {
+        let Exchange { machine, .. } = self.0;
+        let text = |bytes: Option<&[u8]>| {
+            bytes.map_or_else(String::new, |bytes| format!("\"{}\"", bytes.escape_ascii()))
+        };
+        match condition {
+            Condition::UserClass => {
+                let classes = machine.user_class.iter().flat_map(UserClass::classes);
+                let texts = classes.map(|class| text(Some(joined(class, self.0.arena))));
+                texts.collect::<Vec<_>>().join(" or ")
+            }
+            Condition::VendorClass => {
+                text(Some(machine.vendor_class).filter(|class| !class.is_empty()))
+            }
+            Condition::Arch => {
+                let names = machine.architectures.iter().map(ToString::to_string);
+                names.collect::<Vec<_>>().join(" or ")
+            }
+            Condition::MacPrefix => self.0.hardware().to_string(),
+            Condition::Uuid => machine.uuid.map_or_else(String::new, |id| id.to_string()),
+            Condition::CircuitId => text(machine.circuit_id),
+            Condition::RemoteId => text(machine.remote_id),
+            Condition::Class => String::new(),
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! A message is planned, and what was found out on the way is put down.
+
+use std::borrow::Cow;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use bootstorm_protocols::dhcpv4::{CLIENT_PORT, Message, MessageType, SERVER_PORT, options};
+use bootstorm_protocols::time::Moment;
+use bumpalo::Bump;
+
+use super::words::{self, Words};
+use super::{
+    AddressPart, AnswerPart, Asked, CLASSES, ClassPart, Explanation, HeldPart, HostPart,
+    LeasesFrom, LinkPart, PoolPart, RequestPart, Source,
+};
+use crate::config::{Dhcp, PoolId, ScopeId};
+use crate::dhcp::{
+    self, Action, EntryUse, Findings, Holder, LinkBy, NotMember, Plan, PoolState, Reply, Through,
+};
+use crate::interfaces::{Interface, Interfaces};
+use crate::leases::{Admission, LeaseState, ShardLeases};
+use crate::recent::Received;
+
+/// What a message is planned on.
+pub struct Subject<'s> {
+    /// Where the configuration stands.
+    pub config: String,
+    /// The configuration.
+    pub dhcp: &'s Dhcp,
+    /// This host's interfaces.
+    pub interfaces: Cow<'s, Interfaces>,
+    /// The leases. What is remembered of DISCOVERs may change.
+    pub leases: ShardLeases,
+    /// Whose they are.
+    pub from: LeasesFrom,
+    /// The time.
+    pub now: Moment,
+    /// Shows a moment as a time of day.
+    pub time: &'s dyn Fn(Moment) -> String,
+}
+
+impl Subject<'_> {
+    /// Explains the answer to a machine that somebody describes.
+    ///
+    /// # Errors
+    /// What is not said well, and what to say instead.
+    pub fn asked(&mut self, asked: &Asked) -> Result<Explanation, String> {
+        let ifindex = self.interface(asked)?;
+        let interface = self.interfaces.get(ifindex);
+        let first = interface.and_then(|interface| interface.addresses.first()).copied();
+        let received = |now, payload| Received {
+            at: now,
+            ifindex,
+            source: match asked.relay {
+                Some(relay) => SocketAddrV4::new(relay, SERVER_PORT),
+                None => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT),
+            },
+            destination: match asked.relay {
+                Some(_) => first,
+                None => Some(Ipv4Addr::BROADCAST),
+            },
+            payload,
+        };
+        if !asked.is_request()? {
+            return self.explain(&received(self.now, asked.message(None)?), false);
+        }
+        if let Some(address) = asked.address {
+            let request = asked.message(Some((address, None)))?;
+            return self.explain(&received(self.now, request), false);
+        }
+        // It takes what it is offered.
+        let discover = received(self.now, asked.message(None)?);
+        match self.remember(&discover)? {
+            None => self.explain(&discover, false),
+            Some(offered) => {
+                let request = asked.message(Some(offered))?;
+                self.explain(&received(self.now, request), false)
+            }
+        }
+    }
+
+    /// Explains the answer to a message that was received. `before` is the DISCOVER of its
+    /// transaction, if that was received, too.
+    ///
+    /// # Errors
+    /// It is no DHCP message.
+    pub fn received(
+        &mut self,
+        received: &Received,
+        before: Option<&Received>,
+    ) -> Result<Explanation, String> {
+        let offered = |before: &&Received| self.now < before.at + self.dhcp.offer_time;
+        if let Some(before) = before.filter(offered) {
+            self.remember(before)?;
+        }
+        self.explain(received, true)
+    }
+
+    /// Plans a DISCOVER and remembers it as a shard does. Which address it is offered, and by which
+    /// server.
+    fn remember(
+        &mut self,
+        received: &Received,
+    ) -> Result<Option<(Ipv4Addr, Option<Ipv4Addr>)>, String> {
+        let arena = Bump::new();
+        let message = Message::parse(&received.payload).map_err(|error| error.to_string())?;
+        let arrival =
+            self.interfaces.arrival(received.ifindex, received.destination, received.source);
+        let plan = dhcp::plan(&message, &arrival, self.dhcp, &self.leases, self.now, &arena);
+        let offered = plan.action.reply().map(|reply| {
+            let server =
+                reply.options().iter().find(|each| each.code == options::SERVER_IDENTIFIER);
+            let server = server.and_then(|server| <[u8; 4]>::try_from(server.value).ok());
+            (reply.yiaddr, server.map(Ipv4Addr::from))
+        });
+        plan.remember(&mut self.leases);
+        Ok(offered)
+    }
+
+    /// The interface that a described message comes in on.
+    fn interface(&mut self, asked: &Asked) -> Result<u32, String> {
+        if let Some(name) = &asked.interface {
+            return self.named(name);
+        }
+        let all = &self.interfaces;
+        let served = all.served();
+        let subnet = |address: &Ipv4Addr| self.dhcp.subnet_of(*address).is_some();
+        let mut fit = served.iter().filter(|each| each.addresses.iter().any(subnet));
+        match (fit.next(), fit.next()) {
+            (Some(only), None) => Ok(only.index),
+            (Some(first), Some(_)) if asked.relay.is_some() => Ok(first.index),
+            (Some(first), Some(second)) => {
+                let names = [first, second].into_iter().chain(fit).map(|each| &*each.name);
+                let names: Vec<&str> = names.collect();
+                Err(format!(
+                    "on which interface? name one with --interface: {}; or the relay agent with \
+                     --relay",
+                    names.join(", ")
+                ))
+            }
+            (None, _) => served.first().map(|each| each.index).ok_or_else(|| {
+                "no interface of this host is served; name the address that one would have with \
+                 --interface, or the relay agent with --relay"
+                    .to_owned()
+            }),
+        }
+    }
+
+    /// The interface of that name, or with that address; for an address that the host does not have
+    /// one is made up.
+    fn named(&mut self, name: &str) -> Result<u32, String> {
+        let all = &self.interfaces;
+        if let Some(found) = all.named(name) {
+            return Ok(found.index);
+        }
+        let Ok(address) = name.parse() else {
+            let mut names: Vec<&str> = all.all().map(|each| &*each.name).collect();
+            names.sort_unstable();
+            return Err(format!(
+                "this host has no interface {name:?}; it has {}; or write the address that the \
+                 interface has",
+                names.join(", ")
+            ));
+        };
+        if let Some(found) = all.all().find(|each| each.addresses.contains(&address)) {
+            return Ok(found.index);
+        }
+        let made_up = Interface {
+            name: name.to_owned(),
+            addresses: vec![address],
+            served: true,
+            ..Interface::unknown(u32::MAX)
+        };
+        let index = made_up.index;
+        self.interfaces =
+            Cow::Owned(Interfaces::of(all.all().cloned().chain([made_up]).collect::<Vec<_>>()));
+        Ok(index)
+    }
+
+    fn explain(&self, received: &Received, is_real: bool) -> Result<Explanation, String> {
+        let arena = Bump::new();
+        let message = Message::parse(&received.payload).map_err(|error| error.to_string())?;
+        let arrival =
+            self.interfaces.arrival(received.ifindex, received.destination, received.source);
+        let plan = dhcp::plan(&message, &arrival, self.dhcp, &self.leases, self.now, &arena);
+        let place = self.place(received, &message);
+        let mut explanation = Explanation {
+            config: self.config.clone(),
+            leases: self.from,
+            request: self.request(received, &message, is_real),
+            answer: answer(&plan, &place, &message),
+            ..Explanation::default()
+        };
+        let part = Part { subject: self, words: Words(self.dhcp), message: &message };
+        if let Some(findings) = plan.findings() {
+            part.found_out(&plan, findings, &mut explanation);
+        }
+        if let Some(reply) = plan.action.reply() {
+            part.reply(reply, &mut explanation);
+        }
+        Ok(explanation)
+    }
+
+    /// `interface eth1`, `relay agent 10.2.0.1`
+    fn place(&self, received: &Received, message: &Message<'_>) -> String {
+        match message.giaddr() {
+            Ipv4Addr::UNSPECIFIED => format!("interface {}", self.name_of(received.ifindex)),
+            giaddr => format!("relay agent {giaddr}"),
+        }
+    }
+
+    fn name_of(&self, ifindex: u32) -> String {
+        match self.interfaces.name(ifindex) {
+            "" => format!("number {ifindex}"),
+            name => name.to_owned(),
+        }
+    }
+
+    fn request(&self, received: &Received, message: &Message<'_>, is_real: bool) -> RequestPart {
+        let given = |address: Ipv4Addr| (!address.is_unspecified()).then_some(address);
+        let mac = message.chaddr();
+        let listed = message.options().map(|(code, _)| code);
+        let mut codes: Vec<u8> = Vec::new();
+        // A long option comes in pieces.
+        listed.for_each(|code| {
+            if !codes.contains(&code) {
+                codes.push(code);
+            }
+        });
+        let options = codes.into_iter().filter_map(|code| {
+            let value: Vec<u8> = message.option(code)?.bytes().collect();
+            Some(words::option(code, &value))
+        });
+        RequestPart {
+            received: is_real.then(|| (self.time)(received.at)),
+            message: message.message_type().map_or("BOOTP".to_owned(), |kind| kind.to_string()),
+            mac: words::hex(mac, ":"),
+            interface: Some(self.name_of(received.ifindex)),
+            relay: given(message.giaddr()),
+            ciaddr: given(message.ciaddr()),
+            firmware: None,
+            options: options.collect(),
+        }
+    }
+}
+
+fn answer(plan: &Plan<'_>, place: &str, message: &Message<'_>) -> AnswerPart {
+    let (kind, after) = match &plan.action {
+        Action::Silence(silence) => {
+            return AnswerPart {
+                kind: "silence".to_owned(),
+                reason: Some(silence.name().to_owned()),
+                remedy: words::remedy(*silence, place, message.giaddr()),
+                after: None,
+            };
+        }
+        Action::Record { address } => {
+            let what = match message.message_type() {
+                Some(MessageType::Decline) => "declined, and in quarantine from now on",
+                _ => "given back",
+            };
+            return AnswerPart {
+                kind: "none".to_owned(),
+                reason: Some(format!("{address} is {what}")),
+                ..AnswerPart::default()
+            };
+        }
+        Action::Reply(reply) => (kind_of(reply), None),
+        Action::ProbeThenOffer(reply) => {
+            (kind_of(reply), Some("the address was pinged and nobody answered"))
+        }
+        Action::AckWhenDurable(reply) => (kind_of(reply), Some("the lease is on disk")),
+    };
+    let nak = plan.action.reply().and_then(|reply| reply.nak);
+    AnswerPart {
+        kind: kind.to_owned(),
+        reason: nak.map(|reason| reason.text().to_owned()),
+        remedy: nak.map(|reason| words::remedy_of_nak(reason).to_owned()),
+        after: after.map(str::to_owned),
+    }
+}
+
+fn kind_of(reply: &Reply<'_>) -> &'static str {
+    match reply.kind {
+        Some(MessageType::Offer) => "offer",
+        Some(MessageType::Nak) => "nak",
+        Some(_) => "ack",
+        None => "boot-reply",
+    }
+}
+
+/// One message, its plan, and the words for it.
+pub(super) struct Part<'p> {
+    pub(super) subject: &'p Subject<'p>,
+    pub(super) words: Words<'p>,
+    pub(super) message: &'p Message<'p>,
+}
+
+impl Part<'_> {
+    fn found_out(&self, plan: &Plan<'_>, findings: Findings<'_>, explanation: &mut Explanation) {
+        let Some(reasons) = plan.reasons() else { return };
+        let firmware = findings.firmware();
+        explanation.request.firmware = (!firmware.is_empty()).then(|| firmware.to_owned());
+        explanation.link = self.link(&reasons, findings);
+        explanation.identity = Some(words::kind_of_key(findings.key().kind()).to_owned());
+        self.classes(findings, explanation);
+        explanation.hosts = self.hosts(&reasons, findings);
+        explanation.held = self.held(findings);
+        explanation.address = reasons.chosen.map(|chosen| AddressPart {
+            ip: Some(chosen.ip),
+            through: through(chosen.through).to_owned(),
+            source: match chosen.admission {
+                Admission::Host(known) => {
+                    Source { name: format!("host {:?}", known.name), at: None }
+                }
+                Admission::Pool { low, high, .. } => {
+                    Source { name: format!("pool {low}-{high}"), at: None }
+                }
+                Admission::Unknown => words::made_by("server"),
+            },
+        });
+        explanation.pools = self.pools(&reasons, findings);
+        let elsewhere = self.subject.dhcp.pools.len() - explanation.pools.len();
+        explanation.pools_elsewhere = elsewhere;
+        let reply = plan.action.reply().filter(|reply| reply.nak.is_none());
+        if let Some(reply) = reply {
+            explanation.boot = Some(self.boot(reply, findings));
+        }
+    }
+
+    fn link(&self, reasons: &dhcp::Reasons<'_>, findings: Findings<'_>) -> Option<LinkPart> {
+        let (by, address) = match findings.link_by()? {
+            LinkBy::LinkSelection(address) => ("link-selection", address),
+            LinkBy::SubnetSelection(address) => ("subnet-selection", address),
+            LinkBy::Relay(address) => ("relay", address),
+            LinkBy::Ciaddr(address) => ("ciaddr", address),
+            LinkBy::Interface(address) => ("interface", address),
+        };
+        let network = self.subject.dhcp.network(reasons.network);
+        Some(LinkPart {
+            by: by.to_owned(),
+            address: Some(address),
+            subnet: self.words.scope(ScopeId::Subnet(reasons.subnet)),
+            network: network
+                .name
+                .is_some()
+                .then(|| self.words.scope(ScopeId::Network(reasons.network))),
+        })
+    }
+
+    fn classes(&self, findings: Findings<'_>, explanation: &mut Explanation) {
+        let mut others = 0;
+        for (id, membership) in findings.classes() {
+            if membership.is_err() {
+                others += 1;
+                if others > CLASSES {
+                    explanation.more_classes += 1;
+                    continue;
+                }
+            }
+            let class = self.subject.dhcp.class(id);
+            let why = match membership {
+                Ok(Some(subclass)) => {
+                    format!("by {}", self.words.scope(ScopeId::Subclass(subclass)).name)
+                }
+                Ok(None) => match (class.test.is_some(), class.matches.is_empty()) {
+                    (true, true) => "its test is true",
+                    (true, false) => "its conditions hold and its test is true",
+                    (false, false) => "its conditions hold",
+                    (false, true) => "it spawns a subclass for the client's value",
+                }
+                .to_owned(),
+                Err(NotMember::AsksNothing) => "it has neither conditions nor a test".to_owned(),
+                Err(NotMember::Test) => "its test is not true".to_owned(),
+                Err(NotMember::Subclass) => "it has no subclass for the client's value".to_owned(),
+                Err(NotMember::Condition(condition)) => {
+                    self.words.fails(condition, &class.matches, &findings.said(condition))
+                }
+            };
+            let member = membership.is_ok();
+            let class = self.words.scope(ScopeId::Class(id));
+            explanation.classes.push(ClassPart { class, member, why });
+        }
+    }
+
+    fn hosts(&self, reasons: &dhcp::Reasons<'_>, findings: Findings<'_>) -> Vec<HostPart> {
+        let dhcp = self.subject.dhcp;
+        let part = |(id, by, what)| {
+            let why = match what {
+                EntryUse::Elsewhere => Some("it has addresses in other networks only".to_owned()),
+                EntryUse::After => Some("another entry counts before it".to_owned()),
+                EntryUse::Counts => reasons.holder.map(|holder| self.holder(&holder)),
+            };
+            HostPart {
+                host: self.words.scope(ScopeId::Host(id)),
+                by: words::kind_of_key(by).to_owned(),
+                counts: what == EntryUse::Counts,
+                address: dhcp.host_address(id, reasons.network),
+                why,
+            }
+        };
+        findings.entries().into_iter().map(part).collect()
+    }
+
+    /// Who keeps the client from its reserved address.
+    fn holder(&self, holder: &Holder) -> String {
+        let until = (self.subject.time)(holder.ends);
+        match holder.state {
+            LeaseState::Declined => format!("{} is in quarantine until {until}", holder.ip),
+            LeaseState::Offered => {
+                format!("{} is offered to {} until {until}", holder.ip, holder.hardware)
+            }
+            _ => format!("{} is leased by {} until {until}", holder.ip, holder.hardware),
+        }
+    }
+
+    fn held(&self, findings: Findings<'_>) -> Vec<HeldPart> {
+        let mut held = Vec::new();
+        self.subject.leases.of_client(findings.key(), self.subject.now, |lease| {
+            held.push(HeldPart {
+                ip: lease.ip.to_string(),
+                state: lease.state.name().to_owned(),
+                until: (self.subject.time)(lease.expires),
+                refused: lease.refused,
+            });
+        });
+        held
+    }
+
+    fn pools(&self, reasons: &dhcp::Reasons<'_>, findings: Findings<'_>) -> Vec<PoolPart> {
+        let dhcp = self.subject.dhcp;
+        let chosen = reasons.chosen;
+        let of_pool = chosen.filter(|chosen| !matches!(chosen.admission, Admission::Host(_)));
+        let gives = of_pool.and_then(|chosen| dhcp.pool_of(chosen.ip));
+        let part = |(id, state): (PoolId, PoolState)| {
+            let (state, why) = match state {
+                _ if gives == Some(id) => ("chosen", "it gives the address".to_owned()),
+                PoolState::NotPermitted(why) => self.words.not_permitted(why, id),
+                PoolState::Full => ("full", "no address of it is free".to_owned()),
+                PoolState::Free => {
+                    let why = match chosen.map(|chosen| chosen.through) {
+                        Some(Through::Reservation) => "an address is reserved for the client",
+                        Some(Through::Lease) => "the client has a lease",
+                        Some(Through::Offer) => "the client has an offer",
+                        Some(Through::Previous) => "the client had another address, which is free",
+                        Some(Through::Wish) => "the address that the client asks for is free",
+                        Some(Through::Free) => "a pool before it has a free address",
+                        None => "no address is given",
+                    };
+                    ("not-needed", why.to_owned())
+                }
+            };
+            PoolPart { pool: self.words.pool(id), state: state.to_owned(), why }
+        };
+        findings.pools(&self.subject.leases).into_iter().map(part).collect()
+    }
+}
+
+fn through(through: Through) -> &'static str {
+    match through {
+        Through::Reservation => "reservation",
+        Through::Lease => "lease",
+        Through::Offer => "offer",
+        Through::Previous => "previous",
+        Through::Wish => "wish",
+        Through::Free => "free",
+    }
+}

@@ -1,0 +1,448 @@
+//! Why a machine gets the answer that it gets: the plan of the rules in words.
+//!
+//! `asked` is the question and makes the message, `make` has the rules plan it and puts down what
+//! they found out, `words` names things as the configuration does, `text` prints it. Nothing here
+//! decides anything, and nothing is changed.
+
+mod asked;
+mod make;
+mod reply;
+mod stored;
+mod text;
+mod words;
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+pub use asked::Asked;
+pub use make::Subject;
+pub use stored::stored;
+
+/// Classes that a client is no member of and that are named, at most.
+const CLASSES: usize = 64;
+
+/// Why a machine gets the answer that it gets. Fields without a value are left out of the JSON;
+/// later versions may add fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct Explanation {
+    /// The configuration that it is by.
+    pub config: String,
+    /// Whose leases these are.
+    pub leases: LeasesFrom,
+    /// What was received.
+    pub request: RequestPart,
+    /// What is answered.
+    pub answer: AnswerPart,
+    /// The client's link; absent where none was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkPart>,
+    /// What the machine is told apart by: `hardware`, `client-id`, `uuid` or `circuit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Classes in the order of the configuration: all that the client is a member of, and the first
+    /// of the others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassPart>,
+    /// How many more classes there are of which the client is no member.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_classes: usize,
+    /// Host entries that the machine is known by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostPart>,
+    /// What the client has or had, on any link.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<HeldPart>,
+    /// The address that it gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<AddressPart>,
+    /// The pools of its network in the order in which they are tried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolPart>,
+    /// How many pools there are in other networks.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pools_elsewhere: usize,
+    /// The lease time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_time: Option<LeaseTimePart>,
+    /// What it boots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootPart>,
+    /// The options of the reply, in its order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<OptionPart>,
+    /// Options that the configuration has for the client and that are not sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsent: Vec<UnsentPart>,
+    /// The reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<ReplyPart>,
+}
+
+fn is_zero(value: &usize) -> bool {
+    *value == 0
+}
+
+/// Whose leases it was planned on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeasesFrom {
+    /// Those of the running server.
+    #[default]
+    Server,
+    /// Those in the state directory; no server runs.
+    Store,
+    /// There are none: no server ever ran on the state directory.
+    None,
+}
+
+/// A level of the configuration, or what stands in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct Source {
+    /// As the configuration names it: `subnet 10.1.0.0/16`, `class "uefi"`; `server` for what the
+    /// server makes, `client` for what the client sent.
+    pub name: String,
+    /// File and line, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+/// The message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct RequestPart {
+    /// When it was received: RFC 3339, UTC. Absent for one that was only described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received: Option<String>,
+    /// `DISCOVER`, `REQUEST`, ..., `BOOTP`.
+    pub message: String,
+    /// Hardware address.
+    pub mac: String,
+    /// Name of the interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// giaddr.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay: Option<Ipv4Addr>,
+    /// ciaddr.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ciaddr: Option<Ipv4Addr>,
+    /// The firmware that it is of: `PXE`, `HTTP boot`, `iPXE`; absent for what is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<String>,
+    /// Its options.
+    pub options: Vec<ValuePart>,
+}
+
+/// An option with its value as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct ValuePart {
+    /// Its code.
+    pub code: u8,
+    /// Its name in dhcpd.conf; empty for one without.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct AnswerPart {
+    /// `offer`, `ack`, `nak`, `boot-reply`, `silence`, or `none` where no answer is wanted.
+    pub kind: String,
+    /// Why there is no answer, or a NAK.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// What happens before it is sent: the address is pinged, the lease written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Which link a client is on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct LinkPart {
+    /// What named it: `interface`, `relay`, `link-selection`, `subnet-selection` or `ciaddr`.
+    pub by: String,
+    /// The address that named it.
+    pub address: Option<Ipv4Addr>,
+    /// The subnet that holds the address.
+    pub subnet: Source,
+    /// The shared network, if the subnet is in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<Source>,
+}
+
+/// A class.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct ClassPart {
+    /// Its name.
+    pub class: Source,
+    /// Whether the client is a member of it.
+    pub member: bool,
+    /// Why, or why not.
+    pub why: String,
+}
+
+/// A host entry that the machine is known by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct HostPart {
+    /// Its name.
+    pub host: Source,
+    /// The key that it is known by: `hardware`, `client-id`, `uuid` or `circuit`.
+    pub by: String,
+    /// Whether it is the entry that counts here.
+    pub counts: bool,
+    /// Its address in the client's network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// Why it does not count, or what keeps the client from its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// A lease or an offer of the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct HeldPart {
+    /// Its address.
+    pub ip: String,
+    /// `offered`, `active`, `released`, `expired` or `declined`.
+    pub state: String,
+    /// When the state ends, or ended: RFC 3339, UTC, or `never`.
+    pub until: String,
+    /// Whether it was refused by a NAK, and ends with the next DISCOVER.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+}
+
+/// The address that a client gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct AddressPart {
+    /// The address.
+    pub ip: Option<Ipv4Addr>,
+    /// Why this one: `reservation`, `lease`, `offer`, `previous`, `wish` or `free`.
+    pub through: String,
+    /// The host entry or the pool that gives it.
+    pub source: Source,
+}
+
+/// A pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct PoolPart {
+    /// Its range.
+    pub pool: Source,
+    /// `chosen`, `denied`, `not-allowed`, `class`, `full` or `not-needed`.
+    pub state: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A lease time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct LeaseTimePart {
+    /// Seconds; 4294967295 is for ever.
+    pub seconds: u32,
+    /// The key that decided, and its level.
+    pub key: String,
+    /// Where that stands.
+    pub source: Source,
+    /// What the client asked for, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<u32>,
+}
+
+/// What a machine boots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct BootPart {
+    /// Path or URL; empty for nothing.
+    pub file: String,
+    /// siaddr.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<Ipv4Addr>,
+    /// Where siaddr comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_from: Option<Source>,
+    /// Why there is no file, or not the first that a rule names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The rules up to the one that decided.
+    pub rules: Vec<RulePart>,
+}
+
+/// A boot rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct RulePart {
+    /// The rule, as text.
+    pub rule: String,
+    /// Its level.
+    pub source: Source,
+    /// Why it was passed over; absent for the one that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passed: Option<String>,
+}
+
+/// An option that is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct OptionPart {
+    /// Which, and its value.
+    #[serde(flatten)]
+    pub option: ValuePart,
+    /// Where the value comes from.
+    pub source: Source,
+    /// What other levels have for it, which this hides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hides: Vec<HiddenPart>,
+}
+
+/// A value that another one hides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct HiddenPart {
+    /// The value.
+    pub value: String,
+    /// Its level.
+    pub source: Source,
+}
+
+/// An option that the configuration has and that is not sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct UnsentPart {
+    /// Which, and its value.
+    #[serde(flatten)]
+    pub option: ValuePart,
+    /// The level that has it.
+    pub source: Source,
+    /// Why it is not sent.
+    pub why: String,
+}
+
+/// The reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct ReplyPart {
+    /// How it reaches the client.
+    pub to: String,
+    /// This server's address that it is sent from.
+    pub source: Option<Ipv4Addr>,
+    /// The text of `sname`; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub server_name: String,
+    /// How long it waits before it is sent, in milliseconds.
+    #[serde(skip_serializing_if = "is_no_delay")]
+    pub delay_ms: u64,
+    /// The message in hexadecimal.
+    pub bytes: String,
+}
+
+fn is_no_delay(value: &u64) -> bool {
+    *value == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every field has a value.
+    fn whole() -> Explanation {
+        let ip = Some(Ipv4Addr::LOCALHOST);
+        let text = || Some("text".to_owned());
+        let source = || Source { name: "subnet".to_owned(), at: text() };
+        let option = ValuePart::default;
+        Explanation {
+            request: RequestPart {
+                received: text(),
+                interface: text(),
+                relay: ip,
+                ciaddr: ip,
+                firmware: text(),
+                options: vec![option()],
+                ..RequestPart::default()
+            },
+            answer: AnswerPart {
+                reason: text(),
+                remedy: text(),
+                after: text(),
+                ..Default::default()
+            },
+            link: Some(LinkPart { network: Some(source()), ..LinkPart::default() }),
+            identity: text(),
+            classes: vec![ClassPart::default()],
+            more_classes: 1,
+            hosts: vec![HostPart { address: ip, why: text(), ..HostPart::default() }],
+            held: vec![HeldPart { refused: true, ..HeldPart::default() }],
+            address: Some(AddressPart::default()),
+            pools: vec![PoolPart::default()],
+            pools_elsewhere: 1,
+            lease_time: Some(LeaseTimePart { asked: Some(1), ..LeaseTimePart::default() }),
+            boot: Some(BootPart {
+                server: ip,
+                server_from: Some(source()),
+                why: text(),
+                rules: vec![RulePart { passed: text(), ..RulePart::default() }],
+                ..BootPart::default()
+            }),
+            options: vec![OptionPart {
+                hides: vec![HiddenPart::default()],
+                ..OptionPart::default()
+            }],
+            unsent: vec![UnsentPart::default()],
+            reply: Some(ReplyPart {
+                server_name: "text".to_owned(),
+                delay_ms: 1,
+                ..ReplyPart::default()
+            }),
+            ..Explanation::default()
+        }
+    }
+
+    fn each_key(value: &serde_json::Value, see: &mut dyn FnMut(&str)) {
+        match value {
+            serde_json::Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+                see(key);
+                each_key(value, see);
+            }),
+            serde_json::Value::Array(values) => values.iter().for_each(|each| each_key(each, see)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let page = include_str!("../../../docs/EXPLAIN.md");
+        let json = serde_json::to_value(whole()).unwrap();
+        let mut keys = 0;
+        each_key(&json, &mut |key| {
+            keys += 1;
+            assert!(page.contains(&format!("`{key}`")), "{key} is not in docs/EXPLAIN.md");
+        });
+        assert!(keys > 90, "only {keys} keys");
+        assert_eq!(serde_json::from_value::<Explanation>(json).unwrap(), whole());
+    }
+
+    #[test]
+    fn what_has_no_value_is_left_out() {
+        let json = serde_json::to_string(&Explanation::default()).unwrap();
+        let request = r#""request":{"message":"","mac":"","options":[]}"#;
+        assert_eq!(
+            json,
+            format!(r#"{{"config":"","leases":"server",{request},"answer":{{"kind":""}}}}"#)
+        );
+    }
+}

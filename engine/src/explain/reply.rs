@@ -1,0 +1,177 @@
+//! What a reply carries, where each value comes from, and what it hides.
+
+use bootstorm_protocols::dhcpv4::Message;
+
+use super::make::Part;
+use super::words;
+use super::{
+    BootPart, Explanation, HiddenPart, LeaseTimePart, OptionPart, ReplyPart, RulePart, Source,
+    UnsentPart,
+};
+use crate::config::{Boots, LeaseTime, ScopeChain, ScopeId, Settings};
+use crate::dhcp::{self, BootFound, Delivery, Findings, Outgoing, PassedOver, Reply, ReplyCache};
+
+impl Part<'_> {
+    pub(super) fn boot(&self, reply: &Reply<'_>, findings: Findings<'_>) -> BootPart {
+        let chain = reply.chain();
+        let BootFound { passed, found } = findings.boot(chain);
+        let mut rules: Vec<RulePart> = passed
+            .into_iter()
+            .map(|(scope, rule, why)| {
+                let said = match why {
+                    PassedOver::Condition(condition) => findings.said(condition),
+                    _ => String::new(),
+                };
+                RulePart {
+                    rule: self.words.rule(rule),
+                    source: self.words.scope(scope),
+                    passed: Some(self.words.passed_over(why, rule, &said)),
+                }
+            })
+            .collect();
+        rules.extend(found.map(|(boots, scope)| RulePart {
+            rule: match boots {
+                Boots::Rule(rule) => self.words.rule(rule),
+                Boots::File(file) => format!("filename {}", words::quoted(file)),
+            },
+            source: self.words.scope(scope),
+            passed: None,
+        }));
+        let server = Some(reply.siaddr).filter(|ip| !ip.is_unspecified());
+        let of_scope = setting(chain, |settings| settings.next_server);
+        let of_rule = rules.last().filter(|rule| rule.passed.is_none());
+        let server_from = server.map(|server| match (of_scope, of_rule) {
+            (Some((ip, scope)), _) if ip == server => self.words.scope(scope),
+            (_, Some(rule)) if reply.chain().next_server() != Some(server) => {
+                let own = self.subject.interfaces.addresses().contains(&server);
+                if own { words::made_by("server") } else { rule.source.clone() }
+            }
+            _ => words::made_by("server"),
+        });
+        BootPart {
+            file: String::from_utf8_lossy(reply.boot_file).into_owned(),
+            server,
+            server_from,
+            why: (!reply.boot_reason.is_empty()).then(|| reply.boot_reason.to_owned()),
+            rules,
+        }
+    }
+
+    pub(super) fn reply(&self, reply: &Reply<'_>, explanation: &mut Explanation) {
+        let mut buf = [0; 2048];
+        let len = reply.write(&mut ReplyCache::default(), &mut buf);
+        let bytes = &buf[..len];
+        let Ok(written) = Message::parse(bytes) else { return };
+        let sent = reply.options();
+        let fits = |each: &&Outgoing<'_>| written.option(each.code).is_some();
+        explanation.options =
+            sent.iter().filter(fits).map(|each| self.sent(each, reply.chain())).collect();
+        explanation.unsent = self.unsent(reply, &written);
+        if reply.lease_seconds > 0 {
+            explanation.lease_time = Some(self.lease_time(reply));
+        }
+        explanation.reply = Some(ReplyPart {
+            to: to(&reply.delivery),
+            source: Some(reply.source),
+            server_name: String::from_utf8_lossy(reply.server_name).into_owned(),
+            delay_ms: u64::try_from(reply.delay.as_millis()).unwrap_or(u64::MAX),
+            bytes: words::hex(bytes, ""),
+        });
+    }
+
+    fn sent(&self, each: &Outgoing<'_>, chain: &ScopeChain<'_>) -> OptionPart {
+        let mut hides = Vec::new();
+        chain.for_each(|scope, values| {
+            let hidden = values.options.get(each.code);
+            if each.origin != dhcp::Origin::Scope(scope)
+                && let Some(value) = hidden
+            {
+                let value = words::option(each.code, value).value;
+                hides.push(HiddenPart { value, source: self.words.scope(scope) });
+            }
+        });
+        OptionPart {
+            option: words::option(each.code, each.value),
+            source: self.words.origin(each.origin),
+            hides,
+        }
+    }
+
+    fn unsent(&self, reply: &Reply<'_>, written: &Message<'_>) -> Vec<UnsentPart> {
+        let chain = reply.chain();
+        let sent = reply.options();
+        let mut unsent: Vec<UnsentPart> = Vec::new();
+        let mut add = |code: u8, value: &[u8], source: Source, why: String| {
+            if unsent.iter().all(|known| known.option.code != code) {
+                unsent.push(UnsentPart { option: words::option(code, value), source, why });
+            }
+        };
+        for each in sent.iter().filter(|each| written.option(each.code).is_none()) {
+            let why = format!("no room in the {} bytes that the client takes", reply.room());
+            add(each.code, each.value, self.words.origin(each.origin), why);
+        }
+        chain.for_each(|scope, values| {
+            for (code, value) in values.options.iter() {
+                if sent.iter().any(|each| each.code == code) {
+                    continue;
+                }
+                let asked = reply.asked().is_empty() || reply.asked().contains(&code);
+                let why = match asked || reply.nak.is_some() {
+                    true => "such a reply does not carry it",
+                    false => {
+                        "the client does not ask for it (option 55), and no always-send has it"
+                    }
+                };
+                add(code, value, self.words.scope(scope), why.to_owned());
+            }
+        });
+        unsent
+    }
+
+    fn lease_time(&self, reply: &Reply<'_>) -> LeaseTimePart {
+        let chain = reply.chain();
+        let given = LeaseTime::from_seconds(reply.lease_seconds);
+        let asked = self.message.lease_time();
+        let found = |key: &str, level: Option<(LeaseTime, ScopeId)>| {
+            let (_, scope) = level.filter(|(time, _)| *time == given)?;
+            Some((key.to_owned(), self.words.scope(scope)))
+        };
+        let usual = || {
+            let built_in = || ("lease-time".to_owned(), words::made_by("default"));
+            let level = setting(chain, |settings| settings.lease_time);
+            found("lease-time", level).unwrap_or_else(built_in)
+        };
+        let (key, source) = match asked {
+            _ if reply.kind.is_none() => ("bootp".to_owned(), words::made_by("server")),
+            Some(wish) if LeaseTime::from_seconds(wish) == given => {
+                ("option 51".to_owned(), words::made_by("client"))
+            }
+            Some(_) => {
+                let most = setting(chain, |settings| settings.max_lease_time);
+                let least = setting(chain, |settings| settings.min_lease_time);
+                found("max-lease-time", most)
+                    .or_else(|| found("min-lease-time", least))
+                    .unwrap_or_else(usual)
+            }
+            None => usual(),
+        };
+        LeaseTimePart { seconds: reply.lease_seconds, key, source, asked }
+    }
+}
+
+/// What the narrowest level has that sets something, and that level.
+fn setting<T>(
+    chain: &ScopeChain<'_>,
+    mut get: impl FnMut(&Settings) -> Option<T>,
+) -> Option<(T, ScopeId)> {
+    chain.find(|id, scope| get(scope.settings()).map(|value| (value, id)))
+}
+
+fn to(delivery: &Delivery) -> String {
+    match delivery {
+        Delivery::Relay(address) => format!("relay agent {address}"),
+        Delivery::Unicast(address) => format!("{address}"),
+        Delivery::Link { ip, mac } => format!("{ip} in a frame to {}", words::hex(mac, ":")),
+        Delivery::Broadcast => "255.255.255.255, broadcast on the client's link".to_owned(),
+    }
+}
