@@ -167,6 +167,7 @@ impl Explain {
         let mut subject = Subject {
             config: self.server.config.config.display().to_string(),
             dhcp: &config.dhcp,
+            files: &config.sources,
             interfaces: Cow::Borrowed(&interfaces),
             leases: leases.view(0),
             from,

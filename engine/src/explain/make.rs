@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
 
 use bootstorm_protocols::dhcpv4::{CLIENT_PORT, Message, MessageType, SERVER_PORT, options};
 use bootstorm_protocols::time::Moment;
@@ -26,6 +27,8 @@ pub struct Subject<'s> {
     pub config: String,
     /// The configuration.
     pub dhcp: &'s Dhcp,
+    /// The files that it was read from.
+    pub files: &'s [PathBuf],
     /// This host's interfaces.
     pub interfaces: Cow<'s, Interfaces>,
     /// The leases. What is remembered of DISCOVERs may change.
@@ -190,7 +193,11 @@ impl Subject<'_> {
             answer: answer(&plan, &place, &message),
             ..Explanation::default()
         };
-        let part = Part { subject: self, words: Words(self.dhcp), message: &message };
+        let part = Part {
+            subject: self,
+            words: Words { dhcp: self.dhcp, files: self.files },
+            message: &message,
+        };
         if let Some(findings) = plan.findings() {
             part.found_out(&plan, findings, &mut explanation);
         }
@@ -309,13 +316,12 @@ impl Part<'_> {
             ip: Some(chosen.ip),
             through: through(chosen.through).to_owned(),
             source: match chosen.admission {
-                Admission::Host(known) => {
-                    Source { name: format!("host {:?}", known.name), at: None }
-                }
-                Admission::Pool { low, high, .. } => {
-                    Source { name: format!("pool {low}-{high}"), at: None }
-                }
-                Admission::Unknown => words::made_by("server"),
+                Admission::Host(known) => self.host(known.name),
+                Admission::Pool { .. } | Admission::Unknown => self
+                    .subject
+                    .dhcp
+                    .pool_of(chosen.ip)
+                    .map_or(words::made_by("server"), |id| self.words.scope(ScopeId::Pool(id))),
             },
         });
         explanation.pools = self.pools(&reasons, findings);
@@ -401,6 +407,13 @@ impl Part<'_> {
         findings.entries().into_iter().map(part).collect()
     }
 
+    fn host(&self, name: &str) -> Source {
+        match self.subject.dhcp.host_by_name(name) {
+            Some(id) => self.words.scope(ScopeId::Host(id)),
+            None => Source { name: format!("host {name:?}"), at: None },
+        }
+    }
+
     /// Who keeps the client from its reserved address.
     fn holder(&self, holder: &Holder) -> String {
         let until = (self.subject.time)(holder.ends);
@@ -449,7 +462,7 @@ impl Part<'_> {
                     ("not-needed", why.to_owned())
                 }
             };
-            PoolPart { pool: self.words.pool(id), state: state.to_owned(), why }
+            PoolPart { pool: self.words.scope(ScopeId::Pool(id)), state: state.to_owned(), why }
         };
         findings.pools(&self.subject.leases).into_iter().map(part).collect()
     }

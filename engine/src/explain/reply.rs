@@ -8,13 +8,21 @@ use super::{
     BootPart, Explanation, HiddenPart, LeaseTimePart, OptionPart, ReplyPart, RulePart, Source,
     UnsentPart,
 };
-use crate::config::{Boots, LeaseTime, ScopeChain, ScopeId, Settings};
-use crate::dhcp::{self, BootFound, Delivery, Findings, Outgoing, PassedOver, Reply, ReplyCache};
+use crate::config::{BootRule, Boots, Key, LeaseTime, Parameter, ScopeChain, ScopeId, Settings};
+use crate::dhcp::{BootFound, Delivery, Findings, Origin, Outgoing, PassedOver, Reply, ReplyCache};
 
 impl Part<'_> {
     pub(super) fn boot(&self, reply: &Reply<'_>, findings: Findings<'_>) -> BootPart {
         let chain = reply.chain();
         let BootFound { passed, found } = findings.boot(chain);
+        let of_rule = |scope, rule: &BootRule| {
+            let own = chain.find(|id, level| (id == scope).then_some(level.settings()));
+            let place = own.and_then(|own| own.boot.iter().position(|own| std::ptr::eq(own, rule)));
+            match place.and_then(|place| u32::try_from(place).ok()) {
+                Some(place) => self.words.value(chain, scope, Key::Boot(place)),
+                None => self.words.scope(scope),
+            }
+        };
         let mut rules: Vec<RulePart> = passed
             .into_iter()
             .map(|(scope, rule, why)| {
@@ -24,30 +32,32 @@ impl Part<'_> {
                 };
                 RulePart {
                     rule: self.words.rule(rule),
-                    source: self.words.scope(scope),
+                    source: of_rule(scope, rule),
                     passed: Some(self.words.passed_over(why, rule, &said)),
                 }
             })
             .collect();
-        rules.extend(found.map(|(boots, scope)| RulePart {
-            rule: match boots {
-                Boots::Rule(rule) => self.words.rule(rule),
-                Boots::File(file) => format!("filename {}", words::quoted(file)),
-            },
-            source: self.words.scope(scope),
-            passed: None,
-        }));
         let server = Some(reply.siaddr).filter(|ip| !ip.is_unspecified());
-        let of_scope = setting(chain, |settings| settings.next_server);
-        let of_rule = rules.last().filter(|rule| rule.passed.is_none());
-        let server_from = server.map(|server| match (of_scope, of_rule) {
-            (Some((ip, scope)), _) if ip == server => self.words.scope(scope),
-            (_, Some(rule)) if reply.chain().next_server() != Some(server) => {
-                let own = self.subject.interfaces.addresses().contains(&server);
-                if own { words::made_by("server") } else { rule.source.clone() }
-            }
-            _ => words::made_by("server"),
+        let set = setting(chain, |settings| settings.next_server);
+        let set = set.filter(|(ip, _)| server == Some(*ip));
+        let mut server_from = server.map(|_| match set {
+            Some((_, scope)) => self.parameter(chain, scope, Parameter::NextServer),
+            None => words::made_by("server"),
         });
+        rules.extend(found.map(|(boots, scope)| match boots {
+            Boots::Rule(rule) => {
+                let source = of_rule(scope, rule);
+                if server.is_some() && rule.next_server == server {
+                    server_from = Some(source.clone());
+                }
+                RulePart { rule: self.words.rule(rule), source, passed: None }
+            }
+            Boots::File(file) => RulePart {
+                rule: format!("filename {}", words::quoted(file)),
+                source: self.parameter(chain, scope, Parameter::Filename),
+                passed: None,
+            },
+        }));
         BootPart {
             file: String::from_utf8_lossy(reply.boot_file).into_owned(),
             server,
@@ -79,20 +89,35 @@ impl Part<'_> {
         });
     }
 
+    fn parameter(&self, chain: &ScopeChain<'_>, scope: ScopeId, parameter: Parameter) -> Source {
+        self.words.value(chain, scope, Key::Parameter(parameter))
+    }
+
+    fn origin(&self, each: &Outgoing<'_>, chain: &ScopeChain<'_>) -> Source {
+        match each.origin {
+            Origin::Protocol => words::made_by("server"),
+            Origin::Echo => words::made_by("client"),
+            Origin::Scope(scope) => self.words.value(chain, scope, Key::Option(each.code)),
+        }
+    }
+
     fn sent(&self, each: &Outgoing<'_>, chain: &ScopeChain<'_>) -> OptionPart {
         let mut hides = Vec::new();
+        // The first value of its level is the one that is sent.
+        let mut own = false;
         chain.for_each(|scope, values| {
-            let hidden = values.options.get(each.code);
-            if each.origin != dhcp::Origin::Scope(scope)
-                && let Some(value) = hidden
-            {
-                let value = words::option(each.code, value).value;
-                hides.push(HiddenPart { value, source: self.words.scope(scope) });
+            let Some(value) = values.options.get(each.code) else { return };
+            if each.origin == Origin::Scope(scope) && !own {
+                own = true;
+                return;
             }
+            let value = words::option(each.code, value).value;
+            let source = self.words.value(chain, scope, Key::Option(each.code));
+            hides.push(HiddenPart { value, source });
         });
         OptionPart {
             option: words::option(each.code, each.value),
-            source: self.words.origin(each.origin),
+            source: self.origin(each, chain),
             hides,
         }
     }
@@ -108,21 +133,28 @@ impl Part<'_> {
         };
         for each in sent.iter().filter(|each| written.option(each.code).is_none()) {
             let why = format!("no room in the {} bytes that the client takes", reply.room());
-            add(each.code, each.value, self.words.origin(each.origin), why);
+            add(each.code, each.value, self.origin(each, chain), why);
         }
+        let mut without = Vec::new();
         chain.for_each(|scope, values| {
+            without.extend(values.without().map(|code| (code, scope)));
             for (code, value) in values.options.iter() {
                 if sent.iter().any(|each| each.code == code) {
                     continue;
                 }
                 let asked = reply.asked().is_empty() || reply.asked().contains(&code);
-                let why = match asked || reply.nak.is_some() {
-                    true => "such a reply does not carry it",
-                    false => {
-                        "the client does not ask for it (option 55), and no always-send has it"
+                let taken = without.iter().find(|(taken, _)| *taken == code);
+                let why = match taken {
+                    Some((_, scope)) => {
+                        format!("a statement of {} has it not sent", self.words.scope(*scope).name)
                     }
+                    None if asked || reply.nak.is_some() => {
+                        "such a reply does not carry it".to_owned()
+                    }
+                    None => "the client does not ask for it (option 55), nor is it in always-send"
+                        .to_owned(),
                 };
-                add(code, value, self.words.scope(scope), why.to_owned());
+                add(code, value, self.words.value(chain, scope, Key::Option(code)), why);
             }
         });
         unsent
@@ -132,14 +164,14 @@ impl Part<'_> {
         let chain = reply.chain();
         let given = LeaseTime::from_seconds(reply.lease_seconds);
         let asked = self.message.lease_time();
-        let found = |key: &str, level: Option<(LeaseTime, ScopeId)>| {
+        let found = |key: &str, parameter, level: Option<(LeaseTime, ScopeId)>| {
             let (_, scope) = level.filter(|(time, _)| *time == given)?;
-            Some((key.to_owned(), self.words.scope(scope)))
+            Some((key.to_owned(), self.parameter(chain, scope, parameter)))
         };
         let usual = || {
             let built_in = || ("lease-time".to_owned(), words::made_by("default"));
             let level = setting(chain, |settings| settings.lease_time);
-            found("lease-time", level).unwrap_or_else(built_in)
+            found("lease-time", Parameter::LeaseTime, level).unwrap_or_else(built_in)
         };
         let (key, source) = match asked {
             _ if reply.kind.is_none() => ("bootp".to_owned(), words::made_by("server")),
@@ -149,8 +181,8 @@ impl Part<'_> {
             Some(_) => {
                 let most = setting(chain, |settings| settings.max_lease_time);
                 let least = setting(chain, |settings| settings.min_lease_time);
-                found("max-lease-time", most)
-                    .or_else(|| found("min-lease-time", least))
+                found("max-lease-time", Parameter::MaxLeaseTime, most)
+                    .or_else(|| found("min-lease-time", Parameter::MinLeaseTime, least))
                     .unwrap_or_else(usual)
             }
             None => usual(),

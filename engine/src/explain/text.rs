@@ -208,7 +208,11 @@ fn named(source: &Source) -> String {
         ("server", _) => "the server".to_owned(),
         ("client", _) => "the client".to_owned(),
         (name, None) => name.to_owned(),
-        (name, Some(at)) => format!("{name} ({at})"),
+        // The second line says where the files are.
+        (name, Some(at)) => {
+            let at = at.rsplit('/').next().unwrap_or(at);
+            format!("{name} ({at})")
+        }
     }
 }
 

@@ -2,23 +2,30 @@
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use bootstorm_protocols::dhcpv4::options;
 use bootstorm_protocols::dhcpv4::options::Rendered;
 use bootstorm_protocols::dhcpv4::pxe::{Architecture, MachineId};
 
 use super::{Source, ValuePart};
-use crate::config::{BootFile, BootRule, ClientMatch, Dhcp, Permit, PoolId, ScopeId};
-use crate::dhcp::{Condition, NakReason, NotPermitted, Origin, PassedOver, Silence};
+use crate::config::{
+    BootFile, BootRule, ClientMatch, Dhcp, Key, Line, Permit, PoolId, ScopeChain, ScopeId,
+};
+use crate::dhcp::{Condition, NakReason, NotPermitted, PassedOver, Silence};
 use crate::leases::KeyKind;
 
 /// Names things of one configuration.
 #[derive(Copy, Clone)]
-pub(super) struct Words<'c>(pub(super) &'c Dhcp);
+pub(super) struct Words<'c> {
+    pub(super) dhcp: &'c Dhcp,
+    /// Its files.
+    pub(super) files: &'c [PathBuf],
+}
 
 impl Words<'_> {
     pub(super) fn scope(self, scope: ScopeId) -> Source {
-        let dhcp = self.0;
+        let dhcp = self.dhcp;
         let name = match scope {
             ScopeId::Global => "[dhcp]".to_owned(),
             ScopeId::Network(id) => match &dhcp.network(id).name {
@@ -26,7 +33,10 @@ impl Words<'_> {
                 None => "shared-network".to_owned(),
             },
             ScopeId::Subnet(id) => format!("subnet {}", dhcp.subnet(id).prefix),
-            ScopeId::Pool(id) => self.pool(id).name,
+            ScopeId::Pool(id) => {
+                let (low, high) = dhcp.pool(id).range;
+                format!("pool {low}-{high}")
+            }
             ScopeId::Class(id) => format!("class {:?}", dhcp.class(id).name),
             ScopeId::Subclass(id) => {
                 let subclass = dhcp.subclass(id);
@@ -39,20 +49,21 @@ impl Words<'_> {
             },
             ScopeId::Host(id) => format!("host {:?}", dhcp.host(id).name()),
         };
-        Source { name, at: None }
+        Source { name, at: self.place(dhcp.line_of_scope(scope)) }
     }
 
-    pub(super) fn pool(self, id: PoolId) -> Source {
-        let (low, high) = self.0.pool(id).range;
-        Source { name: format!("pool {low}-{high}"), at: None }
+    /// A level that says what `key` is, with the line that says it.
+    pub(super) fn value(self, chain: &ScopeChain<'_>, scope: ScopeId, key: Key) -> Source {
+        let level = self.scope(scope);
+        let at = self.place(chain.line_of(scope, key)).or(level.at);
+        Source { name: level.name, at }
     }
 
-    pub(super) fn origin(self, origin: Origin) -> Source {
-        match origin {
-            Origin::Protocol => made_by("server"),
-            Origin::Echo => made_by("client"),
-            Origin::Scope(scope) => self.scope(scope),
-        }
+    /// `FILE:LINE`
+    fn place(self, line: Option<Line>) -> Option<String> {
+        let Line { file, line } = line?;
+        let path = self.files.get(usize::try_from(file).ok()?)?;
+        Some(format!("{}:{line}", path.display()))
     }
 
     pub(super) fn rule(self, rule: &BootRule) -> String {
@@ -96,7 +107,7 @@ impl Words<'_> {
             Condition::CircuitId => texts(&matches.circuit_id),
             Condition::RemoteId => texts(&matches.remote_id),
             Condition::Class => {
-                matches.class.iter().map(|id| format!("{:?}", self.0.class(*id).name)).collect()
+                matches.class.iter().map(|id| format!("{:?}", self.dhcp.class(*id).name)).collect()
             }
         };
         // x86-64 UEFI has two numbers.
@@ -144,12 +155,12 @@ impl Words<'_> {
             NotPermitted::Denied(permit) => {
                 ("denied", format!("it denies {}", self.permit(permit)))
             }
-            NotPermitted::NotAllowed => match &*self.0.pool(pool).allow {
+            NotPermitted::NotAllowed => match &*self.dhcp.pool(pool).allow {
                 [] => ("not-allowed", "BOOTP clients need a pool that allows \"bootp\"".to_owned()),
                 allow => ("not-allowed", format!("it allows only {}", permits(allow))),
             },
             NotPermitted::NotMember(class) => {
-                ("class", format!("it is for members of class {:?}", self.0.class(class).name))
+                ("class", format!("it is for members of class {:?}", self.dhcp.class(class).name))
             }
         }
     }
@@ -160,7 +171,7 @@ impl Words<'_> {
             Permit::Known => "known clients (with a host entry)".to_owned(),
             Permit::Unknown => "unknown clients (without a host entry)".to_owned(),
             Permit::Bootp => "BOOTP clients".to_owned(),
-            Permit::Member(class) => format!("members of class {:?}", self.0.class(class).name),
+            Permit::Member(class) => format!("members of class {:?}", self.dhcp.class(class).name),
         }
     }
 }

@@ -85,6 +85,7 @@ impl LeaseAccess for LeasesAndPools {
         let mut subject = Subject {
             config: self.config_path.display().to_string(),
             dhcp: &snapshot.config.dhcp,
+            files: &snapshot.config.sources,
             interfaces: Cow::Borrowed(&snapshot.interfaces),
             leases: self.leases.view(shard),
             from: LeasesFrom::Server,

@@ -148,6 +148,7 @@ impl Server {
         let mut subject = Subject {
             config: "test.toml".to_owned(),
             dhcp: &self.config.dhcp,
+            files: &self.config.sources,
             interfaces: Cow::Borrowed(&interfaces),
             leases: self.leases.view(0),
             from: LeasesFrom::Server,
