@@ -100,6 +100,39 @@ fn with_tests() -> String {
     HALL.to_owned() + &(0..50).map(class).collect::<String>()
 }
 
+/// The plain configuration with 1,000 subnets, 100,000 reservations, and a class of 10,000
+/// subclasses. The machines are of one of these and of no reservation.
+fn large() -> String {
+    let mut text = PLAIN.to_owned();
+    for number in 0..999_u32 {
+        let [_, _, high, low] = (number + 512).to_be_bytes();
+        text += &format!("[[dhcp.subnet]]\nsubnet = \"10.{high}.{low}.0/24\"\n");
+    }
+    text += "[[dhcp.class]]\nname = \"ports\"\nmatch = 'option agent.circuit-id'\n";
+    for number in 0..10_000 {
+        text += &format!("[[dhcp.class.subclass]]\nvalue = \"port{number}\"\n");
+    }
+    for number in 0..100_000_u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        let hardware = format!("02:00:00:{a:02x}:{b:02x}:{c:02x}");
+        text += &format!("[[dhcp.host]]\nname = \"h{number}\"\nhardware = \"{hardware}\"\n");
+    }
+    text
+}
+
+/// The large one with 50 classes that have an `if` each. The machines are members of one of them.
+fn with_conditions() -> String {
+    let class = |number: u32| {
+        format!(
+            "[[dhcp.class]]\nname = \"c{number}\"\n\
+             test = 'substring(option vendor-class-identifier, 15, 5) = \"{number:05}\"'\n\
+             [[dhcp.class.if]]\ntest = 'option user-class = \"iPXE\"'\nfilename = \"c{number}\"\n\
+             else = {{ options = {{ domain-name = \"c{number}.example\" }} }}\n"
+        )
+    };
+    large() + &(0..50).map(class).collect::<String>()
+}
+
 /// A message of UEFI firmware through a relay agent.
 fn message(kind: MessageType, machine: u32, named: &[(u8, Ipv4Addr)]) -> Vec<u8> {
     let [_, a, b, c] = machine.to_be_bytes();
@@ -330,7 +363,13 @@ impl Machines {
 }
 
 fn dora(criterion: &mut Criterion) {
-    let configs = [("plain", PLAIN.to_owned()), ("hall", HALL.to_owned()), ("tests", with_tests())];
+    let configs = [
+        ("plain", PLAIN.to_owned()),
+        ("hall", HALL.to_owned()),
+        ("tests", with_tests()),
+        ("large", large()),
+        ("conditions", with_conditions()),
+    ];
     for (name, config) in &configs {
         let mut machines = None;
         let mut group = criterion.benchmark_group(format!("dora/{name}"));

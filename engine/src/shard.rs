@@ -299,6 +299,7 @@ impl Shard {
         if let Some(told) = holder.and_then(|holder| holders.event(&holder, event, now)) {
             events.emit(&told);
         }
+        dhcp::logged(&action, event).for_each(|logged| events.emit(&logged));
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         let changes = if let Action::AckWhenDurable(_) = action {

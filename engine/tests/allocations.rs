@@ -47,10 +47,23 @@ test = 'binary-to-ascii(16, 8, ":", suffix(hardware, 6)) ~= "^52:54:0:" and exis
 [[dhcp.class]]
 name = "others"
 test = 'check "equal" or check "pattern"'
+# Statements and subclasses.
+[[dhcp.class]]
+name = "ports"
+match = 'option agent.circuit-id'
+spawn = true
+[[dhcp.class.subclass]]
+value = "port7"
+options = { nis-domain = { expression = 'concat("port-", config-option domain-name)' } }
+[[dhcp.if]]
+test = 'known or exists pxe-system-type'
+min-lease-time = { expression = '60 + 60' }
+elsif = [{ test = 'check "pi"', lease-time = "2h" }]
+else = { options = { domain-name = "else.example" } }
 [[dhcp.subnet]]
 subnet = "10.1.0.0/16"
 pools = ["10.1.4.0-10.1.255.250"]
-options = { routers = ["10.1.0.1"], domain-name-servers = ["10.1.0.2"] }
+options = { routers = ["10.1.0.1"], domain-name-servers = ["10.1.0.2"], domain-name = { expression = 'binary-to-ascii(10, 8, "-", leased-address)' } }
 boot = [{ user-class = "iPXE", file = "boot.ipxe" }, { arch = "x86-64-efi", file = "ipxe.efi" }, { file = "pxelinux.0" }]
 [[dhcp.host]]
 name = "reserved"

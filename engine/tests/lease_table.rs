@@ -87,6 +87,7 @@ impl Bed {
             low: Ipv4Addr::new(10, 0, 1, 0).into(),
             high: Ipv4Addr::new(10, 255, 255, 250).into(),
             host: None,
+            bill: None,
         };
         let bind =
             Step::Bind { ip, admission, expires: now + Duration::from_secs(3600), heard: false };

@@ -12,7 +12,7 @@ use crate::machine::{Held, Offered, Phase};
 use crate::oracle::{Invariant, Promise, time};
 use crate::program::Program;
 use crate::random::Purpose;
-use crate::site::{OFFER_TIME, SERVER, link_of};
+use crate::site::{OFFER_TIME, SERVER};
 use crate::wire::Asked;
 use crate::world::{Happening, LONGEST_WAY, World};
 
@@ -171,8 +171,7 @@ impl World {
     fn go_on_or_discover(&mut self, machine: usize) {
         let own = &self.machines[machine];
         let kept = own.wanted.filter(|ip| self.oracle.has(machine, *ip, self.now));
-        let here = |ip: &Ipv4Addr| own.place == own.plan.place && link_of(*ip) == own.place.link;
-        let Some(ip) = kept.filter(here) else {
+        let (Some(ip), true) = (kept, own.place == own.plan.place) else {
             return self.discover(machine);
         };
         let until = self.oracle.promises[&ip].until;
@@ -356,9 +355,7 @@ impl World {
     fn refused(&mut self, machine: usize) {
         let own = &self.machines[machine];
         let ip = own.held.map(|held| held.ip).or(own.wanted).unwrap_or(Ipv4Addr::UNSPECIFIED);
-        // An address of another link it got before it was moved, perhaps to where it was at first.
-        let here = own.place == own.plan.place && link_of(ip) == own.place.link;
-        if own.phase != Phase::Selecting && here {
+        if own.phase != Phase::Selecting && own.place == own.plan.place {
             self.judge_refusal(machine, ip);
         }
         self.oracle.given_up(ip, machine);

@@ -88,15 +88,13 @@ def sandbox(suite, lab, systemd, machines):
     outside, output = lab.run(machines, [BINARY, "fetch", "tftp://10.77.0.1/link", "-o", "x"])
     suite.check("but nothing from outside of it", outside == 1 and "error 2" in output, output)
     pid = systemd.pid(UNIT)
-    threads, slices = {}, {}
+    threads = {}
     for task in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{task}/status") as text:
             fields = dict(line.rstrip("\n").split(":\t", 1) for line in text if ":\t" in line)
         with open(f"/proc/{pid}/task/{task}/stat") as text:
             nice = int(text.read().rsplit(")", 1)[1].split()[16])
         threads[fields["Name"]] = (int(fields["CapEff"], 16), nice, fields["Seccomp"])
-        with open(f"/proc/{pid}/task/{task}/sched") as text:
-            slices[fields["Name"]] = re.search(r"^se\.slice +: +(\d+)$", text.read(), re.MULTILINE)
     keep = (1 << 10) | (1 << 13)  # CAP_NET_BIND_SERVICE, CAP_NET_RAW
     # The lease store's own threads take over those of the thread that opens it.
     suite.equal("no thread has a capability but the main one", {
@@ -105,9 +103,6 @@ def sandbox(suite, lab, systemd, machines):
     wanted = {"checkpoint": 10} | ({"committer": -10} if may_raise_limits() else {})
     suite.equal("the thread that writes leases goes before the shards, checkpoints after them",
                 {name: nice for name, (_, nice, _) in threads.items() if nice}, wanted)
-    # Before Linux 6.12 no thread has slices of its own.
-    suite.check("and in shorter time slices", not slices["committer"] or
-                int(slices["committer"][1]) < int(slices["shard0"][1]), slices)
     suite.equal("all are behind the filter of system calls",
                 {filtered for _, _, filtered in threads.values()}, {"2"})
     suite.check("io_uring works there", "io_uring is not used" not in systemd.journal(UNIT),

@@ -38,7 +38,6 @@ pub mod sim;
 mod sockets;
 mod steering;
 mod table;
-mod time_slice;
 mod timer;
 mod uring;
 mod waker;
@@ -61,7 +60,6 @@ pub use sockets::{
     MtuDiscovery, PacketSocketSpec, ReceiveFrames, Socket, UdpSocketSpec, icmp_socket,
 };
 pub use steering::{Split, Steering};
-pub use time_slice::set_time_slice;
 pub use timer::{TimerKey, TimerWheel};
 pub use uring::Uring;
 pub use waker::Waker;

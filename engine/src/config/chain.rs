@@ -118,7 +118,6 @@ impl<'c> ScopeChain<'c> {
     }
 
     /// What its statements do beside setting options and settings.
-    #[allow(dead_code, reason = "for the lease table and the log, to come")]
     pub(crate) fn effects(&self) -> Effects<'c> {
         self.effects
     }

@@ -58,8 +58,9 @@ pub(super) fn dhcp(
         for mut fields in parts {
             let value = fields.require("value", "\"rack1\"", problems, units::octets);
             let scope = names.scope(&mut fields, files, problems);
+            let lease_limit = lease_limit(&mut fields, problems);
             let Some((value, place)) = value else { continue };
-            let draft = SubclassDraft { class: id, value, lease_limit: None, place, scope };
+            let draft = SubclassDraft { class: id, value, lease_limit, place, scope };
             builder.add_subclass(draft, problems);
         }
     }
@@ -250,6 +251,7 @@ fn class(
 ) -> (Class, ScopePlaces) {
     let matches = names.conditions(fields, problems);
     let test = fields.take("test");
+    let lease_limit = lease_limit(fields, problems);
     let submatch = submatch(fields, (&name, place), names, files, problems);
     if test.is_none() && matches.is_empty() && submatch.is_none() {
         let text = format!("nobody is a member of class `{name}`: it has no conditions");
@@ -262,7 +264,11 @@ fn class(
     });
     let (scope, places) = names.scope(fields, files, problems);
     let within = Box::default();
-    (Class { name, matches, test, submatch, scope, within, lease_limit: None }, places)
+    (Class { name, matches, test, submatch, scope, within, lease_limit }, places)
+}
+
+fn lease_limit(fields: &mut Fields, problems: &mut Problems) -> Option<u32> {
+    fields.get("lease-limit", problems, |node| units::integer(node, 0..=u32::MAX))
 }
 
 /// How the subclasses of a class are told apart.

@@ -150,7 +150,7 @@ pub(super) const POOL: Schema = Schema::scope("a pool", &["range", "allow", "den
 
 pub(super) const CLASS: Schema = Schema {
     name: "[[dhcp.class]]",
-    keys: &["name", "test", "match", "spawn", "subclass"],
+    keys: &["name", "test", "match", "spawn", "subclass", "lease-limit"],
     scope: true,
     conditions: true,
 };
@@ -205,7 +205,8 @@ pub(super) const ELSIF: Schema = Schema::scope("an `elsif`", &["test"]);
 
 pub(super) const ELSE: Schema = Schema::scope("an `else`", &[]);
 
-pub(super) const SUBCLASS: Schema = Schema::scope("[[dhcp.class.subclass]]", &["value"]);
+pub(super) const SUBCLASS: Schema =
+    Schema::scope("[[dhcp.class.subclass]]", &["value", "lease-limit"]);
 
 pub(super) const TFTP: Schema = Schema::new(
     "[tftp]",

@@ -59,7 +59,7 @@ impl<'a> Exchange<'a> {
     fn by_pool(&self, pool: PoolId) -> Admission<'a> {
         let (low, high) = self.dhcp.pool(pool).range;
         let host = self.known_as().filter(|host| host.key.is_some());
-        Admission::Pool { low: low.into(), high: high.into(), host }
+        Admission::Pool { low: low.into(), high: high.into(), host, bill: self.bill }
     }
 
     /// The host entry that counts for the machine, as a lease remembers it.

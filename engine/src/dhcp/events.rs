@@ -6,7 +6,8 @@ use bootstorm_protocols::dhcpv4::{Message, MessageType, ParseError};
 
 use super::arrival::Arrival;
 use super::{Action, Silence};
-use crate::event::{BootEvent, Detail, FileName, Kind};
+use crate::config::LogLevel;
+use crate::event::{BootEvent, Detail, FileName, Kind, LogText};
 use crate::leases::Hardware;
 
 /// The kind of [`of_request`].
@@ -86,6 +87,24 @@ pub fn of_decision(message: &Message<'_>, arrival: &Arrival<'_>, action: &Action
             event(kind, message, arrival, *address)
         }
     }
+}
+
+/// The events of what the configuration logs about the client of a reply; `decided` is the event of
+/// the reply.
+pub fn of_statements<'a>(
+    action: &Action<'a>,
+    decided: &BootEvent,
+) -> impl Iterator<Item = BootEvent> + use<'a> {
+    let decided = *decided;
+    let logs = action.reply().map_or(&[][..], |reply| reply.chain.effects().logs);
+    logs.iter().map(move |(level, text)| {
+        let kind = match level {
+            LogLevel::Error => Kind::LogError,
+            LogLevel::Warn | LogLevel::Info => Kind::LogInfo,
+            LogLevel::Debug | LogLevel::Trace => Kind::LogDebug,
+        };
+        BootEvent { kind, detail: Detail::Text(LogText::new(text)), ..decided }
+    })
 }
 
 fn event(kind: Kind, message: &Message<'_>, arrival: &Arrival<'_>, address: Ipv4Addr) -> BootEvent {

@@ -1,6 +1,6 @@
 //! One request and all that is found out about it before it is decided.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bootstorm_protocols::dhcpv4::{Message, MessageType, RelayAgentInformation, options};
 use bootstorm_protocols::time::Moment;
@@ -8,12 +8,12 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::arrival::{Arrival, Link};
-use super::machine::Machine;
+use super::machine::{Machine, Membership};
 use super::own::Own;
 use super::reservation::Reservation;
 use super::{Silence, identity, machine};
 use crate::config::{ClassId, Dhcp, Flag, NetworkId, Parameter, ScopeChain, SubclassId, Used};
-use crate::leases::{ClientKey, Discovered, Hardware, RelaySaid, Said, ShardLeases};
+use crate::leases::{Bill, ClientKey, Discovered, Hardware, RelaySaid, Said, ShardLeases};
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
 #[derive(Debug)]
@@ -45,6 +45,10 @@ pub(super) struct Exchange<'a> {
     pub(super) classes: &'a [ClassId],
     /// The subclasses of these that it is a member of.
     pub(super) subclasses: &'a [SubclassId],
+    /// What a lease of it is billed to.
+    pub(super) bill: Option<Bill>,
+    /// All that a lease of it could be billed to has as many as it may.
+    over_limit: bool,
     /// What the client has or had, in any network.
     pub(super) own: &'a [Own],
 }
@@ -122,7 +126,11 @@ impl<'a> Exchange<'a> {
         let mut reservation = Reservation::find(dhcp, &machine, link.network, saying);
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
-        let (classes, subclasses) = machine.classes(message, before, dhcp, arena);
+        let Membership { classes, subclasses, bills } =
+            machine.classes(message, before, dhcp, arena);
+        // The first that has room, as dhcpd does.
+        let is_own = |ip| own.iter().any(|own| IpAddr::V4(own.ip) == ip);
+        let bill = bills.iter().copied().find(|&bill| leases.has_room(bill, is_own, now));
         Ok(Self {
             message,
             arrival,
@@ -141,6 +149,8 @@ impl<'a> Exchange<'a> {
             reservation,
             classes,
             subclasses,
+            bill,
+            over_limit: bill.is_none() && !bills.is_empty(),
             own,
             past_relays: past_relays.is_some(),
             port_is_unknown,
@@ -169,6 +179,12 @@ impl<'a> Exchange<'a> {
             return Some(Silence::BootpDenied);
         }
         (!chain.is(Flag::Booting)).then_some(Silence::BootingDenied)
+    }
+
+    /// Whether the classes of the machine have as many leases as they may, so that it gets none.
+    /// A reserved address is not billed.
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.over_limit && self.reservation.address.is_none()
     }
 
     /// Its hardware address.

@@ -67,7 +67,7 @@ impl<'a> Findings<'a> {
         dhcp.class_ids().map(move |id| {
             let members = &classes[..classes.partition_point(|member| *member < id)];
             let known = Known { message, before: *before, machine, members, arena };
-            (id, machine.membership(dhcp, id, false, known))
+            (id, machine.membership(dhcp, id, false, known).map(|member| member.subclass))
         })
     }
 

@@ -7,7 +7,7 @@ use bumpalo::collections::Vec as BumpVec;
 
 use super::evaluate::Known;
 use crate::config::{Candidate, ClassId, ClientMatch, Dhcp, SubclassId};
-use crate::leases::{Discovered, KeyKind};
+use crate::leases::{Bill, Discovered, KeyKind};
 
 /// The program that asks, as far as it decides what it can boot.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -153,15 +153,17 @@ impl<'a> Machine<'a> {
         before: Option<Discovered<'a>>,
         dhcp: &'a Dhcp,
         arena: &'a Bump,
-    ) -> (&'a [ClassId], &'a [SubclassId]) {
+    ) -> Membership<'a> {
         let mut members = BumpVec::new_in(arena);
         let mut subclasses = BumpVec::new_in(arena);
+        let mut bills = BumpVec::new_in(arena);
         let known = Known { message, before, machine: self, members: &[], arena };
         let mut look_at = |id, passed| {
             let known = Known { members: &members, ..known };
-            if let Ok(subclass) = self.membership(dhcp, id, passed, known) {
+            if let Ok(member) = self.membership(dhcp, id, passed, known) {
                 members.push(id);
-                subclasses.extend(subclass);
+                subclasses.extend(member.subclass);
+                bills.extend(member.bill(id, dhcp));
             }
         };
         match dhcp.class_index.candidates(&known, arena) {
@@ -172,7 +174,11 @@ impl<'a> Machine<'a> {
                 }
             }
         }
-        (members.into_bump_slice(), subclasses.into_bump_slice())
+        Membership {
+            classes: members.into_bump_slice(),
+            subclasses: subclasses.into_bump_slice(),
+            bills: bills.into_bump_slice(),
+        }
     }
 
     /// Whether it meets all that a class asks for, and the subclass that it is a member of then;
@@ -185,7 +191,7 @@ impl<'a> Machine<'a> {
         id: ClassId,
         passed: bool,
         known: Known<'_, 'a>,
-    ) -> Result<Option<SubclassId>, NotMember> {
+    ) -> Result<Member<'a>, NotMember> {
         let class = dhcp.class(id);
         if let Some(condition) = self.fails(&class.matches, &[]) {
             return Err(NotMember::Condition(condition));
@@ -195,14 +201,16 @@ impl<'a> Machine<'a> {
             && !value.is_empty()
         {
             let subclass = dhcp.subclasses.find(id, value);
+            let member = Member { subclass, value: Some(value) };
             let is_member = subclass.is_some() || submatch.spawn;
-            return if is_member { Ok(subclass) } else { Err(NotMember::Subclass) };
+            return if is_member { Ok(member) } else { Err(NotMember::Subclass) };
         }
         if class.test.is_none() && class.matches.is_empty() {
             return Err(NotMember::AsksNothing);
         }
         let test = || class.test.as_ref().is_none_or(|test| test.holds(&known, known.arena));
-        if passed || test() { Ok(None) } else { Err(NotMember::Test) }
+        let plain = Member { subclass: None, value: None };
+        if passed || test() { Ok(plain) } else { Err(NotMember::Test) }
     }
 
     /// The first condition that does not hold of the machine, which is a member of `classes`;
@@ -271,6 +279,34 @@ pub(crate) enum NotMember {
     Test,
     /// It has no subclass for the value that the message has.
     Subclass,
+}
+
+/// The classes of a machine.
+#[derive(Copy, Clone)]
+pub(super) struct Membership<'a> {
+    /// In the order of the configuration.
+    pub(super) classes: &'a [ClassId],
+    /// The subclasses of these, likewise.
+    pub(super) subclasses: &'a [SubclassId],
+    /// What leases of the machine may be billed to, of those that limit them.
+    pub(super) bills: &'a [Bill],
+}
+
+/// How a machine is a member of a class.
+pub(super) struct Member<'a> {
+    pub(super) subclass: Option<SubclassId>,
+    /// The value that names its subclass, whether the configuration has that or not.
+    value: Option<&'a [u8]>,
+}
+
+impl Member<'_> {
+    /// What a lease is billed to, if the class or its subclass limits leases.
+    fn bill(&self, id: ClassId, dhcp: &Dhcp) -> Option<Bill> {
+        let class = dhcp.class(id);
+        let own = self.subclass.and_then(|id| dhcp.subclass(id).lease_limit);
+        let limit = own.or(class.lease_limit)?;
+        Some(Bill::new(&class.name, self.value, limit))
+    }
 }
 
 /// Whether one of the entries fits, or there is none that would have to.

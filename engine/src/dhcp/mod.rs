@@ -176,6 +176,11 @@ pub fn plan<'a>(
         Ok(exchange) => &*arena.alloc(exchange),
         Err(silence) => return Plan::new(None, Draft::silence(silence, arena)),
     };
+    let takes_lease =
+        matches!(message.message_type(), None | Some(MessageType::Discover | MessageType::Request));
+    if takes_lease && exchange.is_over_limit() {
+        return Plan::new(Some(exchange), Draft::silence(Silence::LeaseLimit, arena));
+    }
     let draft = match message.message_type() {
         None => exchange.bootp(leases),
         Some(MessageType::Discover) => exchange.discover(leases),
@@ -196,3 +201,5 @@ pub use events::of_decision as decided;
 pub use events::of_malformed as malformed;
 /// The event of a request that came in, before it is decided.
 pub use events::of_request as received;
+/// The events of what the configuration logs about a reply.
+pub use events::of_statements as logged;

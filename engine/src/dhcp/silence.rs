@@ -51,6 +51,8 @@ silences! {
     NotHeld = "address not held by this client",
     /// Every address the client may have is taken.
     PoolFull = "pool full",
+    /// The classes of the client that limit leases have as many as they may.
+    LeaseLimit = "lease limit of a class reached",
     /// Another client has the address that is reserved for this one, and no pool permits it.
     ReservedHeld = "reserved address held by another",
     /// The leases changed each time between plan and execution; the client will ask again.

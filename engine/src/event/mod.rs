@@ -90,6 +90,12 @@ pub enum Kind {
     ReservedHeld,
     /// An address was to be pinged before it was offered, and could not be.
     NotPinged,
+    /// A `log` statement of the configuration, of an error: `Detail::Text` has its text.
+    LogError,
+    /// The same, for information.
+    LogInfo,
+    /// The same, for whoever looks for a fault.
+    LogDebug,
     /// A lease could not be written, so its ACK was withheld.
     CommitFailed,
     /// A TFTP transfer began.
@@ -122,6 +128,7 @@ impl Kind {
             Kind::PoolFull => "pool full",
             Kind::ReservedHeld => "address held",
             Kind::NotPinged => "not pinged",
+            Kind::LogError | Kind::LogInfo | Kind::LogDebug => "log",
             Kind::CommitFailed => "lease not written",
             Kind::TransferStarted => "TFTP start",
             Kind::TransferFinished => "TFTP done",
@@ -135,7 +142,10 @@ impl Kind {
         match self {
             // Those that are not written are as many as packets come; the committer tells of the
             // disk, and of their number.
-            Kind::Silence | Kind::Malformed | Kind::CommitFailed => tracing::Level::DEBUG,
+            Kind::Silence | Kind::Malformed | Kind::CommitFailed | Kind::LogDebug => {
+                tracing::Level::DEBUG
+            }
+            Kind::LogError => tracing::Level::ERROR,
             Kind::Nak
             | Kind::Decline
             | Kind::PoolFull
@@ -157,6 +167,9 @@ pub type FileName = Short<64>;
 
 /// The names of quirks, as far as they fit into a log line.
 pub type QuirkNames = Short<{ crate::quirks::MAX_NAME }>;
+
+/// The text of a `log` statement as far as it fits.
+pub type LogText = Short<128>;
 
 /// What else is known, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,6 +196,8 @@ pub enum Detail {
     },
     /// Why a request was refused or not answered.
     Reason(&'static str),
+    /// What the configuration says.
+    Text(LogText),
     /// Who has the event's address, and for how long from now; `None` is for ever.
     Holder {
         /// The holder's hardware address.

@@ -65,6 +65,9 @@ pub struct Row {
     /// Why a request was refused or not answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What a `log` statement of the configuration says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 impl Row {
@@ -91,6 +94,7 @@ impl Row {
                 row.reason = given(reason);
             }
             Detail::Reason(reason) => row.reason = given(reason),
+            Detail::Text(text) => row.text = Some(format!("{text:?}")),
             Detail::Holder { hardware, quarantine, left } => {
                 let holder = match quarantine {
                     true => "in quarantine".to_owned(),
@@ -203,6 +207,7 @@ impl fmt::Display for Row {
             ("file", &self.file),
             ("quirk", &self.quirk),
             ("reason", &self.reason),
+            ("text", &self.text),
         ];
         for (key, value) in texts {
             let Some(value) = value else { continue };

@@ -272,6 +272,9 @@ pub(super) fn remedy(silence: Silence, place: &str, giaddr: Ipv4Addr) -> Option<
         Silence::PoolFull => "make the pool larger or lease-time shorter; `bootstorm leases list` \
                               shows who has the addresses"
             .to_owned(),
+        Silence::LeaseLimit => "raise lease-limit of the machine's class, or wait until a lease of \
+                                another member ends"
+            .to_owned(),
         Silence::ReservedHeld => "wait until the lease of the other machine ends, or make sure that \
                                   it is off and end it: bootstorm leases release ADDRESS; or give \
                                   the network a pool that permits this machine"

@@ -183,7 +183,7 @@ fn admission<'c>(ip: Ipv4Addr, hardware: &Hardware, dhcp: &'c Dhcp) -> Admission
     }
     dhcp.pool_of(ip).map_or(Admission::Unknown, |pool| {
         let (low, high) = dhcp.pool(pool).range;
-        Admission::Pool { low: low.into(), high: high.into(), host: None }
+        Admission::Pool { low: low.into(), high: high.into(), host: None, bill: None }
     })
 }
 

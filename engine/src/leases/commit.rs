@@ -26,8 +26,6 @@ use crate::metrics::Metrics;
 
 /// Nice value of the committer: it works little, and many wait for it.
 const COMMITTER_NICE: i32 = -10;
-/// Its time slice: a commit takes so long, beside its waits for the disk. The shortest there is.
-const COMMITTER_SLICE: Duration = Duration::from_micros(100);
 /// Changes in one batch, at most: what piled up during the last fsync, but no more than keeps the
 /// wait short.
 pub(super) const LARGEST_BATCH: usize = 256;
@@ -144,9 +142,6 @@ impl Committer {
             // milliseconds until the shard's time slice ends, and all ACKs with it. The process may
             // lack the right to it; then the committer works at normal priority.
             let _ = rustix::process::setpriority_process(None, COMMITTER_NICE);
-            // The same for a host with EEVDF, where a nice value is a share of the core and not
-            // when it comes.
-            let _ = bootstorm_net::set_time_slice(COMMITTER_SLICE);
             let _on_failure = OnFailure(self.on_failure.take());
             let leases = Arc::clone(&self.leases);
             let mut batches = Batches::default();

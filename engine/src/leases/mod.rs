@@ -14,6 +14,7 @@
 //! store has. Time is an argument everywhere, and the committer can be stepped by hand.
 
 mod address;
+mod bills;
 mod changes;
 mod client;
 mod clock;
@@ -59,14 +60,15 @@ pub use notes::Notes;
 pub use pools::PoolCounts;
 pub use record::CorruptRecord;
 pub use shard::{Change, NotDurable, ShardLeases};
-pub use step::{Admission, Conflict, KeyHash, KnownAs, Refusal, Step};
+pub use step::{Admission, Bill, Conflict, KeyHash, KnownAs, Refusal, Step};
 pub use store::{
     BatchId, Damage, Finished, LeaseStore, Loaded, Recovered, StoreError, Write, WriteFailure,
 };
 
-use crate::config::{Dhcp, PoolId, Scope};
+use crate::config::{Dhcp, Parameter, PoolId, Scope};
 use crate::hashing::{self, KeyedHasher};
 use address::Address;
+use bills::Bills;
 use pools::PoolSet;
 use queue::Queue;
 use table::Table;
@@ -79,6 +81,7 @@ type PoolsLock = CachePadded<Mutex<Arc<PoolSet>>>;
 /// All leases of the server: shared by the shards, the committer and the control socket.
 pub struct Leases {
     table: Table,
+    bills: Bills,
     queue: Queue,
     /// One for each shard, then the committer's, then one for all other threads.
     locks: Box<[PoolsLock]>,
@@ -126,11 +129,15 @@ impl Leases {
     ) -> Result<Arc<Self>, StoreError> {
         let shards = shards.max(1);
         let table = Table::new(shards, hasher);
+        let bills = Bills::default();
         let quarantine = clock.now + longest_lease(dhcp).max(dhcp.decline_time);
         let mut corrupt = 0;
         let recovered = store.load(&clock, &mut |loaded| match loaded {
             Loaded::Lease(lease, version) => {
                 let shard = shard_of(lease.ip, shards);
+                if let Some(bill) = lease.notes.admission().bill() {
+                    bills.load(bill, lease.ip);
+                }
                 table.load(lease, Some(version), shard);
             }
             Loaded::Erased(..) => {}
@@ -146,6 +153,7 @@ impl Leases {
         let empty = Arc::new(PoolSet::empty(shards));
         let leases = Self {
             table,
+            bills,
             queue: Queue::new(shards),
             locks: (0..shards + 2)
                 .map(|_| CachePadded::new(Mutex::new(Arc::clone(&empty))))
@@ -378,14 +386,19 @@ impl NextPools<'_> {
     }
 }
 
-/// The longest lease that the configuration gives, infinite ones counted as a day.
+/// The longest lease that the configuration gives. Infinite ones are counted as a day, as are those
+/// of expressions.
 fn longest_lease(dhcp: &Dhcp) -> Duration {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let times = [Parameter::LeaseTime, Parameter::MaxLeaseTime];
+    let unknown = times.into_iter().any(|time| dhcp.is_set_by_expression(time));
     dhcp.scopes()
         .map(Scope::settings)
         .flat_map(|settings| [settings.lease_time, settings.max_lease_time])
         .flatten()
         .chain([Dhcp::DEFAULT_LEASE_TIME])
-        .map(|time| time.duration().unwrap_or(Duration::from_secs(86_400)))
+        .map(|time| time.duration().unwrap_or(DAY))
+        .chain(unknown.then_some(DAY))
         .max()
         .unwrap_or_default()
 }

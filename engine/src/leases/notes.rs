@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Admission, Client, ClientKey, Hardware, KeyHash, KeyKind, KnownAs, RelaySaid, Said};
+use super::{
+    Admission, Bill, Client, ClientKey, Hardware, KeyHash, KeyKind, KnownAs, RelaySaid, Said,
+};
 
 /// What is remembered of a client besides its identity: what it said, at most [`Notes::LIMIT`]
 /// bytes each, what its relay agent said, and how it was admitted. Cloning does not allocate.
@@ -40,6 +42,8 @@ const LONGEST: usize = 255;
 const POOL_IPV4: u8 = 4;
 /// A pool of IPv6: likewise.
 const POOL_IPV6: u8 = 6;
+/// Added to these where a bill follows the addresses, its key and its limit in 12 bytes.
+const WITH_BILL: u8 = 1;
 /// A reserved address: a host entry follows. That is the number of the kind of its key, the hash of
 /// the key if [`WITH_KEY`] is in the number, then its name.
 const HOST: u8 = 1;
@@ -253,21 +257,30 @@ fn split_note(notes: &[u8]) -> Option<(&[u8], &[u8])> {
 fn admission(bytes: &[u8]) -> Option<Admission<'_>> {
     let (tag, rest) = bytes.split_first()?;
     match *tag {
-        POOL_IPV4 => pool::<4>(rest),
-        POOL_IPV6 => pool::<16>(rest),
+        POOL_IPV4 => pool::<4>(rest, false),
+        POOL_IPV6 => pool::<16>(rest, false),
+        tag if tag == POOL_IPV4 + WITH_BILL => pool::<4>(rest, true),
+        tag if tag == POOL_IPV6 + WITH_BILL => pool::<16>(rest, true),
         HOST => known_as(rest).map(Admission::Host),
         _ => None,
     }
 }
 
-fn pool<const N: usize>(bytes: &[u8]) -> Option<Admission<'_>>
+fn pool<const N: usize>(bytes: &[u8], billed: bool) -> Option<Admission<'_>>
 where
     IpAddr: From<[u8; N]>,
 {
     let (low, rest) = bytes.split_first_chunk::<N>()?;
-    let (high, rest) = rest.split_first_chunk::<N>()?;
+    let (high, mut rest) = rest.split_first_chunk::<N>()?;
+    let mut bill = None;
+    if billed {
+        let (key, behind) = rest.split_first_chunk()?;
+        let (limit, behind) = behind.split_first_chunk()?;
+        let (key, limit) = (u64::from_be_bytes(*key), u32::from_be_bytes(*limit));
+        (bill, rest) = (Some(Bill { key, limit }), behind);
+    }
     let host = if rest.is_empty() { None } else { Some(known_as(rest)?) };
-    Some(Admission::Pool { low: IpAddr::from(*low), high: IpAddr::from(*high), host })
+    Some(Admission::Pool { low: IpAddr::from(*low), high: IpAddr::from(*high), host, bill })
 }
 
 fn known_as(bytes: &[u8]) -> Option<KnownAs<'_>> {
@@ -294,21 +307,26 @@ fn write_admission<'r>(admission: Admission<'_>, room: &'r mut [u8; LONGEST]) ->
             }
         }
     };
+    let bill = admission.bill().map(|Bill { key, limit }| (key.to_be_bytes(), limit.to_be_bytes()));
+    let with_bill = if bill.is_some() { WITH_BILL } else { 0 };
     let (pool, host): (&[&[u8]], _) = match admission {
         Admission::Unknown => (&[], None),
-        Admission::Pool { low: IpAddr::V4(low), high: IpAddr::V4(high), host } => {
-            (&[&[POOL_IPV4], &low.octets(), &high.octets()], host)
+        Admission::Pool { low: IpAddr::V4(low), high: IpAddr::V4(high), host, .. } => {
+            (&[&[POOL_IPV4 + with_bill], &low.octets(), &high.octets()], host)
         }
-        Admission::Pool { low, high, host } => {
+        Admission::Pool { low, high, host, .. } => {
             let octets = |ip: IpAddr| match ip {
                 IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
                 IpAddr::V6(ip) => ip.octets(),
             };
-            (&[&[POOL_IPV6], &octets(low), &octets(high)], host)
+            (&[&[POOL_IPV6 + with_bill], &octets(low), &octets(high)], host)
         }
         Admission::Host(host) => (&[], Some(host)),
     };
     push(pool);
+    if let Some((key, limit)) = &bill {
+        push(&[key, limit]);
+    }
     if let Some(KnownAs { name, by, key }) = host {
         let tag: &[u8] = if pool.is_empty() { &[HOST] } else { &[] };
         match key {
@@ -377,6 +395,7 @@ mod tests {
         low: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
         high: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9)),
         host: None,
+        bill: None,
     };
 
     #[test]
@@ -387,12 +406,11 @@ mod tests {
         let mut all = vec![Admission::Unknown];
         for host in [None, Some(by_port), Some(by_uuid)] {
             let (low, high) = (v6("2001:db8::1"), v6("2001:db8::ff"));
-            all.push(Admission::Pool { low, high, host });
-            all.push(Admission::Pool {
-                low: [10, 0, 0, 1].into(),
-                high: [10, 0, 0, 9].into(),
-                host,
-            });
+            for bill in [None, Some(Bill::new("class", Some(b"value"), 3))] {
+                all.push(Admission::Pool { low, high, host, bill });
+                let (low, high) = ([10, 0, 0, 1].into(), [10, 0, 0, 9].into());
+                all.push(Admission::Pool { low, high, host, bill });
+            }
             all.extend(host.map(Admission::Host));
         }
         let mut notes = Notes::default();
@@ -407,7 +425,7 @@ mod tests {
         notes.set_admission(Admission::Host(long));
         assert_eq!(notes.admission(), Admission::Unknown);
         let Admission::Pool { low, high, .. } = POOL else { unreachable!() };
-        notes.set_admission(Admission::Pool { low, high, host: Some(long) });
+        notes.set_admission(Admission::Pool { low, high, host: Some(long), bill: None });
         assert_eq!(notes.admission(), POOL);
     }
 

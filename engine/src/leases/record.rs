@@ -11,7 +11,8 @@
 //! notes: a bit for each that follows 1 | each note: length 1, bytes
 //! ```
 //! An admission is nothing; or `4` and first and last address of an IPv4 pool, and perhaps a host
-//! entry; `6` and the same of IPv6; `1` and a host entry. A host entry is the kind of the key that
+//! entry; `6` and the same of IPv6; `5` and `7` the same with a bill, 12 bytes, behind the
+//! addresses; `1` and a host entry. A host entry is the kind of the key that
 //! it was found by, `0x80` added if the hash of that key follows in 8 bytes
 //! ([`KeyHash`](super::KeyHash)), and its name.
 //! Version 2 has no hashes, and no host entries of pools. Version 1 has neither flags nor
@@ -250,7 +251,7 @@ mod tests {
                 Some(name) if told.is_some() => Admission::Host(known_as(name)),
                 Some(name) => {
                     let host = refused.then(|| known_as(name));
-                    Admission::Pool { low: ip, high: ip, host }
+                    Admission::Pool { low: ip, high: ip, host, bill: None }
                 }
                 None => Admission::Unknown,
             };

@@ -14,7 +14,7 @@ use super::changes::{Pending, Source};
 use super::discovers::{Discovered, Discovers, Transaction};
 use super::queue::{Queued, SHARD_LIMIT};
 use super::table::Handle;
-use super::{Client, ClientKey, Conflict, Lease, Leases, Refusal, Step};
+use super::{Bill, Client, ClientKey, Conflict, Lease, Leases, Refusal, Step};
 use crate::config::{Dhcp, PoolId};
 
 /// One shard's hold on the leases. Its methods take effect in memory at once. None allocates when
@@ -144,6 +144,11 @@ impl ShardLeases {
         self.leases.table.endings.load(Ordering::Relaxed)
     }
 
+    /// Whether another lease can be billed; leases of the addresses of `own` do not count.
+    pub fn has_room(&self, bill: Bill, own: impl Fn(IpAddr) -> bool, now: Moment) -> bool {
+        self.leases.bills.has_room(bill, own, &self.leases.table, now)
+    }
+
     /// Whether clients may hold leases that the store has lost; see [`Leases::is_damaged`].
     pub fn is_damaged(&self, now: Moment) -> bool {
         self.leases.is_damaged(now)
@@ -168,7 +173,14 @@ impl ShardLeases {
     ) -> Result<Option<Change>, Conflict> {
         let pools = self.leases.lock_pools(self.lock);
         let source = Source { client, shard: self.shard, seen: self.seen.get() };
-        let change = self.leases.table.apply(&pools, source, step, now);
+        let Leases { table, bills, .. } = &*self.leases;
+        let apply = || table.apply(&pools, source, step, now);
+        let change = match step.bill() {
+            None => apply(),
+            Some(bill) => {
+                bills.bill(bill, step.ip(), table, now, apply).unwrap_or(Err(Refusal::LimitReached))
+            }
+        };
         change.map(|change| change.map(Change)).map_err(Conflict)
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bootstorm_protocols::time::Moment;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::KeyKind;
 
@@ -24,9 +24,44 @@ pub enum Admission<'a> {
         /// The host entry that counted for the client, where later messages of the same machine
         /// may be silent about the key that it was found by.
         host: Option<KnownAs<'a>>,
+        /// What the lease is billed to, if a class of the client limits its leases.
+        bill: Option<Bill>,
     },
     /// The address is reserved for the client.
     Host(KnownAs<'a>),
+}
+
+impl Admission<'_> {
+    /// What the lease is billed to.
+    pub fn bill(&self) -> Option<Bill> {
+        match self {
+            Self::Pool { bill, .. } => *bill,
+            Self::Unknown | Self::Host(_) => None,
+        }
+    }
+}
+
+/// What a lease is billed to: a class, or the subclass of one value. It is on disk, so it never
+/// changes what it is made of.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Bill {
+    pub(super) key: u64,
+    pub(super) limit: u32,
+}
+
+impl Bill {
+    /// The bill of a class by its name, and of one value if each value has its own; at most `limit`
+    /// leases at one time.
+    pub fn new(class: &str, value: Option<&[u8]>, limit: u32) -> Self {
+        // A name has no NUL, so no class is billed for the value of another.
+        let mut hash = Xxh3::new();
+        hash.update(class.as_bytes());
+        if let Some(value) = value {
+            hash.update(&[0]);
+            hash.update(value);
+        }
+        Self { key: hash.digest(), limit }
+    }
 }
 
 /// As which `[[dhcp.host]]` a client was known.
@@ -127,6 +162,14 @@ impl Step<'_> {
             | Self::Withdraw { ip } => ip,
         }
     }
+
+    /// What the address is billed to from now on.
+    pub(super) fn bill(&self) -> Option<Bill> {
+        match self {
+            Self::Offer { admission, .. } | Self::Bind { admission, .. } => admission.bill(),
+            _ => None,
+        }
+    }
 }
 
 /// A step cannot be taken: the leases are not as they were when it was planned. Plan again.
@@ -146,6 +189,9 @@ pub enum Refusal {
     /// The address is in quarantine: somebody was found to use it.
     #[error("the address is in quarantine")]
     Quarantined,
+    /// The class that the lease would be billed to has as many as it may.
+    #[error("a class of the client has as many leases as it may")]
+    LimitReached,
     /// The client does not hold the address.
     #[error("the client does not hold the address")]
     NotHeld,

@@ -313,6 +313,7 @@ pub(super) fn line(level: tracing::Level, row: &Row) {
                 windowsize = row.windowsize,
                 retransmits = row.retransmits,
                 reason = row.reason,
+                text = row.text,
                 "{}",
                 row.event
             )

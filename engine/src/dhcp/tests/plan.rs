@@ -25,7 +25,7 @@ ip = "10.1.2.5"
 "#;
 
 fn pool(low: &str, high: &str) -> Admission<'static> {
-    Admission::Pool { low: ip(low).into(), high: ip(high).into(), host: None }
+    Admission::Pool { low: ip(low).into(), high: ip(high).into(), host: None, bill: None }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What scopes say for some messages only, from the configuration to the reply.
 
+use std::time::Duration;
+
 use bootstorm_protocols::dhcpv4::{MessageType, options};
 
+use super::super::Silence;
 use super::*;
 
 fn text(answer: &Answer, code: u8) -> Option<String> {
@@ -97,4 +100,58 @@ options = {{ nis-domain = \"each\" }}
     // Again, for copies.
     assert_eq!(told(&asks(5, "p1")), ["p1", "class", ""]);
     assert_eq!(told(&asks(6, "p2")), ["class", "class", ""]);
+}
+
+#[test]
+fn classes_limit_the_leases_of_their_members() {
+    let mut server = Server::new(&format!(
+        "{SUBNET}
+[[dhcp.host]]
+name = \"reserved\"
+hardware = \"02:00:00:00:00:09\"
+ip = \"10.1.0.9\"
+[[dhcp.class]]
+name = \"each\"
+match = 'option host-name'
+spawn = true
+lease-limit = 1
+[[dhcp.class.subclass]]
+value = \"two\"
+lease-limit = 2
+[[dhcp.class]]
+name = \"all\"
+test = 'option vendor-class-identifier = \"v\"'
+lease-limit = 1
+"
+    ));
+    let named = |number: u8, name: &str| {
+        Client::plain([2, 0, 0, 0, 0, number]).with(options::HOST_NAME, name.as_bytes())
+    };
+    let first = named(1, "x");
+    let address = server.lease(&first);
+    let limited = Silence::LeaseLimit;
+    assert_eq!(server.silence(&named(2, "x").discover()), limited);
+    server.lease(&named(3, "y"));
+    // Whoever has a lease keeps it, also after a restart, and a reserved address is not billed.
+    server.expect(MessageType::Ack, &first.renew(address));
+    server.expect(MessageType::Offer, &first.discover());
+    server.lease(&named(9, "x"));
+    server.restart();
+    assert_eq!(server.silence(&named(2, "x").discover()), limited);
+    assert_eq!(server.silence(&named(2, "x").reboot(address)), limited);
+    // An offer counts while it lasts.
+    server.expect(MessageType::Offer, &named(4, "two").discover());
+    server.expect(MessageType::Offer, &named(5, "two").discover());
+    assert_eq!(server.silence(&named(6, "two").discover()), limited);
+    server.pass(Duration::from_secs(120));
+    server.expect(MessageType::Offer, &named(6, "two").discover());
+    // The second class has room where the first has none, and then that is full, too.
+    let vendor = |number| named(number, "x").with(options::VENDOR_CLASS_IDENTIFIER, b"v");
+    server.lease(&vendor(7));
+    assert_eq!(server.silence(&vendor(8).discover()), limited);
+    // A lease that is given back, or ends, makes room.
+    let _ = server.receive(&first.release(address));
+    server.lease(&named(2, "x"));
+    server.pass(Duration::from_secs(3601));
+    server.lease(&vendor(8));
 }

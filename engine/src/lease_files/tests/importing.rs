@@ -75,7 +75,7 @@ fn a_lease_is_its_clients_as_if_it_had_been_given_here() {
     assert_eq!((lease.starts, lease.expires), (hour(10), hour(14)));
     assert_eq!(lease.notes.client_id(), Some(&b"\x01001"[..]));
     let [low, high] = [10, 250].map(|last| IpAddr::from([10, 0, 0, last]));
-    assert_eq!(lease.admission(), Admission::Pool { low, high, host: None });
+    assert_eq!(lease.admission(), Admission::Pool { low, high, host: None, bill: None });
     assert_eq!(report.active, 1);
 
     let (leases, _) = taken(&config("client-id"), &[&text]);

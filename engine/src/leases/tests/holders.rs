@@ -265,7 +265,7 @@ fn how_a_lease_was_admitted_is_known_after_a_restart() {
 fn an_ipv6_address_is_leased_as_any_other() {
     let (mut server, store) = server(&[("10.0.0.1", "10.0.0.9")]);
     let address: IpAddr = "2001:db8::17".parse().unwrap();
-    let admission = Admission::Pool { low: address, high: address, host: None };
+    let admission = Admission::Pool { low: address, high: address, host: None, bill: None };
     let offer = Step::Offer { ip: address, admission, until: at(60) };
     assert_eq!(server.step_and_submit(0, 1, offer, 0), Ok(false));
     let bind = Step::Bind { ip: address, admission, expires: at(HOUR), heard: false };
