@@ -57,6 +57,7 @@ mod tests;
 pub use bootstorm_net::EngineChoice;
 pub use chain::ScopeChain;
 pub(crate) use chain::{Boots, LayerSet};
+pub use dhcpd::{Migration, migrate};
 pub use excluded::Use;
 pub(crate) use expression::{Candidate, Facts, OptionPath};
 pub use expression::{ClassIndex, ClassTest};

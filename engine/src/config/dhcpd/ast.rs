@@ -145,6 +145,8 @@ pub(super) struct ClassNumber(pub(super) u32);
 pub(super) struct Class {
     pub(super) name: Rc<str>,
     pub(super) match_if: Option<ClassTest>,
+    /// Where the expressions of `match if`, `match` and `spawn` are written.
+    pub(super) sources: Vec<(&'static str, Place)>,
     /// `match` or `spawn with`
     pub(super) submatch: Option<Submatch>,
     pub(super) lease_limit: Option<u32>,

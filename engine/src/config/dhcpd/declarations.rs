@@ -211,12 +211,13 @@ impl Parser<'_, '_, '_> {
             None => (self.reader.add_class(name), true),
         };
         let (mut test, mut submatch, mut limit) = (None, None, None);
+        let mut sources = Vec::new();
         let body = self.block(Within::Class, &mut |parser, word| {
             match word {
                 "match" => {
                     parser.take();
                     if !parser.word("if") {
-                        parser.submatch(&mut submatch, false)?;
+                        sources.push(("match", parser.submatch(&mut submatch, false)?));
                         return Ok(true);
                     }
                     if test.is_some() {
@@ -225,7 +226,9 @@ impl Parser<'_, '_, '_> {
                         return Err(parser.wrong(fault));
                     }
                     parser.reader.names_ports = false;
+                    let start = parser.cursor.place();
                     let condition = parser.expression(true, expression::boolean)?;
+                    sources.push(("match if", parser.cursor.since(start)));
                     parser.semicolon()?;
                     test = Some(ClassTest::new(condition, parser.reader.names_ports));
                 }
@@ -234,7 +237,7 @@ impl Parser<'_, '_, '_> {
                     if !parser.word("with") {
                         return Err(parser.expected("`with`"));
                     }
-                    parser.submatch(&mut submatch, true)?;
+                    sources.push(("spawn", parser.submatch(&mut submatch, true)?));
                 }
                 "lease" => limit = Some(parser.lease_limit()?),
                 "dynamic" | "deleted" => {
@@ -252,19 +255,22 @@ impl Parser<'_, '_, '_> {
         class.match_if = test.or(class.match_if.take());
         class.submatch = submatch.or(class.submatch.take());
         class.lease_limit = limit.or(class.lease_limit);
+        class.sources.extend(sources);
         Ok(new.then_some(Child::Class(number)))
     }
 
     /// What tells the subclasses of a class apart.
-    fn submatch(&mut self, submatch: &mut Option<Submatch>, spawn: bool) -> Result<(), Mistake> {
+    fn submatch(&mut self, submatch: &mut Option<Submatch>, spawn: bool) -> Result<Place, Mistake> {
         if submatch.is_some() {
             let text = "a class has one `match` or `spawn with`";
             return Err(self.wrong(Fault::plain(text)));
         }
+        let start = self.cursor.place();
         let expression = self.expression(true, expression::data)?;
+        let place = self.cursor.since(start);
         self.semicolon()?;
         *submatch = Some(Submatch { expression, spawn });
-        Ok(())
+        Ok(place)
     }
 
     /// `lease limit NUMBER;`

@@ -1,5 +1,6 @@
 //! Types of options, as dhcpd's option definitions write them.
 
+use std::fmt;
 use std::ops::Range;
 
 use super::super::expression::{Token, Tokens};
@@ -132,6 +133,45 @@ impl Format {
     /// What is wrong, and the bytes of the text where.
     pub(super) fn read(tokens: &mut Tokens<'_>, more: bool) -> Result<Self, (Range<usize>, Fault)> {
         Reader { tokens, more }.format()
+    }
+}
+
+impl fmt::Display for Format {
+    /// As option definitions write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((last, others)) = self.parts.split_last() else { return Ok(()) };
+        if self.repeat == Repeat::All {
+            f.write_str("array of ")?;
+        }
+        if others.is_empty() {
+            return write!(f, "{last}");
+        }
+        f.write_str("{ ")?;
+        others.iter().try_for_each(|part| write!(f, "{part}, "))?;
+        if self.repeat == Repeat::Last {
+            f.write_str("array of ")?;
+        }
+        write!(f, "{last} }}")
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Address => "ip-address",
+            Self::Address6 => "ip6-address",
+            Self::Number(1) => "uint8",
+            Self::Number(2) => "uint16",
+            Self::Number(_) | Self::Time => "uint32",
+            Self::Text => "text",
+            Self::Bytes | Self::Space | Self::Word(_) => "string",
+            Self::Flag => "boolean",
+            Self::Name => "text",
+            Self::Names { compressed: true } => "domain-list compressed",
+            Self::Names { compressed: false } => "domain-list",
+            Self::Nothing => "flag",
+            Self::Encapsulate(space) => return write!(f, "encapsulate {space}"),
+        })
     }
 }
 

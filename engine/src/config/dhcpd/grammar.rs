@@ -85,9 +85,8 @@ impl<'t, 'x, 'r> Parser<'t, 'x, 'r> {
                 break;
             }
             if *self.cursor.peek() == Token::End {
-                let end = self.cursor.place();
                 let fault = Fault::new("this `{` is not closed", "add a `}`");
-                self.reader.problems.conflict(open, fault, end, "the file ends here");
+                self.reader.problems.error(open, fault);
                 break;
             }
             let word = self.cursor.word().map(str::to_ascii_lowercase);

@@ -17,6 +17,7 @@ mod format;
 mod grammar;
 mod language;
 mod lower;
+mod migrate;
 mod options;
 mod reader;
 mod resolve;
@@ -35,6 +36,7 @@ use super::builder::Builder;
 use super::problem::Problems;
 use super::source::{FileState, Files};
 pub(super) use language::is_dhcpd;
+pub use migrate::{Migration, migrate};
 use reader::Reader;
 pub(super) use resolve::Resolver;
 

@@ -229,7 +229,11 @@ impl<'t> Parser<'t, '_, '_> {
             return Err(self.wrong(fault));
         }
         self.semicolon()?;
-        self.reader.spaces.define(space, Definition { name: name.into(), code, format });
+        let definition = Definition { name: name.into(), code, format };
+        let line = self.cursor.line(place);
+        self.reader.defines.insert((space, code));
+        self.reader.defined.push((space, definition.clone(), line));
+        self.reader.spaces.define(space, definition);
         Ok(())
     }
 }

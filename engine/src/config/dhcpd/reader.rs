@@ -12,12 +12,12 @@ use bootstorm_protocols::dhcpv4::options;
 use super::super::expression::{OptionPath, Token, Tokens};
 use super::super::problem::{Fault, Problems};
 use super::super::source::{FileState, Files, Place, as_text};
-use super::super::{ClassId, Key, VariableId, disk, schema};
+use super::super::{ClassId, Key, Line, VariableId, disk, schema};
 use super::ast::{Body, Class, ClassNumber};
 use super::grammar::{Parser, Within};
 use super::lower;
 use super::resolve::{Lookup, Resolver};
-use super::spaces::{SpaceNumber, Spaces};
+use super::spaces::{Definition, SpaceNumber, Spaces};
 use super::standard;
 use super::table::{self, Row};
 
@@ -40,6 +40,10 @@ pub(super) struct Reader<'r> {
     bytes: u64,
     /// The subnet6 around it.
     pub(super) subnet6: Option<(Ipv6Addr, u8)>,
+    /// Options that the files define, in their order, and where.
+    pub(super) defined: Vec<(SpaceNumber, Definition, Line)>,
+    /// The same, to be looked up.
+    pub(super) defines: HashSet<(SpaceNumber, u32)>,
     /// The first subnet of IPv4, and that of IPv6.
     pub(super) subnets: [Option<Place>; 2],
     /// Statements that were warned of.
@@ -85,6 +89,8 @@ impl<'r> Reader<'r> {
             depth: 0,
             bytes: 0,
             subnet6: None,
+            defined: Vec::new(),
+            defines: HashSet::new(),
             subnets: [None; 2],
             warned: HashSet::new(),
             warned_options: HashSet::new(),
@@ -223,6 +229,7 @@ impl<'r> Reader<'r> {
             name,
             match_if: None,
             submatch: None,
+            sources: Vec::new(),
             lease_limit: None,
             body: Body::default(),
         });

@@ -205,6 +205,13 @@ impl Spaces {
         self.read_back.contains(&at).then_some(Key::InSpace(SpaceId(0), at))
     }
 
+    /// Whether a space travels in option 124 or 125, under an enterprise number.
+    pub(super) fn is_enterprise(&self, number: SpaceNumber) -> bool {
+        let carrier = self.get(number).carrier;
+        let carried = carrier.is_some_and(|(within, _)| Some(within) != self.number(DHCP));
+        carried || self.get(number).code_width > 1
+    }
+
     /// Notes that an expression reads such a parameter.
     pub(super) fn read_back(&mut self, row: &Row) -> Key {
         let at = table::number(row);

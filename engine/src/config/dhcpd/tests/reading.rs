@@ -132,7 +132,7 @@ fn what_dhcpd_takes_is_taken() {
         "switch (substring(hardware, 1, 1)) { case \"x\": filename \"a\"; break; default: min-secs 3; }",
         "set x = 5; unset x; log(info, \"x\"); on commit { set y = leased-address; }",
         "option domain-name = config-option server.ddns-hostname;",
-        "default-lease-time = extract-int(substring(hardware, 1, 4), 32);",
+        "default-lease-time = encode-int(extract-int(hardware, 8), 32);",
         "option host-name = pick-first-value(option host-name, host-decl-name, \"none\");",
         "append domain-name \"x\"; prepend routers 10.0.0.1; supersede host-name \"y\";",
         "class \"c\" { match hardware; lease limit 4; } subclass \"c\" 1:2:3 { filename \"x\"; }",
