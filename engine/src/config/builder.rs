@@ -128,6 +128,8 @@ pub(super) struct WantedFile {
 /// What the configuration expects of the host that the server runs on.
 #[derive(Debug, Default)]
 pub(super) struct HostNeeds {
+    /// See [`Dhcp::is_as_dhcpd`].
+    pub(super) as_dhcpd: bool,
     pub(super) files: Vec<WantedFile>,
     /// Every `server-identifier`.
     pub(super) identifiers: Vec<(Ipv4Addr, Place)>,
@@ -164,6 +166,7 @@ impl Builder {
     }
 
     pub(super) fn set_global(&mut self, (scope, places): Placed, problems: &mut Problems) {
+        self.wanted.as_dhcpd = self.dhcp.is_as_dhcpd();
         look_at((&scope, &places), &[], &mut self.wanted, problems);
         self.dhcp.global = scope;
         self.dhcp.places.add(ScopeId::Global, places.line, places.lines);
@@ -308,7 +311,10 @@ fn look_at(
     wanted: &mut HostNeeds,
     problems: &mut Problems,
 ) {
-    lease_times(scope, places, wider, problems);
+    // ISC dhcpd takes what contradicts itself here, and cuts the one by the other.
+    if !wanted.as_dhcpd {
+        lease_times(scope, places, wider, problems);
+    }
     let settings = scope.settings();
     wanted.identifiers.extend(settings.server_identifier.zip(places.server_identifier));
     wanted.identifiers.extend_from_slice(&places.inside.identifiers);

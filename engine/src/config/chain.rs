@@ -209,18 +209,26 @@ impl<'c> ScopeChain<'c> {
         .flatten()
     }
 
-    /// The lease time for a client without a wish; see [`Settings::lease_time`].
-    pub fn lease_time(&self) -> LeaseTime {
-        self.setting(|settings| settings.lease_time).unwrap_or(Dhcp::DEFAULT_LEASE_TIME)
-    }
-
-    /// The lease time for a client that asks for `wish` (option 51): its wish within
-    /// `min-lease-time` and `max-lease-time`, which both are `lease-time` unless they are set.
-    pub fn lease_time_for(&self, wish: LeaseTime) -> LeaseTime {
-        let usual = self.lease_time();
-        let least = self.setting(|settings| settings.min_lease_time).unwrap_or(usual);
-        let most = self.setting(|settings| settings.max_lease_time).unwrap_or(usual);
-        wish.max(least).min(most)
+    /// The lease time for a client that asks for `wish` (option 51), or for nothing.
+    ///
+    /// Its wish is within `min-lease-time` and `max-lease-time`, which both are `lease-time` unless
+    /// they are set. In ISC dhcpd that is 12 hours, its limits are 5 minutes and a day unless they
+    /// are set, and hold for a client without a wish as well.
+    pub fn lease_time_for(&self, wish: Option<LeaseTime>) -> LeaseTime {
+        let usual = self.setting(|settings| settings.lease_time);
+        if !self.dhcp.is_as_dhcpd() {
+            let usual = usual.unwrap_or(Dhcp::DEFAULT_LEASE_TIME);
+            let Some(wish) = wish else { return usual };
+            let least = self.setting(|settings| settings.min_lease_time).unwrap_or(usual);
+            let most = self.setting(|settings| settings.max_lease_time).unwrap_or(usual);
+            return wish.max(least).min(most);
+        }
+        let usual = usual.unwrap_or(LeaseTime::from_seconds(43_200));
+        let most = self.setting(|settings| settings.max_lease_time);
+        let most = most.unwrap_or(LeaseTime::from_seconds(86_400));
+        let least = self.setting(|settings| settings.min_lease_time);
+        let least = least.unwrap_or(LeaseTime::from_seconds(300).min(most));
+        wish.unwrap_or(usual).min(most).max(least)
     }
 
     /// The TFTP server of the next stage, if the configuration names one.

@@ -14,7 +14,9 @@ use super::rows::NotInRows;
 use super::scope_reader::{Names, ScopePlaces};
 use super::source::{Files, Place};
 use super::tree::{Node, Value};
-use super::{Class, ClassId, Dhcp, Flag, GroupId, Host, HostKey, Identity, Permit, Submatch};
+use super::{
+    Class, ClassId, Compatibility, Dhcp, Flag, GroupId, Host, HostKey, Identity, Permit, Submatch,
+};
 use super::{expression, host_file, schema, units};
 
 /// Reads the table into a builder.
@@ -188,7 +190,12 @@ fn group(
 
 /// The keys of `[dhcp]` that are set once and for all.
 fn settings(fields: &mut Fields, dhcp: &mut Dhcp, problems: &mut Problems) {
-    let identities = [("hardware", Identity::Hardware), ("client-id", Identity::ClientId)];
+    let identities = [
+        ("hardware", Identity::Hardware),
+        ("client-id", Identity::ClientId),
+        ("client-id-or-hardware", Identity::ClientIdOrHardware),
+    ];
+    let servers = [("none", Compatibility::None), ("dhcpd", Compatibility::Dhcpd)];
     let day = Duration::from_secs(86_400);
     if let Some(rapid) = fields.get("rapid-commit", problems, units::boolean) {
         dhcp.rapid_commit = rapid;
@@ -196,6 +203,10 @@ fn settings(fields: &mut Fields, dhcp: &mut Dhcp, problems: &mut Problems) {
     if let Some(identity) = fields.get("identity", problems, |node| units::word(node, &identities))
     {
         dhcp.identity = identity;
+    }
+    if let Some(server) = fields.get("compatibility", problems, |node| units::word(node, &servers))
+    {
+        dhcp.compatibility = server;
     }
     if let Some(time) = fields
         .get("offer-time", problems, |node| units::duration_in(node, Duration::from_secs(1), day))

@@ -19,6 +19,8 @@ pub enum Flag {
     Declines,
     /// Send the client identifier back (RFC 6842).
     EchoClientId,
+    /// Tell clients apart by their hardware addresses, whatever client identifiers they send.
+    IgnoreClientUids,
     /// A host gets the name of its entry as option 12 where no level has one.
     UseHostDeclNames,
     /// A client without routers gets its own address as router.
@@ -27,7 +29,7 @@ pub enum Flag {
 
 impl Flag {
     /// Every flag, in the order of its number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Authoritative,
         Self::AlwaysBroadcast,
         Self::BootUnknownClients,
@@ -35,6 +37,7 @@ impl Flag {
         Self::Bootp,
         Self::Declines,
         Self::EchoClientId,
+        Self::IgnoreClientUids,
         Self::UseHostDeclNames,
         Self::UseLeaseAddrForDefaultRoute,
     ];
@@ -49,6 +52,7 @@ impl Flag {
             Self::Bootp => "bootp",
             Self::Declines => "declines",
             Self::EchoClientId => "echo-client-id",
+            Self::IgnoreClientUids => "ignore-client-uids",
             Self::UseHostDeclNames => "use-host-decl-names",
             Self::UseLeaseAddrForDefaultRoute => "use-lease-addr-for-default-route",
         }
@@ -69,6 +73,7 @@ impl Flag {
             | Self::EchoClientId => true,
             Self::Authoritative
             | Self::AlwaysBroadcast
+            | Self::IgnoreClientUids
             | Self::UseHostDeclNames
             | Self::UseLeaseAddrForDefaultRoute => false,
         }

@@ -116,6 +116,8 @@ ids! {
 /// `[dhcp]`. The lists never change once the model is built, and ids index them.
 #[derive(Debug)]
 pub struct Dhcp {
+    /// Whose rules hold where servers differ.
+    pub compatibility: Compatibility,
     /// What tells one machine from another.
     pub identity: Identity,
     /// How long an address that was offered waits for its REQUEST.
@@ -188,6 +190,16 @@ impl ModelId {
     }
 }
 
+/// `compatibility` of `[dhcp]`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum Compatibility {
+    /// This server's.
+    #[default]
+    None,
+    /// Those of ISC dhcpd 4.4.
+    Dhcpd,
+}
+
 /// `identity` of `[dhcp]`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub enum Identity {
@@ -197,6 +209,9 @@ pub enum Identity {
     Hardware,
     /// The client identifier if there is one (RFC 2131, section 4.2).
     ClientId,
+    /// The same; but a client that had its address without one goes on with it when it sends one.
+    /// So it is in ISC dhcpd.
+    ClientIdOrHardware,
 }
 
 /// Subnets on one link, between which a client may be placed.
@@ -417,6 +432,11 @@ pub enum LogFormat {
 }
 
 impl Dhcp {
+    /// Whether the rules of ISC dhcpd hold where servers differ.
+    pub fn is_as_dhcpd(&self) -> bool {
+        self.compatibility == Compatibility::Dhcpd
+    }
+
     /// Lease time where no scope sets one.
     pub const DEFAULT_LEASE_TIME: LeaseTime = LeaseTime::from_seconds(3600);
 
@@ -443,6 +463,7 @@ impl Default for Server {
 impl Default for Dhcp {
     fn default() -> Self {
         Self {
+            compatibility: Compatibility::default(),
             identity: Identity::default(),
             offer_time: Duration::from_secs(60),
             // Long enough to find the intruder, short enough for a pool that is nearly full.

@@ -94,6 +94,7 @@ pub(super) const SCOPE: &[&str] = &[
     "bootp",
     "declines",
     "echo-client-id",
+    "ignore-client-uids",
     "use-host-decl-names",
     "use-lease-addr-for-default-route",
 ];
@@ -123,6 +124,7 @@ pub(super) const DHCP: Schema = Schema::scope(
     "[dhcp]",
     &[
         "authoritative",
+        "compatibility",
         "identity",
         "unknown-clients",
         "offer-time",

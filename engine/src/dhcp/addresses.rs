@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bumpalo::collections::Vec as BumpVec;
 
-use super::Silence;
 use super::exchange::Exchange;
 use super::holder::Holder;
 use super::own::{GivenTo, Own, state_of};
 use super::plan::{Chosen, Through};
 use super::reservation::FoundBy;
-use crate::config::{ClassId, Permit, PoolId};
+use super::{Silence, identity};
+use crate::config::{ClassId, Identity, Permit, Pool, PoolId};
 use crate::leases::{Admission, KeyKind, KnownAs, LeaseState, ShardLeases};
 
 /// Why a pool does not permit a machine.
@@ -110,8 +110,11 @@ impl<'a> Exchange<'a> {
 
     /// By which pool the client goes on with the address of its own lease or offer, whose REQUEST
     /// need not say again what made it a member of a class: what a system renews its firmware may
-    /// have got. What the pool denies ends it.
+    /// have got. What the pool denies ends it. ISC dhcpd has no such rule.
     pub(super) fn goes_on(&self, address: Ipv4Addr) -> Option<Admission<'a>> {
+        if self.is_as_dhcpd() {
+            return None;
+        }
         let own = self.own_at(address).filter(|own| own.is_held() && !own.refused)?;
         if self.dhcp.host_by_ip(address).is_some() || self.is_left_out(address) {
             return None;
@@ -129,7 +132,9 @@ impl<'a> Exchange<'a> {
         let lease = leases.at(address, self.now)?;
         let declined = state_of(&lease) == LeaseState::Declined;
         let taken = lease.state.is_taken() || lease.pending;
-        if !taken || (lease.client == self.key && !declined) {
+        let tells_apart = self.dhcp.identity == Identity::ClientIdOrHardware;
+        let another = tells_apart && identity::is_of_another(&lease, self.machine.client_id);
+        if !taken || (lease.client == self.key && !declined && !another) {
             return None;
         }
         let same_machine = self.reservation.address == Some(address)
@@ -232,6 +237,9 @@ impl<'a> Exchange<'a> {
     #[inline]
     pub(super) fn not_permitted(&self, pool: PoolId, was_member: bool) -> Option<NotPermitted> {
         let pool = self.dhcp.pool(pool);
+        if self.is_as_dhcpd() {
+            return self.not_permitted_as_dhcpd(pool);
+        }
         let bootp = self.machine.bootp;
         let applies = |permit: &Permit| match *permit {
             // BOOTP clients keep what they get for ever, so a pool must name them.
@@ -251,6 +259,26 @@ impl<'a> Exchange<'a> {
             return Some(NotPermitted::NotAllowed);
         }
         let missing = |class: &ClassId| !was_member && !self.classes.contains(class);
+        pool.class.filter(missing).map(NotPermitted::NotMember)
+    }
+
+    /// The same by the rules of ISC dhcpd: a permit is for BOOTP as for others, and renewals need
+    /// one as well.
+    fn not_permitted_as_dhcpd(&self, pool: &Pool) -> Option<NotPermitted> {
+        let applies = |permit: &&Permit| match **permit {
+            Permit::All => true,
+            Permit::Known => self.reservation.known,
+            Permit::Unknown => !self.reservation.known,
+            Permit::Bootp => self.machine.bootp,
+            Permit::Member(class) => self.classes.contains(&class),
+        };
+        if let Some(permit) = pool.deny.iter().find(applies) {
+            return Some(NotPermitted::Denied(*permit));
+        }
+        if !pool.allow.is_empty() && !pool.allow.iter().any(|permit| applies(&permit)) {
+            return Some(NotPermitted::NotAllowed);
+        }
+        let missing = |class: &ClassId| !self.classes.contains(class);
         pool.class.filter(missing).map(NotPermitted::NotMember)
     }
 }

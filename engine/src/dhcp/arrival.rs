@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use bootstorm_protocols::dhcpv4::{Message, RelayAgentInformation};
+use bootstorm_protocols::dhcpv4::{Message, MessageType, RelayAgentInformation};
 
 use super::Silence;
 use crate::config::{Dhcp, NetworkId, SubnetId};
@@ -81,6 +81,17 @@ impl Link {
         Some(Self { subnet, network: dhcp.subnet(subnet).network })
     }
 
+    /// The address that a client has, where ISC dhcpd goes by its link: of a direct REQUEST that
+    /// asks for no other address, and of an INFORM.
+    fn ciaddr_of_dhcpd(message: &Message<'_>, arrival: &Arrival<'_>) -> Option<Ipv4Addr> {
+        let ciaddr = Some(message.ciaddr()).filter(|address| !address.is_unspecified());
+        match message.message_type()? {
+            MessageType::Request if message.requested_address().is_none() => ciaddr,
+            MessageType::Inform => ciaddr.or(Some(*arrival.source.ip())),
+            _ => None,
+        }
+    }
+
     /// Whether `address` is of a subnet on the link.
     pub(super) fn holds(self, dhcp: &Dhcp, address: Ipv4Addr) -> bool {
         Self::of(dhcp, address).is_some_and(|link| link.network == self.network)
@@ -115,7 +126,7 @@ impl Link {
         // A direct client could write option 82 as well as a relay agent can; only with giaddr
         // (RFC 3527 section 3) the sub-option means anything.
         let by_relay = relay
-            .filter(|_| !giaddr.is_unspecified())
+            .filter(|_| !giaddr.is_unspecified() || dhcp.is_as_dhcpd())
             .and_then(|relay| relay.link_selection())
             .map(|address| of(LinkBy::LinkSelection, address));
         let by_client =
@@ -126,6 +137,12 @@ impl Link {
         }
         if !giaddr.is_unspecified() {
             return of(LinkBy::Relay, giaddr).ok_or(Silence::NoSubnetForRelay);
+        }
+        if dhcp.is_as_dhcpd()
+            && let Some(address) = Self::ciaddr_of_dhcpd(message, arrival)
+            && let Some(link) = of(LinkBy::Ciaddr, address)
+        {
+            return Ok(link);
         }
         // RFC 2131 4.3.2: a unicast request comes through no relay agent; ciaddr is trusted.
         if arrival.unicast().is_some()

@@ -27,7 +27,8 @@ impl<'a> Boot<'a> {
         classes: &[ClassId],
     ) -> Self {
         let mut loop_avoided = false;
-        let found = chain.boot(|rule| match passed_over(rule, machine, classes) {
+        let as_dhcpd = chain.dhcp().is_as_dhcpd();
+        let found = chain.boot(|rule| match passed_over(rule, machine, classes, as_dhcpd) {
             None => true,
             Some(why) => {
                 loop_avoided |= why == PassedOver::Loop;
@@ -47,7 +48,7 @@ impl<'a> Boot<'a> {
             BootFile::File(file) | BootFile::Url(file) => file,
         };
         let next_server = match &rule.file {
-            BootFile::None => None,
+            BootFile::None if !as_dhcpd => None,
             _ => rule.next_server.or(next_server),
         };
         Self { file, next_server, scope: Some(scope), loop_avoided }
@@ -80,14 +81,20 @@ pub(crate) enum PassedOver {
 }
 
 /// Why a machine, which is a member of `classes`, does not boot by a rule; `None` if it does.
+/// `as_dhcpd` has the conditions decide alone.
 #[inline]
 pub(super) fn passed_over(
     rule: &BootRule,
     machine: &Machine<'_>,
     classes: &[ClassId],
+    as_dhcpd: bool,
 ) -> Option<PassedOver> {
     if let Some(condition) = machine.fails(&rule.matches, classes) {
         return Some(PassedOver::Condition(condition));
+    }
+    if as_dhcpd {
+        // What the configuration says is what the machine gets.
+        return None;
     }
     if !usable(rule, machine.firmware) {
         return Some(PassedOver::Unusable);

@@ -8,12 +8,15 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::arrival::{Arrival, Link};
+use super::identity::{self, Found};
 use super::machine::{Machine, Membership};
 use super::own::Own;
 use super::reservation::Reservation;
-use super::{Silence, identity, machine};
-use crate::config::{ClassId, Dhcp, Flag, NetworkId, Parameter, ScopeChain, SubclassId, Used};
-use crate::leases::{Bill, ClientKey, Discovered, Hardware, RelaySaid, Said, ShardLeases};
+use super::{Silence, machine};
+use crate::config::{
+    ClassId, Dhcp, Flag, Identity, NetworkId, Parameter, ScopeChain, SubclassId, Used,
+};
+use crate::leases::{Bill, ClientKey, Discovered, Hardware, Lease, RelaySaid, Said, ShardLeases};
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(super) struct Exchange<'a> {
     /// Neither the message nor a lease tells for certain which port the client is plugged into,
     /// and the configuration goes by that. Its REBINDING, which is broadcast, will tell.
     pub(super) port_is_unknown: bool,
+    /// See [`Flag::IgnoreClientUids`].
+    ignores_client_id: bool,
     pub(super) link: Link,
     /// What the sender said in its DISCOVER, where the message says less.
     pub(super) before: Option<Discovered<'a>>,
@@ -93,7 +98,18 @@ impl<'a> Exchange<'a> {
         let link = Link::find(dhcp, message, relay.as_ref(), arrival)?;
         let mut before = None;
         let mut machine = Machine::read(message, before, relay.as_ref(), arena);
-        let key = identity::key(message, &machine, dhcp.identity).ok_or(Silence::NoIdentity)?;
+        let mut key = identity::key(message, &machine, dhcp.identity).ok_or(Silence::NoIdentity)?;
+        let (mut new_by_hardware, mut is_noted) = (None, false);
+        if dhcp.identity == Identity::ClientIdOrHardware {
+            let is_here = |lease: &Lease| lease.ipv4().is_some_and(|ip| link.holds(dhcp, ip));
+            match identity::find(message, &machine, &key, is_here, leases, now) {
+                Some(Found::ByHardware { key: by_hardware, noted }) => {
+                    (key, is_noted) = (by_hardware, noted);
+                }
+                Some(Found::Nothing(by_hardware)) => new_by_hardware = Some(by_hardware),
+                Some(Found::ByClientId) | None => {}
+            }
+        }
         // RFC 2131 3.1: the ACK agrees with the OFFER, so what decided there decides here.
         let offered = offered(message);
         if message.message_type() == Some(MessageType::Request)
@@ -109,7 +125,14 @@ impl<'a> Exchange<'a> {
         let mut own = BumpVec::new_in(arena);
         let mut port_is_unknown =
             past_relays.is_some() && dhcp.goes_by_ports && leases.is_damaged(now);
+        let tells_apart = dhcp.identity == Identity::ClientIdOrHardware;
         leases.of_client(&key, now, |lease| {
+            if tells_apart
+                && (identity::is_of_another(lease, machine.client_id)
+                    || is_noted && lease.notes.client_id().is_none())
+            {
+                return;
+            }
             let may_be_outdated = leases.may_be_outdated(lease, now);
             own.extend(Own::of(lease, may_be_outdated, dhcp, link));
             if past_relays.is_some() && past_relays == lease.ipv4() && !may_be_outdated {
@@ -123,7 +146,10 @@ impl<'a> Exchange<'a> {
         });
         let own = own.into_bump_slice();
         let saying = own_that_say_who(own, message, dhcp, link.network);
-        let mut reservation = Reservation::find(dhcp, &machine, link.network, saying);
+        let mut reservation = match dhcp.is_as_dhcpd() {
+            true => Reservation::find_as_dhcpd(dhcp, &machine, link.network),
+            false => Reservation::find(dhcp, &machine, link.network, saying),
+        };
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
         let Membership { classes, subclasses, bills } =
@@ -131,7 +157,7 @@ impl<'a> Exchange<'a> {
         // The first that has room, as dhcpd does.
         let is_own = |ip| own.iter().any(|own| IpAddr::V4(own.ip) == ip);
         let bill = bills.iter().copied().find(|&bill| leases.has_room(bill, is_own, now));
-        Ok(Self {
+        let mut exchange = Self {
             message,
             arrival,
             dhcp,
@@ -154,7 +180,20 @@ impl<'a> Exchange<'a> {
             own,
             past_relays: past_relays.is_some(),
             port_is_unknown,
-        })
+            ignores_client_id: false,
+        };
+        if dhcp.used.flags.get(Flag::IgnoreClientUids).is_some()
+            && exchange.chain(None).is(Flag::IgnoreClientUids)
+        {
+            exchange.ignores_client_id = true;
+            exchange.key = new_by_hardware.unwrap_or(exchange.key);
+        }
+        Ok(exchange)
+    }
+
+    /// Whether the rules of ISC dhcpd hold where servers differ.
+    pub(super) fn is_as_dhcpd(&self) -> bool {
+        self.dhcp.is_as_dhcpd()
     }
 
     /// Why the configuration has this server ignore the machine, by the scopes of its link.
@@ -195,7 +234,7 @@ impl<'a> Exchange<'a> {
     /// What a lease remembers of the machine.
     pub(super) fn said(&self) -> Said<'a> {
         Said {
-            client_id: self.machine.client_id,
+            client_id: self.machine.client_id.filter(|_| !self.ignores_client_id),
             hostname: self.option(options::HOST_NAME),
             circuit_id: self.relay.and(self.machine.circuit_id),
             remote_id: self.relay.and(self.machine.remote_id),

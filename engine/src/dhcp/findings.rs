@@ -109,7 +109,8 @@ impl<'a> Findings<'a> {
     pub(crate) fn boot(&self, chain: &ScopeChain<'a>) -> BootFound<'a> {
         let Exchange { machine, classes, .. } = self.0;
         let mut passed = Vec::new();
-        let found = chain.boot(|rule| match boot::passed_over(rule, machine, classes) {
+        let as_dhcpd = self.0.is_as_dhcpd();
+        let found = chain.boot(|rule| match boot::passed_over(rule, machine, classes, as_dhcpd) {
             None => true,
             Some(why) => {
                 passed.push((rule, why));

@@ -1,10 +1,11 @@
 //! What tells one machine from another on one link.
 
 use bootstorm_protocols::dhcpv4::Message;
+use bootstorm_protocols::time::Moment;
 
 use super::machine::Machine;
 use crate::config::Identity;
-use crate::leases::{ClientKey, Hardware};
+use crate::leases::{ClientKey, Hardware, Lease, ShardLeases};
 
 /// The identity of the sender, or `None` when it gives nothing to know it by.
 ///
@@ -24,6 +25,53 @@ pub(super) fn key(
     let uuid = || machine.uuid.map(|id| ClientKey::uuid(&id.key()));
     match identity {
         Identity::Hardware => hardware.or_else(client_id).or_else(uuid),
-        Identity::ClientId => client_id().or(hardware).or_else(uuid),
+        Identity::ClientId | Identity::ClientIdOrHardware => client_id().or(hardware).or_else(uuid),
     }
+}
+
+/// Which leases a client goes by that sends a client identifier, where
+/// [`Identity::ClientIdOrHardware`] holds.
+pub(super) enum Found {
+    /// Those of its client identifier.
+    ByClientId,
+    /// Those of its hardware address: `noted` with this client identifier, else without any.
+    ByHardware { key: ClientKey, noted: bool },
+    /// It has none.
+    Nothing(ClientKey),
+}
+
+/// Whether a lease of a hardware address is of a client with another client identifier. A client
+/// without one has those leases only that nobody else has taken over by now.
+pub(super) fn is_of_another(lease: &Lease, client_id: Option<&[u8]>) -> bool {
+    let noted = lease.notes.client_id();
+    noted.is_some() && noted != client_id && lease.client == ClientKey::hardware(&lease.hardware)
+}
+
+/// Looks for leases on a link as ISC dhcpd does: by client identifier, then by hardware address.
+/// `None` for a client that has just one key.
+pub(super) fn find(
+    message: &Message<'_>,
+    machine: &Machine<'_>,
+    by_client_id: &ClientKey,
+    is_here: impl Fn(&Lease) -> bool,
+    leases: &ShardLeases,
+    now: Moment,
+) -> Option<Found> {
+    let own = machine.client_id?;
+    let hardware = Hardware::new(message.htype(), machine.chaddr);
+    let by_hardware = hardware.names_a_card().then(|| ClientKey::hardware(&hardware))?;
+    let mut found = Found::Nothing(by_hardware.clone());
+    leases.of_client(&by_hardware, now, |lease| {
+        if is_here(lease) && !is_of_another(lease, Some(own)) {
+            let before = matches!(found, Found::ByHardware { noted: true, .. });
+            let noted = before || lease.notes.client_id().is_some();
+            found = Found::ByHardware { key: by_hardware.clone(), noted };
+        }
+    });
+    leases.of_client(by_client_id, now, |lease| {
+        if is_here(lease) {
+            found = Found::ByClientId;
+        }
+    });
+    Some(found)
 }

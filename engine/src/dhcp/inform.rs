@@ -15,6 +15,9 @@ impl<'a> Exchange<'a> {
         let Some(address) = self.informed_address() else {
             return silence(Silence::NoAddressNamed);
         };
+        if self.is_as_dhcpd() && !self.is_authoritative() {
+            return silence(Silence::NotAuthoritative);
+        }
         // RFC 2131 4.3.5: check the address against the network, but not against the leases.
         if !self.is_on_link(address) {
             return silence(Silence::NoSubnetHere);

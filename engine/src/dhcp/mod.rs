@@ -31,6 +31,9 @@
 //! pool, or none, and the other one a NAK at its next REQUEST. When the address has become free, a
 //! machine that has another one gets a NAK as well, so that it moves. The one exception are clients
 //! of one hardware address (`identity = "client-id"`): the reserved address follows it.
+//!
+//! With `compatibility = "dhcpd"` it is as in ISC dhcpd 4.4 where servers differ: a client gets
+//! what is free and it asks for by name, and NAKs by [`nak`]'s last rule.
 
 mod addresses;
 mod arrival;

@@ -22,6 +22,10 @@
 //! another client there is no other server whose lease could be right. A wrong network is a reason
 //! with authority only: another server may serve that network on this link.
 //!
+//! By the rules of ISC dhcpd (`compatibility = "dhcpd"`) it is reason enough that a pool of the
+//! link has the address, or that another address is reserved for the client. A wrong network is one
+//! for an authority.
+//!
 //! A NAK may be lost, and then the client goes on with its address. So it ends no lease: it marks a
 //! valid lease of the address on this link as refused, and the client's next DISCOVER ends that,
 //! unless its transaction says that it was sent before (see `Exchange::leave`).
@@ -29,6 +33,7 @@
 use std::net::Ipv4Addr;
 
 use super::exchange::Exchange;
+use super::holder::Holder;
 use super::plan::Draft;
 use super::{Action, Silence};
 use crate::config::Flag;
@@ -83,7 +88,8 @@ impl NakReason {
 const _: () = assert!(NakReason::ALL.len() <= crate::metrics::NAK_REASONS);
 
 impl<'a> Exchange<'a> {
-    fn is_authoritative(&self) -> bool {
+    /// Whether this server is the authority for the client's link.
+    pub(super) fn is_authoritative(&self) -> bool {
         self.chain(None).is(Flag::Authoritative)
     }
 
@@ -104,6 +110,9 @@ impl<'a> Exchange<'a> {
             return Draft::silence(Silence::CommitPending, self.arena);
         }
         let of_client = own.is_some();
+        if self.is_as_dhcpd() {
+            return self.refuse_as_dhcpd(address, of_client, holder);
+        }
         let elsewhere = self
             .own_here()
             .any(|own| own.is_active() && own.ip != address && self.admission(own.ip).is_some());
@@ -126,6 +135,42 @@ impl<'a> Exchange<'a> {
             NakReason::NotAvailable
         } else {
             NakReason::UnknownClient
+        };
+        let mut draft = Draft::of(Action::Reply(self.nak(reason)), self.arena);
+        if of_client && on_link {
+            draft.steps.push(Step::Refuse { ip: address.into() });
+        }
+        draft
+    }
+}
+
+impl<'a> Exchange<'a> {
+    /// Refuses an address by the rules of ISC dhcpd: one that is wrong on the link if this server
+    /// is authoritative, and one of the link if a pool has it or another one is reserved for the
+    /// client. Other addresses of the link are another server's.
+    fn refuse_as_dhcpd(
+        &self,
+        address: Ipv4Addr,
+        of_client: bool,
+        holder: Option<Holder>,
+    ) -> Draft<'a> {
+        let silence = |silence| Draft::silence(silence, self.arena);
+        let on_link = self.is_on_link(address);
+        let reason = if !on_link {
+            if !self.is_authoritative() {
+                return silence(Silence::NotAuthoritative);
+            }
+            NakReason::WrongNetwork
+        } else if self.reservation.address.is_some_and(|reserved| reserved != address) {
+            NakReason::OtherReservation
+        } else if self.dhcp.pool_of(address).is_none() {
+            return silence(Silence::NotAuthoritative);
+        } else {
+            match holder.map(|holder| holder.state) {
+                None => NakReason::NotAvailable,
+                Some(LeaseState::Active | LeaseState::Offered) => NakReason::HeldByOther,
+                Some(_) => return silence(Silence::NotAuthoritative),
+            }
         };
         let mut draft = Draft::of(Action::Reply(self.nak(reason)), self.arena);
         if of_client && on_link {

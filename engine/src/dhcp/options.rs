@@ -50,16 +50,23 @@ impl<'a, 'r> Options<'a, 'r> {
             // RFC 2131 table 3: of the parameters only message, server and client identifier.
             Some(reason) => this.explanation(reason.text()),
             None => {
-                if let Some(lease) = reply.lease {
-                    this.lease(lease);
+                match reply.lease {
+                    Some(lease) if reply.chain.dhcp().is_as_dhcpd() => this.lease_as_dhcpd(lease),
+                    Some(lease) => this.lease(lease),
+                    None => {}
                 }
                 if reply.rapid_commit {
                     // The client takes the ACK to its DISCOVER as such only with this option
                     // (RFC 4039 section 3).
                     this.make(options::RAPID_COMMIT, &[]);
                 }
-                this.boot();
-                this.parameters();
+                match reply.chain.dhcp().is_as_dhcpd() {
+                    true => this.parameters_as_dhcpd(),
+                    false => {
+                        this.boot();
+                        this.parameters();
+                    }
+                }
             }
         }
         this.list.into_bump_slice()
@@ -113,36 +120,85 @@ impl<'a, 'r> Options<'a, 'r> {
     /// order of preference (RFC 2132 section 9.8), and what the configuration always sends. A
     /// client without a list gets everything.
     fn parameters(&mut self) {
-        let Reply { chain, asked, .. } = self.reply;
-        // RFC 2132 section 3.3: the subnet mask stands before the routers.
-        self.configured(options::SUBNET_MASK);
-        if let Some(subnet) = chain.subnet() {
-            let mask = chain.dhcp().subnet(subnet).prefix.mask();
-            self.make(options::SUBNET_MASK, &mask.octets());
-        }
+        self.subnet_mask();
+        let asked = self.reply.asked;
         if asked.is_empty() {
-            chain.for_each(|scope_id, scope| {
-                if let Some(code) = scope.without() {
-                    self.hide(code);
-                }
-                for (code, value) in scope.options.iter().filter(|(code, _)| !is_ours(*code)) {
-                    self.push(code, value, Origin::Scope(scope_id));
-                }
-            });
-            self.configured(options::HOST_NAME);
-            if self.reply.is_own_router {
-                self.configured(options::ROUTERS);
-            }
+            self.all_parameters();
             return;
         }
         for &code in asked.iter().filter(|code| !is_ours(**code)) {
             self.configured(code);
         }
-        chain.for_each(|_, scope| {
+        self.always_sent();
+    }
+
+    /// The subnet mask of the scopes, else that of the subnet.
+    fn subnet_mask(&mut self) {
+        // RFC 2132 section 3.3: the subnet mask stands before the routers.
+        self.configured(options::SUBNET_MASK);
+        if let Some(subnet) = self.reply.chain.subnet() {
+            let mask = self.reply.chain.dhcp().subnet(subnet).prefix.mask();
+            self.make(options::SUBNET_MASK, &mask.octets());
+        }
+    }
+
+    /// What a client without a list gets: everything.
+    fn all_parameters(&mut self) {
+        self.reply.chain.for_each(|scope_id, scope| {
+            if let Some(code) = scope.without() {
+                self.hide(code);
+            }
+            for (code, value) in scope.options.iter().filter(|(code, _)| !is_ours(*code)) {
+                self.push(code, value, Origin::Scope(scope_id));
+            }
+        });
+        self.configured(options::HOST_NAME);
+        if self.reply.is_own_router {
+            self.configured(options::ROUTERS);
+        }
+    }
+
+    /// What is sent whether a client asks for it or not.
+    fn always_sent(&mut self) {
+        self.reply.chain.for_each(|_, scope| {
             for &code in scope.settings().always_send.iter().filter(|code| !is_ours(**code)) {
                 self.configured(code);
             }
         });
+    }
+
+    /// Lease, renewal and rebinding time as ISC dhcpd sends them: the second and third only if they
+    /// are configured, and each comes before the next.
+    fn lease_as_dhcpd(&mut self, lease: LeaseTime) {
+        self.make(options::LEASE_TIME, &lease.seconds().to_be_bytes());
+        let mut limit = lease.seconds();
+        for code in [options::REBINDING_TIME, options::RENEWAL_TIME] {
+            let Some((value, scope)) = self.reply.chain.option(code) else { continue };
+            let time = value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+            if let Some(time) = time.filter(|time| *time < limit) {
+                self.push(code, value, Origin::Scope(scope));
+                limit = time;
+            }
+        }
+    }
+
+    /// The parameters as ISC dhcpd sends them: what the configuration says and nothing else. Of
+    /// what a client asks for it gets what there is, and the subnet mask unless it asks by INFORM.
+    fn parameters_as_dhcpd(&mut self) {
+        let Reply { kind, lease, asked, .. } = self.reply;
+        if asked.is_empty() {
+            self.subnet_mask();
+            self.all_parameters();
+            return;
+        }
+        let informs = kind.is_some() && lease.is_none();
+        if !informs || asked.contains(&options::SUBNET_MASK) {
+            self.subnet_mask();
+        }
+        for &code in asked.iter().filter(|code| !is_ours(**code)) {
+            self.configured(code);
+        }
+        self.always_sent();
     }
 
     /// What a machine needs to boot besides `siaddr` and `file`. To be called before

@@ -165,7 +165,11 @@ impl<'a> Reply<'a> {
     }
 
     fn header(&self) -> Header<'_> {
+        let as_dhcpd = self.chain.dhcp().is_as_dhcpd();
         Header {
+            // RFC 2131 table 3 has both zero.
+            secs: if as_dhcpd { self.request.secs() } else { 0 },
+            hops: if as_dhcpd { self.request.hops() } else { 0 },
             flags: self.flags,
             ciaddr: self.ciaddr,
             yiaddr: self.yiaddr,
@@ -351,10 +355,7 @@ fn fitting(text: &[u8], limit: usize) -> &[u8] {
 impl<'a> Exchange<'a> {
     /// How long the client may have an address whose scopes these are.
     fn lease_time(&self, chain: &ScopeChain<'a>) -> LeaseTime {
-        match self.message.lease_time() {
-            Some(wish) => chain.lease_time_for(LeaseTime::from_seconds(wish)),
-            None => chain.lease_time(),
-        }
+        chain.lease_time_for(self.message.lease_time().map(LeaseTime::from_seconds))
     }
 
     /// When the lease that a reply tells of ends, which begins now.
@@ -409,7 +410,7 @@ impl<'a> Exchange<'a> {
         let chain = self.chain(None);
         let reply = self.bare(Some(MessageType::Nak), chain);
         // RFC 2131 4.3.2: the relay agent must broadcast a NAK, the client has no address.
-        reply.flags |= if relayed { BROADCAST_FLAG } else { 0 };
+        reply.flags |= if relayed || self.is_as_dhcpd() { BROADCAST_FLAG } else { 0 };
         reply.ciaddr = Ipv4Addr::UNSPECIFIED;
         reply.delivery =
             Delivery::of_nak(self.message, self.ciaddr_in_use, self.relay_port(), routed);
@@ -425,7 +426,7 @@ impl<'a> Exchange<'a> {
         // boots nothing gets none unless the configuration names one.
         let siaddr = match boot.next_server {
             Some(next_server) => next_server,
-            None if boot.file.is_empty() => Ipv4Addr::UNSPECIFIED,
+            None if boot.file.is_empty() || self.is_as_dhcpd() => Ipv4Addr::UNSPECIFIED,
             None => self.reachable_address(&chain),
         };
         let boots_by_pxe = self.machine.firmware == Firmware::Pxe;
@@ -435,7 +436,10 @@ impl<'a> Exchange<'a> {
         reply.boot_file = boot.file;
         reply.boot_scope = boot.scope;
         reply.boot_reason = boot.reason(self.machine.firmware);
-        reply.asked = self.option(options::PARAMETER_REQUEST_LIST).unwrap_or_default();
+        let asked = chain.option(options::PARAMETER_REQUEST_LIST).filter(|_| self.is_as_dhcpd());
+        let asked = asked.map(|(list, _)| list);
+        let asked = asked.or_else(|| self.option(options::PARAMETER_REQUEST_LIST));
+        reply.asked = asked.unwrap_or_default();
         reply.host_name = chain.option(HOST_NAME).or_else(|| chain.host_decl_name());
         reply.uuid = self.option(options::PXE_CLIENT_ID).filter(|_| boots_by_pxe);
         reply.is_own_router =
@@ -476,9 +480,22 @@ impl<'a> Exchange<'a> {
             ciaddr: self.message.ciaddr(),
             flags: self.message.flags(),
             request: self.message,
-            max_len: self.message.reply_room(self.arrival.mtu),
+            max_len: self.room(),
             chain,
         })
+    }
+
+    /// The longest message that the client takes. ISC dhcpd does not count option 82, which the
+    /// relay agent takes away.
+    fn room(&self) -> usize {
+        let room = self.message.reply_room(self.arrival.mtu);
+        match self.relay.filter(|_| self.is_as_dhcpd()) {
+            Some(relay) => {
+                // IP and UDP headers.
+                (room + 2 + relay.data().len()).min(usize::from(self.arrival.mtu).max(576) - 28)
+            }
+            None => room,
+        }
     }
 
     /// Says how a reply that gives an address reaches the client.

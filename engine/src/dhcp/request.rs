@@ -98,11 +98,14 @@ impl<'a> Exchange<'a> {
     /// anew, and the address is probed.
     fn verify(&self, address: Ipv4Addr, extends: bool, leases: &ShardLeases) -> Draft<'a> {
         let known = self.own_at(address).is_some();
+        // RFC 2131 4.3.2 wants silence about a client that the server knows nothing of. ISC dhcpd
+        // gives it what is free.
+        let free = || self.is_as_dhcpd() && self.is_free(address, leases);
         // A reserved address may have been leased by no message yet.
         let reserved =
             || self.reservation.address == Some(address) && self.holder(address, leases).is_none();
         let has = match leases.is_damaged(self.now) {
-            false => known || reserved(),
+            false => known || reserved() || free(),
             true if self.ciaddr_in_use == Some(address) => {
                 known || reserved() || self.is_free(address, leases)
             }

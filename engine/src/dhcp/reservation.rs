@@ -121,6 +121,40 @@ impl Reservation {
     }
 }
 
+impl Reservation {
+    /// Looks the machine up as ISC dhcpd does: by client identifier, then by hardware address, then
+    /// by the port it is plugged into. The first key that any entry has decides about the address.
+    /// The options are those of the first entry without addresses.
+    pub(super) fn find_as_dhcpd(dhcp: &Dhcp, machine: &Machine<'_>, network: NetworkId) -> Self {
+        if dhcp.hosts.is_empty() {
+            return Self::default();
+        }
+        let client_id = machine.client_id.unwrap_or_default();
+        let by_client_id = machine.client_id.map_or(&[][..], |id| dhcp.hosts_by_client_id(id));
+        let by_hardware = dhcp.hosts_by_hardware(machine.chaddr);
+        let by_circuit = dhcp.hosts_by_circuit(machine.circuit_id, machine.remote_id);
+        let client_id = FoundBy::new(KeyKind::ClientId, client_id);
+        let hardware = FoundBy::new(KeyKind::Hardware, machine.chaddr);
+        let circuit = FoundBy::new(KeyKind::Circuit, &[]);
+        let ids = by_client_id.iter().map(|&id| (id, client_id));
+        let ids = ids.chain(by_hardware.iter().map(|&id| (id, hardware)));
+        let ids = ids.chain(by_circuit.map(|id| (id, circuit)));
+        let mut found = Self::default();
+        let mut decides = None;
+        for (id, by) in ids {
+            found.known = true;
+            let address = dhcp.host_address(id, network);
+            if *decides.get_or_insert(by.kind) == by.kind && address.is_some() {
+                return Self { host: Some(id), address, by: Some(by), known: true };
+            }
+            if found.host.is_none() && dhcp.host(id).ips().is_empty() {
+                (found.host, found.by) = (Some(id), Some(by));
+            }
+        }
+        found
+    }
+}
+
 /// The entry that a lease or offer was given for, where the message is silent about the key by
 /// which the machine was found then: later stages of a boot send no UUID, and a client identifier
 /// of their own. A refused lease counts only where its entry has another address by now: else the

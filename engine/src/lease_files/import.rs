@@ -166,7 +166,7 @@ fn client(entry: &Entry, identity: Identity) -> Option<ClientKey> {
     let client_id = entry.client_id.as_deref().map(ClientKey::client_id);
     match identity {
         Identity::Hardware => hardware.or(client_id),
-        Identity::ClientId => client_id.or(hardware),
+        Identity::ClientId | Identity::ClientIdOrHardware => client_id.or(hardware),
     }
 }
 

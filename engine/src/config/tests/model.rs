@@ -361,9 +361,10 @@ fn the_narrowest_scope_wins() {
     assert_eq!(chain.reply_delay(), Duration::from_millis(200));
     assert_eq!(chain.server_name(), Some(&b"group"[..]));
     assert!(chain.always_sends(12) && chain.always_sends(6) && !chain.always_sends(3));
-    let seconds = |wish| chain.lease_time_for(LeaseTime::from_seconds(wish)).seconds();
-    assert_eq!((chain.lease_time().seconds(), seconds(1), seconds(7), seconds(99)), (15, 5, 7, 20));
-    assert_eq!(chain.lease_time_for(LeaseTime::INFINITE).seconds(), 20);
+    let seconds = |wish| chain.lease_time_for(Some(LeaseTime::from_seconds(wish))).seconds();
+    let usual = chain.lease_time_for(None).seconds();
+    assert_eq!((usual, seconds(1), seconds(7), seconds(99)), (15, 5, 7, 20));
+    assert_eq!(chain.lease_time_for(Some(LeaseTime::INFINITE)).seconds(), 20);
 
     // A scope whose rules do not match leaves the choice to wider ones.
     let rule = |ipxe| chain.boot(|rule| rule.matches.user_class.is_empty() || ipxe).unwrap();
@@ -382,9 +383,9 @@ fn without_limits_a_wish_for_another_lease_time_counts_for_nothing() {
     let config = good("[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\n");
     let arena = Bump::new();
     let chain = ScopeChain::new(&config.dhcp, None, None, (&[], &[]), None, &arena);
-    assert_eq!(chain.lease_time(), Dhcp::DEFAULT_LEASE_TIME);
-    assert_eq!(chain.lease_time_for(LeaseTime::INFINITE), Dhcp::DEFAULT_LEASE_TIME);
-    assert_eq!(chain.lease_time_for(LeaseTime::from_seconds(1)), Dhcp::DEFAULT_LEASE_TIME);
+    for wish in [None, Some(LeaseTime::INFINITE), Some(LeaseTime::from_seconds(1))] {
+        assert_eq!(chain.lease_time_for(wish), Dhcp::DEFAULT_LEASE_TIME);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod client;
 mod copies;
 mod damage;
 mod delivery;
+mod dhcpd;
 mod ending;
 mod excluded;
 mod golden;

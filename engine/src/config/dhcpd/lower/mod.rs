@@ -17,7 +17,7 @@ use super::super::builder::{
 use super::super::problem::{Fault, Problems};
 use super::super::source::Place;
 use super::super::units;
-use super::super::{Class, ClassId, Dhcp, GroupId, Host, HostKey, Identity, Permit};
+use super::super::{Class, ClassId, Compatibility, Dhcp, GroupId, Host, HostKey, Identity, Permit};
 use super::ast::{self, Body, Child, Entry, Value, What};
 use super::reader::START;
 use super::spaces::{SpaceNumber, Spaces};
@@ -27,6 +27,8 @@ pub(super) use scope::{assign, option, parameter};
 
 /// What dhcpd does where nothing is said: how long it leaves declined addresses alone.
 const ABANDONED: Duration = Duration::from_secs(86_400);
+/// How long an offer waits for its REQUEST.
+const OFFERED: Duration = Duration::from_secs(120);
 /// How long it waits for an echo.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -115,7 +117,9 @@ impl<'a> Lower<'a, '_> {
         self.entries(&root.entries, &mut draft);
         self.in_root = false;
         let dhcp = &mut self.builder.dhcp;
-        dhcp.identity = Identity::ClientId;
+        dhcp.compatibility = Compatibility::Dhcpd;
+        dhcp.identity = Identity::ClientIdOrHardware;
+        dhcp.offer_time = OFFERED;
         dhcp.decline_time = ABANDONED;
         dhcp.ping_check = Some(PING_TIMEOUT);
         let place = once(&root.entries, dhcp);

@@ -16,9 +16,6 @@ use super::super::ast::{Body, Entry, Value, What};
 use super::super::spaces::{SpaceNumber, Spaces};
 use super::super::standard;
 
-/// The lease times of dhcpd where nothing is said: usual, least and longest, in seconds.
-const LEASE_TIMES: [u32; 3] = [43_200, 300, 86_400];
-
 /// A scope while it is put together.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -31,10 +28,8 @@ impl Draft {
     pub(super) fn outermost() -> Self {
         let mut draft = Self::default();
         let line = Line { file: 0, line: 1 };
-        let [usual, least, longest] = LEASE_TIMES.map(|time| Some(LeaseTime::from_seconds(time)));
-        draft.scope.set(Parameter::LeaseTime, |all| all.lease_time = usual, line);
-        draft.scope.set(Parameter::MinLeaseTime, |all| all.min_lease_time = least, line);
-        draft.scope.set(Parameter::MaxLeaseTime, |all| all.max_lease_time = longest, line);
+        let silent = |all: &mut Settings<'static>| all.flags.set(Flag::EchoClientId, false);
+        draft.scope.set(Parameter::Flag(Flag::EchoClientId), silent, line);
         draft
     }
 

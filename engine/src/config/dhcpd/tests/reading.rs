@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::lower;
 use super::super::table::{Kind, Status};
-use crate::config::{Config, ConfigError, Flag, HostKey, LeaseTime};
+use crate::config::{Config, ConfigError, Flag, HostKey, Identity, LeaseTime};
 
 fn read(text: &str) -> Result<Config, ConfigError> {
     crate::config::parse(Path::new("dhcpd.conf"), text.as_bytes())
@@ -58,7 +58,6 @@ host n01 {
     assert_eq!(dhcp.global.options.get(15), Some(&b"example.org"[..]));
     assert_eq!(dhcp.global.options.get(6), Some(&[10, 1, 0, 2, 10, 1, 0, 3][..]));
     assert_eq!(dhcp.global.settings().lease_time, Some(LeaseTime::from_seconds(600)));
-    assert_eq!(dhcp.global.settings().min_lease_time, Some(LeaseTime::from_seconds(300)));
     let subnet = &dhcp.subnets[0];
     assert_eq!(subnet.scope.options.get(3), Some(&[10, 1, 0, 1][..]));
     assert_eq!(subnet.scope.settings().next_server, Some([10, 1, 0, 6].into()));
@@ -76,8 +75,10 @@ fn dhcpds_defaults_come_with_its_language() {
     let dhcp = taken("").dhcp;
     assert_eq!(dhcp.ping_check, Some(std::time::Duration::from_secs(1)));
     assert_eq!(dhcp.decline_time, std::time::Duration::from_secs(86_400));
-    assert_eq!(dhcp.global.settings().lease_time, Some(LeaseTime::from_seconds(43_200)));
-    assert_eq!(dhcp.global.settings().max_lease_time, Some(LeaseTime::from_seconds(86_400)));
+    // Those of lease times among them.
+    assert!(dhcp.is_as_dhcpd());
+    assert_eq!(dhcp.identity, Identity::ClientIdOrHardware);
+    assert_eq!(dhcp.global.settings().flags.get(Flag::EchoClientId), Some(false));
     assert_eq!(dhcp.global.settings().flags.get(Flag::Authoritative), None);
     let flags = taken("authoritative; ignore bootp; allow unknown-clients;").dhcp;
     let flags = flags.global.settings().flags;

@@ -1,0 +1,165 @@
+//! `compatibility = "dhcpd"`: what ISC dhcpd does otherwise.
+
+use bootstorm_protocols::dhcpv4::{MessageType, options};
+
+use super::*;
+use crate::dhcp::Silence;
+
+/// The hall by dhcpd's rules, with its names of what the hall sets otherwise.
+fn hall(settings: &str) -> Server {
+    Server::new(&text(settings))
+}
+
+fn text(settings: &str) -> String {
+    let more = format!(
+        "[dhcp]\ncompatibility = \"dhcpd\"\nidentity = \"client-id-or-hardware\"\n{settings}"
+    );
+    HALL.replace("[dhcp]", &more)
+}
+
+fn codes(answer: &Answer) -> Vec<u8> {
+    let mut codes: Vec<u8> = answer.origins.iter().map(|(code, _)| *code).collect();
+    codes.sort_unstable();
+    codes
+}
+
+#[test]
+fn a_reply_has_what_the_configuration_says_and_nothing_else() {
+    let mut server = hall("echo-client-id = false");
+    let rom = Client::edk2(mac(1));
+    let offer = server.expect(MessageType::Offer, &rom.discover());
+    assert_eq!(codes(&offer), [1, 3, 6, 51, 53, 54]);
+    assert_eq!(offer.message().siaddr(), Ipv4Addr::UNSPECIFIED);
+    assert!(offer.message().file().starts_with(b"ipxe.efi\0"));
+    // A client that asks for nothing gets everything.
+    let plain = server.expect(MessageType::Offer, &Client::plain(mac(2)).discover());
+    assert_eq!(codes(&plain), [1, 3, 6, 51, 53, 54]);
+    let inform = server.expect(
+        MessageType::Ack,
+        &Client::plain(mac(3)).with(55, &[options::ROUTERS]).inform(ip("10.1.0.99")),
+    );
+    assert_eq!(codes(&inform), [3, 53, 54]);
+}
+
+#[test]
+fn renewal_and_rebinding_time_are_sent_as_they_are_configured_and_fit() {
+    let times = |renewal: u32, rebinding: u32| {
+        let options = format!(
+            "options = {{ dhcp-renewal-time = {renewal}, dhcp-rebinding-time = {rebinding} }}"
+        );
+        let mut server = hall(&options);
+        let offer = server.expect(MessageType::Offer, &Client::dhclient(mac(1)).discover());
+        let message = offer.message();
+        let seconds = |code| message.option(code).and_then(|value| value.u32());
+        (seconds(options::RENEWAL_TIME), seconds(options::REBINDING_TIME))
+    };
+    assert_eq!(times(100, 200), (Some(100), Some(200)));
+    assert_eq!(times(300, 200), (None, Some(200)));
+    assert_eq!(times(100, 3600), (Some(100), None));
+    assert_eq!(times(3600, 3600), (None, None));
+}
+
+#[test]
+fn lease_times_have_dhcpds_defaults_and_limits() {
+    let lease = |settings: &str, wish: Option<u32>| {
+        let base = text(settings);
+        let base = base
+            .replace("lease-time = \"1h\"\nmin-lease-time = \"10m\"\nmax-lease-time = \"1d\"", "");
+        let mut server = Server::new(&base);
+        let client = Client::dhclient(mac(1));
+        let client = match wish {
+            Some(wish) => client.with(options::LEASE_TIME, &wish.to_be_bytes()),
+            None => client,
+        };
+        server.expect(MessageType::Offer, &client.discover()).message().lease_time().unwrap()
+    };
+    assert_eq!(lease("", None), 43_200);
+    assert_eq!(lease("", Some(1)), 300);
+    assert_eq!(lease("", Some(u32::MAX)), 86_400);
+    assert_eq!(lease("max-lease-time = 60", None), 60);
+    assert_eq!(lease("max-lease-time = 60", Some(1)), 60);
+    assert_eq!(lease("max-lease-time = \"infinite\"", Some(u32::MAX)), u32::MAX);
+}
+
+#[test]
+fn a_request_for_a_free_address_is_granted_and_for_a_taken_one_refused() {
+    let mut server = Server::new(&modest(&text("")));
+    let client = Client::dhclient(mac(1));
+    server.expect(MessageType::Ack, &client.reboot(ip("10.1.4.3")));
+    let other = Client::dhclient(mac(2));
+    server.expect(MessageType::Nak, &other.reboot(ip("10.1.4.3")));
+    // No pool has it: it may be another server's.
+    assert_eq!(server.silence(&other.reboot(ip("10.1.9.9"))), Silence::NotAuthoritative);
+    // On another network only who is authoritative knows better.
+    assert_eq!(server.silence(&other.reboot(ip("10.2.0.10"))), Silence::NotAuthoritative);
+    hall("").expect(MessageType::Nak, &other.reboot(ip("10.2.0.10")));
+    // Another address is reserved for it.
+    let reserved = Client::dhclient(mac(0x11));
+    server.expect(MessageType::Nak, &reserved.reboot(ip("10.1.4.4")));
+    assert_eq!(server.lease(&reserved), ip("10.1.0.17"));
+    // Only an authority answers INFORM.
+    assert_eq!(server.silence(&client.inform(ip("10.1.0.99"))), Silence::NotAuthoritative);
+}
+
+#[test]
+fn a_client_keeps_its_address_when_it_begins_to_send_a_client_identifier() {
+    let mut server = hall("");
+    let (rom, system) = (Client::dhclient(mac(1)), Client::installer(mac(1)));
+    let leased = server.lease(&rom);
+    assert_eq!(server.lease(&system), leased);
+    server.expect(MessageType::Ack, &system.renew(leased));
+    // By now the address is that of the client identifier.
+    let other = Client::udhcpc(mac(1));
+    assert_ne!(server.lease(&other), leased);
+    assert_ne!(server.lease(&rom), leased);
+    assert_eq!(server.lease(&system), leased);
+    server.restart();
+    assert_eq!(server.lease(&system), leased);
+    // By hardware address alone the three are one.
+    let mut server = hall("ignore-client-uids = true");
+    let leased = server.lease(&other);
+    assert_eq!(server.lease(&system), leased);
+    assert_eq!(server.lease(&rom), leased);
+}
+
+#[test]
+fn an_entry_by_client_identifier_goes_before_one_by_hardware_address() {
+    let hosts = r#"
+[[dhcp.host]]
+name = "by-id"
+client-id = "hex:01:52:54:00:00:00:01"
+ip = "10.1.0.21"
+[[dhcp.host]]
+name = "by-card"
+hardware = "52:54:00:00:00:01"
+ip = "10.1.0.22"
+[[dhcp.host]]
+name = "options"
+hardware = "52:54:00:00:00:02"
+options = { host-name = "named" }
+[[dhcp.host]]
+name = "elsewhere"
+client-id = "hex:01:52:54:00:00:00:02"
+ip = "10.2.0.200"
+"#;
+    let mut server = Server::new(&(text("") + hosts));
+    assert_eq!(server.lease(&Client::udhcpc(mac(1))), ip("10.1.0.21"));
+    server.receive(&Client::udhcpc(mac(1)).release(ip("10.1.0.21")));
+    assert_eq!(server.lease(&Client::dhclient(mac(1))), ip("10.1.0.22"));
+    // The entry that was found first decides about the address, not about the options.
+    let offer = server.expect(MessageType::Offer, &Client::udhcpc(mac(2)).discover());
+    assert_eq!(offer.yiaddr().octets()[..3], [10, 1, 4]);
+    let name = offer.message().option(options::HOST_NAME).unwrap().as_slice().unwrap().to_vec();
+    assert_eq!(name, b"named");
+}
+
+#[test]
+fn what_a_pool_permits_holds_for_renewals_and_for_bootp() {
+    let pools = r#"pools = [{ range = "10.1.4.0-10.1.4.9", allow = ["class:pxe"] }]"#;
+    let class = "\n[[dhcp.class]]\nname = \"pxe\"\nvendor-class = \"PXEClient\"\n";
+    let base = text("").replace("pools = [\"10.1.4.0-10.1.4.9\"]", pools) + class;
+    let mut server = Server::new(&base);
+    let leased = server.lease(&Client::bios(mac(1)));
+    server.expect(MessageType::Nak, &Client::dhclient(mac(1)).renew(leased));
+    assert!(server.reply(&Client::bios(mac(2)).bootp()).durable);
+}
