@@ -7,7 +7,7 @@ use bootstorm::probe;
 use bootstorm::terminal::escaped;
 use bootstorm::tftp::Map;
 
-use super::{Answer, ConfigArg, Failure, Outcome, rendered};
+use super::{Answer, ConfigArg, Failure, GivenArg, Outcome, rendered};
 
 /// Addresses left out of pools that are named, at most.
 const NOTES: usize = 20;
@@ -22,11 +22,14 @@ const NOTES: usize = 20;
 pub(crate) struct Check {
     #[command(flatten)]
     config: ConfigArg,
+    #[command(flatten)]
+    given: GivenArg,
 }
 
 impl Check {
     pub(crate) fn run(self, out: &mut dyn Write) -> Outcome {
-        let config = config::check(&self.config.config).map_err(rendered)?;
+        let config =
+            config::check(&self.config.config, &self.given.command_line()).map_err(rendered)?;
         let colour = io::stderr().is_terminal();
         if let Some(tftp) = &config.tftp
             && let Err(error) = Map::new(&tftp.map)

@@ -21,7 +21,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bootstorm::config::{self, Config, ConfigError};
+use bootstorm::config::{self, CommandLine, Config, ConfigError};
 use bootstorm::control::client::{Client, ClientError};
 use bootstorm::control::protocol::Response;
 use bootstorm::terminal::escaped;
@@ -243,8 +243,34 @@ impl ConfigArg {
     }
 
     /// The same, with warnings of what this host lacks.
-    fn load_on_host(&self) -> Result<Config, Failure> {
-        config::load_on_host(&self.config).map_err(rendered)
+    fn load_on_host(&self, given: &GivenArg) -> Result<Config, Failure> {
+        config::load_on_host(&self.config, &given.command_line()).map_err(rendered)
+    }
+}
+
+/// What a configuration of ISC dhcpd has no words for.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "With a configuration of ISC dhcpd")]
+struct GivenArg {
+    /// Where leases and the control socket live [default: /var/lib/bootstorm]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// An interface to serve, several times for several [default: those with an address in a
+    /// subnet]
+    #[arg(long, value_name = "NAME")]
+    interface: Vec<String>,
+    /// Serve boot files by TFTP from this directory
+    #[arg(long, value_name = "DIR")]
+    tftp_root: Option<PathBuf>,
+}
+
+impl GivenArg {
+    fn command_line(&self) -> CommandLine {
+        CommandLine {
+            state_dir: self.state_dir.clone(),
+            interfaces: self.interface.clone(),
+            tftp_root: self.tftp_root.clone(),
+        }
     }
 }
 

@@ -4,9 +4,12 @@ use bootstorm::config::{LogFormat, LogLevel};
 use bootstorm::serve::{self, Options, ServeError};
 use clap::ValueEnum;
 
-use super::{Answer, ConfigArg, Failure, Outcome};
+use super::{Answer, ConfigArg, Failure, GivenArg, Outcome};
 
 /// Answer DHCP, serve TFTP, keep leases
+///
+/// The configuration is TOML, or ISC dhcpd's as it is: `serve --config /etc/dhcp/dhcpd.conf
+/// --state-dir DIR [--tftp-root DIR] [--interface NAME]...`. Which it is, the file shows.
 ///
 /// Runs in the foreground and logs to standard error, as systemd wants it. SIGHUP reloads, SIGTERM
 /// and SIGINT drain and end it with exit 0, at once while it starts; a second SIGINT ends it at
@@ -17,6 +20,8 @@ use super::{Answer, ConfigArg, Failure, Outcome};
 pub(crate) struct Serve {
     #[command(flatten)]
     config: ConfigArg,
+    #[command(flatten)]
+    given: GivenArg,
     /// Receive, decide and log, but send and store nothing
     #[arg(long)]
     dry_run: bool,
@@ -55,7 +60,7 @@ enum Level {
 
 impl Serve {
     pub(crate) fn run(self) -> Outcome {
-        let config = self.config.load_on_host()?;
+        let config = self.config.load_on_host(&self.given)?;
         // What many hosts were read from.
         bootstorm_net::give_back_memory();
         let format = match self.log_format {
@@ -74,6 +79,7 @@ impl Serve {
         bootstorm::log::init(format, level);
         let options = Options {
             config_path: self.config.path(),
+            command_line: self.given.command_line(),
             dry_run: self.dry_run,
             no_import: self.no_import,
         };

@@ -11,8 +11,8 @@ use super::rows::NotInRows;
 use super::source::{FileState, Files, Place, as_text};
 use super::tree::{Node, Table, Value};
 use super::{
-    Config, Control, Dhcp, Log, Server, Tftp, dhcp_reader, dhcpd, disk, rows, schema, sections,
-    units,
+    CommandLine, Config, Control, Dhcp, Log, Tftp, dhcp_reader, dhcpd, disk, rows, schema,
+    sections, units,
 };
 
 /// Address space, of which a usual file touches a few pages. The parser bounds nesting to 80
@@ -27,15 +27,15 @@ const STACK: usize = 64 << 20;
 /// # Errors
 /// Everything that is wrong, each with file, line, column, and what to write instead.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    read(path, None, Live::InStateDir, Depth::Text)
+    read(path, None, (Live::InStateDir, None), Depth::Text)
 }
 
 /// Reads a configuration as [`load`] does, and warns of addresses that this host lacks for it.
 ///
 /// # Errors
 /// As [`load`]; what the host lacks is never an error.
-pub fn load_on_host(path: &Path) -> Result<Config, ConfigError> {
-    read(path, None, Live::InStateDir, Depth::Addresses)
+pub fn load_on_host(path: &Path, given: &CommandLine) -> Result<Config, ConfigError> {
+    read(path, None, (Live::InStateDir, Some(given)), Depth::Addresses)
 }
 
 /// Reads a configuration as [`load_on_host`] does, with the live hosts of another file than that
@@ -43,8 +43,12 @@ pub fn load_on_host(path: &Path) -> Result<Config, ConfigError> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_with_hosts(path: &Path, live_hosts: &Path) -> Result<Config, ConfigError> {
-    read(path, None, Live::In(live_hosts), Depth::Addresses)
+pub fn load_with_hosts(
+    path: &Path,
+    given: &CommandLine,
+    live_hosts: &Path,
+) -> Result<Config, ConfigError> {
+    read(path, None, (Live::In(live_hosts), Some(given)), Depth::Addresses)
 }
 
 /// Reads a configuration as [`load_on_host`] does, and warns of interfaces that do not exist and
@@ -52,8 +56,8 @@ pub fn load_with_hosts(path: &Path, live_hosts: &Path) -> Result<Config, ConfigE
 ///
 /// # Errors
 /// As [`load`].
-pub fn check(path: &Path) -> Result<Config, ConfigError> {
-    read(path, None, Live::InStateDir, Depth::Host)
+pub fn check(path: &Path, given: &CommandLine) -> Result<Config, ConfigError> {
+    read(path, None, (Live::InStateDir, Some(given)), Depth::Host)
 }
 
 /// Reads a configuration from a text as if it stood in the file `path`.
@@ -61,7 +65,7 @@ pub fn check(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: &[u8]) -> Result<Config, ConfigError> {
-    read(path, Some(text), Live::None, Depth::Text)
+    read(path, Some(text), (Live::None, None), Depth::Text)
 }
 
 /// Reads a configuration as [`parse`] does, its file at once, as before it was read in rows.
@@ -102,7 +106,7 @@ enum Depth {
 fn read(
     path: &Path,
     text: Option<&[u8]>,
-    live: Live<'_>,
+    (live, given): (Live<'_>, Option<&CommandLine>),
     depth: Depth,
 ) -> Result<Config, ConfigError> {
     std::thread::scope(|scope| {
@@ -112,7 +116,7 @@ fn read(
             .spawn_scoped(scope, || {
                 let mut whole = Vec::new();
                 loop {
-                    let loader = Loader { whole: whole.clone(), live, ..Loader::default() };
+                    let loader = Loader { whole: whole.clone(), live, given, ..Loader::default() };
                     match loader.run(path, text, depth) {
                         Ok(read) => return read,
                         Err(path) => whole.push(path),
@@ -138,6 +142,8 @@ type Read = (Vec<u8>, Option<FileState>);
 #[derive(Debug, Default)]
 struct Loader<'p> {
     live: Live<'p>,
+    /// `None` where nobody says which server it is.
+    given: Option<&'p CommandLine>,
     files: Files,
     problems: Problems,
     /// Files that have been read, by their true paths.
@@ -162,6 +168,9 @@ impl Loader<'_> {
         let config = match read {
             Ok(read) if in_dhcpds(&read.0) => self.dhcpd_config(path, read, depth),
             read => {
+                if let Some(given) = self.given {
+                    given.refuse(&mut self.problems);
+                }
                 let table = self.tree(path, read);
                 self.config(table, depth)
             }
@@ -273,7 +282,8 @@ impl Loader<'_> {
 
     /// A configuration in dhcpd's language. It says nothing of the server, nor of TFTP.
     fn dhcpd_config(&mut self, path: &Path, read: Read, depth: Depth) -> Result<Config, NotInRows> {
-        let mut server = Server::default();
+        let given = self.given.cloned().unwrap_or_default();
+        let mut server = given.server();
         let Self { files, problems, .. } = self;
         let mut resolver = match depth {
             Depth::Text => dhcpd::Resolver::none(),
@@ -288,11 +298,19 @@ impl Loader<'_> {
         let (dhcp, wanted) = builder.finish(problems);
         if depth >= Depth::Addresses && !problems.has_errors() {
             disk::warn_of_addresses(&wanted, &dhcp.hosts, problems);
+            server.interfaces = given.served(&dhcp, problems);
+        }
+        let tftp = given.tftp_root.map(Tftp::new);
+        if depth >= Depth::Host
+            && !problems.has_errors()
+            && let Some(tftp) = &tftp
+        {
+            disk::warn_of_missing_files(tftp, &wanted.files, problems);
         }
         Ok(Config {
             server,
             dhcp,
-            tftp: None,
+            tftp,
             control: Control::default(),
             log: Log::default(),
             warnings: Vec::new(),

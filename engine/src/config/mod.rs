@@ -13,6 +13,7 @@
 mod assemble;
 mod builder;
 mod chain;
+mod command_line;
 mod definitions;
 mod dhcp_reader;
 mod dhcpd;
@@ -57,6 +58,7 @@ mod tests;
 pub use bootstorm_net::EngineChoice;
 pub use chain::ScopeChain;
 pub(crate) use chain::{Boots, LayerSet};
+pub use command_line::CommandLine;
 pub use dhcpd::{Migration, migrate};
 pub use excluded::Use;
 pub(crate) use expression::{Candidate, Facts, OptionPath};

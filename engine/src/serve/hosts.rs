@@ -77,8 +77,8 @@ impl Server {
         }
         let written = self.heartbeat.while_waiting(|| live.write(&new));
         written.map_err(|error| error.to_string())?;
-        let main = &self.options.config_path;
-        let loaded = self.heartbeat.while_waiting(|| config::load_with_hosts(main, &new));
+        let (main, given) = (&self.options.config_path, &self.options.command_line);
+        let loaded = self.heartbeat.while_waiting(|| config::load_with_hosts(main, given, &new));
         let mut config = match loaded {
             Ok(config) => config,
             Err(error) => {

@@ -77,8 +77,12 @@ mod tests {
         let state_dir = directory.path().join("state");
         fs::create_dir(&state_dir).unwrap();
         let server = Server { lease_file: Some(file.clone()), state_dir, ..Server::default() };
-        let options =
-            |no_import| Options { config_path: PathBuf::new(), dry_run: false, no_import };
+        let options = |no_import| Options {
+            config_path: PathBuf::new(),
+            command_line: crate::config::CommandLine::default(),
+            dry_run: false,
+            no_import,
+        };
         let check = |first, no_import| check(&server, first, &options(no_import));
         // None, and none in a file.
         assert!(check(true, false).is_ok());

@@ -28,7 +28,7 @@ use bootstorm_net::{EngineKind, KernelLoss, now};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::clock;
-use crate::config::{Config, LIVE_HOSTS};
+use crate::config::{CommandLine, Config, LIVE_HOSTS};
 use crate::control::{self, Command, Control, Listeners};
 use crate::event::bus::EventBus;
 use crate::interfaces::Interfaces;
@@ -72,6 +72,8 @@ const WARNINGS: usize = 20;
 pub struct Options {
     /// The configuration file, for reloads.
     pub config_path: PathBuf,
+    /// What the command line says beside it.
+    pub command_line: CommandLine,
     /// Receive, decide and log, but send and store nothing.
     pub dry_run: bool,
     /// Start without leases, though dhcpd has left some.

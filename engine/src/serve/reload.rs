@@ -35,8 +35,8 @@ impl Server {
     }
 
     fn prepare(&self) -> Result<Reload, String> {
-        let path = &self.options.config_path;
-        let loaded = self.heartbeat.while_waiting(|| config::load_on_host(path));
+        let (path, given) = (&self.options.config_path, &self.options.command_line);
+        let loaded = self.heartbeat.while_waiting(|| config::load_on_host(path, given));
         let config = Arc::new(loaded.map_err(|error| error.render(false))?);
         // A change from one socket for all interfaces to one for each, or back, needs a restart:
         // ports cannot be shared between the two.

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::super::{Config, MapRule, Problem, check, load, load_on_host, parse, schema};
+use super::super::{
+    CommandLine, Config, MapRule, Problem, check, load, load_on_host, parse, schema,
+};
 use super::model::FULL;
 
 pub(super) struct Directory(tempfile::TempDir);
@@ -192,7 +194,7 @@ root = "boot"
     };
     assert_eq!(told(&load(&directory.path("main.toml")).unwrap()), Vec::<String>::new());
     assert_eq!(
-        told(&check(&directory.path("main.toml")).unwrap()),
+        told(&check(&directory.path("main.toml"), &CommandLine::default()).unwrap()),
         [
             "there is no interface `eth999` now",
             "there is no file DIR/boot/arm.efi",
@@ -207,7 +209,7 @@ fn a_reservation_of_an_address_of_this_host_is_named_with_its_place() {
     let text = "[[dhcp.subnet]]\nsubnet = \"127.0.0.0/8\"\n[[dhcp.host]]\nname = \"a\"\n\
                 hardware = \"02:00:00:00:00:01\"\nip = \"127.0.0.1\"\n";
     let directory = Directory::with(&[("main.toml", text)]);
-    let config = load_on_host(&directory.path("main.toml")).unwrap();
+    let config = load_on_host(&directory.path("main.toml"), &CommandLine::default()).unwrap();
     let told: Vec<_> =
         config.warnings.iter().map(|warning| warning.one_line().to_string()).collect();
     assert_eq!(told.len(), 1);
@@ -230,7 +232,7 @@ fn a_server_identifier_that_this_host_does_not_have_is_named_with_its_place() {
                     machines renew their leases there: right if a load balancer or a virtual \
                     address leads here, else no renewal arrives";
     for read in [check, load_on_host] {
-        assert_eq!(told(read(&path).unwrap()), [expected]);
+        assert_eq!(told(read(&path, &CommandLine::default()).unwrap()), [expected]);
     }
     assert!(load(&path).unwrap().warnings.is_empty());
 }
