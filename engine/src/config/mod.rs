@@ -6,9 +6,12 @@
 //! A file goes through these hands: `loader` reads it and what it includes, `rows` sets hosts
 //! aside, of which there may be a million, `host_file` reads those of CSV files, `tree` gives every
 //! value its place, `fields` and `units` take tables and values apart, `scope_reader`,
-//! `dhcp_reader` and `sections` know what the keys mean, `option_types` and `definitions` encode
-//! options, `expression` is dhcpd's language of conditions, `dhcpd` reads files in that language,
-//! and `builder` and `assemble` put the model together and look for contradictions.
+//! `statement_reader`, `dhcp_reader` and `sections` know what the keys mean, `option_types` and
+//! `definitions` encode options, `expression` is dhcpd's language of conditions, `dhcpd` reads
+//! files in that language, `scope_draft` takes up what a scope says, and `builder` and `assemble`
+//! put the model together and look for contradictions.
+//!
+//! `chain` says which scopes hold for a client, and `run` what their statements make of a message.
 
 mod assemble;
 mod builder;
