@@ -21,6 +21,13 @@ pub enum Flag {
     EchoClientId,
     /// Tell clients apart by their hardware addresses, whatever client identifiers they send.
     IgnoreClientUids,
+    /// An address that is asked for without end stays its client's for ever, whatever lease the
+    /// client is told.
+    InfiniteIsReserved,
+    /// With its REQUEST a client gives all its other leases back.
+    OneLeasePerClient,
+    /// Remember what the relay agent said of the client, for renewals that pass it.
+    StashAgentOptions,
     /// A host gets the name of its entry as option 12 where no level has one.
     UseHostDeclNames,
     /// A client without routers gets its own address as router.
@@ -29,7 +36,7 @@ pub enum Flag {
 
 impl Flag {
     /// Every flag, in the order of its number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Authoritative,
         Self::AlwaysBroadcast,
         Self::BootUnknownClients,
@@ -38,6 +45,9 @@ impl Flag {
         Self::Declines,
         Self::EchoClientId,
         Self::IgnoreClientUids,
+        Self::InfiniteIsReserved,
+        Self::OneLeasePerClient,
+        Self::StashAgentOptions,
         Self::UseHostDeclNames,
         Self::UseLeaseAddrForDefaultRoute,
     ];
@@ -53,6 +63,9 @@ impl Flag {
             Self::Declines => "declines",
             Self::EchoClientId => "echo-client-id",
             Self::IgnoreClientUids => "ignore-client-uids",
+            Self::InfiniteIsReserved => "infinite-is-reserved",
+            Self::OneLeasePerClient => "one-lease-per-client",
+            Self::StashAgentOptions => "stash-agent-options",
             Self::UseHostDeclNames => "use-host-decl-names",
             Self::UseLeaseAddrForDefaultRoute => "use-lease-addr-for-default-route",
         }
@@ -70,10 +83,13 @@ impl Flag {
             | Self::Booting
             | Self::Bootp
             | Self::Declines
-            | Self::EchoClientId => true,
+            | Self::EchoClientId
+            | Self::StashAgentOptions => true,
             Self::Authoritative
             | Self::AlwaysBroadcast
             | Self::IgnoreClientUids
+            | Self::InfiniteIsReserved
+            | Self::OneLeasePerClient
             | Self::UseHostDeclNames
             | Self::UseLeaseAddrForDefaultRoute => false,
         }

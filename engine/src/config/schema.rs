@@ -88,6 +88,8 @@ pub(super) const SCOPE: &[&str] = &[
     "max-lease-time",
     "if",
     "min-secs",
+    "dhcp-cache-threshold",
+    "dynamic-bootp-lease-length",
     "always-broadcast",
     "boot-unknown-clients",
     "booting",
@@ -95,6 +97,9 @@ pub(super) const SCOPE: &[&str] = &[
     "declines",
     "echo-client-id",
     "ignore-client-uids",
+    "infinite-is-reserved",
+    "one-lease-per-client",
+    "stash-agent-options",
     "use-host-decl-names",
     "use-lease-addr-for-default-route",
 ];

@@ -194,6 +194,9 @@ impl Names<'_> {
             server_identifier: fields.get("server-identifier", problems, units::host_ipv4),
             server_name: fields.get("server-name", problems, server_name),
             reply_delay: fields.get("reply-delay", problems, units::reply_delay),
+            cache_threshold: fields
+                .get("dhcp-cache-threshold", problems, |node| units::integer(node, 0..=100)),
+            bootp_lease_time: fields.get("dynamic-bootp-lease-length", problems, units::lease_time),
             min_secs: fields.get("min-secs", problems, |node| units::integer(node, 0..=u8::MAX)),
             flags: flags(fields, problems),
         };

@@ -132,6 +132,11 @@ settings! {
     reply_delay / ReplyDelay: Duration,
     /// A client gets no offer before it has tried for so many seconds (`secs`).
     min_secs / MinSecs: u8,
+    /// A lease of which so many percent are over, or less, is not renewed: its client is told what
+    /// is left. 0 renews every time.
+    cache_threshold / CacheThreshold: u8,
+    /// The lease of a BOOTP client with an address of a pool; default is without end.
+    bootp_lease_time / BootpLeaseTime: LeaseTime,
 }
 
 impl Value<'_> for LeaseTime {

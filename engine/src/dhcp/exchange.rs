@@ -134,7 +134,7 @@ impl<'a> Exchange<'a> {
                 return;
             }
             let may_be_outdated = leases.may_be_outdated(lease, now);
-            own.extend(Own::of(lease, may_be_outdated, dhcp, link));
+            own.extend(Own::of(lease, may_be_outdated, dhcp, link, machine.client_id));
             if past_relays.is_some() && past_relays == lease.ipv4() && !may_be_outdated {
                 // The machine is where it was.
                 port_is_unknown = false;
@@ -233,11 +233,13 @@ impl<'a> Exchange<'a> {
 
     /// What a lease remembers of the machine.
     pub(super) fn said(&self) -> Said<'a> {
+        let stashes = self.dhcp.used.flags.get(Flag::StashAgentOptions).is_some();
+        let stashed = !stashes || self.chain(None).is(Flag::StashAgentOptions);
         Said {
             client_id: self.machine.client_id.filter(|_| !self.ignores_client_id),
             hostname: self.option(options::HOST_NAME),
-            circuit_id: self.relay.and(self.machine.circuit_id),
-            remote_id: self.relay.and(self.machine.remote_id),
+            circuit_id: self.relay.and(self.machine.circuit_id).filter(|_| stashed),
+            remote_id: self.relay.and(self.machine.remote_id).filter(|_| stashed),
             relay: if self.past_relays { RelaySaid::Kept } else { RelaySaid::All },
         }
     }

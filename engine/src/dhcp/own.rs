@@ -19,6 +19,10 @@ pub(super) struct Own {
     pub(super) state: LeaseState,
     /// When it was given or renewed last.
     starts: Moment,
+    /// When it ends.
+    expires: Moment,
+    /// The client identifier that it was asked for with is this message's.
+    is_by_client_id: bool,
     /// The client may not go on with it: see [`Lease::refused`].
     pub(super) refused: bool,
     /// It is being written, and an ACK leaves when it is.
@@ -50,6 +54,7 @@ impl Own {
         may_be_outdated: bool,
         dhcp: &Dhcp,
         link: Link,
+        client_id: Option<&[u8]>,
     ) -> Option<Self> {
         let ip = lease.ipv4()?;
         let admission = lease.admission();
@@ -65,7 +70,7 @@ impl Own {
             }
             _ => None,
         };
-        let Lease { starts, refused, .. } = *lease;
+        let Lease { starts, expires, refused, .. } = *lease;
         let (state, is_awaited) = (state_of(lease), lease.pending && !refused);
         let is_here = link.holds(dhcp, ip);
         Some(Self {
@@ -73,12 +78,34 @@ impl Own {
             is_here,
             state,
             starts,
+            expires,
+            is_by_client_id: lease.notes.client_id() == client_id,
             refused,
             is_awaited,
             may_be_outdated,
             given_to,
             pool,
         })
+    }
+
+    /// What is left of a valid lease of a pool at `now`, of which no more than `threshold` percent
+    /// are over: whole seconds, as ISC dhcpd counts. `None` if it is to be renewed.
+    pub(super) fn left(&self, threshold: u8, host: Option<HostId>, now: Moment) -> Option<u32> {
+        let is_same = match self.given_to {
+            GivenTo::Anybody => host.is_none(),
+            GivenTo::Host(known, _) => host == Some(known),
+            GivenTo::Unproven(_) => false,
+        };
+        let is_good = self.is_active() && !self.refused && !self.is_awaited;
+        let is_certain = is_good && !self.may_be_outdated && self.pool.is_some();
+        if !is_certain || !is_same || !self.is_by_client_id || self.expires == Moment::NEVER {
+            return None;
+        }
+        let whole = self.expires.since(self.starts).as_secs();
+        let over = now.since(self.starts).as_secs();
+        let is_new = over <= whole * u64::from(threshold) / 100;
+        let left = self.expires.since(now).as_secs();
+        is_new.then(|| u32::try_from(left).ok()).flatten()
     }
 
     /// Whether it is a lease that has not ended.

@@ -340,6 +340,8 @@ fn says_only_a_name(scope: &Scope) -> bool {
         // These are not in the message.
         reply_delay: _,
         min_secs: _,
+        cache_threshold: _,
+        bootp_lease_time: _,
     } = scope.settings();
     let options = &scope.options;
     options.len() == usize::from(options.contains(HOST_NAME))
@@ -371,7 +373,7 @@ impl<'a> Exchange<'a> {
         offer
     }
 
-    pub(super) fn ack(&self, address: Ipv4Addr) -> &'a Reply<'a> {
+    pub(super) fn ack(&self, address: Ipv4Addr) -> &'a mut Reply<'a> {
         self.grant(MessageType::Ack, address)
     }
 
@@ -398,13 +400,23 @@ impl<'a> Exchange<'a> {
     pub(super) fn boot_reply(&self, address: Ipv4Addr) -> &'a Reply<'a> {
         let reply = self.parameters(None, address);
         reply.yiaddr = address;
-        reply.lease_seconds = u32::MAX;
+        reply.lease_seconds = self.bootp_lease(&reply.chain, address).seconds();
         self.deliver(reply);
         reply
     }
 
+    /// How long a BOOTP client has an address.
+    fn bootp_lease(&self, chain: &ScopeChain<'a>, address: Ipv4Addr) -> LeaseTime {
+        if self.reservation.address == Some(address) {
+            return LeaseTime::INFINITE;
+        }
+        let time = chain.rare(Parameter::BootpLeaseTime, |settings| settings.bootp_lease_time);
+        time.unwrap_or(LeaseTime::INFINITE)
+    }
+
     pub(super) fn nak(&self, reason: NakReason) -> &'a Reply<'a> {
-        let routed = self.arrival.unicast().is_some()
+        let routed = !self.is_as_dhcpd()
+            && self.arrival.unicast().is_some()
             && self.arrival.is_routed(self.dhcp, self.message.ciaddr());
         let relayed = !self.message.giaddr().is_unspecified();
         let chain = self.chain(None);
@@ -424,8 +436,11 @@ impl<'a> Exchange<'a> {
         let boot = Boot::choose(&chain, &self.machine, self.classes);
         // siaddr is the next server, by default this one, where clients reach it; a machine that
         // boots nothing gets none unless the configuration names one.
+        let own = self.reservation.address == Some(address);
         let siaddr = match boot.next_server {
             Some(next_server) => next_server,
+            // A BOOTP client with an address of its own is told of the server that answers.
+            None if self.is_as_dhcpd() && kind.is_none() && own => self.own_address(),
             None if boot.file.is_empty() || self.is_as_dhcpd() => Ipv4Addr::UNSPECIFIED,
             None => self.reachable_address(&chain),
         };
@@ -442,8 +457,6 @@ impl<'a> Exchange<'a> {
         reply.asked = asked.unwrap_or_default();
         reply.host_name = chain.option(HOST_NAME).or_else(|| chain.host_decl_name());
         reply.uuid = self.option(options::PXE_CLIENT_ID).filter(|_| boots_by_pxe);
-        reply.is_own_router =
-            chain.is(Flag::UseLeaseAddrForDefaultRoute) && chain.option(options::ROUTERS).is_none();
         reply
     }
 
@@ -500,13 +513,21 @@ impl<'a> Exchange<'a> {
 
     /// Says how a reply that gives an address reaches the client.
     fn deliver(&self, reply: &mut Reply<'a>) {
-        if reply.chain.is(Flag::AlwaysBroadcast) {
+        let chain = &reply.chain;
+        reply.is_own_router =
+            chain.is(Flag::UseLeaseAddrForDefaultRoute) && chain.option(options::ROUTERS).is_none();
+        if chain.is(Flag::AlwaysBroadcast) {
             reply.flags |= BROADCAST_FLAG;
         }
         let broadcast = reply.flags & BROADCAST_FLAG != 0;
         let port = self.relay_port();
-        reply.delivery =
-            Delivery::of_answer(self.message, broadcast, self.ciaddr_in_use, port, reply.yiaddr);
+        // ISC dhcpd writes to ciaddr unless the client is on this link and asks for a broadcast, or
+        // names a server, which only clients do that have no address yet.
+        let unusual = broadcast || self.message.server_identifier().is_some();
+        let has_none = reply.kind != Some(MessageType::Ack)
+            || unusual && self.arrival.is_on_link(self.dhcp, self.link.network);
+        let ciaddr = self.ciaddr_in_use.filter(|_| !(self.is_as_dhcpd() && has_none));
+        reply.delivery = Delivery::of_answer(self.message, broadcast, ciaddr, port, reply.yiaddr);
     }
 
     /// How the ACK to an INFORM from `address` reaches the client.

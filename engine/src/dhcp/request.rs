@@ -2,10 +2,13 @@
 
 use std::net::Ipv4Addr;
 
+use bootstorm_protocols::time::Moment;
+
 use super::exchange::Exchange;
 use super::own::Own;
 use super::plan::{Chosen, Draft, Through};
 use super::{Action, Silence};
+use crate::config::{Flag, LeaseTime, Parameter, ScopeChain, Settings};
 use crate::leases::{Admission, ShardLeases, Step};
 
 /// Addresses that a client has or had on one link beyond which it gets no other by name. One for
@@ -126,22 +129,47 @@ impl<'a> Exchange<'a> {
         more && self.holder(address, leases).is_none()
     }
 
+    /// What is left of the client's lease where it is too new to be renewed
+    /// (`dhcp-cache-threshold`): it is told that, and nothing is written.
+    fn left(&self, own: &Own, admission: Admission<'a>, chain: &ScopeChain<'a>) -> Option<u32> {
+        let get = |settings: &Settings<'a>| settings.cache_threshold;
+        let threshold = chain.rare(Parameter::CacheThreshold, get).filter(|least| *least > 0)?;
+        let is_of_pool = matches!(admission, Admission::Pool { .. });
+        own.left(threshold, self.reservation.host, self.now).filter(|_| is_of_pool)
+    }
+
     /// Leases the address, which is free or the client's, and withdraws what else it was offered.
     fn bind(&self, address: Ipv4Addr, admission: Admission<'a>, heard: bool) -> Draft<'a> {
         let ack = self.ack(address);
         if let Some(silence) = self.silenced(&ack.chain) {
             return Draft::silence(silence, self.arena);
         }
-        let mut draft = Draft::of(Action::AckWhenDurable(ack), self.arena);
         let own = self.own_at(address);
         let ip = address.into();
+        if let Some((own, left)) =
+            own.and_then(|own| Some((own, self.left(own, admission, &ack.chain)?)))
+        {
+            ack.lease_seconds = left;
+            ack.lease = Some(LeaseTime::from_seconds(left));
+            let mut draft = Draft::of(Action::Reply(ack), self.arena);
+            draft.steps.extend(self.withdraw_others(Some(address)));
+            draft.chosen = Some(Chosen { ip: own.ip, admission, through: Through::Lease });
+            return draft;
+        }
+        let mut draft = Draft::of(Action::AckWhenDurable(ack), self.arena);
         if !own.is_some_and(Own::is_held) {
             let until = self.now + self.dhcp.offer_time;
             draft.steps.push(Step::Offer { ip, admission, until });
         }
-        let expires = self.expiry(ack);
+        let wishes_for_ever = || self.message.lease_time() == Some(u32::MAX);
+        let is_reserved = ack.chain.is(Flag::InfiniteIsReserved) && wishes_for_ever();
+        let expires = if is_reserved { Moment::NEVER } else { self.expiry(ack) };
         draft.steps.push(Step::Bind { ip, admission, expires, heard });
         draft.steps.extend(self.withdraw_others(Some(address)));
+        if ack.chain.is(Flag::OneLeasePerClient) {
+            let others = self.own.iter().filter(|own| own.is_active() && own.ip != address);
+            draft.steps.extend(others.map(|own| Step::Release { ip: own.ip.into() }));
+        }
         let through = match own {
             _ if self.reservation.address == Some(address) => Through::Reservation,
             Some(own) if own.is_active() => Through::Lease,

@@ -65,7 +65,7 @@ pub use store::{
     BatchId, Damage, Finished, LeaseStore, Loaded, Recovered, StoreError, Write, WriteFailure,
 };
 
-use crate::config::{Dhcp, Parameter, PoolId, Scope};
+use crate::config::{Dhcp, LeaseTime, Parameter, PoolId, Scope};
 use crate::hashing::{self, KeyedHasher};
 use address::Address;
 use bills::Bills;
@@ -394,9 +394,13 @@ fn longest_lease(dhcp: &Dhcp) -> Duration {
     let unknown = times.into_iter().any(|time| dhcp.is_set_by_expression(time));
     dhcp.scopes()
         .map(Scope::settings)
-        .flat_map(|settings| [settings.lease_time, settings.max_lease_time])
+        .flat_map(|settings| {
+            [settings.lease_time, settings.max_lease_time, settings.bootp_lease_time]
+        })
         .flatten()
         .chain([Dhcp::DEFAULT_LEASE_TIME])
+        // What an expression gives nobody knows; a day is the limit of ISC dhcpd where none is set.
+        .chain((dhcp.has_statements || dhcp.is_as_dhcpd()).then_some(LeaseTime::INFINITE))
         .map(|time| time.duration().unwrap_or(DAY))
         .chain(unknown.then_some(DAY))
         .max()

@@ -3,7 +3,7 @@
 use bootstorm_protocols::dhcpv4::{MessageType, options};
 
 use super::*;
-use crate::dhcp::Silence;
+use crate::dhcp::{Delivery, Silence};
 
 /// The hall by dhcpd's rules, with its names of what the hall sets otherwise.
 fn hall(settings: &str) -> Server {
@@ -162,4 +162,30 @@ fn what_a_pool_permits_holds_for_renewals_and_for_bootp() {
     let leased = server.lease(&Client::bios(mac(1)));
     server.expect(MessageType::Nak, &Client::dhclient(mac(1)).renew(leased));
     assert!(server.reply(&Client::bios(mac(2)).bootp()).durable);
+}
+
+#[test]
+fn replies_go_where_dhcpd_sends_them() {
+    let mut server = hall("");
+    let client = Client::dhclient(mac(1)).broadcasting();
+    let leased = server.lease(&client);
+    // Who has an address and asks for a broadcast all the same gets one.
+    let ack = server.expect(MessageType::Ack, &client.renew(leased));
+    assert_eq!(ack.delivery, Delivery::Broadcast);
+    let quiet = Client::dhclient(mac(2));
+    let leased = server.lease(&quiet);
+    let ack = server.expect(MessageType::Ack, &quiet.renew(leased));
+    assert!(matches!(ack.delivery, Delivery::Unicast(to) if *to.ip() == leased));
+    // A NAK is broadcast, wherever the client may be.
+    let nak = server.expect(MessageType::Nak, &client.renew(leased));
+    assert_eq!(nak.delivery, Delivery::Broadcast);
+}
+
+#[test]
+fn a_bootp_client_is_told_of_the_server_that_has_its_address() {
+    let mut server = hall("");
+    let reply = server.reply(&Client::plain(mac(0x11)).bootp());
+    assert_eq!(reply.message().siaddr(), ip("10.1.0.6"));
+    let reply = server.reply(&Client::plain(mac(1)).bootp());
+    assert_eq!(reply.message().siaddr(), Ipv4Addr::UNSPECIFIED);
 }

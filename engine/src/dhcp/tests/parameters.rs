@@ -1,10 +1,14 @@
 //! What ISC dhcpd calls parameters: settings of scopes that decide whether and how a client is
 //! answered.
 
+use std::time::Duration;
+
 use bootstorm_protocols::dhcpv4::{BROADCAST_FLAG, MessageType, options};
+use bootstorm_protocols::time::Moment;
 
 use super::*;
 use crate::dhcp::{Delivery, Silence};
+use crate::leases::LeaseState;
 
 /// The hall with more in `[dhcp]`.
 fn hall(settings: &str) -> Server {
@@ -144,4 +148,78 @@ fn each_network_has_an_authority_of_its_own() {
     assert_eq!(server.silence(&client.reboot(ip("10.9.9.9"))), Silence::NotAuthoritative);
     let relayed = client.behind(ip("10.2.0.1"), &[]);
     server.expect(MessageType::Nak, &relayed.reboot(ip("10.9.9.9")));
+}
+
+#[test]
+fn a_lease_that_is_new_is_not_renewed_and_its_client_told_what_is_left() {
+    let mut server = hall("dhcp-cache-threshold = 25");
+    let client = Client::dhclient(mac(1));
+    let leased = server.lease(&client);
+    let told = |answer: &Answer| (answer.durable, answer.message().lease_time().unwrap());
+    server.pass(Duration::from_secs(900));
+    assert_eq!(told(&server.expect(MessageType::Ack, &client.renew(leased))), (false, 2700));
+    server.pass(Duration::from_secs(1));
+    assert_eq!(told(&server.expect(MessageType::Ack, &client.renew(leased))), (true, 3600));
+    // Another stage of the machine sends another client identifier: that is written down.
+    let other = Client::installer(mac(1));
+    assert!(told(&server.expect(MessageType::Ack, &other.renew(leased))).0);
+    // What is reserved is renewed each time.
+    let reserved = Client::dhclient(mac(0x11));
+    let leased = server.lease(&reserved);
+    assert_eq!(told(&server.expect(MessageType::Ack, &reserved.renew(leased))), (true, 3600));
+    let mut server = Server::new(HALL);
+    let leased = server.lease(&client);
+    assert!(told(&server.expect(MessageType::Ack, &client.renew(leased))).0);
+}
+
+#[test]
+fn a_client_gives_all_its_other_leases_back_with_its_request() {
+    for (setting, left) in
+        [("", LeaseState::Active), ("one-lease-per-client = true", LeaseState::Released)]
+    {
+        let mut server = hall(setting);
+        let client = Client::dhclient(mac(1));
+        let first = server.lease(&client);
+        let moved = client.behind(ip("10.2.0.1"), &[]);
+        let second = server.lease(&moved);
+        assert_ne!(first, second);
+        assert_eq!(server.at(first).unwrap().state, left, "{setting}");
+        assert_eq!(server.at(second).unwrap().state, LeaseState::Active);
+    }
+}
+
+#[test]
+fn an_address_that_is_wished_for_ever_stays_the_clients() {
+    let mut server = hall("infinite-is-reserved = true");
+    let client = Client::dhclient(mac(1)).with(options::LEASE_TIME, &u32::MAX.to_be_bytes());
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    let ack = server.expect(MessageType::Ack, &client.select(&offer));
+    assert_eq!(ack.message().lease_time(), Some(86_400));
+    assert_eq!(server.at(ack.yiaddr()).unwrap().expires, Moment::NEVER);
+}
+
+#[test]
+fn a_bootp_client_with_an_address_of_a_pool_has_it_for_as_long_as_is_said() {
+    let pools = r#"pools = [{ range = "10.1.4.0-10.1.4.9", allow = ["bootp"] }]"#;
+    let text = HALL.replace("pools = [\"10.1.4.0-10.1.4.9\"]", pools);
+    let text = text.replace("[dhcp]", "[dhcp]\ndynamic-bootp-lease-length = \"1d\"");
+    let mut server = Server::new(&text);
+    let reply = server.reply(&Client::plain(mac(1)).bootp());
+    let day = Duration::from_secs(86_400);
+    assert_eq!(server.at(reply.yiaddr()).unwrap().expires, server.now + day);
+    assert_eq!(reply.message().lease_time(), None);
+    let reply = server.reply(&Client::plain(mac(0x11)).bootp());
+    assert_eq!(server.at(reply.yiaddr()).unwrap().expires, Moment::NEVER);
+}
+
+#[test]
+fn what_a_relay_agent_said_is_remembered_unless_it_is_not_to_be() {
+    let information = [1, 4, b'p', b'o', b'r', b't'];
+    for (setting, noted) in [("", true), ("stash-agent-options = false", false)] {
+        let mut server = hall(setting);
+        let client = Client::dhclient(mac(1)).behind(ip("10.2.0.1"), &information);
+        let leased = server.lease(&client);
+        let lease = server.at(leased).unwrap();
+        assert_eq!(lease.notes.circuit_id().is_some(), noted, "{setting}");
+    }
 }

@@ -30,6 +30,8 @@ impl Draft {
         let line = Line { file: 0, line: 1 };
         let silent = |all: &mut Settings<'static>| all.flags.set(Flag::EchoClientId, false);
         draft.scope.set(Parameter::Flag(Flag::EchoClientId), silent, line);
+        let quarter = |all: &mut Settings<'static>| all.cache_threshold = Some(25);
+        draft.scope.set(Parameter::CacheThreshold, quarter, line);
         draft
     }
 
@@ -132,6 +134,8 @@ pub(in super::super) fn parameter(name: &str) -> Option<Parameter> {
         "server-name" => Parameter::ServerName,
         "filename" => Parameter::Filename,
         "min-secs" => Parameter::MinSecs,
+        "dhcp-cache-threshold" => Parameter::CacheThreshold,
+        "dynamic-bootp-lease-length" => Parameter::BootpLeaseTime,
         "vendor-option-space" => Parameter::VendorOptionSpace,
         "allow-bootp" => Parameter::Flag(Flag::Bootp),
         "allow-booting" => Parameter::Flag(Flag::Booting),
@@ -156,6 +160,8 @@ fn set(all: &mut Settings<'static>, parameter: Parameter, bytes: &[u8]) {
             all.boot = vec![BootRule { matches, file, next_server: None }];
         }
         Parameter::MinSecs => all.min_secs = bytes.first().copied(),
+        Parameter::CacheThreshold => all.cache_threshold = bytes.first().copied(),
+        Parameter::BootpLeaseTime => all.bootp_lease_time = time,
         Parameter::VendorOptionSpace => all.vendor_option_space = Some(bytes.to_vec().into()),
         // 2 is for `ignore`.
         Parameter::Flag(flag) => all.flags.set(flag, bytes == [1]),

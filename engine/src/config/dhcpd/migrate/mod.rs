@@ -187,8 +187,11 @@ impl<'r> Writer<'r> {
             ("ping-check", "ping-check = \"1s\""),
             ("abandon-lease-time", "decline-time = \"1d\""),
             ("echo-client-id", "echo-client-id = false"),
+            ("dhcp-cache-threshold", "dhcp-cache-threshold = 25"),
         ];
-        self.line("identity = \"client-id\"");
+        self.line("compatibility = \"dhcpd\"");
+        self.line("identity = \"client-id-or-hardware\"");
+        self.line("offer-time = \"2m\"");
         for (name, text) in usual {
             let is_set = root.entries.iter().any(|entry| match &entry.what {
                 What::Parameter { row, value } => row.name == name && *value != Value::Missing,
