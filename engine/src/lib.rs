@@ -14,6 +14,7 @@ pub mod live_hosts;
 pub mod liveness;
 pub mod log;
 pub mod metrics;
+pub mod omapi;
 pub mod privileges;
 pub mod probe;
 pub mod quirks;

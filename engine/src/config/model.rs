@@ -394,6 +394,60 @@ pub enum HostKey<B = Box<[u8]>> {
 pub struct Control {
     /// Where metrics are served by HTTP; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Where OMAPI is spoken; `None` is nowhere.
+    pub omapi: Option<Omapi>,
+}
+
+/// `omapi` and `omapi-key` of `[control]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Omapi {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What messages are signed with; without a key everybody may change hosts.
+    pub key: Option<OmapiKey>,
+}
+
+/// `omapi-key` of `[control]`
+#[derive(Clone, PartialEq, Eq)]
+pub struct OmapiKey {
+    /// Its name.
+    pub name: String,
+    /// How messages are signed.
+    pub algorithm: OmapiAlgorithm,
+    /// What makes the signature; never shown.
+    pub secret: Box<[u8]>,
+}
+
+impl std::fmt::Debug for OmapiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, algorithm, .. } = self;
+        f.debug_struct("OmapiKey").field("name", name).field("algorithm", algorithm).finish()
+    }
+}
+
+/// How messages of OMAPI are signed.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the names of hashes")]
+pub enum OmapiAlgorithm {
+    #[default]
+    Md5,
+    Sha1,
+    Sha224,
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+impl OmapiAlgorithm {
+    /// All of them, by the names that dhcpd has for them.
+    pub const NAMES: [(&'static str, Self); 6] = [
+        ("hmac-md5", Self::Md5),
+        ("hmac-sha1", Self::Sha1),
+        ("hmac-sha224", Self::Sha224),
+        ("hmac-sha256", Self::Sha256),
+        ("hmac-sha384", Self::Sha384),
+        ("hmac-sha512", Self::Sha512),
+    ];
 }
 
 /// `[log]`
@@ -494,6 +548,6 @@ impl Default for Dhcp {
 
 impl Default for Control {
     fn default() -> Self {
-        Self { metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9547))) }
+        Self { metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9547))), omapi: None }
     }
 }

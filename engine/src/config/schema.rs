@@ -263,7 +263,10 @@ pub(super) const QUIRK: Schema = Schema::new(
     ],
 );
 
-pub(super) const CONTROL: Schema = Schema::new("[control]", &["metrics"]);
+pub(super) const CONTROL: Schema = Schema::new("[control]", &["metrics", "omapi", "omapi-key"]);
+
+pub(super) const OMAPI_KEY: Schema =
+    Schema::new("[control.omapi-key]", &["name", "algorithm", "secret"]);
 
 pub(super) const LOG: Schema = Schema::new("[log]", &["level", "format"]);
 
@@ -286,6 +289,7 @@ pub(super) const ALL: &[&Schema] = &[
     &MAP_RULE,
     &QUIRK,
     &CONTROL,
+    &OMAPI_KEY,
     &LOG,
 ];
 

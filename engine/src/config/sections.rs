@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine;
 use bootstorm_protocols::tftp::MULTICAST_PORT;
 
 use super::fields::Fields;
@@ -10,8 +11,8 @@ use super::problem::{At, Fault, Problems};
 use super::source::{Files, Place};
 use super::tree::{Node, Value};
 use super::{
-    Control, EngineChoice, Log, LogFormat, LogLevel, MapRule, Multicast, OtherServers, Server,
-    Tftp, UploadMode,
+    Control, EngineChoice, Log, LogFormat, LogLevel, MapRule, Multicast, Omapi, OmapiAlgorithm,
+    OmapiKey, OtherServers, Server, Tftp, UploadMode,
 };
 use super::{disk, quirk_reader, schema, units};
 
@@ -298,7 +299,47 @@ pub(super) fn control(node: Option<Node>, problems: &mut Problems) -> Control {
             ..fault
         }),
     });
-    Control { metrics: metrics.unwrap_or(usual.metrics) }
+    let omapi = omapi(&mut fields, problems);
+    Control { metrics: metrics.unwrap_or(usual.metrics), omapi }
+}
+
+fn omapi(fields: &mut Fields, problems: &mut Problems) -> Option<Omapi> {
+    let address = fields.get_placed("omapi", problems, units::socket_address);
+    let mut keys = fields.tables("omapi-key", &schema::OMAPI_KEY, problems);
+    let key = keys.pop().map(|fields| (fields.place, omapi_key(fields, problems)));
+    match (address, &key) {
+        (Some((address, place)), None) if !address.ip().is_loopback() => {
+            let text = "whoever reaches this address may change hosts";
+            let help = "add omapi-key = { name = \"k\", secret = \"...\" }, or listen on 127.0.0.1";
+            problems.error(place, Fault::new(text, help));
+        }
+        (None, Some((place, _))) => {
+            let help = "add omapi = \"127.0.0.1:7911\"";
+            problems.warn(*place, Fault::new("`omapi-key` without `omapi` changes nothing", help));
+        }
+        _ => {}
+    }
+    let (address, _) = address?;
+    Some(Omapi { address, key: key.and_then(|(_, key)| key) })
+}
+
+fn omapi_key(mut fields: Fields, problems: &mut Problems) -> Option<OmapiKey> {
+    let name =
+        fields.require("name", "\"omapi\"", problems, |node| units::text(node).map(str::to_owned));
+    let algorithm =
+        fields.get("algorithm", problems, |node| units::word(node, &OmapiAlgorithm::NAMES));
+    let secret = fields.require("secret", "\"MDEyMzQ1Njc4OWFiY2RlZg==\"", problems, |node| {
+        let text = units::text(node)?;
+        match base64::engine::general_purpose::STANDARD.decode(text) {
+            Ok(secret) if !secret.is_empty() => Ok(secret),
+            _ => {
+                let help = "tsig-keygen -a hmac-sha256 prints one";
+                Err(Fault::new("must be bytes in base64", help))
+            }
+        }
+    });
+    let (name, secret) = (name?.0, secret?.0.into());
+    Some(OmapiKey { name, algorithm: algorithm.unwrap_or_default(), secret })
 }
 
 /// `[log]`

@@ -70,6 +70,14 @@ pub enum OpenError {
         /// Why.
         cause: io::Error,
     },
+    /// The port of OMAPI.
+    #[error("control.omapi {address}: {cause}; is dhcpd still running?")]
+    Omapi {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        cause: io::Error,
+    },
     /// Another server answers on the socket.
     #[error(
         "{path}: another bootstorm is running on this state-dir; stop it first",

@@ -21,6 +21,7 @@ mod tests;
 mod write;
 
 pub(crate) use csv::unescape;
+pub(crate) use dhcpd::{StatementEnd, StatementPart, statements};
 pub use entry::{Binding, Entry, FileTime, Variable};
 pub use import::Taken;
 pub(crate) use read::hex;

@@ -171,14 +171,21 @@ impl LiveHosts {
 
     /// Each host, by rising name.
     pub fn objects(&self) -> impl Iterator<Item = HostObject> {
-        self.hosts.iter().map(|(name, keys)| {
-            let mut host = HostObject::new();
-            host.insert("name".to_owned(), Value::String(name.clone()));
-            // What this module wrote is TOML, and TOML of these kinds is JSON.
-            host.extend(toml::from_str::<HostObject>(keys).unwrap_or_default());
-            host
-        })
+        self.hosts.iter().map(|(name, keys)| object(name, keys))
     }
+
+    /// The host of that name.
+    pub fn object(&self, name: &str) -> Option<HostObject> {
+        self.hosts.get(name).map(|keys| object(name, keys))
+    }
+}
+
+fn object(name: &str, keys: &str) -> HostObject {
+    let mut host = HostObject::new();
+    host.insert("name".to_owned(), Value::String(name.to_owned()));
+    // What this module wrote is TOML, and TOML of these kinds is JSON.
+    host.extend(toml::from_str::<HostObject>(keys).unwrap_or_default());
+    host
 }
 
 /// Puts a file that was written in the place of another, durably.

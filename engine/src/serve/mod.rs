@@ -10,6 +10,7 @@ mod kept;
 mod lease_access;
 mod names;
 mod neighbours;
+mod omapi;
 mod reload;
 mod shards;
 mod sockets;
@@ -17,6 +18,7 @@ mod watchdog;
 mod worker;
 
 use std::io;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +30,7 @@ use bootstorm_net::{EngineKind, KernelLoss, now};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::clock;
-use crate::config::{CommandLine, Config, LIVE_HOSTS};
+use crate::config::{CommandLine, Config, LIVE_HOSTS, Omapi, OmapiKey};
 use crate::control::{self, Command, Control, Listeners};
 use crate::event::bus::EventBus;
 use crate::interfaces::Interfaces;
@@ -51,6 +53,7 @@ pub use imported::NotImported;
 use kept::KeptSockets;
 use lease_access::LeasesAndPools;
 use names::Names;
+use omapi::OmapiBackend;
 use shards::Shards;
 pub use sockets::SocketError;
 use sockets::{PerShard, TftpRequests};
@@ -202,6 +205,7 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     }
     // As the user that the server is now: its group may use the control socket.
     let listeners = Listeners::open(&state_dir, config.control.metrics)?;
+    let omapi = listen_for_omapi(&config)?;
     // Threads from here on: each begins with the privileges that are left.
     if !first_start && !options.dry_run {
         let names: Vec<String> = interfaces.served().iter().map(|each| each.name.clone()).collect();
@@ -209,8 +213,24 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     }
     let network = Network { interfaces, sockets, bindings, kept };
     let server = Server::start(config, options, network, kind, listeners, manager)?;
+    if let Some((listener, key)) = omapi {
+        let (config, leases) = (server.config.clone(), server.leases.clone());
+        let backend = OmapiBackend { config, leases, commands: server.sender.clone() };
+        crate::omapi::serve(listener, key, Arc::new(backend))
+            .map_err(system("start the OMAPI thread"))?;
+    }
     follow::start(watch, server.sender.clone())?;
     server.run(signals)
+}
+
+/// The port of OMAPI, if it is spoken, and its key.
+fn listen_for_omapi(
+    config: &Config,
+) -> Result<Option<(TcpListener, Option<OmapiKey>)>, control::OpenError> {
+    let Some(Omapi { address, key }) = config.control.omapi.clone() else { return Ok(None) };
+    let listener =
+        TcpListener::bind(address).map_err(|cause| control::OpenError::Omapi { address, cause })?;
+    Ok(Some((listener, key)))
 }
 
 /// What a server starts with: the interfaces of this host, and sockets that are bound to them.

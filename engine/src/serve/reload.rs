@@ -164,7 +164,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         multicast.map(|multicast| multicast.ttl)
     };
     differ("[tftp] multicast-ttl", ttl(old).unwrap_or(1) != ttl(new).unwrap_or(1));
-    differ("[control] metrics", old.control != new.control);
+    differ("[control]", old.control != new.control);
     differ("[log]", old.log != new.log);
     keys
 }

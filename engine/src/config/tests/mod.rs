@@ -9,6 +9,7 @@ mod chain;
 mod files;
 mod host_file;
 mod model;
+mod omapi;
 mod options;
 mod rows;
 mod run;

@@ -72,6 +72,13 @@ fn settings_of_the_server() {
         (Some(1_125_000_000), Some(112_500_000))
     );
     assert_eq!(config.control.metrics, Some("0.0.0.0:9548".parse().unwrap()));
+    let key = OmapiKey {
+        name: "omapi".to_owned(),
+        algorithm: OmapiAlgorithm::Sha256,
+        secret: (*b"only for this test").into(),
+    };
+    let omapi = Omapi { address: "0.0.0.0:7911".parse().unwrap(), key: Some(key) };
+    assert_eq!(config.control.omapi, Some(omapi));
     assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
     let dhcp = &config.dhcp;
     let flags = dhcp.global.settings().flags;

@@ -40,6 +40,8 @@ pub(super) struct Statement {
     bytes: Vec<u8>,
     /// Kind, and where its bytes end.
     parts: Vec<(Kind, usize)>,
+    /// The file ends in a text.
+    open_text: bool,
     /// Where it begins.
     pub(super) line: u64,
 }
@@ -72,7 +74,13 @@ impl Statement {
         self.parts.is_empty()
     }
 
+    /// Whether anything of it was there, if only a quote.
+    pub(super) fn began(&self) -> bool {
+        !self.parts.is_empty() || self.open_text
+    }
+
     fn clear(&mut self) {
+        self.open_text = false;
         self.bytes.clear();
         self.parts.clear();
     }
@@ -128,6 +136,7 @@ impl<R: BufRead> Statements<R> {
                 b'"' => {
                     self.skip();
                     if !self.text()? {
+                        self.now.open_text = true;
                         return Ok(End::File);
                     }
                 }

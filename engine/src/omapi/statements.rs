@@ -1,0 +1,171 @@
+//! `statements` of a host: what dhcpd would have in its braces, as the keys of `[[dhcp.host]]`.
+//!
+//! dhcpd takes any statement. What stands here are those that have a key of a host and a constant
+//! value, with the words that Foreman and the Python libraries write.
+
+use serde_json::{Map, Value, json};
+
+use crate::lease_files::{StatementEnd, StatementPart, statements};
+use crate::live_hosts::HostObject;
+
+/// Parameters of dhcpd and the keys that they are here.
+const PARAMETERS: [(&str, &str); 6] = [
+    ("next-server", "next-server"),
+    ("server-name", "server-name"),
+    ("server-identifier", "server-identifier"),
+    ("default-lease-time", "lease-time"),
+    ("min-lease-time", "min-lease-time"),
+    ("max-lease-time", "max-lease-time"),
+];
+
+/// Puts what the statements say into a host.
+///
+/// # Errors
+/// What has no place in a host.
+pub(super) fn apply(text: &[u8], host: &mut HostObject) -> Result<(), String> {
+    let mut options = Map::new();
+    statements(text, |parts, end| {
+        if parts.is_empty() && end == StatementEnd::Statement {
+            return Ok(());
+        }
+        if end != StatementEnd::Statement {
+            return Err("a statement has no `;`, or braces, which a host here cannot have".into());
+        }
+        statement(parts, host, &mut options)
+    })?;
+    if !options.is_empty() {
+        host.insert("options".to_owned(), Value::Object(options));
+    }
+    Ok(())
+}
+
+fn statement(
+    parts: &[StatementPart],
+    host: &mut HostObject,
+    options: &mut Map<String, Value>,
+) -> Result<(), String> {
+    let words: Vec<&str> = parts.iter().map(StatementPart::word).collect();
+    let refused = || {
+        let shown: Vec<String> = parts.iter().map(StatementPart::shown).collect();
+        format!("`{}` has no place in a host here", shown.join(" "))
+    };
+    let (is_option, name, rest) = match words[..] {
+        ["option", name, ..] => (true, name, &parts[2..]),
+        // Without `server.` an option is meant.
+        ["supersede", name, ..] => (!name.starts_with("server."), name, &parts[2..]),
+        [name, ..] => (false, name, &parts[1..]),
+        [] => return Err(refused()),
+    };
+    let name = name.strip_prefix(if is_option { "dhcp." } else { "server." }).unwrap_or(name);
+    let values = values(match rest {
+        [StatementPart::Mark(b'='), rest @ ..] => rest,
+        rest => rest,
+    })
+    .ok_or_else(refused)?;
+    let value = match &values[..] {
+        [one] => one.clone(),
+        several => Value::Array(several.to_vec()),
+    };
+    if is_option {
+        if name.is_empty() || name.contains('.') {
+            return Err(refused());
+        }
+        // As Foreman names options that have no name.
+        let number = ["option-", "unknown-"].iter().find_map(|start| name.strip_prefix(start));
+        options.insert(number.unwrap_or(name).to_owned(), value);
+        return Ok(());
+    }
+    if name == "filename" {
+        host.insert("boot".to_owned(), json!({ "file": value }));
+        return Ok(());
+    }
+    let known = PARAMETERS.iter().find(|(theirs, _)| *theirs == name).ok_or_else(refused)?;
+    let value = match (known.0, value) {
+        // An address as four bytes.
+        ("next-server" | "server-identifier", Value::String(text)) => {
+            Value::String(address(&text).unwrap_or(text))
+        }
+        (_, value) => value,
+    };
+    host.insert(known.1.to_owned(), value);
+    Ok(())
+}
+
+fn values(parts: &[StatementPart]) -> Option<Vec<Value>> {
+    parts
+        .split(|part| matches!(part, StatementPart::Mark(b',')))
+        .map(|one| match one {
+            [StatementPart::Text(text)] => String::from_utf8(text.clone()).ok().map(Value::String),
+            [StatementPart::Word(word)] => Some(match &**word {
+                "true" | "on" => json!(true),
+                "false" | "off" => json!(false),
+                word => match word.parse::<i64>() {
+                    Ok(number) => json!(number),
+                    Err(_) if is_hex(word) => json!(format!("hex:{}", padded(word))),
+                    Err(_) => json!(word),
+                },
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Bytes as dhcpd writes them: `a:0:0:7`.
+fn is_hex(word: &str) -> bool {
+    let byte = |part: &str| matches!(part.len(), 1 | 2) && u8::from_str_radix(part, 16).is_ok();
+    word.contains(':') && word.split(':').all(byte)
+}
+
+fn padded(word: &str) -> String {
+    word.split(':').map(|byte| format!("{byte:0>2}")).collect()
+}
+
+fn address(text: &str) -> Option<String> {
+    let digits = text.strip_prefix("hex:").filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok().map(|bits| std::net::Ipv4Addr::from_bits(bits).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(text: &str) -> Result<Value, String> {
+        let mut host = HostObject::new();
+        apply(text.as_bytes(), &mut host).map(|()| Value::Object(host))
+    }
+
+    #[test]
+    fn what_foreman_and_python_write() {
+        let text = "filename = \"pxelinux.0\"; next-server = 0a:01:00:6; \
+                    option host-name = \"n1\"; option option-150 = 0a:1:0:6;";
+        let expected = json!({
+            "boot": {"file": "pxelinux.0"}, "next-server": "10.1.0.6",
+            "options": {"host-name": "n1", "150": "hex:0a010006"},
+        });
+        assert_eq!(applied(text), Ok(expected));
+        let text = "supersede host-name \"n2\"; supersede server.filename = \"a\"; \
+                    option domain-name-servers 10.0.0.1, 10.0.0.2; default-lease-time 600;";
+        let expected = json!({
+            "boot": {"file": "a"}, "lease-time": 600,
+            "options": {"host-name": "n2", "domain-name-servers": ["10.0.0.1", "10.0.0.2"]},
+        });
+        assert_eq!(applied(text), Ok(expected));
+        assert_eq!(applied(""), Ok(json!({})));
+    }
+
+    #[test]
+    fn what_has_no_place_is_refused() {
+        for text in [
+            "nonsense foo;",
+            "filename \"a\"",
+            "if known { filename \"a\"; }",
+            "option SUNW.root \"a\";",
+            "vendor-option-space SUNW;",
+            "filename concat(\"a\", \"b\");",
+            "\"",
+            "}",
+        ] {
+            assert!(applied(text).is_err(), "{text}: {:?}", applied(text));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Programs that drive ISC dhcpd drive this server: omshell as Foreman does, and pypureomapi as MAAS
+and scripts do."""
+
+import base64
+import json
+import socket
+
+import lab as laboratory
+import wire
+from lab import Lab
+from server import Server, configuration, subnet
+from suite import Suite
+
+TAKES_SECONDS = 15
+
+_SECRET = base64.b64encode(b"only for this test").decode()
+_STATIC = """
+[[dhcp.host]]
+name = "static"
+hardware = "52:54:00:aa:00:01"
+ip = "10.77.8.1"
+"""
+# pypureomapi speaks HMAC-MD5 only.
+_PYTHON = """
+import sys
+import pypureomapi
+omapi = pypureomapi.Omapi("127.0.0.1", 7911, b"k", sys.argv[1].encode())
+omapi.add_host("10.77.8.20", "52:54:00:cc:00:01")
+omapi.add_host_supersede_name("10.77.8.21", "52:54:00:cc:00:02", "second")
+print("mac", omapi.lookup_mac(sys.argv[2]))
+print("ip", omapi.lookup_ip("52:54:00:cc:00:09"))
+print("host", omapi.lookup_host("second"))
+try:
+    omapi.add_host("10.77.8.22", "52:54:00:cc:00:01")
+except pypureomapi.OmapiError as error:
+    print("again", error)
+omapi.del_host("52:54:00:cc:00:01")
+try:
+    omapi.del_host("52:54:00:cc:00:01")
+except pypureomapi.OmapiErrorNotFound:
+    print("gone")
+"""
+
+
+def control(algorithm):
+    return ('\n[control]\nmetrics = "off"\nomapi = "127.0.0.1:7911"\n'
+            f'omapi-key = {{ name = "k", algorithm = "{algorithm}", secret = "{_SECRET}" }}\n')
+
+
+def main():
+    suite = Suite("OMAPI")
+    lab = Lab()
+    wall = lab.namespace("relay")
+    lab.plug(wall, 0)
+    laboratory.sh(f"ip -n {wall} addr add 10.77.9.9/16 dev eth0")
+    with laboratory.inside(wall):
+        relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        relay.bind(("10.77.9.9", 67))
+    relay.settimeout(1)
+    server = Server(lab, "")
+    suite.explain_with(server.log)
+    xids = iter(range(1, 1 << 30))
+
+    def configure(algorithm):
+        server.configure(configuration(
+            server.state, [subnet(pool="4.0-{net}.4.250")], after=_STATIC + control(algorithm)))
+
+    def ask(kind, mac, options=()):
+        for xid in (next(xids), next(xids), next(xids)):
+            relay.sendto(wire.message(kind, mac, xid, options, giaddr="10.77.9.9", hops=1),
+                         ("10.77.0.1", 67))
+            try:
+                while True:
+                    answer = wire.Message(relay.recv(4096))
+                    if answer.xid == xid:
+                        return answer
+            except TimeoutError:
+                continue
+        raise RuntimeError(f"no answer to {mac}")
+
+    def omshell(*lines, algorithm=None, secret=_SECRET):
+        """What omshell says to these lines."""
+        start = ["server 127.0.0.1", "port 7911"]
+        if algorithm:
+            start.append(f"key-algorithm {algorithm}")
+        start += [f'key k "{secret}"', "connect"]
+        text = "\n".join([*start, *lines]) + "\n"
+        script = lab.write("omshell.txt", text)
+        return lab.run(lab.srv, ["sh", "-c", f"timeout 20 omshell < {script} 2>&1"])[1]
+
+    def listed():
+        return {host["name"]: host for host in
+                map(json.loads, server.tool("host", "list")[1].splitlines())}
+
+    with suite.step("omshell, as Foreman writes to it"):
+        configure("hmac-md5")
+        server.start()
+        mac = "52:54:00:bb:00:01"
+        create = ("new host", 'set name = "rack1-n07"', "set ip-address = 10.77.8.10",
+                  f"set hardware-address = {mac}", "set hardware-type = 1",
+                  'set statements = "filename = \\"pxelinux.0\\"; next-server = 0a:4d:00:07; '
+                  'option host-name = \\"rack1-n07\\";"', "create")
+        output = omshell(*create)
+        suite.check("a host is created", "rack1-n07" in output and "can't" not in output, output)
+        answer = ask("DISCOVER", mac)
+        suite.equal("it is offered its address", answer.yiaddr, "10.77.8.10")
+        suite.equal("its server", answer.siaddr, "10.77.0.7")
+        suite.equal("its boot file", answer.file or answer.options.get(67), b"pxelinux.0")
+        suite.equal("its name", answer.options.get(12), b"rack1-n07")
+        output = omshell(*create)
+        suite.check("a second time it exists", "already exists" in output, output)
+        output = omshell("new host", 'set name = "other"', f"set hardware-address = {mac}",
+                         "set hardware-type = 1", "create")
+        suite.check("a card of another host is a conflict", "can't open object" in output
+                    or "key conflict" in output, output)
+        output = omshell("new host", f"set hardware-address = {mac}", "set hardware-type = 1",
+                         "open", "set ip-address = 10.77.8.11", "update")
+        suite.check("it is changed", "can't" not in output, output)
+        suite.equal("it is offered its other address", ask("DISCOVER", mac).yiaddr, "10.77.8.11")
+        server.kill()
+        server.start()
+        suite.equal("a kill does not lose it", listed().get("rack1-n07", {}).get("ip"),
+                    ["10.77.8.11"])
+        output = omshell("new host", f"set hardware-address = {mac}", "set hardware-type = 1",
+                         "open", "remove")
+        suite.check("it is removed", "can't" not in output and not listed(), output)
+        suite.check("it is anybody now", ask("DISCOVER", mac).yiaddr.startswith("10.77.4."))
+        output = omshell("new host", f"set hardware-address = {mac}", "set hardware-type = 1",
+                         "open")
+        suite.check("and not found any more", "not found" in output, output)
+        output = omshell("new host", 'set name = "static"', "open", "remove")
+        suite.check("a host of the configuration stays", "can't" in output, output)
+
+    with suite.step("leases"):
+        mac = "52:54:00:cc:00:09"
+        offer = ask("DISCOVER", mac, [(12, b"leased")])
+        ack = ask("REQUEST", mac, [(50, socket.inet_aton(offer.yiaddr)),
+                                   (54, socket.inet_aton("10.77.0.1")), (12, b"leased")])
+        output = omshell("new lease", f"set ip-address = {ack.yiaddr}", "open")
+        suite.check("omshell looks one up", "state = 00:00:00:02" in output
+                    and f"hardware-address = {mac}" in output and "leased" in output, output)
+
+    with suite.step("pypureomapi"):
+        script = lab.write("drive.py", _PYTHON)
+        status, output = lab.run(lab.srv, ["/usr/bin/python3", script, _SECRET, ack.yiaddr])
+        for line in (f"mac {mac}", f"ip {ack.yiaddr}", "gone"):
+            suite.check(line, status == 0 and line in output.splitlines(), output)
+        suite.check("what it adds twice is refused", "again add failed" in output, output)
+        suite.equal("what it added is offered", ask("DISCOVER", "52:54:00:cc:00:02").yiaddr,
+                    "10.77.8.21")
+        suite.equal("with its name", ask("DISCOVER", "52:54:00:cc:00:02").options.get(12),
+                    b"second")
+
+    with suite.step("keys"):
+        output = omshell("new host", 'set name = "static"', "open",
+                         secret=base64.b64encode(b"guessed").decode())
+        suite.check("a wrong secret gets nothing", "10.77.8.1" not in output
+                    and "0a:4d:08:01" not in output, output)
+        server.stop()
+        for algorithm in ("hmac-sha1", "hmac-sha256", "hmac-sha512"):
+            configure(algorithm)
+            server.start()
+            output = omshell("new host", 'set name = "static"', "open", algorithm=algorithm)
+            suite.check(algorithm, "0a:4d:08:01" in output, output)
+            server.stop()
+
+    lab.close()
+    suite.finish()
+
+
+if __name__ == "__main__":
+    main()
