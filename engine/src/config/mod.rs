@@ -9,7 +9,8 @@
 //! `statement_reader`, `dhcp_reader` and `sections` know what the keys mean, `option_types` and
 //! `definitions` encode options, `expression` is dhcpd's language of conditions, `dhcpd` reads
 //! files in that language, `scope_draft` takes up what a scope says, and `builder` and `assemble`
-//! put the model together and look for contradictions.
+//! put the model together and look for contradictions. `command_line` is what a file in dhcpd's
+//! language has no words for.
 //!
 //! `chain` says which scopes hold for a client, and `run` what their statements make of a message.
 
