@@ -361,6 +361,10 @@ impl Uring {
         let middle_until = self.batch - share(bulk);
         let urgent_until = middle_until - share(middle);
         while datagrams < self.batch {
+            // Its event may come with the next call only, behind all that this batch sends.
+            if self.waker.is_pending() && self.waker.clear() {
+                handler.woken(&mut self.tx);
+            }
             let order = match datagrams {
                 number if number < urgent_until => Priority::ALL,
                 number if number < middle_until => MIDDLE_FIRST,
