@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use bootstorm_protocols::dhcpv4::options;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
@@ -85,13 +86,14 @@ impl<'c> ScopeChain<'c> {
             entry.map_or((None, None), |entry| (entry.group(), entry.scope()));
         let mut levels = Levels { dhcp, list: BumpVec::with_capacity_in(8, arena) };
         let by_place = ByPlace::of(dhcp, subnet, pool);
+        let ran = by_place.ran_before_classes(dhcp);
         if let Some((id, scope)) = host.zip(host_scope) {
             levels.push(ScopeId::Host(id), scope);
         }
         if let Some(id) = group {
             let around = std::iter::once(ScopeId::Group(id));
             let around = around.chain(dhcp.group(id).within.iter().copied());
-            levels.push_around(around, &by_place);
+            levels.push_around(around, &ran);
         }
         for &id in classes {
             let class = dhcp.class(id);
@@ -99,7 +101,7 @@ impl<'c> ScopeChain<'c> {
                 levels.push(ScopeId::Subclass(part), &dhcp.subclass(part).scope);
             }
             levels.push(ScopeId::Class(id), &class.scope);
-            levels.push_around(class.within.iter().copied(), &by_place);
+            levels.push_around(class.within.iter().copied(), &ran);
         }
         by_place.each(dhcp, |id| levels.push(id, dhcp.scope(id)));
         levels.push(ScopeId::Global, &dhcp.global);
@@ -207,6 +209,10 @@ impl<'c> ScopeChain<'c> {
             None => (scope.without() == Some(code)).then_some(None),
         })
         .flatten()
+        // dhcpd sends nothing that is empty, but what says all by being there.
+        .filter(|(value, _)| {
+            !self.dhcp.is_as_dhcpd() || !value.is_empty() || code == options::RAPID_COMMIT
+        })
     }
 
     /// The lease time for a client that asks for `wish` (option 51), or for nothing.
@@ -335,6 +341,14 @@ impl ByPlace {
         }
     }
 
+    /// Of them those that hold only once, though a class or a host stands in them. In dhcpd a pool
+    /// stands in its shared network alone: what stands in its subnet brings the subnet's
+    /// statements along once more.
+    fn ran_before_classes(&self, dhcp: &Dhcp) -> Self {
+        let again = dhcp.is_as_dhcpd() && self.pool.is_some();
+        Self { subnet: self.subnet.filter(|_| !again), ..*self }
+    }
+
     fn has(&self, dhcp: &Dhcp, scope: ScopeId) -> bool {
         let mut has = false;
         self.each(dhcp, |own| has |= own == scope);
@@ -355,11 +369,10 @@ impl<'c> Levels<'c> {
         }
     }
 
-    /// Adds the scopes around a class or host, the innermost first, up to one that holds for the
-    /// client by its place.
-    fn push_around(&mut self, around: impl Iterator<Item = ScopeId>, by_place: &ByPlace) {
+    /// Adds the scopes around a class or host, the innermost first, up to one that ran before.
+    fn push_around(&mut self, around: impl Iterator<Item = ScopeId>, ran: &ByPlace) {
         let dhcp = self.dhcp;
-        for id in around.take_while(|&id| !by_place.has(dhcp, id)) {
+        for id in around.take_while(|&id| !ran.has(dhcp, id)) {
             self.push(id, dhcp.scope(id));
         }
     }

@@ -10,12 +10,14 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::chain::{Layer, LayerSet, Level};
-use super::expression::{Boolean, Data, Facts, OptionPath, Value};
+use super::expression::{Boolean, Data, Facts, Numeric, OptionPath, Value};
 use super::option_set::OptionView;
 use super::scope::ScopeView;
 use super::spaces::{Carried, Collected};
 use super::statement::{Action, Key, Line, Mode, Operand, Statement, SwitchPart};
-use super::{Carrier, ClassId, Dhcp, LogLevel, Parameter, Scope, Space, SpaceId, VariableId};
+use super::{
+    Carrier, ClassId, Dhcp, LogLevel, Parameter, Scope, ScopeId, Space, SpaceId, VariableId,
+};
 
 /// How often the expressions of one message may name what is sent. Beyond that it is null: they may
 /// name one another in a circle.
@@ -74,6 +76,10 @@ pub(super) struct Run<'r, 'c, F> {
     entries: BumpVec<'c, Entry<'c>>,
     logs: BumpVec<'c, (LogLevel, &'c [u8])>,
     variables: BumpVec<'c, (VariableId, Option<Value<'c>>)>,
+    /// Of them those that the widest level sets to a constant.
+    constants: BumpVec<'c, (VariableId, Option<Value<'c>>)>,
+    /// The value of an option is put together. dhcpd knows only `constants` then.
+    composing: Cell<bool>,
     look_ups: Cell<u32>,
     depth: Cell<u32>,
 }
@@ -95,6 +101,8 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             entries: BumpVec::new_in(arena),
             logs: BumpVec::new_in(arena),
             variables: BumpVec::new_in(arena),
+            constants: BumpVec::new_in(arena),
+            composing: Cell::new(false),
             look_ups: Cell::new(0),
             depth: Cell::new(0),
         };
@@ -134,6 +142,9 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             Action::Set(variable, operand) => {
                 let value = self.operand(operand);
                 self.variables.push((*variable, value));
+                if self.levels[self.level].id == ScopeId::Global && is_constant(operand) {
+                    self.constants.push((*variable, value));
+                }
             }
             Action::Unset(variable) => self.variables.push((*variable, None)),
             Action::Log(level, text) => {
@@ -319,7 +330,8 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             let all = |scope: &'c Scope, options: &mut Collected<'c>| {
                 let values = scope.spaces().iter().find(|(own, _)| *own == space);
                 for (code, value) in values.map_or(&[][..], |(_, values)| values) {
-                    options.add(Carried { code: *code, value: Some(value), level: place });
+                    let value = Some(&**value).filter(|value| !self.is_left_out(value));
+                    options.add(Carried { code: *code, value, level: place });
                 }
             };
             while let Some(entry) = entries.next_if(|entry| entry.level <= place) {
@@ -328,7 +340,11 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
                     Set::Parts(Key::InSpace(own, code), parts)
                         if own == space && !options.has(code) =>
                     {
-                        options.add(Carried { code, value: self.value(parts), level: place });
+                        self.composing.set(true);
+                        let value = self.value(parts);
+                        self.composing.set(false);
+                        let value = value.filter(|value| !self.is_left_out(value));
+                        options.add(Carried { code, value, level: place });
                     }
                     Set::Parts(..) => {}
                 }
@@ -336,6 +352,11 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             all(level.scope, &mut options);
         }
         options
+    }
+
+    /// dhcpd sends nothing that is empty.
+    fn is_left_out(&self, value: &[u8]) -> bool {
+        value.is_empty() && self.dhcp.is_as_dhcpd()
     }
 
     fn layer(&self, entry: &Entry<'c>) -> Option<Layer<'c>> {
@@ -349,7 +370,9 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
         if !stands {
             return None;
         }
+        self.composing.set(!matches!(key, Key::Parameter(_)));
         let value = self.value(parts);
+        self.composing.set(false);
         let view = match key {
             Key::Option(code) => match value {
                 Some(value) => ScopeView::of_options(OptionView::one(code, value, self.arena)),
@@ -362,6 +385,15 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
         };
         Some(Layer { view, set: LayerSet::Value(key, value, Some(entry.line)) })
     }
+}
+
+fn is_constant(operand: &Operand) -> bool {
+    matches!(
+        operand,
+        Operand::Data(Data::Constant(_))
+            | Operand::Numeric(Numeric::Constant(_))
+            | Operand::Boolean(Boolean::Constant(_))
+    )
 }
 
 /// What the message says, and what the statements have made of it so far.
@@ -423,9 +455,12 @@ impl<'c, F: Facts<'c>> Facts<'c> for Run<'_, 'c, F> {
     }
 
     fn variable(&self, variable: VariableId) -> Option<Value<'c>> {
-        let mut set = self.variables.iter().rev();
+        let composing = self.composing.get() && self.dhcp.is_as_dhcpd();
+        let set = if composing { &self.constants } else { &self.variables };
+        let mut set = set.iter().rev();
         match set.find(|(own, _)| *own == variable) {
             Some(&(_, value)) => value,
+            None if composing => None,
             None => self.facts.variable(variable),
         }
     }

@@ -154,6 +154,10 @@ impl<'a> Machine<'a> {
         dhcp: &'a Dhcp,
         arena: &'a Bump,
     ) -> Membership<'a> {
+        // dhcpd classifies messages of DHCP only.
+        if self.bootp && dhcp.is_as_dhcpd() {
+            return Membership { classes: &[], subclasses: &[], bills: &[] };
+        }
         let mut members = BumpVec::new_in(arena);
         let mut subclasses = BumpVec::new_in(arena);
         let mut bills = BumpVec::new_in(arena);

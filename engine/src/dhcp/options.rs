@@ -144,12 +144,17 @@ impl<'a, 'r> Options<'a, 'r> {
 
     /// What a client without a list gets: everything.
     fn all_parameters(&mut self) {
+        let as_dhcpd = self.reply.chain.dhcp().is_as_dhcpd();
         self.reply.chain.for_each(|scope_id, scope| {
             if let Some(code) = scope.without() {
                 self.hide(code);
             }
             for (code, value) in scope.options.iter().filter(|(code, _)| !is_ours(*code)) {
-                self.push(code, value, Origin::Scope(scope_id));
+                // dhcpd sends nothing that is empty.
+                match value.is_empty() && as_dhcpd {
+                    true => self.hide(code),
+                    false => self.push(code, value, Origin::Scope(scope_id)),
+                }
             }
         });
         self.configured(options::HOST_NAME);
@@ -318,7 +323,7 @@ impl<'a> Options<'a, '_> {
         }
         let configured = match code {
             options::HOST_NAME => self.reply.host_name,
-            options::ROUTERS if self.reply.is_own_router => {
+            options::ROUTERS if self.reply.is_own_router && !self.reply.yiaddr.is_unspecified() => {
                 let own = self.reply.yiaddr.octets();
                 return self.make(options::ROUTERS, &own);
             }

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use bootstorm_protocols::dhcpv4::MessageType;
+
 use super::evaluate::Known;
 use super::exchange::Exchange;
 use crate::config::{ClassId, Facts, OptionPath};
@@ -60,7 +62,11 @@ impl<'a> Facts<'a> for Client<'_, 'a> {
         self.address.is_some() && self.exchange.reservation.address == self.address
     }
 
+    /// None for an INFORM, which asks for no lease.
     fn leased_address(&self) -> Option<&'a [u8]> {
+        if self.known.message.message_type() == Some(MessageType::Inform) {
+            return None;
+        }
         Some(self.exchange.arena.alloc(self.address?.octets()))
     }
 

@@ -1,5 +1,6 @@
 //! dhcpd's language.
 
+mod chain;
 mod corpus;
 mod damaged;
 mod document;

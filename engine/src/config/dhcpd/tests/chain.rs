@@ -1,0 +1,82 @@
+//! What a client gets of a file, where dhcpd's code differs from what its manual says. The
+//! expectations are what dhcpd 4.4 sends.
+
+use std::path::Path;
+
+use bumpalo::Bump;
+
+use super::super::super::*;
+
+/// Nothing is known of the client.
+struct Nobody;
+
+impl<'a> Facts<'a> for Nobody {
+    fn option(&self, _path: OptionPath) -> Option<&'a [u8]> {
+        None
+    }
+
+    fn hardware(&self) -> Option<&'a [u8]> {
+        None
+    }
+
+    fn message(&self) -> &'a [u8] {
+        &[]
+    }
+
+    fn file(&self) -> &'a [u8] {
+        &[]
+    }
+
+    fn server_name(&self) -> &'a [u8] {
+        &[]
+    }
+
+    fn is_member(&self, _class: ClassId) -> bool {
+        false
+    }
+}
+
+/// Options 15 and 67 of a member of all classes, known as the first host if there is one, with an
+/// address of the pool.
+fn options(text: &str) -> [Option<String>; 2] {
+    let config = parse(Path::new("dhcpd.conf"), text.as_bytes());
+    let config = config.unwrap_or_else(|error| panic!("{}", error.render(false)));
+    let (dhcp, arena) = (&config.dhcp, Bump::new());
+    let classes: Vec<ClassId> = dhcp.class_ids().collect();
+    let host = (!dhcp.hosts.is_empty()).then(|| HostId::from_index(0));
+    let (subnet, pool) = (Some(SubnetId::from_index(0)), Some(PoolId::from_index(0)));
+    let chain = ScopeChain::new(dhcp, subnet, pool, (&classes, &[]), host, &arena);
+    let chain = chain.run(&Nobody, &arena);
+    [15, 67].map(|code| Some(String::from_utf8_lossy(chain.option(code)?.0).into_owned()))
+}
+
+#[test]
+fn what_stands_in_a_subnet_brings_its_statements_along_for_an_address_of_a_pool() {
+    let text = "class \"c\" { match if exists 12; option domain-name \"class\"; }
+        subnet 10.1.0.0 netmask 255.255.255.0 {
+          option domain-name \"subnet\"; option bootfile-name \"subnet\";
+          pool { range 10.1.0.10 10.1.0.99; option bootfile-name \"pool\"; }
+          host h { hardware ethernet 2:0:0:0:0:1; option host-name \"h\"; } }";
+    let text = text.replace("exists 12", "exists host-name");
+    assert_eq!(options(&text), ["subnet", "subnet"].map(|text| Some(text.to_owned())));
+    // Elsewhere a class stands before the subnet, and a pool as well.
+    let outside =
+        text.replace("host h { hardware ethernet 2:0:0:0:0:1; option host-name \"h\"; }", "");
+    assert_eq!(options(&outside), ["class", "pool"].map(|text| Some(text.to_owned())));
+}
+
+#[test]
+fn an_empty_value_is_not_sent_and_hides_wider_ones() {
+    let text = "option domain-name \"all\"; option bootfile-name \"all\";
+        subnet 10.1.0.0 netmask 255.255.255.0 { range 10.1.0.10 10.1.0.99;
+          option domain-name \"\"; option bootfile-name = \"\"; }";
+    assert_eq!(options(text), [None, None]);
+}
+
+#[test]
+fn the_value_of_an_option_knows_variables_of_the_top_level_only() {
+    let text = "set top = \"top\"; option domain-name = top;
+        subnet 10.1.0.0 netmask 255.255.255.0 { range 10.1.0.10 10.1.0.99;
+          set own = \"own\"; option bootfile-name = own; if own = \"own\" { filename = own; } }";
+    assert_eq!(options(text), [Some("top".to_owned()), None]);
+}
