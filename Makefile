@@ -79,6 +79,7 @@ soak: ## slow: 100 kills under load, 20 power cuts on each file system, dhcpd's 
 	tests/e2e/test_kill9.py 100
 	tests/e2e/test_power_cut.py 20
 	tests/e2e/test_class_expressions.py 500
+	tests/e2e/test_dhcpd_differential.py 500
 	tests/e2e/mutants
 
 deb: build ## target/deb/bootstorm_VERSION_ARCH.deb

@@ -1,0 +1,348 @@
+"""Seeded dhcpd.conf files, as trees of statements, and what clients need to know of them.
+
+All that is served stands in some of the files: scopes in scopes, pools with permits, hosts,
+classes and subclasses, conditions, option spaces, server parameters. What dhcpd itself reads beyond
+a value, or decides by the order in which it hashes, is left out.
+"""
+
+import os
+import random
+
+import expressions
+
+# This host's network, and networks behind relay agents.
+LOCAL = "10.77"
+SERVER = f"{LOCAL}.0.1"
+DEFINITIONS = [
+    "option site-data code 200 = string;",
+    "option space site;",
+    "option site.one code 1 = string;",
+    "option site.two code 2 = string;",
+    "option site-encapsulation code 201 = encapsulate site;",
+    "option rack-name code 224 = text;",
+    "option rack-number code 225 = unsigned integer 16;",
+    "option rack-flag code 226 = boolean;",
+    "option rack-hosts code 227 = array of ip-address;",
+    "option rack-pair code 228 = { ip-address, unsigned integer 8 };",
+    "option rack-pairs code 229 = array of { integer 32, unsigned integer 8 };",
+    "option rack-blob code 230 = string;",
+    "option rack-numbers code 231 = array of integer 8;",
+    "option space rack;",
+    "option rack.unit code 1 = unsigned integer 8;",
+    "option rack.label code 2 = text;",
+    "option rack-options code 232 = encapsulate rack;",
+    "option space pxe;",
+    "option pxe.mtftp-address code 1 = ip-address;",
+    "option pxe.menu code 9 = text;",
+]
+# Codes that clients ask for.
+ASKED = [1, 3, 6, 12, 15, 17, 26, 28, 42, 43, 44, 51, 54, 58, 59, 60, 66, 67, 119, 121,
+         201, *range(224, 233)]
+_NAMES = ["a", "rack", "lab.example", "n07", "boot.example.org"]
+
+
+class Block:
+    """A statement with others inside it, and those that belong to it: `elsif`, `else`."""
+
+    def __init__(self, head, body=(), others=()):
+        self.head, self.body, self.others = head, list(body), list(others)
+
+
+def render(nodes, indent=""):
+    text = ""
+    for node in nodes:
+        if isinstance(node, str):
+            text += f"{indent}{node}\n"
+        else:
+            text += f"{indent}{node.head} {{\n{render(node.body, indent + '  ')}{indent}}}\n"
+            text += render(node.others, indent)
+    return text
+
+
+def smaller(nodes):
+    """The same trees with one node less: the large ones first."""
+    for index, node in enumerate(nodes):
+        yield nodes[:index] + nodes[index + 1:]
+    for index, node in enumerate(nodes):
+        if isinstance(node, Block):
+            # What stands inside takes its place.
+            yield nodes[:index] + node.body + nodes[index + 1:]
+            for body in smaller(node.body):
+                yield nodes[:index] + [Block(node.head, body, node.others)] + nodes[index + 1:]
+            for others in smaller(node.others):
+                yield nodes[:index] + [Block(node.head, node.body, others)] + nodes[index + 1:]
+
+
+class Words(expressions.Conditions):
+    """Expressions of scopes: all of those of classes, and what only scopes know."""
+
+    def __init__(self, seed, in_scope):
+        super().__init__(seed)
+        self.in_scope = in_scope
+        # Which of what is known later may stand here. dhcpd sees variables in the values of options
+        # where it should not, and the address is another one at each server.
+        self.own = []
+
+    def presence(self):
+        if self.in_scope and self.random.random() < 0.3:
+            return self.random.choice(["known", "static", "defined(mark)", "not defined(mark)"])
+        return super().presence()
+
+    def data(self, depth):
+        if self.in_scope and self.random.random() < 0.15:
+            return self.random.choice(["config-option host-name", "config-option rack-name",
+                                       *self.own])
+        return super().data(depth)
+
+
+class File:
+    """One configuration: `nodes` is its text as a tree."""
+
+    def __init__(self, seed):
+        self.random = random.Random(f"dhcpd.conf {seed}")
+        # Without conditions and expressions there is more of the rest to see.
+        self.plain = self.chance(0.3) or bool(os.environ.get("BOOTSTORM_PLAIN"))
+        self.words = Words(f"{seed} scope", True)
+        self.class_words = Words(f"{seed} class", False)
+        self.hosts = []  # (hardware address, client identifier or None)
+        self.classes = []
+        self.relays = []  # giaddr
+        self.vendors = []  # values that subclasses have
+        self.number = 0
+        self.nodes = self._whole()
+
+    def text(self):
+        return render(self.nodes)
+
+    def nets(self, relay):
+        """The first three numbers of the addresses behind a relay agent, or here."""
+        return [relay.rsplit(".", 1)[0], f"{relay.split('.0.1')[0]}.1"] if relay else [f"{LOCAL}.4"]
+
+    def chance(self, share):
+        return self.random.random() < share
+
+    def some(self, makers, most):
+        return [self.random.choice(makers)() for _ in range(self.random.randint(0, most))]
+
+    def name(self, kind):
+        self.number += 1
+        return f"{kind}{self.number}"
+
+    # Options and settings.
+
+    def address(self):
+        return f"10.{self.random.randint(1, 9)}.0.{self.random.randint(1, 250)}"
+
+    def addresses(self):
+        return ", ".join(self.address() for _ in range(self.random.randint(1, 3)))
+
+    def option(self):
+        pick = self.random.choice
+        value = pick([
+            lambda: f"routers {self.addresses()}",
+            lambda: f"domain-name-servers {self.addresses()}",
+            lambda: f"domain-name \"{pick(_NAMES)}\"",
+            lambda: f"host-name \"{pick(_NAMES)}\"",
+            lambda: f"ntp-servers {self.addresses()}",
+            lambda: f"root-path \"/{pick(_NAMES)}\"",
+            lambda: f"interface-mtu {pick([576, 1400, 9000])}",
+            lambda: "subnet-mask 255.255.255.0",
+            lambda: f"broadcast-address {self.address()}",
+            lambda: f"netbios-name-servers {self.address()}",
+            lambda: "domain-search \"a.example\", \"b.a.example\"",
+            lambda: f"tftp-server-name \"{pick(_NAMES)}\"",
+            lambda: f"bootfile-name \"{pick(_NAMES)}\"",
+            lambda: f"rack-name \"{pick(_NAMES)}\"",
+            lambda: f"rack-number {self.random.randint(0, 65535)}",
+            lambda: f"rack-flag {pick(['true', 'false', 'on', 'off'])}",
+            lambda: f"rack-hosts {self.addresses()}",
+            lambda: f"rack-pair {self.address()} {self.random.randint(0, 255)}",
+            lambda: f"rack-pairs {self.random.randint(-9, 9)} 7, {self.random.randint(0, 9)} 8",
+            lambda: "rack-blob " + pick(["01:02:ff", "7", '"text"', r'"a\x41\101"']),
+            lambda: f"rack-numbers {self.random.randint(-9, 9)}, 5",
+            lambda: "vendor-encapsulated-options 01:02:03:04",
+            *([] if self.plain else [
+                lambda: f"rack.unit {self.random.randint(0, 42)}",
+                lambda: f"rack.label \"{pick(_NAMES)}\"",
+                lambda: "site.one " + pick(["0:1", '"x"'])]),
+        ])()
+        return f"option {value};"
+
+    def computed(self):
+        """An option whose value is an expression."""
+        name = self.random.choice(["host-name", "rack-name", "rack-blob", "domain-name",
+                                   "bootfile-name", "rack.label", "root-path"])
+        mode = self.random.choice(["option", "option", "supersede", "default", "append", "prepend"])
+        return f"{mode} {name} = {self.words.data(2)};"
+
+    def setting(self):
+        pick = self.random.choice
+        return pick([
+            lambda: f"default-lease-time {pick([300, 3600, 7200])};",
+            lambda: f"max-lease-time {pick([600, 3600, 86400])};",
+            lambda: f"min-lease-time {pick([60, 1200])};",
+            lambda: f"filename \"{pick(['pxelinux.0', 'ipxe.efi', 'x/y'])}\";",
+            lambda: f"next-server {self.address()};",
+            lambda: f"server-name \"{pick(_NAMES)}\";",
+            lambda: f"use-host-decl-names {pick(['on', 'off'])};",
+            lambda: f"always-broadcast {pick(['on', 'off'])};",
+            lambda: f"use-lease-addr-for-default-route {pick(['on', 'off'])};",
+            lambda: f"always-reply-rfc1048 {pick(['on', 'off'])};",
+            lambda: f"echo-client-id {pick(['on', 'off'])};",
+            lambda: f"one-lease-per-client {pick(['on', 'off'])};",
+            *([] if self.plain else [lambda: f"filename = {self.words.data(1)};"]),
+        ])()
+
+    def rare(self):
+        """Settings that take clients away: few of them, or nobody is answered."""
+        return self.random.choice([
+            lambda: "ignore booting;", lambda: "ignore bootp;", lambda: "deny bootp;",
+            lambda: "ignore unknown-clients;", lambda: "deny unknown-clients;",
+            lambda: "boot-unknown-clients off;", lambda: "deny duplicates;",
+            lambda: "deny declines;", lambda: "ignore-client-uids true;",
+            lambda: "server-identifier 10.77.0.9;", lambda: "min-secs 2;",
+        ])()
+
+    def statements(self, most, depth=2):
+        """What any scope may say."""
+        nodes = self.some([self.option, self.option, self.option, self.setting], most)
+        if self.plain:
+            return nodes
+        if self.chance(0.3):
+            nodes.insert(self.random.randint(0, len(nodes)), self.computed())
+        if depth and self.chance(0.25):
+            nodes.insert(self.random.randint(0, len(nodes)), self.branch(depth - 1))
+        return self.flat(nodes)
+
+    def flat(self, nodes):
+        """The nodes with lists among them taken apart."""
+        return [part for node in nodes
+                for part in (self.flat(node) if isinstance(node, list) else [node])]
+
+    def condition(self):
+        """dhcpd takes the first parentheses off, and nothing may follow them."""
+        self.words.own = ["mark"]
+        text = self.words.condition(1)
+        self.words.own = []
+        return f"({text})" if text.startswith("(") else text
+
+    def branch(self, depth):
+        """`if` with its branches, `switch`, or a variable: one or more nodes."""
+        kind = self.random.choice(["if", "if", "if", "switch", "set"])
+        if kind == "set":
+            return [f"set mark = {self.words.data(1)};",
+                    "filename = " + self.random.choice(["mark;", 'concat(mark, "x");'])]
+        if kind == "if":
+            nodes = [Block(f"if {self.condition()}", self.statements(2, depth))]
+            if self.chance(0.4):
+                nodes.append(Block(f"elsif {self.condition()}", self.statements(2, depth)))
+            if self.chance(0.4):
+                nodes.append(Block("else", self.statements(2, depth)))
+            nodes[0].others = nodes[1:]
+            return nodes[0]
+        body = []
+        for text in self.random.sample(expressions.TEXTS, 2):
+            body += [f"case \"{text}\":", *self.statements(1, 0)]
+            body += ["break;"] if self.chance(0.6) else []
+        if self.chance(0.6):
+            body += ["default:", *self.statements(1, 0), "option rack-number 7;"]
+        return Block(f"switch (option {self.random.choice(['vendor-class-identifier', 'user-class'])})",
+                     body)
+
+    # Declarations.
+
+    def permits(self):
+        if self.chance(0.5):
+            return []
+        words = ["known-clients", "unknown-clients", "all clients", "dynamic bootp clients"]
+        words += [f"members of \"{name}\"" for name in self.classes]
+        return [f"{self.random.choice(['allow', 'allow', 'deny'])} {self.random.choice(words)};"
+                for _ in range(self.random.randint(1, 2))]
+
+    def pool(self, net, first, last):
+        kind = self.random.choice(["", "", "dynamic-bootp "])
+        return Block("pool", [f"range {kind}{net}.{first} {net}.{last};", *self.permits(),
+                              *self.statements(2)])
+
+    def subnet(self, net, mask="255.255.255.0"):
+        """A subnet of 256 addresses, or the local one."""
+        base = net if net.count(".") == 2 else f"{net}.4"
+        body = self.statements(3)
+        if self.chance(0.5):
+            body.append(f"range {self.random.choice(['', '', 'dynamic-bootp '])}"
+                        f"{base}.100 {base}.149;")
+        else:
+            body += [self.pool(base, 100, 139), *([self.pool(base, 150, 189)] if self.chance(0.5)
+                                                  else [])]
+        if self.chance(0.5):
+            body.append(self.host(base))
+        start = net + ".0" * (4 - len(net.split(".")))
+        return Block(f"subnet {start} netmask {mask}", body)
+
+    def host(self, net=None):
+        number = len(self.hosts)
+        mac = f"52:54:00:77:00:{number:02x}"
+        identifier = self.chance(0.2) and f"id-{number}"
+        body = [f"option dhcp-client-identifier \"{identifier}\";" if identifier and self.chance(0.5)
+                else f"hardware ethernet {mac};"]
+        self.hosts.append((mac, identifier))
+        if self.chance(0.6):
+            nets = [net] if net else [f"{LOCAL}.4", *(relay.rsplit(".", 1)[0] for relay in self.relays)]
+            chosen = self.random.sample(nets, min(len(nets), self.random.choice([1, 1, 2])))
+            body.append("fixed-address " + ", ".join(f"{net}.{200 + number}" for net in chosen) + ";")
+        return Block(f"host {self.name('h')}", body + self.statements(2))
+
+    def a_class(self):
+        name = self.name("c")
+        if self.chance(0.4) and not self.plain:
+            nodes = [Block(f"class \"{name}\"",
+                           ["match option vendor-class-identifier;" if self.chance(0.5) else
+                            "match substring(option vendor-class-identifier, 0, 9);",
+                            *self.statements(2)])]
+            for value in self.random.sample(["PXEClient", "iPXE", "MSFT 5.0", "a"], 2):
+                if self.chance(0.5):
+                    nodes.append(f"subclass \"{name}\" \"{value}\";")
+                else:
+                    nodes.append(Block(f"subclass \"{name}\" \"{value}\"", self.statements(2)))
+        else:
+            nodes = [Block(f"class \"{name}\"", [f"match if {self.class_words.condition(2)};",
+                                                 *self.statements(2)])]
+        self.classes.append(name)
+        return nodes
+
+    def network(self, subnets):
+        """Subnets on one link, or one subnet."""
+        if len(subnets) == 1 and self.chance(0.6):
+            return subnets[0]
+        return Block(f"shared-network {self.name('n')}", self.statements(2) + subnets)
+
+    def grouped(self, nodes):
+        """Some of the nodes in a group, perhaps in another group."""
+        if not self.chance(0.3):
+            return nodes
+        group = Block("group", self.statements(2) + nodes)
+        return [Block("group", self.statements(1) + [group])] if self.chance(0.3) else [group]
+
+    def _whole(self):
+        self.relays = [f"10.{20 + number}.0.1" for number in range(self.random.randint(0, 2))]
+        nodes = ["ddns-update-style none;", "ping-check false;",
+                 f"dhcp-cache-threshold {self.random.choice([0, 0, 25])};", *DEFINITIONS]
+        if self.chance(0.5):
+            nodes.append("authoritative;")
+        if self.chance(0.15):
+            nodes.append(self.rare())
+        nodes += self.statements(4)
+        for _ in range(self.random.randint(0, 3)):
+            nodes += self.a_class()
+        networks = [self.network([self.subnet(LOCAL, "255.255.0.0")])]
+        for relay in self.relays:
+            net = relay.rsplit(".", 1)[0]
+            subnets = [self.subnet(net)]
+            if self.chance(0.4):
+                subnets.append(self.subnet(f"{net.rsplit('.', 1)[0]}.1"))
+            networks += self.grouped([self.network(subnets)])
+        nodes += networks
+        hosts = [self.host() for _ in range(self.random.randint(0, 3))]
+        nodes += self.grouped(hosts) if hosts else []
+        return self.flat(nodes)
+
