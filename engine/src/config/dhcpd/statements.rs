@@ -2,6 +2,7 @@
 //! for and has options and parameters read.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::super::expression::{self, Data, Grammar, OptionPath, Tokens, Vocabulary, Wrong};
 use super::super::problem::{Fault, Problems};
@@ -14,6 +15,7 @@ use super::cursor::Cursor;
 use super::grammar::{Mistake, Parser};
 use super::lower;
 use super::reader::Reader;
+use super::table::{self, Status};
 
 /// Reads an expression of some type.
 type Read<T> = fn(&mut Tokens<'_>, &dyn Vocabulary, &mut Vec<Wrong>) -> Result<T, Wrong>;
@@ -173,6 +175,15 @@ impl Grammar for Speaker<'_, '_, '_> {
 
     fn declared_class(&self, name: &str) -> Result<ClassId, Fault> {
         self.reader.borrow().class(name)
+    }
+
+    fn met(&self, word: &str, part: Range<usize>) {
+        let Some(row) = table::statement(word).filter(|row| row.status == Status::Warned) else {
+            return;
+        };
+        let clip = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let place = Place { file: self.file, start: clip(part.start), end: clip(part.end) };
+        self.reader.borrow_mut().warn_once(row, place);
     }
 
     fn line(&self, at: usize) -> Line {

@@ -3,6 +3,8 @@
 //! Options and settings, whose values have types, are read by the front end ([`Grammar`]); all that
 //! decides whether and when they hold is read here.
 
+use std::ops::Range;
+
 use super::super::problem::Fault;
 use super::super::scope_draft::ScopeDraft;
 use super::super::statement::{Action, Events, Line, Mode, Operand, Statement, SwitchPart};
@@ -37,6 +39,9 @@ pub(in crate::config) trait Grammar: Vocabulary {
 
     /// A class that is declared before.
     fn declared_class(&self, name: &str) -> Result<ClassId, Fault>;
+
+    /// Notes that a statement with this first word was met in these bytes of the text.
+    fn met(&self, word: &str, part: Range<usize>);
 
     /// The line of a byte of the text.
     fn line(&self, at: usize) -> Line;
@@ -104,6 +109,7 @@ impl Reader<'_, '_> {
         };
         self.tokens.next()?;
         let line = self.names.line(place.start);
+        self.names.met(&word, place.clone());
         self.depth += 1;
         if self.depth > DEEPEST {
             let text = format!("statements are nested more than {DEEPEST} deep here");

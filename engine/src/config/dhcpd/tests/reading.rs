@@ -33,6 +33,22 @@ fn refused(text: &str) -> (usize, usize, String) {
 }
 
 #[test]
+fn statements_that_do_nothing_are_warned_of_once_wherever_they_stand() {
+    let config = taken(
+        "if known { on commit { execute(\"/bin/true\"); } }\n\
+         on release { set x = \"y\"; }\n\
+         class \"c\" { match if known; }\n\
+         if known { add \"c\"; }",
+    );
+    let warned =
+        config.warnings.iter().filter(|problem| problem.message().ends_with("does nothing"));
+    let warned: Vec<_> = warned.map(|problem| problem.message()).collect();
+    let expected =
+        ["on", "execute", "add"].map(|name| format!("`{name}` is read and does nothing"));
+    assert_eq!(warned, expected);
+}
+
+#[test]
 fn a_tutorials_file_is_served() {
     let config = read(
         r#"# A comment, then

@@ -1,5 +1,7 @@
 //! Executable statements.
 
+use std::ops::Range;
+
 use super::super::super::scope_draft::ScopeDraft;
 use super::super::super::statement::{Action, Events, Line, Mode, Operand, Statement, SwitchPart};
 use super::super::statements::{Grammar, statement};
@@ -49,6 +51,8 @@ impl Grammar for Names {
     fn declared_class(&self, name: &str) -> Result<ClassId, Fault> {
         self.class(name)
     }
+
+    fn met(&self, _word: &str, _part: Range<usize>) {}
 
     /// The byte stands for the line.
     fn line(&self, at: usize) -> Line {
