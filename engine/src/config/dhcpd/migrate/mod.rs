@@ -244,8 +244,8 @@ impl<'r> Writer<'r> {
                     }
                 }
             }
-            if let (Some(_), Some(line)) = (class.lease_limit, class.body.line) {
-                self.note(line, Became::Dropped, "lease limit: TOML has no key for it");
+            if let Some(limit) = class.lease_limit {
+                self.line(format!("lease-limit = {limit}"));
             }
             let mut entries = around.classes.get(&number).cloned().unwrap_or_default();
             if let (false, Some(line)) = (entries.is_empty(), class.body.line) {
@@ -261,6 +261,11 @@ impl<'r> Writer<'r> {
             for subclass in around.subclasses.get(&number).into_iter().flatten() {
                 self.table("[[dhcp.class.subclass]]", subclass.body.line);
                 self.line(format!("value = {}", bytes(&subclass.value)));
+                if let Some(limit) =
+                    subclass.lease_limit.filter(|&own| class.lease_limit != Some(own))
+                {
+                    self.line(format!("lease-limit = {limit}"));
+                }
                 self.scope("dhcp.class.subclass", subclass.body.entries.iter().collect());
                 self.count("subclasses");
             }
