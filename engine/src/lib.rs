@@ -19,6 +19,7 @@ pub mod privileges;
 pub mod probe;
 pub mod quirks;
 pub mod recent;
+pub mod rehearse;
 pub mod serve;
 pub mod service_manager;
 pub mod shard;

@@ -153,9 +153,14 @@ def explains(suite, server, rows):
                         if row["state"] == "active")
     status, said = server.explain("--mac", mac)
     suite.equal("explain: a machine is offered its lease",
-                status == 0 and (said["answer"]["kind"], said["address"]),
-                ("offer", {"ip": address, "through": "lease",
-                           "source": {"name": "pool 10.77.4.0-10.77.15.250"}}))
+                status == 0 and (said["answer"]["kind"], said["address"]["ip"],
+                                 said["address"]["through"], said["address"]["source"]["name"]),
+                ("offer", address, "lease", "pool 10.77.4.0-10.77.15.250"))
+    domain = next((option for option in said["options"] if option["code"] == 15), {})
+    with open(server.config) as text:
+        line = [number for number, row in enumerate(text, 1) if "domain-name" in row][0]
+    suite.equal("explain names the file and line of an option",
+                domain.get("source"), {"name": "[dhcp]", "at": f"{server.config}:{line}"})
     status, said = server.explain("--mac", mac, "--message", "request")
     suite.equal("explain: its REQUEST is acknowledged", status == 0 and said["answer"]["kind"], "ack")
     status, said = server.explain("--mac", mac, "--message", "request", "--address", "10.99.0.1")
@@ -168,7 +173,7 @@ def explains(suite, server, rows):
                 "add a [[dhcp.subnet]] that holds 10.9.9.9" in said["answer"]["remedy"], said)
     status, output = server.tool("explain", "--mac", mac, "--option", "55=3,15")
     suite.check("explain for people: options, where each comes from, in 100 columns",
-                status == 0 and "3 routers 10.77.0.1  subnet 10.77.0.0/16" in output and
+                status == 0 and "3 routers 10.77.0.1  subnet 10.77.0.0/16 (" in output and
                 max(map(len, output.splitlines())) <= 100, output)
     status, output = server.tool("explain", "--last", "--mac", "52:54:00:99:99:99")
     suite.check("explain --last of an unknown machine: exit 2, and where to look",

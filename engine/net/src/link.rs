@@ -28,6 +28,19 @@ impl LinkSocket {
         Ok(Self(socket))
     }
 
+    /// Opens a socket that takes part in nothing: it receives the datagrams for two ports that come
+    /// in on an interface, and those that other programs of this host send there.
+    ///
+    /// # Errors
+    /// As of [`LinkSocket::open`].
+    pub fn listen(ifindex: u32, ports: [u16; 2]) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::PACKET, Type::RAW, None)?;
+        socket.attach_filter(&udp_to_either(ports))?;
+        // Only sockets of every protocol are handed what is sent.
+        socket.bind(&address(ifindex, libc::ETH_P_ALL as u16))?;
+        Ok(Self(socket))
+    }
+
     /// Sends a whole Ethernet frame on an interface.
     ///
     /// # Errors
@@ -80,7 +93,12 @@ pub(crate) fn address(ifindex: u32, protocol: u16) -> SockAddr {
 }
 
 /// Classic BPF: unfragmented IPv4 UDP to one port, over Ethernet.
-pub(crate) fn udp_to(port: u16) -> [SockFilter; 11] {
+pub(crate) fn udp_to(port: u16) -> [SockFilter; 12] {
+    udp_to_either([port, port])
+}
+
+/// The same of two ports.
+fn udp_to_either(ports: [u16; 2]) -> [SockFilter; 12] {
     const ETHERNET: u32 = size_of::<libc::ethhdr>() as u32;
     const ETHERTYPE: u32 = offset_of!(libc::ethhdr, h_proto) as u32;
     const FRAGMENT: u32 = ETHERNET + 6;
@@ -95,14 +113,15 @@ pub(crate) fn udp_to(port: u16) -> [SockFilter; 11] {
     let accept = (libc::BPF_RET | libc::BPF_K) as u16;
     [
         SockFilter::new(load_u16, 0, 0, ETHERTYPE),
-        SockFilter::new(equal, 0, 8, u32::from(IPV4)),
+        SockFilter::new(equal, 0, 9, u32::from(IPV4)),
         SockFilter::new(load_u8, 0, 0, PROTOCOL),
-        SockFilter::new(equal, 0, 6, libc::IPPROTO_UDP as u32),
+        SockFilter::new(equal, 0, 7, libc::IPPROTO_UDP as u32),
         SockFilter::new(load_u16, 0, 0, FRAGMENT),
-        SockFilter::new(any_of, 4, 0, 0x1fff),
+        SockFilter::new(any_of, 5, 0, 0x1fff),
         SockFilter::new(x_is_header_len, 0, 0, ETHERNET),
         SockFilter::new(load_u16_at_x, 0, 0, DESTINATION_PORT),
-        SockFilter::new(equal, 0, 1, u32::from(port)),
+        SockFilter::new(equal, 1, 0, u32::from(ports[0])),
+        SockFilter::new(equal, 0, 1, u32::from(ports[1])),
         SockFilter::new(accept, 0, 0, u32::MAX),
         SockFilter::new(accept, 0, 0, 0),
     ]

@@ -12,6 +12,7 @@ mod leases;
 mod man;
 mod migrate;
 mod probe;
+mod rehearse;
 mod reload;
 mod serve;
 mod status;
@@ -35,6 +36,8 @@ Examples:
       Is /etc/bootstorm/bootstorm.toml right, and if not, where is it wrong?
   bootstorm probe --interface eth1
       Does somebody else answer DHCP on this network?
+  bootstorm rehearse --config /etc/dhcp/dhcpd.conf --interface eth1
+      How would its answers differ from those of the server that is there?
   bootstorm serve --dry-run
       Receive, decide and log; send and store nothing.
   bootstorm serve
@@ -84,6 +87,7 @@ enum Command {
     Explain(Box<explain::Explain>),
     Reload(reload::Reload),
     Probe(probe::Probe),
+    Rehearse(rehearse::Rehearse),
     Fetch(fetch::Fetch),
     Completions(completions::Completions),
     Man(man::Man),
@@ -192,6 +196,7 @@ fn run(command: Command, out: &mut dyn Write) -> Outcome {
         Command::Explain(command) => command.run(out),
         Command::Reload(command) => command.run(out),
         Command::Probe(command) => command.run(out),
+        Command::Rehearse(command) => command.run(out),
         Command::Fetch(command) => command.run(out),
         Command::Completions(command) => command.run(out),
         Command::Man(command) => command.run(out),

@@ -1,7 +1,10 @@
 //! What was found out on the way to a plan, for people who wonder about it. Worked out when it is
 //! asked for, by the functions that decide.
 
+use std::net::Ipv4Addr;
+
 use bootstorm_protocols::dhcpv4::UserClass;
+use bootstorm_protocols::time::Moment;
 
 use super::addresses::NotPermitted;
 use super::arrival::{Link, LinkBy};
@@ -9,9 +12,10 @@ use super::boot::{self, PassedOver};
 use super::evaluate::Known;
 use super::exchange::{Exchange, own_that_say_who};
 use super::machine::{Condition, NotMember, joined};
+use super::reply::Reply;
 use super::reservation::Reservation;
 use crate::config::{BootRule, Boots, ClassId, HostId, PoolId, ScopeChain, ScopeId, SubclassId};
-use crate::leases::{ClientKey, KeyKind, ShardLeases};
+use crate::leases::{Change, Client, ClientKey, Conflict, KeyKind, ShardLeases, Step};
 
 /// What was found out about the sender of a message.
 #[derive(Copy, Clone)]
@@ -157,5 +161,40 @@ impl<'a> Findings<'a> {
             Condition::RemoteId => text(machine.remote_id),
             Condition::Class => String::new(),
         }
+    }
+
+    /// Whether the client could have been given an address: some rule gives it, and nobody else has
+    /// it.
+    pub(crate) fn could_get(&self, address: Ipv4Addr, leases: &ShardLeases) -> bool {
+        self.0.admission(address).is_some() && self.0.holder(address, leases).is_none()
+    }
+
+    /// The OFFER of an address.
+    pub(crate) fn offer_of(&self, address: Ipv4Addr) -> &'a Reply<'a> {
+        self.0.offer(address)
+    }
+
+    /// Another server gave the client an address: it is leased in memory as this server would have
+    /// leased it.
+    ///
+    /// # Errors
+    /// [`Conflict`]: somebody else has it here.
+    pub(crate) fn learn(
+        &self,
+        leases: &mut ShardLeases,
+        address: Ipv4Addr,
+        expires: Moment,
+    ) -> Result<Vec<Change>, Conflict> {
+        let Exchange { key, now, dhcp, .. } = self.0;
+        let client = Client { key, hardware: self.0.hardware(), notes: self.0.said() };
+        let admission = self.0.admission(address).or_else(|| self.0.goes_on(address));
+        let (ip, admission) = (address.into(), admission.unwrap_or_default());
+        let offer = Step::Offer { ip, admission, until: *now + dhcp.offer_time };
+        let bind = Step::Bind { ip, admission, expires, heard: false };
+        let mut changes = Vec::new();
+        for step in [offer, bind] {
+            changes.extend(leases.apply(&client, &step, *now)?);
+        }
+        Ok(changes)
     }
 }

@@ -9,7 +9,7 @@ mod make;
 mod reply;
 mod stored;
 mod text;
-mod words;
+pub(crate) mod words;
 
 use std::net::Ipv4Addr;
 

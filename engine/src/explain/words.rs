@@ -17,14 +17,14 @@ use crate::leases::KeyKind;
 
 /// Names things of one configuration.
 #[derive(Copy, Clone)]
-pub(super) struct Words<'c> {
-    pub(super) dhcp: &'c Dhcp,
+pub(crate) struct Words<'c> {
+    pub(crate) dhcp: &'c Dhcp,
     /// Its files.
-    pub(super) files: &'c [PathBuf],
+    pub(crate) files: &'c [PathBuf],
 }
 
 impl Words<'_> {
-    pub(super) fn scope(self, scope: ScopeId) -> Source {
+    pub(crate) fn scope(self, scope: ScopeId) -> Source {
         let dhcp = self.dhcp;
         let name = match scope {
             ScopeId::Global => "[dhcp]".to_owned(),
@@ -53,7 +53,7 @@ impl Words<'_> {
     }
 
     /// A level that says what `key` is, with the line that says it.
-    pub(super) fn value(self, chain: &ScopeChain<'_>, scope: ScopeId, key: Key) -> Source {
+    pub(crate) fn value(self, chain: &ScopeChain<'_>, scope: ScopeId, key: Key) -> Source {
         let level = self.scope(scope);
         let at = self.place(chain.line_of(scope, key)).or(level.at);
         Source { name: level.name, at }
@@ -224,7 +224,7 @@ pub(super) fn hex(bytes: &[u8], between: &str) -> String {
 }
 
 /// An option with its value as text.
-pub(super) fn option(code: u8, value: &[u8]) -> ValuePart {
+pub(crate) fn option(code: u8, value: &[u8]) -> ValuePart {
     let name = options::by_code(code).map_or("", |known| known.name);
     let value = Rendered::new(code, value.into()).to_string();
     ValuePart { code, name: name.to_owned(), value }
@@ -242,7 +242,7 @@ pub(super) fn kind_of_key(kind: KeyKind) -> &'static str {
 /// What to do where a client is to be answered and is not; `None` where the silence is as it should
 /// be. `place` is what the message came from: `interface eth1`, `relay agent 10.2.0.1`; `giaddr`
 /// the relay agent's address.
-pub(super) fn remedy(silence: Silence, place: &str, giaddr: Ipv4Addr) -> Option<String> {
+pub(crate) fn remedy(silence: Silence, place: &str, giaddr: Ipv4Addr) -> Option<String> {
     Some(match silence {
         Silence::NoSubnetHere => format!(
             "give {place} an address in a [[dhcp.subnet]], or add the subnet of one of its addresses"
