@@ -384,7 +384,7 @@ impl Reader<'_, '_> {
 }
 
 /// A label of `switch` stands elsewhere.
-fn label_outside(word: &str, place: std::ops::Range<usize>) -> Wrong {
+fn label_outside(word: &str, place: Range<usize>) -> Wrong {
     let text = format!("`{word}` stands outside of `switch`");
     let help =
         "labels stand in switch (VALUE) { case ...: default: }, and not inside an `if` there";

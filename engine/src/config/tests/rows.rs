@@ -66,12 +66,11 @@ fn compare(text: &str) {
     // Of a file the text is read twice, the second time some at a time.
     let loaded = read(load(path));
     assert!(loaded == rows, "{text}\nfrom a file:\n{loaded:#?}\nfrom memory:\n{rows:#?}");
-    if let (Read::NoToml(whole), Read::NoToml(rows)) = (&whole, &rows)
-        && whole.iter().any(|error| error.contains("no value") || error.contains("missing value"))
-    {
-        // Behind these the parser looks at no value any more, up to the end of what it reads.
-        let more = whole.iter().all(|error| rows.contains(error));
-        assert!(more, "{text}\nin rows:\n{rows:#?}\nas a whole:\n{whole:#?}");
+    if let (Read::NoToml(whole), Read::NoToml(rows)) = (&whole, &rows) {
+        // Behind its first error the parser passes over more or less of what it reads, and what it
+        // reads at once differs.
+        let same = rows.first() == whole.first();
+        assert!(same, "{text}\nin rows:\n{rows:#?}\nas a whole:\n{whole:#?}");
         return;
     }
     assert!(rows == whole, "{text}\nin rows:\n{rows:#?}\nas a whole:\n{whole:#?}");
