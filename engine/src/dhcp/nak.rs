@@ -136,11 +136,7 @@ impl<'a> Exchange<'a> {
         } else {
             NakReason::UnknownClient
         };
-        let mut draft = Draft::of(Action::Reply(self.nak(reason)), self.arena);
-        if of_client && on_link {
-            draft.steps.push(Step::Refuse { ip: address.into() });
-        }
-        draft
+        self.nak_draft(reason, address, of_client && on_link)
     }
 }
 
@@ -172,8 +168,13 @@ impl<'a> Exchange<'a> {
                 Some(_) => return silence(Silence::NotAuthoritative),
             }
         };
+        self.nak_draft(reason, address, of_client && on_link)
+    }
+
+    /// A NAK about an address; `marked`: the client has a lease of it, which is marked as refused.
+    fn nak_draft(&self, reason: NakReason, address: Ipv4Addr, marked: bool) -> Draft<'a> {
         let mut draft = Draft::of(Action::Reply(self.nak(reason)), self.arena);
-        if of_client && on_link {
+        if marked {
             draft.steps.push(Step::Refuse { ip: address.into() });
         }
         draft
