@@ -200,19 +200,14 @@ def is_known(sent, line):
     """Whether docs/DIFFERENCES.md has it; the numbers are its."""
     field, step = line.split(":")[0], sent.step
     return any([
-        # 2: a renewal is answered where the client is, whatever its broadcast flag says.
-        field == "to" and step in ("renew", "rebind") and sent.client.broadcast,
-        # 3: the NAK to a client behind a router.
-        field == "to" and step in ("renew", "renew-unknown", "rebind"),
-        # 4: a REQUEST that names another server.
+        # 2: a REQUEST that names another server.
         step == "select-other",
-        # 5: BOOTP replies may have more than 64 bytes of options.
+        # 3: BOOTP replies may have more than 64 bytes of options.
         step == "bootp" and (field.startswith("option") or field in ("file", "sname")),
-        # 6: siaddr of BOOTP replies.
-        step == "bootp" and field == "siaddr",
-        # 7: INFORM.
-        step in ("inform", "inform-bound"),
-        # 8: which of the options of a NAK there are.
+        # 8: INFORM and host entries.
+        step in ("inform", "inform-bound") and (field.startswith("option")
+                                                or field in ("file", "sname")),
+        # 4: which of the options of a NAK there are.
         field == "option 56",
     ])
 

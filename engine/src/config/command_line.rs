@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bootstorm_net::Address;
 
 use super::problem::{Fault, Problems};
+use super::source::Place;
 use super::{Dhcp, Server};
 
 /// What the command line says of a server whose configuration is dhcpd's.
@@ -48,8 +49,15 @@ impl CommandLine {
     }
 
     /// The interfaces to serve. Without `--interface` they are those of this host that have an
-    /// address in a subnet, as in ISC dhcpd.
-    pub(super) fn served(&self, dhcp: &Dhcp, problems: &mut Problems) -> Option<Vec<String>> {
+    /// address in a subnet, as in ISC dhcpd. `start` is the start of the configuration, where it is
+    /// warned that there is none: it may be looked at on another host than the one that serves it.
+    /// Without `start` that is an error.
+    pub(super) fn served(
+        &self,
+        dhcp: &Dhcp,
+        start: Option<Place>,
+        problems: &mut Problems,
+    ) -> Option<Vec<String>> {
         if !self.interfaces.is_empty() {
             return Some(self.interfaces.clone());
         }
@@ -74,7 +82,11 @@ impl CommandLine {
             let help = "declare the subnet of an interface, as `subnet 10.1.0.0 netmask \
                         255.255.0.0 { }`, or name the interfaces to serve by --interface, for \
                         relay agents";
-            problems.general(Fault::new(text, help));
+            let fault = Fault::new(text, help);
+            match start {
+                Some(start) => problems.warn(start, fault),
+                None => problems.general(fault),
+            }
             return None;
         }
         Some(names)
@@ -86,7 +98,7 @@ mod tests {
     use std::io::Write;
     use std::path::Path;
 
-    use super::super::{Config, ConfigError, load_on_host};
+    use super::super::{Config, ConfigError, check, load_on_host};
     use super::*;
 
     fn read(text: &str, given: &CommandLine) -> Result<Config, ConfigError> {
@@ -123,6 +135,15 @@ mod tests {
             text.contains("no interface of this host") && text.contains("--interface"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_file_can_be_checked_on_another_host_than_the_one_that_serves_it() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"subnet 198.51.100.0 netmask 255.255.255.0 { }\n").unwrap();
+        let config = check(file.path(), &CommandLine::default()).unwrap();
+        let mut warnings = config.warnings.iter();
+        assert!(warnings.any(|problem| problem.message().contains("no interface of this host")));
     }
 
     #[test]

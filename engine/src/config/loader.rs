@@ -298,7 +298,9 @@ impl Loader<'_> {
         let (dhcp, wanted) = builder.finish(problems);
         if depth >= Depth::Addresses && !problems.has_errors() {
             disk::warn_of_addresses(&wanted, &dhcp.hosts, problems);
-            server.interfaces = given.served(&dhcp, problems);
+            let start = Place { file: 0, start: 0, end: 0 };
+            let start = (depth == Depth::Host).then_some(start);
+            server.interfaces = given.served(&dhcp, start, problems);
         }
         let tftp = given.tftp_root.map(Tftp::new);
         if depth >= Depth::Host

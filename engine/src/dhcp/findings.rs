@@ -12,6 +12,7 @@ use super::boot::{self, PassedOver};
 use super::evaluate::Known;
 use super::exchange::{Exchange, own_that_say_who};
 use super::machine::{Condition, NotMember, joined};
+use super::own::Own;
 use super::reply::Reply;
 use super::reservation::Reservation;
 use crate::config::{BootRule, Boots, ClassId, HostId, PoolId, ScopeChain, ScopeId, SubclassId};
@@ -189,10 +190,11 @@ impl<'a> Findings<'a> {
         let client = Client { key, hardware: self.0.hardware(), notes: self.0.said() };
         let admission = self.0.admission(address).or_else(|| self.0.goes_on(address));
         let (ip, admission) = (address.into(), admission.unwrap_or_default());
+        let held = self.0.own_at(address).is_some_and(Own::is_held);
         let offer = Step::Offer { ip, admission, until: *now + dhcp.offer_time };
         let bind = Step::Bind { ip, admission, expires, heard: false };
         let mut changes = Vec::new();
-        for step in [offer, bind] {
+        for step in (!held).then_some(offer).into_iter().chain([bind]) {
             changes.extend(leases.apply(&client, &step, *now)?);
         }
         Ok(changes)

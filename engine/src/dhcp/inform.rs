@@ -9,7 +9,8 @@ use super::{Action, Silence};
 impl<'a> Exchange<'a> {
     pub(super) fn inform(&self) -> Draft<'a> {
         let silence = |silence| Draft::silence(silence, self.arena);
-        if let Some(why) = self.ignored() {
+        // dhcpd tells everybody, known or not.
+        if let Some(why) = self.ignored().filter(|_| !self.is_as_dhcpd()) {
             return silence(why);
         }
         let Some(address) = self.informed_address() else {

@@ -15,6 +15,10 @@ use crate::leases::ShardLeases;
 const NOT_COMPARED: [u8; 4] =
     [options::MESSAGE_TYPE, options::SERVER_IDENTIFIER, options::OPTION_OVERLOAD, options::MESSAGE];
 
+/// So many seconds of lease, renewal and rebinding time are no difference: of a lease that is
+/// answered with what is left of it, each server counts and rounds for itself.
+const SECONDS: u32 = 2;
+
 /// How the plan differs from the answer of another server.
 pub(super) fn answers(
     plan: &Plan<'_>,
@@ -129,11 +133,17 @@ fn fields(
     }
 }
 
-/// Whether an option that one of the two leaves out says what the client does or knows without it:
-/// renewal and rebinding time at their defaults (RFC 2131 section 4.4.5), and what the client sent
-/// itself and gets back.
+/// Whether two values mean the same to the client: times that hardly differ; and where one of the
+/// two leaves an option out, what the client does or knows without it, which is renewal and
+/// rebinding time at their defaults (RFC 2131 section 4.4.5), and what it sent and gets back.
 fn is_the_same(reply: &Reply<'_>, code: u8, theirs: Option<&[u8]>, ours: Option<&[u8]>) -> bool {
     let lease = u64::from(reply.lease_seconds);
+    let time = |value: Option<&[u8]>| Some(u32::from_be_bytes(value?.try_into().ok()?));
+    let is_time =
+        [options::LEASE_TIME, options::RENEWAL_TIME, options::REBINDING_TIME].contains(&code);
+    if is_time && let (Some(theirs), Some(ours)) = (time(theirs), time(ours)) {
+        return theirs.abs_diff(ours) <= SECONDS;
+    }
     let usual = match code {
         options::RENEWAL_TIME => lease / 2,
         options::REBINDING_TIME => lease * 7 / 8,

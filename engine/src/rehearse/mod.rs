@@ -102,7 +102,9 @@ pub struct Rehearsal<'c> {
     committer: Committer,
     /// Addresses that the other server answers from, and its identifiers.
     servers: Vec<Ipv4Addr>,
-    waiting: HashMap<(Hardware, u32), Request>,
+    /// By machine, transaction, and whether it is a DISCOVER: what answers it may be heard after
+    /// the REQUEST that follows, which has the same transaction.
+    waiting: HashMap<(Hardware, u32, bool), Request>,
     clients: HashSet<Hardware>,
     differing: HashSet<Hardware>,
     told: HashMap<(Hardware, String), usize>,
@@ -170,7 +172,8 @@ impl<'c> Rehearsal<'c> {
                             found.extend(self.unanswered(seen.at, Duration::ZERO));
                         }
                         // A repetition of a message that was answered is compared again.
-                        self.waiting.insert((hardware, message.xid()), request);
+                        let discovers = message.message_type() == Some(MessageType::Discover);
+                        self.waiting.insert((hardware, message.xid(), discovers), request);
                     }
                 }
             }
@@ -182,7 +185,14 @@ impl<'c> Rehearsal<'c> {
                     }
                 }
                 // A relay agent passes it on once more.
-                if let Some(request) = self.waiting.remove(&(hardware, message.xid())) {
+                let answers: &[bool] = match message.message_type() {
+                    Some(MessageType::Offer) => &[true],
+                    // With rapid commit a DISCOVER has it, too.
+                    Some(MessageType::Ack) => &[false, true],
+                    _ => &[false],
+                };
+                let mut keys = answers.iter().map(|&of| (hardware, message.xid(), of));
+                if let Some(request) = keys.find_map(|key| self.waiting.remove(&key)) {
                     found.extend(self.answered(&request, seen, &message));
                 }
             }

@@ -166,6 +166,13 @@ fn what_a_pool_permits_holds_for_renewals_and_bootp_has_no_classes() {
 }
 
 #[test]
+fn an_inform_is_answered_whoever_sends_it() {
+    let mut server = hall("boot-unknown-clients = false");
+    let inform = Client::dhclient(mac(1)).inform(ip("10.1.0.77"));
+    server.expect(MessageType::Ack, &inform);
+}
+
+#[test]
 fn replies_go_where_dhcpd_sends_them() {
     let mut server = hall("");
     let client = Client::dhclient(mac(1)).broadcasting();
