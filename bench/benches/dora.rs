@@ -31,9 +31,7 @@ use bootstorm::shard::{Binding, Parts, Role, Shard, Sockets, limits};
 use bootstorm::snapshot::{SharedSnapshot, Snapshot};
 use bootstorm_net::sim::{Faults, Outbox, Sim, SimInterface, SimNetwork, SimSocket};
 use bootstorm_net::{Address, Backend, Datagram, Handler, Limits, SocketId};
-use bootstorm_protocols::dhcpv4::{
-    BOOTREQUEST, Header, Message, MessageType, MessageWriter, options,
-};
+use bootstorm_protocols::dhcpv4::{ETHERNET, Header, Message, MessageType, MessageWriter, options};
 use bootstorm_protocols::time::Moment;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -136,26 +134,10 @@ fn with_conditions() -> String {
 /// A message of UEFI firmware through a relay agent.
 fn message(kind: MessageType, machine: u32, named: &[(u8, Ipv4Addr)]) -> Vec<u8> {
     let [_, a, b, c] = machine.to_be_bytes();
-    let mut chaddr = [0; 16];
-    chaddr[..6].copy_from_slice(&[0x52, 0x54, 0, a, b, c]);
-    let header = Header {
-        op: BOOTREQUEST,
-        htype: 1,
-        hlen: 6,
-        hops: 1,
-        xid: machine,
-        secs: 0,
-        flags: 0,
-        ciaddr: Ipv4Addr::UNSPECIFIED,
-        yiaddr: Ipv4Addr::UNSPECIFIED,
-        siaddr: Ipv4Addr::UNSPECIFIED,
-        giaddr: RELAY,
-        chaddr,
-        sname: &[],
-        file: &[],
-    };
+    let mac = [0x52, 0x54, 0, a, b, c];
+    let header = Header { hops: 1, giaddr: RELAY, ..Header::request(ETHERNET, &mac, machine) };
     let mut uuid = [0; 17];
-    uuid[1..7].copy_from_slice(&chaddr[..6]);
+    uuid[1..7].copy_from_slice(&mac);
     let mut buf = [0; 1400];
     let Ok(mut writer) = MessageWriter::new(&mut buf, 1400, &header) else { return Vec::new() };
     let asked = [

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use bootstorm_net::{Interface, LinkSocket};
 use bootstorm_protocols::dhcpv4::{
-    BOOTREPLY, BOOTREQUEST, BROADCAST_FLAG, CLIENT_PORT, ETHERNET, Header, Message, MessageType,
-    MessageWriter, SERVER_PORT, options,
+    BOOTREPLY, BROADCAST_FLAG, CLIENT_PORT, ETHERNET, Header, Message, MessageType, MessageWriter,
+    SERVER_PORT, options,
 };
 use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 
@@ -184,24 +184,8 @@ impl<'i> Discover<'i> {
     /// RFC 2131 section 4.4.1; the broadcast flag is set, because this host cannot answer ARP for
     /// an address that it does not have.
     fn write(&mut self) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
-        let mut chaddr = [0; 16];
-        chaddr[..6].copy_from_slice(&self.mac);
-        let header = Header {
-            op: BOOTREQUEST,
-            htype: ETHERNET,
-            hlen: 6,
-            hops: 0,
-            xid: self.xid,
-            secs: 0,
-            flags: BROADCAST_FLAG,
-            ciaddr: Ipv4Addr::UNSPECIFIED,
-            yiaddr: Ipv4Addr::UNSPECIFIED,
-            siaddr: Ipv4Addr::UNSPECIFIED,
-            giaddr: Ipv4Addr::UNSPECIFIED,
-            chaddr,
-            sname: &[],
-            file: &[],
-        };
+        let header =
+            Header { flags: BROADCAST_FLAG, ..Header::request(ETHERNET, &self.mac, self.xid) };
         let payload = &mut self.frame[HEADROOM..];
         let room = payload.len();
         let mut message = MessageWriter::new(payload, room, &header)?;

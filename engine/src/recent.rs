@@ -204,29 +204,12 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
-    use bootstorm_protocols::dhcpv4::{BOOTREQUEST, ETHERNET, Header, MessageWriter, options};
+    use bootstorm_protocols::dhcpv4::{ETHERNET, Header, MessageWriter, options};
 
     use super::*;
 
     fn message(machine: u8, xid: u32, kind: MessageType, more: usize) -> Vec<u8> {
-        let mut chaddr = [0; 16];
-        chaddr[5] = machine;
-        let header = Header {
-            op: BOOTREQUEST,
-            htype: ETHERNET,
-            hlen: 6,
-            hops: 0,
-            xid,
-            secs: 0,
-            flags: 0,
-            ciaddr: Ipv4Addr::UNSPECIFIED,
-            yiaddr: Ipv4Addr::UNSPECIFIED,
-            siaddr: Ipv4Addr::UNSPECIFIED,
-            giaddr: Ipv4Addr::UNSPECIFIED,
-            chaddr,
-            sname: &[],
-            file: &[],
-        };
+        let header = Header::request(ETHERNET, &[0, 0, 0, 0, 0, machine], xid);
         let mut buf = [0; 1500];
         let mut writer = MessageWriter::new(&mut buf, 1500, &header).unwrap();
         writer.option(options::MESSAGE_TYPE, &[kind.code()]).unwrap();

@@ -12,7 +12,7 @@ use bootstorm::config::{Host, HostKey, Hosts, OptionSet, Scope};
 use bootstorm::dhcp::{Action, Arrival, Decision, ReplyCache, answer, decided, received};
 use bootstorm::leases::{Clock, Leases, MemoryStore, ShardLeases};
 use bootstorm::quirks::{BUILT_IN, BuiltIn, Notes, Quirks};
-use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageType, MessageWriter};
+use bootstorm_protocols::dhcpv4::{ETHERNET, Header, Message, MessageType, MessageWriter};
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 
@@ -73,23 +73,11 @@ ip = "10.1.0.17"
 
 /// A message of UEFI firmware through a relay agent.
 fn message(kind: MessageType, machine: u8, ciaddr: Ipv4Addr, named: &[(u8, Ipv4Addr)]) -> Vec<u8> {
-    let mut chaddr = [0; 16];
-    chaddr[..6].copy_from_slice(&[0x52, 0x54, 0, 0, 0, machine]);
     let header = Header {
-        op: BOOTREQUEST,
-        htype: 1,
-        hlen: 6,
         hops: 1,
-        xid: 7,
-        secs: 0,
-        flags: 0,
         ciaddr,
-        yiaddr: Ipv4Addr::UNSPECIFIED,
-        siaddr: Ipv4Addr::UNSPECIFIED,
         giaddr: if ciaddr.is_unspecified() { RELAY } else { Ipv4Addr::UNSPECIFIED },
-        chaddr,
-        sname: &[],
-        file: &[],
+        ..Header::request(ETHERNET, &[0x52, 0x54, 0, 0, 0, machine], 7)
     };
     let mut buf = [0; 1400];
     let mut writer = MessageWriter::new(&mut buf, 1400, &header).unwrap();

@@ -265,23 +265,11 @@ mod tests {
     fn replies_carry_what_a_client_needs() {
         let mut buf = [0; 600];
         let information = [1, 3, b'e', b't', b'h'];
-        let mut chaddr = [0; 16];
-        chaddr[..6].copy_from_slice(&[0x52, 0x54, 0, 0, 0, 5]);
         let header = Header {
-            op: BOOTREQUEST,
-            htype: 1,
-            hlen: 6,
             hops: 1,
-            xid: 0x1234_5678,
             secs: 9,
-            flags: 0,
-            ciaddr: Ipv4Addr::UNSPECIFIED,
-            yiaddr: Ipv4Addr::UNSPECIFIED,
-            siaddr: Ipv4Addr::UNSPECIFIED,
             giaddr: Ipv4Addr::new(10, 0, 0, 9),
-            chaddr,
-            sname: &[],
-            file: &[],
+            ..Header::request(1, &[0x52, 0x54, 0, 0, 0, 5], 0x1234_5678)
         };
         let mut writer = MessageWriter::new(&mut buf, 576, &header).unwrap();
         writer.option(options::MESSAGE_TYPE, &[MessageType::Request.code()]).unwrap();
@@ -308,7 +296,7 @@ mod tests {
         assert_eq!(reply.message_type(), Some(MessageType::Ack));
         assert_eq!(reply.yiaddr(), Ipv4Addr::new(10, 100, 1, 5));
         assert_eq!((reply.siaddr(), reply.server_identifier()), (listen, Some(listen)));
-        assert_eq!((reply.giaddr(), reply.chaddr()), (header.giaddr, &chaddr[..6]));
+        assert_eq!((reply.giaddr(), reply.chaddr()), (header.giaddr, &header.chaddr[..6]));
         assert_eq!(reply.lease_time(), Some(3600));
         let mask = reply.option(options::SUBNET_MASK).unwrap().ipv4();
         assert_eq!(mask, Some(Ipv4Addr::new(255, 255, 0, 0)));

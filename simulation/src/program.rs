@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::{
-    BOOTREQUEST, BROADCAST_FLAG, ETHERNET, Header, MIN_MESSAGE, MessageType, MessageWriter, options,
+    BROADCAST_FLAG, ETHERNET, Header, MIN_MESSAGE, MessageType, MessageWriter, options,
 };
 
 /// One program that asks for an address.
@@ -99,24 +99,13 @@ impl Question<'_> {
 
     fn write_to(&self, buf: &mut [u8]) -> Option<usize> {
         let Self { identity, program, .. } = self;
-        let mut chaddr = [0; 16];
-        chaddr[..6].copy_from_slice(&identity.mac);
         let relayed = !self.giaddr.is_unspecified();
         let header = Header {
-            op: BOOTREQUEST,
-            htype: ETHERNET,
-            hlen: 6,
             hops: relayed.into(),
-            xid: self.xid,
-            secs: 0,
             flags: if *program == Program::Uefi { BROADCAST_FLAG } else { 0 },
             ciaddr: self.ciaddr,
-            yiaddr: Ipv4Addr::UNSPECIFIED,
-            siaddr: Ipv4Addr::UNSPECIFIED,
             giaddr: self.giaddr,
-            chaddr,
-            sname: &[],
-            file: &[],
+            ..Header::request(ETHERNET, &identity.mac, self.xid)
         };
         let room = buf.len();
         let mut writer = MessageWriter::new(buf, room, &header).ok()?;

@@ -4,8 +4,7 @@ use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::pxe::{Architecture, MachineId};
 use bootstorm_protocols::dhcpv4::{
-    BOOTREQUEST, ETHERNET, Header, MIN_MESSAGE, MessageType, MessageWriter, RelayAgentInformation,
-    options, rai,
+    ETHERNET, Header, MIN_MESSAGE, MessageType, MessageWriter, RelayAgentInformation, options, rai,
 };
 use serde::{Deserialize, Serialize};
 
@@ -102,24 +101,10 @@ impl Asked {
         offered: Option<(Ipv4Addr, Option<Ipv4Addr>)>,
     ) -> Result<Vec<u8>, String> {
         let hardware = self.hardware()?;
-        let mut chaddr = [0; 16];
-        chaddr.iter_mut().zip(hardware.address()).for_each(|(to, byte)| *to = *byte);
         let header = Header {
-            op: BOOTREQUEST,
-            htype: ETHERNET,
-            // At most 16.
-            hlen: hardware.address().len() as u8,
             hops: self.relay.is_some().into(),
-            xid: XID,
-            secs: 0,
-            flags: 0,
-            ciaddr: Ipv4Addr::UNSPECIFIED,
-            yiaddr: Ipv4Addr::UNSPECIFIED,
-            siaddr: Ipv4Addr::UNSPECIFIED,
             giaddr: self.relay.unwrap_or(Ipv4Addr::UNSPECIFIED),
-            chaddr,
-            sname: &[],
-            file: &[],
+            ..Header::request(ETHERNET, hardware.address(), XID)
         };
         let (kind, address, server) = match offered {
             None => (MessageType::Discover, self.address, None),

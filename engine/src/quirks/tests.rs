@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, MessageWriter};
+use bootstorm_protocols::dhcpv4::{ETHERNET, Header, MessageWriter};
 use bootstorm_protocols::tftp::Negotiated;
 use proptest::prelude::*;
 
@@ -11,24 +11,7 @@ use super::*;
 
 /// A DISCOVER of a machine that says this of itself.
 pub(crate) fn discover(mac: [u8; 6], class: Option<&[u8]>) -> Vec<u8> {
-    let mut chaddr = [0; 16];
-    chaddr[..6].copy_from_slice(&mac);
-    let header = Header {
-        op: BOOTREQUEST,
-        htype: 1,
-        hlen: 6,
-        hops: 0,
-        xid: 7,
-        secs: 0,
-        flags: 0,
-        ciaddr: Ipv4Addr::UNSPECIFIED,
-        yiaddr: Ipv4Addr::UNSPECIFIED,
-        siaddr: Ipv4Addr::UNSPECIFIED,
-        giaddr: Ipv4Addr::UNSPECIFIED,
-        chaddr,
-        sname: &[],
-        file: &[],
-    };
+    let header = Header::request(ETHERNET, &mac, 7);
     let mut buf = [0; 600];
     let mut writer = MessageWriter::new(&mut buf, 600, &header).unwrap();
     writer.option(53, &[1]).unwrap();

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::{
-    BOOTREQUEST, BROADCAST_FLAG, ETHERNET, Header, MessageType, MessageWriter, NoRoom, options,
+    BROADCAST_FLAG, ETHERNET, Header, MessageType, MessageWriter, NoRoom, options,
 };
 
 use crate::firmware::DhcpBehaviour;
@@ -82,24 +82,14 @@ impl Encoder<'_> {
 
     /// Writes it and returns its length.
     pub(super) fn write(&self, buf: &mut [u8]) -> usize {
-        let mut chaddr = [0; 16];
-        chaddr[..6].copy_from_slice(&self.mac);
         let relayed = !self.giaddr.is_unspecified();
         let header = Header {
-            op: BOOTREQUEST,
-            htype: ETHERNET,
-            hlen: 6,
             hops: relayed.into(),
-            xid: self.xid,
             secs: self.secs,
             flags: if self.asks_for_broadcast() { BROADCAST_FLAG } else { 0 },
             ciaddr: if self.form.has_address() { self.address } else { Ipv4Addr::UNSPECIFIED },
-            yiaddr: Ipv4Addr::UNSPECIFIED,
-            siaddr: Ipv4Addr::UNSPECIFIED,
             giaddr: self.giaddr,
-            chaddr,
-            sname: &[],
-            file: &[],
+            ..Header::request(ETHERNET, &self.mac, self.xid)
         };
         let len = buf.len();
         let Ok(mut writer) = MessageWriter::new(buf, len, &header) else { return 0 };

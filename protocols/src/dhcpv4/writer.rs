@@ -7,7 +7,9 @@ use super::message::Message;
 use super::options::{END, OPTION_OVERLOAD, RELAY_AGENT_INFORMATION};
 use super::rai::RelayAgentInformation;
 use super::walk::{FILE_OVERLOADED, SNAME_OVERLOADED};
-use super::{BOOTREPLY, COOKIE, FILE, FILE_LEN, MIN_MESSAGE, OPTIONS, SNAME, SNAME_LEN};
+use super::{
+    BOOTREPLY, BOOTREQUEST, COOKIE, FILE, FILE_LEN, MIN_MESSAGE, OPTIONS, SNAME, SNAME_LEN,
+};
 use crate::wire::{Full, Writer};
 
 /// The longest value of one instance of an option; longer ones are split (RFC 3396 section 4).
@@ -56,6 +58,31 @@ pub struct Header<'a> {
 }
 
 impl Header<'_> {
+    /// A request of a client with this hardware address, of at most 16 bytes: what is longer is cut
+    /// off. All that is not given is zero.
+    #[must_use]
+    pub fn request(htype: u8, hardware: &[u8], xid: u32) -> Self {
+        let mut chaddr = [0; 16];
+        let slots = chaddr.iter_mut().zip(hardware);
+        let hlen = slots.map(|(slot, byte)| *slot = *byte).fold(0, |len, ()| len + 1);
+        Self {
+            op: BOOTREQUEST,
+            htype,
+            hlen,
+            hops: 0,
+            xid,
+            secs: 0,
+            flags: 0,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            yiaddr: Ipv4Addr::UNSPECIFIED,
+            siaddr: Ipv4Addr::UNSPECIFIED,
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            chaddr,
+            sname: &[],
+            file: &[],
+        }
+    }
+
     /// What every reply takes from its request (RFC 2131 section 4.3.1, table 3): the transaction,
     /// the flags, the relay and the client's hardware. The rest is zero.
     #[must_use]

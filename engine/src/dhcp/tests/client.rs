@@ -2,9 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use bootstorm_protocols::dhcpv4::{
-    BOOTREQUEST, BROADCAST_FLAG, Header, MessageType, MessageWriter, options,
-};
+use bootstorm_protocols::dhcpv4::{BROADCAST_FLAG, Header, MessageType, MessageWriter, options};
 
 use super::server::Answer;
 
@@ -293,23 +291,12 @@ impl Client {
         more: &[(u8, Vec<u8>)],
         relay: Option<&Relay>,
     ) -> Vec<u8> {
-        let mut chaddr = [0; 16];
-        chaddr[..self.chaddr.len()].copy_from_slice(&self.chaddr);
         let header = Header {
-            op: BOOTREQUEST,
-            htype: self.htype,
-            hlen: u8::try_from(self.chaddr.len()).unwrap(),
             hops: u8::from(relay.is_some()),
-            xid: self.xid,
-            secs: 0,
             flags: if self.broadcast { BROADCAST_FLAG } else { 0 },
             ciaddr,
-            yiaddr: Ipv4Addr::UNSPECIFIED,
-            siaddr: Ipv4Addr::UNSPECIFIED,
             giaddr: relay.map_or(Ipv4Addr::UNSPECIFIED, |relay| relay.address),
-            chaddr,
-            sname: &[],
-            file: &[],
+            ..Header::request(self.htype, &self.chaddr, self.xid)
         };
         let mut buf = [0; 1400];
         let mut writer = MessageWriter::new(&mut buf, 1400, &header).unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use bootstorm_protocols::dhcpv4::MessageType::{
     self, Ack, Decline, Discover, Nak, Offer, Release, Request,
 };
-use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Header, Message, MessageWriter, options};
+use bootstorm_protocols::dhcpv4::{ETHERNET, Header, Message, MessageWriter, options};
 
 use super::*;
 use crate::dhcp::Silence;
@@ -37,24 +37,7 @@ fn ms(millis: u64) -> Duration {
 
 /// The machine with the number, as a relay agent forwards its message.
 fn message(kind: MessageType, mac: [u8; 6], number: u32, address: Option<Ipv4Addr>) -> Vec<u8> {
-    let mut chaddr = [0; 16];
-    chaddr[..6].copy_from_slice(&mac);
-    let header = Header {
-        op: BOOTREQUEST,
-        htype: 1,
-        hlen: 6,
-        hops: 1,
-        xid: number,
-        secs: 0,
-        flags: 0,
-        ciaddr: Ipv4Addr::UNSPECIFIED,
-        yiaddr: Ipv4Addr::UNSPECIFIED,
-        siaddr: Ipv4Addr::UNSPECIFIED,
-        giaddr: RELAY,
-        chaddr,
-        sname: &[],
-        file: &[],
-    };
+    let header = Header { hops: 1, giaddr: RELAY, ..Header::request(ETHERNET, &mac, number) };
     let mut buf = [0; 600];
     let mut writer = MessageWriter::new(&mut buf, 600, &header).unwrap();
     writer.option(options::MESSAGE_TYPE, &[kind.code()]).unwrap();
