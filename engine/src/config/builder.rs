@@ -20,7 +20,6 @@ pub(super) type Placed = (Scope, ScopePlaces);
 
 /// A scope that others stand in, by what does not change while the model is put together.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
 pub(super) enum Around {
     Group(GroupId),
     /// By its name.
@@ -89,7 +88,6 @@ pub(super) struct HostDraft {
 }
 
 /// A subclass as it was read.
-#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
 #[derive(Debug)]
 pub(super) struct SubclassDraft {
     pub(super) class: ClassId,
@@ -188,7 +186,6 @@ impl Builder {
     }
 
     /// Adds a subclass of a class that was added before. Its id is that of the first of that value.
-    #[allow(dead_code, reason = "for the front end of dhcpd.conf")]
     pub(super) fn add_subclass(
         &mut self,
         draft: SubclassDraft,

@@ -27,11 +27,11 @@ const DEEPEST: u32 = 16;
 
 /// What statements do beside setting options and settings.
 #[derive(Copy, Clone, Debug, Default)]
-#[allow(dead_code, reason = "for the lease table and the log, to come")]
 pub(crate) struct Effects<'c> {
     /// What is written to the log.
     pub(crate) logs: &'c [(LogLevel, &'c [u8])],
     /// Variables that were set, the last value of each last; `None` for one that was taken away.
+    #[allow(dead_code, reason = "for the leases that are to keep them")]
     pub(crate) variables: &'c [(VariableId, Option<Value<'c>>)],
 }
 

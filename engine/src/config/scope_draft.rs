@@ -54,7 +54,6 @@ impl ScopeDraft {
     }
 
     /// Sets an option of a space to the bytes of the wire.
-    #[allow(dead_code, reason = "for the front end of dhcpd.conf")]
     pub(super) fn in_space(
         &mut self,
         space: SpaceId,

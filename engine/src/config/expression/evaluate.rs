@@ -72,7 +72,6 @@ pub(crate) trait Facts<'a> {
 
 /// The value of a variable.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-#[allow(dead_code, reason = "for the evaluation of statements")]
 pub(crate) enum Value<'a> {
     Data(&'a [u8]),
     Numeric(u64),
@@ -80,7 +79,7 @@ pub(crate) enum Value<'a> {
 }
 
 /// Nothing is known: for what consists of constants.
-pub(super) struct Nothing;
+pub(in crate::config) struct Nothing;
 
 impl<'a> Facts<'a> for Nothing {
     fn option(&self, _path: OptionPath) -> Option<&'a [u8]> {

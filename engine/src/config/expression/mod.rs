@@ -18,7 +18,6 @@ mod index;
 mod parser;
 mod pattern;
 mod place;
-#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -28,19 +27,14 @@ use std::ops::Range;
 
 pub use class_test::ClassTest;
 pub(super) use class_test::{read, within};
-pub(crate) use evaluate::Facts;
-#[allow(unused_imports, reason = "for the evaluation of statements")]
-pub(crate) use evaluate::Value;
+#[cfg(test)]
+pub(super) use evaluate::Nothing;
+pub(crate) use evaluate::{Facts, Value};
 pub(crate) use index::Candidate;
 pub use index::ClassIndex;
-#[allow(unused_imports, reason = "for the front end of dhcpd.conf")]
-pub(in crate::config) use parser::{
-    Vocabulary, any, boolean, data, data_or_numeric, means_nothing, numeric,
-};
+pub(in crate::config) use parser::{Vocabulary, boolean, data, data_or_numeric, means_nothing};
 pub(crate) use pattern::Pattern;
-#[allow(unused_imports, reason = "for the front end of dhcpd.conf")]
 pub(in crate::config) use statements::{Grammar, statement};
-#[allow(unused_imports, reason = "for the front end of dhcpd.conf")]
 pub(in crate::config) use tokens::{Token, Tokens};
 
 use super::problem::Fault;

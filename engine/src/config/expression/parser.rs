@@ -67,7 +67,6 @@ pub(in crate::config) fn boolean(
 }
 
 /// Reads an expression that yields bytes, likewise.
-#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
 pub(in crate::config) fn data(
     tokens: &mut Tokens<'_>,
     names: &dyn Vocabulary,
@@ -81,8 +80,7 @@ pub(in crate::config) fn data(
 }
 
 /// Reads an expression that yields a number, likewise.
-#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
-pub(in crate::config) fn numeric(
+pub(super) fn numeric(
     tokens: &mut Tokens<'_>,
     names: &dyn Vocabulary,
     doubts: &mut Vec<Wrong>,
@@ -95,7 +93,6 @@ pub(in crate::config) fn numeric(
 }
 
 /// Reads an expression that yields bytes or a number, likewise. A variable is a number.
-#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
 pub(in crate::config) fn data_or_numeric(
     tokens: &mut Tokens<'_>,
     names: &dyn Vocabulary,
@@ -112,8 +109,7 @@ pub(in crate::config) fn data_or_numeric(
 }
 
 /// Reads an expression of any type, likewise. Digits are bytes.
-#[allow(dead_code, reason = "for the front end of dhcpd.conf")]
-pub(in crate::config) fn any(
+pub(super) fn any(
     tokens: &mut Tokens<'_>,
     names: &dyn Vocabulary,
     doubts: &mut Vec<Wrong>,
@@ -193,7 +189,6 @@ enum Type {
     /// A variable may have any. A number is bytes then.
     Any,
     /// No variable's: what a `switch` compares.
-    #[allow(dead_code, reason = "for the front end of dhcpd.conf")]
     DataOrNumeric,
 }
 

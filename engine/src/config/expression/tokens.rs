@@ -63,7 +63,6 @@ impl<'t> Tokens<'t> {
     }
 
     /// The bytes of the text up to the end of the token that was read last.
-    #[allow(dead_code, reason = "for the front end of dhcpd.conf")]
     pub(in crate::config) fn offset(&self) -> usize {
         self.at
     }
@@ -74,7 +73,6 @@ impl<'t> Tokens<'t> {
     }
 
     /// The next token and its bytes, which stays the next one.
-    #[allow(dead_code, reason = "for the front end of dhcpd.conf")]
     pub(in crate::config) fn peek(&self) -> Result<(Token<'t>, Range<usize>), Wrong> {
         self.clone().next()
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, parse};
+use super::{ClassId, Config, Facts, OptionPath, parse};
 
 mod broken;
 mod chain;
@@ -18,4 +18,43 @@ mod statements;
 fn good(text: &str) -> Config {
     parse(Path::new("bootstorm.toml"), text.as_bytes())
         .unwrap_or_else(|error| panic!("{}", error.render(false)))
+}
+
+/// What a client says and is. Of the message nothing else is known.
+struct Client {
+    /// Option 12.
+    name: &'static [u8],
+    /// Empty where it is not known.
+    hardware: &'static [u8],
+    known: bool,
+}
+
+impl<'a> Facts<'a> for Client {
+    fn option(&self, path: OptionPath) -> Option<&'a [u8]> {
+        (path.code == 12).then_some(self.name)
+    }
+
+    fn hardware(&self) -> Option<&'a [u8]> {
+        Some(self.hardware).filter(|hardware| !hardware.is_empty())
+    }
+
+    fn message(&self) -> &'a [u8] {
+        &[]
+    }
+
+    fn file(&self) -> &'a [u8] {
+        &[]
+    }
+
+    fn server_name(&self) -> &'a [u8] {
+        &[]
+    }
+
+    fn is_member(&self, _class: ClassId) -> bool {
+        false
+    }
+
+    fn is_known(&self) -> bool {
+        self.known
+    }
 }

@@ -11,6 +11,7 @@ use super::super::problem::Fault;
 use super::super::scope_draft::ScopeDraft;
 use super::super::statement::{Action, Mode, Operand, Statement, SwitchPart};
 use super::super::*;
+use super::Client;
 
 /// Option 224 to 226 are called v0 to v2, the variables x and y.
 struct Words;
@@ -59,38 +60,7 @@ fn boolean(text: &str) -> Boolean {
     expression::boolean(&mut Tokens::new(text), &Words, &mut Vec::new()).unwrap()
 }
 
-/// A client whose option 12 is `a`, and that is known.
-struct Client;
-
-impl<'a> Facts<'a> for Client {
-    fn option(&self, path: OptionPath) -> Option<&'a [u8]> {
-        (path.code == 12).then_some(b"a")
-    }
-
-    fn hardware(&self) -> Option<&'a [u8]> {
-        Some(&[1, 2, 0, 0, 0, 0, 1])
-    }
-
-    fn message(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn file(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn server_name(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn is_member(&self, _class: ClassId) -> bool {
-        false
-    }
-
-    fn is_known(&self) -> bool {
-        true
-    }
-}
+const CLIENT: Client = Client { name: b"a", hardware: &[1, 2, 0, 0, 0, 0, 1], known: true };
 
 const LINE: Line = Line { file: 0, line: 7 };
 
@@ -130,7 +100,7 @@ fn model(global: Scope, subnet: Scope) -> Dhcp {
 }
 
 fn chain<'c>(dhcp: &'c Dhcp, arena: &'c Bump) -> ScopeChain<'c> {
-    ScopeChain::new(dhcp, Some(SubnetId(0)), None, (&[], &[]), None, arena).run(&Client, arena)
+    ScopeChain::new(dhcp, Some(SubnetId(0)), None, (&[], &[]), None, arena).run(&CLIENT, arena)
 }
 
 /// What v0, v1, v2 are; `-` for what is not sent.

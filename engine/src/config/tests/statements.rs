@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 
 use super::super::*;
-use super::good;
+use super::{Client, good};
 
 const TEXT: &str = r#"
 [dhcp]
@@ -29,39 +29,9 @@ elsif = [
 else = { options = { domain-name = "else" } }
 "#;
 
-/// What a client says and is.
-struct Client {
-    name: &'static [u8],
-}
-
-impl<'a> Facts<'a> for Client {
-    fn option(&self, path: OptionPath) -> Option<&'a [u8]> {
-        (path.code == 12).then_some(self.name)
-    }
-
-    fn hardware(&self) -> Option<&'a [u8]> {
-        None
-    }
-
-    fn message(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn file(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn server_name(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn is_member(&self, _class: ClassId) -> bool {
-        false
-    }
-
-    fn is_known(&self) -> bool {
-        self.name == b"a"
-    }
+/// A client of this name, which is known as `a`.
+fn named(name: &'static [u8]) -> Client {
+    Client { name, hardware: &[], known: name == b"a" }
 }
 
 #[test]
@@ -72,7 +42,7 @@ fn conditions_and_expressions_of_scopes() {
     let told = |name: &'static [u8]| {
         let arena = Bump::new();
         let chain = ScopeChain::new(dhcp, subnet, None, (&[], &[]), None, &arena);
-        let chain = chain.run(&Client { name }, &arena);
+        let chain = chain.run(&named(name), &arena);
         let (domain, scope) = chain.option(15).unwrap();
         assert_eq!(scope, ScopeId::Subnet(subnet.unwrap()));
         let line = chain.line_of(scope, Key::Option(15)).unwrap().line;
@@ -87,7 +57,7 @@ fn conditions_and_expressions_of_scopes() {
     assert_eq!(told(b"c"), ("else".into(), 22, "hosts/c".into(), [0, 3], true, false));
     let arena = Bump::new();
     let chain = ScopeChain::new(dhcp, subnet, None, (&[], &[]), None, &arena);
-    assert_eq!(chain.run(&Client { name: b"a" }, &arena).lease_time_for(None).seconds(), 660);
+    assert_eq!(chain.run(&named(b"a"), &arena).lease_time_for(None).seconds(), 660);
 }
 
 #[test]

@@ -5,36 +5,8 @@ use std::path::Path;
 
 use bumpalo::Bump;
 
+use super::super::super::expression::Nothing;
 use super::super::super::*;
-
-/// Nothing is known of the client.
-struct Nobody;
-
-impl<'a> Facts<'a> for Nobody {
-    fn option(&self, _path: OptionPath) -> Option<&'a [u8]> {
-        None
-    }
-
-    fn hardware(&self) -> Option<&'a [u8]> {
-        None
-    }
-
-    fn message(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn file(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn server_name(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn is_member(&self, _class: ClassId) -> bool {
-        false
-    }
-}
 
 /// Options 15 and 67 of a member of all classes, known as the first host if there is one, with an
 /// address of the pool.
@@ -46,7 +18,7 @@ fn options(text: &str) -> [Option<String>; 2] {
     let host = (!dhcp.hosts.is_empty()).then(|| HostId::from_index(0));
     let (subnet, pool) = (Some(SubnetId::from_index(0)), Some(PoolId::from_index(0)));
     let chain = ScopeChain::new(dhcp, subnet, pool, (&classes, &[]), host, &arena);
-    let chain = chain.run(&Nobody, &arena);
+    let chain = chain.run(&Nothing, &arena);
     [15, 67].map(|code| Some(String::from_utf8_lossy(chain.option(code)?.0).into_owned()))
 }
 
