@@ -6,13 +6,11 @@ command ends, and never against the configuration.
 """
 
 import json
-import socket
 import sys
 import time
 
-import lab as laboratory
-import wire
 from lab import Lab
+from relay import Relay
 from server import Server, configuration, subnet
 from suite import Suite
 
@@ -30,32 +28,15 @@ ip = "10.77.8.1"
 def main():
     suite = Suite("live hosts")
     lab = Lab()
-    wall = lab.namespace("relay")
-    lab.plug(wall, 0)
-    laboratory.sh(f"ip -n {wall} addr add 10.77.9.9/16 dev eth0")
-    with laboratory.inside(wall):
-        relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        relay.bind(("10.77.9.9", 67))
-    relay.settimeout(1)
+    relay = Relay(lab)
     server = Server(lab, "")
     text = configuration(server.state, [subnet(pool="4.0-{net}.4.250")], after=_STATIC)
     server.configure(text)
     suite.explain_with(server.log)
-    xids = iter(range(1, 1 << 30))
 
     def offered(mac):
-        """The address that a machine is offered."""
-        for xid in (next(xids), next(xids), next(xids)):
-            relay.sendto(wire.message("DISCOVER", mac, xid, giaddr="10.77.9.9", hops=1),
-                         ("10.77.0.1", 67))
-            try:
-                while True:
-                    answer = wire.Message(relay.recv(4096))
-                    if answer.xid == xid:
-                        return answer
-            except TimeoutError:
-                continue
-        raise RuntimeError(f"no answer to {mac}")
+        """What a machine is offered."""
+        return relay.answer("DISCOVER", mac)
 
     def host(*arguments, seconds=120):
         return server.tool("host", *arguments, seconds=seconds)

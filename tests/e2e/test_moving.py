@@ -17,6 +17,7 @@ import time
 import lab as laboratory
 import wire
 from lab import Lab
+from relay import SERVER, Relay
 from server import Server
 from suite import Suite
 
@@ -24,8 +25,6 @@ TAKES_SECONDS = 20
 
 MACHINES = int(sys.argv[1]) if len(sys.argv) > 1 else 300
 MOST_ASKING = 2000
-_RELAY = "10.77.9.9"
-_SERVER = "10.77.0.1"
 # Of 10.64.0.0/10: room for twice as many machines as there are.
 _LOW, _HIGH = "10.77.16.0", socket.inet_ntoa((0x0a4d1000 + 2 * MACHINES + 50).to_bytes(4, "big"))
 
@@ -125,42 +124,27 @@ class Machine:
             self.relayed = None
         self.address = None
 
+    def says(self, options):
+        """Its own options, these, and those of the relay agent."""
+        relayed = [(82, self.relayed)] if self.relayed else []
+        return [*self.options, *options, *relayed]
 
-class Relay:
-    """Asks for machines, one after the other."""
 
-    def __init__(self, namespace):
-        with laboratory.inside(namespace):
-            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self.socket.bind((_RELAY, 67))
-        self.socket.settimeout(0.5)
-        self.xid = 0
+class Machines:
+    """What machines behind a relay agent say and hear."""
 
-    def ask(self, kind, machine, options=(), answered=True, ciaddr="0.0.0.0"):
-        for _ in range(20):
-            self.xid += 1
-            said = [*machine.options, *options]
-            if machine.relayed:
-                said.append((82, machine.relayed))
-            self.socket.sendto(wire.message(kind, machine.mac, self.xid, said, giaddr=_RELAY,
-                                            hops=1, ciaddr=ciaddr), (_SERVER, 67))
-            if not answered:
-                return None
-            try:
-                while True:
-                    answer = wire.Message(self.socket.recv(4096))
-                    if answer.xid == self.xid:
-                        return answer
-            except TimeoutError:
-                continue
-        return None
+    def __init__(self, lab):
+        self._relay = Relay(lab, tries=20, seconds=0.5)
+
+    def ask(self, kind, machine, options=()):
+        return self._relay.ask(kind, machine.mac, machine.says(options))
 
     def boot(self, machine):
         """DISCOVER and REQUEST; the address that it has then."""
         offer = self.ask("DISCOVER", machine)
         if offer is None:
             return None
-        wanted = [(50, socket.inet_aton(offer.yiaddr)), (54, socket.inet_aton(_SERVER))]
+        wanted = [(50, socket.inet_aton(offer.yiaddr)), (54, socket.inet_aton(SERVER))]
         ack = self.ask("REQUEST", machine, wanted)
         return ack.yiaddr if ack is not None and ack.kind == "ACK" else None
 
@@ -170,12 +154,12 @@ class Relay:
         return ack.yiaddr if ack is not None and ack.kind == "ACK" else None
 
     def leave(self, kind, machine):
-        server = (54, socket.inet_aton(_SERVER))
+        server = (54, socket.inet_aton(SERVER))
         if kind == "RELEASE":
-            self.ask(kind, machine, [server], answered=False, ciaddr=machine.address)
+            said, ciaddr = [server], machine.address
         else:
-            address = (50, socket.inet_aton(machine.address))
-            self.ask(kind, machine, [address, server], answered=False)
+            said, ciaddr = [(50, socket.inet_aton(machine.address)), server], "0.0.0.0"
+        self._relay.send(kind, machine.mac, machine.says(said), ciaddr=ciaddr)
 
 
 def keep(suite, what, relay, machines):
@@ -207,10 +191,7 @@ def newcomers(suite, what, relay, machines, first, count, taken):
 def main():
     suite = Suite("moving in and out")
     lab = Lab()
-    wall = lab.namespace("relay")
-    lab.plug(wall, 0)
-    laboratory.sh(f"ip -n {wall} addr add {_RELAY}/16 dev eth0")
-    dhcpd, relay = Dhcpd(lab), Relay(wall)
+    relay, dhcpd = Machines(lab), Dhcpd(lab)
     server = Server(lab, "")
     server.config = server.configure(own(server.state))
     suite.explain_with(server.log)

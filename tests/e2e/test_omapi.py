@@ -6,9 +6,8 @@ import base64
 import json
 import socket
 
-import lab as laboratory
-import wire
 from lab import Lab
+from relay import Relay
 from server import Server, configuration, subnet
 from suite import Suite
 
@@ -51,33 +50,13 @@ def control(algorithm):
 def main():
     suite = Suite("OMAPI")
     lab = Lab()
-    wall = lab.namespace("relay")
-    lab.plug(wall, 0)
-    laboratory.sh(f"ip -n {wall} addr add 10.77.9.9/16 dev eth0")
-    with laboratory.inside(wall):
-        relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        relay.bind(("10.77.9.9", 67))
-    relay.settimeout(1)
+    ask = Relay(lab).answer
     server = Server(lab, "")
     suite.explain_with(server.log)
-    xids = iter(range(1, 1 << 30))
 
     def configure(algorithm):
         server.configure(configuration(
             server.state, [subnet(pool="4.0-{net}.4.250")], after=_STATIC + control(algorithm)))
-
-    def ask(kind, mac, options=()):
-        for xid in (next(xids), next(xids), next(xids)):
-            relay.sendto(wire.message(kind, mac, xid, options, giaddr="10.77.9.9", hops=1),
-                         ("10.77.0.1", 67))
-            try:
-                while True:
-                    answer = wire.Message(relay.recv(4096))
-                    if answer.xid == xid:
-                        return answer
-            except TimeoutError:
-                continue
-        raise RuntimeError(f"no answer to {mac}")
 
     def omshell(*lines, algorithm=None, secret=_SECRET):
         """What omshell says to these lines."""
