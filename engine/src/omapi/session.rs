@@ -36,6 +36,9 @@ pub(super) enum Code {
 
 type Refused = (Code, String);
 
+/// What is sent back: the operation, a handle, and the values of the message and of the object.
+type Reply = (Operation, u32, Values, Values);
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Object {
     Host(String),
@@ -91,40 +94,36 @@ impl<'b> Session<'b> {
             }
             _ => (self.reply(message), false),
         };
-        let mut answer = match reply {
-            Ok((operation, handle, object)) => Message {
-                authenticator: 0,
-                operation,
-                handle,
-                id: 0,
-                answers: message.id,
-                message: Values::default(),
-                object,
-            },
-            Err((code, text)) => status(message, code, &text),
+        let (operation, handle, values, object) = reply.unwrap_or_else(|(code, text)| {
+            let mut values = result(code);
+            values.put("message", text);
+            (Operation::Status, 0, values, Values::default())
+        });
+        let key = key.filter(|_| signed && !last);
+        let answer = Message {
+            authenticator: if key.is_some() { AUTHENTICATOR } else { 0 },
+            operation,
+            handle,
+            id: self.next_id,
+            answers: message.id,
+            message: values,
+            object,
         };
-        if answer.operation == Operation::Status && answer.message.0.is_empty() {
-            answer.message.put("result", (Code::Success as u32).to_be_bytes());
-        }
-        answer.id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        let bytes = match key.filter(|_| signed && !last) {
-            Some(key) => {
-                answer.authenticator = AUTHENTICATOR;
-                wire::write(&answer, key::length(&key), |bytes| key::sign(&key, bytes))
-            }
+        let bytes = match key {
+            Some(key) => wire::write(&answer, key::length(&key), |bytes| key::sign(&key, bytes)),
             None => wire::write(&answer, 0, |_| Vec::new()),
         };
         Answer { bytes, last }
     }
 
-    fn reply(&mut self, message: &Message) -> Result<(Operation, u32, Values), Refused> {
-        let done = (Operation::Status, 0, Values::default());
+    fn reply(&mut self, message: &Message) -> Result<Reply, Refused> {
+        let done = (Operation::Status, 0, result(Code::Success), Values::default());
         match message.operation {
             Operation::Open => self.open(message),
             Operation::Refresh => {
                 let object = self.opened(message.handle)?;
-                Ok((Operation::Update, message.handle, self.values(&object)?))
+                Ok(opened(message.handle, self.values(&object)?))
             }
             Operation::Update => {
                 match self.opened(message.handle)? {
@@ -150,11 +149,11 @@ impl<'b> Session<'b> {
         }
     }
 
-    fn open(&mut self, message: &Message) -> Result<(Operation, u32, Values), Refused> {
+    fn open(&mut self, message: &Message) -> Result<Reply, Refused> {
         let object = match message.message.get("type").unwrap_or_default() {
             b"authenticator" => {
                 self.authenticate(&message.object)?;
-                return Ok((Operation::Update, AUTHENTICATOR, Values::default()));
+                return Ok(opened(AUTHENTICATOR, Values::default()));
             }
             b"host" => Object::Host(self.open_host(message)?),
             b"lease" => Object::Lease(self.find_lease(&message.object)?),
@@ -176,7 +175,7 @@ impl<'b> Session<'b> {
             self.open.push((handle, object));
             handle
         });
-        Ok((Operation::Update, handle, values))
+        Ok(opened(handle, values))
     }
 
     fn opened(&self, handle: u32) -> Result<Object, Refused> {
@@ -302,19 +301,16 @@ fn not_implemented(text: &str) -> Refused {
     (Code::NotImplemented, text.to_owned())
 }
 
-fn status(message: &Message, code: Code, text: &str) -> Message {
+/// What the message of a status says.
+fn result(code: Code) -> Values {
     let mut values = Values::default();
     values.put("result", (code as u32).to_be_bytes());
-    values.put("message", text.as_bytes());
-    Message {
-        authenticator: 0,
-        operation: Operation::Status,
-        handle: 0,
-        id: 0,
-        answers: message.id,
-        message: values,
-        object: Values::default(),
-    }
+    values
+}
+
+/// An object that is open, with its values.
+fn opened(handle: u32, object: Values) -> Reply {
+    (Operation::Update, handle, Values::default(), object)
 }
 
 /// The host that all given keys are of; `None` if they are nobody's.
