@@ -126,9 +126,13 @@ fn converse(mut stream: TcpStream, mut session: Session<'_>) -> io::Result<()> {
             greeted = true;
         }
         loop {
-            let received = wire::read(&buffer)
-                .map_err(|wire::TooLong| io::Error::other("the message is too long"))?;
-            let Some(received) = received else { break };
+            let received = match wire::read(&buffer) {
+                Ok(received) => received,
+                Err(wire::Unread::More) => break,
+                Err(wire::Unread::TooLong) => {
+                    return Err(io::Error::other("the message is too long"));
+                }
+            };
             let length = received.length;
             let answer = session.answer(&received);
             stream.write_all(&answer.bytes)?;

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::wire::{Message, Operation, TooLong, Values};
+use super::wire::{Message, Operation, Unread, Values};
 use super::*;
 use crate::config;
 use crate::config::OmapiAlgorithm;
@@ -148,9 +148,9 @@ impl<'b> Client<'b> {
         let id = self.ids;
         let asks = Message { authenticator, operation, handle, id, answers: 0, message, object };
         let bytes = asked(&asks, self.key.as_ref());
-        let answer = self.session.answer(&wire::read(&bytes).unwrap().unwrap());
+        let answer = self.session.answer(&wire::read(&bytes).unwrap());
         assert!(!answer.last);
-        let received = wire::read(&answer.bytes).unwrap().unwrap();
+        let received = wire::read(&answer.bytes).unwrap();
         assert_eq!(received.length, answer.bytes.len());
         if let Some(key) = &self.key {
             assert!(key::verify(key, received.signed, received.signature));
@@ -279,8 +279,8 @@ fn nobody_gets_in_without_the_key() {
         object: values(&[("hardware-address", CARD)]),
     };
     let answer = |session: &mut Session<'_>, bytes: &[u8]| {
-        let answer = session.answer(&wire::read(bytes).unwrap().unwrap());
-        (result(&wire::read(&answer.bytes).unwrap().unwrap().message), answer.last)
+        let answer = session.answer(&wire::read(bytes).unwrap());
+        (result(&wire::read(&answer.bytes).unwrap().message), answer.last)
     };
     let mut session = Session::new(Some(Arc::new(own.clone())), &fake);
     assert_eq!(answer(&mut session, &asked(&open(0), None)), (0x6_0009, false));
@@ -314,11 +314,11 @@ fn a_message_has_a_limit() {
         },
         None,
     );
-    assert_eq!(wire::read(&long).unwrap_err(), TooLong);
+    assert_eq!(wire::read(&long).unwrap_err(), Unread::TooLong);
     // A signature of four thousand million bytes.
     long[4..8].fill(0xff);
-    assert_eq!(wire::read(&long).unwrap_err(), TooLong);
-    assert!(wire::read(&long[..20]).unwrap().is_none());
+    assert_eq!(wire::read(&long).unwrap_err(), Unread::TooLong);
+    assert!(matches!(wire::read(&long[..20]), Err(Unread::More)));
 }
 
 proptest! {
@@ -349,9 +349,9 @@ proptest! {
         }, None);
         let at = at.index(bytes.len());
         bytes[at] = with;
-        if let Ok(Some(received)) = wire::read(&bytes) {
+        if let Ok(received) = wire::read(&bytes) {
             let answer = session.answer(&received);
-            prop_assert!(wire::read(&answer.bytes).unwrap().is_some());
+            prop_assert!(wire::read(&answer.bytes).is_ok());
         }
     }
 
@@ -368,8 +368,8 @@ proptest! {
             object: values(&[("name", b"h1"), ("empty", b"")]),
         };
         let bytes = asked(&message, Some(&own));
-        let whole = wire::read(&bytes).unwrap().unwrap();
+        let whole = wire::read(&bytes).unwrap();
         prop_assert_eq!(&whole.message, &message);
-        prop_assert!(wire::read(&bytes[..cut.index(bytes.len())]).unwrap().is_none());
+        prop_assert!(matches!(wire::read(&bytes[..cut.index(bytes.len())]), Err(Unread::More)));
     }
 }

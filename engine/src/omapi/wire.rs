@@ -100,72 +100,71 @@ pub(super) struct Received<'b> {
     pub(super) length: usize,
 }
 
-/// The message is longer than any, or has more values.
+/// Why some bytes do not begin with a message.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct TooLong;
-
-/// The message that some bytes begin with; `None` if more of it is to come.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Received<'_>>, TooLong> {
-    let mut rest = Rest(bytes);
-    let Some(read) = message(&mut rest) else {
-        return if bytes.len() >= LONGEST { Err(TooLong) } else { Ok(None) };
-    };
-    let (message, length) = read?;
-    // What stands before the signature.
-    let end = bytes.len() - rest.0.len();
-    if length > LONGEST || end.saturating_add(length) > LONGEST {
-        return Err(TooLong);
-    }
-    let Some(signature) = rest.take(length) else { return Ok(None) };
-    Ok(Some(Received { message, signed: &bytes[4..end], signature, length: end + length }))
+pub(super) enum Unread {
+    /// More of it is to come.
+    More,
+    /// It is longer than any, or has more values.
+    TooLong,
 }
 
-/// A message and the length of its signature; `None` if it is not whole.
-fn message(rest: &mut Rest<'_>) -> Option<Result<(Message, usize), TooLong>> {
+/// The message that some bytes begin with.
+pub(super) fn read(bytes: &[u8]) -> Result<Received<'_>, Unread> {
+    begun(bytes).map_err(|error| if bytes.len() >= LONGEST { Unread::TooLong } else { error })
+}
+
+fn begun(bytes: &[u8]) -> Result<Received<'_>, Unread> {
+    let mut rest = Rest(bytes);
     let authenticator = rest.number()?;
-    let length = usize::try_from(rest.number()?).unwrap_or(usize::MAX);
+    let length = rest.length()?;
     let operation = Operation::of(rest.number()?);
     let (handle, id, answers) = (rest.number()?, rest.number()?, rest.number()?);
-    let mut values = || match rest.values()? {
-        Ok(values) => Some(Ok(values)),
-        Err(error) => Some(Err(error)),
-    };
-    let message = match values()? {
-        Ok(values) => values,
-        Err(error) => return Some(Err(error)),
-    };
-    let object = match values()? {
-        Ok(values) => values,
-        Err(error) => return Some(Err(error)),
-    };
+    let (message, object) = (rest.values()?, rest.values()?);
     let message = Message { authenticator, operation, handle, id, answers, message, object };
-    Some(Ok((message, length)))
+    // What stands before the signature.
+    let end = bytes.len() - rest.0.len();
+    if end.saturating_add(length) > LONGEST {
+        return Err(Unread::TooLong);
+    }
+    let signature = rest.take(length)?;
+    Ok(Received { message, signed: &bytes[4..end], signature, length: end + length })
 }
 
 struct Rest<'b>(&'b [u8]);
 
 impl<'b> Rest<'b> {
-    fn take(&mut self, length: usize) -> Option<&'b [u8]> {
-        let (head, tail) = self.0.split_at_checked(length)?;
+    fn take(&mut self, length: usize) -> Result<&'b [u8], Unread> {
+        let (head, tail) = self.0.split_at_checked(length).ok_or(Unread::More)?;
         self.0 = tail;
-        Some(head)
+        Ok(head)
     }
 
-    fn number(&mut self) -> Option<u32> {
-        self.take(4)?.try_into().ok().map(u32::from_be_bytes)
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unread> {
+        let (head, tail) = self.0.split_first_chunk().ok_or(Unread::More)?;
+        self.0 = tail;
+        Ok(*head)
     }
 
-    fn values(&mut self) -> Option<Result<Values, TooLong>> {
+    fn number(&mut self) -> Result<u32, Unread> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn length(&mut self) -> Result<usize, Unread> {
+        Ok(usize::try_from(self.number()?).unwrap_or(usize::MAX))
+    }
+
+    fn values(&mut self) -> Result<Values, Unread> {
         let mut values = Values::default();
         loop {
-            let length = u16::from_be_bytes(self.take(2)?.try_into().ok()?);
+            let length = u16::from_be_bytes(self.array()?);
             if length == 0 {
-                return Some(Ok(values));
+                return Ok(values);
             }
             let name = String::from_utf8_lossy(self.take(length.into())?).into_owned();
-            let length = usize::try_from(self.number()?).unwrap_or(usize::MAX);
+            let length = self.length()?;
             if length > LONGEST || values.0.len() == MOST {
-                return Some(Err(TooLong));
+                return Err(Unread::TooLong);
             }
             values.0.push((name, self.take(length)?.to_vec()));
         }
