@@ -7,6 +7,7 @@ pub mod dhcp;
 pub mod event;
 pub mod explain;
 pub mod hashing;
+mod hex;
 pub mod interfaces;
 pub mod lease_files;
 pub mod leases;

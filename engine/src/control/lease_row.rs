@@ -8,7 +8,8 @@ use bootstorm_protocols::time::Moment;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::lease_files::{Binding, Entry, FileTime, hex, unescape};
+use crate::hex;
+use crate::lease_files::{Binding, Entry, FileTime, unescape};
 use crate::leases::{Hardware, KeyKind, Lease, LeaseState};
 
 /// One reading of both clocks, to show moments of the monotonic clock as times of day.
@@ -83,7 +84,6 @@ impl LeaseRow {
         let state = if over { LeaseState::Expired } else { lease.state };
         let notes = &lease.notes;
         let text = |bytes: Option<&[u8]>| bytes.map(|bytes| bytes.escape_ascii().to_string());
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let identity = match lease.client.kind() {
             KeyKind::Hardware => "hardware",
             KeyKind::ClientId => "client-id",
@@ -100,7 +100,7 @@ impl LeaseRow {
             expires: clocks.text(lease.expires),
             identity: identity.to_owned(),
             hostname: text(notes.hostname()),
-            client_id: notes.client_id().map(hex),
+            client_id: notes.client_id().map(|id| hex::digits(id, "")),
             circuit_id: text(notes.circuit_id()),
             remote_id: text(notes.remote_id()),
         }
@@ -132,7 +132,8 @@ impl LeaseRow {
         };
         let said = |text: &Option<String>| text.as_deref().map(unescape).transpose();
         let client_id = self.client_id.as_deref().filter(|digits| !digits.is_empty());
-        let client_id = client_id.map(|digits| hex(digits).ok_or("a client-id")).transpose()?;
+        let client_id =
+            client_id.map(|digits| hex::bytes(digits).ok_or("a client-id")).transpose()?;
         let starts = time(&self.starts)?;
         Ok(Some(Entry {
             binding,

@@ -17,6 +17,7 @@ use crate::config::{Dhcp, PoolId, ScopeId};
 use crate::dhcp::{
     self, Action, EntryUse, Findings, Holder, LinkBy, NotMember, Plan, PoolState, Reply, Through,
 };
+use crate::hex;
 use crate::interfaces::{Interface, Interfaces};
 use crate::leases::{Admission, LeaseState, ShardLeases};
 use crate::recent::Received;
@@ -240,7 +241,7 @@ impl Subject<'_> {
         RequestPart {
             received: is_real.then(|| (self.time)(received.at)),
             message: message.message_type().map_or("BOOTP".to_owned(), |kind| kind.to_string()),
-            mac: words::hex(mac, ":"),
+            mac: hex::digits(mac, ":"),
             interface: Some(self.name_of(received.ifindex)),
             relay: given(message.giaddr()),
             ciaddr: given(message.ciaddr()),

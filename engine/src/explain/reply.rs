@@ -10,6 +10,7 @@ use super::{
 };
 use crate::config::{BootRule, Boots, Key, LeaseTime, Parameter, ScopeChain, ScopeId, Settings};
 use crate::dhcp::{BootFound, Delivery, Findings, Origin, Outgoing, PassedOver, Reply, ReplyCache};
+use crate::hex;
 
 impl Part<'_> {
     pub(super) fn boot(&self, reply: &Reply<'_>, findings: Findings<'_>) -> BootPart {
@@ -85,7 +86,7 @@ impl Part<'_> {
             source: Some(reply.source),
             server_name: String::from_utf8_lossy(reply.server_name).into_owned(),
             delay_ms: u64::try_from(reply.delay.as_millis()).unwrap_or(u64::MAX),
-            bytes: words::hex(bytes, ""),
+            bytes: hex::digits(bytes, ""),
         });
     }
 
@@ -203,7 +204,7 @@ fn to(delivery: &Delivery) -> String {
     match delivery {
         Delivery::Relay(address) => format!("relay agent {address}"),
         Delivery::Unicast(address) => format!("{address}"),
-        Delivery::Link { ip, mac } => format!("{ip} in a frame to {}", words::hex(mac, ":")),
+        Delivery::Link { ip, mac } => format!("{ip} in a frame to {}", hex::digits(mac, ":")),
         Delivery::Broadcast => "255.255.255.255, broadcast on the client's link".to_owned(),
     }
 }

@@ -13,6 +13,7 @@ use crate::config::{
     BootFile, BootRule, ClientMatch, Dhcp, Key, Line, Permit, PoolId, ScopeChain, ScopeId,
 };
 use crate::dhcp::{Condition, NakReason, NotPermitted, PassedOver, Silence};
+use crate::hex;
 use crate::leases::KeyKind;
 
 /// Names things of one configuration.
@@ -102,7 +103,9 @@ impl Words<'_> {
                 let codes = matches.arch.iter().map(|code| Architecture::from_code(*code));
                 codes.map(|arch| arch.to_string()).collect()
             }
-            Condition::MacPrefix => matches.mac_prefix.iter().map(|mac| hex(mac, ":")).collect(),
+            Condition::MacPrefix => {
+                matches.mac_prefix.iter().map(|mac| hex::digits(mac, ":")).collect()
+            }
             Condition::Uuid => matches.uuid.iter().map(uuid).collect(),
             Condition::CircuitId => texts(&matches.circuit_id),
             Condition::RemoteId => texts(&matches.remote_id),
@@ -216,11 +219,7 @@ pub(super) fn quoted(bytes: &[u8]) -> String {
 
 /// A UUID in the byte order of its text.
 fn uuid(bytes: &[u8; 16]) -> String {
-    MachineId::from_bytes(*bytes).map_or_else(|| hex(bytes, ""), |id| id.to_string())
-}
-
-pub(super) fn hex(bytes: &[u8], between: &str) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(between)
+    MachineId::from_bytes(*bytes).map_or_else(|| hex::digits(bytes, ""), |id| id.to_string())
 }
 
 /// An option with its value as text.

@@ -6,8 +6,9 @@ use std::io::BufRead;
 
 use csv_core::{ReadRecordResult, Reader};
 
-use super::read::{Wrong, hex, lines};
+use super::read::{Wrong, lines};
 use super::{Binding, Entry, FileTime, Item};
+use crate::hex;
 use crate::leases::Hardware;
 
 /// The columns, in the order in which they are written. Only the first two must be there.
@@ -141,7 +142,7 @@ fn entry(row: [Option<&str>; COLUMNS.len()]) -> Result<Entry, String> {
     };
     let bytes = |text: Option<&str>| {
         let wrong = |text: &str| format!("`{}` is not hexadecimal", text.escape_debug());
-        text.map(|text| hex(&text.replace('-', ":")).ok_or_else(|| wrong(text))).transpose()
+        text.map(|text| hex::bytes(&text.replace('-', ":")).ok_or_else(|| wrong(text))).transpose()
     };
     let said = |text: Option<&str>| text.map(unescape).transpose();
     let htype = htype.map_or(Ok(1), |text| {
@@ -209,7 +210,6 @@ fn escape(bytes: &[u8]) -> String {
 
 /// One lease.
 pub(super) fn lease(entry: &Entry, out: &mut String) {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let said = |bytes: &Option<Box<[u8]>>| bytes.as_deref().map(escape).unwrap_or_default();
     let time = |time: Option<FileTime>| time.map(|time| time.to_string()).unwrap_or_default();
     let state = match entry.binding {
@@ -223,7 +223,7 @@ pub(super) fn lease(entry: &Entry, out: &mut String) {
         time(entry.ends),
         entry.hardware.map(|hardware| hardware.htype().to_string()).unwrap_or_default(),
         entry.hardware.map(|hardware| hardware.to_string()).unwrap_or_default(),
-        entry.client_id.as_deref().map(hex).unwrap_or_default(),
+        entry.client_id.as_deref().map(|id| hex::digits(id, "")).unwrap_or_default(),
         said(&entry.hostname),
         said(&entry.circuit_id),
         said(&entry.remote_id),

@@ -8,8 +8,9 @@
 use std::fmt::Write as _;
 use std::io::BufRead;
 
-use super::read::{Wrong, hex, lines};
+use super::read::{Wrong, lines};
 use super::{Binding, Entry, FileTime, Item};
+use crate::hex;
 use crate::leases::Hardware;
 
 /// The columns that are written, which every Kea since 1.4 reads.
@@ -91,7 +92,8 @@ fn entry(row: [Option<&str>; COLUMNS.len()]) -> Result<Item, String> {
     };
     let bytes = |name, value: Option<&str>| {
         let value = value.unwrap_or_default();
-        let bytes = (!value.is_empty()).then(|| hex(value).ok_or_else(|| wrong(name, value)));
+        let bytes =
+            (!value.is_empty()).then(|| hex::bytes(value).ok_or_else(|| wrong(name, value)));
         bytes.transpose()
     };
     let hardware = bytes("hwaddr", hardware)?;
@@ -123,7 +125,7 @@ fn relay(context: &str) -> [Option<Box<[u8]>>; 2] {
         serde_json::from_str(&context.replace("&#x2c", ",")).unwrap_or_default();
     let info = &context["ISC"]["relay-agent-info"];
     let text = info.as_str().or_else(|| info["sub-options"].as_str()).unwrap_or_default();
-    let options = text.strip_prefix("0x").and_then(hex).unwrap_or_default();
+    let options = text.strip_prefix("0x").and_then(hex::bytes).unwrap_or_default();
     let mut rest = &*options;
     while let [code, length, behind @ ..] = rest {
         let Some((value, behind)) = behind.split_at_checked(usize::from(*length)) else { break };
@@ -137,8 +139,6 @@ fn relay(context: &str) -> [Option<Box<[u8]>>; 2] {
 
 /// One lease; `subnet` is the number of its subnet in Kea's configuration.
 pub(super) fn lease(entry: &Entry, subnet: u32, out: &mut String) {
-    let hex =
-        |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
     let starts = entry.starts.unwrap_or_default().0;
     let (lifetime, expire) = match entry.ends {
         Some(FileTime::NEVER) | None => (INFINITE, starts.saturating_add(INFINITE)),
@@ -157,8 +157,10 @@ pub(super) fn lease(entry: &Entry, subnet: u32, out: &mut String) {
     // Kea gives a declined address to nobody, and names nobody.
     let client = entry.binding != Binding::Abandoned;
     let hardware = entry.hardware.filter(|_| client);
-    let hardware = hardware.map(|hardware| hex(hardware.address())).unwrap_or_default();
-    let client_id = entry.client_id.as_deref().filter(|_| client).map(hex).unwrap_or_default();
+    let hardware =
+        hardware.map(|hardware| hex::digits(hardware.address(), ":")).unwrap_or_default();
+    let client_id = entry.client_id.as_deref().filter(|_| client);
+    let client_id = client_id.map(|id| hex::digits(id, ":")).unwrap_or_default();
     let hostname = entry.hostname.as_deref().filter(|_| client).map(String::from_utf8_lossy);
     let hostname = hostname
         .unwrap_or_default()
@@ -167,8 +169,8 @@ pub(super) fn lease(entry: &Entry, subnet: u32, out: &mut String) {
     let mut options = String::new();
     for (code, value) in [(1, &entry.circuit_id), (2, &entry.remote_id)] {
         if let Some(value) = value.as_deref().filter(|value| value.len() <= 255) {
-            let _infallible = write!(options, "{code:02x}{:02x}", value.len());
-            value.iter().for_each(|byte| _ = write!(options, "{byte:02x}"));
+            let digits = hex::digits(value, "");
+            let _infallible = write!(options, "{code:02x}{:02x}{digits}", value.len());
         }
     }
     let context = if options.is_empty() || !client {

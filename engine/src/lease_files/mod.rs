@@ -24,7 +24,6 @@ pub(crate) use csv::unescape;
 pub(crate) use dhcpd::{StatementEnd, StatementPart, statements};
 pub use entry::{Binding, Entry, FileTime, Variable};
 pub use import::Taken;
-pub(crate) use read::hex;
 pub use read::{FileError, Item, LiveHost, has_leases, read};
 pub use report::{Report, Tally};
 pub use store::{Existing, ImportError, Imported, broken_off, store};

@@ -152,14 +152,3 @@ pub(super) fn lines(
     }
     Ok(())
 }
-
-/// The bytes of hexadecimal digits, with or without `:` between them.
-pub(crate) fn hex(text: &str) -> Option<Box<[u8]>> {
-    let digits: Vec<u8> = text
-        .bytes()
-        .filter(|byte| *byte != b':')
-        .map(|byte| char::from(byte).to_digit(16).map(|digit| digit as u8))
-        .collect::<Option<_>>()?;
-    let whole = digits.len().is_multiple_of(2) && !digits.is_empty();
-    whole.then(|| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
-}

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::wire::{self, Message, Operation, Received, Values};
 use super::{Backend, Wanted, key, statements};
 use crate::config::{Config, HostId, HostKey, HostView, OmapiAlgorithm, OmapiKey};
+use crate::hex;
 use crate::leases::{Clock, Hardware, Lease, LeaseState};
 use crate::live_hosts::{Change, HostObject};
 
@@ -343,13 +344,12 @@ fn apply(object: &Values, host: &mut HostObject) -> Result<(), Refused> {
                 .map(|text| Value::String(text.to_owned()))
                 .map_err(|_| invalid(format!("{name} is no text")))
         };
-        let hex = || value.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
         let (key, value) = match &**name {
             "name" => ("name", text()?),
             "group" => ("group", text()?),
-            "hardware-address" => ("hardware", Value::String(hex().join(":"))),
+            "hardware-address" => ("hardware", Value::String(hex::digits(value, ":"))),
             "dhcp-client-identifier" => {
-                ("client-id", Value::String(format!("hex:{}", hex().concat())))
+                ("client-id", Value::String(format!("hex:{}", hex::digits(value, ""))))
             }
             "ip-address" if value.is_empty() => ("ip", Value::Null),
             "ip-address" => {
@@ -380,9 +380,7 @@ fn apply(object: &Values, host: &mut HostObject) -> Result<(), Refused> {
 fn own_name(object: &Values) -> Result<String, Refused> {
     let key = object.get("hardware-address").or_else(|| object.get("dhcp-client-identifier"));
     match key.filter(|key| !key.is_empty()) {
-        Some(key) => {
-            Ok(format!("nh{}", key.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
-        }
+        Some(key) => Ok(format!("nh{}", hex::digits(key, ""))),
         None => Err((Code::InvalidArgument, "nothing says which machine the host is".to_owned())),
     }
 }

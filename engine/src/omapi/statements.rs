@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::hex;
 use crate::lease_files::{StatementEnd, StatementPart, statements};
 use crate::live_hosts::HostObject;
 
@@ -101,7 +102,7 @@ fn values(parts: &[StatementPart]) -> Option<Vec<Value>> {
                 "false" | "off" => json!(false),
                 word => match word.parse::<i64>() {
                     Ok(number) => json!(number),
-                    Err(_) if is_hex(word) => json!(format!("hex:{}", padded(word))),
+                    Err(_) if is_hex(word) => json!(format!("hex:{}", hex::padded(word))),
                     Err(_) => json!(word),
                 },
             }),
@@ -114,10 +115,6 @@ fn values(parts: &[StatementPart]) -> Option<Vec<Value>> {
 fn is_hex(word: &str) -> bool {
     let byte = |part: &str| matches!(part.len(), 1 | 2) && u8::from_str_radix(part, 16).is_ok();
     word.contains(':') && word.split(':').all(byte)
-}
-
-fn padded(word: &str) -> String {
-    word.split(':').map(|byte| format!("{byte:0>2}")).collect()
 }
 
 fn address(text: &str) -> Option<String> {

@@ -3,10 +3,11 @@
 use std::io::BufRead;
 use std::net::Ipv4Addr;
 
-use super::super::read::{Wrong, hex};
+use super::super::read::Wrong;
 use super::super::{Binding, Entry, FileTime, Item, LiveHost, Variable};
 use super::HARDWARE;
 use super::tokens::{End, Kind, Statement, Statements};
+use crate::hex;
 use crate::leases::Hardware;
 
 /// The most variables, agent options or classes of one lease.
@@ -242,13 +243,7 @@ fn bytes(now: &Statement, place: usize) -> Result<Box<[u8]>, Wrong> {
     if let Ok(ip) = now.word(place).parse::<Ipv4Addr>() {
         return Ok(ip.octets().into());
     }
-    // One or two digits each.
-    let digits: String = now
-        .word(place)
-        .split(':')
-        .map(|byte| if byte.len() == 1 { format!("0{byte}") } else { byte.to_owned() })
-        .collect();
-    hex(&digits).ok_or_else(|| {
+    hex::bytes(&hex::padded(now.word(place))).ok_or_else(|| {
         let text: String = now.word(place).escape_debug().take(60).collect();
         Wrong::at(
             now.line,

@@ -465,9 +465,8 @@ impl<'r> Writer<'r> {
         for (key, _) in &host.keys {
             match key {
                 HostKey::Hardware(address) => {
-                    let parts: Vec<String> =
-                        address.iter().map(|byte| format!("{byte:02x}")).collect();
-                    self.line(format!("hardware = {}", quoted(&parts.join(":"))));
+                    let address = crate::hex::digits(address, ":");
+                    self.line(format!("hardware = {}", quoted(&address)));
                 }
                 HostKey::ClientId(id) => self.line(format!("client-id = {}", toml::hex(id))),
                 HostKey::Circuit { circuit_id: Some(id), .. } => {

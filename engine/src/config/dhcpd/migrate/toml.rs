@@ -49,8 +49,7 @@ pub(super) fn bytes(bytes: &[u8]) -> String {
 
 /// Bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("\"hex:{}\"", digits.join(":"))
+    format!("\"hex:{}\"", crate::hex::digits(bytes, ":"))
 }
 
 /// Seconds.
