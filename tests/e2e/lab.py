@@ -124,6 +124,11 @@ class Process:
     def running(self):
         return self.child.poll() is None
 
+    def has_port_67(self):
+        """Whether port 67 is open in its namespace."""
+        with open(f"/proc/{self.child.pid}/net/udp") as table:
+            return any(line.split()[1].endswith(":0043") for line in table.readlines()[1:])
+
     def signal(self, number):
         if self.running():
             self.child.send_signal(number)

@@ -71,9 +71,7 @@ class Server:
         """Whether port 67 is open and the control socket answers."""
         if not self.process.running():
             raise RuntimeError(f"the server ended:\n{self.log()}")
-        with open(f"/proc/{self.process.child.pid}/net/udp") as table:
-            bound = any(line.split()[1].endswith(":0043") for line in table.readlines()[1:])
-        return bound and self.tool("status")[0] == 0
+        return self.process.has_port_67() and self.tool("status")[0] == 0
 
     def log(self, last=40):
         """The end of its log."""

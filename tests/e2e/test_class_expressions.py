@@ -8,8 +8,6 @@ and the same messages go to both. Each class has an option of its own, which tel
 """
 
 import json
-import os
-import subprocess
 import sys
 import time
 
@@ -80,12 +78,8 @@ class Dhcpd:
         leases = self.lab.write("dhcpd.leases", "")
         self.process = self.lab.start(self.namespace, [
             "dhcpd", "-4", "-f", "-q", "--no-pid", "-cf", path, "-lf", leases, "eth0"], "dhcpd")
-        if not laboratory.wait_until(self._serves, 5):
+        if not laboratory.wait_until(self.process.has_port_67, 5):
             raise RuntimeError(f"dhcpd does not serve:\n{self.process.output()[-2000:]}")
-
-    def _serves(self):
-        with open(f"/proc/{self.process.child.pid}/net/udp") as table:
-            return any(line.split()[1].endswith(":0043") for line in table.readlines()[1:])
 
     def stop(self):
         self.process.stop()

@@ -78,11 +78,8 @@ class Side:
             raise NotServed(f"{self.name} does not serve:\n{output}")
 
     def _serves(self):
-        if not self.process.running():
-            return False
         try:
-            with open(f"/proc/{self.process.child.pid}/net/udp") as table:
-                return any(line.split()[1].endswith(":0043") for line in table.readlines()[1:])
+            return self.process.running() and self.process.has_port_67()
         except OSError:
             return False
 

@@ -62,12 +62,8 @@ class Dhcpd:
         self.config = lab.write("dhcpd.conf", _DHCPD)
         self.process = None
 
-    def accepts(self):
-        """What it says to its files: (status, output)."""
-        return self.lab.run(self.lab.srv, ["dhcpd", "-4", "-t", "-cf", self.config,
-                                           "-lf", self.leases])
-
     def accepts_leases(self):
+        """What it says to its lease file: (status, output)."""
         return self.lab.run(self.lab.srv, ["dhcpd", "-4", "-T", "-cf", self.config,
                                            "-lf", self.leases])
 
