@@ -276,17 +276,8 @@ impl<'c> Rehearsal<'c> {
 
     /// Messages that were not answered for so long.
     fn unanswered(&mut self, now: Moment, patience: Duration) -> Vec<Differing> {
-        if self.waiting.values().all(|request| now < request.at + patience) {
-            return Vec::new();
-        }
-        let (mut over, mut left) = (Vec::new(), HashMap::new());
-        for (key, request) in self.waiting.drain() {
-            match now < request.at + patience {
-                true => _ = left.insert(key, request),
-                false => over.push(request),
-            }
-        }
-        self.waiting = left;
+        let over = self.waiting.extract_if(|_, request| now >= request.at + patience);
+        let mut over: Vec<Request> = over.map(|(_, request)| request).collect();
         over.sort_by_key(|request| request.at);
         over.iter().filter_map(|request| self.silent(request)).collect()
     }
