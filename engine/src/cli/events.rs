@@ -3,9 +3,8 @@
 use std::io::Write;
 
 use bootstorm::control::protocol::{Request, Response};
-use bootstorm::leases::Hardware;
 
-use super::{Answer, Outcome, ServerArg, complain, print_json, unexpected};
+use super::{Answer, Outcome, ServerArg, complain, mac, print_json, unexpected};
 
 /// Watch machines boot, as it happens
 ///
@@ -25,11 +24,6 @@ pub(crate) struct Events {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
-}
-
-/// Checked before the server is asked, kept as it was written.
-fn mac(text: &str) -> Result<String, String> {
-    Hardware::of_text(text).map(|_| text.to_owned())
 }
 
 impl Events {

@@ -9,10 +9,10 @@ use bootstorm::control::lease_row::Clocks;
 use bootstorm::control::protocol::{Request, Response};
 use bootstorm::explain::{self, Asked, Explanation, LeasesFrom, Subject};
 use bootstorm::interfaces::Interfaces;
-use bootstorm::leases::{Hardware, StatePlace};
+use bootstorm::leases::StatePlace;
 use bootstorm::privileges;
 
-use super::{Answer, Failure, Outcome, ServerArg, print_json, unexpected};
+use super::{Answer, Failure, Outcome, ServerArg, mac, print_json, unexpected};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,11 +93,6 @@ pub(crate) struct Explain {
     /// One JSON object; docs/OPERATIONS.md has its fields
     #[arg(long)]
     json: bool,
-}
-
-/// Checked before anybody is asked, kept as it was written.
-fn mac(text: &str) -> Result<String, String> {
-    Hardware::of_text(text).map(|_| text.to_owned())
 }
 
 impl Explain {

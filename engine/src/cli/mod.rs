@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use bootstorm::config::{self, CommandLine, Config, ConfigError};
 use bootstorm::control::client::{Client, ClientError};
 use bootstorm::control::protocol::Response;
+use bootstorm::leases::Hardware;
 use bootstorm::terminal::escaped;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -304,6 +305,11 @@ impl ServerArg {
     fn connect(&self) -> Result<Client, Failure> {
         Ok(Client::connect(&self.state_dir()?)?)
     }
+}
+
+/// A hardware address: checked before the server is asked, kept as it was written.
+fn mac(text: &str) -> Result<String, String> {
+    Hardware::of_text(text).map(|_| text.to_owned())
 }
 
 /// One JSON object on a line of its own.
