@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hex;
 use crate::lease_files::{Binding, Entry, FileTime, unescape};
-use crate::leases::{Hardware, KeyKind, Lease, LeaseState};
+use crate::leases::{Hardware, Lease, LeaseState};
 
 /// One reading of both clocks, to show moments of the monotonic clock as times of day.
 #[derive(Clone, Copy, Debug)]
@@ -84,12 +84,6 @@ impl LeaseRow {
         let state = if over { LeaseState::Expired } else { lease.state };
         let notes = &lease.notes;
         let text = |bytes: Option<&[u8]>| bytes.map(|bytes| bytes.escape_ascii().to_string());
-        let identity = match lease.client.kind() {
-            KeyKind::Hardware => "hardware",
-            KeyKind::ClientId => "client-id",
-            KeyKind::Uuid => "uuid",
-            KeyKind::Circuit => "circuit",
-        };
         Self {
             ip: lease.ip.to_string(),
             hardware: lease.hardware.to_string(),
@@ -98,7 +92,7 @@ impl LeaseRow {
             state: state.name().to_owned(),
             starts: clocks.text(lease.starts),
             expires: clocks.text(lease.expires),
-            identity: identity.to_owned(),
+            identity: lease.client.kind().name().to_owned(),
             hostname: text(notes.hostname()),
             client_id: notes.client_id().map(|id| hex::digits(id, "")),
             circuit_id: text(notes.circuit_id()),

@@ -19,7 +19,7 @@ pub struct Asked {
     pub mac: String,
     /// The last message that the server received from the machine counts, and no other field but
     /// `mac`.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "super::is_default")]
     pub last: bool,
     /// `discover` if empty, or `request`.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -58,10 +58,6 @@ pub struct Asked {
     /// The interface that the message comes in on, by its name or one of its addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// The longest message that is made here, in bytes.

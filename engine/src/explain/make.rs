@@ -19,7 +19,7 @@ use crate::dhcp::{
 };
 use crate::hex;
 use crate::interfaces::{Interface, Interfaces};
-use crate::leases::{Admission, LeaseState, ShardLeases};
+use crate::leases::{Admission, KeyKind, LeaseState, ShardLeases};
 use crate::recent::Received;
 
 /// What a message is planned on.
@@ -309,7 +309,7 @@ impl Part<'_> {
         let firmware = findings.firmware();
         explanation.request.firmware = (!firmware.is_empty()).then(|| firmware.to_owned());
         explanation.link = self.link(&reasons, findings);
-        explanation.identity = Some(words::kind_of_key(findings.key().kind()).to_owned());
+        explanation.identity = Some(findings.key().kind().name().to_owned());
         self.classes(findings, explanation);
         explanation.hosts = self.hosts(&reasons, findings);
         explanation.held = self.held(findings);
@@ -399,7 +399,7 @@ impl Part<'_> {
             };
             HostPart {
                 host: self.words.scope(ScopeId::Host(id)),
-                by: words::kind_of_key(by).to_owned(),
+                by: KeyKind::name(by).to_owned(),
                 counts: what == EntryUse::Counts,
                 address: dhcp.host_address(id, reasons.network),
                 why,

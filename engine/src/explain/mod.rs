@@ -46,7 +46,7 @@ pub struct Explanation {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<ClassPart>,
     /// How many more classes there are of which the client is no member.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub more_classes: usize,
     /// Host entries that the machine is known by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -61,7 +61,7 @@ pub struct Explanation {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolPart>,
     /// How many pools there are in other networks.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub pools_elsewhere: usize,
     /// The lease time.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,8 +80,9 @@ pub struct Explanation {
     pub reply: Option<ReplyPart>,
 }
 
-fn is_zero(value: &usize) -> bool {
-    *value == 0
+/// Whether a value says nothing, so that it is left out.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Whose leases it was planned on.
@@ -345,14 +346,10 @@ pub struct ReplyPart {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub server_name: String,
     /// How long it waits before it is sent, in milliseconds.
-    #[serde(skip_serializing_if = "is_no_delay")]
+    #[serde(skip_serializing_if = "is_default")]
     pub delay_ms: u64,
     /// The message in hexadecimal.
     pub bytes: String,
-}
-
-fn is_no_delay(value: &u64) -> bool {
-    *value == 0
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use crate::config::{
 };
 use crate::dhcp::{Condition, NakReason, NotPermitted, PassedOver, Silence};
 use crate::hex;
-use crate::leases::KeyKind;
 
 /// Names things of one configuration.
 #[derive(Copy, Clone)]
@@ -227,15 +226,6 @@ pub(crate) fn option(code: u8, value: &[u8]) -> ValuePart {
     let name = options::by_code(code).map_or("", |known| known.name);
     let value = Rendered::new(code, value.into()).to_string();
     ValuePart { code, name: name.to_owned(), value }
-}
-
-pub(super) fn kind_of_key(kind: KeyKind) -> &'static str {
-    match kind {
-        KeyKind::Hardware => "hardware",
-        KeyKind::ClientId => "client-id",
-        KeyKind::Uuid => "uuid",
-        KeyKind::Circuit => "circuit",
-    }
 }
 
 /// What to do where a client is to be answered and is not; `None` where the silence is as it should

@@ -45,6 +45,16 @@ impl KeyKind {
             .into_iter()
             .find(|kind| *kind as u8 == number)
     }
+
+    /// What people and programs are told.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Hardware => "hardware",
+            Self::ClientId => "client-id",
+            Self::Uuid => "uuid",
+            Self::Circuit => "circuit",
+        }
+    }
 }
 
 impl ClientKey {
