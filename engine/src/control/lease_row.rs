@@ -105,17 +105,14 @@ impl LeaseRow {
     /// # Errors
     /// What is no row of this version of the program.
     pub fn entry(&self) -> Result<Option<Entry>, String> {
-        let binding = match &*self.state {
-            "offered" => return Ok(None),
-            "declined" => Binding::Abandoned,
-            other => Binding::of(other).ok_or_else(|| format!("the state {other:?}"))?,
-        };
-        let time = |text: &str| match text {
-            "never" => Ok(Some(FileTime::NEVER)),
-            text => match text.parse::<Timestamp>() {
-                Ok(time) => Ok(Some(FileTime(u64::try_from(time.as_second()).unwrap_or(0)))),
-                Err(error) => Err(format!("the time {text:?}: {error}")),
-            },
+        let state = &*self.state;
+        if state == "offered" {
+            return Ok(None);
+        }
+        let binding = Binding::of_own(state).ok_or_else(|| format!("the state {state:?}"))?;
+        let time = |text: &str| match text.parse::<FileTime>() {
+            Ok(time) => Ok(Some(time)),
+            Err(error) => Err(format!("the time {text:?}: {error}")),
         };
         let hardware = match &*self.hardware {
             "" => None,

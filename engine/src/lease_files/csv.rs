@@ -124,21 +124,14 @@ fn entry(row: [Option<&str>; COLUMNS.len()]) -> Result<Entry, String> {
     let ip = ip.unwrap_or_default();
     let ip = ip.parse().map_err(|_| format!("`{}` is no IPv4 address", ip.escape_debug()))?;
     let state = state.unwrap_or_default();
-    let binding = match state {
-        "declined" => Binding::Abandoned,
-        other => Binding::of(other)
-            .ok_or_else(|| format!("`{}` is no state of a lease", other.escape_debug()))?,
-    };
-    let time = |text: Option<&str>| match text {
-        None => Ok(None),
-        Some("never") => Ok(Some(FileTime::NEVER)),
-        Some(text) => match text.parse::<jiff::Timestamp>() {
-            Ok(time) => Ok(Some(FileTime(u64::try_from(time.as_second()).unwrap_or(0)))),
-            Err(_) => {
-                let text = text.escape_debug();
-                Err(format!("`{text}` is no time: write 2026-11-28T02:06:05Z, or never"))
-            }
-        },
+    let binding = Binding::of_own(state)
+        .ok_or_else(|| format!("`{}` is no state of a lease", state.escape_debug()))?;
+    let time = |text: Option<&str>| {
+        let wrong = |text: &str| {
+            let text = text.escape_debug();
+            format!("`{text}` is no time: write 2026-11-28T02:06:05Z, or never")
+        };
+        text.map(|text| text.parse::<FileTime>().map_err(|_| wrong(text))).transpose()
     };
     let bytes = |text: Option<&str>| {
         let wrong = |text: &str| format!("`{}` is not hexadecimal", text.escape_debug());
@@ -212,13 +205,9 @@ fn escape(bytes: &[u8]) -> String {
 pub(super) fn lease(entry: &Entry, out: &mut String) {
     let said = |bytes: &Option<Box<[u8]>>| bytes.as_deref().map(escape).unwrap_or_default();
     let time = |time: Option<FileTime>| time.map(|time| time.to_string()).unwrap_or_default();
-    let state = match entry.binding {
-        Binding::Abandoned => "declined",
-        other => other.name(),
-    };
     let cells = [
         entry.ip.to_string(),
-        state.to_owned(),
+        entry.binding.own_name().to_owned(),
         time(entry.starts),
         time(entry.ends),
         entry.hardware.map(|hardware| hardware.htype().to_string()).unwrap_or_default(),

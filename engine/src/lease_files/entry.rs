@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 
 use crate::leases::Hardware;
 
@@ -36,6 +37,19 @@ impl fmt::Display for FileTime {
             Some(date) => write!(f, "{date}Z"),
             None => f.write_str("never"),
         }
+    }
+}
+
+/// A time in RFC 3339, or `never`; times before 1970 are the first second of it.
+impl FromStr for FileTime {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        if text == "never" {
+            return Ok(Self::NEVER);
+        }
+        let time: jiff::Timestamp = text.parse()?;
+        Ok(Self(u64::try_from(time.as_second()).unwrap_or(0)))
     }
 }
 
@@ -79,6 +93,16 @@ impl Binding {
     /// Its word.
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize].1
+    }
+
+    /// The state of a word of [`Self::own_name`], or of dhcpd.leases(5).
+    pub(crate) fn of_own(name: &str) -> Option<Self> {
+        if name == "declined" { Some(Self::Abandoned) } else { Self::of(name) }
+    }
+
+    /// Its word in this server's lists and files.
+    pub(super) fn own_name(self) -> &'static str {
+        if self == Self::Abandoned { "declined" } else { self.name() }
     }
 }
 
