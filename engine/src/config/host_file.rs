@@ -84,7 +84,7 @@ fn hosts(
             Next::TooLong(range) => {
                 let help = "a quote is not closed: a text with quotes doubles them: \"2\"\" disk\"";
                 let fault = Fault::new("this row does not end", help);
-                problems.error(place(file, range), fault);
+                problems.error(Place::of(file, range), fault);
                 // What follows is in pieces, and the file is wrong in any case.
                 return rows.skip_rest();
             }
@@ -103,15 +103,9 @@ fn hosts(
     }
     if columns.is_none() {
         let help = "write the names of keys into its first line: name,hardware,ip";
-        problems.error(place(file, 0..0), Fault::new("this host file is empty", help));
+        problems.error(Place::of(file, 0..0), Fault::new("this host file is empty", help));
     }
     Ok(rows.start as u64)
-}
-
-fn place(file: u32, range: Range<usize>) -> Place {
-    // Files above 4 GiB are refused before they are read.
-    let clip = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
-    Place { file, start: clip(range.start), end: clip(range.end) }
 }
 
 /// The keys of the columns, if all of them are known.
@@ -134,12 +128,12 @@ fn header(row: &Row, file: u32, problems: &mut Problems) -> Option<Vec<&'static 
             }
             None => fields::unknown_key(&name, &schema::HOST_FILE),
         };
-        problems.error(place(file, range.clone()), fault);
+        problems.error(Place::of(file, range.clone()), fault);
         good = false;
     }
     if good && !columns.contains(&"name") {
         let fault = Fault::new("a host file needs the column `name`", "add it: name,hardware,ip");
-        problems.error(place(file, row.place.clone()), fault);
+        problems.error(Place::of(file, row.place.clone()), fault);
         good = false;
     }
     good.then_some(columns)
@@ -147,7 +141,7 @@ fn header(row: &Row, file: u32, problems: &mut Problems) -> Option<Vec<&'static 
 
 /// A row as a table.
 fn table(columns: &[&'static str], row: Row, file: u32, problems: &mut Problems) -> Option<Node> {
-    let row_place = place(file, row.place);
+    let row_place = Place::of(file, row.place);
     if row.cells.len() != columns.len() {
         let (cells, columns) = (row.cells.len(), columns.len());
         let text = format!("this row has {cells} cells, and the first line {columns}");
@@ -157,7 +151,7 @@ fn table(columns: &[&'static str], row: Row, file: u32, problems: &mut Problems)
     }
     let mut entries = Vec::with_capacity(columns.len());
     for (&key, (cell, range)) in columns.iter().zip(row.cells) {
-        let place = place(file, range);
+        let place = Place::of(file, range);
         let Ok(text) = String::from_utf8(cell) else {
             let help = "save the file as UTF-8; write bytes as hex:0a0b";
             problems.error(place, Fault::new("this is not UTF-8", help));

@@ -24,10 +24,15 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Some bytes of a file. Files above 4 GiB are refused before they are read.
+    pub(super) fn of(file: u32, range: Range<usize>) -> Self {
+        let clip = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
+        Self { file, start: clip(range.start), end: clip(range.end) }
+    }
+
     /// The whole of a line that begins at byte `start`, without its end.
     pub(super) fn of_line(file: u32, start: usize, line: &str) -> Self {
-        let clip = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
-        Self { file, start: clip(start), end: clip(start + line.trim_end().len()) }
+        Self::of(file, start..start + line.trim_end().len())
     }
 
     /// The place without its file.

@@ -150,9 +150,7 @@ impl<'a> Converter<'a> {
             }
             _ => self.end,
         };
-        // Files above 4 GiB are refused before they are parsed.
-        let clip = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
-        Place { file: self.file, start: clip(start), end: clip(start + span.len()) }
+        Place::of(self.file, start..start + span.len())
     }
 
     fn table_at(&mut self, table: DeTable<'_>, depth: u32, problems: &mut Problems) -> Table {

@@ -67,8 +67,7 @@ impl<'t> Cursor<'t> {
 
     /// The place of some bytes of the file.
     pub(super) fn place_of(&self, range: Range<usize>) -> Place {
-        let clip = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
-        Place { file: self.file, start: clip(range.start), end: clip(range.end) }
+        Place::of(self.file, range)
     }
 
     /// The line of a place.

@@ -181,9 +181,8 @@ impl<'r> Reader<'r> {
                 Err(wrong) => wrong.part,
             };
             while invalid.next_if(|&at| at < range.start).is_some() {}
-            let clip = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
             if let Some(at) = invalid.next_if(|at| range.contains(at)) {
-                let place = Place { file, start: clip(at), end: clip(at + 1) };
+                let place = Place::of(file, at..at + 1);
                 let help = "save the file as UTF-8; write other bytes in a text as \\344 or \\xe4";
                 self.problems.error(place, Fault::new("this is not UTF-8", help));
             }

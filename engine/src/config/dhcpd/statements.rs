@@ -139,10 +139,6 @@ impl Vocabulary for Speaker<'_, '_, '_> {
         let bytes: Vec<u8> = addresses.iter().flat_map(|address| address.octets()).collect();
         Ok(Data::Constant(bytes.into()))
     }
-
-    fn own_host_name(&self) -> Option<Box<[u8]>> {
-        Some(rustix::system::uname().nodename().to_bytes().into())
-    }
 }
 
 impl Grammar for Speaker<'_, '_, '_> {
@@ -181,9 +177,7 @@ impl Grammar for Speaker<'_, '_, '_> {
         let Some(row) = table::statement(word).filter(|row| row.status == Status::Warned) else {
             return;
         };
-        let clip = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        let place = Place { file: self.file, start: clip(part.start), end: clip(part.end) };
-        self.reader.borrow_mut().warn_once(row, place);
+        self.reader.borrow_mut().warn_once(row, Place::of(self.file, part));
     }
 
     fn line(&self, at: usize) -> Line {

@@ -140,8 +140,4 @@ impl Vocabulary for ClassNames<'_> {
     fn host_name(&self, _name: &str) -> Result<Data, Fault> {
         Err(Fault::new("names are not looked up here", "write the address: 0a:01:00:06"))
     }
-
-    fn own_host_name(&self) -> Option<Box<[u8]>> {
-        Some(rustix::system::uname().nodename().to_bytes().into())
-    }
 }

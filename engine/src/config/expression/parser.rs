@@ -49,7 +49,9 @@ pub(in crate::config) trait Vocabulary {
     /// The addresses of a host, four bytes each, or null.
     fn host_name(&self, name: &str) -> Result<Data, Fault>;
     /// The name of this host.
-    fn own_host_name(&self) -> Option<Box<[u8]>>;
+    fn own_host_name(&self) -> Option<Box<[u8]>> {
+        Some(rustix::system::uname().nodename().to_bytes().into())
+    }
 }
 
 /// Reads a condition from the next token on. What follows it stays to be read.
