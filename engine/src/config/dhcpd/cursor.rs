@@ -16,21 +16,45 @@ pub(super) struct Cursor<'t> {
     /// Where the last token that was taken ended.
     end: usize,
     file: u32,
-    /// A byte of which the line is known, and that line, from 1.
-    counted: (usize, u32),
+    counted: Counted,
+}
+
+/// A byte of a text of which the line is known.
+#[derive(Copy, Clone)]
+pub(super) struct Counted {
+    pub(super) at: usize,
+    /// From 1.
+    pub(super) line: u32,
+}
+
+impl Counted {
+    const START: Self = Self { at: 0, line: 1 };
+
+    /// Counts on to another byte, or back.
+    pub(super) fn go_to(&mut self, at: usize, text: &str) {
+        let between = self.at.min(at)..self.at.max(at);
+        let between = text.as_bytes().get(between).unwrap_or_default();
+        let lines = between.iter().filter(|&&byte| byte == b'\n').count();
+        let lines = u32::try_from(lines).unwrap_or(u32::MAX);
+        self.line = match at < self.at {
+            true => self.line.saturating_sub(lines),
+            false => self.line.saturating_add(lines),
+        };
+        self.at = at;
+    }
 }
 
 impl<'t> Cursor<'t> {
     pub(super) fn new(text: &'t str, file: u32, problems: &mut Problems) -> Self {
-        Self::at(text, file, 0, problems)
+        Self::at(text, file, Counted::START, problems)
     }
 
     /// The tokens from a byte on.
-    pub(super) fn at(text: &'t str, file: u32, start: usize, problems: &mut Problems) -> Self {
+    pub(super) fn at(text: &'t str, file: u32, counted: Counted, problems: &mut Problems) -> Self {
         let mut tokens = Tokens::new(text);
-        tokens.back_to(start);
+        tokens.back_to(counted.at);
         let mut cursor =
-            Self { text, tokens, token: Token::End, range: 0..0, end: 0, file, counted: (0, 1) };
+            Self { text, tokens, token: Token::End, range: 0..0, end: 0, file, counted };
         cursor.advance(problems);
         cursor
     }
@@ -72,13 +96,14 @@ impl<'t> Cursor<'t> {
 
     /// The line of a place.
     pub(super) fn line(&mut self, place: Place) -> Line {
-        let start = place.start as usize;
-        // Places come one behind the other, so each line is counted once.
-        let (from, line) = if self.counted.0 <= start { self.counted } else { (0, 1) };
-        let between = self.text.as_bytes().get(from..start).unwrap_or_default();
-        let more = between.iter().filter(|&&byte| byte == b'\n').count();
-        self.counted = (start, line.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)));
-        Line { file: self.file, line: self.counted.1 }
+        // Places come one shortly behind the other, or before it.
+        self.counted.go_to(place.start as usize, self.text);
+        Line { file: self.file, line: self.counted.line }
+    }
+
+    /// The last byte that was counted to.
+    pub(super) fn counted(&self) -> Counted {
+        self.counted
     }
 
     /// From a place to the end of the last token that was taken.

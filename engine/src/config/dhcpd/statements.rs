@@ -1,7 +1,7 @@
 //! Expressions and executable statements: read by `expression`, which asks here what names stand
 //! for and has options and parameters read.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use super::super::expression::{self, Data, Grammar, OptionPath, Tokens, Vocabulary, Wrong};
@@ -11,7 +11,7 @@ use super::super::source::Place;
 use super::super::statement::Mode;
 use super::super::{ClassId, Key, Line, VariableId};
 use super::ast::{Body, What};
-use super::cursor::Cursor;
+use super::cursor::{Counted, Cursor};
 use super::grammar::{Mistake, Parser};
 use super::lower;
 use super::reader::Reader;
@@ -65,7 +65,7 @@ impl<'t> Parser<'t, '_, '_> {
         let speaker = Speaker {
             text: self.cursor.text(),
             file: self.cursor.file(),
-            start: (self.cursor.offset(), self.cursor.line(start).line),
+            counted: Cell::new(self.cursor.counted()),
             decides,
             reader: RefCell::new(&mut *self.reader),
         };
@@ -88,13 +88,20 @@ impl<'t> Parser<'t, '_, '_> {
 struct Speaker<'t, 'x, 'r> {
     text: &'t str,
     file: u32,
-    /// A byte before it, and the line of that.
-    start: (usize, u32),
+    counted: Cell<Counted>,
     decides: bool,
     reader: RefCell<&'x mut Reader<'r>>,
 }
 
 impl Speaker<'_, '_, '_> {
+    /// A byte with its line.
+    fn counted(&self, at: usize) -> Counted {
+        let mut counted = self.counted.get();
+        counted.go_to(at, self.text);
+        self.counted.set(counted);
+        counted
+    }
+
     /// Has a part of a statement read from the next token on.
     fn part<T>(
         &self,
@@ -102,7 +109,8 @@ impl Speaker<'_, '_, '_> {
         read: impl FnOnce(&mut Parser<'_, '_, '_>) -> Result<T, Mistake>,
     ) -> Result<T, Wrong> {
         let mut reader = self.reader.borrow_mut();
-        let cursor = Cursor::at(self.text, self.file, tokens.offset(), reader.problems);
+        let from = self.counted(tokens.offset());
+        let cursor = Cursor::at(self.text, self.file, from, reader.problems);
         let mut parser = Parser { cursor, reader: &mut reader };
         let value = read(&mut parser);
         tokens.back_to(parser.cursor.offset());
@@ -181,10 +189,6 @@ impl Grammar for Speaker<'_, '_, '_> {
     }
 
     fn line(&self, at: usize) -> Line {
-        let (from, line) = self.start;
-        let between = self.text.as_bytes().get(from..at).unwrap_or_default();
-        let more = between.iter().filter(|&&byte| byte == b'\n').count();
-        let line = line.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
-        Line { file: self.file, line }
+        Line { file: self.file, line: self.counted(at).line }
     }
 }

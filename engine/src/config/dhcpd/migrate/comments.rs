@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::super::Line;
 use super::super::super::expression::{Token, Tokens};
-use super::super::super::source::Files;
+use super::super::super::source::{Files, Place};
 use super::super::ast::{Body, Child, Class};
 
 #[derive(Debug, Default)]
@@ -25,8 +25,7 @@ impl Comments {
             each(text, |start, end| {
                 let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
                 let beside = !text[line_start..start].trim().is_empty();
-                let line = 1 + text[..start].bytes().filter(|&byte| byte == b'\n').count();
-                let line = Line { file: number, line: u32::try_from(line).unwrap_or(u32::MAX) };
+                let Some(line) = files.line(Place::of(number, start..end)) else { return };
                 unassigned.insert(line, (text[start..end].trim_end().to_owned(), beside));
             });
         }

@@ -7,9 +7,10 @@ mod comments;
 mod scope;
 mod toml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::super::problem::{ConfigError, Problems};
 use super::super::source::{Files, Place};
@@ -108,6 +109,8 @@ struct Writer<'r> {
     comments: Comments,
     out: String,
     notes: Notes,
+    /// Of the files in which conditions stand.
+    texts: HashMap<u32, Option<Rc<str>>>,
     /// The lease times of the outermost scope, in seconds: the usual, the least, the longest.
     lease_times: [u32; 3],
 }
@@ -123,6 +126,7 @@ impl<'r> Writer<'r> {
             comments,
             out: String::new(),
             notes: Notes::default(),
+            texts: HashMap::new(),
             lease_times: [43_200, 300, 86_400],
         }
     }

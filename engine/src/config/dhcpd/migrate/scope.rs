@@ -1,6 +1,7 @@
 //! The values of one scope.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bootstorm_protocols::dhcpv4::options;
 
@@ -8,7 +9,7 @@ use super::super::super::expression::Token;
 use super::super::super::source::Place;
 use super::super::super::{Flag, Line};
 use super::super::ast::{Entry, Value, What};
-use super::super::cursor::Cursor;
+use super::super::cursor::{Counted, Cursor};
 use super::super::format::Part;
 use super::super::grammar::{Mistake, Parser};
 use super::super::spaces::SpaceNumber;
@@ -272,13 +273,18 @@ impl Writer<'_> {
         self.reader.files.get(place.file)?.text()?.get(place.range())
     }
 
+    /// The text of a file, to be read while it is written of.
+    fn text(&mut self, file: u32) -> Option<Rc<str>> {
+        let text = || self.reader.files.get(file)?.text().map(Rc::from);
+        self.texts.entry(file).or_insert_with(text).clone()
+    }
+
     /// Statements that depend on the message: `if` is taken, others are dropped.
     fn condition(&mut self, path: &str, entry: &Entry) {
         let file = entry.place.file;
-        let text = self.reader.files.get(file).and_then(|file| file.text().map(str::to_owned));
-        let Some(text) = text else { return };
-        let start = entry.place.start as usize;
-        let cursor = Cursor::at(&text, file, start, self.reader.problems);
+        let Some(text) = self.text(file) else { return };
+        let from = Counted { at: entry.place.start as usize, line: entry.line.line };
+        let cursor = Cursor::at(&text, file, from, self.reader.problems);
         let mut parser = Parser { cursor, reader: &mut self.reader };
         if !parser.cursor.peek().is_word("if") {
             let word = parser.cursor.word().unwrap_or_default().to_owned();
