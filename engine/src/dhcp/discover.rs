@@ -65,7 +65,7 @@ impl<'a> Exchange<'a> {
         let chain = self.chain(Some(chosen.ip));
         let secs = self.message.secs();
         let least = chain.rare(Parameter::MinSecs, |settings| settings.min_secs).unwrap_or(0);
-        match self.silenced(&chain) {
+        match self.silenced(chain) {
             None if secs < u16::from(least) && !self.machine.bootp => Err(Silence::TooEarly),
             None => Ok(chosen),
             Some(silence) => Err(silence),

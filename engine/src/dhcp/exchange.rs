@@ -1,5 +1,6 @@
 //! One request and all that is found out about it before it is decided.
 
+use std::cell::{Cell, OnceCell};
 use std::net::{IpAddr, Ipv4Addr};
 
 use bootstorm_protocols::dhcpv4::{Message, MessageType, RelayAgentInformation, options};
@@ -56,6 +57,10 @@ pub(super) struct Exchange<'a> {
     over_limit: bool,
     /// What the client has or had, in any network.
     pub(super) own: &'a [Own],
+    /// The scopes of its link, and those of the address that was asked about last: see
+    /// [`Exchange::chain`].
+    link_chain: OnceCell<&'a ScopeChain<'a>>,
+    last_chain: Cell<Option<(Ipv4Addr, &'a ScopeChain<'a>)>>,
 }
 
 /// The address that a REQUEST names.
@@ -181,10 +186,10 @@ impl<'a> Exchange<'a> {
             past_relays: past_relays.is_some(),
             port_is_unknown,
             ignores_client_id: false,
+            link_chain: OnceCell::new(),
+            last_chain: Cell::new(None),
         };
-        if dhcp.used.flags.get(Flag::IgnoreClientUids).is_some()
-            && exchange.chain(None).is(Flag::IgnoreClientUids)
-        {
+        if exchange.is(Flag::IgnoreClientUids, None) {
             exchange.ignores_client_id = true;
             exchange.key = new_by_hardware.unwrap_or(exchange.key);
         }
@@ -198,7 +203,7 @@ impl<'a> Exchange<'a> {
 
     /// Why the configuration has this server ignore the machine, by the scopes of its link.
     pub(super) fn ignored(&self) -> Option<Silence> {
-        self.may_be_silenced().then(|| self.silenced(&self.chain(None))).flatten()
+        self.may_be_silenced().then(|| self.silenced(self.chain(None))).flatten()
     }
 
     /// Whether some scope has this server ignore anybody.
@@ -233,8 +238,7 @@ impl<'a> Exchange<'a> {
 
     /// What a lease remembers of the machine.
     pub(super) fn said(&self) -> Said<'a> {
-        let stashes = self.dhcp.used.flags.get(Flag::StashAgentOptions).is_some();
-        let stashed = !stashes || self.chain(None).is(Flag::StashAgentOptions);
+        let stashed = self.is(Flag::StashAgentOptions, None);
         Said {
             client_id: self.machine.client_id.filter(|_| !self.ignores_client_id),
             hostname: self.option(options::HOST_NAME),
@@ -249,19 +253,40 @@ impl<'a> Exchange<'a> {
         self.message.option(code).map(|data| machine::joined(data, self.arena))
     }
 
-    /// The scopes that hold for the machine with `address`; without one, those of its link.
-    pub(super) fn chain(&self, address: Option<Ipv4Addr>) -> ScopeChain<'a> {
+    /// Whether a flag is on by the scopes of [`Exchange::chain`].
+    pub(super) fn is(&self, flag: Flag, address: Option<Ipv4Addr>) -> bool {
+        let used = self.dhcp.used.flags.get(flag).is_some();
+        if used { self.chain(address).is(flag) } else { flag.by_default() }
+    }
+
+    /// The scopes that hold for the machine with `address`; without one, those of its link. All
+    /// that they depend on stays as it is, so their statements run once.
+    pub(super) fn chain(&self, address: Option<Ipv4Addr>) -> &'a ScopeChain<'a> {
+        let Some(ip) = address else {
+            return self.link_chain.get_or_init(|| self.new_chain(None));
+        };
+        match self.last_chain.get() {
+            Some((last, chain)) if last == ip => chain,
+            _ => {
+                let chain = self.new_chain(address);
+                self.last_chain.set(Some((ip, chain)));
+                chain
+            }
+        }
+    }
+
+    fn new_chain(&self, address: Option<Ipv4Addr>) -> &'a ScopeChain<'a> {
         let subnet = address.and_then(|address| self.dhcp.subnet_of(address));
         let pool = address.and_then(|address| self.dhcp.pool_of(address));
-        ScopeChain::new(
+        let chain = ScopeChain::new(
             self.dhcp,
             Some(subnet.unwrap_or(self.link.subnet)),
             pool,
             (self.classes, self.subclasses),
             self.reservation.host,
             self.arena,
-        )
-        .run(&self.facts(address), self.arena)
+        );
+        self.arena.alloc(chain.run(&self.facts(address), self.arena))
     }
 
     /// This server's own address towards the client: what it was written to, or its address on

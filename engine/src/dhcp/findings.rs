@@ -111,7 +111,7 @@ impl<'a> Findings<'a> {
 
     /// What the client boots by the levels in `chain`, and the boot rules that are passed over
     /// before that.
-    pub(crate) fn boot(&self, chain: &ScopeChain<'a>) -> BootFound<'a> {
+    pub(crate) fn boot<'c>(&self, chain: &ScopeChain<'c>) -> BootFound<'c> {
         let Exchange { machine, classes, .. } = self.0;
         let mut passed = Vec::new();
         let as_dhcpd = self.0.is_as_dhcpd();

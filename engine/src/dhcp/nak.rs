@@ -90,7 +90,7 @@ const _: () = assert!(NakReason::ALL.len() <= crate::metrics::NAK_REASONS);
 impl<'a> Exchange<'a> {
     /// Whether this server is the authority for the client's link.
     pub(super) fn is_authoritative(&self) -> bool {
-        self.chain(None).is(Flag::Authoritative)
+        self.is(Flag::Authoritative, None)
     }
 
     /// Refuses an address that the client cannot have: a NAK where one is warranted. `selected`

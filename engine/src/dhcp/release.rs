@@ -21,7 +21,7 @@ impl<'a> Exchange<'a> {
     /// address stays reserved, or anybody with a machine's hardware address could take it away.
     pub(super) fn decline(&self) -> Draft<'a> {
         if let Some(address) = self.message.requested_address()
-            && !self.chain(Some(address)).is(Flag::Declines)
+            && !self.is(Flag::Declines, Some(address))
         {
             return Draft::silence(Silence::DeclinesDenied, self.arena);
         }

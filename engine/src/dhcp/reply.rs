@@ -76,7 +76,7 @@ pub struct Reply<'a> {
     /// Why it is a NAK; `None` where it is none.
     pub nak: Option<NakReason>,
     /// The levels of the configuration that hold for the client.
-    pub(super) chain: ScopeChain<'a>,
+    pub(super) chain: &'a ScopeChain<'a>,
     /// What the options say of the lease; `None` for nothing.
     pub(super) lease: Option<LeaseTime>,
     /// Whether it is the ACK to a DISCOVER.
@@ -128,8 +128,8 @@ impl<'a> Reply<'a> {
     }
 
     /// The levels of the configuration that hold for the client, with the address that it gets.
-    pub(crate) fn chain(&self) -> &ScopeChain<'a> {
-        &self.chain
+    pub(crate) fn chain(&self) -> &'a ScopeChain<'a> {
+        self.chain
     }
 
     /// Bytes of the longest message that the client takes.
@@ -380,7 +380,7 @@ impl<'a> Exchange<'a> {
     fn grant(&self, kind: MessageType, address: Ipv4Addr) -> &'a mut Reply<'a> {
         let discover = self.message.message_type() == Some(MessageType::Discover);
         let reply = self.parameters(Some(kind), address);
-        let lease = self.lease_time(&reply.chain);
+        let lease = self.lease_time(reply.chain);
         reply.yiaddr = address;
         reply.lease_seconds = lease.seconds();
         reply.lease = Some(lease);
@@ -400,7 +400,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn boot_reply(&self, address: Ipv4Addr) -> &'a Reply<'a> {
         let reply = self.parameters(None, address);
         reply.yiaddr = address;
-        reply.lease_seconds = self.bootp_lease(&reply.chain, address).seconds();
+        reply.lease_seconds = self.bootp_lease(reply.chain, address).seconds();
         self.deliver(reply);
         reply
     }
@@ -433,7 +433,7 @@ impl<'a> Exchange<'a> {
     /// A reply with boot file and options, to be addressed.
     fn parameters(&self, kind: Option<MessageType>, address: Ipv4Addr) -> &'a mut Reply<'a> {
         let chain = self.chain(Some(address));
-        let boot = Boot::choose(&chain, &self.machine, self.classes);
+        let boot = Boot::choose(chain, &self.machine, self.classes);
         // siaddr is the next server, by default this one, where clients reach it; a machine that
         // boots nothing gets none unless the configuration names one.
         let own = self.reservation.address == Some(address);
@@ -442,7 +442,7 @@ impl<'a> Exchange<'a> {
             // A BOOTP client with an address of its own is told of the server that answers.
             None if self.is_as_dhcpd() && kind.is_none() && own => self.own_address(),
             None if boot.file.is_empty() || self.is_as_dhcpd() => Ipv4Addr::UNSPECIFIED,
-            None => self.reachable_address(&chain),
+            None => self.reachable_address(chain),
         };
         let boots_by_pxe = self.machine.firmware == Firmware::Pxe;
         let reply = self.bare(kind, chain);
@@ -461,7 +461,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// In the arena, where it is filled in: it is long, and every move is a copy.
-    fn bare(&self, kind: Option<MessageType>, chain: ScopeChain<'a>) -> &'a mut Reply<'a> {
+    fn bare(&self, kind: Option<MessageType>, chain: &'a ScopeChain<'a>) -> &'a mut Reply<'a> {
         let echoed = chain.is(Flag::EchoClientId);
         self.arena.alloc_with(|| Reply {
             kind,
@@ -480,7 +480,7 @@ impl<'a> Exchange<'a> {
             lease: None,
             rapid_commit: false,
             firmware: self.machine.firmware,
-            server_identifier: self.server_identifier(&chain),
+            server_identifier: self.server_identifier(chain),
             asked: &[],
             host_name: None,
             client_id: self.option(options::CLIENT_IDENTIFIER).filter(|_| echoed),
@@ -513,7 +513,7 @@ impl<'a> Exchange<'a> {
 
     /// Says how a reply that gives an address reaches the client.
     fn deliver(&self, reply: &mut Reply<'a>) {
-        let chain = &reply.chain;
+        let chain = reply.chain;
         reply.is_own_router =
             chain.is(Flag::UseLeaseAddrForDefaultRoute) && chain.option(options::ROUTERS).is_none();
         if chain.is(Flag::AlwaysBroadcast) {

@@ -141,13 +141,13 @@ impl<'a> Exchange<'a> {
     /// Leases the address, which is free or the client's, and withdraws what else it was offered.
     fn bind(&self, address: Ipv4Addr, admission: Admission<'a>, heard: bool) -> Draft<'a> {
         let ack = self.ack(address);
-        if let Some(silence) = self.silenced(&ack.chain) {
+        if let Some(silence) = self.silenced(ack.chain) {
             return Draft::silence(silence, self.arena);
         }
         let own = self.own_at(address);
         let ip = address.into();
         if let Some((own, left)) =
-            own.and_then(|own| Some((own, self.left(own, admission, &ack.chain)?)))
+            own.and_then(|own| Some((own, self.left(own, admission, ack.chain)?)))
         {
             ack.lease_seconds = left;
             ack.lease = Some(LeaseTime::from_seconds(left));
