@@ -179,7 +179,6 @@ impl Ring {
                 None => self.first = self.next,
             }
         }
-        self.first = self.first.min(self.next);
     }
 
     /// The record at a position, if there is one, and where the next one begins. `None` behind the

@@ -158,20 +158,6 @@ impl Dhcp {
         used
     }
 
-    /// Whether some scope sets a setting by an expression, to what nobody knows before.
-    pub(crate) fn is_set_by_expression(&self, parameter: Parameter) -> bool {
-        let mut is_set = false;
-        for scope in self.levels() {
-            statement::each(scope.statements(), &mut |statement| {
-                is_set |= matches!(
-                    statement.action,
-                    Action::Assign(_, Key::Parameter(own), _) if own == parameter
-                );
-            });
-        }
-        is_set
-    }
-
     /// The host that owns `address`; nobody else is ever given it.
     pub fn host_by_ip(&self, address: Ipv4Addr) -> Option<HostId> {
         self.hosts.by_ip(address)

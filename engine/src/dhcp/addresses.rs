@@ -10,7 +10,7 @@ use super::own::{GivenTo, Own, state_of};
 use super::plan::{Chosen, Through};
 use super::reservation::FoundBy;
 use super::{Silence, identity};
-use crate::config::{ClassId, Identity, Permit, Pool, PoolId};
+use crate::config::{ClassId, Identity, Permit, PoolId};
 use crate::leases::{Admission, KeyKind, KnownAs, LeaseState, ShardLeases};
 
 /// Why a pool does not permit a machine.
@@ -237,17 +237,18 @@ impl<'a> Exchange<'a> {
     #[inline]
     pub(super) fn not_permitted(&self, pool: PoolId, was_member: bool) -> Option<NotPermitted> {
         let pool = self.dhcp.pool(pool);
-        if self.is_as_dhcpd() {
-            return self.not_permitted_as_dhcpd(pool);
-        }
         let bootp = self.machine.bootp;
+        // BOOTP clients keep what they get for ever, so a pool must name them. In ISC dhcpd a
+        // permit is for them as for others, and renewals need one as well.
+        let as_dhcpd = self.is_as_dhcpd();
+        let counts = !bootp || as_dhcpd;
+        let was_member = was_member && !as_dhcpd;
         let applies = |permit: &Permit| match *permit {
-            // BOOTP clients keep what they get for ever, so a pool must name them.
-            Permit::All => !bootp,
-            Permit::Known => self.reservation.known && !bootp,
-            Permit::Unknown => !self.reservation.known && !bootp,
+            Permit::All => counts,
+            Permit::Known => self.reservation.known && counts,
+            Permit::Unknown => !self.reservation.known && counts,
             Permit::Bootp => bootp,
-            Permit::Member(class) => self.classes.contains(&class) && !bootp,
+            Permit::Member(class) => self.classes.contains(&class) && counts,
         };
         let denies = |permit: &&Permit| applies(permit) || **permit == Permit::All;
         if let Some(permit) = pool.deny.iter().find(denies) {
@@ -255,30 +256,10 @@ impl<'a> Exchange<'a> {
         }
         let class = |permit: &Permit| was_member && matches!(permit, Permit::Member(_));
         let allows = |permit: &Permit| applies(permit) || class(permit);
-        if !(pool.allow.iter().any(allows) || (pool.allow.is_empty() && !bootp)) {
+        if !(pool.allow.iter().any(allows) || (pool.allow.is_empty() && counts)) {
             return Some(NotPermitted::NotAllowed);
         }
         let missing = |class: &ClassId| !was_member && !self.classes.contains(class);
-        pool.class.filter(missing).map(NotPermitted::NotMember)
-    }
-
-    /// The same by the rules of ISC dhcpd: a permit is for BOOTP as for others, and renewals need
-    /// one as well.
-    fn not_permitted_as_dhcpd(&self, pool: &Pool) -> Option<NotPermitted> {
-        let applies = |permit: &&Permit| match **permit {
-            Permit::All => true,
-            Permit::Known => self.reservation.known,
-            Permit::Unknown => !self.reservation.known,
-            Permit::Bootp => self.machine.bootp,
-            Permit::Member(class) => self.classes.contains(&class),
-        };
-        if let Some(permit) = pool.deny.iter().find(applies) {
-            return Some(NotPermitted::Denied(*permit));
-        }
-        if !pool.allow.is_empty() && !pool.allow.iter().any(|permit| applies(&permit)) {
-            return Some(NotPermitted::NotAllowed);
-        }
-        let missing = |class: &ClassId| !self.classes.contains(class);
         pool.class.filter(missing).map(NotPermitted::NotMember)
     }
 }

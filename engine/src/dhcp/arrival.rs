@@ -44,12 +44,6 @@ impl Arrival<'_> {
         self.server.contains(&address) || self.interface.contains(&address)
     }
 
-    /// Whether the interface has an address on a link.
-    pub(super) fn is_on_link(&self, dhcp: &Dhcp, link: NetworkId) -> bool {
-        let network = |address| dhcp.subnet_of(address).map(|id| dhcp.subnet(id).network);
-        self.interface.iter().any(|&own| network(own) == Some(link))
-    }
-
     /// Whether a client with `address` is behind a router: on a link that is served, and that is
     /// not the interface's.
     pub(super) fn is_routed(&self, dhcp: &Dhcp, address: Ipv4Addr) -> bool {

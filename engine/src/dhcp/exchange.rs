@@ -112,7 +112,7 @@ impl<'a> Exchange<'a> {
                     (key, is_noted) = (by_hardware, noted);
                 }
                 Some(Found::Nothing(by_hardware)) => new_by_hardware = Some(by_hardware),
-                Some(Found::ByClientId) | None => {}
+                None => {}
             }
         }
         // RFC 2131 3.1: the ACK agrees with the OFFER, so what decided there decides here.
@@ -151,10 +151,7 @@ impl<'a> Exchange<'a> {
         });
         let own = own.into_bump_slice();
         let saying = own_that_say_who(own, message, dhcp, link.network);
-        let mut reservation = match dhcp.is_as_dhcpd() {
-            true => Reservation::find_as_dhcpd(dhcp, &machine, link.network),
-            false => Reservation::find(dhcp, &machine, link.network, saying),
-        };
+        let mut reservation = Reservation::find(dhcp, &machine, link.network, saying);
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
         let Membership { classes, subclasses, bills } =

@@ -65,11 +65,13 @@ impl<'a> Findings<'a> {
     }
 
     /// Every class in the order of the configuration, and why the client is no member of it.
+    /// Nothing about a client that is not classified.
     pub(crate) fn classes(
         &self,
     ) -> impl Iterator<Item = (ClassId, Result<Option<SubclassId>, NotMember>)> {
         let Exchange { message, before, dhcp, arena, machine, classes, .. } = self.0;
-        dhcp.class_ids().map(move |id| {
+        let ids = dhcp.class_ids().filter(|_| machine.is_classified(dhcp));
+        ids.map(move |id| {
             let members = &classes[..classes.partition_point(|member| *member < id)];
             let known = Known { message, before: *before, machine, members, arena };
             (id, machine.membership(dhcp, id, false, known).map(|member| member.subclass))

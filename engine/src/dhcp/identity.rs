@@ -29,11 +29,9 @@ pub(super) fn key(
     }
 }
 
-/// Which leases a client goes by that sends a client identifier, where
+/// Which leases a client goes by that sends a client identifier and has no leases of it, where
 /// [`Identity::ClientIdOrHardware`] holds.
 pub(super) enum Found {
-    /// Those of its client identifier.
-    ByClientId,
     /// Those of its hardware address: `noted` with this client identifier, else without any.
     ByHardware { key: ClientKey, noted: bool },
     /// It has none.
@@ -48,7 +46,7 @@ pub(super) fn is_of_another(lease: &Lease, client_id: Option<&[u8]>) -> bool {
 }
 
 /// Looks for leases on a link as ISC dhcpd does: by client identifier, then by hardware address.
-/// `None` for a client that has just one key.
+/// `None` for a client that has just one key, or goes by its client identifier.
 pub(super) fn find(
     message: &Message<'_>,
     machine: &Machine<'_>,
@@ -60,17 +58,17 @@ pub(super) fn find(
     let own = machine.client_id?;
     let hardware = Hardware::new(message.htype(), machine.chaddr);
     let by_hardware = hardware.names_a_card().then(|| ClientKey::hardware(&hardware))?;
+    let mut has_leases = false;
+    leases.of_client(by_client_id, now, |lease| has_leases |= is_here(lease));
+    if has_leases {
+        return None;
+    }
     let mut found = Found::Nothing(by_hardware.clone());
     leases.of_client(&by_hardware, now, |lease| {
         if is_here(lease) && !is_of_another(lease, Some(own)) {
             let before = matches!(found, Found::ByHardware { noted: true, .. });
             let noted = before || lease.notes.client_id().is_some();
             found = Found::ByHardware { key: by_hardware.clone(), noted };
-        }
-    });
-    leases.of_client(by_client_id, now, |lease| {
-        if is_here(lease) {
-            found = Found::ByClientId;
         }
     });
     Some(found)

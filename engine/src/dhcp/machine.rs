@@ -144,6 +144,11 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Whether it may be a member of classes: dhcpd classifies messages of DHCP only.
+    pub(super) fn is_classified(&self, dhcp: &Dhcp) -> bool {
+        !(self.bootp && dhcp.is_as_dhcpd())
+    }
+
     /// The classes whose conditions and test the machine meets, and the subclasses of these that
     /// its values name, in the order of the configuration. `before` is what it said in its
     /// DISCOVER, if `message` says less.
@@ -154,8 +159,7 @@ impl<'a> Machine<'a> {
         dhcp: &'a Dhcp,
         arena: &'a Bump,
     ) -> Membership<'a> {
-        // dhcpd classifies messages of DHCP only.
-        if self.bootp && dhcp.is_as_dhcpd() {
+        if !self.is_classified(dhcp) {
             return Membership { classes: &[], subclasses: &[], bills: &[] };
         }
         let mut members = BumpVec::new_in(arena);

@@ -60,13 +60,10 @@ impl<'a, 'r> Options<'a, 'r> {
                     // (RFC 4039 section 3).
                     this.make(options::RAPID_COMMIT, &[]);
                 }
-                match reply.chain.dhcp().is_as_dhcpd() {
-                    true => this.parameters_as_dhcpd(),
-                    false => {
-                        this.boot();
-                        this.parameters();
-                    }
+                if !reply.chain.dhcp().is_as_dhcpd() {
+                    this.boot();
                 }
+                this.parameters();
             }
         }
         this.list.into_bump_slice()
@@ -119,9 +116,14 @@ impl<'a, 'r> Options<'a, 'r> {
     /// The parameters of the client's scopes: the subnet mask, what the client asks for in its
     /// order of preference (RFC 2132 section 9.8), and what the configuration always sends. A
     /// client without a list gets everything.
+    ///
+    /// ISC dhcpd sends the mask by INFORM only to who asks for it.
     fn parameters(&mut self) {
-        self.subnet_mask();
-        let asked = self.reply.asked;
+        let Reply { kind, lease, asked, chain, .. } = self.reply;
+        let informs = chain.dhcp().is_as_dhcpd() && kind.is_some() && lease.is_none();
+        if !informs || asked.is_empty() || asked.contains(&options::SUBNET_MASK) {
+            self.subnet_mask();
+        }
         if asked.is_empty() {
             self.all_parameters();
             return;
@@ -187,27 +189,9 @@ impl<'a, 'r> Options<'a, 'r> {
         }
     }
 
-    /// The parameters as ISC dhcpd sends them: what the configuration says and nothing else. Of
-    /// what a client asks for it gets what there is, and the subnet mask unless it asks by INFORM.
-    fn parameters_as_dhcpd(&mut self) {
-        let Reply { kind, lease, asked, .. } = self.reply;
-        if asked.is_empty() {
-            self.subnet_mask();
-            self.all_parameters();
-            return;
-        }
-        let informs = kind.is_some() && lease.is_none();
-        if !informs || asked.contains(&options::SUBNET_MASK) {
-            self.subnet_mask();
-        }
-        for &code in asked.iter().filter(|code| !is_ours(**code)) {
-            self.configured(code);
-        }
-        self.always_sent();
-    }
-
     /// What a machine needs to boot besides `siaddr` and `file`. To be called before
-    /// [`Options::parameters`], because these values stand before those of the scopes.
+    /// [`Options::parameters`], because these values stand before those of the scopes. ISC dhcpd
+    /// sends none of it but what the configuration says.
     fn boot(&mut self) {
         let reply = self.reply;
         match reply.firmware {

@@ -524,9 +524,10 @@ impl<'a> Exchange<'a> {
         // ISC dhcpd writes to ciaddr unless the client is on this link and asks for a broadcast, or
         // names a server, which only clients do that have no address yet.
         let unusual = broadcast || self.message.server_identifier().is_some();
-        let has_none = reply.kind != Some(MessageType::Ack)
-            || unusual && self.arrival.is_on_link(self.dhcp, self.link.network);
-        let ciaddr = self.ciaddr_in_use.filter(|_| !(self.is_as_dhcpd() && has_none));
+        let is_direct = || self.arrival.interface.iter().any(|&own| self.is_on_link(own));
+        let has_none =
+            self.is_as_dhcpd() && (reply.kind != Some(MessageType::Ack) || unusual && is_direct());
+        let ciaddr = self.ciaddr_in_use.filter(|_| !has_none);
         reply.delivery = Delivery::of_answer(self.message, broadcast, ciaddr, port, reply.yiaddr);
     }
 

@@ -70,6 +70,10 @@ impl Reservation {
     /// next, would take the address of the entry for good.
     ///
     /// `own` are the machine's leases and offers on this link that count for its message.
+    ///
+    /// ISC dhcpd goes by client identifier, hardware address and port alone, in this order, and the
+    /// first key that any entry has decides about the address. The options are those of the first
+    /// entry without addresses.
     pub(super) fn find<'a>(
         dhcp: &'a Dhcp,
         machine: &'a Machine<'_>,
@@ -80,9 +84,11 @@ impl Reservation {
         if dhcp.hosts.is_empty() {
             return found;
         }
+        let mut first = None;
         for (id, by) in Self::entries(dhcp, machine, network, own) {
             found.known = true;
-            let address = dhcp.host_address(id, network);
+            let decides = *first.get_or_insert(by.kind) == by.kind || !dhcp.is_as_dhcpd();
+            let address = dhcp.host_address(id, network).filter(|_| decides);
             if address.is_some() {
                 return Self { host: Some(id), address, by: Some(by), known: true };
             }
@@ -101,10 +107,11 @@ impl Reservation {
         network: NetworkId,
         own: impl Iterator<Item = &'a Own>,
     ) -> impl Iterator<Item = (HostId, FoundBy)> {
+        let as_dhcpd = dhcp.is_as_dhcpd();
         let by_hardware = dhcp.hosts_by_hardware(machine.chaddr);
         let by_client_id = machine.client_id.map_or(&[][..], |id| dhcp.hosts_by_client_id(id));
         // Firmware writes the UUID in either byte order; people write what the BMC shows.
-        let uuids = machine.uuid.map(|id| [id, id.byte_swapped()]);
+        let uuids = machine.uuid.filter(|_| !as_dhcpd).map(|id| [id, id.byte_swapped()]);
         let by_uuid = uuids.into_iter().flatten().flat_map(move |id| {
             let by = FoundBy::new(KeyKind::Uuid, id.as_bytes());
             dhcp.hosts_by_uuid(id.as_bytes()).iter().map(move |&host| (host, by))
@@ -113,45 +120,19 @@ impl Reservation {
         let by = |ids: &'a [HostId], kind, key: &'a [u8]| {
             ids.iter().map(move |&id| (id, FoundBy::new(kind, key)))
         };
-        let others = by(by_client_id, KeyKind::ClientId, machine.client_id.unwrap_or_default())
+        let hardware = by(by_hardware, KeyKind::Hardware, machine.chaddr);
+        let client_id = machine.client_id.unwrap_or_default();
+        let client_id = by(by_client_id, KeyKind::ClientId, client_id);
+        let own = Some(own).filter(|_| !as_dhcpd).into_iter().flatten();
+        let (first, second) = match as_dhcpd {
+            true => (client_id, hardware),
+            false => (hardware, client_id),
+        };
+        let others = second
             .chain(by_uuid)
             .chain(by_circuit.map(|id| (id, FoundBy::new(KeyKind::Circuit, &[]))))
             .chain(own.filter_map(move |own| given_to(dhcp, machine, network, own)));
-        by(by_hardware, KeyKind::Hardware, machine.chaddr).chain(others.filter(|_| !machine.bootp))
-    }
-}
-
-impl Reservation {
-    /// Looks the machine up as ISC dhcpd does: by client identifier, then by hardware address, then
-    /// by the port it is plugged into. The first key that any entry has decides about the address.
-    /// The options are those of the first entry without addresses.
-    pub(super) fn find_as_dhcpd(dhcp: &Dhcp, machine: &Machine<'_>, network: NetworkId) -> Self {
-        if dhcp.hosts.is_empty() {
-            return Self::default();
-        }
-        let client_id = machine.client_id.unwrap_or_default();
-        let by_client_id = machine.client_id.map_or(&[][..], |id| dhcp.hosts_by_client_id(id));
-        let by_hardware = dhcp.hosts_by_hardware(machine.chaddr);
-        let by_circuit = dhcp.hosts_by_circuit(machine.circuit_id, machine.remote_id);
-        let client_id = FoundBy::new(KeyKind::ClientId, client_id);
-        let hardware = FoundBy::new(KeyKind::Hardware, machine.chaddr);
-        let circuit = FoundBy::new(KeyKind::Circuit, &[]);
-        let ids = by_client_id.iter().map(|&id| (id, client_id));
-        let ids = ids.chain(by_hardware.iter().map(|&id| (id, hardware)));
-        let ids = ids.chain(by_circuit.map(|id| (id, circuit)));
-        let mut found = Self::default();
-        let mut decides = None;
-        for (id, by) in ids {
-            found.known = true;
-            let address = dhcp.host_address(id, network);
-            if *decides.get_or_insert(by.kind) == by.kind && address.is_some() {
-                return Self { host: Some(id), address, by: Some(by), known: true };
-            }
-            if found.host.is_none() && dhcp.host(id).ips().is_empty() {
-                (found.host, found.by) = (Some(id), Some(by));
-            }
-        }
-        found
+        first.chain(others.filter(move |_| as_dhcpd || !machine.bootp))
     }
 }
 

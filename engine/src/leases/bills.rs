@@ -55,7 +55,9 @@ impl Bills {
         now: Moment,
         take: impl FnOnce() -> Result<T, E>,
     ) -> Option<Result<T, E>> {
-        self.drop_empty(table, now);
+        if !self.by_key.contains_key(&bill.key) {
+            self.drop_empty(table, now);
+        }
         let mut addresses = self.by_key.entry(bill.key).or_default();
         if count(&addresses, bill, |own| own == ip, table, now) >= bill.limit {
             return None;

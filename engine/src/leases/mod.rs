@@ -65,7 +65,7 @@ pub use store::{
     BatchId, Damage, Finished, LeaseStore, Loaded, Recovered, StoreError, Write, WriteFailure,
 };
 
-use crate::config::{Dhcp, LeaseTime, Parameter, PoolId, Scope};
+use crate::config::{Dhcp, LeaseTime, PoolId, Scope};
 use crate::hashing::{self, KeyedHasher};
 use address::Address;
 use bills::Bills;
@@ -224,6 +224,15 @@ impl Leases {
         });
         let lowest = lowest.into_sorted_vec();
         lowest.into_iter().filter_map(|ip| self.at(ip, now)).collect()
+    }
+
+    /// Calls `each` with every lease, in no order. Others wait for leases meanwhile, so it is to
+    /// be short.
+    pub(crate) fn each(&self, now: Moment, mut each: impl FnMut(Lease)) {
+        self.table.each_slot(|stripe, handle| {
+            let slot = &stripe.slots[handle.index()];
+            stripe.view(slot, now).into_iter().for_each(&mut each);
+        });
     }
 
     /// Addresses of a pool by what they are used for. `None` when there is no such pool.
@@ -390,8 +399,6 @@ impl NextPools<'_> {
 /// of expressions.
 fn longest_lease(dhcp: &Dhcp) -> Duration {
     const DAY: Duration = Duration::from_secs(86_400);
-    let times = [Parameter::LeaseTime, Parameter::MaxLeaseTime];
-    let unknown = times.into_iter().any(|time| dhcp.is_set_by_expression(time));
     dhcp.scopes()
         .map(Scope::settings)
         .flat_map(|settings| {
@@ -402,7 +409,6 @@ fn longest_lease(dhcp: &Dhcp) -> Duration {
         // What an expression gives nobody knows; a day is the limit of ISC dhcpd where none is set.
         .chain((dhcp.has_statements || dhcp.is_as_dhcpd()).then_some(LeaseTime::INFINITE))
         .map(|time| time.duration().unwrap_or(DAY))
-        .chain(unknown.then_some(DAY))
         .max()
         .unwrap_or_default()
 }

@@ -1,6 +1,5 @@
 //! The running server, as OMAPI sees it.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -13,9 +12,6 @@ use crate::control::Command;
 use crate::leases::{Clock, Lease, Leases};
 use crate::live_hosts::{Change, HostObject, LiveHosts};
 use crate::omapi::{Backend, Wanted};
-
-/// Leases that are looked at together.
-const PAGE: usize = 16_384;
 
 pub(super) struct OmapiBackend {
     pub(super) config: Arc<ArcSwap<Config>>,
@@ -57,21 +53,16 @@ impl Backend for OmapiBackend {
 }
 
 impl OmapiBackend {
-    /// Of the leases that are meant the one that ends last. Looks at every lease.
+    /// Of the leases that are meant the one that ends last, of several the one with the highest
+    /// address. Looks at every lease.
     fn best(&self, clock: &Clock, is_meant: impl Fn(&Lease) -> bool) -> Option<Lease> {
+        let rank = |lease: &Lease| (lease.is_active(clock.now), lease.expires, lease.ip);
         let mut best: Option<Lease> = None;
-        let mut from = Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        while let Some(start) = from {
-            let page = self.leases.page(start, PAGE, clock.now);
-            let last = page.last().filter(|_| page.len() == PAGE).map(|last| match last.ip {
-                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-                IpAddr::V6(ip) => ip,
-            });
-            from = last.and_then(|ip| ip.to_bits().checked_add(1)).map(|ip| IpAddr::V6(ip.into()));
-            let found = page.into_iter().filter(|lease| is_meant(lease));
-            best =
-                found.chain(best).max_by_key(|lease| (lease.is_active(clock.now), lease.expires));
-        }
+        self.leases.each(clock.now, |lease| {
+            if is_meant(&lease) && best.as_ref().is_none_or(|best| rank(best) < rank(&lease)) {
+                best = Some(lease);
+            }
+        });
         best
     }
 }
