@@ -33,12 +33,15 @@ pub(super) fn run(args: &FindLimitArgs, command: &str) -> Result<u8, Failure> {
         };
         prepare(args)?;
         let report = make(&trial(args, number, load, seconds, command)?, true, &progress)?;
+        // A trial that ended before the search was interrupted counts: who reads that it was met
+        // and interrupts the search then has its load as the answer.
+        let was_stopped = progress.is_stopped();
         println!(
             "{purpose:8} {load:8} {unit} for {:.0} s: {}",
             report.run.seconds,
             outcome(&report)
         );
-        if progress.is_stopped() {
+        if was_stopped {
             search.interrupt();
             continue;
         }
@@ -49,7 +52,9 @@ pub(super) fn run(args: &FindLimitArgs, command: &str) -> Result<u8, Failure> {
         };
         search.tell(outcome, report.run.seconds);
         trials.keep(load, unit, report);
-        if args.before_trial.is_none() {
+        if progress.is_stopped() {
+            search.interrupt();
+        } else if args.before_trial.is_none() {
             std::thread::sleep(SETTLE);
         }
     }
