@@ -18,8 +18,8 @@ const ERASED: u16 = u16::MAX;
 /// Builds one batch.
 pub(super) struct Builder {
     blocks: Blocks,
-    /// Bytes of content in the last block.
-    used: usize,
+    /// Bytes of content so far.
+    length: usize,
 }
 
 impl Builder {
@@ -27,23 +27,23 @@ impl Builder {
     pub(super) fn new(mut blocks: Blocks) -> Self {
         blocks.clear();
         blocks.push();
-        Self { blocks, used: 0 }
+        Self { blocks, length: 0 }
     }
 
     /// Adds bytes.
     pub(super) fn bytes(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            if self.used == CONTENT {
+            if self.length == self.blocks.len() * CONTENT {
                 self.blocks.push();
-                self.used = 0;
             }
             let last = self.blocks.len() - 1;
+            let used = self.length - last * CONTENT;
             let Some(block) = self.blocks.get_mut(last) else { return };
-            let room = &mut block::content(block)[self.used..];
+            let room = &mut block::content(block)[used..];
             let length = bytes.len().min(room.len());
             let (now, later) = bytes.split_at(length);
             room[..length].copy_from_slice(now);
-            self.used += length;
+            self.length += length;
             bytes = later;
         }
     }
@@ -75,12 +75,19 @@ impl Builder {
 
     /// Bytes of content so far.
     pub(super) fn len(&self) -> usize {
-        (self.blocks.len() - 1) * CONTENT + self.used
+        self.length
+    }
+
+    /// Makes it at least so many blocks long; then it takes no more content.
+    pub(super) fn lengthen(&mut self, blocks: usize) {
+        while self.blocks.len() < blocks {
+            self.blocks.push();
+        }
     }
 
     /// Completes it.
     pub(super) fn seal(mut self, stamp: &Stamp) -> Blocks {
-        block::seal(&mut self.blocks, self.used, stamp);
+        block::seal(&mut self.blocks, self.length, stamp);
         self.blocks
     }
 }

@@ -76,13 +76,12 @@ pub(super) fn parse(block: &[u8; BLOCK]) -> Option<Block<'_>> {
     (position < of).then_some(Block { stamp, position, of, content })
 }
 
-/// Completes the blocks of one batch: headers and checksums. All but the last are full; the last
-/// has `last` bytes of content.
-pub(super) fn seal(blocks: &mut Blocks, last: usize, stamp: &Stamp) {
+/// Completes the blocks of one batch, which has `length` bytes of content: headers and checksums.
+pub(super) fn seal(blocks: &mut Blocks, length: usize, stamp: &Stamp) {
     let of = blocks.len();
     for position in 0..of {
         let Some(block) = blocks.get_mut(position) else { return };
-        let length = if position + 1 == of { last } else { CONTENT };
+        let length = length.saturating_sub(position * CONTENT).min(CONTENT);
         block[8..12].copy_from_slice(&MAGIC);
         block[12] = VERSION;
         block[13] = stamp.kind as u8;

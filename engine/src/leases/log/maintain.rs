@@ -154,9 +154,12 @@ impl LeaseLog {
         damaged: Option<Clock>,
     ) -> io::Result<()> {
         let directory = &*self.directory;
-        let sealed = self.segments.lock().sealed();
+        let (sealed, durable) = {
+            let segments = self.segments.lock();
+            (segments.sealed(), segments.durable())
+        };
         let included = checkpoints.meta.included;
-        let (records, mut damage) = self.read_sealed(&sealed, included)?;
+        let (records, mut damage) = self.read_sealed(&sealed, included, durable)?;
         let mut meta = checkpoints.meta.clone();
         meta.longest = *self.longest.lock();
         meta.included = sealed.iter().map(|segment| segment.highest).fold(included, u64::max);
@@ -199,11 +202,13 @@ impl LeaseLog {
         Ok(())
     }
 
-    /// What the batches after `included` in these segments hold, and what is wrong with them.
+    /// What the batches after `included` up to `durable` in these segments hold, and what is wrong
+    /// with them.
     fn read_sealed(
         &self,
         sealed: &[Sealed],
         included: u64,
+        durable: u64,
     ) -> io::Result<(Records, Option<String>)> {
         let mut blocks = Blocks::default();
         let mut scans = Vec::with_capacity(sealed.len());
@@ -211,7 +216,7 @@ impl LeaseLog {
             segment.file.read_at(0, self.layout.segment_blocks.into(), &mut blocks)?;
             scans.push(Segment::scan(&blocks, self.id));
         }
-        let chain = Chain::of(&scans, included, self.layout.largest_batch());
+        let chain = Chain::of(&scans, included, Some(durable), self.layout.largest_batch());
         let records = Records::of(&chain);
         let damage = chain.damage.or(records.unreadable());
         Ok((records, damage))

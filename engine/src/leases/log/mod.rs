@@ -16,7 +16,7 @@
 //!
 //! After a write that failed the segment is left, because nobody knows what of it is on the disk.
 //! The next batch says which one was durable before it, so the failed one does not count, whole or
-//! not.
+//! not. That batch has two blocks at least, so that it says so even if a bit flips in it.
 //!
 //! `block`, `batch`, `scan`, `records` and `checkpoint` are the format, without files of a host;
 //! `recovery` reads what is there; `segments` and `maintain` are what happens to the files; this
@@ -160,6 +160,9 @@ impl LeaseLog {
         }
         let Recovery { id, has_checkpoint, meta, segments, highest, last, next_generation, found } =
             Recovery::of(&*directory, layout)?;
+        // What a process that was killed has written may be in the caches, and not on the disk.
+        segments.sync()?;
+        directory.sync()?;
         let writer = Writer {
             current: None,
             next_number: highest + 1,
@@ -214,7 +217,8 @@ impl LeaseLog {
     fn seal(&self, writer: &mut Writer, torn: u16) {
         if let Some(current) = writer.current.take() {
             let torn = current.next - torn..current.next;
-            self.segments.lock().seal(current.index, writer.next_number - 1, torn);
+            let mut segments = self.segments.lock();
+            segments.seal(current.index, writer.next_number - 1, torn, writer.follows);
         }
     }
 
@@ -257,6 +261,11 @@ impl LeaseLog {
                 writer.value.as_slice()
             });
             builder.record(&Key::of(write.ip), write.version, value);
+        }
+        if writer.follows + 1 < writer.next_number {
+            // It alone says that the batch before failed. If one of its blocks is bad, the other
+            // says so.
+            builder.lengthen(2);
         }
         let count = builder.blocks();
         if count > self.layout.largest_batch() {

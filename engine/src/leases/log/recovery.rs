@@ -73,13 +73,13 @@ impl Recovery {
         if missing > 0 {
             damage = Some(format!("segments are missing: {missing}"));
         }
-        let chain = Chain::of(&scans, meta.included, layout.largest_batch());
+        let chain = Chain::of(&scans, meta.included, None, layout.largest_batch());
         let records = Records::of(&chain);
         damage = damage.or(chain.damage.clone()).or(records.unreadable());
         let highest = scans.iter().map(scan::Segment::highest).max().unwrap_or(0);
         let generations = scans.iter().map(|scan| scan.generation).max().unwrap_or(0);
         let next_generation = (generations.max(generation) + 1).max(meta.next_generation);
-        segments.free_up_to(meta.included);
+        segments.recovered(chain.last, meta.included);
         Ok(Self {
             id: id.or_else(|| segments.log()),
             has_checkpoint,

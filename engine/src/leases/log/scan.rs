@@ -3,6 +3,7 @@
 //! The last write before a power cut may be torn, and then its batch was never acknowledged: it is
 //! cut off in silence. Anything else that is not whole was lost on the disk. It shows in two ways:
 //! - Each block names the batch that was durable before it. If that one is not whole, it is lost.
+//!   What lies between the two failed, and does not count. A torn batch says so, too.
 //! - One write is under way at a time, a segment is left after a failed one, and what that one left
 //!   is mended before the segment is used again. So at most one batch is torn in a segment. More
 //!   blocks that are not whole than the largest batch has are damage.
@@ -118,36 +119,43 @@ pub(super) struct Chain<'s> {
 }
 
 impl<'s> Chain<'s> {
-    /// Of these segments, what was written after batch `included`. No batch has more blocks than
-    /// `largest`.
-    pub(super) fn of(segments: &'s [Segment], included: u64, largest: usize) -> Self {
-        let mut whole = BTreeMap::new();
-        for segment in segments {
-            let new = segment.batches.iter().filter(|batch| batch.number > included);
-            whole.extend(new.map(|batch| (batch.number, (segment, batch))));
-        }
-        let mut chain = Self { last: included, ..Self::default() };
-        let torn = segments.iter().flat_map(|segment| &segment.torn);
-        let torn = torn.filter(|(number, _)| *number > included);
-        let mut missing: Vec<u64> = torn
-            .map(|(_, follows)| *follows)
-            .filter(|follows| *follows > included && !whole.contains_key(follows))
-            .collect();
-        let mut next = whole.keys().next_back().copied();
-        chain.last = next.unwrap_or(included);
-        while let Some(number) = next {
-            let Some(&(segment, batch)) = whole.get(&number) else { break };
-            chain.batches.push((segment, batch));
-            next = Some(batch.follows).filter(|follows| *follows > included);
-            if let Some(follows) = next
-                && !whole.contains_key(&follows)
-            {
-                missing.push(follows);
-                next = whole.range(..follows).next_back().map(|(number, _)| *number);
-            }
+    /// Of these segments, what was written after batch `included`. `durable`: the last batch that
+    /// is known to be on the disk; `None` where nothing but the segments tells. No batch has more
+    /// blocks than `largest`.
+    pub(super) fn of(
+        segments: &'s [Segment],
+        included: u64,
+        durable: Option<u64>,
+        largest: usize,
+    ) -> Self {
+        let batches =
+            segments.iter().flat_map(|segment| segment.batches.iter().map(move |b| (segment, b)));
+        let whole: BTreeMap<_, _> =
+            batches.map(|(segment, batch)| (batch.number, (segment, batch))).collect();
+        let last = || {
+            let whole = whole.keys().next_back().copied().unwrap_or(0);
+            // A torn one does not count, nor does what failed before it.
+            let torn = segments.iter().flat_map(|segment| &segment.torn).max();
+            torn.filter(|(number, _)| *number > whole).map_or(whole, |(_, follows)| *follows)
+        };
+        let mut chain = Self::default();
+        let mut missing = None;
+        let mut next = durable.unwrap_or_else(last);
+        while next > included {
+            next = match whole.get(&next) {
+                Some(&(segment, batch)) => {
+                    chain.batches.push((segment, batch));
+                    batch.follows.min(next - 1)
+                }
+                None => {
+                    missing = Some(next);
+                    whole.range(..next).next_back().map_or(0, |(number, _)| *number)
+                }
+            };
         }
         chain.batches.reverse();
-        if let Some(number) = missing.iter().min() {
+        chain.last = chain.batches.last().map_or(included, |(_, batch)| batch.number);
+        if let Some(number) = missing {
             chain.damage = Some(format!("batch {number} is missing, and later ones are there"));
         }
         if let Some(segment) = segments.iter().find(|segment| segment.broken > largest) {

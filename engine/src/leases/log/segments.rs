@@ -34,6 +34,8 @@ pub(super) fn offset(block: u16) -> u64 {
 pub(super) struct Segments {
     all: Vec<File>,
     log: Option<LogId>,
+    /// The last batch that was durable when a segment was sealed.
+    durable: u64,
 }
 
 struct File {
@@ -73,7 +75,7 @@ impl Segments {
         log: Option<LogId>,
         layout: Layout,
     ) -> io::Result<(Self, Vec<Segment>)> {
-        let mut segments = Self { all: Vec::new(), log };
+        let mut segments = Self { all: Vec::new(), log, durable: 0 };
         let mut scans = Vec::new();
         let mut blocks = Blocks::default();
         let numbers = names.iter().filter_map(|name| name.strip_prefix(NAME)?.parse().ok());
@@ -118,8 +120,10 @@ impl Segments {
         u16::try_from(self.all.len()).unwrap_or(u16::MAX)
     }
 
-    /// Frees those that hold nothing after batch `included`, and have nothing to mend.
-    pub(super) fn free_up_to(&mut self, included: u64) {
+    /// Batch `durable` is the last that counts. Frees those that hold nothing after batch
+    /// `included`, and have nothing to mend.
+    pub(super) fn recovered(&mut self, durable: u64, included: u64) {
+        self.durable = durable;
         for File { state, .. } in &mut self.all {
             let is_free = match state {
                 State::Sealed { highest, torn } => *highest <= included && torn.start == torn.end,
@@ -139,14 +143,26 @@ impl Segments {
         Some((index, file.file.clone()?))
     }
 
-    pub(super) fn seal(&mut self, index: usize, highest: u64, torn: Range<u16>) {
+    /// The present one is left; `durable`: the last batch that is on the disk.
+    pub(super) fn seal(&mut self, index: usize, highest: u64, torn: Range<u16>, durable: u64) {
         self.all[index].state = State::Sealed { highest, torn };
+        self.durable = durable;
     }
 
     /// Whether half of them or fewer are free.
     pub(super) fn are_low(&self) -> bool {
         let free = self.all.iter().filter(|file| file.state == State::Free).count();
         free * 2 <= self.all.len()
+    }
+
+    /// Makes what sealed ones hold durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.sealed().iter().try_for_each(|segment| segment.file.sync())
+    }
+
+    /// The last batch that counts of what sealed ones hold.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable
     }
 
     pub(super) fn sealed(&self) -> Vec<Sealed> {

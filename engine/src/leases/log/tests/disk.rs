@@ -16,6 +16,8 @@ pub(super) enum Fault {
     None,
     /// The next durable write fails, having written any part of it.
     Write,
+    /// The next durable write fails, and is on the disk all the same.
+    Kept,
     /// The next sync fails, having written any part.
     Sync,
     /// Everything fails from now on, as when the power is cut.
@@ -340,6 +342,7 @@ impl DurableFile for File {
         }
         let state = &mut *self.disk.0.lock();
         let result = state.check();
+        let kept = state.take(Fault::Kept);
         if state.fault == Fault::Write || result.is_err() {
             let inode = &mut state.inodes[self.inode];
             for (block, new) in inode.cached[at..].iter_mut().zip(blocks.iter()) {
@@ -355,6 +358,6 @@ impl DurableFile for File {
             inode.cached[at] = *new;
             inode.durable[at] = *new;
         }
-        (blocks, Ok(()))
+        (blocks, if kept { Err(io::ErrorKind::Other.into()) } else { Ok(()) })
     }
 }

@@ -114,7 +114,7 @@ fn a_torn_tail_is_cut_off_in_silence() {
         let mut blocks = segment(&[batch(1, 1, 0, 1), batch(1, 2, 1, 3), batch(1, 3, 2, 3)]);
         blocks.get_mut(4 + torn).unwrap()[99] ^= 1;
         let scans = [Segment::scan(&blocks, LOG)];
-        let chain = Chain::of(&scans, 0, 8);
+        let chain = Chain::of(&scans, 0, None, 8);
         assert_eq!((numbers(&chain), &chain.damage), (vec![1, 2], &None));
         assert_eq!(scans[0].highest(), 3);
     }
@@ -125,15 +125,15 @@ fn a_bad_batch_before_a_whole_one_is_damage() {
     let mut blocks = segment(&[batch(1, 1, 0, 1), batch(1, 2, 1, 3), batch(1, 3, 2, 3)]);
     blocks.get_mut(2).unwrap()[99] ^= 1;
     let scans = [Segment::scan(&blocks, LOG)];
-    let chain = Chain::of(&scans, 0, 8);
+    let chain = Chain::of(&scans, 0, None, 8);
     assert_eq!(numbers(&chain), [1, 3]);
     assert!(chain.damage.is_some());
     // What a checkpoint includes may be bad.
-    assert_eq!(Chain::of(&scans, 2, 8).damage, None);
+    assert_eq!(Chain::of(&scans, 2, None, 8).damage, None);
     // And one block of a torn batch is enough to know that there was one before it.
     blocks.get_mut(5).unwrap()[99] ^= 1;
     let scans = [Segment::scan(&blocks, LOG)];
-    let chain = Chain::of(&scans, 0, 8);
+    let chain = Chain::of(&scans, 0, None, 8);
     assert_eq!(numbers(&chain), [1]);
     assert!(chain.damage.is_some());
 }
@@ -143,7 +143,7 @@ fn a_batch_that_failed_does_not_count_whole_or_not() {
     let first = segment(&[batch(1, 1, 0, 1), batch(1, 2, 1, 3)]);
     let second = segment(&[batch(2, 3, 1, 1)]);
     let scans = [Segment::scan(&second, LOG), Segment::scan(&first, LOG)];
-    let chain = Chain::of(&scans, 0, 8);
+    let chain = Chain::of(&scans, 0, None, 8);
     assert_eq!((numbers(&chain), &chain.damage), (vec![1, 3], &None));
 }
 
@@ -151,10 +151,10 @@ fn a_batch_that_failed_does_not_count_whole_or_not() {
 fn what_an_earlier_use_or_another_log_left_does_not_count() {
     let blocks = segment(&[batch(5, 9, 0, 1), batch(4, 8, 7, 1)]);
     let scans = [Segment::scan(&blocks, LOG)];
-    let chain = Chain::of(&scans, 0, 8);
+    let chain = Chain::of(&scans, 0, None, 8);
     assert_eq!((numbers(&chain), &chain.damage), (vec![9], &None));
     let scans = [Segment::scan(&blocks, LogId([1; 16]))];
-    assert!(Chain::of(&scans, 0, 8).damage.is_some());
+    assert!(Chain::of(&scans, 0, None, 8).damage.is_some());
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn the_highest_version_counts_and_of_equal_ones_the_later() {
         write(4, 3, 4, b"d"),
     ]);
     let scans = [Segment::scan(&blocks, LOG)];
-    let records = Records::of(&Chain::of(&scans, 0, 8));
+    let records = Records::of(&Chain::of(&scans, 0, None, 8));
     let all: Vec<_> = records.iter().map(|record| (record.version, record.value)).collect();
     assert_eq!(all, [(6, Some(&b"c"[..]))]);
     assert_eq!((records.version, &records.clocks[..]), (6, &[clock(4)][..]));
@@ -199,6 +199,6 @@ proptest! {
         let checksum = xxh3_64(&block[8..]);
         block[..8].copy_from_slice(&checksum.to_be_bytes());
         let scans = [Segment::scan(&blocks, LOG)];
-        _ = Records::of(&Chain::of(&scans, 0, 8));
+        _ = Records::of(&Chain::of(&scans, 0, None, 8));
     }
 }

@@ -150,6 +150,52 @@ fn a_disk_that_fails_for_long_is_written_to_again() {
     assert_eq!((found, recovered.damaged), (vec![(1, 200)], None));
 }
 
+/// One lease that is written, another whose write fails but is on the disk, and one after it.
+fn with_a_failed_batch(disk: &Disk) -> LeaseLog {
+    let log = open(disk).unwrap();
+    load(&log).unwrap();
+    log.commit(&[put(1, 1)], &clock(1)).unwrap();
+    disk.fail(Fault::Kept);
+    assert!(log.commit(&[put(1, 2)], &clock(1)).is_err());
+    log.commit(&[put(2, 3)], &clock(1)).unwrap();
+    log
+}
+
+// What is bad at the end was torn, for all that the log can know.
+#[test]
+fn a_failed_batch_does_not_count_when_the_one_after_it_is_bad() {
+    for block in 0..2 {
+        let disk = Disk::new(1);
+        drop(with_a_failed_batch(&disk));
+        disk.damage("segment-01", block, |block| block[2000] ^= 1);
+        let (found, recovered) = load(&open(&disk).unwrap()).unwrap();
+        assert_eq!((found, recovered.damaged), (vec![(1, 1)], None), "block {block}");
+    }
+}
+
+#[test]
+fn a_failed_batch_is_in_no_checkpoint() {
+    let disk = Disk::new(1);
+    let log = with_a_failed_batch(&disk);
+    log.gives(Duration::from_secs(300)).unwrap();
+    drop(log);
+    let (found, recovered) = load(&open(&disk).unwrap()).unwrap();
+    assert_eq!((found, recovered.damaged), (vec![(1, 1), (2, 3)], None));
+}
+
+#[test]
+fn a_checkpoint_misses_the_last_batch_of_a_segment() {
+    let disk = Disk::new(1);
+    let log = open(&disk).unwrap();
+    load(&log).unwrap();
+    for version in 1..=17 {
+        log.commit(&[put(version as u8, version)], &clock(1)).unwrap();
+    }
+    disk.damage("segment-00", 15, |block| block[2000] ^= 1);
+    log.gives(Duration::from_secs(300)).unwrap();
+    assert!(log.damage().is_some() && log.has_lost());
+}
+
 #[test]
 fn the_log_belongs_to_one_process() {
     let disk = Disk::new(1);
