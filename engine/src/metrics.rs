@@ -267,6 +267,8 @@ pub struct ShardMetrics {
     pub addresses_in_use: Counter,
     /// Addresses that were to be pinged before an OFFER, and could not be.
     pub ping_failures: Counter,
+    /// Variables that statements set and their leases had no room for.
+    pub variables_lost: Counter,
     /// From reading a request to handing its reply to the kernel, the wait for the disk included.
     pub reply_latency: Latency,
     /// What the shard's TFTP transfers count.

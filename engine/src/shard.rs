@@ -290,7 +290,7 @@ impl Shard {
         let decision = dhcp::answer(message, &arrival, &current.config.dhcp, leases, now, arena);
         let notes = tftp.as_ref().map(|tftp| tftp.notes());
         let delay = quirks::apply(notes, &current.config, message.chaddr(), &decision.action);
-        let Decision { action, changes, holder } = decision;
+        let Decision { action, changes, holder, variables_lost } = decision;
         let endings = matches!(action, Action::AckWhenDurable(_)).then(|| leases.endings());
         let nak = action.reply().and_then(|reply| reply.nak);
         let event = dhcp::decided(message, &arrival, &action);
@@ -298,6 +298,10 @@ impl Shard {
         let event = &answer.event;
         if let Some(told) = holder.and_then(|holder| holders.event(&holder, event, now)) {
             events.emit(&told);
+        }
+        if variables_lost > 0 {
+            metrics.variables_lost.add(variables_lost.into());
+            events.emit(&dhcp::variables_lost(event));
         }
         dhcp::logged(&action, event).for_each(|logged| events.emit(&logged));
         let dry_run = *dry_run;

@@ -78,6 +78,7 @@ impl Bed {
             circuit_id: Some(b"port7"),
             remote_id: Some(b"switch1"),
             relay: RelaySaid::All,
+            scope: None,
         };
         with(&Client { key: &key, hardware, notes })
     }

@@ -65,7 +65,7 @@ pub(crate) use chain::{Boots, LayerSet};
 pub use command_line::CommandLine;
 pub use dhcpd::{Migration, migrate};
 pub use excluded::Use;
-pub(crate) use expression::{Candidate, Facts, OptionPath};
+pub(crate) use expression::{Candidate, Facts, OptionPath, Value};
 pub use expression::{ClassIndex, ClassTest};
 pub use flags::{Flag, Flags};
 pub use host_names::HostName;

@@ -31,7 +31,6 @@ pub(crate) struct Effects<'c> {
     /// What is written to the log.
     pub(crate) logs: &'c [(LogLevel, &'c [u8])],
     /// Variables that were set, the last value of each last; `None` for one that was taken away.
-    #[allow(dead_code, reason = "for the leases that are to keep them")]
     pub(crate) variables: &'c [(VariableId, Option<Value<'c>>)],
 }
 

@@ -157,6 +157,12 @@ fn dhcp(page: &mut Page, running: &Running) {
         "Addresses that were to be pinged before they were offered, and could not be.",
         |shard| shard.ping_failures.get(),
     );
+    page.each(
+        running,
+        "bootstorm_lease_variables_dropped_total",
+        "Variables that statements set and their leases had no room for.",
+        |shard| shard.variables_lost.get(),
+    );
     page.family(
         "bootstorm_reply_latency_seconds",
         "histogram",

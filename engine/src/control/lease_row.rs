@@ -1,6 +1,7 @@
 //! A lease as people and programs read it: a line of `leases list`, an object of `leases list
 //! --json`.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::ETHERNET;
@@ -8,9 +9,10 @@ use bootstorm_protocols::time::Moment;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Value;
 use crate::hex;
-use crate::lease_files::{Binding, Entry, FileTime, unescape};
-use crate::leases::{Hardware, Lease, LeaseState};
+use crate::lease_files::{Binding, Entry, FileTime, Variable, unescape};
+use crate::leases::{Hardware, Lease, LeaseState, Notes};
 
 /// One reading of both clocks, to show moments of the monotonic clock as times of day.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +76,21 @@ pub struct LeaseRow {
     /// Option 82, sub-option 2, with escapes for what is not printable.
     #[serde(rename = "remote-id", skip_serializing_if = "Option::is_none")]
     pub remote_id: Option<String>,
+    /// Variables that statements of the configuration set.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, VariableRow>,
+}
+
+/// The value of a variable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum VariableRow {
+    /// True or false.
+    Boolean(bool),
+    /// A number.
+    Number(i64),
+    /// Bytes, with escapes for what is not printable.
+    Text(String),
 }
 
 impl LeaseRow {
@@ -97,7 +114,20 @@ impl LeaseRow {
             client_id: notes.client_id().map(|id| hex::digits(id, "")),
             circuit_id: text(notes.circuit_id()),
             remote_id: text(notes.remote_id()),
+            variables: variables(notes),
         }
+    }
+
+    fn file_variables(&self) -> Result<Vec<(Box<str>, Variable)>, String> {
+        let variables = self.variables.iter().map(|(name, value)| {
+            let value = match value {
+                VariableRow::Boolean(value) => Variable::Boolean(*value),
+                VariableRow::Number(number) => Variable::Number(*number),
+                VariableRow::Text(text) => Variable::Data(unescape(text)?),
+            };
+            Ok((name.as_str().into(), value))
+        });
+        variables.collect()
     }
 
     /// The lease as a file of another program has it; `None` for an offer, which no file has.
@@ -136,9 +166,22 @@ impl LeaseRow {
             hostname: said(&self.hostname)?,
             circuit_id: said(&self.circuit_id)?,
             remote_id: said(&self.remote_id)?,
+            variables: self.file_variables()?,
             ..Entry::new(self.ip.parse().map_err(|_| format!("the address {:?}", self.ip))?)
         }))
     }
+}
+
+/// The variables of a lease by their names.
+pub(crate) fn variables(notes: &Notes) -> BTreeMap<String, VariableRow> {
+    let row = |value| match value {
+        Value::Boolean(value) => VariableRow::Boolean(value),
+        // dhcpd writes numbers with a sign.
+        Value::Numeric(number) => VariableRow::Number(number.cast_signed()),
+        Value::Data(bytes) => VariableRow::Text(bytes.escape_ascii().to_string()),
+    };
+    let all = notes.scope().variables.iter();
+    all.map(|(name, value)| (name.escape_ascii().to_string(), row(value))).collect()
 }
 
 /// Which leases are meant: those of an address, of a machine, or all.
@@ -192,7 +235,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::leases::{Admission, ClientKey, Notes};
+    use crate::leases::{Admission, ClientKey, LeaseScope, VARIABLE_BYTES, Variables};
 
     fn clocks() -> Clocks {
         Clocks {
@@ -240,6 +283,31 @@ mod tests {
         assert_eq!(row.hostname.as_deref(), Some("n01\\x1b[31m"));
         let json = serde_json::to_string(&row).unwrap();
         assert!(json.contains(r#""client-id":"0152""#) && !json.contains("circuit-id"), "{json}");
+    }
+
+    #[test]
+    fn variables_are_shown_and_written_to_files() {
+        let set = [
+            ("clmac", Some(Value::Data(b"52:54\x1b"))),
+            ("count", Some(Value::Numeric(7))),
+            ("seen", Some(Value::Boolean(true))),
+        ];
+        let mut room = [0; VARIABLE_BYTES];
+        let (variables, _) = Variables::default().with(set.into_iter(), &mut room);
+        let scope = LeaseScope { variables, ..LeaseScope::default() };
+        let row = LeaseRow::new(
+            &Lease { notes: Notes::default().with_scope(scope), ..lease() },
+            &clocks(),
+        );
+        let json = serde_json::to_string(&row).unwrap();
+        let part = r#""variables":{"clmac":"52:54\\x1b","count":7,"seen":true}"#;
+        assert!(json.contains(part), "{json}");
+        assert_eq!(serde_json::from_str::<LeaseRow>(&json).unwrap(), row);
+        let entry = row.entry().unwrap().unwrap();
+        let data = Variable::Data((*b"52:54\x1b").into());
+        let (count, seen) = (Variable::Number(7), Variable::Boolean(true));
+        let expected = [("clmac", data), ("count", count), ("seen", seen)];
+        assert_eq!(entry.variables, expected.map(|(name, value)| (name.into(), value)));
     }
 
     #[test]

@@ -89,6 +89,12 @@ pub fn of_decision(message: &Message<'_>, arrival: &Arrival<'_>, action: &Action
     }
 }
 
+/// The event of variables that a lease has no room for; `decided` is that of its reply.
+pub fn of_variables_lost(decided: &BootEvent) -> BootEvent {
+    let detail = Detail::Reason("a lease keeps 16 variables of 238 bytes together");
+    BootEvent { kind: Kind::VariablesLost, detail, ..*decided }
+}
+
 /// The events of what the configuration logs about the client of a reply; `decided` is the event of
 /// the reply.
 pub fn of_statements<'a>(

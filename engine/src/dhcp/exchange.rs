@@ -17,7 +17,9 @@ use super::{Silence, machine};
 use crate::config::{
     ClassId, Dhcp, Flag, Identity, NetworkId, Parameter, ScopeChain, SubclassId, Used,
 };
-use crate::leases::{Bill, ClientKey, Discovered, Hardware, Lease, RelaySaid, Said, ShardLeases};
+use crate::leases::{
+    Bill, ClientKey, Discovered, Hardware, Lease, LeaseScope, RelaySaid, Said, ShardLeases,
+};
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub(super) struct Exchange<'a> {
     over_limit: bool,
     /// What the client has or had, in any network.
     pub(super) own: &'a [Own],
+    /// What the configuration keeps on those leases of them on which it keeps anything.
+    scopes: &'a [(Ipv4Addr, LeaseScope<'a>)],
     /// The scopes of its link, and those of the address that was asked about last: see
     /// [`Exchange::chain`].
     link_chain: OnceCell<&'a ScopeChain<'a>>,
@@ -128,6 +132,7 @@ impl<'a> Exchange<'a> {
         let past_relays = ciaddr_in_use
             .filter(|_| message.giaddr().is_unspecified() && arrival.unicast().is_some());
         let mut own = BumpVec::new_in(arena);
+        let mut scopes = BumpVec::new_in(arena);
         let mut port_is_unknown =
             past_relays.is_some() && dhcp.goes_by_ports && leases.is_damaged(now);
         let tells_apart = dhcp.identity == Identity::ClientIdOrHardware;
@@ -140,6 +145,10 @@ impl<'a> Exchange<'a> {
             }
             let may_be_outdated = leases.may_be_outdated(lease, now);
             own.extend(Own::of(lease, may_be_outdated, dhcp, link, machine.client_id));
+            let scope = lease.notes.scope();
+            if dhcp.has_statements && scope != LeaseScope::default() {
+                scopes.extend(lease.ipv4().map(|ip| (ip, scope.copied(arena))));
+            }
             if past_relays.is_some() && past_relays == lease.ipv4() && !may_be_outdated {
                 // The machine is where it was.
                 port_is_unknown = false;
@@ -180,6 +189,7 @@ impl<'a> Exchange<'a> {
             bill,
             over_limit: bill.is_none() && !bills.is_empty(),
             own,
+            scopes: scopes.into_bump_slice(),
             past_relays: past_relays.is_some(),
             port_is_unknown,
             ignores_client_id: false,
@@ -228,6 +238,12 @@ impl<'a> Exchange<'a> {
         self.over_limit && self.reservation.address.is_none()
     }
 
+    /// What the configuration keeps on the client's lease of an address.
+    pub(super) fn scope(&self, address: Ipv4Addr) -> LeaseScope<'a> {
+        let own = self.scopes.iter().find(|(own, _)| *own == address);
+        own.map(|(_, scope)| *scope).unwrap_or_default()
+    }
+
     /// Its hardware address.
     pub(super) fn hardware(&self) -> Hardware {
         Hardware::new(self.message.htype(), self.machine.chaddr)
@@ -242,6 +258,7 @@ impl<'a> Exchange<'a> {
             circuit_id: self.relay.and(self.machine.circuit_id).filter(|_| stashed),
             remote_id: self.relay.and(self.machine.remote_id).filter(|_| stashed),
             relay: if self.past_relays { RelaySaid::Kept } else { RelaySaid::All },
+            scope: None,
         }
     }
 

@@ -99,6 +99,8 @@ pub struct Decision<'a> {
     pub changes: BumpVec<'a, Change>,
     /// Who keeps the client from the address that is reserved for it.
     pub holder: Option<Holder>,
+    /// Variables that statements set and the lease has no room for.
+    pub variables_lost: u32,
 }
 
 /// What is to be done about one message. A reply is long, and lies in the arena.
@@ -150,16 +152,16 @@ pub fn answer<'a>(
     arena: &'a Bump,
 ) -> Decision<'a> {
     let mut changes = BumpVec::new_in(arena);
-    let mut decided = (Action::Silence(Silence::Contended), None);
+    let mut decided = (Action::Silence(Silence::Contended), None, 0);
     for _ in 0..PLANS {
         let mut plan = plan(message, arrival, dhcp, leases, now, arena);
         if plan.apply(leases, &mut changes).is_ok() {
-            decided = (plan.action, plan.holder);
+            decided = (plan.action, plan.holder, plan.variables_lost);
             break;
         }
     }
-    let (action, holder) = decided;
-    Decision { action, changes, holder }
+    let (action, holder, variables_lost) = decided;
+    Decision { action, changes, holder, variables_lost }
 }
 
 /// Decides about one message. Changes nothing.
@@ -206,3 +208,5 @@ pub use events::of_malformed as malformed;
 pub use events::of_request as received;
 /// The events of what the configuration logs about a reply.
 pub use events::of_statements as logged;
+/// The event of variables that a lease has no room for.
+pub use events::of_variables_lost as variables_lost;

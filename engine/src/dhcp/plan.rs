@@ -12,7 +12,9 @@ use super::findings::Findings;
 use super::holder::Holder;
 use super::{Action, Silence, machine};
 use crate::config::{ClassId, HostId, NetworkId, SubnetId};
-use crate::leases::{Admission, Change, Client, Conflict, KeyKind, ShardLeases, Step};
+use crate::leases::{
+    Admission, Change, Client, Conflict, KeyKind, Said, ShardLeases, Step, VARIABLE_BYTES,
+};
 
 /// What is to be done about one message, and why. Nothing of it has happened yet.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct Plan<'a> {
     /// Who keeps the client from the address that is reserved for it.
     pub holder: Option<Holder>,
     chosen: Option<Chosen<'a>>,
+    /// Variables that statements set and the lease has no room for, once it is applied.
+    pub(super) variables_lost: u32,
     /// For which addresses the DISCOVER is remembered, and until when.
     remember: BumpVec<'a, (Ipv4Addr, Moment)>,
     /// What was found out about the sender, if anything was.
@@ -106,7 +110,7 @@ impl<'a> Plan<'a> {
     /// A plan about a message; without `exchange`, of a message whose sender does not matter.
     pub(super) fn new(exchange: Option<&'a Exchange<'a>>, draft: Draft<'a>) -> Self {
         let Draft { action, steps, holder, chosen, remember } = draft;
-        Self { action, steps, holder, chosen, remember, exchange }
+        Self { action, steps, holder, chosen, variables_lost: 0, remember, exchange }
     }
 
     /// What decided; `None` where nothing was found out about the sender.
@@ -149,7 +153,12 @@ impl<'a> Plan<'a> {
     ) -> Result<(), Conflict> {
         let Some(exchange) = self.exchange else { return Ok(()) };
         let Exchange { now, key, .. } = exchange;
-        let client = Client { key, hardware: exchange.hardware(), notes: exchange.said() };
+        let mut room = [0; VARIABLE_BYTES];
+        let scope = self.action.reply().and_then(|reply| exchange.kept(reply, &mut room));
+        let (scope, lost) = scope.unzip();
+        self.variables_lost = lost.unwrap_or(0);
+        let notes = Said { scope, ..exchange.said() };
+        let client = Client { key, hardware: exchange.hardware(), notes };
         for step in &self.steps {
             match (leases.apply(&client, step, *now), step) {
                 (Ok(Some(change)), _) => changes.push(change),

@@ -4,9 +4,11 @@ use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::MessageType;
 
+use super::Reply;
 use super::evaluate::Known;
 use super::exchange::Exchange;
-use crate::config::{ClassId, Facts, OptionPath};
+use crate::config::{ClassId, Facts, OptionPath, Value, VariableId};
+use crate::leases::{LeaseScope, VARIABLE_BYTES};
 
 /// All that is known of a client when its address is.
 struct Client<'e, 'a> {
@@ -16,6 +18,25 @@ struct Client<'e, 'a> {
 }
 
 impl<'a> Exchange<'a> {
+    /// What the configuration keeps on the lease that a reply tells of, and how many variables it
+    /// has no room for; `None` where that is what it has kept. `room` is for the variables.
+    pub(super) fn kept<'r>(
+        &self,
+        reply: &Reply<'a>,
+        room: &'r mut [u8; VARIABLE_BYTES],
+    ) -> Option<(LeaseScope<'r>, u32)> {
+        let set = reply.chain.effects().variables;
+        if set.is_empty() {
+            return None;
+        }
+        let LeaseScope { expiry, release, variables } = self.scope(reply.yiaddr);
+        let named = set.iter().filter_map(|(variable, value)| {
+            Some((&**self.dhcp.variables.get(variable.index())?, *value))
+        });
+        let (variables, lost) = variables.with(named, room);
+        Some((LeaseScope { expiry, release, variables }, lost))
+    }
+
     /// What statements go by for a client that gets `address`.
     pub(super) fn facts(&self, address: Option<Ipv4Addr>) -> impl Facts<'a> {
         let known = Known {
@@ -68,6 +89,11 @@ impl<'a> Facts<'a> for Client<'_, 'a> {
             return None;
         }
         Some(self.exchange.arena.alloc(self.address?.octets()))
+    }
+
+    fn variable(&self, variable: VariableId) -> Option<Value<'a>> {
+        let name = self.exchange.dhcp.variables.get(variable.index())?;
+        self.exchange.scope(self.address?).variables.get(name)
     }
 
     fn host_decl_name(&self) -> Option<&'a [u8]> {

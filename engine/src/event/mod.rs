@@ -90,6 +90,8 @@ pub enum Kind {
     ReservedHeld,
     /// An address was to be pinged before it was offered, and could not be.
     NotPinged,
+    /// Variables that statements set were dropped: the lease has no room for them.
+    VariablesLost,
     /// A `log` statement of the configuration, of an error: `Detail::Text` has its text.
     LogError,
     /// The same, for information.
@@ -128,6 +130,7 @@ impl Kind {
             Kind::PoolFull => "pool full",
             Kind::ReservedHeld => "address held",
             Kind::NotPinged => "not pinged",
+            Kind::VariablesLost => "variables dropped",
             Kind::LogError | Kind::LogInfo | Kind::LogDebug => "log",
             Kind::CommitFailed => "lease not written",
             Kind::TransferStarted => "TFTP start",
@@ -151,6 +154,7 @@ impl Kind {
             | Kind::PoolFull
             | Kind::ReservedHeld
             | Kind::NotPinged
+            | Kind::VariablesLost
             | Kind::TransferFailed => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }

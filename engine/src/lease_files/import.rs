@@ -7,11 +7,15 @@ use std::path::Path;
 use bootstorm_protocols::time::Moment;
 
 use super::read::{self, FileError, Item, LiveHost};
-use super::{Binding, Entry, FileTime, Report};
-use crate::config::{Dhcp, HostKey, Identity};
+use super::{Binding, Entry, FileTime, Report, Variable};
+use crate::config::{Dhcp, HostKey, Identity, Value};
 use crate::leases::{
-    Admission, ClientKey, Clock, Hardware, KeyKind, KnownAs, Lease, LeaseState, Notes,
+    Admission, ClientKey, Clock, Hardware, KeyKind, KnownAs, Lease, LeaseScope, LeaseState, Notes,
+    VARIABLE_BYTES, Variables,
 };
+
+/// How variables for updates of DNS begin.
+const DDNS: &str = "ddns-";
 
 /// What was read of files so far.
 pub struct Taken<'c> {
@@ -152,8 +156,14 @@ fn lease(entry: &Entry, dhcp: &Dhcp, clock: &Clock, report: &mut Report) -> Opti
         report.change("no pool and no host has the address: its client gets another one", ip);
     }
     let said = [&entry.client_id, &entry.hostname, &entry.circuit_id, &entry.remote_id];
-    let notes =
-        Notes::new(&client, hardware, said.map(Option::as_deref), admission(ip, &hardware, dhcp));
+    let said = said.map(Option::as_deref);
+    let mut room = [0; VARIABLE_BYTES];
+    let (variables, lost) = Variables::default().with(variables(entry), &mut room);
+    if lost > 0 {
+        report.drop("variables that the lease has no room for", ip);
+    }
+    let notes = Notes::new(&client, hardware, said, admission(ip, &hardware, dhcp))
+        .with_scope(LeaseScope { variables, ..LeaseScope::default() });
     let (refused, pending) = (false, false);
     let ip = IpAddr::V4(ip);
     Some(Lease { ip, client, hardware, state, starts, expires, refused, told, pending, notes })
@@ -187,18 +197,26 @@ fn admission<'c>(ip: Ipv4Addr, hardware: &Hardware, dhcp: &'c Dhcp) -> Admission
     })
 }
 
+/// The variables of a lease, but for those that dhcpd itself keeps there.
+fn variables(entry: &Entry) -> impl Iterator<Item = (&str, Option<Value<'_>>)> + Clone {
+    let is_own = |name: &str| name != "vendor-class-identifier" && !name.starts_with(DDNS);
+    let own = entry.variables.iter().filter(move |(name, _)| is_own(name));
+    own.map(|(name, value)| {
+        let value = match value {
+            Variable::Data(bytes) => Value::Data(bytes),
+            // dhcpd writes them with a sign.
+            Variable::Number(number) => Value::Numeric(number.cast_unsigned()),
+            Variable::Boolean(value) => Value::Boolean(*value),
+        };
+        (&**name, Some(value))
+    })
+}
+
 /// Says what the store has no place for.
 fn left_out(entry: &Entry, valid: bool, report: &mut Report) {
-    for (name, _) in &entry.variables {
-        // What dhcpd itself keeps there.
-        match &**name {
-            "vendor-class-identifier" => {}
-            name if name.starts_with("ddns-") => report.drop(
-                format!("the variable {name}: this server does not update DNS yet"),
-                entry.ip,
-            ),
-            name => report.drop(format!("the variable {name} of a lease"), entry.ip),
-        }
+    for (name, _) in entry.variables.iter().filter(|(name, _)| name.starts_with(DDNS)) {
+        let what = format!("the variable {name}: this server does not update DNS yet");
+        report.drop(what, entry.ip);
     }
     if valid && !entry.billing.is_empty() {
         report.drop("for which class a lease counts: it counts from its next renewal", entry.ip);

@@ -84,7 +84,11 @@ impl Table {
             notes.update(client, admission);
         }
         if let (Step::Offer { .. }, Whose::Kept) = (step, outcome.whose) {
-            locked.stripe.slots[handle.index()].identity.notes.set_admission(admission);
+            let notes = &mut locked.stripe.slots[handle.index()].identity.notes;
+            notes.set_admission(admission);
+            if let Some(scope) = client.notes.scope {
+                notes.set_scope(scope);
+            }
         }
         if state.map(Outcome::kept) == Some(outcome) {
             // As for the OFFER to a client that has a lease: it is listed already.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use bootstorm_protocols::dhcpv4::ETHERNET;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::LeaseScope;
+
 /// Bytes of an identity that fit without the heap. A hardware address takes 7 (its type and six
 /// bytes), a UUID 16, a client identifier of systemd or dhcpcd 15 to 23.
 const INLINE: usize = 29;
@@ -241,6 +243,8 @@ pub struct Said<'a> {
     pub remote_id: Option<&'a [u8]>,
     /// What it means if the relay agent's part is missing.
     pub relay: RelaySaid,
+    /// What the configuration keeps on the lease of it; `None`: what it has kept.
+    pub scope: Option<LeaseScope<'a>>,
 }
 
 /// Whether a message says all that there is to say about the way to its sender.

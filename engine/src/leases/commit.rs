@@ -32,7 +32,7 @@ pub(super) const LARGEST_BATCH: usize = 256;
 
 /// Addresses in doubt that one batch carries along, at most: the log takes a batch of so many of
 /// the longest records.
-pub(super) const MOST_DOUBTS: usize = 768;
+pub(super) const MOST_DOUBTS: usize = 512;
 
 /// How long to wait before another try after the first failure, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));

@@ -11,6 +11,7 @@ use super::pools::{Listing, PoolSet};
 use super::slot::{Identity, Slot};
 use super::state::{Outcome, State, Whose};
 use super::table::{Handle, Stripe, Table};
+use super::{LeaseScope, LeaseState};
 
 /// When to look at which slot again; a list for each shard, so that two of them seldom meet.
 pub(super) struct Timers(Box<[CachePadded<Mutex<TimerList>>]>);
@@ -123,12 +124,16 @@ impl Table {
             self.move_client(&before.client, &to, handle);
         }
         let slot = &mut slots[handle.index()];
+        let before = slot.listed;
         if let Some(end) = state.next_end(now)
             && end < slot.timer
         {
             self.timers.set(slot, handle, end);
         }
         slot.listed = state.view(now).0;
+        if (before, slot.listed) == (LeaseState::Active, LeaseState::Released) {
+            slot.identity.notes.set_scope(LeaseScope::default());
+        }
         match pool {
             Some(pool) => {
                 if counted.is_none() {

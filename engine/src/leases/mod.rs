@@ -31,6 +31,7 @@ mod notes;
 mod pools;
 mod queue;
 mod record;
+mod scope;
 mod shard;
 mod slot;
 mod state;
@@ -59,6 +60,7 @@ pub use memory::MemoryStore;
 pub use notes::Notes;
 pub use pools::PoolCounts;
 pub use record::CorruptRecord;
+pub use scope::{BlockKey, LeaseScope, MOST_VARIABLES, VARIABLE_BYTES, Variables};
 pub use shard::{Change, NotDurable, ShardLeases};
 pub use step::{Admission, Bill, Conflict, KeyHash, KnownAs, Refusal, Step};
 pub use store::{

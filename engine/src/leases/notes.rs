@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::scope::{self, LeaseScope};
 use super::{
     Admission, Bill, Client, ClientKey, Hardware, KeyHash, KeyKind, KnownAs, RelaySaid, Said,
 };
@@ -32,11 +33,13 @@ enum Note {
     Hardware = 4,
     /// A tag, then what it calls for.
     Admission = 5,
+    /// See [`LeaseScope`].
+    Scope = 6,
 }
 
-const COUNT: usize = 6;
+const COUNT: usize = 7;
 /// Longest note: a length is one byte.
-const LONGEST: usize = 255;
+const LONGEST: usize = scope::LONGEST;
 
 /// A pool of IPv4: two addresses follow, and perhaps a host entry.
 const POOL_IPV4: u8 = 4;
@@ -90,6 +93,18 @@ impl Notes {
         self.get(Note::Admission).and_then(admission).unwrap_or_default()
     }
 
+    /// What the configuration keeps on the lease.
+    pub fn scope(&self) -> LeaseScope<'_> {
+        self.get(Note::Scope).map(LeaseScope::of_note).unwrap_or_default()
+    }
+
+    /// These notes with that scope.
+    #[must_use]
+    pub fn with_scope(mut self, scope: LeaseScope<'_>) -> Self {
+        self.set_scope(scope);
+        self
+    }
+
     /// What a record of the store says, in the order in which it says it.
     pub(super) fn stored(&self) -> [Option<&[u8]>; 4] {
         [self.client_id(), self.hostname(), self.circuit_id(), self.remote_id()]
@@ -100,15 +115,22 @@ impl Notes {
         self.get(Note::Admission).unwrap_or_default()
     }
 
+    /// The scope as a record of the store has it; empty for none.
+    pub(super) fn stored_scope(&self) -> &[u8] {
+        self.get(Note::Scope).unwrap_or_default()
+    }
+
     /// Notes from what a record of the store says. What it cannot read of an admission it leaves
     /// out.
     pub(super) fn of_record(
         client: &ClientKey,
         hardware: Hardware,
         said: [Option<&[u8]>; 4],
-        stored: &[u8],
+        [stored, scope]: [&[u8]; 2],
     ) -> Self {
-        Self::new(client, hardware, said, admission(stored).unwrap_or_default())
+        let mut notes = Self::new(client, hardware, said, admission(stored).unwrap_or_default());
+        notes.put(Note::Scope, scope);
+        notes
     }
 
     /// The notes of a client that says this.
@@ -120,7 +142,8 @@ impl Notes {
     ) -> Self {
         let [client_id, hostname, circuit_id, remote_id] = said;
         let relay = RelaySaid::All;
-        let notes = Said { client_id, hostname, circuit_id, remote_id, relay };
+        let scope = None;
+        let notes = Said { client_id, hostname, circuit_id, remote_id, relay, scope };
         Self::of(&Client { key: client, hardware, notes }, admission)
     }
 
@@ -136,20 +159,22 @@ impl Notes {
     /// says, only as [`RelaySaid`] tells.
     pub(super) fn update(&mut self, client: &Client<'_>, admission: Admission<'_>) {
         let Client { key, hardware, notes: said } = client;
-        let [client_id, hostname, circuit_id, remote_id, ..] = self.all();
+        let [client_id, hostname, circuit_id, remote_id, _, _, scope] = self.all();
         let kept = said.relay == RelaySaid::Kept;
         let fits = |said: &&[u8]| said.len() <= Self::LIMIT;
         let whole_fits = |said: &&[u8]| said.len() <= LONGEST;
         let htype = [hardware.htype()];
         let noted = *hardware != Self::default().hardware(key);
-        let mut room = [0; LONGEST];
+        let mut rooms = [[0; LONGEST]; 2];
+        let [room, scope_room] = &mut rooms;
         let changed = self.other_than([
             said.client_id.filter(fits).or(client_id).map(whole),
             said.hostname.filter(fits).or(hostname).map(whole),
             said.circuit_id.filter(whole_fits).or(circuit_id.filter(|_| kept)).map(whole),
             said.remote_id.filter(whole_fits).or(remote_id.filter(|_| kept)).map(whole),
             noted.then(|| [&htype, hardware.address()]),
-            admission_note(admission, &mut room),
+            admission_note(admission, room),
+            said.scope.map_or(scope, |scope| some(scope.write(scope_room))).map(whole),
         ]);
         if let Some(changed) = changed {
             *self = changed;
@@ -160,8 +185,19 @@ impl Notes {
     /// the same.
     pub(super) fn set_admission(&mut self, admission: Admission<'_>) {
         let mut room = [0; LONGEST];
+        self.put(Note::Admission, write_admission(admission, &mut room));
+    }
+
+    /// Remembers another scope, as [`Notes::set_admission`].
+    pub(super) fn set_scope(&mut self, scope: LeaseScope<'_>) {
+        let mut room = [0; LONGEST];
+        self.put(Note::Scope, scope.write(&mut room));
+    }
+
+    /// Replaces one note, of at most [`LONGEST`] bytes; empty is none.
+    fn put(&mut self, place: Note, note: &[u8]) {
         let mut notes = self.all().map(|note| note.map(whole));
-        notes[Note::Admission as usize] = admission_note(admission, &mut room);
+        notes[place as usize] = some(note).map(whole);
         if let Some(changed) = self.other_than(notes) {
             *self = changed;
         }
@@ -244,6 +280,7 @@ impl fmt::Debug for Notes {
             .field("remote_id", &text(self.remote_id()))
             .field("hardware", &text(self.get(Note::Hardware)))
             .field("admission", &self.admission())
+            .field("scope", &self.scope())
             .finish()
     }
 }
@@ -351,7 +388,12 @@ fn len([head, tail]: &Parts<'_>) -> usize {
 }
 
 fn admission_note<'n>(admission: Admission<'_>, room: &'n mut [u8; LONGEST]) -> Option<Parts<'n>> {
-    Some(write_admission(admission, room)).filter(|note| !note.is_empty()).map(whole)
+    some(write_admission(admission, room)).map(whole)
+}
+
+/// A note, unless it is empty.
+fn some(note: &[u8]) -> Option<&[u8]> {
+    Some(note).filter(|note| !note.is_empty())
 }
 
 /// The bits of the notes that there are.

@@ -1,6 +1,6 @@
 //! Leases as they lie on disk.
 //!
-//! Value, version 3, numbers big-endian; moments are nanoseconds since boot, wall times are seconds
+//! Value, version 4, numbers big-endian; moments are nanoseconds since boot, wall times are seconds
 //! since 1970:
 //! ```text
 //! version 1 | state 1 | flags 1: 1 refused, 2 told of an end | boot id 16 |
@@ -8,6 +8,7 @@
 //! if told of an end: its moment 8, its wall time 8 |
 //! key kind 1 | key length 2, key | htype 1 | hardware address length 1, address |
 //! admission: length 1, bytes |
+//! scope: length 1, bytes |
 //! notes: a bit for each that follows 1 | each note: length 1, bytes
 //! ```
 //! An admission is nothing; or `4` and first and last address of an IPv4 pool, and perhaps a host
@@ -15,6 +16,8 @@
 //! addresses; `1` and a host entry. A host entry is the kind of the key that
 //! it was found by, `0x80` added if the hash of that key follows in 8 bytes
 //! ([`KeyHash`](super::KeyHash)), and its name.
+//! A scope is what the configuration keeps on the lease (`scope`). A lease without one is written
+//! in version 3, which is the same without it.
 //! Version 2 has no hashes, and no host entries of pools. Version 1 has neither flags nor
 //! admission, nor an end that was told.
 //!
@@ -30,7 +33,9 @@ use super::clock::Clocks;
 use super::key::address;
 use super::{BootId, ClientKey, Clock, Hardware, KeyKind, Lease, LeaseState, Notes};
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+/// Without scope.
+const PLAIN_VERSION: u8 = 3;
 /// Without admission, and what belongs to it.
 const FIRST_VERSION: u8 = 1;
 
@@ -38,12 +43,12 @@ const REFUSED: u8 = 1;
 const TOLD: u8 = 2;
 
 /// Longest record; notes that do not fit are left out. What a relay agent said fits, with the
-/// longest hardware address and admission, and a client identifier of usual length.
-pub(super) const LONGEST: usize = 960;
+/// longest hardware address, admission and scope, and a client identifier of usual length.
+pub(super) const LONGEST: usize = 1216;
 
-/// Longest record without notes: what comes before the key, key, hardware address, admission, and
-/// which notes there are.
-const _: () = assert!(67 + 3 + ClientKey::LONGEST + 18 + 257 <= LONGEST);
+/// Longest record without notes: what comes before the key, key, hardware address, admission,
+/// scope, and which notes there are.
+const _: () = assert!(67 + 3 + ClientKey::LONGEST + 18 + 256 + 257 <= LONGEST);
 
 /// Why a record cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -71,7 +76,8 @@ impl CorruptRecord {
 /// Writes the value of a lease behind what `out` holds.
 pub(super) fn encode(lease: &Lease, clock: &Clock, out: &mut Vec<u8>) {
     let start = out.len();
-    out.push(VERSION);
+    let scope = lease.notes.stored_scope();
+    out.push(if scope.is_empty() { PLAIN_VERSION } else { VERSION });
     out.push(lease.state as u8);
     let told = lease.told.map_or(0, |_| TOLD);
     out.push(told | if lease.refused { REFUSED } else { 0 });
@@ -101,6 +107,11 @@ pub(super) fn encode(lease: &Lease, clock: &Clock, out: &mut Vec<u8>) {
     // A note is at most 255 bytes long.
     out.push(admission.len() as u8);
     out.extend_from_slice(admission);
+    if !scope.is_empty() {
+        // As above.
+        out.push(scope.len() as u8);
+        out.extend_from_slice(scope);
+    }
     let stored = lease.notes.stored();
     let mut room = LONGEST.saturating_sub(out.len() - start + 1);
     let mut mask = 0;
@@ -190,6 +201,7 @@ impl<'a> Fields<'a> {
         let length = self.u8().filter(|length| *length <= 16)?;
         let hardware = Hardware::new(htype, self.bytes(length.into())?);
         let admission = if version == FIRST_VERSION { &[][..] } else { self.note()? };
+        let scope = if version <= PLAIN_VERSION { &[][..] } else { self.note()? };
         let mask = self.u8().filter(|mask| *mask < 16)?;
         let mut said = [None; 4];
         for (bit, said) in said.iter_mut().enumerate() {
@@ -197,7 +209,7 @@ impl<'a> Fields<'a> {
                 *said = Some(self.note()?);
             }
         }
-        let notes = Notes::of_record(&client, hardware, said, admission);
+        let notes = Notes::of_record(&client, hardware, said, [admission, scope]);
         let refused = flags & REFUSED != 0;
         let pending = false;
         Some(Lease { ip, client, hardware, state, starts, expires, refused, told, pending, notes })
@@ -213,7 +225,10 @@ mod tests {
     use super::super::address::Address;
     use super::super::key::Key;
     use super::*;
-    use crate::leases::{Admission, KeyHash, KnownAs};
+    use crate::config::Value;
+    use crate::leases::{
+        Admission, BlockKey, KeyHash, KnownAs, LeaseScope, VARIABLE_BYTES, Variables,
+    };
 
     const TAG_IPV4: u8 = 4;
 
@@ -244,6 +259,7 @@ mod tests {
             starts in 0..10_000_000_000_000_u64,
             length in prop::option::of(0..10_000_000_000_000_u64),
             notes in (note(), note(), note(), note()),
+            variable in prop::option::of(proptest::collection::vec(any::<u8>(), 0..200)),
         ) -> Lease {
             let (client_id, hostname, circuit_id, remote_id) = &notes;
             let said = [client_id, hostname, circuit_id, remote_id].map(Option::as_deref);
@@ -257,9 +273,14 @@ mod tests {
             };
             let client = ClientKey::client_id(&key);
             let hardware = Hardware::new(1, &hardware);
+            let mut room = [0; VARIABLE_BYTES];
+            let set = [("x", variable.as_deref().map(Value::Data))];
+            let (variables, _) = Variables::default().with(set.into_iter(), &mut room);
+            let expiry = refused.then_some(BlockKey(starts));
+            let scope = LeaseScope { expiry, variables, ..LeaseScope::default() };
             Lease {
                 ip,
-                notes: Notes::new(&client, hardware, said, admission),
+                notes: Notes::new(&client, hardware, said, admission).with_scope(scope),
                 client,
                 hardware,
                 state,
@@ -361,6 +382,12 @@ mod tests {
         d200000000006b49e010010007010200000000010106020000000001100183fe8a7fec7d80ca737231\
         2d6e30370a036e30310773776974636831";
 
+    const VERSION_4: &str = "\
+        040200010101010101010101010101010101010000048c27395000000007d257f1f000000000006b49\
+        d200000000006b49e010010007010200000000010106020000000001100183fe8a7fec7d80ca737231\
+        2d6e30371601000000000000002a0269700308\
+        31302e302e302e370a036e30310773776974636831";
+
     /// What older versions wrote is read for ever, and what is written never changes its meaning.
     #[test]
     fn the_bytes_of_every_version() {
@@ -380,7 +407,15 @@ mod tests {
         let admission = Admission::Host(known_as("r1-n07"));
         let third = golden([None, Some(b"n01"), None, Some(b"switch1")], admission);
         assert_eq!(decode(&key, &bytes(VERSION_3), &Clocks::new(CLOCK)), Ok(third.clone()));
+        // What has no scope is written as before, so that the version before reads it.
         assert_eq!(encoded(&third, &CLOCK), bytes(VERSION_3));
+        let mut room = [0; VARIABLE_BYTES];
+        let set = [("ip", Some(Value::Data(b"10.0.0.7")))];
+        let (variables, _) = Variables::default().with(set.into_iter(), &mut room);
+        let scope = LeaseScope { expiry: Some(BlockKey(42)), release: None, variables };
+        let fourth = Lease { notes: third.notes.clone().with_scope(scope), ..third };
+        assert_eq!(decode(&key, &bytes(VERSION_4), &Clocks::new(CLOCK)), Ok(fourth.clone()));
+        assert_eq!(encoded(&fourth, &CLOCK), bytes(VERSION_4));
     }
 
     #[test]
@@ -415,7 +450,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the lease record with key 10.0.0.7 cannot be read: its version is 9, and this \
-             program reads versions 1 to 3"
+             program reads versions 1 to 4"
         );
         let error = decode(&[6, 0xfe], &[], &Clocks::new(CLOCK)).unwrap_err();
         assert_eq!((error.key.as_str(), error.ip), ("06fe", None));
@@ -429,7 +464,12 @@ mod tests {
         let admission = Admission::Host(known_as(&name));
         let (note, port) = ([7; Notes::LIMIT], [7; 255]);
         let said = [Some(&note[..]), Some(&note), Some(&port), Some(&port)];
-        let notes = Notes::new(&client, hardware, said, admission);
+        let mut room = [0; VARIABLE_BYTES];
+        let set = [("x", Some(Value::Data(&[7; VARIABLE_BYTES - 4])))];
+        let (variables, _) = Variables::default().with(set.into_iter(), &mut room);
+        let block = Some(BlockKey(1));
+        let scope = LeaseScope { expiry: block, release: block, variables };
+        let notes = Notes::new(&client, hardware, said, admission).with_scope(scope);
         let lease = Lease {
             ip: IpAddr::from([10, 0, 0, 7]),
             client,
@@ -447,6 +487,6 @@ mod tests {
         let read = decode(&Key::of(lease.ip), &value, &Clocks::new(CLOCK)).unwrap().notes;
         assert_eq!((read.circuit_id(), read.remote_id()), (Some(&port[..]), Some(&port[..])));
         assert_eq!((read.client_id(), read.hostname()), (None, None));
-        assert_eq!(read.admission(), admission);
+        assert_eq!((read.admission(), read.scope()), (admission, scope));
     }
 }

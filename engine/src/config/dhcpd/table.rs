@@ -255,7 +255,7 @@ pub(super) static ROWS: &[Row] = &[
     served("if", Kind::Statement, "with elsif and else"),
     served("switch", Kind::Statement, "a case goes on with the next, as in dhcpd"),
     served("break", Kind::Statement, ""),
-    served("set", Kind::Statement, "the variable lasts for one message"),
+    served("set", Kind::Statement, "a lease keeps 16 variables, 238 bytes together"),
     served("unset", Kind::Statement, ""),
     refused("define", Kind::Statement, "write the expression where it is wanted"),
     served("eval", Kind::Statement, ""),

@@ -15,6 +15,7 @@ mod holding;
 mod identity;
 mod interleaving;
 mod known_as;
+mod lease_scope;
 mod leaving;
 mod links;
 mod malformed;

@@ -42,6 +42,8 @@ pub(super) struct Server {
     pub(super) mtu: u16,
     /// Who kept the last client from its reserved address.
     pub(super) holder: Option<Holder>,
+    /// Variables that the last lease had no room for.
+    pub(super) variables_lost: u32,
     recent: Recent,
     explained: usize,
 }
@@ -90,6 +92,7 @@ impl Server {
             own: ADDRESSES.to_vec(),
             mtu: 1500,
             holder: None,
+            variables_lost: 0,
             recent: Recent::of(64),
             explained: 0,
         }
@@ -171,6 +174,7 @@ impl Server {
         let decision = answer(&message, &arrival, dhcp, &mut self.shard, self.now, &arena);
         let mut durable = false;
         self.holder = decision.holder;
+        self.variables_lost = decision.variables_lost;
         let waits = matches!(decision.action, Action::AckWhenDurable(_));
         self.shard.submit(decision.changes, waits.then_some(1), self.now).unwrap();
         self.committer.run_once(self.now);

@@ -152,10 +152,11 @@ fn the_report_says_what_is_left_out() {
         + "host n1 {\n  dynamic;\n}\nhost n2 {\n  dynamic;\n}\nhost n2 {\n  deleted;\n}\nlease 10.";
     let (leases, report) = taken(&config("hardware"), &[&text]);
     assert_eq!(leases.len(), 2);
+    let variables = format!("{:?}", leases[1].notes.scope().variables);
+    assert_eq!(variables, r#"{"colour": Data([114, 101, 100])}"#);
     let lines = report.lines().join("\n");
     for part in [
         "taken: 2 leases: 2 active",
-        "dropped: 1 × the variable colour of a lease (10.0.0.20)",
         "dropped: 1 × the variable ddns-fwd-name: this server does not update DNS yet (10.0.0.20)",
         "dropped: 1 × for which class a lease counts: it counts from its next renewal",
         "dropped: 1 × the address is in no subnet of this configuration (192.0.2.1)",
