@@ -10,7 +10,7 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bootstorm/cargo-deny-$(CARGO_DEN
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo storm test check unit e2e deny simulate simulate-mutants fresh soak deb bench versus clean
+.PHONY: help build demo storm test check unit e2e deny simulate simulate-mutants fresh moving soak deb bench versus clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -72,6 +72,12 @@ simulate-mutants: ## slow: servers that break their promise, which the simulatio
 
 fresh: ## slow: make demo and make test in a bare Debian, as README promises
 	tests/fresh
+
+moving: build ## slow: 100,000 machines renew while dhcpd is replaced, and while it is put back
+	$(NEEDS) clients
+	BOOTSTORM=target/release/bootstorm BOOTSTORM_LOAD=target/release/bootstorm-load \
+	    tests/e2e/test_switching.py 100000 400
+	BOOTSTORM=target/release/bootstorm tests/e2e/test_moving.py 100000
 
 soak: ## slow: 100 kills under load, 20 power cuts on each file system, dhcpd's language, and mutants
 	$(NEEDS) rust clients

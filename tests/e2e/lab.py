@@ -206,6 +206,12 @@ class Lab:
     def path(self, name):
         return os.path.join(self.directory, name)
 
+    def memory(self):
+        """A directory without a disk beneath it."""
+        directory = tempfile.mkdtemp(prefix=f"{_PREFIX}-", dir="/dev/shm")
+        self.on_close(lambda: shutil.rmtree(directory, ignore_errors=True))
+        return directory
+
     def write(self, name, content, mode=0o644):
         path = self.path(name)
         os.makedirs(os.path.dirname(path), exist_ok=True)

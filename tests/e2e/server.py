@@ -120,6 +120,23 @@ class Server:
         self.process.stop()
 
 
+class OfDhcpd(Server):
+    """The server with a configuration of ISC dhcpd."""
+
+    def __init__(self, lab, text, *flags):
+        super().__init__(lab, text)
+        self.flags = ("--state-dir", self.state, *flags)
+
+    def configure(self, text):
+        return self.lab.write("dhcpd.conf", text)
+
+    def launch(self, *arguments):
+        super().launch(*self.flags, *arguments)
+
+    def tool(self, *arguments, seconds=10):
+        return super().tool(*arguments, "--state-dir", self.state, seconds=seconds)
+
+
 def foreign_server(lab, address):
     """dnsmasq in a namespace of its own plays a server that was there before."""
     namespace = lab.namespace("foreign")

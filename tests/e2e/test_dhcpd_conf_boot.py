@@ -11,7 +11,7 @@ import shutil
 from debian import unpack
 from lab import Lab
 from machine import Machine, installer_initrd, kernel_image
-from server import BINARY, Server
+from server import BINARY, OfDhcpd
 from suite import Suite
 
 TAKES_SECONDS = 40
@@ -56,23 +56,6 @@ _GRUB = """echo "GRUB ip=$net_default_ip server=$net_default_server"
 sleep 3600
 """
 GRUB = "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"
-
-
-class OfDhcpd(Server):
-    """The server with a configuration of ISC dhcpd."""
-
-    def __init__(self, lab, text, *flags):
-        super().__init__(lab, text)
-        self.flags = ("--state-dir", self.state, *flags)
-
-    def configure(self, text):
-        return self.lab.write("dhcpd.conf", text)
-
-    def launch(self, *arguments):
-        super().launch(*self.flags, *arguments)
-
-    def tool(self, *arguments, seconds=10):
-        return super().tool(*arguments, "--state-dir", self.state, seconds=seconds)
 
 
 def command_line(suite, lab, server):

@@ -182,6 +182,14 @@ impl Entry {
         self.cltt.or(self.starts).unwrap_or_default()
     }
 
+    /// When the last of what it says happened. That a client or a person gave the address back
+    /// happened when the lease ended; that its time was over says nothing new.
+    pub(super) fn said(&self) -> FileTime {
+        let given_back = matches!(self.binding, Binding::Released | Binding::Reset);
+        let ended = self.ends.filter(|ends| given_back && *ends != FileTime::NEVER);
+        self.heard().max(ended.unwrap_or_default())
+    }
+
     /// Whether it names a client.
     pub fn names_a_client(&self) -> bool {
         self.client_id.is_some() || self.hardware.is_some_and(|hardware| hardware.names_a_card())

@@ -75,7 +75,7 @@ impl<'c> Taken<'c> {
             return;
         };
         // Where both heard of the client at the same time, the order of the files says nothing.
-        let rank = |entry: &Entry| (entry.heard(), entry.binding, entry.ends);
+        let rank = |entry: &Entry| (entry.said(), entry.binding, entry.ends);
         let same = |a: &Entry, b: &Entry| (a.hardware, &a.client_id) == (b.hardware, &b.client_id);
         let clash = known.binding == Binding::Active
             && entry.binding == Binding::Active

@@ -357,9 +357,6 @@ fn apply(object: &Values, host: &mut HostObject) -> Result<(), Refused> {
                 ("ip", Value::Array(ips.collect::<Result<_, Refused>>()?))
             }
             "statements" => {
-                for key in ["options", "boot", "next-server", "server-name", "lease-time"] {
-                    host.remove(key);
-                }
                 statements::apply(value, host).map_err(invalid)?;
                 continue;
             }

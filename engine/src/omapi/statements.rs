@@ -19,11 +19,18 @@ const PARAMETERS: [(&str, &str); 6] = [
     ("max-lease-time", "max-lease-time"),
 ];
 
-/// Puts what the statements say into a host.
+/// The keys of a host that statements make besides those of [`PARAMETERS`].
+const OPTIONS: &str = "options";
+const BOOT: &str = "boot";
+
+/// Puts what the statements say into a host, in the place of all that statements said before.
 ///
 /// # Errors
 /// What has no place in a host.
 pub(super) fn apply(text: &[u8], host: &mut HostObject) -> Result<(), String> {
+    for key in PARAMETERS.iter().map(|(_, key)| *key).chain([OPTIONS, BOOT]) {
+        host.remove(key);
+    }
     let mut options = Map::new();
     statements(text, |parts, end| {
         if parts.is_empty() && end == StatementEnd::Statement {
@@ -35,7 +42,7 @@ pub(super) fn apply(text: &[u8], host: &mut HostObject) -> Result<(), String> {
         statement(parts, host, &mut options)
     })?;
     if !options.is_empty() {
-        host.insert("options".to_owned(), Value::Object(options));
+        host.insert(OPTIONS.to_owned(), Value::Object(options));
     }
     Ok(())
 }
@@ -77,7 +84,7 @@ fn statement(
         return Ok(());
     }
     if name == "filename" {
-        host.insert("boot".to_owned(), json!({ "file": value }));
+        host.insert(BOOT.to_owned(), json!({ "file": value }));
         return Ok(());
     }
     let known = PARAMETERS.iter().find(|(theirs, _)| *theirs == name).ok_or_else(refused)?;
@@ -148,6 +155,21 @@ mod tests {
         });
         assert_eq!(applied(text), Ok(expected));
         assert_eq!(applied(""), Ok(json!({})));
+    }
+
+    #[test]
+    fn what_they_said_before_is_gone() {
+        let every = PARAMETERS.map(|(name, _)| match name {
+            "server-name" => format!("{name} \"a\"; "),
+            name if name.ends_with("time") => format!("{name} 600; "),
+            name => format!("{name} 10.0.0.1; "),
+        });
+        let text = every.concat() + "filename \"a\"; option host-name \"n\";";
+        let mut host = HostObject::from_iter([("group".to_owned(), json!("g"))]);
+        apply(text.as_bytes(), &mut host).unwrap();
+        assert_eq!(host.len(), PARAMETERS.len() + 3);
+        apply(b"next-server 10.0.0.2;", &mut host).unwrap();
+        assert_eq!(Value::Object(host), json!({"group": "g", "next-server": "10.0.0.2"}));
     }
 
     #[test]

@@ -143,6 +143,28 @@ fn the_last_record_of_a_file_counts_and_of_a_pair_the_one_heard_of_last() {
 }
 
 #[test]
+fn what_one_of_a_pair_was_told_last_counts() {
+    let card = "hardware ethernet 52:54:00:00:00:01;";
+    let released = lease(20, [9, 10], &format!("binding state released;\n  {card}"));
+    let expired = lease(21, [9, 10], &format!("binding state expired;\n  {card}"));
+    let one = released + &expired;
+    // The other server did not hear of the RELEASE; but of a renewal before the lease was over.
+    let other = active(20, [9, 14], 1) + &active(21, [9, 14], 1);
+    let later = active(20, [11, 14], 1);
+    for (files, states) in [
+        ([&one, &other], [LeaseState::Released, LeaseState::Active]),
+        ([&other, &one], [LeaseState::Released, LeaseState::Active]),
+        ([&one, &later], [LeaseState::Active, LeaseState::Active]),
+    ] {
+        let (leases, _) = taken(&config("hardware"), &files.map(String::as_str));
+        let seen: Vec<_> = leases.iter().map(|lease| lease.state).collect();
+        assert_eq!(seen, states);
+    }
+    let (leases, _) = taken(&config("hardware"), &[&one, &other]);
+    assert_eq!(leases[1].expires, hour(14));
+}
+
+#[test]
 fn the_report_says_what_is_left_out() {
     let text = active(20, [10, 14], 1).replace(
         "uid",
