@@ -38,6 +38,9 @@ DEFINITIONS = [
 # Codes that clients ask for.
 ASKED = [1, 3, 6, 12, 15, 17, 26, 28, 42, 43, 44, 51, 54, 58, 59, 60, 66, 67, 119, 121,
          201, *range(224, 233)]
+# Options that expressions are written for.
+COMPUTED = ["host-name", "rack-name", "rack-blob", "domain-name", "bootfile-name", "rack.label",
+            "root-path"]
 _NAMES = ["a", "rack", "lab.example", "n07", "boot.example.org"]
 
 
@@ -82,6 +85,8 @@ class Words(expressions.Conditions):
         # Which of what is known later may stand here. dhcpd sees variables in the values of options
         # where it should not, and the address is another one at each server.
         self.own = []
+        # Options whose configured value may stand here.
+        self.configured = COMPUTED
 
     def presence(self):
         if self.in_scope and self.random.random() < 0.3:
@@ -90,8 +95,8 @@ class Words(expressions.Conditions):
 
     def data(self, depth):
         if self.in_scope and self.random.random() < 0.15:
-            return self.random.choice(["config-option host-name", "config-option rack-name",
-                                       *self.own])
+            known = [f"config-option {name}" for name in self.configured] + self.own
+            return self.random.choice(known) if known else "null"
         return super().data(depth)
 
 
@@ -170,10 +175,13 @@ class File:
 
     def computed(self):
         """An option whose value is an expression."""
-        name = self.random.choice(["host-name", "rack-name", "rack-blob", "domain-name",
-                                   "bootfile-name", "rack.label", "root-path"])
+        place = self.random.randrange(len(COMPUTED))
         mode = self.random.choice(["option", "option", "supersede", "default", "append", "prepend"])
-        return f"{mode} {name} = {self.words.data(2)};"
+        # dhcpd works a value out when it sends it: a circle of values overflows its stack.
+        self.words.configured = COMPUTED[:place]
+        value = self.words.data(2)
+        self.words.configured = COMPUTED
+        return f"{mode} {COMPUTED[place]} = {value};"
 
     def setting(self):
         pick = self.random.choice

@@ -154,14 +154,14 @@ def fields(found):
     datagram, answer = found
     values = {name: getattr(answer, name) for name in (
         "kind", "op", "htype", "hlen", "hops", "secs", "flags", "ciaddr", "yiaddr", "siaddr",
-        "giaddr", "chaddr", "sname", "file")}
+        "giaddr", "chaddr", "sname", "file", "overload")}
     values |= {"to": (datagram.destination, datagram.sport, datagram.dport)}
     # Without ARP the kernel makes its own address the destination of all that it sends.
     if datagram.to not in (_MAC, "ff:ff:ff:ff:ff:ff"):
         values["to MAC"] = datagram.to
     values |= {f"option {code}": value for code, value in answer.options.items()}
-    if "option 56" in values:
-        values["option 56"] = "a text"  # says why in the words of the server (RFC 2132, 9.9)
+    if answer.kind == "NAK":
+        values.pop("option 56", None)  # 4: the text of a NAK
     return values
 
 
@@ -195,18 +195,30 @@ def differences(sent):
 
 def is_known(sent, line):
     """Whether docs/DIFFERENCES.md has it; the numbers are its."""
-    field, step = line.split(":")[0], sent.step
+    here, theirs = (found and found[1] for found in sent.answers)
+    field = line.split(":")[0]
     return any([
+        # 3: options of a BOOTP reply that has no room for them, or has them in `file` and `sname`.
+        sent.step == "bootp" and theirs is not None and theirs.overload and (
+            field == "overload" or field.startswith("option") and "here nothing" in line),
+        sent.step == "bootp" and field.startswith("option") and is_left_out(sent, field),
+        # 7: broadcasts to a BOOTP client with a reserved address.
+        sent.step == "bootp" and line == f"to MAC: here nothing, dhcpd {sent.client.mac}",
         # 2: a REQUEST that names another server.
-        step == "select-other",
-        # 3: BOOTP replies may have more than 64 bytes of options.
-        step == "bootp" and (field.startswith("option") or field in ("file", "sname")),
-        # 8: INFORM and host entries.
-        step in ("inform", "inform-bound") and (field.startswith("option")
-                                                or field in ("file", "sname")),
-        # 4: which of the options of a NAK there are.
-        field == "option 56",
+        sent.step == "select-other" and line == "dhcpd answers NAK, and here does not",
+        sent.step == "select-other" and line == "dhcpd answers ACK, and here does not",
     ])
+
+
+def is_left_out(sent, field):
+    """Whether an option of a BOOTP reply is missing in one of them, which has no room for it."""
+    code = int(field.split()[1])
+    (_, here), (_, theirs) = sent.answers
+    lacks, has = (here, theirs) if code not in here.options else (theirs, here)
+    # Of the 64 bytes the cookie and END; dhcpd keeps some for option 52.
+    room = 64 - 4 - 1 - (4 if lacks is theirs else 0)
+    used = sum(2 + len(value) for other, value in lacks.options.items() if other != 82)
+    return code not in lacks.options and used + 2 + len(has.options[code]) > room
 
 
 def shown(value):

@@ -37,15 +37,27 @@ class Message:
         self.file = payload[108:236].split(b"\0")[0]
         self.length = len(payload)
         self.options = {}
-        at = 240
-        while at < len(payload) and payload[at] != 255:
-            if payload[at] == 0:
+        self._read(payload[240:])
+        # RFC 2132 section 9.3: `file` goes on, then `sname`.
+        overload = self.options.pop(52, b"\0")[0]
+        if overload & 1:
+            self.file = b""
+            self._read(payload[108:236])
+        if overload & 2:
+            self.sname = b""
+            self._read(payload[44:108])
+        self.overload = overload
+        self.kind = KINDS.get(self.options.get(53, b"\0")[0], "BOOTP")
+
+    def _read(self, field):
+        at = 0
+        while at < len(field) and field[at] != 255:
+            if field[at] == 0:
                 at += 1
                 continue
-            code, size = payload[at], payload[at + 1]
-            self.options[code] = self.options.get(code, b"") + payload[at + 2:at + 2 + size]
+            code, size = field[at], field[at + 1]
+            self.options[code] = self.options.get(code, b"") + field[at + 2:at + 2 + size]
             at += 2 + size
-        self.kind = KINDS.get(self.options.get(53, b"\0")[0], "BOOTP")
 
     def address(self, code):
         """The first address of an option, as text."""

@@ -318,11 +318,14 @@ struct ByPlace {
     pool: Option<PoolId>,
     subnet: Option<SubnetId>,
     network: Option<NetworkId>,
+    /// The scope of the subnet itself is left out.
+    around_subnet: bool,
 }
 
 impl ByPlace {
     fn of(dhcp: &Dhcp, subnet: Option<SubnetId>, pool: Option<PoolId>) -> Self {
-        Self { pool, subnet, network: subnet.map(|id| dhcp.subnet(id).network) }
+        let network = subnet.map(|id| dhcp.subnet(id).network);
+        Self { pool, subnet, network, around_subnet: false }
     }
 
     /// Calls `each` with every scope, the narrowest first.
@@ -332,7 +335,9 @@ impl ByPlace {
             dhcp.pool(id).groups.iter().for_each(|&group| each(ScopeId::Group(group)));
         }
         if let Some(id) = self.subnet {
-            each(ScopeId::Subnet(id));
+            if !self.around_subnet {
+                each(ScopeId::Subnet(id));
+            }
             dhcp.subnet(id).groups.iter().for_each(|&group| each(ScopeId::Group(group)));
         }
         if let Some(id) = self.network {
@@ -343,10 +348,11 @@ impl ByPlace {
 
     /// Of them those that hold only once, though a class or a host stands in them. In dhcpd a pool
     /// stands in its shared network alone: what stands in its subnet brings the subnet's
-    /// statements along once more.
+    /// statements along once more. A subnet without `shared-network` is its network.
     fn ran_before_classes(&self, dhcp: &Dhcp) -> Self {
-        let again = dhcp.is_as_dhcpd() && self.pool.is_some();
-        Self { subnet: self.subnet.filter(|_| !again), ..*self }
+        let is_declared = |id| dhcp.network(id).name.is_some();
+        let again = self.pool.is_some() && self.network.is_some_and(is_declared);
+        Self { around_subnet: dhcp.is_as_dhcpd() && again, ..*self }
     }
 
     fn has(&self, dhcp: &Dhcp, scope: ScopeId) -> bool {

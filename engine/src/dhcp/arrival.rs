@@ -151,10 +151,12 @@ impl Link {
         {
             return Ok(link);
         }
-        arrival
-            .interface
-            .iter()
-            .find_map(|&address| of(LinkBy::Interface, address))
-            .ok_or(Silence::NoSubnetHere)
+        let own = arrival.interface.iter().find_map(|&address| of(LinkBy::Interface, address));
+        own.ok_or(Silence::NoSubnetHere)
+    }
+
+    /// The link of the interface that the message came in on.
+    pub(super) fn of_interface(dhcp: &Dhcp, arrival: &Arrival<'_>) -> Option<Self> {
+        arrival.interface.iter().find_map(|&address| Self::of(dhcp, address))
     }
 }

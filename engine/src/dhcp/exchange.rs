@@ -8,14 +8,16 @@ use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
-use super::arrival::{Arrival, Link};
+use super::arrival::{Arrival, Link, LinkBy};
 use super::identity::{self, Found};
+use super::inform::informed_address;
 use super::machine::{Machine, Membership};
 use super::own::Own;
 use super::reservation::Reservation;
 use super::{Silence, machine};
 use crate::config::{
-    ClassId, Dhcp, Flag, Identity, NetworkId, Parameter, ScopeChain, SubclassId, Used,
+    ClassId, Dhcp, Flag, HostId, Identity, NetworkId, Parameter, PoolId, ScopeChain, SubclassId,
+    SubnetId, Used,
 };
 use crate::leases::{
     Bill, ClientKey, Discovered, Hardware, Lease, LeaseScope, RelaySaid, Said, ShardLeases,
@@ -160,7 +162,9 @@ impl<'a> Exchange<'a> {
         });
         let own = own.into_bump_slice();
         let saying = own_that_say_who(own, message, dhcp, link.network);
-        let mut reservation = Reservation::find(dhcp, &machine, link.network, saying);
+        let informs = message.message_type() == Some(MessageType::Inform);
+        let informed = informs.then(|| informed_address(message, arrival, dhcp)).flatten();
+        let mut reservation = Reservation::find(dhcp, &machine, link.network, informed, saying);
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
         let Membership { classes, subclasses, bills } =
@@ -208,9 +212,11 @@ impl<'a> Exchange<'a> {
         self.dhcp.is_as_dhcpd()
     }
 
-    /// Why the configuration has this server ignore the machine, by the scopes of its link.
+    /// Why the configuration has this server ignore the machine, by the scopes of its link. ISC
+    /// dhcpd goes by the scopes of the address that it would give: it sends NAKs to everybody.
     pub(super) fn ignored(&self) -> Option<Silence> {
-        self.may_be_silenced().then(|| self.silenced(self.chain(None))).flatten()
+        let by_link = !self.is_as_dhcpd() && self.may_be_silenced();
+        by_link.then(|| self.silenced(self.chain(None))).flatten()
     }
 
     /// Whether some scope has this server ignore anybody.
@@ -223,7 +229,12 @@ impl<'a> Exchange<'a> {
 
     /// Why the scopes of an address have this server ignore the machine.
     pub(super) fn silenced(&self, chain: &ScopeChain<'a>) -> Option<Silence> {
-        if !chain.is(Flag::BootUnknownClients) && !self.reservation.known {
+        // To ISC dhcpd who has an address reserved on another link alone is unknown here.
+        let is_known = match self.is_as_dhcpd() {
+            true => self.reservation.host.is_some(),
+            false => self.reservation.known,
+        };
+        if !chain.is(Flag::BootUnknownClients) && !is_known {
             return Some(Silence::UnknownClient);
         }
         if !chain.is(Flag::Bootp) && self.machine.bootp {
@@ -289,17 +300,41 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// The scopes that say what stands in a NAK: those of the link. ISC dhcpd goes by the first
+    /// subnet and the first pool of it, and by no host entry; and its link is the one that the
+    /// message came from, whatever ciaddr says.
+    pub(super) fn chain_of_nak(&self) -> &'a ScopeChain<'a> {
+        if !self.is_as_dhcpd() {
+            return self.chain(None);
+        }
+        let Self { dhcp, arrival, message, relay, .. } = self;
+        let by = Link::named(dhcp, message, relay.as_ref(), arrival).map(|(_, by)| by);
+        let link = match by {
+            Ok(LinkBy::Ciaddr(_)) => Link::of_interface(dhcp, arrival).unwrap_or(self.link),
+            _ => self.link,
+        };
+        let subnets = &self.dhcp.network(link.network).subnets;
+        let pools = || subnets.iter().flat_map(|&id| &self.dhcp.subnet(id).pools);
+        let subnet = subnets.first().copied().unwrap_or(link.subnet);
+        self.chain_of_scopes(subnet, pools().next().copied(), None, None)
+    }
+
     fn new_chain(&self, address: Option<Ipv4Addr>) -> &'a ScopeChain<'a> {
         let subnet = address.and_then(|address| self.dhcp.subnet_of(address));
         let pool = address.and_then(|address| self.dhcp.pool_of(address));
-        let chain = ScopeChain::new(
-            self.dhcp,
-            Some(subnet.unwrap_or(self.link.subnet)),
-            pool,
-            (self.classes, self.subclasses),
-            self.reservation.host,
-            self.arena,
-        );
+        let subnet = subnet.unwrap_or(self.link.subnet);
+        self.chain_of_scopes(subnet, pool, self.reservation.host, address)
+    }
+
+    fn chain_of_scopes(
+        &self,
+        subnet: SubnetId,
+        pool: Option<PoolId>,
+        host: Option<HostId>,
+        address: Option<Ipv4Addr>,
+    ) -> &'a ScopeChain<'a> {
+        let members = (self.classes, self.subclasses);
+        let chain = ScopeChain::new(self.dhcp, Some(subnet), pool, members, host, self.arena);
         self.arena.alloc(chain.run(&self.facts(address), self.arena))
     }
 

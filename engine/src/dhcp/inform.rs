@@ -2,18 +2,34 @@
 
 use std::net::Ipv4Addr;
 
+use bootstorm_protocols::dhcpv4::Message;
+
 use super::exchange::Exchange;
 use super::plan::Draft;
-use super::{Action, Silence};
+use super::{Action, Arrival, Silence};
+use crate::config::Dhcp;
+
+/// The address of the machine that asks: ciaddr. Machines that leave it empty wrote from their
+/// address.
+pub(super) fn informed_address(
+    message: &Message<'_>,
+    arrival: &Arrival<'_>,
+    dhcp: &Dhcp,
+) -> Option<Ipv4Addr> {
+    let of_host = |address| Some(address).filter(|&address| dhcp.is_host(address));
+    let direct = message.giaddr().is_unspecified();
+    let source = || of_host(*arrival.source.ip()).filter(|_| direct);
+    of_host(message.ciaddr()).or_else(source)
+}
 
 impl<'a> Exchange<'a> {
     pub(super) fn inform(&self) -> Draft<'a> {
         let silence = |silence| Draft::silence(silence, self.arena);
         // dhcpd tells everybody, known or not.
-        if let Some(why) = self.ignored().filter(|_| !self.is_as_dhcpd()) {
+        if let Some(why) = self.ignored() {
             return silence(why);
         }
-        let Some(address) = self.informed_address() else {
+        let Some(address) = informed_address(self.message, self.arrival, self.dhcp) else {
             return silence(Silence::NoAddressNamed);
         };
         if self.is_as_dhcpd() && !self.is_authoritative() {
@@ -24,13 +40,5 @@ impl<'a> Exchange<'a> {
             return silence(Silence::NoSubnetHere);
         }
         Draft::of(Action::Reply(self.ack_to_inform(address)), self.arena)
-    }
-
-    /// ciaddr; clients that leave it empty wrote from their address.
-    fn informed_address(&self) -> Option<Ipv4Addr> {
-        let of_host = |address| Some(address).filter(|&address| self.dhcp.is_host(address));
-        let direct = self.message.giaddr().is_unspecified();
-        let source = || of_host(*self.arrival.source.ip()).filter(|_| direct);
-        of_host(self.message.ciaddr()).or_else(source)
     }
 }

@@ -181,8 +181,12 @@ pub fn plan<'a>(
         Ok(exchange) => &*arena.alloc(exchange),
         Err(silence) => return Plan::new(None, Draft::silence(silence, arena)),
     };
-    let takes_lease =
-        matches!(message.message_type(), None | Some(MessageType::Discover | MessageType::Request));
+    let takes_lease = match message.message_type() {
+        None | Some(MessageType::Discover) => true,
+        // ISC dhcpd sends NAKs to everybody.
+        Some(MessageType::Request) => !exchange.is_as_dhcpd(),
+        Some(_) => false,
+    };
     if takes_lease && exchange.is_over_limit() {
         return Plan::new(Some(exchange), Draft::silence(Silence::LeaseLimit, arena));
     }

@@ -36,7 +36,7 @@ use super::exchange::Exchange;
 use super::holder::Holder;
 use super::plan::Draft;
 use super::{Action, Silence};
-use crate::config::Flag;
+use crate::config::{Flag, ScopeId};
 use crate::leases::{LeaseState, ShardLeases, Step};
 
 macro_rules! reasons {
@@ -141,6 +141,20 @@ impl<'a> Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
+    /// Whether this server is the authority for a shared network, whatever its subnets say.
+    fn is_authoritative_for_network(&self) -> bool {
+        let id = self.link.network;
+        let network = self.dhcp.network(id);
+        if network.name.is_none() {
+            return self.is_authoritative();
+        }
+        let groups = network.groups.iter().copied().map(ScopeId::Group);
+        let around = std::iter::once(ScopeId::Network(id)).chain(groups);
+        let mut scopes = around.chain(std::iter::once(ScopeId::Global));
+        let says = |scope| self.dhcp.scope(scope).settings().flags.get(Flag::Authoritative);
+        scopes.find_map(says).unwrap_or_default()
+    }
+
     /// Refuses an address by the rules of ISC dhcpd: one that is wrong on the link if this server
     /// is authoritative, and one of the link if a pool has it or another one is reserved for the
     /// client. Other addresses of the link are another server's.
@@ -153,7 +167,7 @@ impl<'a> Exchange<'a> {
         let silence = |silence| Draft::silence(silence, self.arena);
         let on_link = self.is_on_link(address);
         let reason = if !on_link {
-            if !self.is_authoritative() {
+            if !self.is_authoritative_for_network() {
                 return silence(Silence::NotAuthoritative);
             }
             NakReason::WrongNetwork

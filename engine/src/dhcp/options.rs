@@ -71,12 +71,19 @@ impl<'a, 'r> Options<'a, 'r> {
 
     /// The type of a DHCP reply and this server's identifier, and what the client gets back.
     fn begin(&mut self) {
+        if self.reply.kind.is_none()
+            && let Some(server) = self.reply.chain.server_identifier()
+            && self.reply.chain.dhcp().is_as_dhcpd()
+        {
+            // dhcpd has it for an option as others are.
+            self.make(options::SERVER_IDENTIFIER, &server.octets());
+        }
         if let Some(kind) = self.reply.kind {
             self.make(options::MESSAGE_TYPE, &[kind.code()]);
             self.make(options::SERVER_IDENTIFIER, &self.reply.server_identifier.octets());
-            // RFC 6842 section 3: the reply carries the client identifier of the request.
-            self.echo(options::CLIENT_IDENTIFIER, self.reply.client_id);
         }
+        // RFC 6842 section 3: the reply carries the client identifier of the request.
+        self.echo(options::CLIENT_IDENTIFIER, self.reply.client_id);
         // RFC 3011 section 2: an identical copy, or the client discards the reply.
         self.echo(options::SUBNET_SELECTION, self.reply.subnet_selection);
     }
@@ -144,8 +151,11 @@ impl<'a, 'r> Options<'a, 'r> {
         }
     }
 
-    /// What a client without a list gets: everything.
+    /// What a client without a list gets: everything, with what it needs most first.
     fn all_parameters(&mut self) {
+        for code in [options::ROUTERS, options::DOMAIN_NAME_SERVERS, options::HOST_NAME] {
+            self.configured(code);
+        }
         let as_dhcpd = self.reply.chain.dhcp().is_as_dhcpd();
         self.reply.chain.for_each(|scope_id, scope| {
             if let Some(code) = scope.without() {
@@ -159,10 +169,6 @@ impl<'a, 'r> Options<'a, 'r> {
                 }
             }
         });
-        self.configured(options::HOST_NAME);
-        if self.reply.is_own_router {
-            self.configured(options::ROUTERS);
-        }
     }
 
     /// What is sent whether a client asks for it or not.

@@ -19,8 +19,8 @@ use super::machine::{self, Firmware};
 use super::nak::NakReason;
 use super::options::Options;
 use crate::config::{
-    Flag, GroupId, Key, LayerSet, LeaseTime, ModelId, Parameter, PoolId, Scope, ScopeChain,
-    ScopeId, Settings, SubclassId, SubnetId,
+    Flag, GroupId, HostKey, Key, LayerSet, LeaseTime, ModelId, Parameter, PoolId, Scope,
+    ScopeChain, ScopeId, Settings, SubclassId, SubnetId,
 };
 
 /// Where a value in a reply comes from.
@@ -222,7 +222,8 @@ impl<'a> Reply<'a> {
             firmware,
             server_identifier,
             asked,
-            host_name,
+            // Of the levels, and as long as `varying` says.
+            host_name: _,
             client_id: _,
             subnet_selection: _,
             uuid: _,
@@ -240,23 +241,11 @@ impl<'a> Reply<'a> {
         {
             return None;
         }
-        // Where a client asks for nothing, the level says at which place the name stands: an option
-        // of the host stands first, the name of its entry last.
-        let named = match host_name {
-            None => 0,
-            Some(_)
-                if chain.host_scope().is_some_and(|scope| scope.options.contains(HOST_NAME)) =>
-            {
-                1
-            }
-            Some((_, ScopeId::Host(_))) => 2,
-            Some(_) => 3,
-        };
         let place = |index: Option<usize>| index.map_or(u32::MAX, |index| index as u32);
         let length = |text: Option<&[u8]>| text.map_or(u16::MAX, |text| text.len() as u16);
         let kinds = [
             kind.map_or(0, MessageType::code),
-            u8::from(*rapid_commit) | u8::from(boot_scope.is_some()) << 1 | named << 2,
+            u8::from(*rapid_commit) | u8::from(boot_scope.is_some()) << 1,
             *firmware as u8,
             // An infinite lease has no other value than this.
             u8::from(lease.is_some()),
@@ -389,16 +378,27 @@ impl<'a> Exchange<'a> {
         reply
     }
 
-    /// RFC 2131 4.3.5: no yiaddr, no lease time.
+    /// RFC 2131 4.3.5: no yiaddr, no lease time. ISC dhcpd does not send the name of a host
+    /// entry.
     pub(super) fn ack_to_inform(&self, address: Ipv4Addr) -> &'a Reply<'a> {
         let reply = self.parameters(Some(MessageType::Ack), address);
+        if self.is_as_dhcpd() {
+            reply.host_name = reply.chain.option(HOST_NAME);
+        }
         reply.delivery = self.delivery_of_inform(address);
         reply
     }
 
-    /// RFC 1534 section 2: no option that only DHCP knows.
+    /// RFC 1534 section 2: no option that only DHCP knows. For a reserved address ISC dhcpd gives
+    /// back the name in `file` unless the configuration has one, and gives no option 82 back.
     pub(super) fn boot_reply(&self, address: Ipv4Addr) -> &'a Reply<'a> {
         let reply = self.parameters(None, address);
+        if self.is_as_dhcpd() && self.reservation.address == Some(address) {
+            reply.relay = None;
+            if reply.boot_scope.is_none() {
+                reply.boot_file = self.message.file();
+            }
+        }
         reply.yiaddr = address;
         reply.lease_seconds = self.bootp_lease(reply.chain, address).seconds();
         self.deliver(reply);
@@ -419,8 +419,7 @@ impl<'a> Exchange<'a> {
             && self.arrival.unicast().is_some()
             && self.arrival.is_routed(self.dhcp, self.message.ciaddr());
         let relayed = !self.message.giaddr().is_unspecified();
-        let chain = self.chain(None);
-        let reply = self.bare(Some(MessageType::Nak), chain);
+        let reply = self.bare(Some(MessageType::Nak), self.chain_of_nak());
         // RFC 2131 4.3.2: the relay agent must broadcast a NAK, the client has no address.
         reply.flags |= if relayed || self.is_as_dhcpd() { BROADCAST_FLAG } else { 0 };
         reply.ciaddr = Ipv4Addr::UNSPECIFIED;
@@ -457,7 +456,23 @@ impl<'a> Exchange<'a> {
         reply.asked = asked.unwrap_or_default();
         reply.host_name = chain.option(HOST_NAME).or_else(|| chain.host_decl_name());
         reply.uuid = self.option(options::PXE_CLIENT_ID).filter(|_| boots_by_pxe);
+        if self.is_as_dhcpd() {
+            let echoes = !matches!(self.message.message_type(), None | Some(MessageType::Inform));
+            let echoed = reply.client_id.filter(|_| echoes);
+            reply.client_id = echoed.or_else(|| self.client_id_of_host(reply.asked));
+        }
         reply
+    }
+
+    /// The client identifier in the client's host entry, which is an option of its scope in ISC
+    /// dhcpd: for a client that asks for it, or for everything.
+    fn client_id_of_host(&self, asked: &[u8]) -> Option<&'a [u8]> {
+        let asks = asked.is_empty() || asked.contains(&options::CLIENT_IDENTIFIER);
+        let host = self.reservation.host.filter(|_| asks)?;
+        self.dhcp.host(host).keys().find_map(|key| match key {
+            HostKey::ClientId(id) => Some(id),
+            HostKey::Hardware(_) | HostKey::Uuid(_) | HostKey::Circuit { .. } => None,
+        })
     }
 
     /// In the arena, where it is filled in: it is long, and every move is a copy.
@@ -514,8 +529,11 @@ impl<'a> Exchange<'a> {
     /// Says how a reply that gives an address reaches the client.
     fn deliver(&self, reply: &mut Reply<'a>) {
         let chain = reply.chain;
-        reply.is_own_router =
-            chain.is(Flag::UseLeaseAddrForDefaultRoute) && chain.option(options::ROUTERS).is_none();
+        // ISC dhcpd does not say so to a BOOTP client with a reserved address.
+        let reserved = reply.kind.is_none() && self.reservation.address == Some(reply.yiaddr);
+        reply.is_own_router = chain.is(Flag::UseLeaseAddrForDefaultRoute)
+            && chain.option(options::ROUTERS).is_none()
+            && !(reserved && self.is_as_dhcpd());
         if chain.is(Flag::AlwaysBroadcast) {
             reply.flags |= BROADCAST_FLAG;
         }

@@ -141,7 +141,8 @@ impl<'a> Exchange<'a> {
     /// Leases the address, which is free or the client's, and withdraws what else it was offered.
     fn bind(&self, address: Ipv4Addr, admission: Admission<'a>, heard: bool) -> Draft<'a> {
         let ack = self.ack(address);
-        if let Some(silence) = self.silenced(ack.chain) {
+        let over_limit = || self.is_over_limit().then_some(Silence::LeaseLimit);
+        if let Some(silence) = self.silenced(ack.chain).or_else(over_limit) {
             return Draft::silence(silence, self.arena);
         }
         let own = self.own_at(address);

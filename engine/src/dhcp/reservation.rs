@@ -73,11 +73,14 @@ impl Reservation {
     ///
     /// ISC dhcpd goes by client identifier, hardware address and port alone, in this order, and the
     /// first key that any entry has decides about the address. The options are those of the first
-    /// entry without addresses.
+    /// entry without addresses. An INFORM from the address `informed` is answered by the first
+    /// entry that has this address, else by the first without addresses; a port is no key then,
+    /// and the machine counts as unknown.
     pub(super) fn find<'a>(
         dhcp: &'a Dhcp,
         machine: &'a Machine<'_>,
         network: NetworkId,
+        informed: Option<Ipv4Addr>,
         own: impl Iterator<Item = &'a Own>,
     ) -> Self {
         let mut found = Self::default();
@@ -85,7 +88,19 @@ impl Reservation {
             return found;
         }
         let mut first = None;
+        let informed = informed.filter(|_| dhcp.is_as_dhcpd());
         for (id, by) in Self::entries(dhcp, machine, network, own) {
+            if let Some(address) = informed {
+                let ips = dhcp.host(id).ips();
+                let is_key = by.kind != KeyKind::Circuit;
+                if is_key && (ips.contains(&address) || found.host.is_none() && ips.is_empty()) {
+                    (found.host, found.by) = (Some(id), Some(by));
+                }
+                if is_key && ips.contains(&address) {
+                    return found;
+                }
+                continue;
+            }
             found.known = true;
             let decides = *first.get_or_insert(by.kind) == by.kind || !dhcp.is_as_dhcpd();
             let address = dhcp.host_address(id, network).filter(|_| decides);

@@ -81,3 +81,20 @@ fn the_scopes_around_a_class_and_a_host_hold_for_clients_elsewhere_and_come_once
         "the scopes around the host hold as well, but for those of the place"
     );
 }
+
+#[test]
+fn as_dhcpd_the_subnet_of_a_host_counts_again_beside_a_declared_network_only() {
+    let mut config = nested();
+    config.dhcp.compatibility = Compatibility::Dhcpd;
+    let arena = Bump::new();
+    let around = |dhcp: &Dhcp| {
+        let address = "10.1.0.10".parse().unwrap();
+        let (subnet, pool) = (dhcp.subnet_of(address), dhcp.pool_of(address));
+        let chain = ScopeChain::new(dhcp, subnet, pool, (&[], &[]), dhcp.host_by_name("h"), &arena);
+        let subnet = ScopeId::Subnet(subnet.unwrap());
+        ids(&chain).into_iter().filter(|id| *id == subnet).count()
+    };
+    assert_eq!(around(&config.dhcp), 2);
+    config.dhcp.networks[0].name = None;
+    assert_eq!(around(&config.dhcp), 1);
+}

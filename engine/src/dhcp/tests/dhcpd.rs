@@ -197,3 +197,47 @@ fn a_bootp_client_is_told_of_the_server_that_has_its_address() {
     let reply = server.reply(&Client::plain(mac(1)).bootp());
     assert_eq!(reply.message().siaddr(), Ipv4Addr::UNSPECIFIED);
 }
+
+#[test]
+fn an_inform_is_answered_by_the_entry_with_its_address_or_by_one_without() {
+    let hosts = r#"
+[[dhcp.host]]
+name = "here"
+hardware = "52:54:00:00:00:01"
+ip = "10.1.0.21"
+options = { host-name = "here" }
+[[dhcp.host]]
+name = "anywhere"
+hardware = "52:54:00:00:00:01"
+options = { host-name = "anywhere" }
+[[dhcp.host]]
+name = "elsewhere"
+hardware = "52:54:00:00:00:02"
+ip = "10.1.0.22"
+options = { host-name = "elsewhere" }
+"#;
+    let mut server = Server::new(&(text("") + hosts));
+    let mut name = |number, address| {
+        let inform = Client::dhclient(mac(number)).inform(ip(address));
+        server.expect(MessageType::Ack, &inform).option(options::HOST_NAME)
+    };
+    assert_eq!(name(1, "10.1.0.21").unwrap(), b"here");
+    assert_eq!(name(1, "10.1.0.77").unwrap(), b"anywhere");
+    assert_eq!(name(2, "10.1.0.77"), None);
+}
+
+#[test]
+fn unknown_clients_get_naks_and_who_is_known_elsewhere_is_unknown_here() {
+    let host = r#"
+[[dhcp.host]]
+name = "elsewhere"
+hardware = "52:54:00:00:00:01"
+ip = "10.2.0.200"
+"#;
+    let mut server = Server::new(&(text("boot-unknown-clients = false") + host));
+    for client in [Client::dhclient(mac(1)), Client::dhclient(mac(2))] {
+        assert_eq!(server.silence(&client.discover()), Silence::UnknownClient);
+        server.expect(MessageType::Nak, &client.reboot(ip("10.9.0.1")));
+        assert_eq!(server.silence(&client.reboot(ip("10.1.4.3"))), Silence::UnknownClient);
+    }
+}
