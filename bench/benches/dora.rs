@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use bootstorm::config;
 use bootstorm::event::bus::EventBus;
+use bootstorm::hooks::Hooks;
 use bootstorm::interfaces::Interfaces;
 use bootstorm::leases::{Clock, Committer, Leases, MemoryStore};
 use bootstorm::log::EventLog;
@@ -225,6 +226,7 @@ impl Lab {
             leases: leases.shard(0, || ()),
             metrics: metrics.own(0).ok_or("no metrics")?,
             events: sinks.pop().ok_or("no events")?,
+            hooks: Hooks::unheard(),
             recent: Arc::new(Recent::of(1)),
             tftp: None,
             dry_run: false,

@@ -8,6 +8,7 @@ pub mod event;
 pub mod explain;
 pub mod hashing;
 mod hex;
+pub mod hooks;
 pub mod interfaces;
 pub mod lease_files;
 pub mod leases;

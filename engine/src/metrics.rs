@@ -361,6 +361,19 @@ impl Default for CommitMetrics {
     }
 }
 
+/// What the thread of hooks counts. It is the only writer.
+#[derive(Debug, Default)]
+pub struct HookMetrics {
+    /// Programs that were started.
+    pub started: Counter,
+    /// Programs that could not be started, or ended with another status than 0.
+    pub failed: Counter,
+    /// Programs that were killed because they took too long.
+    pub killed: Counter,
+    /// What was dropped because too many waited. A total of the queue.
+    pub dropped: Counter,
+}
+
 /// One shard's own block, which it alone writes.
 #[derive(Debug)]
 pub struct OwnMetrics {
@@ -383,6 +396,8 @@ pub struct Metrics {
     shards: Box<[CachePadded<ShardMetrics>]>,
     /// The committer's.
     pub commits: CachePadded<CommitMetrics>,
+    /// Of the thread of hooks.
+    pub hooks: CachePadded<HookMetrics>,
     /// TFTP transfers that a quirk of the client's firmware changed, by its name.
     pub quirks: NamedCounters,
 }
@@ -393,6 +408,7 @@ impl Metrics {
         Self {
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
             commits: CachePadded::default(),
+            hooks: CachePadded::default(),
             quirks: NamedCounters::default(),
         }
     }

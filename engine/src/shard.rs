@@ -2,6 +2,7 @@
 //! Composition only, no rules.
 
 mod delays;
+mod hooks;
 mod pace;
 mod ping;
 mod probes;
@@ -27,6 +28,7 @@ use slab::Slab;
 use crate::config::Dhcp;
 use crate::dhcp::{self, Action, Decision, HoldersTold, ReplyCache};
 use crate::event::Unsent;
+use crate::hooks::{Hooks, Tasks};
 use crate::interfaces::Interface;
 use crate::leases::ShardLeases;
 use crate::log::EventSink;
@@ -46,6 +48,8 @@ use untaken::Untaken;
 struct Pending {
     held: Option<Held>,
     answer: Answer,
+    /// What else is to be done then.
+    tasks: Option<Box<Tasks>>,
 }
 
 fn ipv4(address: Option<IpAddr>) -> Option<Ipv4Addr> {
@@ -87,6 +91,8 @@ pub struct Parts {
     pub metrics: OwnMetrics,
     /// Where its events go.
     pub events: EventSink,
+    /// What has programs run.
+    pub hooks: Hooks,
     /// What it received last.
     pub recent: Arc<Recent>,
     /// Its TFTP transfers; `None` without TFTP.
@@ -272,7 +278,7 @@ impl Shard {
             untaken,
             ..
         } = self;
-        let Parts { snapshot, leases, metrics, events, recent, tftp, dry_run, .. } = parts;
+        let Parts { snapshot, leases, metrics, events, hooks, recent, tftp, dry_run, .. } = parts;
         let current = guard.get_or_insert_with(|| snapshot.read());
         // The sockets are IPv4's.
         let SocketAddr::V4(source) = datagram.source else { return None };
@@ -304,6 +310,10 @@ impl Shard {
             events.emit(&dhcp::variables_lost(event));
         }
         dhcp::logged(&action, event).for_each(|logged| events.emit(&logged));
+        let mut tasks = dhcp::tasks(&action, event);
+        if !matches!(action, Action::AckWhenDurable(_)) {
+            hooks::carry_out(tasks.take(), event, hooks, events);
+        }
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         let changes = if let Action::AckWhenDurable(_) = action {
@@ -339,7 +349,7 @@ impl Shard {
                     },
                 };
                 pace.expect(now);
-                let token = pending.insert(Pending { held, answer });
+                let token = pending.insert(Pending { held, answer, tasks });
                 if let Err(why) = leases.submit(changes, Some(token as u64), now) {
                     pending.remove(token).held.into_iter().for_each(|held| tx.discard(held));
                     replies.withheld(event, why);
@@ -397,13 +407,16 @@ impl Shard {
     /// Takes the ACKs whose leases are on disk, and discards those whose leases were not written.
     fn committed<T: Transmit>(&mut self, tx: &mut T) {
         let Self { parts, pending, durable, delays, cache, answered, .. } = self;
-        let Parts { leases, metrics, events, dry_run, .. } = parts;
+        let Parts { leases, metrics, events, hooks, dry_run, .. } = parts;
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
         leases.completed(|token, result| {
-            let Some(ack) = pending.try_remove(token as usize) else { return };
+            let Some(mut ack) = pending.try_remove(token as usize) else { return };
             match result {
-                Ok(()) => durable.push_back(ack),
+                Ok(()) => {
+                    hooks::carry_out(ack.tasks.take(), &ack.answer.event, hooks, replies.events);
+                    durable.push_back(ack);
+                }
                 Err(why) => {
                     ack.held.into_iter().for_each(|held| tx.discard(held));
                     replies.withheld(&ack.answer.event, why);
@@ -419,7 +432,7 @@ impl Shard {
         let Parts { leases, metrics, events, dry_run, .. } = parts;
         let dry_run = *dry_run;
         let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
-        for Pending { held, answer } in durable.drain(..pace.take(durable.len(), tx.now())) {
+        for Pending { held, answer, .. } in durable.drain(..pace.take(durable.len(), tx.now())) {
             replies.submit(held, answer, leases, tx);
         }
         pace.next(durable.len(), tx.now())

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bootstorm::config::{self, Config};
 use bootstorm::hashing;
+use bootstorm::hooks::Hooks;
 use bootstorm::interfaces::{Interface, Interfaces};
 use bootstorm::leases::{BootId, Clock, LeaseLog, Leases};
 use bootstorm::log::EventSink;
@@ -164,6 +165,7 @@ impl Server {
                 leases: leases.shard(index, move || wake.wake()),
                 metrics: metrics.own(index).ok_or("a shard has no counters")?,
                 events: EventSink::unheard(),
+                hooks: Hooks::unheard(),
                 recent: Arc::new(Recent::of(shards)),
                 tftp: Some(tftp_shard.hashed(hasher.clone())),
                 dry_run: false,

@@ -1,6 +1,6 @@
 //! The second half of putting the model together: subnets, pools and hosts against each other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::options;
@@ -11,10 +11,11 @@ use super::builder::{
 use super::problem::{Fault, Problems};
 use super::scope_reader::ScopePlaces;
 use super::source::Place;
+use super::statement::{self, Action, Events, Statement};
 use super::units::Range;
 use super::{
-    ClassIndex, Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Scope, ScopeId, Subnet, SubnetId,
-    Use, schema,
+    BlockKey, ClassIndex, Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Scope, ScopeId, Subnet,
+    SubnetId, Use, schema,
 };
 
 impl Builder {
@@ -60,12 +61,28 @@ impl Builder {
         dhcp.used = dhcp.used_settings();
         let has_statements = dhcp.scopes().any(Scope::is_dynamic);
         dhcp.has_statements = has_statements;
+        dhcp.blocks = blocks(&dhcp);
         look_at_reservations(&dhcp, &wanted.hosts, tolerant, problems);
         dhcp.server_identifiers = wanted.identifiers.iter().map(|&(address, _)| address).collect();
         dhcp.server_identifiers.sort_unstable();
         dhcp.server_identifiers.dedup();
         (dhcp, wanted)
     }
+}
+
+/// What runs when leases end.
+fn blocks(dhcp: &Dhcp) -> Vec<(BlockKey, Box<[Statement]>)> {
+    let mut blocks = BTreeMap::new();
+    for scope in dhcp.scopes() {
+        statement::each(scope.statements(), &mut |statement| {
+            if let Action::On(Events { commit: _, release, expiry }, block) = &statement.action
+                && (*release || *expiry)
+            {
+                blocks.insert(block.key, block.statements.clone());
+            }
+        });
+    }
+    blocks.into_iter().collect()
 }
 
 /// A place in a list. Files of 4 GiB at most have been read, so lists are shorter than that.

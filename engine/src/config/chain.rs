@@ -7,8 +7,9 @@ use bootstorm_protocols::dhcpv4::options;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
+use super::effects::Effects;
 use super::expression::Facts;
-use super::run::{Effects, Run};
+use super::run::{Ran, Run};
 use super::{
     BootRule, ClassId, Dhcp, Flag, GroupId, HostId, Key, LeaseTime, Line, NetworkId, Parameter,
     PoolId, Scope, ScopeId, ScopeView, Settings, SubclassId, SubnetId,
@@ -32,6 +33,8 @@ pub struct ScopeChain<'c> {
     subnet: Option<SubnetId>,
     /// The narrowest first. Levels that say nothing are left out.
     levels: &'c [Level<'c>],
+    /// How many of them stand before those of the client's place.
+    by_place: usize,
     effects: Effects<'c>,
 }
 
@@ -103,11 +106,23 @@ impl<'c> ScopeChain<'c> {
             levels.push(ScopeId::Class(id), &class.scope);
             levels.push_around(class.within.iter().copied(), &ran);
         }
+        let narrower = levels.list.len();
         by_place.each(dhcp, |id| levels.push(id, dhcp.scope(id)));
         levels.push(ScopeId::Global, &dhcp.global);
         let levels = levels.list.into_bump_slice();
-        let effects = Effects::default();
-        Self { dhcp, host, group, host_scope, classes, subclasses, pool, subnet, levels, effects }
+        Self {
+            dhcp,
+            host,
+            group,
+            host_scope,
+            classes,
+            subclasses,
+            pool,
+            subnet,
+            levels,
+            by_place: narrower,
+            effects: Effects::default(),
+        }
     }
 
     /// The same chain with what its statements make of a message.
@@ -115,8 +130,18 @@ impl<'c> ScopeChain<'c> {
         if !self.dhcp.has_statements || !self.levels.iter().any(|level| level.scope.is_dynamic()) {
             return self;
         }
-        let (levels, effects) = Run::all(self.dhcp, self.levels, facts, arena);
-        Self { levels, effects, ..self }
+        let run = |chain: &Self| Run::all(self.dhcp, (chain.levels, chain.by_place), facts, arena);
+        let Ran { levels, effects, late } = run(&self);
+        if late.is_empty() {
+            return Self { levels, effects, ..self };
+        }
+        // The last of the classes, in which the first wins.
+        let mut classes = BumpVec::from_iter_in(self.classes.iter().copied(), arena);
+        classes.extend_from_slice(late);
+        let members = (classes.into_bump_slice(), self.subclasses);
+        let whole = Self::new(self.dhcp, self.subnet, self.pool, members, self.host, arena);
+        let Ran { levels, effects, .. } = run(&whole);
+        Self { levels, effects, ..whole }
     }
 
     /// What its statements do beside setting options and settings.

@@ -2,18 +2,33 @@
 
 use std::net::Ipv4Addr;
 
+use bumpalo::Bump;
+
 use super::prefix::is_unicast;
+use super::run::Run;
 use super::statement::{self, Action};
 use super::{
-    Class, ClassId, ClientMatch, Dhcp, Group, GroupId, HostId, HostKey, HostView, Key, Network,
-    NetworkId, Parameter, Pool, PoolId, Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId,
-    Used,
+    Asked, BlockKey, Class, ClassId, ClientMatch, Dhcp, Facts, Group, GroupId, HostId, HostKey,
+    HostView, Key, Network, NetworkId, Parameter, Pool, PoolId, Scope, ScopeId, Subclass,
+    SubclassId, Subnet, SubnetId, Used,
 };
 
 /// Host ids under one key, in the order of the configuration.
 pub type HostIds<'c> = &'c [HostId];
 
 impl Dhcp {
+    /// What statements of a block ask for, for a lease that has ended; `None` if the configuration
+    /// has the block no more.
+    pub(crate) fn run_block<'c>(
+        &'c self,
+        key: BlockKey,
+        facts: &impl Facts<'c>,
+        arena: &'c Bump,
+    ) -> Option<Asked<'c>> {
+        let place = self.blocks.binary_search_by_key(&key, |(own, _)| *own).ok()?;
+        Some(Run::one(self, &self.blocks[place].1, facts, arena))
+    }
+
     /// The network of an id of this model. Ids of another model may panic here and below.
     pub fn network(&self, id: NetworkId) -> &Network {
         &self.networks[id.index()]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bootstorm_net::EngineChoice;
 
 use super::expression::Data;
+use super::statement::{BlockKey, Statement};
 use super::{
     ClassIndex, ClassTest, ClientMatch, Flags, HostName, Hosts, LeaseTime, Places, Prefix, Problem,
     Scope, ScopeId, Subclasses, Tftp, Use,
@@ -161,6 +162,8 @@ pub struct Dhcp {
     pub places: Places,
     /// Option spaces whose options are sent.
     pub spaces: Vec<Space>,
+    /// What runs when leases end, by rising key.
+    pub(crate) blocks: Vec<(BlockKey, Box<[Statement]>)>,
     /// The names of the variables that statements set.
     pub variables: Vec<Box<str>>,
     /// Whether what a client gets may depend on more of its message than the rules below know: some
@@ -539,6 +542,7 @@ impl Default for Dhcp {
             server_identifiers: Vec::new(),
             places: Places::default(),
             spaces: Vec::new(),
+            blocks: Vec::new(),
             variables: Vec::new(),
             has_statements: false,
             id: ModelId::next(),

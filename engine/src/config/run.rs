@@ -8,8 +8,10 @@ use std::cell::Cell;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
+use bumpalo::format as format_in;
 
 use super::chain::{Layer, LayerSet, Level};
+use super::effects::{Asked, Before, Collected as Effecting, Effects};
 use super::expression::{Boolean, Data, Facts, Numeric, OptionPath, Value};
 use super::option_set::OptionView;
 use super::scope::ScopeView;
@@ -24,15 +26,6 @@ use super::{
 const MOST_LOOK_UPS: u32 = 1000;
 /// How deep they may name one another.
 const DEEPEST: u32 = 16;
-
-/// What statements do beside setting options and settings.
-#[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Effects<'c> {
-    /// What is written to the log.
-    pub(crate) logs: &'c [(LogLevel, &'c [u8])],
-    /// Variables that were set, the last value of each last; `None` for one that was taken away.
-    pub(crate) variables: &'c [(VariableId, Option<Value<'c>>)],
-}
 
 /// What a statement set.
 #[derive(Copy, Clone)]
@@ -57,6 +50,15 @@ enum Part<'c> {
     Expression(&'c Data),
 }
 
+/// What a run comes to.
+pub(super) struct Ran<'c> {
+    pub(super) levels: &'c [Level<'c>],
+    pub(super) effects: Effects<'c>,
+    /// Classes that the client was made a member of, whose own levels are to run before those of
+    /// its other classes.
+    pub(super) late: &'c [ClassId],
+}
+
 /// Whether the list of statements that a statement stands in goes on.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Flow {
@@ -73,9 +75,13 @@ pub(super) struct Run<'r, 'c, F> {
     level: usize,
     /// In the order in which they were set.
     entries: BumpVec<'c, Entry<'c>>,
-    logs: BumpVec<'c, (LogLevel, &'c [u8])>,
-    variables: BumpVec<'c, (VariableId, Option<Value<'c>>)>,
-    /// Of them those that the widest level sets to a constant.
+    collected: Effecting<'c>,
+    /// Added classes whose statements are to run: dhcpd runs those of classes after those of the
+    /// client's place.
+    late: BumpVec<'c, ClassId>,
+    /// The levels from here on are those of the client's place.
+    by_place: usize,
+    /// Of the variables those that the widest level sets to a constant.
     constants: BumpVec<'c, (VariableId, Option<Value<'c>>)>,
     /// The value of an option is put together. dhcpd knows only `constants` then.
     composing: Cell<bool>,
@@ -84,37 +90,65 @@ pub(super) struct Run<'r, 'c, F> {
 }
 
 impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
-    /// Runs all statements of the levels. The levels that come back have what the statements set.
-    pub(super) fn all(
+    fn new(
         dhcp: &'c Dhcp,
-        levels: &'c [Level<'c>],
+        (levels, by_place): (&'c [Level<'c>], usize),
         facts: &'r F,
         arena: &'c Bump,
-    ) -> (&'c [Level<'c>], Effects<'c>) {
-        let mut run = Self {
+    ) -> Self {
+        Self {
             dhcp,
             facts,
             arena,
             levels,
             level: levels.len(),
             entries: BumpVec::new_in(arena),
-            logs: BumpVec::new_in(arena),
-            variables: BumpVec::new_in(arena),
+            collected: Effecting::new(arena),
+            late: BumpVec::new_in(arena),
+            by_place,
             constants: BumpVec::new_in(arena),
             composing: Cell::new(false),
             look_ups: Cell::new(0),
             depth: Cell::new(0),
-        };
+        }
+    }
+
+    /// Runs all statements of the levels, of which those from `by_place` on are of the client's
+    /// place. The levels that come back have what the statements set.
+    pub(super) fn all(
+        dhcp: &'c Dhcp,
+        levels: (&'c [Level<'c>], usize),
+        facts: &'r F,
+        arena: &'c Bump,
+    ) -> Ran<'c> {
+        let mut run = Self::new(dhcp, levels, facts, arena);
+        let (levels, _) = levels;
         for (place, level) in levels.iter().enumerate().rev() {
             run.level = place;
             run.block(level.scope.statements());
         }
         let levels = run.layered();
-        let effects = Effects {
-            logs: run.logs.into_bump_slice(),
-            variables: run.variables.into_bump_slice(),
-        };
-        (levels, effects)
+        let now = run.collected.since(Before::default());
+        let before = run.collected.here();
+        if let Some(statements) = run.collected.commit {
+            // To run to its end is all that a block can do.
+            let _ended = run.block(statements);
+        }
+        let (commit, ends) = (run.collected.since(before), run.collected.ends);
+        let effects = Effects { now, commit, ends };
+        Ran { levels, effects, late: run.late.into_bump_slice() }
+    }
+
+    /// Runs the statements of a block, for a lease that has ended.
+    pub(super) fn one(
+        dhcp: &'c Dhcp,
+        block: &'c [Statement],
+        facts: &'r F,
+        arena: &'c Bump,
+    ) -> Asked<'c> {
+        let mut run = Self::new(dhcp, (&[], 0), facts, arena);
+        let _ended = run.block(block);
+        run.collected.since(Before::default())
     }
 
     fn block(&mut self, statements: &'c [Statement]) -> Flow {
@@ -140,21 +174,50 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             Action::Break => return Flow::Break,
             Action::Set(variable, operand) => {
                 let value = self.operand(operand);
-                self.variables.push((*variable, value));
-                if self.levels[self.level].id == ScopeId::Global && is_constant(operand) {
+                self.collected.variables.push((*variable, value));
+                let level = self.levels.get(self.level);
+                let is_widest = level.is_some_and(|level| level.id == ScopeId::Global);
+                if is_widest && is_constant(operand) {
                     self.constants.push((*variable, value));
                 }
             }
-            Action::Unset(variable) => self.variables.push((*variable, None)),
+            Action::Unset(variable) => self.collected.variables.push((*variable, None)),
             Action::Log(level, text) => {
                 if let Some(text) = text.evaluate(&*self, self.arena) {
-                    self.logs.push((*level, text));
+                    self.collected.logs.push((*level, text));
                 }
             }
-            // What these do begins elsewhere.
-            Action::AddClass(_) | Action::Execute(..) | Action::On(..) => {}
+            Action::AddClass(class) => self.add(*class),
+            Action::Execute(program, arguments) => self.execute(program, arguments),
+            Action::On(events, block) => self.collected.on(*events, block),
         }
         Flow::On
+    }
+
+    fn add(&mut self, class: ClassId) {
+        if self.is_member(class) {
+            return;
+        }
+        self.collected.added.push(class);
+        if self.level >= self.by_place {
+            self.late.push(class);
+        }
+    }
+
+    /// Where an argument is null, the program is not run, as in dhcpd.
+    fn execute(&mut self, program: &'c [u8], arguments: &'c [Data]) {
+        let mut values = BumpVec::with_capacity_in(arguments.len(), self.arena);
+        for (place, argument) in arguments.iter().enumerate() {
+            let Some(value) = argument.evaluate(&*self, self.arena) else {
+                let (name, place) = (program.escape_ascii(), place + 1);
+                let text =
+                    format_in!(in self.arena, "{} is not run: argument {} is null", name, place);
+                let text = text.into_bump_str().as_bytes();
+                return self.collected.logs.push((LogLevel::Debug, text));
+            };
+            values.push(value);
+        }
+        self.collected.run(program, &values);
     }
 
     fn assign(&mut self, line: Line, mode: Mode, key: Key, value: &'c Data) {
@@ -418,7 +481,7 @@ impl<'c, F: Facts<'c>> Facts<'c> for Run<'_, 'c, F> {
     }
 
     fn is_member(&self, class: ClassId) -> bool {
-        self.facts.is_member(class)
+        self.collected.added.contains(&class) || self.facts.is_member(class)
     }
 
     fn is_known(&self) -> bool {
@@ -455,7 +518,7 @@ impl<'c, F: Facts<'c>> Facts<'c> for Run<'_, 'c, F> {
 
     fn variable(&self, variable: VariableId) -> Option<Value<'c>> {
         let composing = self.composing.get() && self.dhcp.is_as_dhcpd();
-        let set = if composing { &self.constants } else { &self.variables };
+        let set = if composing { &self.constants } else { &self.collected.variables };
         let mut set = set.iter().rev();
         match set.find(|(own, _)| *own == variable) {
             Some(&(_, value)) => value,

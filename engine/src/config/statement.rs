@@ -4,6 +4,8 @@
 //! something, and what is set later stands. Options and settings keep the expression that they were
 //! set with until all statements have run; conditions are worked out at once.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::expression::{Boolean, Data, Numeric};
 use super::{ClassId, LogLevel, Parameter, Scope, SpaceId, VariableId};
 
@@ -62,13 +64,37 @@ pub(crate) enum Action {
     AddClass(ClassId),
     /// Runs a program of the hook: its name, and what it is given.
     Execute(Box<[u8]>, Box<[Data]>),
-    /// Runs the statements when something happens to the lease.
-    On(Events, Box<[Statement]>),
+    /// Runs the statements when something happens to the lease. Of several for one event the last
+    /// that was met counts.
+    On(Events, Block),
 }
+
+/// Statements that run later than the others.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Block {
+    /// By which a lease finds them when it ends.
+    pub(crate) key: BlockKey,
+    pub(crate) statements: Box<[Statement]>,
+}
+
+impl Block {
+    /// The statements that stand in a text.
+    pub(super) fn of(text: &str, statements: Box<[Statement]>) -> Self {
+        Self { key: BlockKey(xxh3_64(text.as_bytes())), statements }
+    }
+}
+
+/// Which statements run when a lease ends: XXH3 (64 bits, without a seed) of their text. It is on
+/// disk, so it never changes.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BlockKey(pub(crate) u64);
 
 /// Calls `found` with every statement, those inside others included. They are nested no deeper than
 /// the front ends allow.
-pub(super) fn each<'s>(statements: &'s [Statement], found: &mut impl FnMut(&'s Statement)) {
+pub(in crate::config) fn each<'s>(
+    statements: &'s [Statement],
+    found: &mut impl FnMut(&'s Statement),
+) {
     for statement in statements {
         found(statement);
         match &statement.action {
@@ -85,7 +111,7 @@ pub(super) fn each<'s>(statements: &'s [Statement], found: &mut impl FnMut(&'s S
                     }
                 }
             }
-            Action::On(_, inside) => each(inside, found),
+            Action::On(_, block) => each(&block.statements, found),
             _ => {}
         }
     }

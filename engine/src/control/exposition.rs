@@ -37,6 +37,7 @@ pub fn page(running: &Running) -> String {
     let mut page = Page::default();
     server(&mut page, running);
     dhcp(&mut page, running);
+    hooks(&mut page, running);
     tftp(&mut page, running);
     commits(&mut page, running);
     pools(&mut page, running);
@@ -170,6 +171,23 @@ fn dhcp(page: &mut Page, running: &Running) {
     );
     for (shard, metrics) in shards() {
         page.histogram(&[("shard", &shard)], metrics.reply_latency.histogram(), NANOSECONDS);
+    }
+}
+
+fn hooks(page: &mut Page, running: &Running) {
+    page.family(
+        "bootstorm_hooks_total",
+        "counter",
+        "Programs that the configuration has run, by what became of them.",
+    );
+    let hooks = &running.metrics.hooks;
+    for (result, count) in [
+        ("started", &hooks.started),
+        ("failed", &hooks.failed),
+        ("killed", &hooks.killed),
+        ("dropped", &hooks.dropped),
+    ] {
+        page.sample(&[("result", result)], count.get());
     }
 }
 

@@ -102,15 +102,18 @@ pub fn of_statements<'a>(
     decided: &BootEvent,
 ) -> impl Iterator<Item = BootEvent> + use<'a> {
     let decided = *decided;
-    let logs = action.reply().map_or(&[][..], |reply| reply.chain.effects().logs);
-    logs.iter().map(move |(level, text)| {
-        let kind = match level {
-            LogLevel::Error => Kind::LogError,
-            LogLevel::Warn | LogLevel::Info => Kind::LogInfo,
-            LogLevel::Debug | LogLevel::Trace => Kind::LogDebug,
-        };
-        BootEvent { kind, detail: Detail::Text(LogText::new(text)), ..decided }
-    })
+    let logs = action.reply().map_or(&[][..], |reply| reply.chain.effects().now.logs);
+    logs.iter().map(move |log| log_event(log, &decided))
+}
+
+/// The event of a `log` statement; `about` is that of what it is about.
+pub(super) fn log_event((level, text): &(LogLevel, &[u8]), about: &BootEvent) -> BootEvent {
+    let kind = match level {
+        LogLevel::Error => Kind::LogError,
+        LogLevel::Warn | LogLevel::Info => Kind::LogInfo,
+        LogLevel::Debug | LogLevel::Trace => Kind::LogDebug,
+    };
+    BootEvent { kind, detail: Detail::Text(LogText::new(text)), ..*about }
 }
 
 fn event(kind: Kind, message: &Message<'_>, arrival: &Arrival<'_>, address: Ipv4Addr) -> BootEvent {

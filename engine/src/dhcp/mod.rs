@@ -60,6 +60,7 @@ mod request;
 mod reservation;
 mod silence;
 mod statements;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -214,3 +215,7 @@ pub use events::of_request as received;
 pub use events::of_statements as logged;
 /// The event of variables that a lease has no room for.
 pub use events::of_variables_lost as variables_lost;
+/// What is to be done when a reply leaves, or its lease is durable.
+pub use tasks::of_action as tasks;
+/// What is to be done for a lease that has ended.
+pub use tasks::of_ended as tasks_at_end;

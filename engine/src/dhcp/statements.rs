@@ -7,7 +7,7 @@ use bootstorm_protocols::dhcpv4::MessageType;
 use super::Reply;
 use super::evaluate::Known;
 use super::exchange::Exchange;
-use crate::config::{ClassId, Facts, OptionPath, Value, VariableId};
+use crate::config::{ClassId, Effects, Facts, OptionPath, Value, VariableId};
 use crate::leases::{LeaseScope, VARIABLE_BYTES};
 
 /// All that is known of a client when its address is.
@@ -25,15 +25,22 @@ impl<'a> Exchange<'a> {
         reply: &Reply<'a>,
         room: &'r mut [u8; VARIABLE_BYTES],
     ) -> Option<(LeaseScope<'r>, u32)> {
-        let set = reply.chain.effects().variables;
-        if set.is_empty() {
+        if !self.dhcp.has_statements {
             return None;
         }
-        let LeaseScope { expiry, release, variables } = self.scope(reply.yiaddr);
-        let named = set.iter().filter_map(|(variable, value)| {
+        let before = self.scope(reply.yiaddr);
+        let Effects { now, commit, ends } = reply.chain.effects();
+        let commit = if reply.is_of_lease() { commit.variables } else { &[] };
+        let set = now.variables.iter().chain(commit);
+        let is_new = (before.release, before.expiry) != (ends.release, ends.expiry);
+        if set.clone().next().is_none() && !is_new {
+            return None;
+        }
+        let named = set.filter_map(|(variable, value)| {
             Some((&**self.dhcp.variables.get(variable.index())?, *value))
         });
-        let (variables, lost) = variables.with(named, room);
+        let (variables, lost) = before.variables.with(named, room);
+        let (expiry, release) = (ends.expiry, ends.release);
         Some((LeaseScope { expiry, release, variables }, lost))
     }
 

@@ -74,6 +74,11 @@ pub enum Kind {
     Decline,
     /// A client gave its address back.
     Release,
+    /// A lease has ended by its time, and the configuration has something done then.
+    Expiry,
+    /// A program that the configuration has run could not be run, or failed: `Detail::Text` says
+    /// which and why.
+    HookFailed,
     /// A client with an address of its own asked for options.
     Inform,
     /// A BOOTP request came in.
@@ -123,6 +128,8 @@ impl Kind {
             Kind::Decline => "DECLINE",
             Kind::Release => "RELEASE",
             Kind::Inform => "INFORM",
+            Kind::Expiry => "expiry",
+            Kind::HookFailed => "hook failed",
             Kind::Bootp => "BOOTREQUEST",
             Kind::BootReply => "BOOTREPLY",
             Kind::Silence => "silence",
@@ -155,6 +162,7 @@ impl Kind {
             | Kind::ReservedHeld
             | Kind::NotPinged
             | Kind::VariablesLost
+            | Kind::HookFailed
             | Kind::TransferFailed => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }

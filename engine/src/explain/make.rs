@@ -435,6 +435,7 @@ impl Part<'_> {
                 state: lease.state.name().to_owned(),
                 until: (self.subject.time)(lease.expires),
                 refused: lease.refused,
+                variables: lease.notes.scope().variables.iter().map(words::variable).collect(),
             });
         });
         held

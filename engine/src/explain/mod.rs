@@ -75,6 +75,9 @@ pub struct Explanation {
     /// Options that the configuration has for the client and that are not sent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsent: Vec<UnsentPart>,
+    /// Programs that are run: when the reply leaves or, of an ACK, when the lease is durable.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<String>,
     /// The reply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<ReplyPart>,
@@ -224,6 +227,9 @@ pub struct HeldPart {
     /// Whether it was refused by a NAK, and ends with the next DISCOVER.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub refused: bool,
+    /// The variables that statements gave it, as `name = value`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<String>,
 }
 
 /// The address that a client gets.
@@ -383,7 +389,11 @@ mod tests {
             classes: vec![ClassPart::default()],
             more_classes: 1,
             hosts: vec![HostPart { address: ip, why: text(), ..HostPart::default() }],
-            held: vec![HeldPart { refused: true, ..HeldPart::default() }],
+            held: vec![HeldPart {
+                refused: true,
+                variables: vec!["a = 1".to_owned()],
+                ..HeldPart::default()
+            }],
             address: Some(AddressPart::default()),
             pools: vec![PoolPart::default()],
             pools_elsewhere: 1,
@@ -395,6 +405,7 @@ mod tests {
                 rules: vec![RulePart { passed: text(), ..RulePart::default() }],
                 ..BootPart::default()
             }),
+            programs: vec!["\"/bin/x\"".to_owned()],
             options: vec![OptionPart {
                 hides: vec![HiddenPart::default()],
                 ..OptionPart::default()

@@ -78,6 +78,7 @@ impl Part<'_> {
         explanation.options =
             sent.iter().filter(fits).map(|each| self.sent(each, reply.chain())).collect();
         explanation.unsent = self.unsent(reply, &written);
+        explanation.programs = reply.programs().map(words::program).collect();
         if reply.lease_seconds > 0 {
             explanation.lease_time = Some(self.lease_time(reply));
         }

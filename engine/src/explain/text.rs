@@ -121,6 +121,9 @@ impl Explanation {
             let refused = if held.refused { ", refused by a NAK" } else { "" };
             let (ip, state, until) = (&held.ip, &held.state, &held.until);
             page.line("leases", &format!("{ip} {state}, until {until}{refused}"))?;
+            for variable in &held.variables {
+                page.more(&format!("set {variable}"))?;
+            }
         }
         Ok(())
     }
@@ -191,6 +194,9 @@ impl Explanation {
             for hidden in &option.hides {
                 page.item(&format!("    hides {} of {}", hidden.value, named(&hidden.source)))?;
             }
+        }
+        for program in &self.programs {
+            page.line("runs", program)?;
         }
         for unsent in &self.unsent {
             let each = &unsent.option;

@@ -10,7 +10,7 @@ use bootstorm_protocols::dhcpv4::pxe::{Architecture, MachineId};
 
 use super::{Source, ValuePart};
 use crate::config::{
-    BootFile, BootRule, ClientMatch, Dhcp, Key, Line, Permit, PoolId, ScopeChain, ScopeId,
+    BootFile, BootRule, ClientMatch, Dhcp, Key, Line, Permit, PoolId, ScopeChain, ScopeId, Value,
 };
 use crate::dhcp::{Condition, NakReason, NotPermitted, PassedOver, Silence};
 use crate::hex;
@@ -209,6 +209,22 @@ fn key_of(condition: Condition) -> &'static str {
 /// The server or the client, not the configuration.
 pub(super) fn made_by(name: &str) -> Source {
     Source { name: name.to_owned(), at: None }
+}
+
+/// A variable as `set` writes it.
+pub(super) fn variable((name, value): (&[u8], Value<'_>)) -> String {
+    let value = match value {
+        Value::Data(bytes) => quoted(bytes),
+        Value::Numeric(number) => number.to_string(),
+        Value::Boolean(value) => value.to_string(),
+    };
+    format!("{} = {value}", name.escape_ascii())
+}
+
+/// A program and its arguments.
+pub(super) fn program(words: &[&[u8]]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    words.join(" ")
 }
 
 /// Bytes as text in quotes, with escapes.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bootstorm_protocols::time::Moment;
 
 use super::{Admission, ClientKey, Hardware, Notes};
+use crate::config::BlockKey;
 
 /// What is known of one address. Cloning it does not allocate.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +75,26 @@ impl LeaseState {
     pub fn is_taken(self) -> bool {
         matches!(self, Self::Offered | Self::Active | Self::Declined)
     }
+}
+
+/// A lease that has ended, for which the configuration has something done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// As it was last.
+    pub lease: Lease,
+    /// How it has ended.
+    pub how: Ending,
+    /// What is to run.
+    pub block: BlockKey,
+}
+
+/// How a lease ends.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// Its time is over.
+    Expiry,
+    /// It was given back, or an operator or the server ended it.
+    Release,
 }
 
 impl Lease {

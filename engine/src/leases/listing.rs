@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use bootstorm_protocols::time::Moment;
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
+use slab::Slab;
 
 use super::pools::{Listing, PoolSet};
-use super::slot::{Identity, Slot};
+use super::slot::{Identity, Side, Slot};
 use super::state::{Outcome, State, Whose};
 use super::table::{Handle, Stripe, Table};
-use super::{LeaseScope, LeaseState};
+use super::{Ended, Ending, LeaseScope, LeaseState};
 
 /// When to look at which slot again; a list for each shard, so that two of them seldom meet.
 pub(super) struct Timers(Box<[CachePadded<Mutex<TimerList>>]>);
@@ -72,6 +73,23 @@ impl Timers {
     }
 }
 
+impl Slot {
+    /// How the lease that the pool counts ends by an outcome, if it does.
+    fn ending(&self, sides: &Slab<Side>, outcome: &Outcome, now: Moment) -> Option<Ending> {
+        if self.listed != LeaseState::Active {
+            return None;
+        }
+        match self.state(sides).view(now).0 {
+            LeaseState::Expired => Some(Ending::Expiry),
+            LeaseState::Active => {
+                let after = outcome.state.map(|state| state.view(now).0);
+                (after == Some(LeaseState::Released)).then_some(Ending::Release)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// How the pool of a slot counts it now.
 fn listed(slot: &Slot, state: &State, handle: Handle) -> Listing {
     let idle = match state {
@@ -96,6 +114,10 @@ impl Table {
     ) -> bool {
         let Stripe { slots, sides, .. } = stripe;
         let slot = &mut slots[handle.index()];
+        let ending = slot.ending(sides, &outcome, now);
+        if let Some(ended) = ending {
+            self.tell(slot, sides, ended, now);
+        }
         let pool = pools.of(slot.address);
         let counted = pool.filter(|pool| pool.number == slot.pool);
         let old = counted.map(|_| listed(slot, &slot.state(sides), handle));
@@ -124,14 +146,13 @@ impl Table {
             self.move_client(&before.client, &to, handle);
         }
         let slot = &mut slots[handle.index()];
-        let before = slot.listed;
         if let Some(end) = state.next_end(now)
             && end < slot.timer
         {
             self.timers.set(slot, handle, end);
         }
         slot.listed = state.view(now).0;
-        if (before, slot.listed) == (LeaseState::Active, LeaseState::Released) {
+        if ending == Some(Ending::Release) {
             slot.identity.notes.set_scope(LeaseScope::default());
         }
         match pool {
@@ -146,6 +167,20 @@ impl Table {
             None => slot.pool = 0,
         }
         true
+    }
+
+    /// Tells of a lease that has ended, if the configuration has anything done then.
+    fn tell(&self, slot: &Slot, sides: &Slab<Side>, how: Ending, now: Moment) {
+        let Some(heard) = self.heard.get() else { return };
+        let LeaseScope { expiry, release, .. } = slot.identity.notes.scope();
+        let block = match how {
+            Ending::Expiry => expiry,
+            Ending::Release => release,
+        };
+        if let Some(block) = block {
+            let lease = slot.lease(&slot.identity, &slot.state(sides), now);
+            heard(Ended { lease, how, block });
+        }
     }
 
     /// Lists a slot anew: a pool of the configuration has it now, or its timer was due.

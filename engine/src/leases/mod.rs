@@ -54,13 +54,13 @@ pub use client::{Client, ClientKey, Hardware, KeyKind, RelaySaid, Said};
 pub use clock::{BootId, Clock};
 pub use commit::{Committer, CommitterThread};
 pub use discovers::{Discovered, Transaction};
-pub use lease::{Lease, LeaseState};
+pub use lease::{Ended, Ending, Lease, LeaseState};
 pub use log::{ENTRIES, Layout, LeaseLog, Maintenance, StatePlace};
 pub use memory::MemoryStore;
 pub use notes::Notes;
 pub use pools::PoolCounts;
 pub use record::CorruptRecord;
-pub use scope::{BlockKey, LeaseScope, MOST_VARIABLES, VARIABLE_BYTES, Variables};
+pub use scope::{LeaseScope, MOST_VARIABLES, VARIABLE_BYTES, Variables};
 pub use shard::{Change, NotDurable, ShardLeases};
 pub use step::{Admission, Bill, Conflict, KeyHash, KnownAs, Refusal, Step};
 pub use store::{
@@ -203,6 +203,12 @@ impl Leases {
     /// The one that writes; there may be only one at a time.
     pub fn committer(self: &Arc<Self>) -> Committer {
         Committer::new(Arc::clone(self), Arc::clone(&self.store))
+    }
+
+    /// Has `heard` called with every lease that ends from now on and has something done then. It is
+    /// called under a lock, so it must not wait. Only the first call counts.
+    pub fn on_end(&self, heard: impl Fn(Ended) + Send + Sync + 'static) {
+        let _others = self.table.heard.set(Box::new(heard));
     }
 
     /// What is known of an address.

@@ -225,10 +225,8 @@ mod tests {
     use super::super::address::Address;
     use super::super::key::Key;
     use super::*;
-    use crate::config::Value;
-    use crate::leases::{
-        Admission, BlockKey, KeyHash, KnownAs, LeaseScope, VARIABLE_BYTES, Variables,
-    };
+    use crate::config::{BlockKey, Value};
+    use crate::leases::{Admission, KeyHash, KnownAs, LeaseScope, VARIABLE_BYTES, Variables};
 
     const TAG_IPV4: u8 = 4;
 

@@ -11,7 +11,7 @@
 
 use bumpalo::Bump;
 
-use crate::config::Value;
+use crate::config::{BlockKey, Value};
 
 /// Bytes of the longest: a length is one byte.
 pub(super) const LONGEST: usize = 255;
@@ -28,10 +28,6 @@ const FALSE: u8 = 0;
 const TRUE: u8 = 1;
 const NUMBER: u8 = 2;
 const DATA: u8 = 3;
-
-/// Which statements run when a lease ends: XXH3 (64 bits) of their text. It is on disk.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct BlockKey(pub(crate) u64);
 
 /// What the configuration keeps on a lease. When the lease is given back, it is forgotten.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]

@@ -12,6 +12,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
 use bootstorm_protocols::time::Moment;
@@ -24,7 +25,7 @@ use super::address::Address;
 use super::listing::Timers;
 use super::slot::{Identity, Side, Slot};
 use super::state::{Kind, Outcome, Record, State, Whose};
-use super::{ClientKey, Lease, LeaseState};
+use super::{ClientKey, Ended, Lease, LeaseState};
 use crate::hashing::KeyedHasher;
 
 /// Far more than there are shards, so that two of them seldom meet at one.
@@ -144,6 +145,8 @@ pub(super) struct Table {
     clients: Box<[CachePadded<Mutex<HashTable<Entry>>>]>,
     pub(super) timers: Timers,
     pub(super) hasher: KeyedHasher,
+    /// Who is told of leases that have ended; it must not wait.
+    pub(super) heard: OnceLock<Box<dyn Fn(Ended) + Send + Sync>>,
     /// How many leases were given back, or ended by somebody.
     pub(super) endings: CachePadded<AtomicU64>,
     /// How often a stripe was locked.
@@ -158,6 +161,7 @@ impl Table {
             clients: (0..STRIPES).map(|_| CachePadded::default()).collect(),
             timers: Timers::new(shards),
             hasher,
+            heard: OnceLock::new(),
             endings: CachePadded::default(),
             #[cfg(test)]
             locked: AtomicU64::new(0),

@@ -4,6 +4,7 @@
 mod bindings;
 mod describe;
 mod follow;
+mod hooks;
 mod hosts;
 mod imported;
 mod kept;
@@ -33,6 +34,7 @@ use crate::clock;
 use crate::config::{CommandLine, Config, LIVE_HOSTS, Omapi, OmapiKey};
 use crate::control::{self, Command, Control, Listeners};
 use crate::event::bus::EventBus;
+use crate::hooks::{Hooks, Job};
 use crate::interfaces::Interfaces;
 use crate::leases::{
     self, CommitterThread, LeaseStore, Leases, Maintenance, MemoryStore, StatePlace, StoreError,
@@ -48,6 +50,7 @@ use crate::signals::Signals;
 use crate::snapshot::{SharedSnapshot, Snapshot, tell_tftp};
 use crate::tftp::{TftpError, TftpServer};
 use bindings::{Bindings, Scope};
+use hooks::HookThread;
 use hosts::Sources;
 pub use imported::NotImported;
 use kept::KeptSockets;
@@ -308,8 +311,9 @@ impl Server {
         let mut liveness = watchdog::liveness(&manager);
         let config = Arc::new(config);
         let bus = EventBus::default();
-        let (log, sinks) =
-            EventLog::start(shards, bus.clone()).map_err(system("start the log thread"))?;
+        // One for each shard, and one for the thread of hooks.
+        let (log, mut sinks) =
+            EventLog::start(shards + 1, bus.clone()).map_err(system("start the log thread"))?;
         let all_metrics = Arc::new(Metrics::new(shards));
         let (leases, maintenance) = open_leases(&config, &options, shards)?;
         leases.reconfigure(interfaces.addresses(), &config.dhcp);
@@ -337,6 +341,15 @@ impl Server {
         let mut running = Vec::new();
         let recent: Arc<[Arc<Recent>]> =
             (0..shards).map(|_| Arc::new(Recent::of(shards))).collect();
+        let (hooks, jobs) = match options.dry_run {
+            true => (Hooks::unheard(), None),
+            false => {
+                let (hooks, jobs) = Hooks::new();
+                let own = hooks.clone();
+                leases.on_end(move |ended| _ = own.ask(Job::End(Box::new(ended))));
+                (hooks, Some(jobs).zip(sinks.pop()))
+            }
+        };
         let each = sockets.into_iter().zip(sinks).zip(recent.iter().cloned());
         for (index, ((sockets, events), recent)) in each.enumerate() {
             // There is a block for each shard.
@@ -353,6 +366,7 @@ impl Server {
                 all_metrics: all_metrics.clone(),
                 metrics,
                 events,
+                hooks: hooks.clone(),
                 recent,
                 dry_run: options.dry_run,
                 draining: draining.clone(),
@@ -372,6 +386,11 @@ impl Server {
         let scope = Scope::of(&config);
         let tftp_requests = TftpRequests::of(&config);
         let config = Arc::new(ArcSwap::new(config));
+        if let Some((jobs, events)) = jobs {
+            let (config, metrics) = (config.clone(), all_metrics.clone());
+            hooks::start(HookThread { hooks, jobs, config, metrics, events })
+                .map_err(system("start the thread of hooks"))?;
+        }
         let parts = control::Running {
             config_path: options.config_path.clone(),
             config: config.clone(),

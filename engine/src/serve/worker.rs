@@ -15,6 +15,7 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use super::sockets::Opened;
 use super::{DRAIN, HOUSEKEEPING, ServeError, system};
 use crate::control::Command;
+use crate::hooks::Hooks;
 use crate::leases::Leases;
 use crate::liveness::Heartbeat;
 use crate::log::EventSink;
@@ -107,6 +108,7 @@ pub(super) struct ShardStart {
     pub(super) all_metrics: Arc<Metrics>,
     pub(super) metrics: OwnMetrics,
     pub(super) events: EventSink,
+    pub(super) hooks: Hooks,
     pub(super) recent: Arc<Recent>,
     pub(super) dry_run: bool,
     pub(super) draining: Arc<AtomicBool>,
@@ -172,6 +174,7 @@ impl ShardStart {
             leases: self.leases.shard(self.index, move || wake.wake()),
             metrics: self.metrics,
             events: self.events,
+            hooks: self.hooks,
             recent: self.recent,
             tftp,
             dry_run: self.dry_run,

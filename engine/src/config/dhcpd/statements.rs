@@ -2,7 +2,6 @@
 //! for and has options and parameters read.
 
 use std::cell::{Cell, RefCell};
-use std::ops::Range;
 
 use super::super::expression::{self, Data, Grammar, OptionPath, Tokens, Vocabulary, Wrong};
 use super::super::problem::{Fault, Problems};
@@ -15,7 +14,6 @@ use super::cursor::{Counted, Cursor};
 use super::grammar::{Mistake, Parser};
 use super::lower;
 use super::reader::Reader;
-use super::table::{self, Status};
 
 /// Reads an expression of some type.
 type Read<T> = fn(&mut Tokens<'_>, &dyn Vocabulary, &mut Vec<Wrong>) -> Result<T, Wrong>;
@@ -179,13 +177,6 @@ impl Grammar for Speaker<'_, '_, '_> {
 
     fn declared_class(&self, name: &str) -> Result<ClassId, Fault> {
         self.reader.borrow().class(name)
-    }
-
-    fn met(&self, word: &str, part: Range<usize>) {
-        let Some(row) = table::statement(word).filter(|row| row.status == Status::Warned) else {
-            return;
-        };
-        self.reader.borrow_mut().warn_once(row, Place::of(self.file, part));
     }
 
     fn line(&self, at: usize) -> Line {

@@ -7,7 +7,9 @@ use std::ops::Range;
 
 use super::super::problem::Fault;
 use super::super::scope_draft::ScopeDraft;
-use super::super::statement::{Action, Events, Line, Mode, Operand, Statement, SwitchPart};
+use super::super::statement::{
+    self, Action, Block, Events, Line, Mode, Operand, Statement, SwitchPart,
+};
 use super::parser::{self, Vocabulary};
 use super::tokens::{Token, Tokens};
 use super::{Boolean, Wrong};
@@ -39,9 +41,6 @@ pub(in crate::config) trait Grammar: Vocabulary {
 
     /// A class that is declared before.
     fn declared_class(&self, name: &str) -> Result<ClassId, Fault>;
-
-    /// Notes that a statement with this first word was met in these bytes of the text.
-    fn met(&self, word: &str, part: Range<usize>);
 
     /// The line of a byte of the text.
     fn line(&self, at: usize) -> Line;
@@ -109,7 +108,6 @@ impl Reader<'_, '_> {
         };
         self.tokens.next()?;
         let line = self.names.line(place.start);
-        self.names.met(&word, place.clone());
         self.depth += 1;
         if self.depth > DEEPEST {
             let text = format!("statements are nested more than {DEEPEST} deep here");
@@ -316,6 +314,7 @@ impl Reader<'_, '_> {
 
     fn on(&mut self) -> Result<Option<Action>, Wrong> {
         let mut events = Events::default();
+        let event = self.tokens.peek()?.1;
         loop {
             let (token, place) = self.tokens.next()?;
             match token.word().map(str::to_ascii_lowercase).as_deref() {
@@ -339,6 +338,7 @@ impl Reader<'_, '_> {
             }
             self.tokens.next()?;
         }
+        let start = self.tokens.offset();
         let statements = if self.is_next(';')? {
             self.tokens.next()?;
             Box::default()
@@ -346,7 +346,17 @@ impl Reader<'_, '_> {
             self.take('{', "what is done stands in { }")?;
             self.block()?
         };
-        Ok(Some(Action::On(events, statements)))
+        let mut sets = false;
+        statement::each(&statements, &mut |statement| {
+            sets |= matches!(statement.action, Action::Fixed(..) | Action::Assign(..));
+        });
+        if sets {
+            let text = "options and settings that are set when this happens are not sent";
+            let help = "set them outside of the `on`";
+            self.doubts.push(Wrong::new(event, Fault::new(text, help)));
+        }
+        let block = Block::of(self.tokens.text_from(start).trim(), statements);
+        Ok(Some(Action::On(events, block)))
     }
 
     fn execute(&mut self) -> Result<Option<Action>, Wrong> {

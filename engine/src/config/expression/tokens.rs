@@ -67,6 +67,11 @@ impl<'t> Tokens<'t> {
         self.at
     }
 
+    /// The text from a byte on up to the end of the token that was read last.
+    pub(in crate::config) fn text_from(&self, start: usize) -> &'t str {
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
     /// Goes back to where a token began.
     pub(in crate::config) fn back_to(&mut self, start: usize) {
         self.at = start;

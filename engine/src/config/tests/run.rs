@@ -322,8 +322,8 @@ fn what_a_log_statement_writes_and_which_variables_were_set_is_told() {
     ]);
     let (dhcp, arena) = (model(global, Scope::default()), Bump::new());
     let effects = chain(&dhcp, &arena).effects();
-    assert_eq!(effects.logs, [(LogLevel::Info, &b"hello a"[..])]);
-    assert_eq!(effects.variables, [(VariableId(1), Some(Value::Data(b"v")))]);
+    assert_eq!(effects.now.logs, [(LogLevel::Info, &b"hello a"[..])]);
+    assert_eq!(effects.now.variables, [(VariableId(1), Some(Value::Data(b"v")))]);
 }
 
 /// The value of option 43, 125 and 128, in hexadecimal.

@@ -12,6 +12,7 @@ mod ending;
 mod excluded;
 mod golden;
 mod holding;
+mod hooks;
 mod identity;
 mod interleaving;
 mod known_as;

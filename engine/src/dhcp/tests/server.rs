@@ -9,18 +9,21 @@ use std::time::Duration;
 use bootstorm_protocols::dhcpv4::{Message, MessageType};
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
+use parking_lot::Mutex;
 
 use super::client::Datagram;
 use crate::config::Config;
 use crate::dhcp::{
-    Action, Arrival, Delivery, Holder, Plan, ReplyCache, Silence, answer, decided, plan,
+    Action, Arrival, Delivery, Holder, Plan, ReplyCache, Silence, answer, decided, plan, tasks,
+    tasks_at_end,
 };
-use crate::event::{BootEvent, Detail};
+use crate::event::{BootEvent, Detail, Kind};
 use crate::explain::{Explanation, LeasesFrom, Subject};
+use crate::hooks::{Command, Tasks};
 use crate::interfaces::{Interface, Interfaces};
 use crate::leases::{
-    Admission, Change, Client as Sender, Clock, Committer, Hardware, Lease, LeaseStore, Leases,
-    MemoryStore, Said, ShardLeases, Step,
+    Admission, Change, Client as Sender, Clock, Committer, Ended, Hardware, Lease, LeaseStore,
+    Leases, MemoryStore, Said, ShardLeases, Step,
 };
 use crate::recent::Recent;
 
@@ -44,9 +47,15 @@ pub(super) struct Server {
     pub(super) holder: Option<Holder>,
     /// Variables that the last lease had no room for.
     pub(super) variables_lost: u32,
+    /// What is to be done besides, the programs as their words.
+    run: Vec<String>,
+    ended: Heard,
     recent: Recent,
     explained: usize,
 }
+
+/// Leases that have ended.
+type Heard = Arc<Mutex<Vec<Ended>>>;
 
 /// Datagrams of one server that are explained.
 const EXPLAINED: usize = 100;
@@ -79,7 +88,8 @@ impl Server {
     pub(super) fn new(config: &str) -> Self {
         let config = configuration(config);
         let store = Arc::new(MemoryStore::default());
-        let (leases, shard, committer) = open(&store, &config, Moment::from_nanos(0));
+        let ended = Heard::default();
+        let (leases, shard, committer) = open(&store, &config, Moment::from_nanos(0), &ended);
         Self {
             config,
             store,
@@ -93,6 +103,8 @@ impl Server {
             mtu: 1500,
             holder: None,
             variables_lost: 0,
+            run: Vec::new(),
+            ended,
             recent: Recent::of(64),
             explained: 0,
         }
@@ -180,6 +192,10 @@ impl Server {
         self.committer.run_once(self.now);
         self.shard.completed(|token, result| durable = token == 1 && result.is_ok());
         assert_eq!(durable, waits, "the lease of an ACK was not committed");
+        let event = decided(&message, &arrival, &decision.action);
+        let tasks = tasks(&decision.action, &event);
+        self.run.extend(done_at_end(&self.ended, &self.config));
+        self.run.extend(tasks.iter().flat_map(|tasks| texts(tasks)));
         let (reply, probe) = match decision.action {
             Action::Silence(silence) => return Outcome::Silence(silence),
             Action::Record { .. } => return Outcome::Recorded,
@@ -204,7 +220,7 @@ impl Server {
             payload: buf[..len].to_vec(),
             delivery: reply.delivery,
             source: reply.source,
-            event: decided(&message, &arrival, &decision.action),
+            event,
             durable,
             origins: reply.options().iter().map(|option| (option.code, option.origin)).collect(),
         };
@@ -299,13 +315,25 @@ impl Server {
         self.restart();
     }
 
+    /// What was to be done since the last call.
+    pub(super) fn take_run(&mut self) -> Vec<String> {
+        self.run.extend(done_at_end(&self.ended, &self.config));
+        std::mem::take(&mut self.run)
+    }
+
+    /// Ends what is over.
+    pub(super) fn sweep(&mut self) {
+        self.leases.sweep(&clock(self.now), 1000);
+    }
+
     pub(super) fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
     }
 
     /// Starts again with what is durable.
     pub(super) fn restart(&mut self) {
-        (self.leases, self.shard, self.committer) = open(&self.store, &self.config, self.now);
+        (self.leases, self.shard, self.committer) =
+            open(&self.store, &self.config, self.now, &self.ended);
         self.recent = Recent::of(64);
     }
 
@@ -339,14 +367,43 @@ impl Server {
     }
 }
 
+/// What is done for the leases that have ended since the last call.
+fn done_at_end(heard: &Heard, config: &Config) -> Vec<String> {
+    let ended = std::mem::take(&mut *heard.lock());
+    let tasks = ended.iter().filter_map(|ended| tasks_at_end(ended, &config.dhcp));
+    tasks.flat_map(|tasks| texts(&tasks)).collect()
+}
+
+/// What is logged, and what is run.
+fn texts(tasks: &Tasks) -> Vec<String> {
+    let log = |event: &BootEvent| match event.detail {
+        Detail::Text(text) => format!("log {text:?}"),
+        other => panic!("{other:?} in a log"),
+    };
+    let words = |command: &Command| {
+        let words: Vec<_> =
+            command.words.iter().map(|word| word.escape_ascii().to_string()).collect();
+        words.join(" ")
+    };
+    // Those of nulls are logged for debugging.
+    let logs = tasks.logs.iter().filter(|event| event.kind == Kind::LogInfo).map(log);
+    logs.chain(tasks.commands.iter().map(words)).collect()
+}
+
+fn clock(now: Moment) -> Clock {
+    Clock { now, wall: 1_700_000_000, boot: Default::default(), synchronised: true }
+}
+
 fn open(
     store: &Arc<MemoryStore>,
     config: &Config,
     now: Moment,
+    ended: &Heard,
 ) -> (Arc<Leases>, ShardLeases, Committer) {
-    let clock = Clock { now, wall: 1_700_000_000, boot: Default::default(), synchronised: true };
     let store: Arc<dyn LeaseStore> = Arc::<MemoryStore>::clone(store);
-    let leases = Leases::open(store, &config.dhcp, 1, clock).unwrap();
+    let leases = Leases::open(store, &config.dhcp, 1, clock(now)).unwrap();
+    let heard = Arc::clone(ended);
+    leases.on_end(move |ended| heard.lock().push(ended));
     leases.reconfigure(&ADDRESSES, &config.dhcp);
     let shard = leases.shard(0, || ());
     let committer = leases.committer();

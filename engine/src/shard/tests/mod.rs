@@ -22,6 +22,7 @@ use super::{
 };
 use crate::config;
 use crate::event::bus::EventBus;
+use crate::hooks::Hooks;
 use crate::interfaces::Interfaces;
 use crate::leases::{Clock, Committer, Leases, MemoryStore, ShardLeases};
 use crate::log::EventLog;
@@ -121,6 +122,7 @@ impl Lab {
         let ports = sockets.tftp_ports();
         let snapshot = Snapshot { config: Arc::new(config), interfaces: Interfaces::default() };
         let parts = Parts {
+            hooks: Hooks::unheard(),
             recent: Arc::new(Recent::of(1)),
             snapshot: SharedSnapshot::new(snapshot),
             leases: leases.shard(0, move || wake.wake()),

@@ -31,6 +31,31 @@ What becomes of each statement:
 - **served**: it does what dhcpd does, but for what the note says.
 - **warned**: it is read and checked and does nothing; `check` and the log say so once for each statement.
 - **refused**: a file that has it is not taken; the note says what to write instead.
+
+## Programs
+
+`execute(\"PROGRAM\", ARGUMENT, ...)` has a program run, in `on commit` when the lease is on disk, outside of
+all blocks when the reply leaves, in `on release` and `on expiry` when the lease ends. Where an argument is
+null it is not run. dhcpd waits for it and answers nobody meanwhile; here it runs beside the server:
+
+- It is started directly, with no shell, so nothing of an argument is interpreted. **Arguments come from the
+  network**: a script has to quote them (`\"$1\"`) and to take nothing in them for granted.
+- It runs as the user of the server (`user`, or that of the unit), in the directory `/`, with no environment
+  but `PATH`, none of the server's files and capabilities, and no input and output. The sandbox of the
+  packaged unit holds for it: it can write below the state directory and nowhere else, and not read home
+  directories. `systemctl edit bootstorm` opens more (`ReadWritePaths=`). Where the server serves as root, a
+  program is root, as with dhcpd. A path without a slash is looked for in
+  `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`.
+- 16 run at once, those of one address one after the other in their order; one that runs for a minute is
+  killed with all that it has started. Up to 4,096 wait; what is beyond is dropped. What cannot be started
+  or fails is an event, `hook failed`; `bootstorm_hooks_total` counts.
+- Of several `on` for one event the one that is met last counts, as in dhcpd. What runs at the end of a
+  lease is what was said when it was given, for as long as the configuration has those statements word for
+  word. It knows variables, `leased-address`, `hardware` and `host-decl-name`, and no message. A lease that
+  ends while the server is down has no expiry.
+
+A variable that `set` gives stays with the lease: the client's later messages see it, also after a restart.
+It is forgotten when the lease is given back or another client gets the address.
 ";
 
 fn value(part: &Part) -> &'static str {

@@ -1,9 +1,9 @@
 //! Executable statements.
 
-use std::ops::Range;
-
 use super::super::super::scope_draft::ScopeDraft;
-use super::super::super::statement::{Action, Events, Line, Mode, Operand, Statement, SwitchPart};
+use super::super::super::statement::{
+    Action, Block, Events, Line, Mode, Operand, Statement, SwitchPart,
+};
 use super::super::statements::{Grammar, statement};
 use super::*;
 use crate::config::LogLevel;
@@ -51,8 +51,6 @@ impl Grammar for Names {
     fn declared_class(&self, name: &str) -> Result<ClassId, Fault> {
         self.class(name)
     }
-
-    fn met(&self, _word: &str, _part: Range<usize>) {}
 
     /// The byte stands for the line.
     fn line(&self, at: usize) -> Line {
@@ -155,6 +153,10 @@ fn variables_take_values_of_every_type() {
     }
 }
 
+fn block(text: &str) -> Block {
+    Block::of(text, Box::default())
+}
+
 #[test]
 fn logs_classes_programs_and_events() {
     for (text, action) in [
@@ -169,9 +171,9 @@ fn logs_classes_programs_and_events() {
         ),
         (
             "on commit or expiry { }",
-            Action::On(Events { commit: true, expiry: true, release: false }, Box::default()),
+            Action::On(Events { commit: true, expiry: true, release: false }, block("{ }")),
         ),
-        ("on release;", Action::On(Events { release: true, ..Events::default() }, Box::default())),
+        ("on release;", Action::On(Events { release: true, ..Events::default() }, block(";"))),
     ] {
         assert_eq!(one(text), action, "{text}");
     }

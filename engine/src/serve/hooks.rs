@@ -1,0 +1,302 @@
+//! The thread that runs programs for the configuration (`execute`), and says what is to be done for
+//! leases that have ended. It waits for programs, so that no shard does.
+//!
+//! A program is started directly, with no shell, as the user and with the sandbox of the server,
+//! but with none of its capabilities. Its arguments come from the network.
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::os::unix::process::CommandExt;
+
+use crate::config::Config;
+use crate::dhcp;
+use crate::event::{BootEvent, Detail, Kind, LogText};
+use crate::hooks::{Command, Hooks, Job};
+use crate::log::EventSink;
+use crate::metrics::Metrics;
+
+/// Programs that run at once.
+const MOST_RUNNING: usize = 16;
+/// How long one may run before it is killed with all that it has started.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Where programs are looked for whose names have no slash.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Between two looks at the programs that run.
+const POLL: Duration = Duration::from_millis(5);
+/// Programs that wait in the thread for one of the same address.
+const AHEAD: usize = 256;
+
+/// What the thread works with.
+pub(super) struct HookThread {
+    pub(super) hooks: Hooks,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) config: Arc<ArcSwap<Config>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) events: EventSink,
+}
+
+/// Starts the thread. It ends with the process.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(super) fn start(parts: HookThread) -> io::Result<()> {
+    thread::Builder::new().name("hooks".to_owned()).spawn(move || {
+        crate::privileges::renounce_or_warn();
+        Running { parts, programs: Vec::new(), waiting: VecDeque::new() }.run();
+    })?;
+    Ok(())
+}
+
+/// A program that runs.
+struct Program {
+    child: Child,
+    command: Command,
+    until: Instant,
+    killed: bool,
+}
+
+struct Running {
+    parts: HookThread,
+    programs: Vec<Program>,
+    waiting: VecDeque<Command>,
+}
+
+impl Running {
+    /// Works until nobody can ask for anything any more.
+    fn run(mut self) {
+        while self.receive() {
+            self.look(Instant::now());
+            self.begin();
+            self.parts.metrics.hooks.dropped.set(self.parts.hooks.dropped());
+            self.parts.events.batch_end();
+        }
+    }
+
+    /// Takes the next job, or waits until there is something to look at; `false` at the end.
+    fn receive(&mut self) -> bool {
+        if self.waiting.len() >= AHEAD {
+            thread::sleep(POLL);
+            return true;
+        }
+        let received = match self.programs.is_empty() {
+            true => self.parts.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => self.parts.jobs.recv_timeout(POLL),
+        };
+        match received {
+            Ok(Job::Run(command)) => self.waiting.push_back(command),
+            Ok(Job::End(ended)) => {
+                let config = self.parts.config.load();
+                // Where the configuration says it no more, there is nothing to do.
+                let tasks = dhcp::tasks_at_end(&ended, &config.dhcp).unwrap_or_default();
+                tasks.logs.iter().for_each(|log| self.parts.events.emit(log));
+                self.waiting.extend(tasks.commands);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
+    }
+
+    /// Starts what can be started: programs for one address one after the other, in their order.
+    fn begin(&mut self) {
+        while self.programs.len() < MOST_RUNNING {
+            let is_free = |command: &Command| {
+                self.programs.iter().all(|program| program.command.address != command.address)
+            };
+            let Some(next) = self.waiting.iter().position(is_free) else { return };
+            let Some(command) = self.waiting.remove(next) else { return };
+            match spawn(&command.words) {
+                Ok(child) => {
+                    self.parts.metrics.hooks.started.increment();
+                    let until = Instant::now() + LIMIT;
+                    self.programs.push(Program { child, command, until, killed: false });
+                }
+                Err(error) => self.failed(&command, &format!("not started: {error}")),
+            }
+        }
+    }
+
+    /// Notes the programs that have ended, and kills those that take too long.
+    fn look(&mut self, now: Instant) {
+        for mut program in std::mem::take(&mut self.programs) {
+            match program.child.try_wait() {
+                Ok(None) => {
+                    if now >= program.until && !program.killed {
+                        program.kill();
+                        self.parts.metrics.hooks.killed.increment();
+                        let seconds = LIMIT.as_secs();
+                        self.failed(&program.command, &format!("killed after {seconds} s"));
+                    }
+                    self.programs.push(program);
+                }
+                Ok(Some(status)) if status.success() || program.killed => {}
+                Ok(Some(status)) => self.failed(&program.command, &of_status(status)),
+                Err(error) => self.failed(&program.command, &format!("not waited for: {error}")),
+            }
+        }
+    }
+
+    fn failed(&mut self, command: &Command, why: &str) {
+        self.parts.metrics.hooks.failed.increment();
+        let name =
+            command.words.first().map_or("", |name| std::str::from_utf8(name).unwrap_or("?"));
+        let detail = Detail::Text(LogText::new(format!("{name}: {why}").as_bytes()));
+        let event = BootEvent::new(Kind::HookFailed, command.hardware, command.address);
+        self.parts.events.emit(&BootEvent { detail, ..event });
+    }
+}
+
+impl Program {
+    /// Kills it and what it has started. What cannot be killed has ended.
+    fn kill(&mut self) {
+        self.killed = true;
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ended = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// Starts a program in a process group of its own.
+fn spawn(words: &[Box<[u8]>]) -> io::Result<Child> {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut words = words.iter().map(|word| OsStr::from_bytes(word));
+    let name = words.next().unwrap_or_default();
+    std::process::Command::new(name)
+        .args(words)
+        .env_clear()
+        .env("PATH", PATH)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+}
+
+fn of_status(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("ended by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::event::bus::EventBus;
+    use crate::leases::Hardware;
+    use crate::log::EventLog;
+
+    struct Lab {
+        running: Running,
+        _log: EventLog,
+        _hooks: Hooks,
+    }
+
+    fn lab() -> Lab {
+        let (hooks, jobs) = Hooks::new();
+        let (log, mut sinks) = EventLog::start(1, EventBus::default()).unwrap();
+        let config = crate::config::parse(Path::new("x.conf"), b"authoritative;").unwrap();
+        let parts = HookThread {
+            hooks: hooks.clone(),
+            jobs,
+            config: Arc::new(ArcSwap::from_pointee(config)),
+            metrics: Arc::new(Metrics::new(1)),
+            events: sinks.pop().unwrap(),
+        };
+        let running = Running { parts, programs: Vec::new(), waiting: VecDeque::new() };
+        Lab { running, _log: log, _hooks: hooks }
+    }
+
+    fn command(number: u8, words: &[&str]) -> Command {
+        Command {
+            words: words.iter().map(|word| word.as_bytes().into()).collect(),
+            hardware: Hardware::ethernet([2, 0, 0, 0, 0, number]),
+            address: Ipv4Addr::new(10, 0, 0, number),
+        }
+    }
+
+    impl Lab {
+        /// Until all that waits has run: started, failed and killed.
+        fn finish(&mut self) -> [u64; 3] {
+            while !(self.running.programs.is_empty() && self.running.waiting.is_empty()) {
+                self.running.look(Instant::now());
+                self.running.begin();
+                thread::sleep(Duration::from_millis(1));
+            }
+            let hooks = &self.running.parts.metrics.hooks;
+            [hooks.started.get(), hooks.failed.get(), hooks.killed.get()]
+        }
+    }
+
+    #[test]
+    fn arguments_are_given_as_they_are_and_the_environment_is_clean() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("out");
+        let script =
+            "{ pwd; env | grep -v '^_=\\|^PWD=\\|^SHLVL='; printf '[%s]' \"$@\"; } > \"$0\"";
+        let mut lab = lab();
+        let words = ["sh", "-c", script, out.to_str().unwrap(), "a b", "$(id)", "", "*;'\""];
+        lab.running.waiting.push_back(command(1, &words));
+        assert_eq!(lab.finish(), [1, 0, 0]);
+        let text = std::fs::read_to_string(out).unwrap();
+        assert_eq!(text, format!("/\nPATH={PATH}\n[a b][$(id)][][*;'\"]"));
+    }
+
+    #[test]
+    fn what_fails_and_what_cannot_be_started_is_counted() {
+        let mut lab = lab();
+        for words in [&["false"][..], &["/nowhere/x"], &["sh", "-c", "kill -9 $$"], &["true"]] {
+            lab.running.waiting.push_back(command(1, words));
+        }
+        assert_eq!(lab.finish(), [3, 3, 0]);
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_with_its_children_and_holds_nobody_else_up() {
+        let mut lab = lab();
+        lab.running.waiting.push_back(command(1, &["sh", "-c", "sleep 600 & sleep 600"]));
+        lab.running.waiting.push_back(command(1, &["false"]));
+        lab.running.waiting.push_back(command(2, &["true"]));
+        lab.running.begin();
+        // The second one waits for the first one, which is of the same address.
+        assert_eq!((lab.running.programs.len(), lab.running.waiting.len()), (2, 1));
+        let group = Pid::from_raw(lab.running.programs[0].child.id().cast_signed()).unwrap();
+        while lab.running.programs.len() > 1 {
+            lab.running.look(Instant::now());
+            thread::sleep(Duration::from_millis(1));
+        }
+        lab.running.look(Instant::now() + LIMIT);
+        assert_eq!(lab.finish(), [3, 2, 1]);
+        let gone = || rustix::process::test_kill_process_group(group).is_err();
+        while !gone() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_dropped_and_counted() {
+        let (hooks, jobs) = Hooks::new();
+        let job = || Job::Run(command(1, &["true"]));
+        let taken = (0..5000).filter(|_| hooks.ask(job())).count();
+        assert_eq!((taken, hooks.dropped()), (jobs.len(), 5000 - taken as u64));
+        assert!(taken >= 1000);
+        assert!(Hooks::unheard().ask(job()));
+    }
+}

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Statements with effects: `execute` runs programs at commit, release and expiry with the arguments
+that dhcpd gives them, from the same file; a program that hangs keeps nobody waiting."""
+
+import os
+import socket
+import time
+
+import lab as laboratory
+import server as own_server
+from lab import Lab
+from relay import SERVER, Relay
+from suite import Suite
+
+TAKES_SECONDS = 40
+MOSTLY_WAITS = True
+
+_FIRST, _SECOND = "52:54:00:aa:00:01", "52:54:00:aa:00:02"
+_FILE = """
+authoritative;
+ping-check false;
+default-lease-time 600;
+min-lease-time 3;
+set everywhere = "yes";
+class "late" {{
+  match if option host-name = "nobody";
+  option domain-name "late";
+  on commit {{ execute("{script}", "late"); }}
+}}
+on commit {{ execute("{script}", "wider"); }}
+on expiry {{
+  execute("{script}", "expiry", ip, clientmac, everywhere, binary-to-ascii(10, 8, ".", leased-address));
+}}
+execute("{script}", "plain", option vendor-class-identifier);
+subnet 10.77.0.0 netmask 255.255.0.0 {{
+  range 10.77.4.1 10.77.4.9;
+  if option vendor-class-identifier = "late" {{ add "late"; }}
+  on commit {{
+    set ip = binary-to-ascii(10, 8, ".", leased-address);
+    set clientmac = binary-to-ascii(16, 8, ":", substring(hardware, 1, 6));
+    execute("{script}", "commit", ip, clientmac, pick-first-value(option host-name, "no name"),
+            concat("$(id) * ", option vendor-class-identifier), "");
+    execute("{script}", "null", option nis-domain);
+    execute("/nonexistent/program", "x");
+  }}
+  on release {{ execute("{script}", "release", ip, clientmac, pick-first-value(gone, "none")); }}
+}}
+"""
+_SCRIPT = """#!/bin/sh
+{{ printf '%s' "${{1}}"; shift; for word in "$@"; do printf ' [%s]' "$word"; done; echo; }} >> {log}
+ls /proc/self/fd > {log}.files
+env > {log}.environment
+"""
+
+
+def converse(relay, calls, seconds):
+    """What two clients do: the calls that each step brings."""
+    ask, steps = relay.ask, []
+
+    def step(kind, mac, options=(), **fields):
+        answer = ask(kind, mac, [(60, b"v"), *options], **fields)
+        steps.append((kind, answer and answer.kind, answer and answer.options.get(15), calls()))
+        return answer
+
+    def lease(mac, wish, *options):
+        # Where it asks for no address, each server takes another one.
+        offer = step("DISCOVER", mac, [(50, socket.inet_aton(wish)), *options])
+        chosen = [(50, socket.inet_aton(offer.yiaddr)), (54, socket.inet_aton(SERVER))]
+        return step("REQUEST", mac, [*chosen, *options]).yiaddr
+
+    name, asked = (12, b"first"), (55, bytes([15]))
+    address = lease(_FIRST, "10.77.4.5", name, asked)
+    step("REQUEST", _FIRST, [name], ciaddr=address)
+    relay.send("RELEASE", _FIRST, [(54, socket.inet_aton(SERVER))], ciaddr=address)
+    steps.append(("RELEASE", calls()))
+    lease(_SECOND, "10.77.4.7", (51, (3).to_bytes(4, "big")))
+    end = time.monotonic() + seconds
+    expired = []
+    while not expired and time.monotonic() < end:
+        expired = [call for call in calls() if call.startswith("expiry")]
+    steps.append(("expiry", expired))
+    late = (60, b"late")
+    offer = ask("DISCOVER", _FIRST, [late, asked])
+    calls()
+    chosen = [(50, socket.inet_aton(offer.yiaddr)), (54, socket.inet_aton(SERVER))]
+    ack = ask("REQUEST", _FIRST, [*chosen, late, asked])
+    steps.append(("late", ack.options.get(15), calls()))
+    return steps
+
+
+def main():
+    suite = Suite("hooks")
+    lab = Lab()
+    relay = Relay(lab, tries=1, seconds=3)
+    log = lab.path("calls")
+    script = lab.write("script.sh", _SCRIPT.format(log=log), mode=0o755)
+    config = lab.write("dhcpd.conf", _FILE.format(script=script))
+
+    def calls():
+        """The calls since the last time, when there have been none for a while."""
+        text, before = "", None
+        while text != before:
+            time.sleep(0.25)
+            text, before = _read(log), text
+        open(log, "w").close()
+        return text.splitlines()
+
+    with suite.step("the same file under dhcpd and here"):
+        sides = []
+        for name in ("dhcpd", "here"):
+            open(log, "w").close()
+            state = own_server.new_state(lab)
+            leases = os.path.join(state, "dhcpd.leases")
+            if name == "dhcpd":
+                open(leases, "w").close()
+                arguments = ["dhcpd", "-4", "-f", "--no-pid", "-cf", config, "-lf", leases, "eth0"]
+            else:
+                arguments = [own_server.BINARY, "serve", "--config", config, "--state-dir", state,
+                             "--interface", "eth0", "--no-import"]
+            process = lab.start(lab.srv, arguments, name)
+            ready = laboratory.wait_until(lambda: process.running() and process.has_port_67(), 10)
+            suite.check(f"{name} serves", ready, process.output()[-2000:])
+            # What stands outside of all blocks dhcpd runs once as it starts.
+            calls()
+            sides.append(converse(relay, calls, 15))
+            if name == "here":
+                output = process.output()
+                suite.check("a program that cannot be started is told of",
+                            "hook failed" in output and "/nonexistent/program" in output, output)
+                open_files = _read(f"{log}.files").split()
+                # 3 is the directory that ls reads.
+                suite.equal("a program has no files of the server", open_files,
+                            ["0", "1", "2", "3"])
+                environment = {line.split("=")[0] for line in _read(f"{log}.environment").split()}
+                suite.equal("nor its environment", environment - {"PWD", "SHLVL", "_", "OLDPWD"},
+                            {"PATH"})
+            process.stop()
+        theirs, here = sides
+        for their, own in zip(theirs, here):
+            suite.equal(f"after {their[0]}", own[1:], their[1:])
+        suite.equal("steps", len(here), len(theirs))
+        suite.check("programs were run at all", any("commit" in str(each) for each in theirs), theirs)
+
+    with suite.step("a program that hangs"):
+        state = own_server.new_state(lab)
+        hangs = lab.write("hangs.sh", "#!/bin/sh\nexec sleep 20\n", mode=0o755)
+        config = lab.write("hangs.conf", _FILE.format(script=hangs))
+        process = lab.start(lab.srv, [
+            own_server.BINARY, "serve", "--config", config, "--state-dir", state,
+            "--interface", "eth0"], "hangs")
+        ready = laboratory.wait_until(lambda: process.running() and process.has_port_67(), 10)
+        suite.check("the server serves", ready, process.output()[-2000:])
+        answers = [relay.ask("DISCOVER", f"52:54:00:bb:00:{number:02x}", [(60, b"v")])
+                   for number in range(9)]
+        suite.check("keeps nobody waiting", all(answers), answers)
+        process.stop()
+    lab.close()
+    suite.finish()
+
+
+def _read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+if __name__ == "__main__":
+    main()
