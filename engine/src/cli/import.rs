@@ -1,15 +1,16 @@
 //! `bootstorm leases import`, and the part of `bootstorm migrate` that is the same.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bootstorm::config::{Config, Server};
+use bootstorm::config::{self, Config, LIVE_HOSTS, Server};
 use bootstorm::lease_files::{self, Existing, ImportError, Taken};
 use bootstorm::leases::ENTRIES;
+use bootstorm::live_hosts::{self, LiveHosts};
 use bootstorm::privileges::{self, Account, PrivilegeError};
 
 use super::leases::store_failure;
-use super::{Answer, Failure, Outcome, ServerArg, complain};
+use super::{Answer, Failure, Outcome, ServerArg, complain, rendered};
 
 /// Takes over leases of other servers' files
 ///
@@ -21,6 +22,8 @@ use super::{Answer, Failure, Outcome, ServerArg, complain};
 ///
 /// The server must be down. If this is broken off, the server does not start before it was done
 /// again. Doing it twice changes nothing.
+///
+/// Hosts that OMAPI made in dhcpd become live hosts, as `bootstorm host list` shows them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Import {
     /// Files of leases
@@ -58,7 +61,11 @@ pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outco
     for file in files {
         taken.read(file).map_err(Failure::new)?;
     }
-    let (leases, report) = taken.finish(&clock);
+    let path = state_dir.join(LIVE_HOSTS);
+    let mut live = LiveHosts::read(&path).map_err(Failure::new)?;
+    let (hosts, deleted) = taken.take_hosts();
+    let (leases, mut report) = taken.finish(&clock);
+    report.hosts = live_hosts::take(&hosts, &deleted, &dhcp, &mut live, &mut report);
     for line in report.lines() {
         writeln!(out, "{line}")?;
     }
@@ -70,6 +77,9 @@ pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outco
     privileges::prepare_state_dir(&state_dir, &ENTRIES, account.as_ref()).map_err(Failure::new)?;
     // What was read may be root's alone.
     privileges::become_owner_of(&state_dir).map_err(Failure::new)?;
+    if report.hosts > 0 {
+        write_hosts(&live, &path, how)?;
+    }
     let existing = if how.merge { Existing::Merge } else { Existing::Refuse };
     let done = lease_files::store(&state_dir, leases, existing, &clock).map_err(failure)?;
     writeln!(
@@ -87,6 +97,18 @@ pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outco
         );
     }
     Ok(Answer::Yes)
+}
+
+/// Puts the live hosts into their file, if the configuration is right with them.
+fn write_hosts(live: &LiveHosts, path: &Path, how: &How) -> Result<(), Failure> {
+    let new = path.with_added_extension("new");
+    live.write(&new).map_err(Failure::new)?;
+    if let Err(error) = config::load_beside(&how.server.config.path(), &new) {
+        // The next attempt writes it anew.
+        let _kept = std::fs::remove_file(&new);
+        return Err(rendered(error));
+    }
+    live_hosts::replace(&new, path).map_err(Failure::new)
 }
 
 fn account(server: &Server) -> Result<Option<Account>, PrivilegeError> {

@@ -51,6 +51,14 @@ pub fn load_with_hosts(
     read(path, None, (Live::In(live_hosts), Some(given)), Depth::Addresses)
 }
 
+/// Reads a configuration as [`load`] does, with the live hosts of another file.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside(path: &Path, live_hosts: &Path) -> Result<Config, ConfigError> {
+    read(path, None, (Live::In(live_hosts), None), Depth::Text)
+}
+
 /// Reads a configuration as [`load_on_host`] does, and warns of interfaces that do not exist and
 /// of boot files that are not below the TFTP root.
 ///

@@ -73,7 +73,7 @@ pub use flags::{Flag, Flags};
 pub use host_names::HostName;
 pub(crate) use host_names::look_up;
 pub use hosts::{HostView, Hosts};
-pub use loader::{LIVE_HOSTS, check, load, load_on_host, load_with_hosts, parse};
+pub use loader::{LIVE_HOSTS, check, load, load_beside, load_on_host, load_with_hosts, parse};
 pub use lookup::HostIds;
 pub use model::*;
 pub use option_set::{OptionSet, OptionView};

@@ -1,6 +1,6 @@
 //! From the leases of files to those of the lease store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use super::read::{self, FileError, Item, LiveHost};
 use super::{Binding, Entry, FileTime, Report, Variable};
 use crate::config::{Dhcp, HostKey, Identity, Value};
 use crate::leases::{
-    Admission, ClientKey, Clock, Hardware, KeyKind, KnownAs, Lease, LeaseScope, LeaseState, Notes,
-    VARIABLE_BYTES, Variables,
+    Admission, Bill, ClientKey, Clock, Hardware, KeyKind, KnownAs, Lease, LeaseScope, LeaseState,
+    Notes, VARIABLE_BYTES, Variables,
 };
 
 /// How variables for updates of DNS begin.
@@ -22,6 +22,7 @@ pub struct Taken<'c> {
     dhcp: &'c Dhcp,
     leases: BTreeMap<Ipv4Addr, Entry>,
     hosts: BTreeMap<Box<str>, LiveHost>,
+    deleted: BTreeSet<Box<str>>,
     report: Report,
 }
 
@@ -29,7 +30,7 @@ impl<'c> Taken<'c> {
     /// Takes leases for a server of that configuration.
     pub fn new(dhcp: &'c Dhcp) -> Self {
         let (leases, hosts) = (BTreeMap::new(), BTreeMap::new());
-        Self { dhcp, leases, hosts, report: Report::default() }
+        Self { dhcp, leases, hosts, deleted: BTreeSet::new(), report: Report::default() }
     }
 
     /// Takes what is in a file. In it the last record of an address counts; of those of several
@@ -40,7 +41,7 @@ impl<'c> Taken<'c> {
     pub fn read(&mut self, file: &Path) -> Result<(), FileError> {
         let mut leases = BTreeMap::new();
         let mut records = 0;
-        let Self { dhcp, hosts, report, .. } = self;
+        let Self { dhcp, hosts, deleted, report, .. } = self;
         let format = read::read(file, &mut |item| match item {
             Item::Lease(entry) => {
                 records += 1;
@@ -54,8 +55,14 @@ impl<'c> Taken<'c> {
                 records += 1;
                 leases.remove(&ip);
             }
-            Item::Host(host) => _ = hosts.insert(host.name.clone(), host),
-            Item::HostDeleted(name) => _ = hosts.remove(&name),
+            Item::Host(host) => {
+                deleted.remove(&host.name);
+                hosts.insert(host.name.clone(), host);
+            }
+            Item::HostDeleted(name) => {
+                hosts.remove(&name);
+                deleted.insert(name);
+            }
             Item::LeftOut(what) => report.drop(what, ""),
             Item::Torn { line } => {
                 let place = format!("{}:{line}", file.display());
@@ -91,17 +98,15 @@ impl<'c> Taken<'c> {
         }
     }
 
-    /// The hosts that OMAPI made, by rising name.
-    pub fn take_hosts(&mut self) -> Vec<LiveHost> {
-        std::mem::take(&mut self.hosts).into_values().collect()
+    /// The hosts that OMAPI made, by rising name, and the names of those that it deleted.
+    pub fn take_hosts(&mut self) -> (Vec<LiveHost>, BTreeSet<Box<str>>) {
+        let hosts = std::mem::take(&mut self.hosts).into_values().collect();
+        (hosts, std::mem::take(&mut self.deleted))
     }
 
-    /// The leases, by rising address, and what became of everything.
+    /// The leases, by rising address, and what became of them.
     pub fn finish(self, clock: &Clock) -> (Vec<Lease>, Report) {
-        let Self { dhcp, leases, hosts, mut report } = self;
-        for name in hosts.keys() {
-            report.drop("a host made by OMAPI: write it into the configuration", name);
-        }
+        let Self { dhcp, leases, mut report, .. } = self;
         let leases = leases.into_values();
         let leases = leases.filter_map(|entry| lease(&entry, dhcp, clock, &mut report)).collect();
         (leases, report)
@@ -162,7 +167,8 @@ fn lease(entry: &Entry, dhcp: &Dhcp, clock: &Clock, report: &mut Report) -> Opti
     if lost > 0 {
         report.drop("variables that the lease has no room for", ip);
     }
-    let notes = Notes::new(&client, hardware, said, admission(ip, &hardware, dhcp))
+    let bill = valid.then(|| bill(entry, dhcp, report)).flatten();
+    let notes = Notes::new(&client, hardware, said, admission(ip, &hardware, bill, dhcp))
         .with_scope(LeaseScope { variables, ..LeaseScope::default() });
     let (refused, pending) = (false, false);
     let ip = IpAddr::V4(ip);
@@ -181,7 +187,12 @@ fn client(entry: &Entry, identity: Identity) -> Option<ClientKey> {
 }
 
 /// By what the client has the address, as if it had been given here.
-fn admission<'c>(ip: Ipv4Addr, hardware: &Hardware, dhcp: &'c Dhcp) -> Admission<'c> {
+fn admission<'c>(
+    ip: Ipv4Addr,
+    hardware: &Hardware,
+    bill: Option<Bill>,
+    dhcp: &'c Dhcp,
+) -> Admission<'c> {
     if let Some(host) = dhcp.host_by_ip(ip) {
         let host = dhcp.host(host);
         let is_its = |key: HostKey<&[u8]>| key == HostKey::Hardware(hardware.address());
@@ -193,8 +204,24 @@ fn admission<'c>(ip: Ipv4Addr, hardware: &Hardware, dhcp: &'c Dhcp) -> Admission
     }
     dhcp.pool_of(ip).map_or(Admission::Unknown, |pool| {
         let (low, high) = dhcp.pool(pool).range;
-        Admission::Pool { low: low.into(), high: high.into(), host: None, bill: None }
+        Admission::Pool { low: low.into(), high: high.into(), host: None, bill }
     })
+}
+
+/// What a lease is billed to, of the classes that limit leases in this configuration.
+fn bill(entry: &Entry, dhcp: &Dhcp, report: &mut Report) -> Option<Bill> {
+    let bill = entry.billing.iter().find_map(|(name, value)| {
+        let class = dhcp.class_ids().find(|id| dhcp.class(*id).name == **name)?;
+        let value = value.as_deref();
+        let own = value.and_then(|value| dhcp.subclasses.find(class, value));
+        let limit = own.and_then(|own| dhcp.subclass(own).lease_limit);
+        Some(Bill::new(name, value, limit.or(dhcp.class(class).lease_limit)?))
+    });
+    if bill.is_none() && !entry.billing.is_empty() {
+        let what = "the class that a lease counts for has no limit in this configuration";
+        report.drop(what, entry.ip);
+    }
+    bill
 }
 
 /// The variables of a lease, but for those that dhcpd itself keeps there.
@@ -217,9 +244,6 @@ fn left_out(entry: &Entry, valid: bool, report: &mut Report) {
     for (name, _) in entry.variables.iter().filter(|(name, _)| name.starts_with(DDNS)) {
         let what = format!("the variable {name}: this server does not update DNS yet");
         report.drop(what, entry.ip);
-    }
-    if valid && !entry.billing.is_empty() {
-        report.drop("for which class a lease counts: it counts from its next renewal", entry.ip);
     }
     for (name, _) in &entry.agent {
         if name.starts_with("unknown-") {

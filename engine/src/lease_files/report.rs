@@ -28,6 +28,8 @@ pub struct Report {
     pub ended: u64,
     /// Addresses that nobody gets for a while.
     pub quarantined: u64,
+    /// Hosts that OMAPI made, which are live hosts now.
+    pub hosts: u64,
     /// What is otherwise than in the file, by what it is.
     pub changed: BTreeMap<String, Tally>,
     /// What was left out, by what it is.
@@ -35,11 +37,13 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn change(&mut self, what: impl Into<String>, example: impl ToString) {
+    /// Something is otherwise than in the file.
+    pub fn change(&mut self, what: impl Into<String>, example: impl ToString) {
         note(self.changed.entry(what.into()).or_default(), example);
     }
 
-    pub(super) fn drop(&mut self, what: impl Into<String>, example: impl ToString) {
+    /// Something was left out.
+    pub fn drop(&mut self, what: impl Into<String>, example: impl ToString) {
         note(self.dropped.entry(what.into()).or_default(), example);
     }
 
@@ -62,6 +66,9 @@ impl Report {
             self.ended,
             self.quarantined
         ));
+        if self.hosts > 0 {
+            lines.push(format!("taken: {} hosts made by OMAPI, as live hosts", self.hosts));
+        }
         for (word, tallies) in [("changed", &self.changed), ("dropped", &self.dropped)] {
             for (what, Tally { count, examples }) in tallies {
                 let mut line = format!("{word}: {count} × {what}");

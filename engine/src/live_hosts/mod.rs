@@ -7,6 +7,8 @@
 //! was read with it.
 
 mod csv;
+mod moved;
+pub(crate) mod statements;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use csv::{FileError, read};
+pub use moved::take;
 
 /// One host: the keys of `[[dhcp.host]]`, as JSON has them.
 pub type HostObject = Map<String, Value>;

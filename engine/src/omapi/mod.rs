@@ -6,7 +6,6 @@
 
 mod key;
 mod session;
-mod statements;
 #[cfg(test)]
 mod tests;
 mod wire;

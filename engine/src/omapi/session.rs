@@ -8,11 +8,11 @@ use bootstorm_protocols::time::Moment;
 use serde_json::Value;
 
 use super::wire::{self, Message, Operation, Received, Values};
-use super::{Backend, Wanted, key, statements};
+use super::{Backend, Wanted, key};
 use crate::config::{Config, HostId, HostKey, HostView, OmapiAlgorithm, OmapiKey};
 use crate::hex;
 use crate::leases::{Clock, Hardware, Lease, LeaseState};
-use crate::live_hosts::{Change, HostObject};
+use crate::live_hosts::{Change, HostObject, statements};
 
 /// The handle of the one key.
 const AUTHENTICATOR: u32 = 1;

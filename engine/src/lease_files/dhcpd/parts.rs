@@ -7,8 +7,12 @@ use super::tokens::{End, Kind, Statements};
 pub(crate) enum StatementEnd {
     /// With `;`.
     Statement,
-    /// With a brace, or not at all.
-    Other,
+    /// With `{`.
+    Open,
+    /// With `}`: nothing stands before it.
+    Close,
+    /// With the text.
+    File,
 }
 
 /// A part of a statement.
@@ -61,8 +65,12 @@ pub(crate) fn statements(
                 Kind::Mark => StatementPart::Mark(bytes.first().copied().unwrap_or_default()),
             })
             .collect();
-        let ended =
-            if end == End::Statement { StatementEnd::Statement } else { StatementEnd::Other };
+        let ended = match end {
+            End::Statement => StatementEnd::Statement,
+            End::Open => StatementEnd::Open,
+            End::Close => StatementEnd::Close,
+            End::File => StatementEnd::File,
+        };
         if end == End::File && !now.began() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use bootstorm_protocols::time::Moment;
 use super::super::{Existing, ImportError, Imported, Report, Taken, broken_off, store};
 use crate::config::{self, Config};
 use crate::leases::{
-    Admission, BootId, ClientKey, Clock, Hardware, Lease, LeaseState, Loaded, StatePlace,
+    Admission, Bill, BootId, ClientKey, Clock, Hardware, Lease, LeaseState, Loaded, StatePlace,
 };
 
 /// 2026-11-28, 12:00:00 UTC, a day after the host was started.
@@ -165,13 +165,38 @@ fn what_one_of_a_pair_was_told_last_counts() {
 }
 
 #[test]
+fn a_lease_counts_for_the_class_that_it_counted_for() {
+    let text = "[dhcp]\n[[dhcp.class]]\nname = \"gold\"\nmatch = 'hardware'\nspawn = true\n\
+                lease-limit = 4\n[[dhcp.class.subclass]]\nvalue = \"one\"\nlease-limit = 2\n\
+                [[dhcp.class]]\nname = \"tin\"\nvendor-class = \"t\"\nlease-limit = 9\n\
+                [[dhcp.subnet]]\nsubnet = \"10.0.0.0/16\"\npools = [\"10.0.0.10-10.0.0.250\"]\n";
+    let config = config::parse(Path::new("test.toml"), text.as_bytes()).unwrap();
+    let billed = |last, billing| active(last, [10, 14], last).replace("uid", billing);
+    let text = billed(20, "billing subclass \"gold\" \"one\";\n  uid")
+        + &billed(21, "billing subclass \"gold\" 52:54;\n  uid")
+        + &billed(22, "billing class \"tin\";\n  uid")
+        + &billed(23, "billing class \"other\";\n  uid");
+    let (leases, _) = taken(&config, &[&text]);
+    let bills: Vec<_> = leases.iter().map(|lease| lease.notes.admission().bill()).collect();
+    assert_eq!(
+        bills,
+        [
+            Some(Bill::new("gold", Some(b"one"), 2)),
+            Some(Bill::new("gold", Some(&[0x52, 0x54]), 4)),
+            Some(Bill::new("tin", None, 9)),
+            None,
+        ]
+    );
+}
+
+#[test]
 fn the_report_says_what_is_left_out() {
     let text = active(20, [10, 14], 1).replace(
         "uid",
         "set colour = \"red\";\n  set ddns-fwd-name = \"n\";\n  billing class \"gold\";\n  uid",
     ) + &active(9, [10, 14], 2)
         + "lease 192.0.2.1 {\n  hardware ethernet 52:54:00:00:00:03;\n}\n"
-        + "host n1 {\n  dynamic;\n}\nhost n2 {\n  dynamic;\n}\nhost n2 {\n  deleted;\n}\nlease 10.";
+        + "lease 10.";
     let (leases, report) = taken(&config("hardware"), &[&text]);
     assert_eq!(leases.len(), 2);
     let variables = format!("{:?}", leases[1].notes.scope().variables);
@@ -180,11 +205,10 @@ fn the_report_says_what_is_left_out() {
     for part in [
         "taken: 2 leases: 2 active",
         "dropped: 1 × the variable ddns-fwd-name: this server does not update DNS yet (10.0.0.20)",
-        "dropped: 1 × for which class a lease counts: it counts from its next renewal",
+        "dropped: 1 × the class that a lease counts for has no limit in this configuration",
         "dropped: 1 × the address is in no subnet of this configuration (192.0.2.1)",
-        "dropped: 1 × a host made by OMAPI: write it into the configuration (n1)",
         "changed: 1 × no pool and no host has the address: its client gets another one (10.0.0.9)",
-        "leases-0:32)",
+        "leases-0:23)",
     ] {
         assert!(lines.contains(part), "{part}: {lines}");
     }

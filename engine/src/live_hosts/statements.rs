@@ -1,13 +1,13 @@
-//! `statements` of a host: what dhcpd would have in its braces, as the keys of `[[dhcp.host]]`.
+//! Statements of a host in dhcpd, as the keys of `[[dhcp.host]]`.
 //!
 //! dhcpd takes any statement. What stands here are those that have a key of a host and a constant
-//! value, with the words that Foreman and the Python libraries write.
+//! value, with the words that Foreman, the Python libraries and dhcpd's lease file write.
 
 use serde_json::{Map, Value, json};
 
+use super::HostObject;
 use crate::hex;
 use crate::lease_files::{StatementEnd, StatementPart, statements};
-use crate::live_hosts::HostObject;
 
 /// Parameters of dhcpd and the keys that they are here.
 const PARAMETERS: [(&str, &str); 6] = [
@@ -27,24 +27,58 @@ const BOOT: &str = "boot";
 ///
 /// # Errors
 /// What has no place in a host.
-pub(super) fn apply(text: &[u8], host: &mut HostObject) -> Result<(), String> {
+pub(crate) fn apply(text: &[u8], host: &mut HostObject) -> Result<(), String> {
     for key in PARAMETERS.iter().map(|(_, key)| *key).chain([OPTIONS, BOOT]) {
         host.remove(key);
     }
+    read(text, host, Err)
+}
+
+/// Puts those of the statements that have a place in a host into it; the others.
+pub(super) fn apply_known(text: &[u8], host: &mut HostObject) -> Vec<String> {
+    let mut unknown = Vec::new();
+    let read = read(text, host, |what| {
+        unknown.push(what);
+        Ok(())
+    });
+    unknown.extend(read.err());
+    unknown
+}
+
+/// Puts the statements into a host; `unknown` is given what has no place there, and may end it.
+fn read(
+    text: &[u8],
+    host: &mut HostObject,
+    mut unknown: impl FnMut(String) -> Result<(), String>,
+) -> Result<(), String> {
     let mut options = Map::new();
-    statements(text, |parts, end| {
-        if parts.is_empty() && end == StatementEnd::Statement {
-            return Ok(());
+    // What stands in braces holds sometimes, and a host here has no such statements.
+    let mut depth = 0_u32;
+    let read = statements(text, |parts, end| match end {
+        StatementEnd::Open => {
+            depth += 1;
+            if depth > 1 {
+                return Ok(());
+            }
+            unknown(format!("`{} {{ }}` has no place in a host here", shown(parts)))
         }
-        if end != StatementEnd::Statement {
-            return Err("a statement has no `;`, or braces, which a host here cannot have".into());
+        StatementEnd::Close if depth > 0 => {
+            depth -= 1;
+            Ok(())
         }
-        statement(parts, host, &mut options)
-    })?;
+        StatementEnd::Statement if depth > 0 || parts.is_empty() => Ok(()),
+        StatementEnd::Statement => statement(parts, host, &mut options).or_else(&mut unknown),
+        StatementEnd::Close => unknown("a `}` stands without its `{`".to_owned()),
+        StatementEnd::File => unknown(format!("`{}` has no `;`", shown(parts))),
+    });
     if !options.is_empty() {
         host.insert(OPTIONS.to_owned(), Value::Object(options));
     }
-    Ok(())
+    read
+}
+
+fn shown(parts: &[StatementPart]) -> String {
+    parts.iter().map(StatementPart::shown).collect::<Vec<_>>().join(" ")
 }
 
 fn statement(
@@ -53,10 +87,7 @@ fn statement(
     options: &mut Map<String, Value>,
 ) -> Result<(), String> {
     let words: Vec<&str> = parts.iter().map(StatementPart::word).collect();
-    let refused = || {
-        let shown: Vec<String> = parts.iter().map(StatementPart::shown).collect();
-        format!("`{}` has no place in a host here", shown.join(" "))
-    };
+    let refused = || format!("`{}` has no place in a host here", shown(parts));
     let (is_option, name, rest) = match words[..] {
         ["option", name, ..] => (true, name, &parts[2..]),
         // Without `server.` an option is meant.
@@ -170,6 +201,19 @@ mod tests {
         assert_eq!(host.len(), PARAMETERS.len() + 3);
         apply(b"next-server 10.0.0.2;", &mut host).unwrap();
         assert_eq!(Value::Object(host), json!({"group": "g", "next-server": "10.0.0.2"}));
+    }
+
+    #[test]
+    fn those_with_a_place_are_taken_without_the_others() {
+        let text = "supersede server.filename = \"a\"; if known { supersede server.filename = \
+                    \"b\"; if known { } next-server 10.0.0.9; } supersede host-name = \"n1\"; \
+                    vendor-option-space X;";
+        let mut host = HostObject::new();
+        let unknown = apply_known(text.as_bytes(), &mut host);
+        let expected = json!({"boot": {"file": "a"}, "options": {"host-name": "n1"}});
+        assert_eq!(Value::Object(host), expected);
+        assert!(unknown[0].starts_with("`if known { }`"), "{unknown:?}");
+        assert!(unknown[1].starts_with("`vendor-option-space X`") && unknown.len() == 2);
     }
 
     #[test]
