@@ -8,6 +8,7 @@ by this script, and the files are compared as a whole.
 """
 
 import os
+import re
 import socket
 import sys
 import time
@@ -16,7 +17,7 @@ import lab as laboratory
 from lab import Lab
 from other_servers import Dhcpd, Kea
 from relayed_machines import MOST_ASKING, Machine, Machines, keep, newcomers
-from server import Server
+from server import BINARY, OfDhcpd, Server
 from suite import Suite
 
 TAKES_SECONDS = 20
@@ -173,8 +174,34 @@ def main():
         newcomers(suite, "dhcpd", relay, machines, 200_000, 20, quarantine)
         dhcpd.stop()
 
+    with suite.step("dhcpd's leases where they usually are"):
+        forgotten(suite, lab, dhcpd)
+
     lab.close()
     suite.finish()
+
+
+def forgotten(suite, lab, dhcpd):
+    """A server with dhcpd's configuration does not start without dhcpd's leases; what it says to
+    do is right."""
+    other = OfDhcpd(lab, _DHCPD)
+
+    def run(command):
+        """A command line of a person's, with a directory of dhcpd's of its own."""
+        return lab.run(lab.srv, ["unshare", "-m", "sh", "-c",
+                                 f"mount -t tmpfs none /var/lib/dhcp && cp {dhcpd.leases} "
+                                 f"/var/lib/dhcp/dhcpd.leases && exec timeout -s INT 3 {command}"])
+
+    serve = f"{BINARY} serve --config {other.config} --state-dir {other.state}"
+    status, output = run(serve)
+    said = re.search(r"run `bootstorm ([^`]*)`", output)
+    suite.check("a start without them is refused", status and said
+                and "--no-import" in output, output)
+    status, output = run(f"{BINARY} {said[1]} --dry-run")
+    suite.check("the command that is named takes them", status == 0 and " active" in output
+                and "/var/lib/dhcp/dhcpd.leases" in said[1], output)
+    status, output = run(f"{serve} --no-import")
+    suite.check("--no-import starts", "serving with" in output, output)
 
 
 def _comparable(text, form):

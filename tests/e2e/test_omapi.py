@@ -7,8 +7,9 @@ import json
 import socket
 
 from lab import Lab
+from other_servers import Dhcpd
 from relay import Relay
-from server import Server, configuration, subnet
+from server import OfDhcpd, Server, configuration, subnet
 from suite import Suite
 
 TAKES_SECONDS = 15
@@ -144,8 +145,66 @@ def main():
             suite.check(algorithm, "0a:4d:08:01" in output, output)
             server.stop()
 
+    with suite.step("hosts that dhcpd has from OMAPI move in"):
+        moves_in(suite, lab, ask, omshell)
+
     lab.close()
     suite.finish()
+
+
+_DHCPD = f"""
+authoritative;
+ping-check false;
+omapi-port 7911;
+omapi-key k;
+key k {{ algorithm hmac-md5; secret "{_SECRET}"; }}
+option space SUNW;
+option SUNW.root-path-name code 4 = text;
+option SUNW.root-server-ip-address code 2 = ip-address;
+subnet 10.77.0.0 netmask 255.255.0.0 {{ range 10.77.4.0 10.77.4.250; }}
+host static {{ hardware ethernet 52:54:00:aa:00:01; fixed-address 10.77.8.1; }}
+"""
+
+
+def moves_in(suite, lab, ask, omshell):
+    """Hosts that omshell made in dhcpd, and what Foreman says of a Solaris machine."""
+    def create(name, mac, ip, statements):
+        return omshell("new host", f'set name = "{name}"', f"set ip-address = {ip}",
+                       f"set hardware-address = {mac}", "set hardware-type = 1",
+                       'set statements = "' + statements.replace('"', '\\"') + '"', "create")
+
+    solaris = ('filename = "inetboot"; next-server = 0a:4d:00:07; option host-name = "{}"; '
+               'option SUNW.root-path-name "/boot"; option SUNW.root-server-ip-address 10.77.0.8; '
+               'vendor-option-space SUNW;')
+    dhcpd, server = Dhcpd(lab, _DHCPD), OfDhcpd(lab, _DHCPD)
+    first, second, third = (f"52:54:00:dd:00:0{number}" for number in (1, 2, 3))
+    dhcpd.start()
+    output = create("sun1", first, "10.77.8.31", solaris.format("sun1"))
+    output += create("gone", second, "10.77.8.32", 'option host-name "gone";')
+    output += omshell("new host", 'set name = "gone"', "open", "remove")
+    suite.check("dhcpd takes them", "can't" not in output, output)
+    dhcpd.stop()
+    status, output = server.tool("migrate", "--leases", dhcpd.leases)
+    suite.check("migrate takes those that were not removed",
+                status == 0 and "1 hosts made by OMAPI" in output, output)
+    server.start()
+    names = [json.loads(line)["name"] for line in server.tool("host", "list")[1].splitlines()]
+    suite.equal("they are live hosts", names, ["sun1"])
+    server.tool("host", "set", "sun2", "--hardware", third, "--json", json.dumps(
+        {"vendor-option-space": "SUNW", "options": {"SUNW": {"root-path-name": "/boot"}}}))
+    for mac, address in ((first, "10.77.8.31"), (third, None)):
+        answer = ask("DISCOVER", mac, [(60, b"SUNW.Ultra")])
+        vendor = b"\x04\x05/boot" if address is None else b"\x02\x04\x0a\x4d\x00\x08\x04\x05/boot"
+        suite.equal(f"options of a space go to {mac}",
+                    [answer.yiaddr if address else None, answer.options.get(43)],
+                    [address, vendor])
+    answer = ask("DISCOVER", first)
+    suite.equal("with boot server, file and name",
+                [answer.siaddr, answer.file or answer.options.get(67), answer.options.get(12)],
+                ["10.77.0.7", b"inetboot", b"sun1"])
+    suite.check("one that was removed is anybody",
+                ask("DISCOVER", second).yiaddr.startswith("10.77.4."))
+    server.stop()
 
 
 if __name__ == "__main__":

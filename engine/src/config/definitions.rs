@@ -82,6 +82,15 @@ impl Definitions {
         }
     }
 
+    /// Takes in an option that another language defines. One that this language has no words for
+    /// is left out, and may be named by its number.
+    pub(super) fn add(&mut self, name: &str, code: u32, kind: &str, space: Option<&str>) {
+        let (Ok(code), Ok(kind)) = (u8::try_from(code), OptionType::parse(kind)) else { return };
+        let definition = Definition { code, name: name.into(), kind: Some(kind) };
+        let nowhere = Place { file: 0, start: 0, end: 0 };
+        self.define(definition, space.map(Box::from), nowhere, &mut Problems::default());
+    }
+
     fn define(
         &mut self,
         definition: Definition,

@@ -107,16 +107,15 @@ pub(super) fn dhcp(
     Ok(builder)
 }
 
-/// Adds hosts that stand in no file of the configuration, which is not of this language: they may
-/// name options by the names and numbers that are defined everywhere.
+/// Adds hosts that stand in no file of the configuration, which is not of this language.
 pub(super) fn add_live_hosts(
     hosts: Vec<Node>,
+    definitions: &Definitions,
     builder: &mut Builder,
     files: &mut Files,
     problems: &mut Problems,
 ) -> Result<(), NotInRows> {
-    let definitions = Definitions::default();
-    let names = Names::new(&definitions);
+    let names = Names::new(definitions);
     let hosts = hosts.into_iter().map(|host| (host, None)).collect();
     add_hosts(hosts, &names, builder, files, problems)?;
     builder.dhcp.goes_by_ports |= names.names_ports.get();

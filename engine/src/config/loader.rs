@@ -297,12 +297,12 @@ impl Loader<'_> {
             Depth::Text => dhcpd::Resolver::none(),
             Depth::Addresses | Depth::Host => dhcpd::Resolver::of_host(),
         };
-        let dhcpd::Read { mut builder, lease_file } =
+        let dhcpd::Read { mut builder, definitions, lease_file } =
             dhcpd::read(path.to_owned(), read, &mut resolver, files, problems);
         server.lease_file = Some(lease_file);
         let live = self.live_hosts(&server.state_dir, depth);
         let Self { files, problems, .. } = self;
-        dhcp_reader::add_live_hosts(live, &mut builder, files, problems)?;
+        dhcp_reader::add_live_hosts(live, &definitions, &mut builder, files, problems)?;
         let (dhcp, wanted) = builder.finish(problems);
         if depth >= Depth::Addresses && !problems.has_errors() {
             disk::warn_of_addresses(&wanted, &dhcp.hosts, problems);

@@ -10,14 +10,18 @@ use crate::hex;
 use crate::lease_files::{StatementEnd, StatementPart, statements};
 
 /// Parameters of dhcpd and the keys that they are here.
-const PARAMETERS: [(&str, &str); 6] = [
+const PARAMETERS: [(&str, &str); 7] = [
     ("next-server", "next-server"),
     ("server-name", "server-name"),
     ("server-identifier", "server-identifier"),
     ("default-lease-time", "lease-time"),
     ("min-lease-time", "min-lease-time"),
     ("max-lease-time", "max-lease-time"),
+    ("vendor-option-space", "vendor-option-space"),
 ];
+
+/// What stands before bytes.
+const HEX: &str = "hex:";
 
 /// The keys of a host that statements make besides those of [`PARAMETERS`].
 const OPTIONS: &str = "options";
@@ -106,13 +110,7 @@ fn statement(
         several => Value::Array(several.to_vec()),
     };
     if is_option {
-        if name.is_empty() || name.contains('.') {
-            return Err(refused());
-        }
-        // As Foreman names options that have no name.
-        let number = ["option-", "unknown-"].iter().find_map(|start| name.strip_prefix(start));
-        options.insert(number.unwrap_or(name).to_owned(), value);
-        return Ok(());
+        return option(name, value, options).ok_or_else(refused);
     }
     if name == "filename" {
         host.insert(BOOT.to_owned(), json!({ "file": value }));
@@ -130,6 +128,35 @@ fn statement(
     Ok(())
 }
 
+/// Puts an option in its place: `NAME`, or `SPACE.NAME` into the table of its space.
+fn option(name: &str, value: Value, options: &mut Map<String, Value>) -> Option<()> {
+    let (space, name) = match name.split_once('.') {
+        Some((space, name)) => (Some(space), name),
+        None => (None, name),
+    };
+    if name.is_empty() || name.contains('.') || space.is_some_and(str::is_empty) {
+        return None;
+    }
+    // So an option is called that has no name; of those only bytes are known.
+    let number = ["option-", "unknown-"].iter().find_map(|start| name.strip_prefix(start));
+    let number = number.filter(|number| number.parse::<u8>().is_ok());
+    let value = match (number, value) {
+        (Some(_), Value::String(text)) if !text.starts_with(HEX) => {
+            Value::String(format!("{HEX}{}", hex::digits(text.as_bytes(), "")))
+        }
+        (_, value) => value,
+    };
+    let of = match space {
+        None => options,
+        Some(space) => {
+            let table = options.entry(space).or_insert_with(|| Value::Object(Map::new()));
+            table.as_object_mut()?
+        }
+    };
+    of.insert(number.unwrap_or(name).to_owned(), value);
+    Some(())
+}
+
 fn values(parts: &[StatementPart]) -> Option<Vec<Value>> {
     parts
         .split(|part| matches!(part, StatementPart::Mark(b',')))
@@ -140,7 +167,7 @@ fn values(parts: &[StatementPart]) -> Option<Vec<Value>> {
                 "false" | "off" => json!(false),
                 word => match word.parse::<i64>() {
                     Ok(number) => json!(number),
-                    Err(_) if is_hex(word) => json!(format!("hex:{}", hex::padded(word))),
+                    Err(_) if is_hex(word) => json!(format!("{HEX}{}", hex::padded(word))),
                     Err(_) => json!(word),
                 },
             }),
@@ -156,7 +183,7 @@ fn is_hex(word: &str) -> bool {
 }
 
 fn address(text: &str) -> Option<String> {
-    let digits = text.strip_prefix("hex:").filter(|digits| digits.len() == 8)?;
+    let digits = text.strip_prefix(HEX).filter(|digits| digits.len() == 8)?;
     u32::from_str_radix(digits, 16).ok().map(|bits| std::net::Ipv4Addr::from_bits(bits).to_string())
 }
 
@@ -185,6 +212,16 @@ mod tests {
             "options": {"host-name": "n2", "domain-name-servers": ["10.0.0.1", "10.0.0.2"]},
         });
         assert_eq!(applied(text), Ok(expected));
+        let text = "option SUNW.root-path-name \"/a\"; option SUNW.root-server-ip-address \
+                    10.0.0.1; vendor-option-space SUNW; option option-143 = \"a=1;b=2;\";";
+        let expected = json!({
+            "vendor-option-space": "SUNW",
+            "options": {
+                "SUNW": {"root-path-name": "/a", "root-server-ip-address": "10.0.0.1"},
+                "143": "hex:613d313b623d323b",
+            },
+        });
+        assert_eq!(applied(text), Ok(expected));
         assert_eq!(applied(""), Ok(json!({})));
     }
 
@@ -207,13 +244,13 @@ mod tests {
     fn those_with_a_place_are_taken_without_the_others() {
         let text = "supersede server.filename = \"a\"; if known { supersede server.filename = \
                     \"b\"; if known { } next-server 10.0.0.9; } supersede host-name = \"n1\"; \
-                    vendor-option-space X;";
+                    ddns-hostname \"x\";";
         let mut host = HostObject::new();
         let unknown = apply_known(text.as_bytes(), &mut host);
         let expected = json!({"boot": {"file": "a"}, "options": {"host-name": "n1"}});
         assert_eq!(Value::Object(host), expected);
         assert!(unknown[0].starts_with("`if known { }`"), "{unknown:?}");
-        assert!(unknown[1].starts_with("`vendor-option-space X`") && unknown.len() == 2);
+        assert!(unknown[1].starts_with("`ddns-hostname ") && unknown.len() == 2);
     }
 
     #[test]
@@ -222,8 +259,8 @@ mod tests {
             "nonsense foo;",
             "filename \"a\"",
             "if known { filename \"a\"; }",
-            "option SUNW.root \"a\";",
-            "vendor-option-space SUNW;",
+            "option SUNW.root.more \"a\";",
+            "option .root \"a\";",
             "filename concat(\"a\", \"b\");",
             "\"",
             "}",

@@ -1,7 +1,7 @@
 //! Whether a start would forget what another server has given away.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Options;
 use crate::config::Server;
@@ -13,9 +13,8 @@ use crate::lease_files;
 pub enum NotImported {
     /// dhcpd has left some, and this server has none.
     #[error(
-        "{file} holds leases of dhcpd, and {state_dir} holds none: stop dhcpd and run `bootstorm \
-         migrate --leases {file}` first, or start with --no-import to give addresses away that \
-         machines may have",
+        "{file} holds leases of dhcpd, and {state_dir} holds none: stop dhcpd and run `{import}` \
+         first, or start with --no-import to give addresses away that machines may have",
         file = file.display(),
         state_dir = state_dir.display()
     )]
@@ -24,6 +23,8 @@ pub enum NotImported {
         file: PathBuf,
         /// Where this server's would be.
         state_dir: PathBuf,
+        /// The command that takes them over.
+        import: String,
     },
     /// Whether dhcpd has left some cannot be told.
     #[error(
@@ -59,9 +60,21 @@ pub(super) fn check(server: &Server, first: bool, options: &Options) -> Result<(
     };
     match lease_files::has_leases(&file) {
         Ok(false) => Ok(()),
-        Ok(true) => Err(NotImported::Dhcpd { file, state_dir: server.state_dir.clone() }),
+        Ok(true) => {
+            let (state_dir, import) = (server.state_dir.clone(), import(options, &file));
+            Err(NotImported::Dhcpd { file, state_dir, import })
+        }
         Err(cause) => Err(NotImported::Unreadable { file, cause }),
     }
+}
+
+/// The command that takes the leases of a file over, for this configuration.
+fn import(options: &Options, file: &Path) -> String {
+    let mut command = format!("bootstorm migrate --config {}", options.config_path.display());
+    if let Some(state_dir) = &options.command_line.state_dir {
+        command.push_str(&format!(" --state-dir {}", state_dir.display()));
+    }
+    command + &format!(" --leases {}", file.display())
 }
 
 #[cfg(test)]
@@ -78,8 +91,11 @@ mod tests {
         fs::create_dir(&state_dir).unwrap();
         let server = Server { lease_file: Some(file.clone()), state_dir, ..Server::default() };
         let options = |no_import| Options {
-            config_path: PathBuf::new(),
-            command_line: crate::config::CommandLine::default(),
+            config_path: PathBuf::from("/etc/dhcp/dhcpd.conf"),
+            command_line: crate::config::CommandLine {
+                state_dir: Some(PathBuf::from("/srv/state")),
+                ..crate::config::CommandLine::default()
+            },
             dry_run: false,
             no_import,
         };
@@ -91,7 +107,11 @@ mod tests {
 
         fs::write(&file, "# written by dhcpd\nlease 10.0.0.1 {\n}\n").unwrap();
         let error = check(true, false).unwrap_err().to_string();
-        assert!(error.contains("bootstorm migrate --leases") && error.contains("--no-import"));
+        let command = format!(
+            "`bootstorm migrate --config /etc/dhcp/dhcpd.conf --state-dir /srv/state --leases {}`",
+            file.display()
+        );
+        assert!(error.contains(&command) && error.contains("--no-import"), "{error}");
         assert!(check(false, false).is_ok() && check(true, true).is_ok());
 
         fs::write(server.state_dir.join("lease-import"), "").unwrap();

@@ -33,16 +33,20 @@ mod value;
 use std::path::PathBuf;
 
 use super::builder::Builder;
+use super::definitions::Definitions;
 use super::problem::Problems;
 use super::source::{FileState, Files};
 pub(super) use language::is_dhcpd;
 pub use migrate::{Migration, migrate};
 use reader::Reader;
 pub(super) use resolve::Resolver;
+use spaces::Definition;
 
 /// What a file says.
 pub(super) struct Read {
     pub(super) builder: Builder,
+    /// The options that it defines, for hosts that stand elsewhere.
+    pub(super) definitions: Definitions,
     /// Where dhcpd keeps its leases.
     pub(super) lease_file: PathBuf,
 }
@@ -57,10 +61,15 @@ pub(super) fn read(
 ) -> Read {
     let mut reader = Reader::new(files, problems, resolver);
     let root = reader.read(path, bytes, state);
-    let Reader { spaces, dhcp, classes, variables, asks_ports, .. } = reader;
+    let Reader { spaces, dhcp, classes, variables, asks_ports, defined, .. } = reader;
+    let mut definitions = Definitions::default();
+    for (space, Definition { name, code, format }, _) in &defined {
+        let space = spaces.get(*space);
+        definitions.add(name, *code, &format.to_string(), Some(&space.name));
+    }
     let mut builder = lower::lower(&root, &classes, (&spaces, dhcp), problems);
     builder.dhcp.spaces = spaces.model();
     builder.dhcp.variables = variables;
     builder.dhcp.goes_by_ports |= asks_ports;
-    Read { builder, lease_file: lower::lease_file(&root) }
+    Read { builder, definitions, lease_file: lower::lease_file(&root) }
 }
