@@ -15,6 +15,9 @@ _LIVES = [
     ["discover", "reboot-elsewhere"], ["reboot-unknown"], ["reboot-foreign"], ["renew-unknown"],
     ["discover", "select-other"], ["inform"], ["bootp"], ["bootp", "bootp"],
     ["discover", "select", "inform-bound"], ["discover", "reboot"],
+    ["discover", "select", "inform-source"], ["discover", "select", "other-id", "select"],
+    ["discover", "select", "release", "reboot"], ["discover", "select", "decline", "reboot"],
+    ["discover", "select", "other-id", "renew"], ["discover", "select-infinite", "renew"],
 ]
 _FOREIGN = "192.168.7.7"
 
@@ -81,6 +84,10 @@ class Client:
             options.append((51, chance.choice([30, 900, 50_000]).to_bytes(4, "big")))
         if chance.random() < 0.2:
             options.append((200, b"0102"))
+        if chance.random() < 0.1:
+            options.append((80, b""))
+        if chance.random() < 0.1:
+            options.append((43, b"\1\4\x0a\0\0\1\x09\2ab"))
         return options
 
     def has_address(self):
@@ -92,7 +99,7 @@ class Client:
         address = view.address
         if step == "discover" and self.wish:
             own = [(50, self.wish)]
-        elif step == "select":
+        elif step in ("select", "select-infinite"):
             own = [(50, address), (54, view.server)]
         elif step == "select-other":
             own = [(50, "10.77.99.99"), (54, "10.77.0.99")]
@@ -114,8 +121,17 @@ class Client:
             own = [(50, address), (54, view.server)]
         elif step == "inform":
             ciaddr, relay = f"{(self.relay or '10.77.4.1').rsplit('.', 1)[0]}.60", self.relay
+        elif step == "inform-source":
+            relay = None
+        if step == "other-id":
+            # Another stage of its boot calls itself otherwise, from now on.
+            others = [(code, value) for code, value in self.options if code != 61]
+            self.options = [*others, (61, b"other" + bytes([self.number]))]
         own = [(code, socket.inet_aton(value)) for code, value in own]
-        options = [*own, *(self.options if kind else [])]
+        more = self.options if kind else []
+        if step == "select-infinite":
+            more = [*((code, value) for code, value in more if code != 51), (51, b"\xff" * 4)]
+        options = [*own, *more]
         if relay and self.agent:
             options.append((82, self.agent))
         payload = bytearray(wire.message(kind, self.mac, xid, options, broadcast=self.broadcast,
@@ -124,6 +140,8 @@ class Client:
         payload[8:10] = self.secs.to_bytes(2, "big")
         if relay:
             ends = {"source": relay, "destination": dhcpd_files.SERVER, "sport": 67}
+        elif step == "inform-source":
+            ends = {"source": address, "destination": dhcpd_files.SERVER}
         elif ciaddr != "0.0.0.0" and step not in ("rebind",):
             ends = {"source": ciaddr, "destination": dhcpd_files.SERVER}
         else:
@@ -131,13 +149,14 @@ class Client:
         return bytes(payload), ends
 
 
-_KINDS = {"discover": "DISCOVER", "select": "REQUEST", "select-other": "REQUEST",
+_KINDS = {"discover": "DISCOVER", "other-id": "DISCOVER", "inform-source": "INFORM",
+          "select-infinite": "REQUEST", "select": "REQUEST", "select-other": "REQUEST",
           "reboot": "REQUEST", "reboot-elsewhere": "REQUEST", "reboot-unknown": "REQUEST",
           "reboot-foreign": "REQUEST", "renew": "REQUEST", "renew-unknown": "REQUEST",
           "rebind": "REQUEST", "release": "RELEASE", "decline": "DECLINE", "inform": "INFORM",
           "inform-bound": "INFORM", "bootp": None}
 # Steps of a client that has an address.
 NEED_ADDRESS = ("select", "reboot", "reboot-elsewhere", "renew", "rebind", "release", "decline",
-                "inform-bound")
+                "inform-bound", "inform-source", "other-id", "select-infinite")
 # Steps that no server answers.
 SILENT = ("release", "decline")

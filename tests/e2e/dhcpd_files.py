@@ -34,10 +34,17 @@ DEFINITIONS = [
     "option space pxe;",
     "option pxe.mtftp-address code 1 = ip-address;",
     "option pxe.menu code 9 = text;",
+    "option space acme code width 1 length width 1;",
+    "option acme.one code 1 = text;",
+    "option acme.two code 2 = unsigned integer 16;",
+    "option vendor.acme code 3561 = encapsulate acme;",
+    "option vendor.other code 9 = text;",
 ]
+# Where the definitions are, in some of the files.
+INCLUDED = "definitions.conf"
 # Codes that clients ask for.
-ASKED = [1, 3, 6, 12, 15, 17, 26, 28, 42, 43, 44, 51, 54, 58, 59, 60, 66, 67, 119, 121,
-         201, *range(224, 233)]
+ASKED = [1, 2, 3, 6, 12, 15, 17, 19, 21, 23, 26, 28, 33, 42, 43, 44, 51, 54, 58, 59, 60, 61, 66, 67,
+         78, 119, 121, 124, 125, 201, *range(224, 233)]
 # Options that expressions are written for.
 COMPUTED = ["host-name", "rack-name", "rack-blob", "domain-name", "bootfile-name", "rack.label",
             "root-path"]
@@ -112,7 +119,8 @@ class File:
         self.hosts = []  # (hardware address, client identifier or None)
         self.classes = []
         self.relays = []  # giaddr
-        self.vendors = []  # values that subclasses have
+        # dhcpd sends nothing in option 125 unless an option of its space is set as well.
+        self.vendors = self.chance(0.5)
         self.number = 0
         self.nodes = self._whole()
 
@@ -166,12 +174,37 @@ class File:
             lambda: "rack-blob " + pick(["01:02:ff", "7", '"text"', r'"a\x41\101"']),
             lambda: f"rack-numbers {self.random.randint(-9, 9)}, 5",
             lambda: "vendor-encapsulated-options 01:02:03:04",
+            lambda: f"dhcp-renewal-time {pick([60, 200, 1800])}",
+            lambda: f"dhcp-rebinding-time {pick([70, 250, 3000])}",
+            lambda: f"time-offset {pick([-3600, 0, 7200])}",
+            lambda: f"ip-forwarding {pick(['true', 'false'])}",
+            lambda: f"policy-filter {self.address()} 255.255.255.0",
+            lambda: f"static-routes {self.address()} {self.address()}",
+            lambda: "default-ip-ttl 64",
+            lambda: f"slp-directory-agent {pick(['true', 'false'])} {self.addresses()}",
+            lambda: "vivco 00:00:0d:e9:03:02:61:62",
             *([] if self.plain else [
+                *([lambda: f"acme.one \"{pick(_NAMES)}\"",
+                   lambda: f"acme.two {self.random.randint(0, 500)}"] if self.vendors else []),
+                lambda: f"pxe.mtftp-address {self.address()}",
+                lambda: f"pxe.menu \"{pick(_NAMES)}\"",
                 lambda: f"rack.unit {self.random.randint(0, 42)}",
                 lambda: f"rack.label \"{pick(_NAMES)}\"",
                 lambda: "site.one " + pick(["0:1", '"x"'])]),
         ])()
         return f"option {value};"
+
+    def rare_option(self):
+        """What is long, or decides about other options."""
+        return self.random.choice([
+            lambda: f"option root-path \"/{'long' * self.random.randint(20, 60)}\";",
+            lambda: f"option rack-name \"{'0123456789' * self.random.randint(8, 40)}\";",
+            lambda: f"option rack-hosts {', '.join(self.address() for _ in range(70))};",
+            lambda: "option dhcp-parameter-request-list 1, 3, 12, 224;",
+            lambda: f"filename \"{'f' * self.random.choice([100, 127, 128])}\";",
+            lambda: f"server-name \"{'s' * self.random.choice([60, 63, 64])}\";",
+            lambda: "vendor-option-space pxe;", lambda: "vendor-option-space rack;",
+        ])()
 
     def computed(self):
         """An option whose value is an expression."""
@@ -198,6 +231,13 @@ class File:
             lambda: f"always-reply-rfc1048 {pick(['on', 'off'])};",
             lambda: f"echo-client-id {pick(['on', 'off'])};",
             lambda: f"one-lease-per-client {pick(['on', 'off'])};",
+            lambda: f"infinite-is-reserved {pick(['on', 'off'])};",
+            lambda: f"stash-agent-options {pick(['on', 'off'])};",
+            lambda: f"dynamic-bootp-lease-length {pick([600, 7200])};",
+            lambda: pick(["ping-timeout 1;", "ping-timeout-ms 500;", "abandon-lease-time 600;"]),
+            lambda: pick(["allow booting;", "allow bootp;", "allow unknown-clients;",
+                          "allow declines;", "allow-booting on;", "allow-bootp on;",
+                          "boot-unknown-clients on;", "declines on;"]),
             *([] if self.plain else [lambda: f"filename = {self.words.data(1)};"]),
         ])()
 
@@ -214,8 +254,12 @@ class File:
     def statements(self, most, depth=2):
         """What any scope may say."""
         nodes = self.some([self.option, self.option, self.option, self.setting], most)
+        if self.chance(0.06):
+            nodes.append(self.rare_option())
         if self.plain:
             return nodes
+        if self.chance(0.06):
+            nodes.insert(self.random.randint(0, len(nodes)), self.effect())
         if self.chance(0.3):
             nodes.insert(self.random.randint(0, len(nodes)), self.computed())
         if depth and self.chance(0.25):
@@ -233,6 +277,16 @@ class File:
         text = self.words.condition(1)
         self.words.own = []
         return f"({text})" if text.startswith("(") else text
+
+    def effect(self):
+        """A statement that sends nothing by itself."""
+        return self.random.choice([
+            lambda: f"log({self.random.choice(['info', 'debug'])}, {self.words.data(1)});",
+            lambda: f"eval {self.words.condition(1)};",
+            lambda: "unset mark;",
+            lambda: f"send host-name = {self.words.constant()};",
+            lambda: "parse-vendor-option;",
+        ])()
 
     def branch(self, depth):
         """`if` with its branches, `switch`, or a variable: one or more nodes."""
@@ -265,12 +319,16 @@ class File:
         words = ["known-clients", "unknown-clients", "all clients", "dynamic bootp clients"]
         words += [f"members of \"{name}\"" for name in self.classes]
         return [f"{self.random.choice(['allow', 'allow', 'deny'])} {self.random.choice(words)};"
-                for _ in range(self.random.randint(1, 2))]
+                for _ in range(self.random.randint(1, 2))] + (
+                    [self.random.choice(["allow after epoch 1000000000;",
+                                         "deny after epoch 2000000000;"])]
+                    if self.chance(0.1) else [])
 
     def pool(self, net, first, last):
         kind = self.random.choice(["", "", "dynamic-bootp "])
-        return Block("pool", [f"range {kind}{net}.{first} {net}.{last};", *self.permits(),
-                              *self.statements(2)])
+        # Here `allow` would be a permit.
+        own = [node for node in self.statements(2) if not str(node).startswith("allow ")]
+        return Block("pool", [f"range {kind}{net}.{first} {net}.{last};", *self.permits(), *own])
 
     def subnet(self, net, mask="255.255.255.0"):
         """A subnet of 256 addresses, or the local one."""
@@ -284,6 +342,8 @@ class File:
                                                   else [])]
         if self.chance(0.5):
             body.append(self.host(base))
+        if self.chance(0.1):
+            body.insert(0, self.random.choice(["authoritative;", "not authoritative;"]))
         start = net + ".0" * (4 - len(net.split(".")))
         return Block(f"subnet {start} netmask {mask}", body)
 
@@ -293,6 +353,10 @@ class File:
         identifier = self.chance(0.2) and f"id-{number}"
         body = [f"option dhcp-client-identifier \"{identifier}\";" if identifier and self.chance(0.5)
                 else f"hardware ethernet {mac};"]
+        if self.chance(0.08) and not net:
+            body[0] = self.random.choice([
+                "host-identifier option agent.circuit-id \"rack\";",
+                f"host-identifier option dhcp-client-identifier \"id-{number}\";"])
         self.hosts.append((mac, identifier))
         if self.chance(0.6):
             nets = [net] if net else [f"{LOCAL}.4", *(relay.rsplit(".", 1)[0] for relay in self.relays)]
@@ -302,10 +366,16 @@ class File:
 
     def a_class(self):
         name = self.name("c")
-        if self.chance(0.4) and not self.plain:
+        if self.chance(0.1) and not self.plain:
+            nodes = [Block(f"class \"{name}\"", [
+                f"spawn with {self.random.choice(['option agent.circuit-id', 'option host-name'])};",
+                *([f"lease limit {self.random.randint(1, 3)};"] if self.chance(0.5) else []),
+                *self.statements(2)])]
+        elif self.chance(0.4) and not self.plain:
             nodes = [Block(f"class \"{name}\"",
                            ["match option vendor-class-identifier;" if self.chance(0.5) else
                             "match substring(option vendor-class-identifier, 0, 9);",
+                            *(["lease limit 3;"] if self.chance(0.15) else []),
                             *self.statements(2)])]
             for value in self.random.sample(["PXEClient", "iPXE", "MSFT 5.0", "a"], 2):
                 if self.chance(0.5):
@@ -322,7 +392,10 @@ class File:
         """Subnets on one link, or one subnet."""
         if len(subnets) == 1 and self.chance(0.6):
             return subnets[0]
-        return Block(f"shared-network {self.name('n')}", self.statements(2) + subnets)
+        body = self.statements(2) + subnets
+        if self.chance(0.1):
+            body.insert(0, self.random.choice(["authoritative;", "not authoritative;"]))
+        return Block(f"shared-network {self.name('n')}", body)
 
     def grouped(self, nodes):
         """Some of the nodes in a group, perhaps in another group."""
@@ -334,7 +407,10 @@ class File:
     def _whole(self):
         self.relays = [f"10.{20 + number}.0.1" for number in range(self.random.randint(0, 2))]
         nodes = ["ddns-update-style none;", "ping-check false;",
-                 f"dhcp-cache-threshold {self.random.choice([0, 0, 25])};", *DEFINITIONS]
+                 f"dhcp-cache-threshold {self.random.choice([0, 0, 25])};"]
+        nodes += [f"include \"@DIRECTORY@/{INCLUDED}\";"] if self.chance(0.3) else DEFINITIONS
+        if self.vendors:
+            nodes.append("option vendor.other \"all\";")
         if self.chance(0.5):
             nodes.append("authoritative;")
         if self.chance(0.15):

@@ -319,6 +319,12 @@ impl<'a> Exchange<'a> {
         self.chain_of_scopes(subnet, pools().next().copied(), None, None)
     }
 
+    /// The scopes that hold for the machine with `address`, but for those of a pool.
+    pub(super) fn chain_without_pool(&self, address: Ipv4Addr) -> &'a ScopeChain<'a> {
+        let subnet = self.dhcp.subnet_of(address).unwrap_or(self.link.subnet);
+        self.chain_of_scopes(subnet, None, self.reservation.host, Some(address))
+    }
+
     fn new_chain(&self, address: Option<Ipv4Addr>) -> &'a ScopeChain<'a> {
         let subnet = address.and_then(|address| self.dhcp.subnet_of(address));
         let pool = address.and_then(|address| self.dhcp.pool_of(address));

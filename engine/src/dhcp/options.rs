@@ -71,12 +71,13 @@ impl<'a, 'r> Options<'a, 'r> {
 
     /// The type of a DHCP reply and this server's identifier, and what the client gets back.
     fn begin(&mut self) {
-        if self.reply.kind.is_none()
-            && let Some(server) = self.reply.chain.server_identifier()
-            && self.reply.chain.dhcp().is_as_dhcpd()
-        {
-            // dhcpd has it for an option as others are.
-            self.make(options::SERVER_IDENTIFIER, &server.octets());
+        if self.reply.kind.is_none() && self.reply.chain.dhcp().is_as_dhcpd() {
+            // dhcpd has these for options as others are.
+            if let Some(server) = self.reply.chain.server_identifier() {
+                self.make(options::SERVER_IDENTIFIER, &server.octets());
+            }
+            self.configured(options::RENEWAL_TIME);
+            self.configured(options::REBINDING_TIME);
         }
         if let Some(kind) = self.reply.kind {
             self.make(options::MESSAGE_TYPE, &[kind.code()]);

@@ -368,7 +368,7 @@ impl<'a> Exchange<'a> {
 
     fn grant(&self, kind: MessageType, address: Ipv4Addr) -> &'a mut Reply<'a> {
         let discover = self.message.message_type() == Some(MessageType::Discover);
-        let reply = self.parameters(Some(kind), address);
+        let reply = self.parameters(Some(kind), address, self.chain(Some(address)));
         let lease = self.lease_time(reply.chain);
         reply.yiaddr = address;
         reply.lease_seconds = lease.seconds();
@@ -379,9 +379,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// RFC 2131 4.3.5: no yiaddr, no lease time. ISC dhcpd does not send the name of a host
-    /// entry.
+    /// entry, and goes by a pool only if ciaddr is in it.
     pub(super) fn ack_to_inform(&self, address: Ipv4Addr) -> &'a Reply<'a> {
-        let reply = self.parameters(Some(MessageType::Ack), address);
+        let chain = match self.is_as_dhcpd() && self.message.ciaddr().is_unspecified() {
+            true => self.chain_without_pool(address),
+            false => self.chain(Some(address)),
+        };
+        let reply = self.parameters(Some(MessageType::Ack), address, chain);
         if self.is_as_dhcpd() {
             reply.host_name = reply.chain.option(HOST_NAME);
         }
@@ -392,7 +396,7 @@ impl<'a> Exchange<'a> {
     /// RFC 1534 section 2: no option that only DHCP knows. For a reserved address ISC dhcpd gives
     /// back the name in `file` unless the configuration has one, and gives no option 82 back.
     pub(super) fn boot_reply(&self, address: Ipv4Addr) -> &'a Reply<'a> {
-        let reply = self.parameters(None, address);
+        let reply = self.parameters(None, address, self.chain(Some(address)));
         if self.is_as_dhcpd() && self.reservation.address == Some(address) {
             reply.relay = None;
             if reply.boot_scope.is_none() {
@@ -430,8 +434,12 @@ impl<'a> Exchange<'a> {
     }
 
     /// A reply with boot file and options, to be addressed.
-    fn parameters(&self, kind: Option<MessageType>, address: Ipv4Addr) -> &'a mut Reply<'a> {
-        let chain = self.chain(Some(address));
+    fn parameters(
+        &self,
+        kind: Option<MessageType>,
+        address: Ipv4Addr,
+        chain: &'a ScopeChain<'a>,
+    ) -> &'a mut Reply<'a> {
         let boot = Boot::choose(chain, &self.machine, self.classes);
         // siaddr is the next server, by default this one, where clients reach it; a machine that
         // boots nothing gets none unless the configuration names one.
