@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 
+use bootstorm_protocols::dhcpv4::options;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 use bumpalo::format as format_in;
@@ -353,12 +354,15 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
     /// Adds levels for the options that others travel in.
     fn carriers(&self, levels: &mut BumpVec<'c, Level<'c>>) {
         let vendor = self.configured(Key::Parameter(Parameter::VendorOptionSpace));
+        // A space that travels in an option of its own may be the vendor's as well.
+        let travels = |space: &Space, code| {
+            let chosen = vendor == Some(space.name.as_bytes());
+            let by_name = chosen && code == options::VENDOR_ENCAPSULATED_OPTIONS;
+            by_name || space.carrier != Carrier::Vendor && space.option() == code
+        };
+        let vendors = vendor.map(|_| options::VENDOR_ENCAPSULATED_OPTIONS);
         let mut done: BumpVec<'c, u8> = BumpVec::new_in(self.arena);
-        for space in &self.dhcp.spaces {
-            let code = space.option();
-            let chosen = |other: &Space| {
-                other.carrier != Carrier::Vendor || vendor == Some(other.name.as_bytes())
-            };
+        for code in self.dhcp.spaces.iter().map(Space::option).chain(vendors) {
             if done.contains(&code) {
                 continue;
             }
@@ -366,13 +370,13 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             let mut value = BumpVec::new_in(self.arena);
             let mut narrowest: Option<usize> = None;
             for (id, other) in (0..).map(SpaceId).zip(&self.dhcp.spaces) {
-                if other.option() != code || !chosen(other) {
+                if !travels(other, code) {
                     continue;
                 }
-                let options = self.carried(id);
-                if let Some(level) = options.level() {
+                let carried = self.carried(id);
+                if let Some(level) = carried.level() {
                     narrowest = Some(narrowest.map_or(level, |other| other.min(level)));
-                    options.write(other, &mut value);
+                    carried.write(other, &mut value);
                 }
             }
             let Some(level) = narrowest.and_then(|place| self.levels.get(place)) else { continue };

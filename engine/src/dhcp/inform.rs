@@ -32,7 +32,8 @@ impl<'a> Exchange<'a> {
         let Some(address) = informed_address(self.message, self.arrival, self.dhcp) else {
             return silence(Silence::NoAddressNamed);
         };
-        if self.is_as_dhcpd() && !self.is_authoritative() {
+        let subnet = self.dhcp.subnet_of(address);
+        if self.is_as_dhcpd() && !self.is_authoritative_as_dhcpd(subnet) {
             return silence(Silence::NotAuthoritative);
         }
         // RFC 2131 4.3.5: check the address against the network, but not against the leases.

@@ -36,7 +36,7 @@ use super::exchange::Exchange;
 use super::holder::Holder;
 use super::plan::Draft;
 use super::{Action, Silence};
-use crate::config::{Flag, ScopeId};
+use crate::config::{Flag, ScopeId, SubnetId};
 use crate::leases::{LeaseState, ShardLeases, Step};
 
 macro_rules! reasons {
@@ -141,16 +141,17 @@ impl<'a> Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// Whether this server is the authority for a shared network, whatever its subnets say.
-    fn is_authoritative_for_network(&self) -> bool {
-        let id = self.link.network;
-        let network = self.dhcp.network(id);
-        if network.name.is_none() {
-            return self.is_authoritative();
-        }
+    /// Whether this server is the authority for the client's link in ISC dhcpd: by the shared
+    /// network and what stands around it, and by the `subnet` where that counts.
+    pub(super) fn is_authoritative_as_dhcpd(&self, subnet: Option<SubnetId>) -> bool {
+        let network = self.dhcp.network(self.link.network);
+        let inner = subnet.into_iter().flat_map(|id| {
+            let groups = self.dhcp.subnet(id).groups.iter().copied().map(ScopeId::Group);
+            std::iter::once(ScopeId::Subnet(id)).chain(groups)
+        });
         let groups = network.groups.iter().copied().map(ScopeId::Group);
-        let around = std::iter::once(ScopeId::Network(id)).chain(groups);
-        let mut scopes = around.chain(std::iter::once(ScopeId::Global));
+        let around = std::iter::once(ScopeId::Network(self.link.network)).chain(groups);
+        let mut scopes = inner.chain(around).chain(std::iter::once(ScopeId::Global));
         let says = |scope| self.dhcp.scope(scope).settings().flags.get(Flag::Authoritative);
         scopes.find_map(says).unwrap_or_default()
     }
@@ -167,7 +168,9 @@ impl<'a> Exchange<'a> {
         let silence = |silence| Draft::silence(silence, self.arena);
         let on_link = self.is_on_link(address);
         let reason = if !on_link {
-            if !self.is_authoritative_for_network() {
+            // A subnet without `shared-network` is its network.
+            let is_declared = self.dhcp.network(self.link.network).name.is_some();
+            if !self.is_authoritative_as_dhcpd((!is_declared).then_some(self.link.subnet)) {
                 return silence(Silence::NotAuthoritative);
             }
             NakReason::WrongNetwork

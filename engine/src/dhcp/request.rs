@@ -150,6 +150,8 @@ impl<'a> Exchange<'a> {
         if let Some((own, left)) =
             own.and_then(|own| Some((own, self.left(own, admission, ack.chain)?)))
         {
+            // An OFFER since may have kept the address for longer than the lease.
+            let left = left.min(ack.lease_seconds);
             ack.lease_seconds = left;
             ack.lease = Some(LeaseTime::from_seconds(left));
             let mut draft = Draft::of(Action::Reply(ack), self.arena);
