@@ -23,18 +23,21 @@ fn options(text: &str) -> [Option<String>; 2] {
 }
 
 #[test]
-fn what_stands_in_a_subnet_brings_its_statements_along_for_an_address_of_a_pool() {
-    let text = "class \"c\" { match if exists 12; option domain-name \"class\"; }
-        subnet 10.1.0.0 netmask 255.255.255.0 {
+fn what_stands_in_a_subnet_brings_it_along_for_an_address_of_a_pool_in_a_shared_network() {
+    let class = "class \"c\" { match if exists host-name; option domain-name \"class\"; }";
+    let subnet = "subnet 10.1.0.0 netmask 255.255.255.0 {
           option domain-name \"subnet\"; option bootfile-name \"subnet\";
-          pool { range 10.1.0.10 10.1.0.99; option bootfile-name \"pool\"; }
-          host h { hardware ethernet 2:0:0:0:0:1; option host-name \"h\"; } }";
-    let text = text.replace("exists 12", "exists host-name");
-    assert_eq!(options(&text), ["subnet", "subnet"].map(|text| Some(text.to_owned())));
-    // Elsewhere a class stands before the subnet, and a pool as well.
-    let outside =
-        text.replace("host h { hardware ethernet 2:0:0:0:0:1; option host-name \"h\"; }", "");
-    assert_eq!(options(&outside), ["class", "pool"].map(|text| Some(text.to_owned())));
+          pool { range 10.1.0.10 10.1.0.99; option bootfile-name \"pool\"; } HOST }";
+    let host = "host h { hardware ethernet 2:0:0:0:0:1; option host-name \"h\"; }";
+    let inside = subnet.replace("HOST", host);
+    let again = options(&format!("{class} shared-network n {{ {inside} }}"));
+    assert_eq!(again, ["subnet", "subnet"].map(|text| Some(text.to_owned())));
+    // Elsewhere a class stands before the subnet, and a pool as well. A subnet without
+    // `shared-network` is its network.
+    let outside = format!("{class} shared-network n {{ {} }}", subnet.replace("HOST", ""));
+    for text in [outside, format!("{class} {inside}")] {
+        assert_eq!(options(&text), ["class", "pool"].map(|text| Some(text.to_owned())));
+    }
 }
 
 #[test]
