@@ -74,6 +74,7 @@ impl Bed {
         let hostname = format!("r{:03}-n{:03}", number / 1000, number % 1000);
         let notes = Said {
             client_id: Some(&id),
+            tells_apart: false,
             hostname: Some(hostname.as_bytes()),
             circuit_id: Some(b"port7"),
             remote_id: Some(b"switch1"),

@@ -196,6 +196,9 @@ impl<'a> Exchange<'a> {
             };
             return Ok(Chosen { ip: own.ip, admission, through });
         }
+        if self.is_over_limit() {
+            return Err(Silence::LeaseLimit);
+        }
         let pools = self.pools();
         if pools.is_empty() {
             return Err(match reserved_is_held {

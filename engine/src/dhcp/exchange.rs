@@ -12,7 +12,7 @@ use super::arrival::{Arrival, Link, LinkBy};
 use super::identity::{self, Found};
 use super::inform::informed_address;
 use super::machine::{Machine, Membership};
-use super::own::Own;
+use super::own::{Noted, Own};
 use super::reservation::Reservation;
 use super::{Silence, machine};
 use crate::config::{
@@ -146,7 +146,8 @@ impl<'a> Exchange<'a> {
                 return;
             }
             let may_be_outdated = leases.may_be_outdated(lease, now);
-            own.extend(Own::of(lease, may_be_outdated, dhcp, link, machine.client_id));
+            let noted = Noted::of(&lease.notes, &machine, past_relays.is_some());
+            own.extend(Own::of(lease, may_be_outdated, dhcp, link, noted));
             let scope = lease.notes.scope();
             if dhcp.has_statements && scope != LeaseScope::default() {
                 scopes.extend(lease.ipv4().map(|ip| (ip, scope.copied(arena))));
@@ -243,10 +244,10 @@ impl<'a> Exchange<'a> {
         (!chain.is(Flag::Booting)).then_some(Silence::BootingDenied)
     }
 
-    /// Whether the classes of the machine have as many leases as they may, so that it gets none.
-    /// A reserved address is not billed.
+    /// Whether the classes of the machine have as many leases as they may, so that it gets no
+    /// address of a pool. A reserved address is not billed.
     pub(super) fn is_over_limit(&self) -> bool {
-        self.over_limit && self.reservation.address.is_none()
+        self.over_limit
     }
 
     /// What the configuration keeps on the client's lease of an address.
@@ -265,6 +266,7 @@ impl<'a> Exchange<'a> {
         let stashed = self.is(Flag::StashAgentOptions, None);
         Said {
             client_id: self.machine.client_id.filter(|_| !self.ignores_client_id),
+            tells_apart: self.dhcp.identity == Identity::ClientIdOrHardware,
             hostname: self.option(options::HOST_NAME),
             circuit_id: self.relay.and(self.machine.circuit_id).filter(|_| stashed),
             remote_id: self.relay.and(self.machine.remote_id).filter(|_| stashed),

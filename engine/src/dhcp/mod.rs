@@ -188,7 +188,7 @@ pub fn plan<'a>(
         Some(MessageType::Request) => !exchange.is_as_dhcpd(),
         Some(_) => false,
     };
-    if takes_lease && exchange.is_over_limit() {
+    if takes_lease && exchange.is_over_limit() && exchange.reservation.address.is_none() {
         return Plan::new(Some(exchange), Draft::silence(Silence::LeaseLimit, arena));
     }
     let draft = match message.message_type() {

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use bootstorm_protocols::time::Moment;
 
 use super::arrival::Link;
+use super::machine::Machine;
 use super::reservation::FoundBy;
 use crate::config::{Dhcp, HostId, NetworkId};
-use crate::leases::{Admission, KeyHash, KeyKind, KnownAs, Lease, LeaseState};
+use crate::leases::{Admission, KeyHash, KeyKind, KnownAs, Lease, LeaseState, Notes};
 
 /// One lease or offer of the client that is asking, with what decides about it.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -20,9 +21,9 @@ pub(super) struct Own {
     /// When it was given or renewed last.
     starts: Moment,
     /// When it ends.
-    expires: Moment,
-    /// The client identifier that it was asked for with is this message's.
-    is_by_client_id: bool,
+    pub(super) expires: Moment,
+    /// What it was asked for with.
+    noted: Noted,
     /// The client may not go on with it: see [`Lease::refused`].
     pub(super) refused: bool,
     /// It is being written, and an ACK leaves when it is.
@@ -32,6 +33,29 @@ pub(super) struct Own {
     pub(super) given_to: GivenTo,
     /// The first and last address of the pool that gave it.
     pub(super) pool: Option<(Ipv4Addr, Ipv4Addr)>,
+}
+
+/// What a lease remembers of its client, beside what a message says.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Noted {
+    /// The same client identifier and port.
+    Same,
+    /// The same client identifier, and no port: the message says one.
+    NoPort,
+    Other,
+}
+
+impl Noted {
+    /// `past_relays`: the message says no port, and what was said before holds on.
+    pub(super) fn of(notes: &Notes, machine: &Machine<'_>, past_relays: bool) -> Self {
+        let noted = (notes.circuit_id(), notes.remote_id());
+        let is_same = past_relays || noted == (machine.circuit_id, machine.remote_id);
+        match notes.client_id() == machine.client_id {
+            true if is_same => Self::Same,
+            true if noted == (None, None) => Self::NoPort,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// As whom the client was given an address.
@@ -54,7 +78,7 @@ impl Own {
         may_be_outdated: bool,
         dhcp: &Dhcp,
         link: Link,
-        client_id: Option<&[u8]>,
+        noted: Noted,
     ) -> Option<Self> {
         let ip = lease.ipv4()?;
         let admission = lease.admission();
@@ -79,7 +103,7 @@ impl Own {
             state,
             starts,
             expires,
-            is_by_client_id: lease.notes.client_id() == client_id,
+            noted,
             refused,
             is_awaited,
             may_be_outdated,
@@ -89,8 +113,15 @@ impl Own {
     }
 
     /// What is left of a valid lease of a pool at `now`, of which no more than `threshold` percent
-    /// are over: whole seconds, as ISC dhcpd counts. `None` if it is to be renewed.
-    pub(super) fn left(&self, threshold: u8, host: Option<HostId>, now: Moment) -> Option<u32> {
+    /// are over: whole seconds, as ISC dhcpd counts. `None` if it is to be renewed. `keeps_port`:
+    /// what a relay agent says is remembered.
+    pub(super) fn left(
+        &self,
+        threshold: u8,
+        host: Option<HostId>,
+        keeps_port: bool,
+        now: Moment,
+    ) -> Option<u32> {
         let is_same = match self.given_to {
             GivenTo::Anybody => host.is_none(),
             GivenTo::Host(known, _) => host == Some(known),
@@ -98,14 +129,21 @@ impl Own {
         };
         let is_good = self.is_active() && !self.refused && !self.is_awaited;
         let is_certain = is_good && !self.may_be_outdated && self.pool.is_some();
-        if !is_certain || !is_same || !self.is_by_client_id || self.expires == Moment::NEVER {
+        // What is new is to be written.
+        let is_known = match self.noted {
+            Noted::Same => true,
+            Noted::NoPort => !keeps_port,
+            Noted::Other => false,
+        };
+        if !is_certain || !is_same || !is_known || self.expires == Moment::NEVER {
             return None;
         }
         let whole = self.expires.since(self.starts).as_secs();
         let over = now.since(self.starts).as_secs();
         let is_new = over <= whole * u64::from(threshold) / 100;
         let left = self.expires.since(now).as_secs();
-        is_new.then(|| u32::try_from(left).ok()).flatten()
+        let left = u32::try_from(left).ok().filter(|left| *left > 0);
+        left.filter(|_| is_new)
     }
 
     /// Whether it is a lease that has not ended.

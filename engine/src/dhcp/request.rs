@@ -80,7 +80,7 @@ impl<'a> Exchange<'a> {
     fn select(&self, address: Ipv4Addr, leases: &ShardLeases) -> Draft<'a> {
         let own = self.own_at(address);
         // The ACK agrees with the OFFER, even if the reserved address became free since.
-        let stays = own.is_some_and(Own::is_held);
+        let stays = own.is_some_and(Own::is_held) || self.is_machines(address, leases);
         // After damage somebody may have a lease of an address that seems free.
         let free = || {
             !leases.is_damaged(self.now)
@@ -88,7 +88,7 @@ impl<'a> Exchange<'a> {
                 && self.must_move(address, leases).is_none()
         };
         match self.admission(address).or_else(|| self.goes_on(address)) {
-            Some(admission) if stays || free() => self.bind(address, admission, false),
+            Some(admission) if stays || free() => self.bind(address, admission, false, leases),
             _ => self.refuse(address, true, leases),
         }
     }
@@ -117,10 +117,21 @@ impl<'a> Exchange<'a> {
         };
         match self.admission(address).or_else(|| self.goes_on(address)) {
             Some(admission) if has && self.must_move(address, leases).is_none() => {
-                self.bind(address, admission, extends)
+                self.bind(address, admission, extends, leases)
             }
             _ => self.refuse(address, false, leases),
         }
+    }
+
+    /// Whether the address is reserved for the machine, and leased to it as another client of its
+    /// hardware address ([`Identity::ClientIdOrHardware`]).
+    ///
+    /// [`Identity::ClientIdOrHardware`]: crate::config::Identity::ClientIdOrHardware
+    fn is_machines(&self, address: Ipv4Addr, leases: &ShardLeases) -> bool {
+        self.reservation.address == Some(address)
+            && leases
+                .at(address, self.now)
+                .is_some_and(|lease| lease.client == self.key && lease.is_active(self.now))
     }
 
     /// Whether nobody has the address, and the client may take one more by name.
@@ -131,24 +142,39 @@ impl<'a> Exchange<'a> {
 
     /// What is left of the client's lease where it is too new to be renewed
     /// (`dhcp-cache-threshold`): it is told that, and nothing is written.
-    fn left(&self, own: &Own, admission: Admission<'a>, chain: &ScopeChain<'a>) -> Option<u32> {
+    fn left(
+        &self,
+        own: &Own,
+        admission: Admission<'a>,
+        chain: &ScopeChain<'a>,
+        leases: &ShardLeases,
+    ) -> Option<u32> {
         let get = |settings: &Settings<'a>| settings.cache_threshold;
         let threshold = chain.rare(Parameter::CacheThreshold, get).filter(|least| *least > 0)?;
         let is_of_pool = matches!(admission, Admission::Pool { .. });
-        own.left(threshold, self.reservation.host, self.now).filter(|_| is_of_pool)
+        let keeps_port = self.is(Flag::StashAgentOptions, None);
+        let left = own.left(threshold, self.reservation.host, keeps_port, self.now);
+        left.filter(|_| is_of_pool && leases.is_stored(own.ip, own.expires))
     }
 
     /// Leases the address, which is free or the client's, and withdraws what else it was offered.
-    fn bind(&self, address: Ipv4Addr, admission: Admission<'a>, heard: bool) -> Draft<'a> {
+    fn bind(
+        &self,
+        address: Ipv4Addr,
+        admission: Admission<'a>,
+        heard: bool,
+        leases: &ShardLeases,
+    ) -> Draft<'a> {
         let ack = self.ack(address);
-        let over_limit = || self.is_over_limit().then_some(Silence::LeaseLimit);
+        let is_billed = matches!(admission, Admission::Pool { .. });
+        let over_limit = || (is_billed && self.is_over_limit()).then_some(Silence::LeaseLimit);
         if let Some(silence) = self.silenced(ack.chain).or_else(over_limit) {
             return Draft::silence(silence, self.arena);
         }
         let own = self.own_at(address);
         let ip = address.into();
         if let Some((own, left)) =
-            own.and_then(|own| Some((own, self.left(own, admission, ack.chain)?)))
+            own.and_then(|own| Some((own, self.left(own, admission, ack.chain, leases)?)))
         {
             // An OFFER since may have kept the address for longer than the lease.
             let left = left.min(ack.lease_seconds);

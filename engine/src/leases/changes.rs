@@ -86,6 +86,10 @@ impl Table {
         if let (Step::Offer { .. }, Whose::Kept) = (step, outcome.whose) {
             let notes = &mut locked.stripe.slots[handle.index()].identity.notes;
             notes.set_admission(admission);
+            if client.notes.tells_apart && matches!(outcome.state, Some(State::Offered { .. })) {
+                // What it had has ended, so the offer says whose the address is.
+                notes.set_client_id(client.notes.client_id);
+            }
             if let Some(scope) = client.notes.scope {
                 notes.set_scope(scope);
             }

@@ -235,6 +235,8 @@ pub struct Client<'a> {
 pub struct Said<'a> {
     /// Option 61.
     pub client_id: Option<&'a [u8]>,
+    /// Who says no option 61 is another than who says one. Else what was said before holds on.
+    pub tells_apart: bool,
     /// Option 12, not checked.
     pub hostname: Option<&'a [u8]>,
     /// Option 82, sub-option 1.

@@ -143,7 +143,8 @@ impl Notes {
         let [client_id, hostname, circuit_id, remote_id] = said;
         let relay = RelaySaid::All;
         let scope = None;
-        let notes = Said { client_id, hostname, circuit_id, remote_id, relay, scope };
+        let tells_apart = false;
+        let notes = Said { client_id, tells_apart, hostname, circuit_id, remote_id, relay, scope };
         Self::of(&Client { key: client, hardware, notes }, admission)
     }
 
@@ -168,7 +169,7 @@ impl Notes {
         let mut rooms = [[0; LONGEST]; 2];
         let [room, scope_room] = &mut rooms;
         let changed = self.other_than([
-            said.client_id.filter(fits).or(client_id).map(whole),
+            said.client_id.filter(fits).or(client_id.filter(|_| !said.tells_apart)).map(whole),
             said.hostname.filter(fits).or(hostname).map(whole),
             said.circuit_id.filter(whole_fits).or(circuit_id.filter(|_| kept)).map(whole),
             said.remote_id.filter(whole_fits).or(remote_id.filter(|_| kept)).map(whole),
@@ -186,6 +187,12 @@ impl Notes {
     pub(super) fn set_admission(&mut self, admission: Admission<'_>) {
         let mut room = [0; LONGEST];
         self.put(Note::Admission, write_admission(admission, &mut room));
+    }
+
+    /// Remembers another client identifier, or none, as [`Notes::set_admission`].
+    pub(super) fn set_client_id(&mut self, client_id: Option<&[u8]>) {
+        let fits = |said: &&[u8]| said.len() <= Self::LIMIT;
+        self.put(Note::ClientId, client_id.filter(fits).unwrap_or_default());
     }
 
     /// Remembers another scope, as [`Notes::set_admission`].

@@ -102,6 +102,12 @@ impl ShardLeases {
         self.leases.table.at(ip.into(), now)
     }
 
+    /// Whether the store is sure to have a lease of the address that ends no earlier than `until`:
+    /// an offer may have put the end off.
+    pub fn is_stored(&self, ip: impl Into<IpAddr>, until: Moment) -> bool {
+        self.leases.table.is_stored(ip.into(), until)
+    }
+
     /// What a client holds at an address, or held there last.
     pub fn held(&self, client: &ClientKey, ip: impl Into<IpAddr>, now: Moment) -> Option<Lease> {
         self.leases.table.held(client, ip.into(), now)

@@ -32,6 +32,8 @@ pub(super) struct Side {
 enum Tag {
     Offered,
     Settled,
+    /// Settled, and [`Record::extended`].
+    Extended,
     Binding,
     Refusing,
     Releasing,
@@ -101,6 +103,7 @@ impl Slot {
         match self.tag {
             Tag::Offered => State::Offered { since: self.starts, until: self.expires, base },
             Tag::Settled => State::Settled(record),
+            Tag::Extended => State::Settled(Record { extended: true, ..record }),
             Tag::Binding => {
                 State::Binding { record, offer_until: offer_until.unwrap_or_default(), base }
             }
@@ -162,7 +165,10 @@ impl Slot {
                 (self.starts, self.expires) = (since, until);
                 return (base, None);
             }
-            State::Settled(record) => (Tag::Settled, record, None, Base::Nothing),
+            State::Settled(record) => {
+                let tag = if record.extended { Tag::Extended } else { Tag::Settled };
+                (tag, record, None, Base::Nothing)
+            }
             State::Binding { record, offer_until, base } => {
                 (Tag::Binding, record, Some(offer_until), base)
             }
@@ -176,7 +182,7 @@ impl Slot {
             }
         };
         self.tag = tag;
-        let Record { kind, starts, expires, told, refused, version } = record;
+        let Record { kind, starts, expires, told, refused, version, extended: _ } = record;
         debug_assert!(told.is_none() || expires == Moment::NEVER, "only infinite leases are told");
         (self.kind, self.starts, self.expires) = (kind, starts, told.unwrap_or(expires));
         (self.refused, self.told, self.version) = (refused, told.is_some(), version);
@@ -190,6 +196,7 @@ impl Slot {
             expires: if self.told { Moment::NEVER } else { self.expires },
             told: self.told.then_some(self.expires),
             refused: self.refused,
+            extended: false,
             version: self.version,
         }
     }

@@ -62,6 +62,9 @@ pub(super) struct Record {
     pub(super) told: Option<Moment>,
     /// See [`Lease::refused`](super::Lease::refused).
     pub(super) refused: bool,
+    /// The store does not know its end for sure: an offer has put it off, or it was read from there
+    /// and may be of another boot.
+    pub(super) extended: bool,
     /// Rises with each change that is to be written.
     pub(super) version: u64,
 }
@@ -192,6 +195,10 @@ impl Outcome {
 }
 
 impl Record {
+    fn new(kind: Kind, starts: Moment, expires: Moment, version: u64) -> Self {
+        Self { kind, starts, expires, told: None, refused: false, extended: false, version }
+    }
+
     /// Whether it keeps the address from others at `now`.
     pub(super) fn is_valid(&self, now: Moment) -> bool {
         self.kind != Kind::Released && now < self.expires
@@ -202,7 +209,7 @@ impl Record {
     }
 
     fn released(&self, now: Moment, version: u64) -> Self {
-        Self { kind: Kind::Released, expires: now, told: None, refused: false, version, ..*self }
+        Self::new(Kind::Released, self.starts, now, version)
     }
 
     /// The lease after an ACK that tells of `expires`. The ACK may be lost, and then the client
@@ -221,7 +228,7 @@ impl Record {
                 _ => (Moment::NEVER, Some(latest)),
             }
         };
-        Self { kind: Kind::Leased, starts: now, expires, told, refused: false, version }
+        Self { told, ..Self::new(Kind::Leased, now, expires, version) }
     }
 }
 
@@ -363,14 +370,7 @@ pub(super) fn transition(
         Event::Offer { from, until } => offer(state, from, until, now),
         Event::Bind { from, expires, heard, version } => {
             let lease = |before: Option<Record>| {
-                let none = Record {
-                    kind: Kind::Released,
-                    starts: now,
-                    expires: now,
-                    told: None,
-                    refused: false,
-                    version,
-                };
+                let none = Record::new(Kind::Released, now, now, version);
                 before.unwrap_or(none).renewed(expires, heard, now, version)
             };
             bind(state, from, lease, now)
@@ -411,7 +411,9 @@ fn offer(state: Option<State>, from: From, until: Moment, now: Moment) -> Result
         State::Settled(mut record) if record.is_lease(now) => match from {
             From::Own => {
                 // It must not end before the client can ask for more.
-                record.expires = record.expires.max(until);
+                if record.expires < until {
+                    (record.expires, record.extended) = (until, true);
+                }
                 Ok(Outcome::kept(State::Settled(record)))
             }
             From::SameMachine => Ok(Outcome::senders(offered(Base::Other(record)))),
@@ -520,14 +522,7 @@ fn withdraw(state: Option<State>) -> Result<Outcome, Refusal> {
 }
 
 fn declining(base: Base, now: Moment, until: Moment, version: u64) -> Outcome {
-    let record = Record {
-        kind: Kind::Declined,
-        starts: now,
-        expires: until,
-        told: None,
-        refused: false,
-        version,
-    };
+    let record = Record::new(Kind::Declined, now, until, version);
     Outcome::written(State::Declining { record, unwritten: false, base })
 }
 
@@ -549,7 +544,7 @@ fn decline(
 fn refuse(state: Option<State>, now: Moment, version: u64) -> Result<Outcome, Refusal> {
     match state {
         Some(State::Settled(record)) if record.is_lease(now) && !record.refused => {
-            let refused = Record { refused: true, version, ..record };
+            let refused = Record { refused: true, extended: false, version, ..record };
             Ok(Outcome::written(State::Refusing { record: refused, base: record }))
         }
         Some(state @ State::Settled(record)) if record.is_lease(now) => Ok(Outcome::kept(state)),

@@ -270,6 +270,16 @@ impl Table {
         locked.stripe.view(&locked.stripe.slots[handle.index()], now)
     }
 
+    /// Whether the store is sure to have a lease of the address that ends no earlier than `until`.
+    pub(super) fn is_stored(&self, ip: IpAddr, until: Moment) -> bool {
+        let address = ip.into();
+        let locked = self.lock(address);
+        let Some(handle) = locked.find(address) else { return false };
+        let state = locked.stripe.slots[handle.index()].state(&locked.stripe.sides);
+        matches!(state, State::Settled(Record { kind: Kind::Leased, expires, extended: false, .. })
+            if until <= expires)
+    }
+
     /// Whether anybody may have an address at `now`.
     pub(super) fn is_free(&self, address: Address, now: Moment) -> bool {
         let locked = self.lock(address);
@@ -363,7 +373,9 @@ impl Table {
         let version = stored.unwrap_or_default();
         // Only an infinite lease has another end that was told.
         let told = told.filter(|_| expires == Moment::NEVER);
-        let record = Record { kind, starts, expires, told, refused, version };
+        // By the clocks of the next boot it may end earlier than by those of this one.
+        let extended = true;
+        let record = Record { kind, starts, expires, told, refused, extended, version };
         let state = match stored {
             Some(_) => State::Settled(record),
             None => State::Declining { record, unwritten: true, base: super::state::Base::Nothing },

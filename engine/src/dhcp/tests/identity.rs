@@ -5,6 +5,7 @@ use std::time::Duration;
 use bootstorm_protocols::dhcpv4::{MessageType, options};
 
 use super::client::UUID;
+use super::server::Outcome;
 use super::*;
 use crate::dhcp::Silence;
 
@@ -28,6 +29,30 @@ fn by_client_identifier_each_stage_is_a_client_if_the_configuration_says_so() {
     addresses.sort();
     addresses.dedup();
     assert_eq!(addresses.len(), 4);
+}
+
+// A lease of a hardware address may be of a client with a client identifier; an offer is of the
+// client that it is made to.
+#[test]
+fn a_client_without_identifier_takes_the_offer_of_what_another_of_its_machine_had() {
+    let one = HALL.replace("10.1.4.0-10.1.4.9", "10.1.4.3");
+    let one = one.replace("[dhcp]", "[dhcp]\nidentity = \"client-id-or-hardware\"");
+    let mut server = Server::new(&one);
+    let (rom, system) = (Client::bios(mac(1)), Client::udhcpc(mac(1)));
+    for _ in 0..2 {
+        assert_eq!(server.lease(&rom), ip("10.1.4.3"));
+        assert_eq!(server.lease(&system), ip("10.1.4.3"));
+        // The system has it, until it ends.
+        assert_eq!(server.silence(&rom.discover()), Silence::PoolFull);
+        server.pass(Duration::from_secs(3601));
+    }
+    let host = "[[dhcp.host]]\nname = \"n\"\nhardware = \"52:54:00:00:00:01\"\nip = \"10.1.0.99\"";
+    let mut server = Server::new(&format!("{one}\n{host}\n"));
+    assert_eq!(server.lease(&rom), ip("10.1.0.99"));
+    assert_eq!(server.lease(&system), ip("10.1.0.99"));
+    server.damage();
+    let Outcome::Probe(offer) = server.receive(&rom.discover()) else { panic!("not probed") };
+    server.expect(MessageType::Ack, &rom.select(&offer));
 }
 
 // RFC 4390 section 2.1: InfiniBand has no room for its hardware address in chaddr.

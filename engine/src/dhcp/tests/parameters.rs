@@ -172,6 +172,49 @@ fn a_lease_that_is_new_is_not_renewed_and_its_client_told_what_is_left() {
     assert!(told(&server.expect(MessageType::Ack, &client.renew(leased))).0);
 }
 
+// Else its renewals, which do not say the port, would go by the old one.
+#[test]
+fn a_new_lease_is_renewed_when_its_client_is_on_another_port() {
+    let mut server = hall("dhcp-cache-threshold = 25");
+    let relay = ip("10.2.0.1");
+    let on = |port: &[u8]| Client::dhclient(mac(1)).behind(relay, port);
+    let leased = server.lease(&on(b"\x01\x02p1"));
+    for (port, written) in
+        [(&b"\x01\x02p1"[..], false), (b"\x01\x02p2", true), (b"", true), (b"", false)]
+    {
+        let ack = server.expect(MessageType::Ack, &on(port).reboot(leased));
+        assert_eq!(ack.durable, written, "{port:?}");
+    }
+    assert!(!server.expect(MessageType::Ack, &on(b"").renew(leased)).durable);
+}
+
+#[test]
+fn nobody_is_told_more_than_is_durable() {
+    let short = "dhcp-cache-threshold = 100\noffer-time = \"20m\"";
+    let mut server = hall(short);
+    let client = Client::dhclient(mac(1));
+    let leased = server.lease(&client);
+    server.pass(Duration::from_secs(3000));
+    // Its lease goes on until the offer ends, which is in no store.
+    let offer = server.expect(MessageType::Offer, &client.discover());
+    assert!(server.expect(MessageType::Ack, &client.select(&offer)).durable);
+    assert!(!server.expect(MessageType::Ack, &client.renew(leased)).durable);
+    // By the clocks of another boot it may end earlier.
+    server.restart();
+    assert!(server.expect(MessageType::Ack, &client.renew(leased)).durable);
+    assert!(!server.expect(MessageType::Ack, &client.renew(leased)).durable);
+}
+
+#[test]
+fn nobody_is_told_that_nothing_of_a_lease_is_left() {
+    let mut server = hall("dhcp-cache-threshold = 100");
+    let client = Client::dhclient(mac(1));
+    let leased = server.lease(&client);
+    server.pass(Duration::from_millis(3_599_500));
+    let ack = server.expect(MessageType::Ack, &client.renew(leased));
+    assert_eq!(ack.message().lease_time(), Some(3600));
+}
+
 #[test]
 fn a_client_gives_all_its_other_leases_back_with_its_request() {
     for (setting, left) in

@@ -155,3 +155,32 @@ lease-limit = 1
     server.pass(Duration::from_secs(3601));
     server.lease(&vendor(8));
 }
+
+#[test]
+fn a_host_whose_address_is_taken_counts_as_others_do() {
+    let class = "
+[[dhcp.class]]
+name = \"all\"
+test = 'exists host-name'
+lease-limit = 1
+";
+    let host = "
+[[dhcp.host]]
+name = \"reserved\"
+hardware = \"02:00:00:00:00:02\"
+ip = \"10.1.4.3\"
+";
+    let named = |number: u8| Client::plain([2, 0, 0, 0, 0, number]).with(options::HOST_NAME, b"x");
+    let mut server = Server::new(&format!("{SUBNET}{class}"));
+    let offer = server.expect(MessageType::Offer, &named(1).discover_again(ip("10.1.4.3")));
+    server.expect(MessageType::Ack, &named(1).select(&offer));
+    server.reload(&format!("{SUBNET}{class}{host}"));
+    let taken = offer.yiaddr();
+    assert_eq!(taken, ip("10.1.4.3"));
+    assert_eq!(server.silence(&named(2).discover()), Silence::LeaseLimit);
+    let server_id = offer.message().server_identifier().unwrap();
+    let select = named(2).select_from(server_id, ip("10.1.4.4"));
+    assert_eq!(server.silence(&select), Silence::LeaseLimit);
+    let _ = server.receive(&named(1).release(taken));
+    assert_eq!(server.lease(&named(2)), taken);
+}

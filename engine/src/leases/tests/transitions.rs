@@ -7,7 +7,8 @@ const NOW: u64 = 100;
 const VERSION: u64 = 9;
 
 fn record(kind: Kind, expires: Moment) -> Record {
-    Record { kind, starts: at(1), expires, told: None, refused: false, version: 3 }
+    let (told, refused, extended) = (None, false, false);
+    Record { kind, starts: at(1), expires, told, refused, extended, version: 3 }
 }
 
 /// A lease that goes on.
