@@ -46,6 +46,52 @@ subnet 10.77.0.0 netmask 255.255.0.0 {{
   on release {{ execute("{script}", "release", ip, clientmac, pick-first-value(gone, "none")); }}
 }}
 """
+# The same, but for what stands outside of all blocks.
+_TOML = """
+[server]
+interfaces = ["eth0"]
+state-dir = "{state}"
+allow-other-servers = true
+[dhcp]
+authoritative = true
+compatibility = "dhcpd"
+identity = "client-id-or-hardware"
+lease-time = "10m"
+min-lease-time = "3s"
+set = {{ everywhere = '"yes"' }}
+[[dhcp.class]]
+name = "late"
+test = 'option host-name = "nobody"'
+options = {{ domain-name = "late" }}
+on = [{{ event = "commit", execute = ["{script}", "late"] }}]
+[[dhcp.on]]
+event = "commit"
+execute = ["{script}", "wider"]
+[[dhcp.on]]
+event = "expiry"
+execute = ["{script}", "expiry", {{ expression = 'ip' }}, {{ expression = 'clientmac' }},
+  {{ expression = 'everywhere' }}, {{ expression = 'binary-to-ascii(10, 8, ".", leased-address)' }}]
+[[dhcp.subnet]]
+subnet = "10.77.0.0/16"
+pools = ["10.77.4.1-10.77.4.9"]
+[[dhcp.subnet.switch]]
+value = 'option vendor-class-identifier'
+case = [{{ is = "late", add-class = "late" }}]
+[[dhcp.subnet.on]]
+event = "commit"
+execute = ["{script}", "commit", {{ expression = 'ip' }}, {{ expression = 'clientmac' }},
+  {{ expression = 'pick-first-value(option host-name, "no name")' }},
+  {{ expression = 'concat("$(id) * ", option vendor-class-identifier)' }}, ""]
+[dhcp.subnet.on.set]
+ip = 'binary-to-ascii(10, 8, ".", leased-address)'
+clientmac = 'binary-to-ascii(16, 8, ":", substring(hardware, 1, 6))'
+[[dhcp.subnet.on]]
+event = "commit"
+execute = ["{script}", "null", {{ expression = 'option nis-domain' }}]
+[[dhcp.subnet.on]]
+event = "release"
+execute = ["{script}", "release", {{ expression = 'ip' }}, {{ expression = 'clientmac' }}, "none"]
+"""
 _SCRIPT = """#!/bin/sh
 {{ printf '%s' "${{1}}"; shift; for word in "$@"; do printf ' [%s]' "$word"; done; echo; }} >> {log}
 ls /proc/self/fd > {log}.files
@@ -107,13 +153,16 @@ def main():
 
     with suite.step("the same file under dhcpd and here"):
         sides = []
-        for name in ("dhcpd", "here"):
+        for name in ("dhcpd", "here", "TOML"):
             open(log, "w").close()
             state = own_server.new_state(lab)
             leases = os.path.join(state, "dhcpd.leases")
             if name == "dhcpd":
                 open(leases, "w").close()
                 arguments = ["dhcpd", "-4", "-f", "--no-pid", "-cf", config, "-lf", leases, "eth0"]
+            elif name == "TOML":
+                toml = lab.write("hooks.toml", _TOML.format(script=script, state=state))
+                arguments = [own_server.BINARY, "serve", "--config", toml, "--no-import"]
             else:
                 arguments = [own_server.BINARY, "serve", "--config", config, "--state-dir", state,
                              "--interface", "eth0", "--no-import"]
@@ -135,10 +184,10 @@ def main():
                 suite.equal("nor its environment", environment - {"PWD", "SHLVL", "_", "OLDPWD"},
                             {"PATH"})
             process.stop()
-        theirs, here = sides
-        for their, own in zip(theirs, here):
+        theirs, here, toml = sides
+        for their, own, other in zip(theirs, here, toml, strict=True):
             suite.equal(f"after {their[0]}", own[1:], their[1:])
-        suite.equal("steps", len(here), len(theirs))
+            suite.equal(f"the same of TOML after {their[0]}", other[1:], _in_blocks(their)[1:])
         suite.check("programs were run at all", any("commit" in str(each) for each in theirs), theirs)
 
     with suite.step("a program that hangs"):
@@ -156,6 +205,12 @@ def main():
         process.stop()
     lab.close()
     suite.finish()
+
+
+def _in_blocks(step):
+    """What a step brings of what stands in blocks."""
+    *others, calls = step
+    return (*others, [call for call in calls if not call.startswith("plain")])
 
 
 def _read(path):

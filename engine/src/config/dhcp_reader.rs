@@ -1,5 +1,6 @@
 //! Reading `[dhcp]` and all that stands in it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::builder::{
     self, Around, Builder, HostDraft, NetworkDraft, PoolDraft, SubclassDraft, SubnetDraft,
 };
 use super::definitions::Definitions;
+use super::effect_reader::Variables;
 use super::expression::Data;
 use super::fields::Fields;
 use super::problem::{Fault, Problems};
@@ -104,6 +106,7 @@ pub(super) fn dhcp(
         });
     }
     builder.dhcp.goes_by_ports |= names.names_ports.get();
+    builder.dhcp.variables = names.variables.into_inner().finish(problems);
     Ok(builder)
 }
 
@@ -115,10 +118,13 @@ pub(super) fn add_live_hosts(
     files: &mut Files,
     problems: &mut Problems,
 ) -> Result<(), NotInRows> {
-    let names = Names::new(definitions);
+    let mut names = Names::new(definitions);
+    let variables = std::mem::take(&mut builder.dhcp.variables);
+    names.variables = RefCell::new(Variables::known(variables));
     let hosts = hosts.into_iter().map(|host| (host, None)).collect();
     add_hosts(hosts, &names, builder, files, problems)?;
     builder.dhcp.goes_by_ports |= names.names_ports.get();
+    builder.dhcp.variables = names.variables.into_inner().finish(problems);
     Ok(())
 }
 

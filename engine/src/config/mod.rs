@@ -22,6 +22,7 @@ mod definitions;
 mod dhcp_reader;
 mod dhcpd;
 mod disk;
+mod effect_reader;
 mod effects;
 mod excluded;
 mod expression;

@@ -86,7 +86,11 @@ pub(super) const SCOPE: &[&str] = &[
     "lease-time",
     "min-lease-time",
     "max-lease-time",
+    "set",
+    "add-class",
+    "switch",
     "if",
+    "on",
     "min-secs",
     "dhcp-cache-threshold",
     "dynamic-bootp-lease-length",
@@ -212,6 +216,16 @@ pub(super) const ELSIF: Schema = Schema::scope("an `elsif`", &["test"]);
 
 pub(super) const ELSE: Schema = Schema::scope("an `else`", &[]);
 
+/// `switch` of a scope.
+pub(super) const SWITCH: Schema = Schema::new("a `switch`", &["value", "case", "default"]);
+
+pub(super) const CASE: Schema = Schema::scope("a `case`", &["is", "fall-through"]);
+
+pub(super) const DEFAULT: Schema = Schema::scope("a `default`", &[]);
+
+/// `on` of a scope.
+pub(super) const ON: Schema = Schema::new("an `on`", &["event", "set", "log", "execute"]);
+
 pub(super) const SUBCLASS: Schema =
     Schema::scope("[[dhcp.class.subclass]]", &["value", "lease-limit"]);
 
@@ -284,6 +298,9 @@ pub(super) const ALL: &[&Schema] = &[
     &OPTION_DEFINITION,
     &BOOT_RULE,
     &IF,
+    &SWITCH,
+    &CASE,
+    &ON,
     &SUBCLASS,
     &TFTP,
     &MAP_RULE,

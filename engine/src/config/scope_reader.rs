@@ -1,13 +1,14 @@
 //! Reading what every scope may set: options, boot rules, lease times.
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::pxe::Architecture;
 
 use super::definitions::{Definition, Definitions, VENDOR};
+use super::effect_reader::Variables;
 use super::fields::Fields;
 use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
@@ -35,6 +36,7 @@ pub(super) struct Names<'a> {
     pub(super) spaces: BTreeMap<Box<str>, (Vec<u8>, Place)>,
     /// An expression of a scope asks for what relay agents say.
     pub(super) names_ports: Cell<bool>,
+    pub(super) variables: RefCell<Variables>,
 }
 
 /// Where the parts of a scope stand that are looked at again when the whole is known.
@@ -94,7 +96,8 @@ impl<'a> Names<'a> {
     /// Nothing but definitions.
     pub(super) fn new(definitions: &'a Definitions) -> Self {
         let (classes, spaces) = (HashMap::new(), BTreeMap::new());
-        Self { definitions, classes, spaces, names_ports: Cell::new(false) }
+        let variables = RefCell::default();
+        Self { definitions, classes, spaces, names_ports: Cell::new(false), variables }
     }
 }
 
@@ -168,7 +171,8 @@ impl Names<'_> {
         problems: &mut Problems,
     ) -> (Scope, ScopePlaces) {
         let of_host = collected.of_host;
-        let mut statements = self.dynamic_settings(fields, files, problems);
+        let mut statements = self.first_of(fields, files, problems);
+        statements.extend(self.dynamic_settings(fields, files, problems));
         let mut places = ScopePlaces {
             server_identifier: fields.place_of("server-identifier"),
             lease_time: fields.place_of("lease-time"),
@@ -200,7 +204,9 @@ impl Names<'_> {
             min_secs: fields.get("min-secs", problems, |node| units::integer(node, 0..=u8::MAX)),
             flags: flags(fields, problems),
         };
+        statements.extend(self.switches_of(fields, &mut places.inside, files, problems));
         statements.extend(self.conditions_of(fields, &mut places.inside, files, problems));
+        statements.extend(self.events_of(fields, files, problems));
         if !of_host {
             places.line = files.line(fields.place);
             let rules = (0..).map(Key::Boot).zip(places.boot.iter().copied());

@@ -210,6 +210,7 @@ impl Names<'_> {
             let help = "write an operator before it: and, or, =, !=, ~=, ~~; a minus needs blanks";
             Err(Wrong::new(place, Fault::new(text, help)))
         });
+        self.variables.borrow_mut().read_at(node.place);
         for Wrong { part, fault } in doubts {
             problems.warn(place_of(part), named(fault));
         }
@@ -222,6 +223,13 @@ pub(super) struct Words<'n> {
     names: &'n Names<'n>,
     /// The class whose members are decided.
     own: Option<ClassId>,
+}
+
+impl<'n> Words<'n> {
+    /// The words of a scope.
+    pub(super) fn of_scope(names: &'n Names<'n>) -> Self {
+        Self { names, own: None }
+    }
 }
 
 impl Vocabulary for Words<'_> {
@@ -250,7 +258,10 @@ impl Vocabulary for Words<'_> {
 
     fn variable(&self, name: &str) -> Result<VariableId, Fault> {
         let is_option = self.names.definitions.in_message(None, name).is_ok();
-        Err(expression::means_nothing(name, is_option))
+        if is_option || self.own.is_some() {
+            return Err(expression::means_nothing(name, is_option));
+        }
+        Ok(self.names.variables.borrow_mut().named(name))
     }
 
     fn configured(&self, space: Option<&str>, name: &str) -> Result<Key, Fault> {

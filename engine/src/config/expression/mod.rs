@@ -32,7 +32,9 @@ pub(super) use evaluate::Nothing;
 pub(crate) use evaluate::{Facts, Value};
 pub(crate) use index::Candidate;
 pub use index::ClassIndex;
-pub(in crate::config) use parser::{Vocabulary, boolean, data, data_or_numeric, means_nothing};
+pub(in crate::config) use parser::{
+    Vocabulary, any, boolean, data, data_or_numeric, means_nothing,
+};
 pub(crate) use pattern::Pattern;
 pub(in crate::config) use statements::{Grammar, statement};
 pub(in crate::config) use tokens::{Token, Tokens};

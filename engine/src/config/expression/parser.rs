@@ -111,7 +111,7 @@ pub(in crate::config) fn data_or_numeric(
 }
 
 /// Reads an expression of any type, likewise. Digits are bytes.
-pub(super) fn any(
+pub(in crate::config) fn any(
     tokens: &mut Tokens<'_>,
     names: &dyn Vocabulary,
     doubts: &mut Vec<Wrong>,

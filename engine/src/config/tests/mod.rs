@@ -6,6 +6,7 @@ use super::{ClassId, Config, Facts, OptionPath, parse};
 
 mod broken;
 mod chain;
+mod effects;
 mod files;
 mod host_file;
 mod model;
