@@ -25,7 +25,6 @@ use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 use slab::Slab;
 
-use crate::config::Dhcp;
 use crate::dhcp::{self, Action, Decision, HoldersTold, ReplyCache};
 use crate::event::Unsent;
 use crate::hooks::{Hooks, Tasks};
@@ -356,7 +355,7 @@ impl Shard {
                 }
                 replies.metrics.commits_pending.set(pending.len() as u64);
             }
-            Action::ProbeThenOffer(reply) => {
+            Action::ProbeThenOffer(reply, wait) => {
                 if probes.contains(reply.yiaddr) {
                     // The client asks again while its OFFER waits for the ping.
                     return None;
@@ -377,7 +376,7 @@ impl Shard {
                     replies.metrics.send_failures.increment();
                     return None;
                 };
-                let until = now + current.config.dhcp.ping_check.unwrap_or(Dhcp::PING_WAIT);
+                let until = now + wait;
                 let request = Request::copy(datagram);
                 return Some((Probed { held, answer, request }, until));
             }

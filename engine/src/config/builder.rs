@@ -11,8 +11,8 @@ use super::source::Place;
 use super::tree::Node;
 use super::units::{self, Range};
 use super::{
-    BootFile, Class, ClassId, Dhcp, Group, GroupId, Host, Hosts, LeaseTime, Line, Permit, Prefix,
-    Scope, ScopeId, Settings, Subclass, SubclassId, schema,
+    Class, ClassId, Dhcp, Group, GroupId, Host, Hosts, LeaseTime, Line, Permit, Prefix, Scope,
+    ScopeId, Settings, Subclass, SubclassId, schema,
 };
 
 /// A scope and where its parts stand.
@@ -319,15 +319,9 @@ fn look_at(
     if chain.any(|scope| scope.settings().next_server.is_some()) {
         return;
     }
-    let inside = places.inside.files.iter();
-    wanted
-        .files
-        .extend(inside.map(|(file, place)| WantedFile { file: file.clone(), place: *place }));
-    for (rule, &place) in settings.boot.iter().zip(&places.boot) {
-        if let (BootFile::File(file), None) = (&rule.file, rule.next_server) {
-            wanted.files.push(WantedFile { file: file.clone(), place });
-        }
-    }
+    let inside = places.inside.files.iter().map(|(file, place)| (&**file, *place));
+    let files = inside.chain(places.files(settings));
+    wanted.files.extend(files.map(|(file, place)| WantedFile { file: file.into(), place }));
 }
 
 /// The least lease time is not above the most, and the usual one lies between them.

@@ -10,6 +10,7 @@ use bumpalo::collections::Vec as BumpVec;
 use super::effects::Effects;
 use super::expression::Facts;
 use super::run::{Ran, Run};
+use super::settings::Milliseconds;
 use super::{
     BootRule, ClassId, Dhcp, Flag, GroupId, HostId, Key, LeaseTime, Line, NetworkId, Parameter,
     PoolId, Scope, ScopeId, ScopeView, Settings, SubclassId, SubnetId,
@@ -240,26 +241,40 @@ impl<'c> ScopeChain<'c> {
         })
     }
 
-    /// The lease time for a client that asks for `wish` (option 51), or for nothing.
+    /// The lease time for a client that asks for `wish` (option 51), or for nothing. `cap` is the
+    /// longest that its pool gives now.
     ///
     /// Its wish is within `min-lease-time` and `max-lease-time`, which both are `lease-time` unless
     /// they are set. In ISC dhcpd that is 12 hours, its limits are 5 minutes and a day unless they
     /// are set, and hold for a client without a wish as well.
-    pub fn lease_time_for(&self, wish: Option<LeaseTime>) -> LeaseTime {
+    pub fn lease_time_for(&self, wish: Option<LeaseTime>, cap: Option<LeaseTime>) -> LeaseTime {
+        let cap = cap.unwrap_or(LeaseTime::INFINITE);
         let usual = self.setting(|settings| settings.lease_time);
         if !self.dhcp.is_as_dhcpd() {
             let usual = usual.unwrap_or(Dhcp::DEFAULT_LEASE_TIME);
-            let Some(wish) = wish else { return usual };
-            let least = self.setting(|settings| settings.min_lease_time).unwrap_or(usual);
+            let Some(wish) = wish else { return usual.min(cap) };
             let most = self.setting(|settings| settings.max_lease_time).unwrap_or(usual);
-            return wish.max(least).min(most);
+            return wish.max(self.least_lease_time()).min(most).min(cap);
         }
         let usual = usual.unwrap_or(LeaseTime::from_seconds(43_200));
         let most = self.setting(|settings| settings.max_lease_time);
         let most = most.unwrap_or(LeaseTime::from_seconds(86_400));
+        wish.unwrap_or(usual).min(most).min(cap).max(self.least_lease_time())
+    }
+
+    /// The shortest lease.
+    pub(crate) fn least_lease_time(&self) -> LeaseTime {
         let least = self.setting(|settings| settings.min_lease_time);
-        let least = least.unwrap_or(LeaseTime::from_seconds(300).min(most));
-        wish.unwrap_or(usual).min(most).max(least)
+        least.unwrap_or_else(|| match self.dhcp.is_as_dhcpd() {
+            true => {
+                let most = self.setting(|settings| settings.max_lease_time);
+                LeaseTime::from_seconds(300).min(most.unwrap_or(LeaseTime::INFINITE))
+            }
+            false => {
+                let usual = self.setting(|settings| settings.lease_time);
+                usual.unwrap_or(Dhcp::DEFAULT_LEASE_TIME)
+            }
+        })
     }
 
     /// The TFTP server of the next stage, if the configuration names one.
@@ -299,6 +314,21 @@ impl<'c> ScopeChain<'c> {
     ) -> Option<T> {
         let used = self.dhcp.used.parameters & parameter.bit() != 0;
         used.then(|| self.setting(get)).flatten()
+    }
+
+    /// How long an address is pinged before it is offered; `None` where it is not.
+    pub(crate) fn ping(&self) -> Option<Duration> {
+        if !self.is(Flag::PingCheck) {
+            return None;
+        }
+        let precise = self.rare(Parameter::PingTimeoutMs, |settings| settings.ping_timeout_ms);
+        let precise = precise.map(Milliseconds::duration).filter(|time| !time.is_zero());
+        let time = precise.or_else(|| self.rare(Parameter::PingTimeout, |all| all.ping_timeout));
+        let usual = match self.dhcp.is_as_dhcpd() {
+            true => Duration::from_secs(1),
+            false => Dhcp::PING_WAIT,
+        };
+        Some(time.unwrap_or(usual).min(self.dhcp.offer_time))
     }
 
     /// The least time between a request and its reply.

@@ -213,6 +213,14 @@ fn settings(fields: &mut Fields, dhcp: &mut Dhcp, problems: &mut Problems) {
     {
         dhcp.compatibility = server;
     }
+    if let Some(port) =
+        fields.get("remote-port", problems, |node| units::integer(node, 1..=u16::MAX))
+    {
+        dhcp.client_port = port;
+    }
+    if let Some(address) = fields.get("limited-broadcast-address", problems, units::ipv4) {
+        dhcp.limited_broadcast = address;
+    }
     if let Some(time) = fields
         .get("offer-time", problems, |node| units::duration_in(node, Duration::from_secs(1), day))
     {
@@ -222,15 +230,6 @@ fn settings(fields: &mut Fields, dhcp: &mut Dhcp, problems: &mut Problems) {
         .get("decline-time", problems, |node| units::duration_in(node, Duration::ZERO, 365 * day))
     {
         dhcp.decline_time = time;
-    }
-    dhcp.ping_check = fields.get("ping-check", problems, ping_check).flatten();
-}
-
-fn ping_check(node: &Node) -> Result<Option<Duration>, Fault> {
-    match node.value {
-        Value::Bool(check) => Ok(check.then_some(Dhcp::PING_WAIT)),
-        // A client waits about four seconds for an offer (RFC 2131, section 4.1).
-        _ => units::duration_in(node, Duration::from_millis(1), Duration::from_secs(3)).map(Some),
     }
 }
 
@@ -355,12 +354,17 @@ fn permit(node: &Node, names: &Names<'_>) -> Result<Permit, Fault> {
     if let Some(class) = text.strip_prefix("class:") {
         return names.class_named(class.trim()).map(Permit::Member);
     }
+    if let Some(time) = text.strip_prefix("after ") {
+        let time = Node { value: Value::Text(time.trim().into()), place: node.place };
+        return units::date(&time).map(Permit::After);
+    }
     let words = [
         ("known", Permit::Known),
         ("unknown", Permit::Unknown),
         ("bootp", Permit::Bootp),
         ("all", Permit::All),
         ("class:NAME", Permit::All),
+        ("after TIME", Permit::All),
     ];
     units::word(node, &words)
 }

@@ -9,6 +9,9 @@ pub enum Flag {
     Authoritative,
     /// Set the broadcast flag of replies (RFC 2131, section 4.1).
     AlwaysBroadcast,
+    /// Answer a BOOTP client with options (RFC 1048) whose message has none. Where dhcpd's rules
+    /// hold it gets none with a reserved address.
+    AlwaysReplyRfc1048,
     /// Answer clients that no `[[dhcp.host]]` knows.
     BootUnknownClients,
     /// Answer at all.
@@ -26,6 +29,8 @@ pub enum Flag {
     InfiniteIsReserved,
     /// With its REQUEST a client gives all its other leases back.
     OneLeasePerClient,
+    /// Ping an address before it is offered, unless its client had it a moment ago.
+    PingCheck,
     /// Remember what the relay agent said of the client, for renewals that pass it.
     StashAgentOptions,
     /// A host gets the name of its entry as option 12 where no level has one.
@@ -36,9 +41,10 @@ pub enum Flag {
 
 impl Flag {
     /// Every flag, in the order of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Authoritative,
         Self::AlwaysBroadcast,
+        Self::AlwaysReplyRfc1048,
         Self::BootUnknownClients,
         Self::Booting,
         Self::Bootp,
@@ -47,6 +53,7 @@ impl Flag {
         Self::IgnoreClientUids,
         Self::InfiniteIsReserved,
         Self::OneLeasePerClient,
+        Self::PingCheck,
         Self::StashAgentOptions,
         Self::UseHostDeclNames,
         Self::UseLeaseAddrForDefaultRoute,
@@ -57,6 +64,7 @@ impl Flag {
         match self {
             Self::Authoritative => "authoritative",
             Self::AlwaysBroadcast => "always-broadcast",
+            Self::AlwaysReplyRfc1048 => "always-reply-rfc1048",
             Self::BootUnknownClients => "boot-unknown-clients",
             Self::Booting => "booting",
             Self::Bootp => "bootp",
@@ -65,15 +73,20 @@ impl Flag {
             Self::IgnoreClientUids => "ignore-client-uids",
             Self::InfiniteIsReserved => "infinite-is-reserved",
             Self::OneLeasePerClient => "one-lease-per-client",
+            Self::PingCheck => "ping-check",
             Self::StashAgentOptions => "stash-agent-options",
             Self::UseHostDeclNames => "use-host-decl-names",
             Self::UseLeaseAddrForDefaultRoute => "use-lease-addr-for-default-route",
         }
     }
 
-    /// The flag of a key.
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|flag| flag.name() == name)
+    /// Its name in dhcpd's language.
+    pub(super) const fn dhcpd_name(self) -> &'static str {
+        match self {
+            Self::Booting => "allow-booting",
+            Self::Bootp => "allow-bootp",
+            flag => flag.name(),
+        }
     }
 
     /// What holds where no scope sets it.
@@ -87,9 +100,11 @@ impl Flag {
             | Self::StashAgentOptions => true,
             Self::Authoritative
             | Self::AlwaysBroadcast
+            | Self::AlwaysReplyRfc1048
             | Self::IgnoreClientUids
             | Self::InfiniteIsReserved
             | Self::OneLeasePerClient
+            | Self::PingCheck
             | Self::UseHostDeclNames
             | Self::UseLeaseAddrForDefaultRoute => false,
         }
@@ -123,6 +138,12 @@ impl Flags {
         self.on = self.on & !flag.bit() | if on { flag.bit() } else { 0 };
     }
 
+    /// Sets what `other` sets.
+    pub(super) fn set_all(&mut self, other: Self) {
+        self.on = self.on & !other.set | other.on;
+        self.set |= other.set;
+    }
+
     /// Has every flag count as set that either of them sets.
     pub(super) fn join(&mut self, other: Self) {
         self.set |= other.set;
@@ -137,7 +158,7 @@ mod tests {
     fn a_flag_is_on_off_or_not_set_and_changes_no_other() {
         let mut flags = Flags::NONE;
         for (number, flag) in Flag::ALL.into_iter().enumerate() {
-            assert_eq!((flag as usize, Flag::by_name(flag.name())), (number, Some(flag)));
+            assert_eq!(flag as usize, number);
             assert_eq!(flags.get(flag), None);
             flags.set(flag, true);
             assert_eq!(flags.get(flag), Some(true));

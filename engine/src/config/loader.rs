@@ -8,10 +8,11 @@ use super::builder::{Builder, WantedFile};
 use super::fields::Fields;
 use super::problem::{ConfigError, Fault, Problem, Problems};
 use super::rows::NotInRows;
+use super::settings::Milliseconds;
 use super::source::{FileState, Files, Place, as_text};
 use super::tree::{Node, Table, Value};
 use super::{
-    CommandLine, Config, Control, Dhcp, Log, Tftp, dhcp_reader, dhcpd, disk, rows, schema,
+    CommandLine, Config, Control, Dhcp, Log, Scope, Tftp, dhcp_reader, dhcpd, disk, rows, schema,
     sections, units,
 };
 
@@ -297,7 +298,7 @@ impl Loader<'_> {
             Depth::Text => dhcpd::Resolver::none(),
             Depth::Addresses | Depth::Host => dhcpd::Resolver::of_host(),
         };
-        let dhcpd::Read { mut builder, definitions, lease_file } =
+        let dhcpd::Read { mut builder, definitions, lease_file, omapi } =
             dhcpd::read(path.to_owned(), read, &mut resolver, files, problems);
         server.lease_file = Some(lease_file);
         let live = self.live_hosts(&server.state_dir, depth);
@@ -321,7 +322,7 @@ impl Loader<'_> {
             server,
             dhcp,
             tftp,
-            control: Control::default(),
+            control: Control { omapi, ..Control::default() },
             log: Log::default(),
             warnings: Vec::new(),
             more_warnings: 0,
@@ -430,8 +431,11 @@ fn place_of(node: &Node, key: &str) -> Option<Place> {
 /// Offers that end while they wait for a ping or their delay: others are offered their addresses.
 fn warn_of_short_offers(dhcp: &Dhcp, tftp: Option<&Tftp>, place: Place, problems: &mut Problems) {
     let quirks = tftp.into_iter().flat_map(|tftp| tftp.quirks.iter());
-    let delays = dhcp.scopes().filter_map(|scope| scope.settings().reply_delay);
-    let waits = delays.chain(quirks.filter_map(|quirk| quirk.reply_delay)).chain(dhcp.ping_check);
+    let scopes = || dhcp.scopes().map(Scope::settings);
+    let delays = scopes().filter_map(|settings| settings.reply_delay);
+    let pings =
+        scopes().filter_map(|settings| settings.ping_timeout_ms).map(Milliseconds::duration);
+    let waits = delays.chain(quirks.filter_map(|quirk| quirk.reply_delay)).chain(pings);
     if let Some(longest) = waits.max().filter(|longest| *longest >= dhcp.offer_time) {
         let text = format!("an offer is over before it leaves: replies wait up to {longest:?}");
         let help = "make offer-time longer than reply-delay and ping-check by the time that a \

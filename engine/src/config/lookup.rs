@@ -9,7 +9,7 @@ use super::run::Run;
 use super::statement::{self, Action};
 use super::{
     Asked, BlockKey, Class, ClassId, ClientMatch, Dhcp, Facts, Group, GroupId, HostId, HostKey,
-    HostView, Key, Network, NetworkId, Parameter, Pool, PoolId, Scope, ScopeId, Subclass,
+    HostView, Key, Network, NetworkId, Parameter, Permit, Pool, PoolId, Scope, ScopeId, Subclass,
     SubclassId, Subnet, SubnetId, Used,
 };
 
@@ -161,6 +161,9 @@ impl Dhcp {
             used.flags.join(settings.flags);
             used.parameters |= settings.parameters();
         }
+        let after = |permit: &Permit| matches!(permit, Permit::After(_));
+        let dated = |pool: &Pool| pool.allow.iter().chain(&pool.deny).any(after);
+        used.dates = self.pools.iter().any(dated);
         for scope in self.levels() {
             statement::each(scope.statements(), &mut |statement| match statement.action {
                 Action::Assign(_, Key::Parameter(Parameter::Flag(flag)), _) => {
@@ -170,6 +173,7 @@ impl Dhcp {
                 _ => {}
             });
         }
+        used.dates |= used.parameters & Parameter::BootpLeaseCutoff.bit() != 0;
         used
     }
 

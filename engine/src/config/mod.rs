@@ -6,11 +6,11 @@
 //! A file goes through these hands: `loader` reads it and what it includes, `rows` sets hosts
 //! aside, of which there may be a million, `host_file` reads those of CSV files, `tree` gives every
 //! value its place, `fields` and `units` take tables and values apart, `scope_reader`,
-//! `statement_reader`, `dhcp_reader` and `sections` know what the keys mean, `option_types` and
-//! `definitions` encode options, `expression` is dhcpd's language of conditions, `dhcpd` reads
-//! files in that language, `scope_draft` takes up what a scope says, and `builder` and `assemble`
-//! put the model together and look for contradictions. `command_line` is what a file in dhcpd's
-//! language has no words for.
+//! `setting_reader`, `statement_reader`, `dhcp_reader` and `sections` know what the keys mean,
+//! `option_types` and `definitions` encode options, `expression` is dhcpd's language of conditions,
+//! `dhcpd` reads files in that language, `scope_draft` takes up what a scope says, and `builder`
+//! and `assemble` put the model together and look for contradictions. `command_line` is what a file
+//! in dhcpd's language has no words for.
 //!
 //! `chain` says which scopes hold for a client, and `run` what their statements make of a message.
 
@@ -48,6 +48,7 @@ mod scope;
 mod scope_draft;
 mod scope_reader;
 mod sections;
+mod setting_reader;
 mod settings;
 mod source;
 mod spaces;
@@ -83,7 +84,7 @@ pub use places::Places;
 pub use prefix::Prefix;
 pub use problem::{ConfigError, Problem};
 pub use scope::{BootFile, BootRule, ClientMatch, LeaseTime, Scope, ScopeId, ScopeView};
-pub use settings::{Parameter, Settings};
+pub use settings::{Date, Parameter, Settings};
 pub use statement::{BlockKey, Key, Line};
 pub use subclasses::Subclasses;
 pub use tftp::{MapRule, Multicast, Tftp, UploadMode};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bootstorm_net::EngineChoice;
+use bootstorm_protocols::dhcpv4::CLIENT_PORT;
 
 use super::expression::Data;
 use super::statement::{BlockKey, Statement};
@@ -125,8 +126,10 @@ pub struct Dhcp {
     pub offer_time: Duration,
     /// How long an address that a client declined is left alone.
     pub decline_time: Duration,
-    /// How long to wait for an echo reply before an address is offered; `None` does not ask.
-    pub ping_check: Option<Duration>,
+    /// The port of clients: 68, but for tests.
+    pub client_port: u16,
+    /// Where broadcasts go on the client's link.
+    pub limited_broadcast: Ipv4Addr,
     /// Whether a DISCOVER that asks for it (RFC 4039) is answered with an ACK at once; right only
     /// where no other server answers as well.
     pub rapid_commit: bool,
@@ -180,6 +183,8 @@ pub struct Used {
     pub flags: Flags,
     /// Settings with one value: bit n is that of the n-th [`Parameter`](super::Parameter).
     pub parameters: u64,
+    /// Whether the date decides: who may use a pool, or when leases end.
+    pub dates: bool,
 }
 
 /// Tells a model from every other of this process.
@@ -277,6 +282,8 @@ pub enum Permit {
     Bootp,
     /// Members of the class.
     Member(ClassId),
+    /// Everybody from a time on, in seconds since 1970; and nobody before, where it is allowed.
+    After(u64),
 }
 
 /// `[[dhcp.class]]`
@@ -525,7 +532,8 @@ impl Default for Dhcp {
             offer_time: Duration::from_secs(60),
             // Long enough to find the intruder, short enough for a pool that is nearly full.
             decline_time: Duration::from_secs(15 * 60),
-            ping_check: None,
+            client_port: CLIENT_PORT,
+            limited_broadcast: Ipv4Addr::BROADCAST,
             rapid_commit: false,
             global: Scope::default(),
             networks: Vec::new(),

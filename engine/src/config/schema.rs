@@ -1,13 +1,15 @@
 //! Every table of the configuration and the keys it may have. The readers take keys by these
 //! tables, unknown keys are told by them, and the manual is tested against them.
 
+use super::{Flag, Parameter};
+
 /// One kind of table.
 #[derive(Debug)]
 pub(super) struct Schema {
     /// As a person writes it.
     pub(super) name: &'static str,
     pub(super) keys: &'static [&'static str],
-    /// Whether the keys of [`SCOPE`] may stand in it, too.
+    /// Whether the keys of [`scope_keys`] may stand in it, too.
     pub(super) scope: bool,
     /// Whether the keys of [`MATCH`] may stand in it, too.
     pub(super) conditions: bool,
@@ -24,9 +26,9 @@ impl Schema {
 
     /// Every key that may stand in the table.
     pub(super) fn all_keys(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let scope: &[&str] = if self.scope { SCOPE } else { &[] };
+        let scope = self.scope.then(scope_keys).into_iter().flatten();
         let conditions: &[&str] = if self.conditions { MATCH } else { &[] };
-        self.keys.iter().chain(conditions).chain(scope).copied()
+        self.keys.iter().chain(conditions).copied().chain(scope)
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -72,41 +74,14 @@ fn allowed(name: &str) -> usize {
     name.len().max(3) / 3
 }
 
-/// What every scope may set.
-pub(super) const SCOPE: &[&str] = &[
-    "options",
-    "always-send",
-    "vendor-option-space",
-    "boot",
-    "filename",
-    "next-server",
-    "server-identifier",
-    "server-name",
-    "reply-delay",
-    "lease-time",
-    "min-lease-time",
-    "max-lease-time",
-    "set",
-    "add-class",
-    "switch",
-    "if",
-    "on",
-    "min-secs",
-    "dhcp-cache-threshold",
-    "dynamic-bootp-lease-length",
-    "always-broadcast",
-    "boot-unknown-clients",
-    "booting",
-    "bootp",
-    "declines",
-    "echo-client-id",
-    "ignore-client-uids",
-    "infinite-is-reserved",
-    "one-lease-per-client",
-    "stash-agent-options",
-    "use-host-decl-names",
-    "use-lease-addr-for-default-route",
-];
+/// What every scope may set: its settings, and what has more than one value.
+pub(super) fn scope_keys() -> impl Iterator<Item = &'static str> {
+    // What a host or a class has no say in, and what is a key of another setting.
+    let others = [Parameter::Flag(Flag::Authoritative), Parameter::PingTimeout];
+    let settings = Parameter::all().filter(move |one| !others.contains(one));
+    let others = ["options", "always-send", "boot", "set", "add-class", "switch", "if", "on"];
+    others.into_iter().chain(settings.map(Parameter::key))
+}
 
 /// Conditions on a client.
 pub(super) const MATCH: &[&str] =
@@ -138,8 +113,9 @@ pub(super) const DHCP: Schema = Schema::scope(
         "unknown-clients",
         "offer-time",
         "decline-time",
-        "ping-check",
         "rapid-commit",
+        "remote-port",
+        "limited-broadcast-address",
         "subnet",
         "shared-network",
         "class",

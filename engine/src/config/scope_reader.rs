@@ -1,6 +1,5 @@
 //! Reading what every scope may set: options, boot rules, lease times.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -13,19 +12,16 @@ use super::fields::Fields;
 use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
 use super::scope_draft::Lines;
+use super::setting_reader::{self, path};
 use super::source::{Files, Place};
 use super::statement::{Action, Key, Statement};
 use super::statement_reader::expression_of;
 use super::tree::{Entry, Node, Table, Value};
-use super::{
-    BootFile, BootRule, ClassId, ClientMatch, Flag, Flags, Line, OptionSet, Scope, Settings,
-};
+use super::{BootFile, BootRule, ClassId, ClientMatch, Line, OptionSet, Scope, Settings};
 use super::{schema, units};
 
 /// The longest path that `file` of the header holds with its closing NUL (RFC 2131, section 2).
 const HEADER_FILE: usize = 127;
-/// The longest text that `sname` holds with its closing NUL.
-const HEADER_NAME: usize = 63;
 
 /// What names in scopes stand for.
 #[derive(Debug)]
@@ -49,6 +45,7 @@ pub(super) struct ScopePlaces {
     pub(super) max_lease_time: Option<Place>,
     /// The file of each boot rule.
     pub(super) boot: Vec<Place>,
+    pub(super) filename: Option<Place>,
     /// Where the scope begins, and where its values stand, for the model.
     pub(super) line: Option<Line>,
     pub(super) lines: Lines,
@@ -67,17 +64,29 @@ pub(super) struct Inside {
     pub(super) files: Vec<(Box<[u8]>, Place)>,
 }
 
+impl ScopePlaces {
+    /// The boot files of a scope that this server has to have, unless a level names another one.
+    pub(super) fn files<'s>(
+        &self,
+        settings: &'s Settings<'static>,
+    ) -> impl Iterator<Item = (&'s [u8], Place)> {
+        let rules = settings.boot.iter().zip(&self.boot);
+        let of_rules = rules.filter_map(|(rule, &place)| match (&rule.file, rule.next_server) {
+            (BootFile::File(file), None) => Some((&**file, place)),
+            _ => None,
+        });
+        let plain = settings.filename.as_deref().filter(|file| !file.is_empty());
+        of_rules.chain(plain.zip(self.filename))
+    }
+}
+
 impl Inside {
     fn add(&mut self, scope: &Scope, places: &ScopePlaces) {
         let settings = scope.settings();
         self.identifiers.extend(settings.server_identifier.zip(places.server_identifier));
         self.identifiers.extend_from_slice(&places.inside.identifiers);
         if settings.next_server.is_none() {
-            for (rule, &place) in settings.boot.iter().zip(&places.boot) {
-                if let (BootFile::File(file), None) = (&rule.file, rule.next_server) {
-                    self.files.push((file.clone(), place));
-                }
-            }
+            self.files.extend(places.files(settings).map(|(file, place)| (file.into(), place)));
             self.files.extend_from_slice(&places.inside.files);
         }
     }
@@ -178,6 +187,7 @@ impl Names<'_> {
             lease_time: fields.place_of("lease-time"),
             min_lease_time: fields.place_of("min-lease-time"),
             max_lease_time: fields.place_of("max-lease-time"),
+            filename: fields.place_of("filename"),
             keys: self.setting_places(fields),
             ..ScopePlaces::default()
         };
@@ -185,25 +195,8 @@ impl Names<'_> {
         statements.extend(dynamic);
         let always_send = fields.list("always-send", problems, |node| self.code(node));
         let boot = self.boot(fields, problems, &mut places);
-        let settings = Settings {
-            always_send: always_send.into_iter().map(|(code, _)| code).collect(),
-            boot,
-            lease_time: fields.get("lease-time", problems, units::lease_time),
-            min_lease_time: fields.get("min-lease-time", problems, units::lease_time),
-            max_lease_time: fields.get("max-lease-time", problems, units::lease_time),
-            next_server: fields.get("next-server", problems, units::ipv4),
-            filename: fields.get("filename", problems, file_name),
-            // The values are put together for each scope when it is read.
-            vendor_option_space: None,
-            server_identifier: fields.get("server-identifier", problems, units::host_ipv4),
-            server_name: fields.get("server-name", problems, server_name),
-            reply_delay: fields.get("reply-delay", problems, units::reply_delay),
-            cache_threshold: fields
-                .get("dhcp-cache-threshold", problems, |node| units::integer(node, 0..=100)),
-            bootp_lease_time: fields.get("dynamic-bootp-lease-length", problems, units::lease_time),
-            min_secs: fields.get("min-secs", problems, |node| units::integer(node, 0..=u8::MAX)),
-            flags: flags(fields, problems),
-        };
+        let always_send = always_send.into_iter().map(|(code, _)| code).collect();
+        let settings = setting_reader::settings(always_send, boot, fields, problems);
         statements.extend(self.switches_of(fields, &mut places.inside, files, problems));
         statements.extend(self.conditions_of(fields, &mut places.inside, files, problems));
         statements.extend(self.events_of(fields, files, problems));
@@ -485,31 +478,6 @@ fn encode(
     problems.keep(node.place, value)
 }
 
-fn flags(fields: &mut Fields, problems: &mut Problems) -> Flags {
-    let mut flags = Flags::NONE;
-    for flag in Flag::ALL {
-        if fields.may_have(flag.name())
-            && let Some(on) = fields.get(flag.name(), problems, units::boolean)
-        {
-            flags.set(flag, on);
-        }
-    }
-    flags
-}
-
-fn server_name(node: &Node) -> Result<Cow<'static, [u8]>, Fault> {
-    let name = units::text(node)?;
-    if name.len() > HEADER_NAME || name.contains('\0') {
-        return Err(units::must_be("at most 63 bytes", node, "it is sent in the field `sname`"));
-    }
-    Ok(Cow::Owned(name.as_bytes().to_vec()))
-}
-
-/// `filename`
-fn file_name(node: &Node) -> Result<Cow<'static, [u8]>, Fault> {
-    path(node).map(|file| Cow::Owned(file.as_bytes().to_vec()))
-}
-
 /// `file` or `url` of a boot rule.
 fn boot_file(fields: &mut Fields, problems: &mut Problems) -> Option<BootFile> {
     let (file_place, url_place) = (fields.place_of("file"), fields.place_of("url"));
@@ -546,14 +514,6 @@ fn boot_file(fields: &mut Fields, problems: &mut Problems) -> Option<BootFile> {
     }
     warn_of_length(&file, place, problems);
     Some(BootFile::File(file.into_bytes().into()))
-}
-
-fn path(node: &Node) -> Result<&str, Fault> {
-    let path = units::text(node)?;
-    if path.contains(char::is_control) {
-        return Err(units::must_be("a text without control characters", node, "remove them"));
-    }
-    Ok(path)
 }
 
 fn warn_of_length(file: &str, place: Place, problems: &mut Problems) {

@@ -10,18 +10,27 @@ use std::time::Duration;
 
 use bumpalo::Bump;
 
+use super::option_types::OptionType;
 use super::{BootRule, Flag, Flags, LeaseTime};
 
 /// A value that an expression can give a setting.
 trait Value<'c>: Sized {
+    /// The same with bytes of its own.
+    type Static;
+    /// What TOML writes in its place as an expression.
+    const KIND: OptionType;
     /// The value of these bytes, of which there are none for null; `None` where they are no value.
     fn read(bytes: &'c [u8]) -> Option<Self>;
+    fn into_owned(self) -> Self::Static;
     /// The bytes of the value.
     fn write<'a>(&'a self, arena: &'a Bump) -> &'a [u8];
 }
 
+/// Each row: its field, its parameter, its key in TOML, its name in dhcpd's language (`""` where
+/// it has none), its type.
 macro_rules! settings {
-    ($($(#[$doc:meta])* $field:ident / $parameter:ident: $kind:ty,)*) => {
+    ($($(#[$doc:meta])* $field:ident / $parameter:ident, $key:literal / $name:literal: $kind:ty;)*)
+        => {
         /// What every level may set beside options.
         #[derive(Clone, PartialEq, Eq, Hash, Debug)]
         pub struct Settings<'c> {
@@ -48,7 +57,7 @@ macro_rules! settings {
             Flag(Flag),
         }
 
-        impl Settings<'_> {
+        impl<'c> Settings<'c> {
             /// Nothing is set.
             pub(crate) const NONE: Self = Self {
                 always_send: Vec::new(),
@@ -56,6 +65,22 @@ macro_rules! settings {
                 flags: Flags::NONE,
                 $($field: None,)*
             };
+
+            /// Sets what `other` sets of settings with one value, and flags.
+            fn set_all(&mut self, other: Self) {
+                self.flags.set_all(other.flags);
+                $(self.$field = other.$field.or(self.$field.take());)*
+            }
+
+            /// The same with bytes of its own.
+            fn into_owned(self) -> Settings<'static> {
+                Settings {
+                    always_send: self.always_send,
+                    boot: self.boot,
+                    flags: self.flags,
+                    $($field: self.$field.map(Value::into_owned),)*
+                }
+            }
 
             /// Which settings with one value are set, as [`super::Used::parameters`]; no flags.
             pub(super) fn parameters(&self) -> u64 {
@@ -69,6 +94,35 @@ macro_rules! settings {
         enum Place { $($parameter,)* }
 
         impl Parameter {
+            /// All of them, flags last.
+            pub(super) fn all() -> impl Iterator<Item = Self> {
+                [$(Self::$parameter,)*].into_iter().chain(Flag::ALL.map(Self::Flag))
+            }
+
+            /// Its key in TOML.
+            pub(super) const fn key(self) -> &'static str {
+                match self {
+                    $(Self::$parameter => $key,)*
+                    Self::Flag(flag) => flag.name(),
+                }
+            }
+
+            /// Its name in dhcpd's language; empty where it has none.
+            pub(super) const fn dhcpd_name(self) -> &'static str {
+                match self {
+                    $(Self::$parameter => $name,)*
+                    Self::Flag(flag) => flag.dhcpd_name(),
+                }
+            }
+
+            /// What an expression for it yields.
+            pub(super) fn kind<'c>(self) -> OptionType {
+                match self {
+                    $(Self::$parameter => <$kind as Value<'c>>::KIND,)*
+                    Self::Flag(_) => OptionType::Boolean,
+                }
+            }
+
             /// Its bit in [`super::Used::parameters`]; flags have none there.
             pub(crate) const fn bit(self) -> u64 {
                 match self {
@@ -111,35 +165,81 @@ macro_rules! settings {
 
 settings! {
     /// The lease a client gets that names no wish of its own.
-    lease_time / LeaseTime: LeaseTime,
+    lease_time / LeaseTime, "lease-time" / "default-lease-time": LeaseTime;
     /// A client's wish (option 51) is raised to this.
-    min_lease_time / MinLeaseTime: LeaseTime,
+    min_lease_time / MinLeaseTime, "min-lease-time" / "min-lease-time": LeaseTime;
     /// A client's wish (option 51) is cut to this.
-    max_lease_time / MaxLeaseTime: LeaseTime,
+    max_lease_time / MaxLeaseTime, "max-lease-time" / "max-lease-time": LeaseTime;
     /// The TFTP server of the next stage (`siaddr`, option 66); default is this server.
-    next_server / NextServer: Ipv4Addr,
+    next_server / NextServer, "next-server" / "next-server": Ipv4Addr;
     /// The boot file of a machine that no boot rule of the level is for. It is sent as it stands
     /// here, whatever the machine is.
-    filename / Filename: Cow<'c, [u8]>,
+    filename / Filename, "filename" / "filename": Cow<'c, [u8]>;
     /// The option space whose options travel in option 43.
-    vendor_option_space / VendorOptionSpace: Cow<'c, [u8]>,
+    vendor_option_space / VendorOptionSpace, "vendor-option-space" / "vendor-option-space":
+        Cow<'c, [u8]>;
     /// The address at which clients reach this server (option 54); default is the one that the
     /// request came to.
-    server_identifier / ServerIdentifier: Ipv4Addr,
+    server_identifier / ServerIdentifier, "server-identifier" / "server-identifier": Ipv4Addr;
     /// The text for `sname`, at most 63 bytes.
-    server_name / ServerName: Cow<'c, [u8]>,
+    server_name / ServerName, "server-name" / "server-name": Cow<'c, [u8]>;
     /// The least time between a request and its reply; default is none.
-    reply_delay / ReplyDelay: Duration,
+    reply_delay / ReplyDelay, "reply-delay" / "": Duration;
     /// A client gets no offer before it has tried for so many seconds (`secs`).
-    min_secs / MinSecs: u8,
+    min_secs / MinSecs, "min-secs" / "min-secs": u8;
     /// A lease of which so many percent are over, or less, is not renewed: its client is told what
     /// is left. 0 renews every time.
-    cache_threshold / CacheThreshold: u8,
+    cache_threshold / CacheThreshold, "dhcp-cache-threshold" / "dhcp-cache-threshold": u8;
     /// The lease of a BOOTP client with an address of a pool; default is without end.
-    bootp_lease_time / BootpLeaseTime: LeaseTime,
+    bootp_lease_time / BootpLeaseTime, "dynamic-bootp-lease-length" / "dynamic-bootp-lease-length":
+        LeaseTime;
+    /// How long an address is pinged before it is offered. What is set in milliseconds goes before
+    /// it, whatever the levels.
+    ping_timeout / PingTimeout, "ping-timeout" / "ping-timeout": Duration;
+    /// The same in milliseconds, of which 0 count as none.
+    ping_timeout_ms / PingTimeoutMs, "ping-timeout" / "ping-timeout-ms": Milliseconds;
+    /// An address that the client had is pinged when it has not been heard of for so long; default
+    /// is never.
+    ping_cltt / PingCltt, "ping-cltt-secs" / "ping-cltt-secs": Duration;
+    /// In a pool of which so many percent are used, or more, new leases are as short as may be; 0
+    /// and what is above 99 count as never.
+    adaptive_threshold / AdaptiveThreshold,
+        "adaptive-lease-time-threshold" / "adaptive-lease-time-threshold": u8;
+    /// When the lease of a BOOTP client with an address of a pool ends. It goes before the length
+    /// of that lease.
+    bootp_lease_cutoff / BootpLeaseCutoff,
+        "dynamic-bootp-lease-cutoff" / "dynamic-bootp-lease-cutoff": Date;
+}
+
+/// Seconds since 1970.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Date(pub u32);
+
+/// A time that dhcpd counts in milliseconds.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Milliseconds(pub(super) u32);
+
+impl Milliseconds {
+    pub(super) fn duration(self) -> Duration {
+        Duration::from_millis(self.0.into())
+    }
+}
+
+/// What a type says that has no bytes to own.
+macro_rules! plain {
+    ($kind:expr) => {
+        type Static = Self;
+        const KIND: OptionType = $kind;
+
+        fn into_owned(self) -> Self {
+            self
+        }
+    };
 }
 
 impl Value<'_> for LeaseTime {
+    plain!(OptionType::Unsigned(4));
+
     fn read(bytes: &[u8]) -> Option<Self> {
         Some(Self::from_seconds(u32::from_be_bytes(bytes.try_into().ok()?)))
     }
@@ -150,6 +250,8 @@ impl Value<'_> for LeaseTime {
 }
 
 impl Value<'_> for Ipv4Addr {
+    plain!(OptionType::Address);
+
     /// Of several addresses the first.
     fn read(bytes: &[u8]) -> Option<Self> {
         bytes.first_chunk::<4>().map(|octets| Self::from(*octets))
@@ -161,6 +263,13 @@ impl Value<'_> for Ipv4Addr {
 }
 
 impl<'c> Value<'c> for Cow<'c, [u8]> {
+    type Static = Cow<'static, [u8]>;
+    const KIND: OptionType = OptionType::Text;
+
+    fn into_owned(self) -> Self::Static {
+        Cow::Owned(self.into_owned())
+    }
+
     fn read(bytes: &'c [u8]) -> Option<Self> {
         Some(Cow::Borrowed(bytes))
     }
@@ -171,6 +280,8 @@ impl<'c> Value<'c> for Cow<'c, [u8]> {
 }
 
 impl Value<'_> for u8 {
+    plain!(OptionType::Unsigned(1));
+
     fn read(bytes: &[u8]) -> Option<Self> {
         bytes.first().copied()
     }
@@ -181,6 +292,8 @@ impl Value<'_> for u8 {
 }
 
 impl Value<'_> for Duration {
+    plain!(OptionType::Unsigned(4));
+
     /// Whole seconds.
     fn read(bytes: &[u8]) -> Option<Self> {
         Some(Self::from_secs(u32::from_be_bytes(bytes.try_into().ok()?).into()))
@@ -188,5 +301,40 @@ impl Value<'_> for Duration {
 
     fn write<'a>(&'a self, arena: &'a Bump) -> &'a [u8] {
         arena.alloc(u32::try_from(self.as_secs()).unwrap_or(u32::MAX).to_be_bytes())
+    }
+}
+
+/// Types that hold a number of 32 bits and nothing else.
+macro_rules! numbers {
+    ($($name:ident,)*) => {$(
+        impl Value<'_> for $name {
+            plain!(OptionType::Unsigned(4));
+
+            fn read(bytes: &[u8]) -> Option<Self> {
+                Some(Self(u32::from_be_bytes(bytes.try_into().ok()?)))
+            }
+
+            fn write<'a>(&'a self, arena: &'a Bump) -> &'a [u8] {
+                arena.alloc(self.0.to_be_bytes())
+            }
+        }
+    )*};
+}
+
+numbers! { Date, Milliseconds, }
+
+impl Parameter {
+    /// The parameter of a name in dhcpd's language.
+    pub(super) fn by_dhcpd_name(name: &str) -> Option<Self> {
+        Self::all().find(|parameter| parameter.dhcpd_name() == name)
+    }
+}
+
+impl Settings<'static> {
+    /// Gives a setting the value of these bytes, if they are one.
+    pub(super) fn set(&mut self, parameter: Parameter, bytes: &[u8]) {
+        if let Some(set) = parameter.read(bytes) {
+            self.set_all(set.into_owned());
+        }
     }
 }

@@ -12,21 +12,15 @@ use super::scope_reader::{Inside, Names};
 use super::source::{Files, Place};
 use super::statement::{Action, Key, Mode, Operand, Statement};
 use super::tree::{Node, Value};
-use super::{ClassId, Flag, Parameter, VariableId, schema, units};
+use super::{ClassId, Parameter, VariableId, schema, units};
 
 /// The key of a table that stands in the place of a value.
 const EXPRESSION: &str = "expression";
 
-/// The settings that an expression may give, beside flags.
-const PARAMETERS: [(&str, Parameter); 7] = [
-    ("lease-time", Parameter::LeaseTime),
-    ("min-lease-time", Parameter::MinLeaseTime),
-    ("max-lease-time", Parameter::MaxLeaseTime),
-    ("next-server", Parameter::NextServer),
-    ("server-identifier", Parameter::ServerIdentifier),
-    ("server-name", Parameter::ServerName),
-    ("filename", Parameter::Filename),
-];
+/// Settings that no expression may give in TOML: spaces are put together when the file is read,
+/// replies must not wait for ever, and the other one has the key.
+const FIXED: [Parameter; 3] =
+    [Parameter::VendorOptionSpace, Parameter::ReplyDelay, Parameter::PingTimeout];
 
 /// The expression of a value, if it is one.
 pub(super) fn expression_of(node: &Node) -> Option<&Node> {
@@ -45,21 +39,15 @@ impl Names<'_> {
         files: &Files,
         problems: &mut Problems,
     ) -> Vec<Statement> {
-        let flags = Flag::ALL.into_iter().map(|flag| (flag.name(), Parameter::Flag(flag)));
         let mut statements = Vec::new();
-        for (key, parameter) in PARAMETERS.into_iter().chain(flags) {
+        for parameter in Parameter::all().filter(|one| !FIXED.contains(one)) {
+            let key = parameter.key();
             if fields.peek(key).and_then(expression_of).is_none() {
                 continue;
             }
             let Some(entry) = fields.take(key) else { continue };
             let Some(node) = expression_of(&entry.node) else { continue };
-            let kind = match parameter {
-                Parameter::Flag(_) => OptionType::Boolean,
-                Parameter::NextServer | Parameter::ServerIdentifier => OptionType::Address,
-                Parameter::ServerName | Parameter::Filename => OptionType::Text,
-                _ => OptionType::Unsigned(4),
-            };
-            let key = Key::Parameter(parameter);
+            let (key, kind) = (Key::Parameter(parameter), parameter.kind());
             statements.extend(self.assignment(key, Some(&kind), node, files, problems));
         }
         statements
@@ -67,12 +55,8 @@ impl Names<'_> {
 
     /// Where the settings of a scope stand, and its boot rules.
     pub(super) fn setting_places(&self, fields: &Fields) -> Vec<(Key, Place)> {
-        let flags = Flag::ALL.into_iter().map(|flag| (flag.name(), Parameter::Flag(flag)));
-        let others = [("reply-delay", Parameter::ReplyDelay), ("min-secs", Parameter::MinSecs)];
-        let parameters = PARAMETERS.into_iter().chain(others).chain(flags);
-        let mut places: Vec<(Key, Place)> = parameters
-            .filter_map(|(key, parameter)| Some((Key::Parameter(parameter), fields.place_of(key)?)))
-            .collect();
+        let place = |one: Parameter| Some((Key::Parameter(one), fields.place_of(one.key())?));
+        let mut places: Vec<(Key, Place)> = Parameter::all().filter_map(place).collect();
         places.extend(fields.place_of("always-send").map(|place| (Key::AlwaysSend, place)));
         places
     }
@@ -269,8 +253,18 @@ impl Vocabulary for Words<'_> {
             None | Some("dhcp") => {
                 self.names.definitions.option(name).map(|it| Key::Option(it.code))
             }
+            Some("server") => {
+                let named = |one: &Parameter| one.dhcpd_name() == name || one.key() == name;
+                let found = Parameter::all().find(named);
+                let known = || Parameter::all().map(Parameter::dhcpd_name);
+                found.map(Key::Parameter).ok_or_else(|| Fault {
+                    message: format!("there is no parameter `{name}`"),
+                    help: schema::nearest(name, known())
+                        .map(|near| format!("did you mean `{near}`?")),
+                })
+            }
             Some(_) => Err(Fault::new(
-                "only options of the message itself can be named here",
+                "only options of the message itself and parameters of the server can be named here",
                 "use the value itself",
             )),
         }

@@ -278,6 +278,28 @@ pub(super) fn retry_interval(node: &Node) -> Result<Duration, Fault> {
     duration_in(node, Duration::from_millis(10), Duration::from_secs(255))
 }
 
+/// A point in time, as RFC 3339 has it, or in seconds since 1970. Seconds since 1970.
+pub(super) fn date(node: &Node) -> Result<u64, Fault> {
+    let seconds = match &node.value {
+        Value::Integer(seconds) => Some(*seconds),
+        Value::Text(text) => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second),
+        _ => None,
+    };
+    seconds.and_then(|seconds| u64::try_from(seconds).ok()).ok_or_else(|| no_date(node))
+}
+
+/// It is no point in time.
+pub(super) fn no_date(node: &Node) -> Fault {
+    must_be("a point in time", node, "write \"2026-11-28T06:00:00Z\"")
+}
+
+/// A time of whole seconds.
+pub(super) fn whole_seconds(node: &Node) -> Result<Duration, Fault> {
+    let time = duration(node)?;
+    let whole = time.subsec_nanos() == 0 && time.as_secs() <= u32::MAX.into();
+    whole.then_some(time).ok_or_else(|| must_be("whole seconds", node, "write \"60s\""))
+}
+
 /// The longest `reply-delay`: a client waits about four seconds for an OFFER (RFC 2131, section
 /// 4.1), and a server that is told to stop waits five for its replies.
 const LONGEST_REPLY_DELAY: Duration = Duration::from_secs(3);

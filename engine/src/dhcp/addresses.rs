@@ -230,6 +230,11 @@ impl<'a> Exchange<'a> {
         subnets.flat_map(|subnet| self.dhcp.subnet(subnet).pools.iter().copied())
     }
 
+    /// Whether a time, in seconds since 1970, is over.
+    fn is_after(&self, time: u64) -> bool {
+        self.wall.is_some_and(|wall| wall >= time)
+    }
+
     /// Whether a pool permits the machine. `was_member`: it need not say again what made it a
     /// member of the classes that the pool is for.
     fn permitted(&self, pool: PoolId, was_member: bool) -> bool {
@@ -252,8 +257,18 @@ impl<'a> Exchange<'a> {
             Permit::Unknown => !self.reservation.known && counts,
             Permit::Bootp => bootp,
             Permit::Member(class) => self.classes.contains(&class) && counts,
+            Permit::After(time) => self.is_after(time) && counts,
         };
-        let denies = |permit: &&Permit| applies(permit) || **permit == Permit::All;
+        let denies = |permit: &&Permit| match **permit {
+            Permit::All => true,
+            Permit::After(time) => self.is_after(time),
+            _ => applies(permit),
+        };
+        let not_yet =
+            |permit: &Permit| matches!(*permit, Permit::After(time) if !self.is_after(time));
+        if pool.allow.iter().any(not_yet) {
+            return Some(NotPermitted::NotAllowed);
+        }
         if let Some(permit) = pool.deny.iter().find(denies) {
             return Some(NotPermitted::Denied(*permit));
         }

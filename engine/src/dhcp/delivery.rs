@@ -18,7 +18,8 @@ pub enum Delivery {
         /// Destination of the Ethernet header.
         mac: [u8; 6],
     },
-    /// By UDP to 255.255.255.255 port 68, on the interface the request came in on.
+    /// By UDP to 255.255.255.255 port 68, or what the configuration has in their place, on the
+    /// interface the request came in on.
     Broadcast,
 }
 
@@ -94,6 +95,14 @@ impl Delivery {
         let giaddr = message.giaddr();
         (!giaddr.is_unspecified())
             .then(|| Self::Relay(SocketAddrV4::new(giaddr, port.unwrap_or(SERVER_PORT))))
+    }
+
+    /// The same way to clients that listen on another port.
+    pub(super) fn to_port(self, port: u16) -> Self {
+        match self {
+            Self::Unicast(to) => Self::Unicast(SocketAddrV4::new(*to.ip(), port)),
+            other => other,
+        }
     }
 
     fn to_client(address: Ipv4Addr) -> Self {

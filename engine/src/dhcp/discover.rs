@@ -1,12 +1,13 @@
 //! DISCOVER: which address a client is offered (RFC 2131, section 4.3.1).
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::exchange::Exchange;
 use super::own::Own;
 use super::plan::{Chosen, Draft, Through};
 use super::{Action, Silence};
-use crate::config::Parameter;
+use crate::config::{Dhcp, Flag, LeaseTime, Parameter, ScopeChain};
 use crate::leases::{LeaseState, ShardLeases, Step, Transaction};
 
 impl<'a> Exchange<'a> {
@@ -16,7 +17,10 @@ impl<'a> Exchange<'a> {
         }
         let (chosen, holder) = self.choose(self.message.requested_address(), leases);
         let mut draft = match chosen.and_then(|chosen| self.in_scopes(chosen)) {
-            Ok(chosen) => self.offer_chosen(chosen, leases.is_damaged(self.now)),
+            Ok(chosen) => {
+                let cap = self.longest(chosen.ip, leases);
+                self.offer_chosen(chosen, cap, leases.is_damaged(self.now))
+            }
             Err(silence) => Draft::silence(silence, self.arena),
         };
         draft.holder = holder;
@@ -73,28 +77,19 @@ impl<'a> Exchange<'a> {
     }
 
     /// `damaged`: somebody may have a lease of the address that the store has lost.
-    fn offer_chosen(&self, chosen: Chosen<'a>, damaged: bool) -> Draft<'a> {
-        let Chosen { ip, admission, through } = chosen;
+    fn offer_chosen(&self, chosen: Chosen<'a>, cap: Option<LeaseTime>, damaged: bool) -> Draft<'a> {
+        let Chosen { ip, admission, .. } = chosen;
         let until = self.now + self.dhcp.offer_time;
-        // The offer of a moment ago proves nothing: its probe may be under way.
-        let has = |own: &Own| own.is_active() && !own.may_be_outdated;
-        let proven = match through {
-            Through::Lease => true,
-            Through::Reservation | Through::Previous => {
-                !damaged || self.own_at(ip).is_some_and(has)
-            }
-            Through::Offer | Through::Wish | Through::Free => false,
-        };
-        let probe = (self.dhcp.ping_check.is_some() || damaged) && !proven;
+        let probe = self.probe(chosen, damaged);
         // Where the address is asked first, there is time enough for an OFFER.
-        let rapid = self.dhcp.rapid_commit && self.message.rapid_commit() && !probe;
+        let rapid = self.dhcp.rapid_commit && self.message.rapid_commit() && probe.is_none();
         let action = if rapid {
             // RFC 4039 section 3.
-            Action::AckWhenDurable(self.ack(ip))
-        } else if probe {
-            Action::ProbeThenOffer(self.offer(ip))
+            Action::AckWhenDurable(self.ack(ip, cap))
+        } else if let Some(wait) = probe {
+            Action::ProbeThenOffer(self.offer(ip, cap), wait)
         } else {
-            Action::Reply(self.offer(ip))
+            Action::Reply(self.offer(ip, cap))
         };
         let mut draft = Draft::of(action, self.arena);
         draft.steps.push(Step::Offer { ip: ip.into(), admission, until });
@@ -106,6 +101,28 @@ impl<'a> Exchange<'a> {
         draft.chosen = Some(chosen);
         draft.steps.extend(self.withdraw_others(Some(ip)));
         draft
+    }
+
+    /// How long the address is pinged before it is offered; `None` if it is not.
+    fn probe(&self, Chosen { ip, through, .. }: Chosen<'a>, damaged: bool) -> Option<Duration> {
+        let used = self.dhcp.used.flags.get(Flag::PingCheck).is_some();
+        let chain = used.then(|| self.chain(Some(ip)));
+        let ping = chain.and_then(ScopeChain::ping);
+        if (ping.is_none() && !damaged) || through == Through::Lease {
+            return None;
+        }
+        let has = |own: &Own| own.is_active() && !own.may_be_outdated;
+        let silent = self.own_at(ip).map(|own| self.now.since(own.heard()));
+        let cltt = chain.and_then(|chain| chain.rare(Parameter::PingCltt, |all| all.ping_cltt));
+        let proven = match through {
+            Through::Reservation | Through::Previous if damaged => self.own_at(ip).is_some_and(has),
+            Through::Previous => silent < cltt || cltt.is_none(),
+            // While it is pinged the offer proves nothing.
+            Through::Offer => !damaged && silent < cltt && silent > ping,
+            Through::Reservation | Through::Lease => true,
+            Through::Wish | Through::Free => false,
+        };
+        (!proven).then_some(ping.unwrap_or(Dhcp::PING_WAIT))
     }
 
     /// Ends the client's offers on its link but for that of `kept`.

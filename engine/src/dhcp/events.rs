@@ -60,7 +60,7 @@ pub fn of_decision(message: &Message<'_>, arrival: &Arrival<'_>, action: &Action
             let detail = Detail::Reason(silence.name());
             BootEvent { detail, ..event(kind, message, arrival, named_address(message)) }
         }
-        Action::Reply(reply) | Action::ProbeThenOffer(reply) | Action::AckWhenDurable(reply) => {
+        Action::Reply(reply) | Action::ProbeThenOffer(reply, _) | Action::AckWhenDurable(reply) => {
             let kind = match reply.kind {
                 Some(MessageType::Offer) => Kind::Offer,
                 Some(MessageType::Nak) => Kind::Nak,

@@ -42,6 +42,8 @@ pub(super) struct Exchange<'a> {
     /// Neither the message nor a lease tells for certain which port the client is plugged into,
     /// and the configuration goes by that. Its REBINDING, which is broadcast, will tell.
     pub(super) port_is_unknown: bool,
+    /// Seconds since 1970, if the configuration goes by dates.
+    pub(super) wall: Option<u64>,
     /// See [`Flag::IgnoreClientUids`].
     ignores_client_id: bool,
     pub(super) link: Link,
@@ -197,6 +199,7 @@ impl<'a> Exchange<'a> {
             scopes: scopes.into_bump_slice(),
             past_relays: past_relays.is_some(),
             port_is_unknown,
+            wall: dhcp.used.dates.then(|| leases.wall_at(now)),
             ignores_client_id: false,
             link_chain: OnceCell::new(),
             last_chain: Cell::new(None),
@@ -222,7 +225,7 @@ impl<'a> Exchange<'a> {
 
     /// Whether some scope has this server ignore anybody.
     pub(super) fn may_be_silenced(&self) -> bool {
-        let Used { flags, parameters } = self.dhcp.used;
+        let Used { flags, parameters, .. } = self.dhcp.used;
         let deny = [Flag::BootUnknownClients, Flag::Bootp, Flag::Booting];
         deny.into_iter().any(|flag| flags.get(flag).is_some())
             || parameters & Parameter::MinSecs.bit() != 0

@@ -174,7 +174,7 @@ impl<'a> Findings<'a> {
 
     /// The OFFER of an address.
     pub(crate) fn offer_of(&self, address: Ipv4Addr) -> &'a Reply<'a> {
-        self.0.offer(address)
+        self.0.offer(address, None)
     }
 
     /// Another server gave the client an address: it is leased in memory as this server would have

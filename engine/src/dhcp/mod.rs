@@ -49,6 +49,7 @@ mod findings;
 mod holder;
 mod identity;
 mod inform;
+mod lease_time;
 mod machine;
 mod nak;
 mod options;
@@ -65,6 +66,7 @@ mod tasks;
 mod tests;
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::{BOOTREQUEST, Message, MessageType};
 use bootstorm_protocols::time::Moment;
@@ -111,10 +113,10 @@ pub enum Action<'a> {
     Silence(Silence),
     /// Send this now.
     Reply(&'a Reply<'a>),
-    /// Probe `yiaddr` (ICMP echo) and send this if nobody answers within `ping-check`. If somebody
+    /// Probe `yiaddr` (ICMP echo) and send this if nobody answers within that time. If somebody
     /// answers: call [`ShardLeases::quarantine`], then answer the same message again, which offers
     /// another address. If a probe of the address is already under way, no second one is needed.
-    ProbeThenOffer(&'a Reply<'a>),
+    ProbeThenOffer(&'a Reply<'a>, Duration),
     /// Send this, an ACK or the BOOTREPLY with an endless lease, when the changes are durable.
     AckWhenDurable(&'a Reply<'a>),
     /// Nobody waits for the changes.
@@ -128,7 +130,7 @@ impl<'a> Action<'a> {
     /// The reply, if there is one.
     pub fn reply(&self) -> Option<&'a Reply<'a>> {
         match self {
-            Self::Reply(reply) | Self::ProbeThenOffer(reply) | Self::AckWhenDurable(reply) => {
+            Self::Reply(reply) | Self::ProbeThenOffer(reply, _) | Self::AckWhenDurable(reply) => {
                 Some(reply)
             }
             Self::Silence(_) | Self::Record { .. } => None,

@@ -1,6 +1,7 @@
 //! What a client has here: its leases and offers, in whichever networks and pools.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 
@@ -144,6 +145,16 @@ impl Own {
         let left = self.expires.since(now).as_secs();
         let left = u32::try_from(left).ok().filter(|left| *left > 0);
         left.filter(|_| is_new)
+    }
+
+    /// How long it lasts from `now` on.
+    pub(super) fn left_at(&self, now: Moment) -> Duration {
+        self.expires.since(now)
+    }
+
+    /// When it was offered, given or renewed last.
+    pub(super) fn heard(&self) -> Moment {
+        self.starts
     }
 
     /// Whether it is a lease that has not ended.

@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::{
-    BROADCAST_FLAG, Header, Message, MessageType, MessageWriter, RelayAgentInformation,
+    BROADCAST_FLAG, FIXED_FIELDS, Header, Message, MessageType, MessageWriter,
+    RelayAgentInformation,
     options::{self, HOST_NAME},
 };
-use bootstorm_protocols::time::Moment;
 use bootstorm_protocols::wire::Writer;
 use bumpalo::Bump;
 
@@ -94,6 +94,8 @@ pub struct Reply<'a> {
     pub(super) uuid: Option<&'a [u8]>,
     /// Its address is the client's router.
     pub(super) is_own_router: bool,
+    /// The client knows no options, nor the cookie before them (RFC 951).
+    without_options: bool,
     /// Option 82 of the request. RFC 3046 section 2.2: back in every reply, as the last option.
     relay: Option<&'a [u8]>,
     pub(super) arena: &'a Bump,
@@ -132,6 +134,12 @@ impl<'a> Reply<'a> {
         self.chain
     }
 
+    /// The port of clients, and where broadcasts go.
+    pub(crate) fn broadcast(&self) -> (u16, Ipv4Addr) {
+        let dhcp = self.chain.dhcp();
+        (dhcp.client_port, dhcp.limited_broadcast)
+    }
+
     /// Bytes of the longest message that the client takes.
     pub(crate) fn room(&self) -> usize {
         self.max_len
@@ -154,6 +162,11 @@ impl<'a> Reply<'a> {
         };
         if self.kind.is_none() {
             writer.forbid_overload();
+        }
+        if self.without_options {
+            let len = writer.finish();
+            buf[FIXED_FIELDS..len].fill(0);
+            return len;
         }
         if let Some(relay) = self.relay {
             let _ = writer.echo(&RelayAgentInformation::new(relay.into()));
@@ -228,6 +241,7 @@ impl<'a> Reply<'a> {
             subnet_selection: _,
             uuid: _,
             is_own_router,
+            without_options,
             relay: _,
             arena: _,
             ciaddr: _,
@@ -237,6 +251,7 @@ impl<'a> Reply<'a> {
         } = self;
         if nak.is_some()
             || *is_own_router
+            || *without_options
             || chain.host_scope().is_some_and(|scope| !says_only_a_name(scope))
         {
             return None;
@@ -331,6 +346,11 @@ fn says_only_a_name(scope: &Scope) -> bool {
         min_secs: _,
         cache_threshold: _,
         bootp_lease_time: _,
+        ping_timeout: _,
+        ping_timeout_ms: _,
+        ping_cltt: _,
+        adaptive_threshold: _,
+        bootp_lease_cutoff: _,
     } = scope.settings();
     let options = &scope.options;
     options.len() == usize::from(options.contains(HOST_NAME))
@@ -344,32 +364,27 @@ fn fitting(text: &[u8], limit: usize) -> &[u8] {
 }
 
 impl<'a> Exchange<'a> {
-    /// How long the client may have an address whose scopes these are.
-    fn lease_time(&self, chain: &ScopeChain<'a>) -> LeaseTime {
-        chain.lease_time_for(self.message.lease_time().map(LeaseTime::from_seconds))
-    }
-
-    /// When the lease that a reply tells of ends, which begins now.
-    pub(super) fn expiry(&self, reply: &Reply<'_>) -> Moment {
-        let lease = LeaseTime::from_seconds(reply.lease_seconds);
-        lease.duration().map_or(Moment::NEVER, |duration| self.now + duration)
-    }
-
-    pub(super) fn offer(&self, address: Ipv4Addr) -> &'a Reply<'a> {
-        let offer = self.grant(MessageType::Offer, address);
+    /// An OFFER of a lease, which is not longer than `cap`.
+    pub(super) fn offer(&self, address: Ipv4Addr, cap: Option<LeaseTime>) -> &'a Reply<'a> {
+        let offer = self.grant(MessageType::Offer, address, cap);
         // RFC 2131 table 3: ciaddr is zero in an OFFER.
         offer.ciaddr = Ipv4Addr::UNSPECIFIED;
         offer
     }
 
-    pub(super) fn ack(&self, address: Ipv4Addr) -> &'a mut Reply<'a> {
-        self.grant(MessageType::Ack, address)
+    pub(super) fn ack(&self, address: Ipv4Addr, cap: Option<LeaseTime>) -> &'a mut Reply<'a> {
+        self.grant(MessageType::Ack, address, cap)
     }
 
-    fn grant(&self, kind: MessageType, address: Ipv4Addr) -> &'a mut Reply<'a> {
+    fn grant(
+        &self,
+        kind: MessageType,
+        address: Ipv4Addr,
+        cap: Option<LeaseTime>,
+    ) -> &'a mut Reply<'a> {
         let discover = self.message.message_type() == Some(MessageType::Discover);
         let reply = self.parameters(Some(kind), address, self.chain(Some(address)));
-        let lease = self.lease_time(reply.chain);
+        let lease = self.lease_time(reply.chain, cap);
         reply.yiaddr = address;
         reply.lease_seconds = lease.seconds();
         reply.lease = Some(lease);
@@ -405,17 +420,12 @@ impl<'a> Exchange<'a> {
         }
         reply.yiaddr = address;
         reply.lease_seconds = self.bootp_lease(reply.chain, address).seconds();
+        reply.without_options = self.is_as_dhcpd()
+            && self.reservation.address == Some(address)
+            && !self.message.has_cookie()
+            && !reply.chain.is(Flag::AlwaysReplyRfc1048);
         self.deliver(reply);
         reply
-    }
-
-    /// How long a BOOTP client has an address.
-    fn bootp_lease(&self, chain: &ScopeChain<'a>, address: Ipv4Addr) -> LeaseTime {
-        if self.reservation.address == Some(address) {
-            return LeaseTime::INFINITE;
-        }
-        let time = chain.rare(Parameter::BootpLeaseTime, |settings| settings.bootp_lease_time);
-        time.unwrap_or(LeaseTime::INFINITE)
     }
 
     pub(super) fn nak(&self, reason: NakReason) -> &'a Reply<'a> {
@@ -428,7 +438,8 @@ impl<'a> Exchange<'a> {
         reply.flags |= if relayed || self.is_as_dhcpd() { BROADCAST_FLAG } else { 0 };
         reply.ciaddr = Ipv4Addr::UNSPECIFIED;
         reply.delivery =
-            Delivery::of_nak(self.message, self.ciaddr_in_use, self.relay_port(), routed);
+            Delivery::of_nak(self.message, self.ciaddr_in_use, self.relay_port(), routed)
+                .to_port(self.dhcp.client_port);
         reply.nak = Some(reason);
         reply
     }
@@ -510,6 +521,7 @@ impl<'a> Exchange<'a> {
             subnet_selection: self.option(options::SUBNET_SELECTION),
             uuid: None,
             is_own_router: false,
+            without_options: false,
             relay: self.relay.map(|relay| machine::joined(relay.data(), self.arena)),
             arena: self.arena,
             // RFC 2131 table 3: ciaddr of an ACK is that of its REQUEST.
@@ -554,7 +566,8 @@ impl<'a> Exchange<'a> {
         let has_none =
             self.is_as_dhcpd() && (reply.kind != Some(MessageType::Ack) || unusual && is_direct());
         let ciaddr = self.ciaddr_in_use.filter(|_| !has_none);
-        reply.delivery = Delivery::of_answer(self.message, broadcast, ciaddr, port, reply.yiaddr);
+        let answer = Delivery::of_answer(self.message, broadcast, ciaddr, port, reply.yiaddr);
+        reply.delivery = answer.to_port(self.dhcp.client_port);
     }
 
     /// How the ACK to an INFORM from `address` reaches the client.
@@ -562,6 +575,7 @@ impl<'a> Exchange<'a> {
         let source = *self.arrival.source.ip();
         let (message, port) = (self.message, self.relay_port());
         Delivery::of_inform(message, self.ciaddr_in_use, source, port, address)
+            .to_port(self.dhcp.client_port)
     }
 
     /// The port that the relay agent wants replies at, if it is not 67 (RFC 8357 section 5).

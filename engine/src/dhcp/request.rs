@@ -165,7 +165,7 @@ impl<'a> Exchange<'a> {
         heard: bool,
         leases: &ShardLeases,
     ) -> Draft<'a> {
-        let ack = self.ack(address);
+        let ack = self.ack(address, self.longest(address, leases));
         let is_billed = matches!(admission, Admission::Pool { .. });
         let over_limit = || (is_billed && self.is_over_limit()).then_some(Silence::LeaseLimit);
         if let Some(silence) = self.silenced(ack.chain).or_else(over_limit) {

@@ -273,7 +273,7 @@ fn answer(plan: &Plan<'_>, place: &str, message: &Message<'_>) -> AnswerPart {
             };
         }
         Action::Reply(reply) => (kind_of(reply), None),
-        Action::ProbeThenOffer(reply) => {
+        Action::ProbeThenOffer(reply, _) => {
             (kind_of(reply), Some("the address was pinged and nobody answered"))
         }
         Action::AckWhenDurable(reply) => (kind_of(reply), Some("the lease is on disk")),

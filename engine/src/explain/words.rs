@@ -174,6 +174,13 @@ impl Words<'_> {
             Permit::Unknown => "unknown clients (without a host entry)".to_owned(),
             Permit::Bootp => "BOOTP clients".to_owned(),
             Permit::Member(class) => format!("members of class {:?}", self.dhcp.class(class).name),
+            Permit::After(time) => {
+                let seconds = i64::try_from(time).unwrap_or(i64::MAX);
+                match jiff::Timestamp::from_second(seconds) {
+                    Ok(time) => format!("all clients after {time}"),
+                    Err(_) => "all clients after the end of time".to_owned(),
+                }
+            }
         }
     }
 }

@@ -249,6 +249,11 @@ impl Leases {
         pools.get(pool).map(pools::Pool::counts)
     }
 
+    /// The wall clock at a moment, in seconds since 1970.
+    pub(crate) fn wall_at(&self, moment: Moment) -> u64 {
+        self.clock.lock().wall_at(moment)
+    }
+
     /// What the store has lost, as far as it is known; `None` when it is whole.
     pub fn damage(&self, now: Moment) -> Option<Damage> {
         let damage = Damage {

@@ -14,7 +14,7 @@ use super::changes::{Pending, Source};
 use super::discovers::{Discovered, Discovers, Transaction};
 use super::queue::{Queued, SHARD_LIMIT};
 use super::table::Handle;
-use super::{Bill, Client, ClientKey, Conflict, Lease, Leases, Refusal, Step};
+use super::{Bill, Client, ClientKey, Conflict, Lease, Leases, PoolCounts, Refusal, Step};
 use crate::config::{Dhcp, PoolId};
 
 /// One shard's hold on the leases. Its methods take effect in memory at once. None allocates when
@@ -153,6 +153,16 @@ impl ShardLeases {
     /// Whether another lease can be billed; leases of the addresses of `own` do not count.
     pub fn has_room(&self, bill: Bill, own: impl Fn(IpAddr) -> bool, now: Moment) -> bool {
         self.leases.bills.has_room(bill, own, &self.leases.table, now)
+    }
+
+    /// The wall clock at a moment, in seconds since 1970.
+    pub(crate) fn wall_at(&self, moment: Moment) -> u64 {
+        self.leases.wall_at(moment)
+    }
+
+    /// See [`Leases::pool_counts`].
+    pub(crate) fn pool_counts(&self, pool: PoolId) -> Option<PoolCounts> {
+        self.leases.pool_counts(pool)
     }
 
     /// Whether clients may hold leases that the store has lost; see [`Leases::is_damaged`].

@@ -34,7 +34,7 @@ pub(super) fn answers(
             return vec![answer(kind, &ours, &way_out(*silence, request))];
         }
         Action::Record { .. } => return vec![answer(kind, "silence", "")],
-        Action::Reply(reply) | Action::ProbeThenOffer(reply) | Action::AckWhenDurable(reply) => {
+        Action::Reply(reply) | Action::ProbeThenOffer(reply, _) | Action::AckWhenDurable(reply) => {
             *reply
         }
     };

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use bootstorm_net::{Datagram, Held, Refused, SocketId, Target, Transmit};
-use bootstorm_protocols::dhcpv4::{CLIENT_PORT, MessageType, SERVER_PORT};
+use bootstorm_protocols::dhcpv4::{MessageType, SERVER_PORT};
 use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 use bootstorm_protocols::time::Moment;
 
@@ -169,6 +169,7 @@ impl ReplyPath {
             let target = Target::Udp { to: SocketAddr::V4(to), from, ifindex };
             Self { socket: request.socket, target, frame: None }
         };
+        let (port, broadcast) = reply.broadcast();
         match (reply.delivery, link, interface.mac) {
             (Delivery::Relay(to) | Delivery::Unicast(to), _, _) => udp(to, 0),
             (Delivery::Link { ip, mac }, Some(socket), Some(src_mac)) => Self {
@@ -178,13 +179,26 @@ impl ReplyPath {
                     src_mac,
                     dst_mac: mac,
                     src: SocketAddrV4::new(reply.source, SERVER_PORT),
-                    dst: SocketAddrV4::new(ip, CLIENT_PORT),
+                    dst: SocketAddrV4::new(ip, port),
                 }),
             },
+            // The kernel would take another address for a machine's.
+            (Delivery::Broadcast, Some(socket), Some(src_mac))
+                if broadcast != Ipv4Addr::BROADCAST =>
+            {
+                let frame = UdpFrame {
+                    src_mac,
+                    dst_mac: [0xff; 6],
+                    src: SocketAddrV4::new(reply.source, SERVER_PORT),
+                    dst: SocketAddrV4::new(broadcast, port),
+                };
+                let target = Target::Link { ifindex: interface.index, mac: frame.dst_mac };
+                Self { socket, target, frame: Some(frame) }
+            }
             // Without a packet socket a client that has no address can only be reached by
             // broadcast.
             (Delivery::Broadcast | Delivery::Link { .. }, _, _) => {
-                udp(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT), interface.index)
+                udp(SocketAddrV4::new(broadcast, port), interface.index)
             }
         }
     }

@@ -146,7 +146,7 @@ impl<'a> Message<'a> {
         if message.hlen() > 16 {
             return Err(ParseError::HardwareLength(message.hlen()));
         }
-        if bytes.get(FIXED..OPTIONS) == Some(&COOKIE) {
+        if message.has_cookie() {
             message.read_options()?;
         }
         Ok(message)
@@ -159,6 +159,12 @@ impl<'a> Message<'a> {
         let fixed = bytes.first_chunk::<FIXED>()?;
         let len = usize::from(fixed[2]);
         (len <= 16).then(|| (fixed[1], &fixed[28..28 + len]))
+    }
+
+    /// Whether its vendor area has options (RFC 1497): it begins with the magic cookie.
+    #[must_use]
+    pub fn has_cookie(&self) -> bool {
+        self.bytes.get(FIXED..OPTIONS) == Some(&COOKIE)
     }
 
     fn read_options(&mut self) -> Result<(), ParseError> {
@@ -336,7 +342,7 @@ impl<'a> Message<'a> {
 
     /// Every option as it stands in the message, pieces of one option one by one.
     pub fn options(&self) -> impl Iterator<Item = (u8, &'a [u8])> + Clone + use<'a> {
-        let has_options = self.bytes.get(FIXED..OPTIONS) == Some(&COOKIE);
+        let has_options = self.has_cookie();
         let walk = if has_options { Walk::new(self.bytes) } else { Walk::empty() };
         let walk = walk.then_overloaded(self.overload);
         walk.filter_map(Result::ok).map(|(code, _, value)| (code, value))

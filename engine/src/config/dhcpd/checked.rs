@@ -2,10 +2,21 @@
 
 use std::net::Ipv6Addr;
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+
 use super::super::expression::Token;
 use super::super::problem::Fault;
+use super::super::{OmapiAlgorithm, OmapiKey};
 use super::ast::Subnet6;
 use super::grammar::{Mistake, Parser, Within};
+
+/// dhcpd looks at what is behind the last whole byte no more than this.
+const SECRET: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// Settings of a failover peer that are numbers, of this server and of its partner.
 const PEER_NUMBERS: [&str; 10] = [
@@ -139,20 +150,18 @@ impl Parser<'_, '_, '_> {
         };
         let name = name.ok_or_else(|| self.expected("the name of the key"))?;
         let place = self.cursor.place();
-        let (mut algorithm, mut secret) = (false, false);
+        let (mut algorithm, mut secret) = (None, None);
         self.block(Within::Host, &mut |parser, word| {
             match word {
                 "algorithm" => {
                     parser.take();
-                    if parser.host_name().is_none() {
-                        return Err(parser.expected("an algorithm, as hmac-md5"));
-                    }
-                    algorithm = true;
+                    let name = parser.host_name();
+                    algorithm =
+                        Some(name.ok_or_else(|| parser.expected("an algorithm, as hmac-md5"))?);
                 }
                 "secret" => {
                     parser.take();
-                    parser.base64()?;
-                    secret = true;
+                    secret = Some(parser.base64()?);
                 }
                 _ => return Err(parser.expected("`algorithm` or `secret`")),
             }
@@ -160,25 +169,36 @@ impl Parser<'_, '_, '_> {
         })?;
         // Some end it like a statement.
         self.symbol(';');
-        if !algorithm || !secret {
+        let (Some(algorithm), Some(secret)) = (algorithm, secret) else {
             let text = format!("key `{name}` needs an algorithm and a secret");
             return Err(self.wrong_at(place, Fault::plain(text)));
-        }
-        self.reader.keys.insert(name.to_ascii_lowercase());
+        };
+        let secret = SECRET.decode(secret).ok();
+        let named = |own: &&(&str, _)| own.0.eq_ignore_ascii_case(&algorithm);
+        let known = OmapiAlgorithm::NAMES.iter().find(named).map(|(_, algorithm)| *algorithm);
+        let key = secret.filter(|secret| !secret.is_empty()).zip(known);
+        let lower = name.to_ascii_lowercase();
+        let key =
+            key.map(|(secret, algorithm)| OmapiKey { name, algorithm, secret: secret.into() });
+        self.reader.keys.insert(lower, key);
         Ok(())
     }
 
     /// A text in quotes, or characters of base 64 up to the `;`.
-    fn base64(&mut self) -> Result<(), Mistake> {
-        let mut some = false;
+    fn base64(&mut self) -> Result<Vec<u8>, Mistake> {
+        let mut text = Vec::new();
         loop {
             match self.cursor.peek() {
-                Token::Text(_) | Token::Number(_) | Token::NumberOrName(_) | Token::Name(_) => {}
-                Token::Symbol('+' | '/' | '=') => {}
-                _ if some => return Ok(()),
-                _ => return Err(self.expected("a secret in base 64")),
+                Token::Text(part) => text.extend_from_slice(part),
+                Token::Number(part) | Token::NumberOrName(part) | Token::Name(part) => {
+                    text.extend_from_slice(part.as_bytes());
+                }
+                Token::Symbol(symbol @ ('+' | '/' | '=')) => {
+                    text.extend_from_slice(symbol.to_string().as_bytes());
+                }
+                _ if text.is_empty() => return Err(self.expected("a secret in base 64")),
+                _ => return Ok(text),
             }
-            some = true;
             self.take();
         }
     }
@@ -225,7 +245,7 @@ impl Parser<'_, '_, '_> {
                         _ => parser.host_name(),
                     };
                     let name = name.ok_or_else(|| parser.expected("the name of a key"))?;
-                    if !parser.reader.keys.contains(&name.to_ascii_lowercase()) {
+                    if !parser.reader.keys.contains_key(&name.to_ascii_lowercase()) {
                         let text = format!("there is no key `{name}` before this zone");
                         return Err(parser.wrong_at(place, Fault::plain(text)));
                     }

@@ -391,11 +391,6 @@ impl Parser<'_, '_, '_> {
                     let who = parser.permit()?;
                     let place = parser.cursor.since(start);
                     parser.semicolon()?;
-                    if let Who::After(_) = who {
-                        let text = "`after` is looked at when this file is read";
-                        let help = "have the server reload it when the time has come";
-                        parser.reader.problems.warn(place, Fault::new(text, help));
-                    }
                     let after = |who| matches!(who, Who::After(_));
                     let twice = permits.iter().any(|other: &Permission| after(other.who));
                     if after(who) && twice {

@@ -32,6 +32,7 @@ mod value;
 
 use std::path::PathBuf;
 
+use super::Omapi;
 use super::builder::Builder;
 use super::definitions::Definitions;
 use super::problem::Problems;
@@ -49,6 +50,8 @@ pub(super) struct Read {
     pub(super) definitions: Definitions,
     /// Where dhcpd keeps its leases.
     pub(super) lease_file: PathBuf,
+    /// Where OMAPI is spoken.
+    pub(super) omapi: Option<Omapi>,
 }
 
 /// Reads a file and all that it includes.
@@ -61,7 +64,7 @@ pub(super) fn read(
 ) -> Read {
     let mut reader = Reader::new(files, problems, resolver);
     let root = reader.read(path, bytes, state);
-    let Reader { spaces, dhcp, classes, variables, asks_ports, defined, .. } = reader;
+    let Reader { spaces, dhcp, classes, variables, asks_ports, defined, keys, .. } = reader;
     let mut definitions = Definitions::default();
     for (space, Definition { name, code, format }, _) in &defined {
         let space = spaces.get(*space);
@@ -71,5 +74,6 @@ pub(super) fn read(
     builder.dhcp.spaces = spaces.model();
     builder.dhcp.variables = variables;
     builder.dhcp.goes_by_ports |= asks_ports;
-    Read { builder, definitions, lease_file: lower::lease_file(&root) }
+    let omapi = lower::omapi(&root, &keys, problems);
+    Read { builder, definitions, lease_file: lower::lease_file(&root), omapi }
 }

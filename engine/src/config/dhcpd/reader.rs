@@ -12,7 +12,7 @@ use bootstorm_protocols::dhcpv4::options;
 use super::super::expression::{OptionPath, Token, Tokens};
 use super::super::problem::{Fault, Problems};
 use super::super::source::{FileState, Files, Place, as_text};
-use super::super::{ClassId, Key, Line, VariableId, disk, schema};
+use super::super::{ClassId, Key, Line, OmapiKey, Parameter, VariableId, disk, schema};
 use super::ast::{Body, Class, ClassNumber};
 use super::grammar::{Parser, Within};
 use super::lower;
@@ -32,7 +32,8 @@ pub(super) struct Reader<'r> {
     pub(super) class_names: HashMap<Rc<str>, ClassNumber>,
     pub(super) groups: HashSet<Rc<str>>,
     pub(super) hosts: HashMap<Rc<str>, Place>,
-    pub(super) keys: HashSet<String>,
+    /// Keys by their names in lower case; `None` for one that signs nothing here.
+    pub(super) keys: HashMap<String, Option<OmapiKey>>,
     pub(super) peers: HashSet<String>,
     /// Declarations and files around what is read.
     pub(super) depth: usize,
@@ -84,7 +85,7 @@ impl<'r> Reader<'r> {
             class_names: HashMap::new(),
             groups: HashSet::new(),
             hosts: HashMap::new(),
-            keys: HashSet::new(),
+            keys: HashMap::new(),
             peers: HashSet::new(),
             depth: 0,
             bytes: 0,
@@ -273,7 +274,7 @@ impl<'r> Reader<'r> {
             let Some(row) = table::parameter(name) else {
                 return Err(Fault::plain(format!("there is no parameter `{name}`")));
             };
-            return Ok(match lower::parameter(row.name) {
+            return Ok(match Parameter::by_dhcpd_name(row.name) {
                 Some(parameter) => Key::Parameter(parameter),
                 None => self.spaces.read_back(row),
             });

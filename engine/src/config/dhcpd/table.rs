@@ -92,12 +92,13 @@ const NO_DDNS: &str = "DNS is not updated by this server";
 const STATE: &str = "leases are kept in the state directory";
 /// Why what belongs to IPv6 does nothing yet.
 const NO_V6: &str = "DHCPv6 is checked and not served";
+/// Why these are no words of DHCPv6 either.
+const NO_EUI_64: &str = "dhcpd has it only where it was built for it: leave the line out";
 /// Why failover does nothing.
 const NO_FAILOVER: &str = "the failover protocol is not spoken: this server serves all of the pool";
-/// What the rules do not know yet.
-const LATER: &str = "not served yet";
-/// Why OMAPI's settings do nothing in the file.
-const OMAPI: &str = "not opened by this file";
+/// Why leases are not looked for by hardware address.
+const DUPLICATES: &str = "in dhcpd it counts with one-lease-per-client alone: write ignore-client-uids true, and a \
+     machine has one identity";
 
 /// In the order of the manual pages.
 pub(super) static ROWS: &[Row] = &[
@@ -120,7 +121,7 @@ pub(super) static ROWS: &[Row] = &[
     served("ignore", Kind::Declaration, "the same"),
     warned("interface", Kind::Declaration, "name interfaces by --interface"),
     warned("failover", Kind::Declaration, NO_FAILOVER),
-    warned("key", Kind::Declaration, "keys are used by nothing"),
+    served("key", Kind::Declaration, "for omapi-key"),
     warned("zone", Kind::Declaration, NO_DDNS),
     refused(
         "vendor-class",
@@ -145,7 +146,7 @@ pub(super) static ROWS: &[Row] = &[
     served("unknown-clients", Kind::Permission("boot-unknown-clients"), ""),
     served("bootp", Kind::Permission("allow-bootp"), ""),
     served("booting", Kind::Permission("allow-booting"), ""),
-    warned("duplicates", Kind::Permission("duplicates"), LATER),
+    warned("duplicates", Kind::Permission("duplicates"), DUPLICATES),
     served("declines", Kind::Permission("declines"), ""),
     warned("client-updates", Kind::Permission("client-updates"), NO_DDNS),
     warned("leasequery", Kind::Permission("leasequery"), "leasequery is not served"),
@@ -157,9 +158,9 @@ pub(super) static ROWS: &[Row] = &[
     ),
     // Parameters
     served("abandon-lease-time", TIME, "of the outermost scope"),
-    warned("adaptive-lease-time-threshold", U8, "leases do not get shorter in full pools"),
+    served("adaptive-lease-time-threshold", U8, "each range of a pool counts by itself"),
     served("always-broadcast", FLAG, ""),
-    warned("always-reply-rfc1048", FLAG, LATER),
+    served("always-reply-rfc1048", FLAG, ""),
     served("boot-unknown-clients", FLAG, ""),
     warned("check-secs-byte-order", FLAG, "it is for failover"),
     warned("db-time-format", Kind::Declaration, STATE),
@@ -181,7 +182,7 @@ pub(super) static ROWS: &[Row] = &[
     warned("do-forward-updates", FLAG, NO_DDNS),
     warned("do-reverse-updates", FLAG, NO_DDNS),
     warned("dont-use-fsync", FLAG, "what is acknowledged is always on disk"),
-    warned("dynamic-bootp-lease-cutoff", TIME, LATER),
+    served("dynamic-bootp-lease-cutoff", TIME, "seconds since 1970"),
     served("dynamic-bootp-lease-length", U32, ""),
     served("echo-client-id", FLAG, ""),
     served("filename", TEXT, ""),
@@ -192,7 +193,7 @@ pub(super) static ROWS: &[Row] = &[
         "addresses are not looked up in DNS: write `use-host-decl-names true`, or option \
          host-name in the hosts",
     ),
-    warned("ignore-client-uids", FLAG, LATER),
+    served("ignore-client-uids", FLAG, ""),
     served("infinite-is-reserved", FLAG, ""),
     warned("lease-file-name", TEXT, STATE),
     warned("dhcpv6-lease-file-name", TEXT, NO_V6),
@@ -200,7 +201,7 @@ pub(super) static ROWS: &[Row] = &[
     warned("dhcpv6-set-tee-times", FLAG, NO_V6),
     warned("limit-addrs-per-ia", U32, NO_V6),
     warned("limit-prefs-per-ia", U32, NO_V6),
-    warned("limited-broadcast-address", ADDRESS, "broadcasts go to 255.255.255.255"),
+    served("limited-broadcast-address", ADDRESS, "of the outermost scope"),
     warned("local-address", ADDRESS, "interfaces are served, not addresses: see --interface"),
     warned("local-address6", ADDRESS6, NO_V6),
     warned("bind-local-address6", FLAG, NO_V6),
@@ -216,21 +217,23 @@ pub(super) static ROWS: &[Row] = &[
     served("min-lease-time", TIME, ""),
     served("min-secs", U8, ""),
     served("next-server", ADDRESS, ""),
-    warned("omapi-key", Kind::Parameter(Part::Name), OMAPI),
-    warned("omapi-port", U16, OMAPI),
+    served("omapi-key", Kind::Parameter(Part::Name), "of the outermost scope"),
+    served("omapi-port", U16, "of the outermost scope; without omapi-key on 127.0.0.1 alone"),
     served("one-lease-per-client", FLAG, ""),
     warned("pid-file-name", TEXT, "the service manager knows the process"),
     served("ping-check", FLAG, ""),
-    warned("ping-cltt-secs", TIME, LATER),
+    served("ping-cltt-secs", TIME, ""),
     served("ping-timeout", TIME, ""),
     served("ping-timeout-ms", TIME, ""),
     warned("preferred-lifetime", TIME, NO_V6),
     warned("prefix-length-mode", Kind::Parameter(Part::Word(PREFIX_MODES)), NO_V6),
-    warned("release-on-roam", FLAG, "an address on another network is kept until its lease ends"),
-    refused("remote-port", U16, "the port of clients is 68: leave the line out"),
+    warned("release-on-roam", FLAG, NO_V6),
+    served("remote-port", U16, "of the outermost scope"),
     warned("server-id-check", FLAG, "a REQUEST for another server is never answered"),
     served("server-identifier", ADDRESS, ""),
     served("server-name", TEXT, ""),
+    refused("use-eui-64", FLAG, NO_EUI_64),
+    refused("persist-eui-64-leases", FLAG, NO_EUI_64),
     refused(
         "site-option-space",
         Kind::Parameter(Part::Bytes),
@@ -248,7 +251,7 @@ pub(super) static ROWS: &[Row] = &[
     served("allow-booting", FLAG, ""),
     warned("client-updates", FLAG, NO_DDNS),
     served("declines", FLAG, ""),
-    warned("duplicates", FLAG, LATER),
+    warned("duplicates", FLAG, DUPLICATES),
     warned("dynamic-bootp", FLAG, "dhcpd does nothing with it, too"),
     warned("leasequery", FLAG, "leasequery is not served"),
     // Statements

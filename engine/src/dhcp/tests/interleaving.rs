@@ -285,8 +285,8 @@ impl Simulation {
         let machine = self.machines.get_mut(&number).unwrap();
         let mut token = None;
         match decision.action {
-            Action::Reply(_) | Action::ProbeThenOffer(_) if deaf => {}
-            Action::Reply(reply) | Action::ProbeThenOffer(reply) => match reply.kind {
+            Action::Reply(_) | Action::ProbeThenOffer(..) if deaf => {}
+            Action::Reply(reply) | Action::ProbeThenOffer(reply, _) => match reply.kind {
                 Some(MessageType::Offer) => machine.offered = Some(reply.yiaddr),
                 Some(MessageType::Nak) => {
                     machine.holds = None;

@@ -3,6 +3,7 @@
 mod addresses;
 mod boot;
 mod bootp;
+mod by_date;
 mod client;
 mod copies;
 mod damage;

@@ -266,3 +266,60 @@ fn what_a_relay_agent_said_is_remembered_unless_it_is_not_to_be() {
         assert_eq!(lease.notes.circuit_id().is_some(), noted, "{setting}");
     }
 }
+
+/// How long the address is pinged before the client is offered it.
+fn ping(server: &mut Server, client: &Client) -> Option<Duration> {
+    match server.receive(&client.discover()) {
+        Outcome::Probe(offer) | Outcome::Reply(offer) => offer.ping,
+        other => panic!("no offer but {other:?}"),
+    }
+}
+
+#[test]
+fn an_address_is_pinged_as_the_narrowest_scope_says() {
+    let millis = |millis| Some(Duration::from_millis(millis));
+    let pool = |settings: &str| {
+        let pool = format!("pools = [{{ range = \"10.1.4.0-10.1.4.9\", {settings} }}]");
+        HALL.replace("pools = [\"10.1.4.0-10.1.4.9\"]", &pool)
+    };
+    for (text, wait) in [
+        (pool("ping-check = true"), millis(500)),
+        (pool("ping-check = \"20ms\""), millis(20)),
+        (pool("ping-check = true, ping-timeout = 2"), millis(2000)),
+        (pool("ping-timeout = 2"), None),
+        (pool("ping-check = false").replace("[dhcp]", "[dhcp]\nping-check = true"), None),
+        (
+            pool("ping-timeout = \"1ms\"").replace("[dhcp]", "[dhcp]\nping-check = \"1s\""),
+            millis(1),
+        ),
+    ] {
+        assert_eq!(ping(&mut Server::new(&text), &Client::edk2(mac(1))), wait, "{text}");
+    }
+}
+
+// In dhcpd an address is pinged unless its client had it a moment ago, by `ping-cltt-secs`.
+#[test]
+fn an_address_that_its_client_had_is_pinged_after_a_time() {
+    let second = Some(Duration::from_secs(1));
+    let settings = "compatibility = \"dhcpd\"\nping-check = true\nping-cltt-secs = 60";
+    for (settings, again) in [(settings, second), ("ping-check = \"1s\"", None)] {
+        let mut server = hall(settings);
+        let client = Client::dhclient(mac(1));
+        assert_eq!(ping(&mut server, &client), second);
+        server.pass(Duration::from_secs(5));
+        // Its offer was pinged, which only the first goes by.
+        assert_eq!(ping(&mut server, &client), second.filter(|_| again.is_none()));
+        let offer = match server.receive(&client.discover()) {
+            Outcome::Probe(offer) | Outcome::Reply(offer) => offer,
+            other => panic!("{other:?}"),
+        };
+        let ack = server.expect(MessageType::Ack, &client.select(&offer));
+        // Its lease is never pinged: the machine itself would answer.
+        server.pass(Duration::from_secs(100));
+        assert_eq!(ping(&mut server, &client), None);
+        assert!(matches!(server.receive(&client.release(ack.yiaddr())), Outcome::Recorded));
+        assert_eq!(ping(&mut server, &client), again);
+        // What is reserved is not pinged.
+        assert_eq!(ping(&mut server, &Client::edk2(mac(0x11))), None);
+    }
+}

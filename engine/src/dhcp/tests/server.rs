@@ -80,6 +80,8 @@ pub(super) struct Answer {
     pub(super) event: BootEvent,
     /// Whether it waited for a lease to be durable.
     pub(super) durable: bool,
+    /// How long its address is pinged before.
+    pub(super) ping: Option<Duration>,
     /// Where each option comes from.
     pub(super) origins: Vec<(u8, crate::dhcp::Origin)>,
 }
@@ -196,11 +198,11 @@ impl Server {
         let tasks = tasks(&decision.action, &event);
         self.run.extend(done_at_end(&self.ended, &self.config));
         self.run.extend(tasks.iter().flat_map(|tasks| texts(tasks)));
-        let (reply, probe) = match decision.action {
+        let (reply, ping) = match decision.action {
             Action::Silence(silence) => return Outcome::Silence(silence),
             Action::Record { .. } => return Outcome::Recorded,
-            Action::AckWhenDurable(reply) | Action::Reply(reply) => (reply, false),
-            Action::ProbeThenOffer(reply) => (reply, true),
+            Action::AckWhenDurable(reply) | Action::Reply(reply) => (reply, None),
+            Action::ProbeThenOffer(reply, wait) => (reply, Some(wait)),
         };
         let mut buf = [0; 2048];
         let len = reply.write(&mut self.cache, &mut buf);
@@ -222,9 +224,10 @@ impl Server {
             source: reply.source,
             event,
             durable,
+            ping,
             origins: reply.options().iter().map(|option| (option.code, option.origin)).collect(),
         };
-        if probe { Outcome::Probe(answer) } else { Outcome::Reply(answer) }
+        if ping.is_some() { Outcome::Probe(answer) } else { Outcome::Reply(answer) }
     }
 
     /// What would be done about a datagram.

@@ -4,12 +4,13 @@ mod scope;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use bootstorm_protocols::dhcpv4::CLIENT_PORT;
 
 use super::super::builder::{
     Around, Builder, HostDraft, NetworkDraft, Placed, PoolDraft, SubclassDraft, SubnetDraft,
@@ -17,20 +18,20 @@ use super::super::builder::{
 use super::super::problem::{Fault, Problems};
 use super::super::source::Place;
 use super::super::units;
-use super::super::{Class, ClassId, Compatibility, Dhcp, GroupId, Host, HostKey, Identity, Permit};
+use super::super::{
+    Class, ClassId, Compatibility, GroupId, Host, HostKey, Identity, Omapi, OmapiKey, Permit,
+};
 use super::ast::{self, Body, Child, Entry, Value, What};
 use super::reader::START;
 use super::spaces::{SpaceNumber, Spaces};
 use super::table::Status;
 use scope::Draft;
-pub(super) use scope::{assign, option, parameter};
+pub(super) use scope::{assign, option};
 
 /// What dhcpd does where nothing is said: how long it leaves declined addresses alone.
 const ABANDONED: Duration = Duration::from_secs(86_400);
 /// How long an offer waits for its REQUEST.
 const OFFERED: Duration = Duration::from_secs(120);
-/// How long it waits for an echo.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Lower<'a, 'p> {
     spaces: &'a Spaces,
@@ -53,8 +54,8 @@ struct Lower<'a, 'p> {
 }
 
 /// Parameters that there are once, for everybody.
-pub(super) const ONCE: [&str; 4] =
-    ["ping-check", "ping-timeout", "ping-timeout-ms", "abandon-lease-time"];
+pub(super) const ONCE: [&str; 5] =
+    ["abandon-lease-time", "remote-port", "limited-broadcast-address", "omapi-port", "omapi-key"];
 
 /// Where a declaration stands.
 #[derive(Clone, Default)]
@@ -121,12 +122,21 @@ impl<'a> Lower<'a, '_> {
         dhcp.identity = Identity::ClientIdOrHardware;
         dhcp.offer_time = OFFERED;
         dhcp.decline_time = ABANDONED;
-        dhcp.ping_check = Some(PING_TIMEOUT);
-        let place = once(&root.entries, dhcp);
-        if let Some(wait) = dhcp.ping_check {
+        if let Some((time, _)) = constant(&root.entries, "abandon-lease-time") {
+            dhcp.decline_time = Duration::from_secs(time);
+        }
+        if let Some((port, _)) = constant(&root.entries, "remote-port") {
+            dhcp.client_port = u16::try_from(port).unwrap_or(CLIENT_PORT);
+        }
+        if let Some((address, _)) = constant(&root.entries, "limited-broadcast-address") {
+            dhcp.limited_broadcast =
+                Ipv4Addr::from_bits(u32::try_from(address).unwrap_or(u32::MAX));
+        }
+        let ping = constant(&root.entries, "ping-check");
+        if ping.is_none_or(|(on, _)| on == 1) {
+            let place = ping.map(|(_, place)| place);
             let usual = if place.is_none() { ", as dhcpd does where nothing is said" } else { "" };
-            let text =
-                format!("each new address is pinged for {wait:?} before it is offered{usual}");
+            let text = format!("each new address is pinged before it is offered{usual}");
             let help = "in a storm every machine waits for it: write ping-check false; if nobody \
                         uses addresses of the pools without asking";
             self.problems.warn(place.unwrap_or(START), Fault::new(text, help));
@@ -367,9 +377,7 @@ fn permit(who: ast::Who) -> Option<Permit> {
         // Nobody is authenticated.
         ast::Who::Unauthenticated => Permit::All,
         ast::Who::Authenticated => return None,
-        ast::Who::After(time) => {
-            return (Timestamp::now().as_second() > time).then_some(Permit::All);
-        }
+        ast::Who::After(time) => Permit::After(u64::try_from(time).unwrap_or(0)),
     })
 }
 
@@ -385,33 +393,63 @@ fn client_identifier(entries: &[Entry], dhcp: SpaceNumber) -> Option<(HostKey, P
 
 /// Where dhcpd keeps its leases.
 pub(super) fn lease_file(root: &Body) -> PathBuf {
-    let named = root.entries.iter().rev().find_map(|entry| match &entry.what {
-        What::Parameter { row, value: Value::Bytes(bytes) } if row.name == "lease-file-name" => {
-            Some(PathBuf::from(OsStr::from_bytes(bytes)))
-        }
-        _ => None,
-    });
+    let named = last(&root.entries, "lease-file-name");
+    let named = named.map(|(bytes, _)| PathBuf::from(OsStr::from_bytes(bytes)));
     named.unwrap_or_else(|| PathBuf::from("/var/lib/dhcp/dhcpd.leases"))
 }
 
-/// Parameters of the outermost scope that hold for all, and the place of `ping-check`.
-fn once(entries: &[Entry], dhcp: &mut Dhcp) -> Option<Place> {
-    let mut place = None;
-    let (mut ping, mut timeout) = (true, PING_TIMEOUT);
-    for entry in entries {
-        let What::Parameter { row, value: Value::Bytes(bytes) } = &entry.what else { continue };
-        let number = bytes.iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
-        match row.name {
-            "ping-check" => {
-                ping = number == 1;
-                place = Some(entry.place);
+/// Where OMAPI is spoken. dhcpd lets everybody change hosts who reaches it and where no key is
+/// named; here that is who is on this host.
+pub(super) fn omapi(
+    root: &Body,
+    keys: &HashMap<String, Option<OmapiKey>>,
+    problems: &mut Problems,
+) -> Option<Omapi> {
+    let named = last(&root.entries, "omapi-key");
+    let key = named.map(|(name, place)| {
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        match keys.get(&name) {
+            Some(Some(key)) => Some(key.clone()),
+            Some(None) => {
+                let text = format!("OMAPI cannot sign with key `{name}`");
+                let help = "an algorithm is one of hmac-md5 to hmac-sha512, a secret is base 64: \
+                            tsig-keygen -a hmac-sha256 omapi prints a key";
+                problems.error(place, Fault::new(text, help));
+                None
             }
-            "ping-timeout" => timeout = Duration::from_secs(number),
-            "ping-timeout-ms" if number > 0 => timeout = Duration::from_millis(number),
-            "abandon-lease-time" => dhcp.decline_time = Duration::from_secs(number),
-            _ => {}
+            None => {
+                let help = "write it before: key NAME { algorithm hmac-md5; secret ...; }";
+                problems.error(place, Fault::new(format!("there is no key `{name}`"), help));
+                None
+            }
         }
-    }
-    dhcp.ping_check = ping.then_some(timeout);
-    place
+    });
+    let (port, place) = constant(&root.entries, "omapi-port")?;
+    let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
+    let address = match key {
+        Some(_) => Ipv4Addr::UNSPECIFIED,
+        None => {
+            let text = "OMAPI without a key is spoken on 127.0.0.1 alone";
+            let help = "whoever reaches it may change hosts: add omapi-key, and a key";
+            problems.warn(place, Fault::new(text, help));
+            Ipv4Addr::LOCALHOST
+        }
+    };
+    Some(Omapi { address: SocketAddr::new(IpAddr::V4(address), port), key: key.flatten() })
+}
+
+/// The value that a parameter has at last in a scope, and where.
+fn last<'e>(entries: &'e [Entry], name: &str) -> Option<(&'e [u8], Place)> {
+    entries.iter().rev().find_map(|entry| match &entry.what {
+        What::Parameter { row, value: Value::Bytes(bytes) } if row.name == name => {
+            Some((bytes.as_slice(), entry.place))
+        }
+        _ => None,
+    })
+}
+
+/// The number that a parameter has at last in a scope, and where.
+fn constant(entries: &[Entry], name: &str) -> Option<(u64, Place)> {
+    let (bytes, place) = last(entries, name)?;
+    Some((bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)), place))
 }

@@ -1,6 +1,6 @@
 //! One scope: the values that stand in it at last, and the statements.
 
-use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bootstorm_protocols::dhcpv4::options;
 
@@ -9,9 +9,7 @@ use super::super::super::expression::Data;
 use super::super::super::scope_draft::ScopeDraft;
 use super::super::super::scope_reader::ScopePlaces;
 use super::super::super::statement::{Action, Mode, Statement};
-use super::super::super::{
-    BootFile, BootRule, ClientMatch, Flag, Key, LeaseTime, Line, Parameter, Settings,
-};
+use super::super::super::{Flag, Key, Line, Parameter, Settings};
 use super::super::ast::{Body, Entry, Value, What};
 use super::super::spaces::{SpaceNumber, Spaces};
 use super::super::standard;
@@ -32,6 +30,10 @@ impl Draft {
         draft.scope.set(Parameter::Flag(Flag::EchoClientId), silent, line);
         let quarter = |all: &mut Settings<'static>| all.cache_threshold = Some(25);
         draft.scope.set(Parameter::CacheThreshold, quarter, line);
+        let ping = |all: &mut Settings<'static>| all.flags.set(Flag::PingCheck, true);
+        draft.scope.set(Parameter::Flag(Flag::PingCheck), ping, line);
+        let minute = |all: &mut Settings<'static>| all.ping_cltt = Some(Duration::from_secs(60));
+        draft.scope.set(Parameter::PingCltt, minute, line);
         draft
     }
 
@@ -42,7 +44,7 @@ impl Draft {
             Some(Key::Parameter(Parameter::ServerIdentifier)) => {
                 self.places.server_identifier = Some(entry.place);
             }
-            Some(Key::Parameter(Parameter::Filename)) => self.places.boot = vec![entry.place],
+            Some(Key::Parameter(Parameter::Filename)) => self.places.filename = Some(entry.place),
             _ => {}
         }
         assign(&mut self.scope, spaces, &entry.what, (Mode::Supersede, entry.line))
@@ -50,11 +52,7 @@ impl Draft {
 
     pub(super) fn finish(self, body: &Body) -> Placed {
         let (scope, lines) = self.scope.finish();
-        // The file of a condition is looked for elsewhere.
         let mut places = self.places;
-        if scope.settings().boot.is_empty() {
-            places.boot = Vec::new();
-        }
         (places.line, places.lines) = (body.line, lines);
         (scope, places)
     }
@@ -83,7 +81,7 @@ pub(in super::super) fn assign(
                 Key::Option(code) => draft.option(code, bytes.as_slice(), line),
                 Key::InSpace(space, code) => draft.in_space(space, code, bytes.as_slice(), line),
                 Key::Parameter(parameter) => {
-                    draft.set(parameter, |all| set(all, parameter, bytes), line);
+                    draft.set(parameter, |all| all.set(parameter, bytes), line);
                 }
                 Key::Boot(_) | Key::AlwaysSend => {}
             }
@@ -100,7 +98,7 @@ pub(in super::super) fn assign(
 fn key(spaces: &Spaces, what: &What) -> Option<Key> {
     match what {
         What::Option { space, code, .. } => option(spaces, *space, *code),
-        What::Parameter { row, .. } => match parameter(row.name) {
+        What::Parameter { row, .. } => match Parameter::by_dhcpd_name(row.name) {
             Some(parameter) => Some(Key::Parameter(parameter)),
             None => spaces.parameter(row),
         },
@@ -120,52 +118,5 @@ pub(in super::super) fn option(spaces: &Spaces, space: SpaceNumber, code: u32) -
             code => Some(Key::Option(code)),
         },
         _ => Some(Key::InSpace(space.id(), code)),
-    }
-}
-
-/// What a parameter is in the model; `None` if scopes do not have it.
-pub(in super::super) fn parameter(name: &str) -> Option<Parameter> {
-    Some(match name {
-        "default-lease-time" => Parameter::LeaseTime,
-        "min-lease-time" => Parameter::MinLeaseTime,
-        "max-lease-time" => Parameter::MaxLeaseTime,
-        "next-server" => Parameter::NextServer,
-        "server-identifier" => Parameter::ServerIdentifier,
-        "server-name" => Parameter::ServerName,
-        "filename" => Parameter::Filename,
-        "min-secs" => Parameter::MinSecs,
-        "dhcp-cache-threshold" => Parameter::CacheThreshold,
-        "dynamic-bootp-lease-length" => Parameter::BootpLeaseTime,
-        "vendor-option-space" => Parameter::VendorOptionSpace,
-        "allow-bootp" => Parameter::Flag(Flag::Bootp),
-        "allow-booting" => Parameter::Flag(Flag::Booting),
-        _ => Parameter::Flag(Flag::by_name(name)?),
-    })
-}
-
-/// Gives a setting the value of these bytes.
-fn set(all: &mut Settings<'static>, parameter: Parameter, bytes: &[u8]) {
-    let number = bytes.iter().fold(0_u32, |number, &byte| number << 8 | u32::from(byte));
-    let time = Some(LeaseTime::from_seconds(number));
-    let address = bytes.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets));
-    match parameter {
-        Parameter::LeaseTime => all.lease_time = time,
-        Parameter::MinLeaseTime => all.min_lease_time = time,
-        Parameter::MaxLeaseTime => all.max_lease_time = time,
-        Parameter::NextServer => all.next_server = address,
-        Parameter::ServerIdentifier => all.server_identifier = address,
-        Parameter::ServerName => all.server_name = Some(bytes.to_vec().into()),
-        Parameter::Filename => {
-            let (file, matches) = (BootFile::File(bytes.into()), ClientMatch::default());
-            all.boot = vec![BootRule { matches, file, next_server: None }];
-        }
-        Parameter::MinSecs => all.min_secs = bytes.first().copied(),
-        Parameter::CacheThreshold => all.cache_threshold = bytes.first().copied(),
-        Parameter::BootpLeaseTime => all.bootp_lease_time = time,
-        Parameter::VendorOptionSpace => all.vendor_option_space = Some(bytes.to_vec().into()),
-        // 2 is for `ignore`.
-        Parameter::Flag(flag) => all.flags.set(flag, bytes == [1]),
-        // No parameter of dhcpd.
-        Parameter::ReplyDelay => {}
     }
 }

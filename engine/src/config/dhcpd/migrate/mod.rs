@@ -12,10 +12,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::rc::Rc;
 
+use base64::Engine as _;
+
 use super::super::problem::{ConfigError, Problems};
 use super::super::source::{Files, Place};
-use super::super::{HostKey, Line, disk};
+use super::super::{HostKey, Line, OmapiAlgorithm, OmapiKey, disk};
 use super::ast::{self, Body, Child, Entry, Value, What, Who};
+use super::lower;
 use super::reader::Reader;
 use super::resolve::Resolver;
 use super::spaces::{Definition, Spaces};
@@ -178,6 +181,7 @@ impl<'r> Writer<'r> {
         self.networks(root, &Vec::new());
         self.groups(root, "dhcp.group");
         self.hosts(root, "dhcp.host", &Vec::new());
+        self.omapi(root);
         let left = self.comments.rest();
         if !left.is_empty() {
             self.out.push('\n');
@@ -185,10 +189,29 @@ impl<'r> Writer<'r> {
         }
     }
 
+    /// What stands in `[control]`. Mistakes are told where the file is read.
+    fn omapi(&mut self, root: &Body) {
+        let mut told = Problems::default();
+        let Some(omapi) = lower::omapi(root, &self.reader.keys, &mut told) else { return };
+        self.table("[control]", None);
+        self.line(format!("omapi = {}", quoted(&omapi.address.to_string())));
+        let Some(OmapiKey { name, algorithm, secret }) = omapi.key else { return };
+        let named = OmapiAlgorithm::NAMES.iter().find(|(_, own)| *own == algorithm);
+        let algorithm = named.map_or("", |(name, _)| name);
+        let secret = base64::engine::general_purpose::STANDARD.encode(secret);
+        self.line(format!(
+            "omapi-key = {{ name = {}, algorithm = {}, secret = {} }}",
+            quoted(&name),
+            quoted(algorithm),
+            quoted(&secret)
+        ));
+    }
+
     /// dhcpd's defaults, but for those that the file sets.
     fn usual(&mut self, root: &Body) {
         let usual = [
-            ("ping-check", "ping-check = \"1s\""),
+            ("ping-check", "ping-check = true"),
+            ("ping-cltt-secs", "ping-cltt-secs = \"1m\""),
             ("abandon-lease-time", "decline-time = \"1d\""),
             ("echo-client-id", "echo-client-id = false"),
             ("dhcp-cache-threshold", "dhcp-cache-threshold = 25"),
@@ -390,9 +413,14 @@ impl<'r> Writer<'r> {
                         let name = &self.reader.classes[class.0 as usize].name;
                         words.push(quoted(&format!("class:{name}")));
                     }
-                    Who::Authenticated | Who::After(_) => {
+                    Who::After(time) => match jiff::Timestamp::from_second(time) {
+                        Ok(time) => words.push(quoted(&format!("after {time}"))),
+                        // Never.
+                        Err(_) => {}
+                    },
+                    Who::Authenticated => {
                         let line = pool.body.line.unwrap_or(Line { file: 0, line: 1 });
-                        let what = "a permit of clients that authenticate, or of a date";
+                        let what = "a permit of clients that authenticate";
                         self.note(line, Became::Dropped, what);
                     }
                 }

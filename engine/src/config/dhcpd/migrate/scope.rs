@@ -6,8 +6,9 @@ use std::rc::Rc;
 use bootstorm_protocols::dhcpv4::options;
 
 use super::super::super::expression::Token;
+use super::super::super::option_types::OptionType;
 use super::super::super::source::Place;
-use super::super::super::{Flag, Line};
+use super::super::super::{Line, Parameter};
 use super::super::ast::{Entry, Value, What};
 use super::super::cursor::{Counted, Cursor};
 use super::super::format::Part;
@@ -34,6 +35,7 @@ impl Writer<'_> {
                 What::Parameter { row, value: given } => {
                     match self.parameter(row.name, given, entry, path == "dhcp") {
                         Some((key, value)) => drop(keys.insert(key, (at, value, entry.line))),
+                        None if path == "dhcp" && row.name.starts_with("omapi-") => {}
                         None if does_nothing(row.status) => {
                             let what = format!("{}: {}", row.name, row.note);
                             self.note(entry.line, Became::Dropped, what);
@@ -165,21 +167,11 @@ impl Writer<'_> {
         entry: &Entry,
         outermost: bool,
     ) -> Option<(String, String)> {
+        let parameter = Parameter::by_dhcpd_name(name);
         let key = match name {
-            "default-lease-time" => "lease-time",
-            "allow-bootp" => "bootp",
-            "allow-booting" => "booting",
             "abandon-lease-time" if outermost => "decline-time",
-            "ping-check" if outermost => "ping-check",
-            "min-lease-time"
-            | "max-lease-time"
-            | "next-server"
-            | "server-identifier"
-            | "server-name"
-            | "filename"
-            | "min-secs"
-            | "vendor-option-space" => name,
-            _ => Flag::by_name(name)?.name(),
+            "remote-port" | "limited-broadcast-address" if outermost => name,
+            _ => parameter?.key(),
         };
         let bytes = match given {
             Value::Missing => return None,
@@ -187,21 +179,23 @@ impl Writer<'_> {
             Value::Bytes(bytes) => bytes,
         };
         let number = bytes.iter().fold(0_u32, |number, &byte| number << 8 | u32::from(byte));
-        let text = match key {
-            "lease-time" | "min-lease-time" | "max-lease-time" | "decline-time" => seconds(number),
-            "next-server" | "server-identifier" => {
-                quoted(&std::net::Ipv4Addr::from(number).to_string())
-            }
-            // No file at all.
-            "filename" if bytes.is_empty() => {
-                return Some(("boot".to_owned(), "[{ file = \"none\" }]".to_owned()));
-            }
-            "server-name" | "filename" | "vendor-option-space" => {
-                quoted(&String::from_utf8_lossy(bytes))
-            }
-            "min-secs" => number.to_string(),
-            "ping-check" if number == 1 => quoted("1s"),
-            _ => (number == 1).to_string(),
+        // No file at all.
+        if key == "filename" && bytes.is_empty() {
+            return Some(("boot".to_owned(), "[{ file = \"none\" }]".to_owned()));
+        }
+        let text = match parameter {
+            Some(Parameter::BootpLeaseCutoff) => number.to_string(),
+            Some(Parameter::PingTimeoutMs) => quoted(&format!("{number}ms")),
+            Some(Parameter::Flag(_)) => (number == 1).to_string(),
+            None if key == "decline-time" => seconds(number),
+            None if bytes.len() == 4 => quoted(&std::net::Ipv4Addr::from(number).to_string()),
+            None => number.to_string(),
+            Some(parameter) => match parameter.kind() {
+                OptionType::Address => quoted(&std::net::Ipv4Addr::from(number).to_string()),
+                OptionType::Text => quoted(&String::from_utf8_lossy(bytes)),
+                OptionType::Unsigned(4) => seconds(number),
+                _ => number.to_string(),
+            },
         };
         Some((key.to_owned(), text))
     }

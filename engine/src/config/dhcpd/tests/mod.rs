@@ -4,4 +4,5 @@ mod chain;
 mod corpus;
 mod damaged;
 mod document;
+mod manual;
 mod reading;

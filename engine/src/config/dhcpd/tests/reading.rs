@@ -4,7 +4,10 @@ use std::path::Path;
 
 use super::super::lower;
 use super::super::table::{Kind, Status};
-use crate::config::{Config, ConfigError, Flag, HostKey, Identity, LeaseTime};
+use crate::config::{
+    Config, ConfigError, Date, Flag, HostKey, Identity, LeaseTime, OmapiAlgorithm, Parameter,
+    Permit,
+};
 
 fn read(text: &str) -> Result<Config, ConfigError> {
     crate::config::parse(Path::new("dhcpd.conf"), text.as_bytes())
@@ -76,7 +79,7 @@ host n01 {
     let subnet = &dhcp.subnets[0];
     assert_eq!(subnet.scope.options.get(3), Some(&[10, 1, 0, 1][..]));
     assert_eq!(subnet.scope.settings().next_server, Some([10, 1, 0, 6].into()));
-    assert_eq!(subnet.scope.settings().boot.len(), 1);
+    assert_eq!(subnet.scope.settings().filename.as_deref(), Some(&b"pxelinux.0"[..]));
     assert_eq!(dhcp.pools[0].range, ([10, 1, 0, 100].into(), [10, 1, 0, 200].into()));
     let host = dhcp.hosts.iter().next().unwrap();
     assert_eq!(&**host.name(), "n01");
@@ -88,7 +91,8 @@ host n01 {
 #[test]
 fn dhcpds_defaults_come_with_its_language() {
     let dhcp = taken("").dhcp;
-    assert_eq!(dhcp.ping_check, Some(std::time::Duration::from_secs(1)));
+    assert_eq!(dhcp.global.settings().flags.get(Flag::PingCheck), Some(true));
+    assert_eq!(dhcp.global.settings().ping_cltt, Some(std::time::Duration::from_secs(60)));
     assert_eq!(dhcp.decline_time, std::time::Duration::from_secs(86_400));
     // Those of lease times among them.
     assert!(dhcp.is_as_dhcpd());
@@ -100,7 +104,67 @@ fn dhcpds_defaults_come_with_its_language() {
     assert_eq!(flags.get(Flag::Authoritative), Some(true));
     assert_eq!(flags.get(Flag::Bootp), Some(false));
     assert_eq!(flags.get(Flag::BootUnknownClients), Some(true));
-    assert_eq!(taken("ping-check off;").dhcp.ping_check, None);
+    let flags = taken("ping-check off;").dhcp.global.settings().flags;
+    assert_eq!(flags.get(Flag::PingCheck), Some(false));
+}
+
+#[test]
+fn the_time_of_a_ping_is_of_each_scope_and_milliseconds_go_first() {
+    let config = taken("ping-timeout-ms 300; group { ping-check off; ping-timeout 2; }");
+    let global = config.dhcp.global.settings();
+    assert_eq!(global.ping_timeout_ms.map(|time| time.duration().as_millis()), Some(300));
+    let group = config.dhcp.groups[0].scope.settings();
+    assert_eq!(group.ping_timeout, Some(std::time::Duration::from_secs(2)));
+    assert_eq!(group.flags.get(Flag::PingCheck), Some(false));
+}
+
+#[test]
+fn omapi_is_spoken_where_the_file_says_and_with_its_key() {
+    let key = "key K { algorithm HMAC-SHA256; secret YWJj+ZA==; }; omapi-key k; omapi-port 7911;";
+    let key = key.replace("YWJj+ZA==", "YWJjZA==");
+    let omapi = taken(&key).control.omapi.unwrap();
+    assert_eq!(omapi.address, "0.0.0.0:7911".parse().unwrap());
+    let key = omapi.key.unwrap();
+    assert_eq!(
+        (&*key.name, key.algorithm, &*key.secret),
+        ("K", OmapiAlgorithm::Sha256, &b"abcd"[..])
+    );
+    let open = taken("omapi-port 7911;");
+    assert_eq!(open.control.omapi.unwrap().address, "127.0.0.1:7911".parse().unwrap());
+    let warned =
+        |text: &str| open.warnings.iter().any(|one| one.one_line().to_string().contains(text));
+    assert!(warned("OMAPI without a key is spoken on 127.0.0.1 alone"));
+    assert_eq!(taken("key K { algorithm hmac-foo; secret AAAA; }").control.omapi, None);
+    for (text, wrong) in [
+        ("omapi-port 7911; omapi-key nobody;", "there is no key `nobody`"),
+        (
+            "key k { algorithm hmac-foo; secret AAAA; } omapi-key k;",
+            "OMAPI cannot sign with key `k`",
+        ),
+    ] {
+        let error = with_subnet(text).unwrap_err().render(false);
+        assert!(error.contains(wrong), "{error}");
+    }
+}
+
+#[test]
+fn ports_broadcasts_and_dates_of_the_file_are_taken() {
+    let config = taken(
+        "remote-port 1068; limited-broadcast-address 10.255.255.255; \
+         dynamic-bootp-lease-cutoff 1795845650; adaptive-lease-time-threshold 80;",
+    );
+    let dhcp = &config.dhcp;
+    assert_eq!(dhcp.client_port, 1068);
+    assert_eq!(dhcp.limited_broadcast, std::net::Ipv4Addr::new(10, 255, 255, 255));
+    assert_eq!(dhcp.global.settings().bootp_lease_cutoff, Some(Date(1_795_845_650)));
+    assert_eq!(dhcp.global.settings().adaptive_threshold, Some(80));
+    assert!(dhcp.used.dates);
+    let pools = "subnet 10.9.0.0 netmask 255.255.0.0 { \
+                 pool { range 10.9.0.9 10.9.0.20; allow after 4 2026/11/26 10:00:00; } \
+                 pool { range 10.9.0.30; deny after epoch 5; } }";
+    let dhcp = read(pools).unwrap().dhcp;
+    assert_eq!(dhcp.pools[0].allow, [Permit::After(1_795_687_200)]);
+    assert_eq!(dhcp.pools[1].deny, [Permit::After(5)]);
 }
 
 #[test]
@@ -300,7 +364,8 @@ fn every_parameter_that_is_served_has_its_place() {
     for row in super::super::table::ROWS {
         let served = row.status == Status::Served;
         if let (Kind::Parameter(_), true) = (&row.kind, served) {
-            let known = lower::parameter(row.name).is_some() || lower::ONCE.contains(&row.name);
+            let known =
+                Parameter::by_dhcpd_name(row.name).is_some() || lower::ONCE.contains(&row.name);
             assert!(known, "{}", row.name);
         }
     }
