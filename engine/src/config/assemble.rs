@@ -27,7 +27,7 @@ impl Builder {
         let (around_classes, around_groups) = (self.around_classes, self.around_groups);
         // By network address, so that overlaps are between neighbours and lookups can bisect.
         subnets.sort_by_key(|draft| (draft.prefix, draft.place));
-        overlapping_subnets(&subnets, problems);
+        overlapping_subnets(&subnets, tolerant, problems);
         let mut networks = Networks { tables: networks, ids: HashMap::new() };
         let mut pools: Vec<(Pool, Place, ScopePlaces)> = Vec::new();
         for mut draft in subnets {
@@ -42,7 +42,9 @@ impl Builder {
             let (prefix, groups) = (draft.prefix, draft.groups.into());
             let (scope, places) = draft.scope;
             dhcp.places.add(ScopeId::Subnet(id), places.line, places.lines);
-            dhcp.subnets.push(Subnet { network, prefix, scope, groups, pools: Vec::new() });
+            let around = dhcp.subnet_of(prefix.network());
+            let pools = Vec::new();
+            dhcp.subnets.push(Subnet { network, prefix, around, scope, groups, pools });
         }
         networks.warn(&dhcp, problems);
         add_pools(&mut dhcp, pools, problems);
@@ -90,19 +92,48 @@ fn id(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-fn overlapping_subnets(drafts: &[SubnetDraft], problems: &mut Problems) {
-    let mut widest: Option<&SubnetDraft> = None;
+/// An address is of one subnet. In a file of dhcpd's (`tolerant`) one may lie in another that
+/// stands before it: of several that have an address dhcpd takes the one that was declared last.
+fn overlapping_subnets(drafts: &[SubnetDraft], tolerant: bool, problems: &mut Problems) {
+    // Sorted by network address, prefixes lie inside one another or apart.
+    let mut around: Vec<&SubnetDraft> = Vec::new();
     for draft in drafts {
-        if let Some(other) = widest.filter(|other| other.prefix.overlaps(draft.prefix)) {
+        around.retain(|other| other.prefix.overlaps(draft.prefix));
+        for other in &around {
+            let (outer, inner) = (other.prefix, draft.prefix);
             let (place, first) = (draft.place.max(other.place), draft.place.min(other.place));
-            let text = format!("subnets {} and {} overlap", other.prefix, draft.prefix);
-            let help = "an address belongs to one subnet: shorten one of them";
+            let mut ranges = other.pools.iter().map(|pool| (pool.range.ends(), pool.place));
+            let within = ranges
+                .find(|((low, high), _)| *low <= inner.broadcast() && *high >= inner.network());
+            let (text, help) = match within {
+                _ if !tolerant => (
+                    format!("subnets {outer} and {inner} overlap"),
+                    "an address belongs to one subnet: shorten one of them".to_owned(),
+                ),
+                _ if outer == inner => (
+                    format!("subnet {outer} is declared twice"),
+                    "dhcpd goes by the later one alone: make one of them".to_owned(),
+                ),
+                _ if place == other.place => (
+                    format!("subnet {outer} hides {inner}, which stands before it"),
+                    format!("dhcpd never uses {inner} then: move it behind, or remove it"),
+                ),
+                Some((_, range)) => {
+                    let text = format!("this range of subnet {outer} is in subnet {inner}");
+                    let fault = Fault::new(text, "move it to the subnet that its addresses are of");
+                    problems.conflict(range, fault, draft.place, "the subnet");
+                    continue;
+                }
+                None => {
+                    let text = format!("subnet {inner} lies in subnet {outer}");
+                    let help = "a machine with an address of both is in the narrower one";
+                    problems.warn_of(place, Fault::new(text, help), first, "the other is here");
+                    continue;
+                }
+            };
             problems.conflict(place, Fault::new(text, help), first, "the other is here");
         }
-        // Sorted by network address, prefixes lie inside one another or apart.
-        if widest.is_none_or(|other| other.prefix.broadcast() < draft.prefix.broadcast()) {
-            widest = Some(draft);
-        }
+        around.push(draft);
     }
 }
 
@@ -180,10 +211,7 @@ fn pool(
 ) -> Option<(Pool, Place, ScopePlaces)> {
     let place = draft.place;
     let prefix = around.prefix;
-    let (first, last) = match draft.range {
-        Range::Span(first, last) => (first, last),
-        Range::Prefix(prefix) => (prefix.network(), prefix.broadcast()),
-    };
+    let (first, last) = draft.range.ends();
     if !prefix.contains(first) || !prefix.contains(last) {
         let outside = if prefix.contains(first) { last } else { first };
         let text = format!("{outside} is not in subnet {prefix}");

@@ -86,9 +86,14 @@ impl Dhcp {
     /// The subnet that holds `address`.
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<SubnetId> {
         let after = self.subnets.partition_point(|subnet| subnet.prefix.network() <= address);
-        let index = after.checked_sub(1)?;
-        let id = SubnetId(u32::try_from(index).ok()?);
-        self.subnets[index].prefix.contains(address).then_some(id)
+        let mut id = SubnetId(u32::try_from(after.checked_sub(1)?).ok()?);
+        loop {
+            let subnet = self.subnet(id);
+            if subnet.prefix.contains(address) {
+                return Some(id);
+            }
+            id = subnet.around?;
+        }
     }
 
     /// Whether a machine can have `address`: it is unicast, and neither first nor last of a subnet.

@@ -137,7 +137,7 @@ pub struct Dhcp {
     pub global: Scope,
     /// Shared networks; a subnet without one has a network of its own.
     pub networks: Vec<Network>,
-    /// Subnets by rising address; no two overlap.
+    /// Subnets by rising address, the wider first. In a file of dhcpd's one may lie in another.
     pub subnets: Vec<Subnet>,
     /// Pools by rising address; no two overlap.
     pub pools: Vec<Pool>,
@@ -240,8 +240,10 @@ pub struct Network {
 pub struct Subnet {
     /// The link it is on.
     pub network: NetworkId,
-    /// Its addresses.
+    /// Its addresses, but for those of subnets that lie in it.
     pub prefix: Prefix,
+    /// The narrowest subnet that it lies in.
+    pub around: Option<SubnetId>,
     /// What holds in it.
     pub scope: Scope,
     /// The groups that it stands in inside its network, the innermost first.

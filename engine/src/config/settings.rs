@@ -66,6 +66,14 @@ macro_rules! settings {
                 $($field: None,)*
             };
 
+            /// What an expression for a setting yields.
+            pub(super) fn kind(parameter: Parameter) -> OptionType {
+                match parameter {
+                    $(Parameter::$parameter => <$kind as Value<'c>>::KIND,)*
+                    Parameter::Flag(_) => OptionType::Boolean,
+                }
+            }
+
             /// Sets what `other` sets of settings with one value, and flags.
             fn set_all(&mut self, other: Self) {
                 self.flags.set_all(other.flags);
@@ -112,14 +120,6 @@ macro_rules! settings {
                 match self {
                     $(Self::$parameter => $name,)*
                     Self::Flag(flag) => flag.dhcpd_name(),
-                }
-            }
-
-            /// What an expression for it yields.
-            pub(super) fn kind<'c>(self) -> OptionType {
-                match self {
-                    $(Self::$parameter => <$kind as Value<'c>>::KIND,)*
-                    Self::Flag(_) => OptionType::Boolean,
                 }
             }
 

@@ -12,7 +12,7 @@ use super::scope_reader::{Inside, Names};
 use super::source::{Files, Place};
 use super::statement::{Action, Key, Mode, Operand, Statement};
 use super::tree::{Node, Value};
-use super::{ClassId, Parameter, VariableId, schema, units};
+use super::{ClassId, Parameter, Settings, VariableId, schema, units};
 
 /// The key of a table that stands in the place of a value.
 const EXPRESSION: &str = "expression";
@@ -47,7 +47,7 @@ impl Names<'_> {
             }
             let Some(entry) = fields.take(key) else { continue };
             let Some(node) = expression_of(&entry.node) else { continue };
-            let (key, kind) = (Key::Parameter(parameter), parameter.kind());
+            let (key, kind) = (Key::Parameter(parameter), Settings::kind(parameter));
             statements.extend(self.assignment(key, Some(&kind), node, files, problems));
         }
         statements

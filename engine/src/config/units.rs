@@ -197,6 +197,16 @@ pub(super) enum Range {
     Prefix(Prefix),
 }
 
+impl Range {
+    /// The first and the last address.
+    pub(super) fn ends(self) -> (Ipv4Addr, Ipv4Addr) {
+        match self {
+            Self::Span(first, last) => (first, last),
+            Self::Prefix(prefix) => (prefix.network(), prefix.broadcast()),
+        }
+    }
+}
+
 /// Addresses from one to another, one address, or a prefix.
 pub(super) fn range(node: &Node) -> Result<Range, Fault> {
     let wrong = || must_be("a range of addresses", node, "write \"10.1.4.0-10.1.255.250\"");

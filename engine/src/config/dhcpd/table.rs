@@ -104,7 +104,11 @@ const DUPLICATES: &str = "in dhcpd it counts with one-lease-per-client alone: wr
 pub(super) static ROWS: &[Row] = &[
     served("include", Kind::Declaration, "a path begins at the directory of the first file"),
     served("shared-network", Kind::Declaration, ""),
-    served("subnet", Kind::Declaration, "the mask must be contiguous"),
+    served(
+        "subnet",
+        Kind::Declaration,
+        "the mask must be contiguous; a subnet may lie in one that stands before it",
+    ),
     served("pool", Kind::Declaration, ""),
     served("range", Kind::Declaration, "the first and the last address of a subnet are left out"),
     served("host", Kind::Declaration, ""),

@@ -55,6 +55,7 @@ impl Site {
         dhcp.subnets = vec![Subnet {
             network,
             prefix: Prefix::containing(ip("10.0.0.0"), 16).unwrap(),
+            around: None,
             scope: Scope::default(),
             groups: Box::default(),
             pools: ids.take(pools.len()).collect(),

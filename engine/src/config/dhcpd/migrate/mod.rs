@@ -413,11 +413,11 @@ impl<'r> Writer<'r> {
                         let name = &self.reader.classes[class.0 as usize].name;
                         words.push(quoted(&format!("class:{name}")));
                     }
-                    Who::After(time) => match jiff::Timestamp::from_second(time) {
-                        Ok(time) => words.push(quoted(&format!("after {time}"))),
-                        // Never.
-                        Err(_) => {}
-                    },
+                    Who::After(time) => {
+                        // `never` is none.
+                        let time = jiff::Timestamp::from_second(time).ok();
+                        words.extend(time.map(|time| quoted(&format!("after {time}"))));
+                    }
                     Who::Authenticated => {
                         let line = pool.body.line.unwrap_or(Line { file: 0, line: 1 });
                         let what = "a permit of clients that authenticate";

@@ -8,7 +8,7 @@ use bootstorm_protocols::dhcpv4::options;
 use super::super::super::expression::Token;
 use super::super::super::option_types::OptionType;
 use super::super::super::source::Place;
-use super::super::super::{Line, Parameter};
+use super::super::super::{Line, Parameter, Settings};
 use super::super::ast::{Entry, Value, What};
 use super::super::cursor::{Counted, Cursor};
 use super::super::format::Part;
@@ -190,7 +190,7 @@ impl Writer<'_> {
             None if key == "decline-time" => seconds(number),
             None if bytes.len() == 4 => quoted(&std::net::Ipv4Addr::from(number).to_string()),
             None => number.to_string(),
-            Some(parameter) => match parameter.kind() {
+            Some(parameter) => match Settings::kind(parameter) {
                 OptionType::Address => quoted(&std::net::Ipv4Addr::from(number).to_string()),
                 OptionType::Text => quoted(&String::from_utf8_lossy(bytes)),
                 OptionType::Unsigned(4) => seconds(number),

@@ -167,6 +167,38 @@ fn ports_broadcasts_and_dates_of_the_file_are_taken() {
     assert_eq!(dhcp.pools[1].deny, [Permit::After(5)]);
 }
 
+// Of two subnets that have an address dhcpd takes the one that was declared last.
+#[test]
+fn a_subnet_may_lie_in_one_that_stands_before_it() {
+    let (outer, inner) = ("10.9.0.0 netmask 255.255.0.0", "10.9.4.0 netmask 255.255.255.0");
+    let text = format!("subnet {outer} {{ range 10.9.5.1 10.9.5.9; }} subnet {inner} {{ }}");
+    let config = read(&text).unwrap();
+    let told = config.warnings.iter().map(|warning| warning.one_line().to_string());
+    assert_eq!(
+        told.filter(|text| text.contains("10.9.4.0/24 lies in subnet 10.9.0.0/16")).count(),
+        1
+    );
+    let prefix = |address: [u8; 4]| {
+        let subnet = config.dhcp.subnet_of(address.into());
+        subnet.map(|id| config.dhcp.subnet(id).prefix.to_string())
+    };
+    assert_eq!(prefix([10, 9, 3, 9]).as_deref(), Some("10.9.0.0/16"));
+    assert_eq!(prefix([10, 9, 4, 9]).as_deref(), Some("10.9.4.0/24"));
+    assert_eq!(prefix([10, 9, 5, 9]).as_deref(), Some("10.9.0.0/16"));
+    assert_eq!(prefix([10, 10, 5, 9]), None);
+    for (text, wrong) in [
+        (format!("subnet {inner} {{ }} subnet {outer} {{ }}"), "hides 10.9.4.0/24"),
+        (format!("subnet {outer} {{ }} subnet {outer} {{ }}"), "is declared twice"),
+        (
+            format!("subnet {outer} {{ range 10.9.3.1 10.9.4.9; }} subnet {inner} {{ }}"),
+            "this range of subnet 10.9.0.0/16 is in subnet 10.9.4.0/24",
+        ),
+    ] {
+        let error = read(&text).unwrap_err().render(false);
+        assert!(error.contains(wrong), "{error}");
+    }
+}
+
 #[test]
 fn what_dhcpd_takes_is_taken() {
     for text in [
