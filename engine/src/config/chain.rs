@@ -36,7 +36,7 @@ pub struct ScopeChain<'c> {
     levels: &'c [Level<'c>],
     /// How many of them stand before those of the client's place.
     by_place: usize,
-    effects: Effects<'c>,
+    effects: &'c Effects<'c>,
 }
 
 /// One level of a chain.
@@ -122,7 +122,7 @@ impl<'c> ScopeChain<'c> {
             subnet,
             levels,
             by_place: narrower,
-            effects: Effects::default(),
+            effects: Effects::NONE,
         }
     }
 
@@ -146,7 +146,7 @@ impl<'c> ScopeChain<'c> {
     }
 
     /// What its statements do beside setting options and settings.
-    pub(crate) fn effects(&self) -> Effects<'c> {
+    pub(crate) fn effects(&self) -> &'c Effects<'c> {
         self.effects
     }
 

@@ -18,6 +18,15 @@ pub(crate) struct Effects<'c> {
     pub(crate) ends: Ends,
 }
 
+impl Effects<'static> {
+    /// What comes of no statements.
+    pub(super) const NONE: &'static Self = &Self {
+        now: Asked { logs: &[], programs: &[], variables: &[] },
+        commit: Asked { logs: &[], programs: &[], variables: &[] },
+        ends: Ends { release: None, expiry: None },
+    };
+}
+
 /// Which blocks of statements run when a lease ends.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Ends {

@@ -54,7 +54,7 @@ enum Part<'c> {
 /// What a run comes to.
 pub(super) struct Ran<'c> {
     pub(super) levels: &'c [Level<'c>],
-    pub(super) effects: Effects<'c>,
+    pub(super) effects: &'c Effects<'c>,
     /// Classes that the client was made a member of, whose own levels are to run before those of
     /// its other classes.
     pub(super) late: &'c [ClassId],
@@ -136,7 +136,7 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             let _ended = run.block(statements);
         }
         let (commit, ends) = (run.collected.since(before), run.collected.ends);
-        let effects = Effects { now, commit, ends };
+        let effects = &*arena.alloc(Effects { now, commit, ends });
         Ran { levels, effects, late: run.late.into_bump_slice() }
     }
 

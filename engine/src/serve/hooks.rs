@@ -31,6 +31,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Between two looks at the programs that run.
 const POLL: Duration = Duration::from_millis(5);
+/// How often the log tells of programs that were dropped.
+const TELL: Duration = Duration::from_secs(10);
 /// Programs that wait in the thread for one of the same address.
 const AHEAD: usize = 256;
 
@@ -50,7 +52,7 @@ pub(super) struct HookThread {
 pub(super) fn start(parts: HookThread) -> io::Result<()> {
     thread::Builder::new().name("hooks".to_owned()).spawn(move || {
         crate::privileges::renounce_or_warn();
-        Running { parts, programs: Vec::new(), waiting: VecDeque::new() }.run();
+        Running::new(parts).run();
     })?;
     Ok(())
 }
@@ -67,16 +69,35 @@ struct Running {
     parts: HookThread,
     programs: Vec<Program>,
     waiting: VecDeque<Command>,
+    /// How many dropped ones the log has told of, and when it may again.
+    told: u64,
+    tell_at: Instant,
 }
 
 impl Running {
+    fn new(parts: HookThread) -> Self {
+        let (programs, waiting) = (Vec::new(), VecDeque::new());
+        Self { parts, programs, waiting, told: 0, tell_at: Instant::now() }
+    }
+
     /// Works until nobody can ask for anything any more.
     fn run(mut self) {
         while self.receive() {
             self.look(Instant::now());
             self.begin();
-            self.parts.metrics.hooks.dropped.set(self.parts.hooks.dropped());
+            self.tell_dropped(Instant::now());
             self.parts.events.batch_end();
+        }
+    }
+
+    /// Counts what was dropped, and says so now and then.
+    fn tell_dropped(&mut self, now: Instant) {
+        let dropped = self.parts.hooks.dropped();
+        self.parts.metrics.hooks.dropped.set(dropped);
+        if dropped > self.told && now >= self.tell_at {
+            let more = dropped - self.told;
+            tracing::warn!("{more} programs were not run: too many wait (bootstorm_hooks_total)");
+            (self.told, self.tell_at) = (dropped, now + TELL);
         }
     }
 
@@ -220,7 +241,7 @@ mod tests {
             metrics: Arc::new(Metrics::new(1)),
             events: sinks.pop().unwrap(),
         };
-        let running = Running { parts, programs: Vec::new(), waiting: VecDeque::new() };
+        let running = Running::new(parts);
         Lab { running, _log: log, _hooks: hooks }
     }
 
