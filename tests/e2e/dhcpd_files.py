@@ -7,8 +7,10 @@ a value, or decides by the order in which it hashes, is left out.
 
 import os
 import random
+import re
 
 import expressions
+import lab as laboratory
 
 # This host's network, and networks behind relay agents.
 LOCAL = "10.77"
@@ -42,6 +44,8 @@ DEFINITIONS = [
 ]
 # Where the definitions are, in some of the files.
 INCLUDED = "definitions.conf"
+# Of dhcpd itself, not of its answers: test_omapi.py has them.
+NOT_GENERATED = {"key", "omapi-key", "omapi-port", "remote-port"}
 # Codes that clients ask for.
 ASKED = [1, 2, 3, 6, 12, 15, 17, 19, 21, 23, 26, 28, 33, 42, 43, 44, 51, 54, 58, 59, 60, 61, 66, 67,
          78, 119, 121, 124, 125, 201, *range(224, 233)]
@@ -107,6 +111,28 @@ class Words(expressions.Conditions):
         return super().data(depth)
 
 
+def _served():
+    """The statements that docs/DHCPD.md says are served."""
+    with open(os.path.join(laboratory.ROOT, "docs/DHCPD.md")) as documentation:
+        rows = [[cell.strip(" `") for cell in line.split("|")]
+                for line in documentation if line.startswith("| `")]
+    return {row[1] for row in rows if "served" in row[2:4]}
+
+
+SERVED = _served()
+_RARE = ["ignore booting;", "ignore bootp;", "deny bootp;", "ignore unknown-clients;",
+         "deny unknown-clients;", "boot-unknown-clients off;", "deny declines;",
+         "ignore-client-uids true;", "server-identifier 10.77.0.9;", "min-secs 2;",
+         "dynamic-bootp-lease-cutoff 2000000000;", "limited-broadcast-address 10.77.255.255;"]
+
+
+def unused(texts):
+    """The statements that are served and that stand in none of the texts."""
+    text = "\n".join(texts)
+    return sorted(name for name in SERVED - NOT_GENERATED
+                  if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text))
+
+
 class File:
     """One configuration: `nodes` is its text as a tree."""
 
@@ -123,6 +149,7 @@ class File:
         self.vendors = self.chance(0.5)
         self.number = 0
         self.nodes = self._whole()
+        self.sets_variables = "set mark" in self.text()
 
     def text(self):
         return render(self.nodes)
@@ -234,7 +261,8 @@ class File:
             lambda: f"infinite-is-reserved {pick(['on', 'off'])};",
             lambda: f"stash-agent-options {pick(['on', 'off'])};",
             lambda: f"dynamic-bootp-lease-length {pick([600, 7200])};",
-            lambda: pick(["ping-timeout 1;", "ping-timeout-ms 500;", "abandon-lease-time 600;"]),
+            lambda: pick(["ping-timeout 1;", "ping-timeout-ms 500;", "abandon-lease-time 600;",
+                          "ping-cltt-secs 30;", "adaptive-lease-time-threshold 90;"]),
             lambda: pick(["allow booting;", "allow bootp;", "allow unknown-clients;",
                           "allow declines;", "allow-booting on;", "allow-bootp on;",
                           "boot-unknown-clients on;", "declines on;"]),
@@ -243,13 +271,7 @@ class File:
 
     def rare(self):
         """Settings that take clients away: few of them, or nobody is answered."""
-        return self.random.choice([
-            lambda: "ignore booting;", lambda: "ignore bootp;", lambda: "deny bootp;",
-            lambda: "ignore unknown-clients;", lambda: "deny unknown-clients;",
-            lambda: "boot-unknown-clients off;", lambda: "deny duplicates;",
-            lambda: "deny declines;", lambda: "ignore-client-uids true;",
-            lambda: "server-identifier 10.77.0.9;", lambda: "min-secs 2;",
-        ])()
+        return self.random.choice([text for text in _RARE if text.split()[0] in SERVED])
 
     def statements(self, most, depth=2):
         """What any scope may say."""
@@ -286,6 +308,10 @@ class File:
             lambda: "unset mark;",
             lambda: f"send host-name = {self.words.constant()};",
             lambda: "parse-vendor-option;",
+            lambda: f"add \"{self.random.choice(self.classes)}\";" if self.classes else "eval 1;",
+            lambda: Block(f"on {self.random.choice(['commit', 'release', 'expiry'])}",
+                          [self.random.choice(["set mark = \"x\";",
+                                               "execute(\"/bin/true\", \"x\");"])]),
         ])()
 
     def branch(self, depth):
@@ -353,15 +379,16 @@ class File:
         identifier = self.chance(0.2) and f"id-{number}"
         body = [f"option dhcp-client-identifier \"{identifier}\";" if identifier and self.chance(0.5)
                 else f"hardware ethernet {mac};"]
-        if self.chance(0.08) and not net:
-            body[0] = self.random.choice([
-                "host-identifier option agent.circuit-id \"rack\";",
-                f"host-identifier option dhcp-client-identifier \"id-{number}\";"])
         self.hosts.append((mac, identifier))
         if self.chance(0.6):
             nets = [net] if net else [f"{LOCAL}.4", *(relay.rsplit(".", 1)[0] for relay in self.relays)]
             chosen = self.random.sample(nets, min(len(nets), self.random.choice([1, 1, 2])))
             body.append("fixed-address " + ", ".join(f"{net}.{200 + number}" for net in chosen) + ";")
+        if self.chance(0.1) and not net:
+            body[0] = f"host-identifier option dhcp-client-identifier \"id-{number}\";"
+            if self.chance(0.3):
+                # Several clients have it, so it has no address.
+                body = ["host-identifier option agent.circuit-id \"rack\";"]
         return Block(f"host {self.name('h')}", body + self.statements(2))
 
     def a_class(self):

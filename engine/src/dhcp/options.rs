@@ -78,13 +78,16 @@ impl<'a, 'r> Options<'a, 'r> {
             }
             self.configured(options::RENEWAL_TIME);
             self.configured(options::REBINDING_TIME);
+            if self.reply.asked.is_empty() {
+                self.configured(options::PARAMETER_REQUEST_LIST);
+            }
         }
         if let Some(kind) = self.reply.kind {
             self.make(options::MESSAGE_TYPE, &[kind.code()]);
             self.make(options::SERVER_IDENTIFIER, &self.reply.server_identifier.octets());
+            // RFC 6842 section 3: the reply carries the client identifier of the request.
+            self.echo(options::CLIENT_IDENTIFIER, self.reply.client_id);
         }
-        // RFC 6842 section 3: the reply carries the client identifier of the request.
-        self.echo(options::CLIENT_IDENTIFIER, self.reply.client_id);
         // RFC 3011 section 2: an identical copy, or the client discards the reply.
         self.echo(options::SUBNET_SELECTION, self.reply.subnet_selection);
     }

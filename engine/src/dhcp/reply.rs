@@ -19,8 +19,8 @@ use super::machine::{self, Firmware};
 use super::nak::NakReason;
 use super::options::Options;
 use crate::config::{
-    Flag, GroupId, HostKey, Key, LayerSet, LeaseTime, ModelId, Parameter, PoolId, Scope,
-    ScopeChain, ScopeId, Settings, SubclassId, SubnetId,
+    Flag, GroupId, Key, LayerSet, LeaseTime, ModelId, Parameter, PoolId, Scope, ScopeChain,
+    ScopeId, Settings, SubclassId, SubnetId,
 };
 
 /// Where a value in a reply comes from.
@@ -409,11 +409,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// RFC 1534 section 2: no option that only DHCP knows. For a reserved address ISC dhcpd gives
-    /// back the name in `file` unless the configuration has one, and gives no option 82 back.
+    /// back the name in `file` unless the configuration has one, gives no option 82 back, and sends
+    /// everything.
     pub(super) fn boot_reply(&self, address: Ipv4Addr) -> &'a Reply<'a> {
         let reply = self.parameters(None, address, self.chain(Some(address)));
         if self.is_as_dhcpd() && self.reservation.address == Some(address) {
             reply.relay = None;
+            reply.asked = &[];
             if reply.boot_scope.is_none() {
                 reply.boot_file = self.message.file();
             }
@@ -475,28 +477,14 @@ impl<'a> Exchange<'a> {
         reply.asked = asked.unwrap_or_default();
         reply.host_name = chain.option(HOST_NAME).or_else(|| chain.host_decl_name());
         reply.uuid = self.option(options::PXE_CLIENT_ID).filter(|_| boots_by_pxe);
-        if self.is_as_dhcpd() {
-            let echoes = !matches!(self.message.message_type(), None | Some(MessageType::Inform));
-            let echoed = reply.client_id.filter(|_| echoes);
-            reply.client_id = echoed.or_else(|| self.client_id_of_host(reply.asked));
-        }
         reply
-    }
-
-    /// The client identifier in the client's host entry, which is an option of its scope in ISC
-    /// dhcpd: for a client that asks for it, or for everything.
-    fn client_id_of_host(&self, asked: &[u8]) -> Option<&'a [u8]> {
-        let asks = asked.is_empty() || asked.contains(&options::CLIENT_IDENTIFIER);
-        let host = self.reservation.host.filter(|_| asks)?;
-        self.dhcp.host(host).keys().find_map(|key| match key {
-            HostKey::ClientId(id) => Some(id),
-            HostKey::Hardware(_) | HostKey::Uuid(_) | HostKey::Circuit { .. } => None,
-        })
     }
 
     /// In the arena, where it is filled in: it is long, and every move is a copy.
     fn bare(&self, kind: Option<MessageType>, chain: &'a ScopeChain<'a>) -> &'a mut Reply<'a> {
-        let echoed = chain.is(Flag::EchoClientId);
+        // ISC dhcpd gives it back with a lease or a NAK.
+        let informs = self.message.message_type() == Some(MessageType::Inform);
+        let echoed = chain.is(Flag::EchoClientId) && !(informs && self.is_as_dhcpd());
         self.arena.alloc_with(|| Reply {
             kind,
             delivery: Delivery::Broadcast,

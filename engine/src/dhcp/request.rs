@@ -152,8 +152,11 @@ impl<'a> Exchange<'a> {
         let get = |settings: &Settings<'a>| settings.cache_threshold;
         let threshold = chain.rare(Parameter::CacheThreshold, get).filter(|least| *least > 0)?;
         let is_of_pool = matches!(admission, Admission::Pool { .. });
+        // A lease of a pool does not remember an entry that every message says the key of.
+        let hashed = self.reservation.by.is_some_and(|by| by.key.is_some());
+        let host = self.reservation.host.filter(|_| hashed);
         let keeps_port = self.is(Flag::StashAgentOptions, None);
-        let left = own.left(threshold, self.reservation.host, keeps_port, self.now);
+        let left = own.left(threshold, host, keeps_port, self.now);
         left.filter(|_| is_of_pool && leases.is_stored(own.ip, own.expires))
     }
 
@@ -176,8 +179,9 @@ impl<'a> Exchange<'a> {
         if let Some((own, left)) =
             own.and_then(|own| Some((own, self.left(own, admission, ack.chain, leases)?)))
         {
-            // An OFFER since may have kept the address for longer than the lease.
-            let left = left.min(ack.lease_seconds);
+            // An OFFER since may have kept the address for longer than a short lease.
+            let is_kept = u64::from(left) <= self.dhcp.offer_time.as_secs();
+            let left = if is_kept { left.min(ack.lease_seconds) } else { left };
             ack.lease_seconds = left;
             ack.lease = Some(LeaseTime::from_seconds(left));
             let mut draft = Draft::of(Action::Reply(ack), self.arena);
