@@ -1,15 +1,16 @@
 //! Comparing the server's tables with what the machines were told, now and then and at the end.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bootstorm::leases::LeaseState;
+use bootstorm::leases::{Lease, LeaseState};
 
 use crate::committer::Progress;
 use crate::machine::Phase;
-use crate::oracle::{Invariant, time};
+use crate::oracle::{Invariant, Promise, time};
 use crate::program::Program;
-use crate::site::{Host, HostKey, SERVER, Users, host_file, link_of};
+use crate::site::{Host, HostKey, KnownBy, SERVER, Users, host_file, link_of};
 use crate::story::Place;
 use crate::world::World;
 
@@ -18,6 +19,11 @@ const LONGEST_HELD: Duration = Duration::from_secs(20);
 
 /// A machine that got no answer asks again by then.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether a machine is of the class that has a limit.
+fn is_odd(machine: usize) -> bool {
+    !machine.is_multiple_of(2)
+}
 
 impl World {
     /// What the machines were told is in the table.
@@ -32,7 +38,8 @@ impl World {
             let held = lease.as_ref().is_some_and(|lease| {
                 // By client identifier, the programs of one machine are clients of their own: what
                 // is reserved for the machine goes from one to the next.
-                let next = self.site.by_client_id && lease.hardware == promise.hardware;
+                let next =
+                    self.site.known_by != KnownBy::Hardware && lease.hardware == promise.hardware;
                 lease.is_active(monotonic) && lease.client == promise.key
                     || lease.state.is_taken() && next
             });
@@ -46,6 +53,43 @@ impl World {
             let detail = format!("{name} was given {ip} until {until}; the server knows {there}");
             self.violated(Invariant::Forgotten, detail);
         }
+        self.check_limit();
+    }
+
+    /// Those that count have no more addresses than they may. Hosts' addresses do not count, nor
+    /// what a server has lost.
+    fn check_limit(&mut self) {
+        let Some(limit) = self.site.limit else { return };
+        let counts = |(ip, promise): &(&Ipv4Addr, &Promise)| {
+            is_odd(promise.machine)
+                && self.now < promise.until
+                && !promise.doubtful
+                && !self.was_reserved(**ip)
+                // dhcpd knows no classes of BOOTP clients.
+                && !(self.site.as_dhcpd
+                    && self.machines[promise.machine].program() == Program::Bootp)
+        };
+        let have: Vec<_> = self.oracle.promises.iter().filter(counts).map(|(ip, _)| *ip).collect();
+        if have.len() > limit as usize {
+            let detail = format!("{limit} addresses are allowed, and these are given: {have:?}");
+            self.violated(Invariant::Limit, detail);
+        }
+    }
+
+    /// Whether an address is, or was, that of a host entry.
+    fn was_reserved(&self, ip: Ipv4Addr) -> bool {
+        let retired = self.retired.iter().map(|(_, host)| host);
+        self.site.hosts.iter().chain(retired).any(|host| host.ip == Some(ip))
+    }
+
+    /// Whether the limit leaves an address for a machine that has none, beyond doubt.
+    fn has_room(&self, machine: usize, table: &HashMap<Ipv4Addr, Lease>) -> bool {
+        let limit = self.site.limit.filter(|_| is_odd(machine));
+        let counts = |lease: &&Lease| {
+            let number = lease.hardware.address().last().copied().unwrap_or(0);
+            lease.state.is_taken() && is_odd(number.into())
+        };
+        limit.is_none_or(|limit| table.values().filter(counts).count() < limit as usize)
     }
 
     /// What a start has lost, it says. One that finds nothing, and comes after one that had written
@@ -159,6 +203,8 @@ impl World {
     fn shows(&self, machine: usize, program: Program, host: &Host) -> bool {
         let own = &self.machines[machine];
         match &host.key {
+            // dhcpd knows no host by it.
+            HostKey::Uuid(_) if self.site.as_dhcpd => false,
             HostKey::Uuid(_) => program.is_firmware() && !own.plan.identity.terse,
             HostKey::ClientId(id) => own.plan.identity.client_id(program).as_ref() == Some(id),
             HostKey::Hardware(_) => true,
@@ -203,6 +249,11 @@ impl World {
         let table = server.table(self.now);
         let monotonic = server.clocks.monotonic(self.now);
         for (ip, lease) in &table {
+            // Who has no address because of the limit goes on with its boot until the end.
+            let number = lease.hardware.address().last().copied().unwrap_or(0);
+            if self.site.limit.is_some() && is_odd(number.into()) {
+                continue;
+            }
             let finite = lease.expires != bootstorm_protocols::time::Moment::NEVER;
             let promised = self.oracle.promises.contains_key(ip);
             if lease.state == LeaseState::Active && finite && !promised {
@@ -224,7 +275,13 @@ impl World {
             let served = matches!(own.phase, Phase::Bound | Phase::Renewing | Phase::Rebinding);
             let held = own.held.map(|held| held.ip).filter(|_| served);
             let reservations = self.reservations(machine);
-            if let [host] = reservations[..]
+            // The first entry that fits says which address, for dhcpd also if it is of another
+            // link.
+            let entries =
+                self.site.hosts.iter().filter(|host| self.is_host(machine, own.place, host));
+            let is_clear = !self.site.as_dhcpd || entries.count() == 1;
+            if is_clear
+                && let [host] = reservations[..]
                 && let Some(ip) = host.ip
                 && ip != SERVER
                 && self.shows(machine, program, host)
@@ -235,7 +292,7 @@ impl World {
                     format!("{} has {held:?} in the end, and not {ip}", self.name(machine));
                 return self.violated(Invariant::Reserved, detail);
             }
-            if held.is_none() && reservations.is_empty() {
+            if held.is_none() && reservations.is_empty() && self.has_room(machine, &table) {
                 let free = self.site.pools.iter().filter(|pool| {
                     pool.link == own.place.link && self.permits(machine, program, pool.users)
                 });

@@ -12,7 +12,7 @@ use crate::machine::{Held, Offered, Phase};
 use crate::oracle::{Invariant, Promise, time};
 use crate::program::Program;
 use crate::random::Purpose;
-use crate::site::{OFFER_TIME, SERVER};
+use crate::site::{KnownBy, OFFER_TIME, SERVER};
 use crate::wire::Asked;
 use crate::world::{Happening, LONGEST_WAY, World};
 
@@ -243,11 +243,12 @@ impl World {
     }
 
     fn offered(&mut self, machine: usize, message: &Message<'_>) {
+        let terms = terms(message, self.site.cache_threshold == 0);
         let own = &mut self.machines[machine];
         let ip = message.yiaddr();
         let until = own.asked + Duration::from_secs(OFFER_TIME);
         let epoch = own.heard.get(&own.xid).map_or(0, |(epoch, _)| *epoch);
-        own.offered = Some(Offered { ip, terms: terms(message), epoch, until });
+        own.offered = Some(Offered { ip, terms, epoch, until });
         own.server = message.server_identifier();
         own.wanted = Some(ip);
         own.phase = Phase::Selecting;
@@ -264,7 +265,8 @@ impl World {
         }) else {
             return;
         };
-        let (ip, terms) = (message.yiaddr(), terms(message));
+        let ip = message.yiaddr();
+        let terms = terms(message, self.site.cache_threshold == 0);
         if ip != offered.ip || terms != offered.terms {
             let detail = format!(
                 "{} was offered {} with {}; it is acknowledged {ip} with {terms}",
@@ -299,7 +301,7 @@ impl World {
         let identity = &own.plan.identity;
         let hardware = Hardware::ethernet(identity.mac);
         let key = match identity.client_id(own.program()) {
-            Some(id) if self.site.by_client_id => ClientKey::client_id(&id),
+            Some(id) if self.site.known_by != KnownBy::Hardware => ClientKey::client_id(&id),
             _ => ClientKey::hardware(&hardware),
         };
         let edits = own.heard.get(&own.xid).map_or(0, |(_, edits)| *edits);
@@ -428,8 +430,10 @@ impl World {
 }
 
 /// What an ACK has to repeat of its OFFER: server, file, and all options but the type and those
-/// that only repeat what the machine said.
-fn terms(message: &Message<'_>) -> String {
+/// that only repeat what the machine said. `timed`: the times as well, which an ACK does not repeat
+/// that tells what is left of a lease.
+fn terms(message: &Message<'_>, timed: bool) -> String {
+    let times = [options::LEASE_TIME, options::RENEWAL_TIME, options::REBINDING_TIME];
     let repeated = [
         options::MESSAGE_TYPE,
         options::RELAY_AGENT_INFORMATION,
@@ -439,7 +443,8 @@ fn terms(message: &Message<'_>) -> String {
     ];
     let file = String::from_utf8_lossy(message.boot_file());
     let mut terms = format!("file \"{file}\" of {}", message.siaddr());
-    for (code, value) in message.options().filter(|(code, _)| !repeated.contains(code)) {
+    let counts = |code: &u8| !repeated.contains(code) && (timed || !times.contains(code));
+    for (code, value) in message.options().filter(|(code, _)| counts(code)) {
         let value: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
         terms.push_str(&format!(", option {code} {value}"));
     }

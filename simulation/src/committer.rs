@@ -1,7 +1,6 @@
 //! The committer, stepped: it begins a batch, and ends it when the disk has done what it does.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bootstorm::leases;
 use bootstorm_protocols::time::Moment;
@@ -11,8 +10,10 @@ use bootstorm_protocols::time::Moment;
 pub(crate) enum Fate {
     /// It is durable.
     Written,
-    /// The disk fails, or the process is killed: any part of it may be on the disk.
+    /// The disk fails: any part of it may be on the disk.
     Failed,
+    /// The process is killed: any part of it may be in the caches.
+    Killed,
 }
 
 /// What the committer is doing.
@@ -24,13 +25,23 @@ pub(crate) enum Progress {
     Idle,
 }
 
-/// Whether the write that is under way fails: what the disk looks at when it is asked how it went.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NextWrite(Arc<AtomicBool>);
+/// What becomes of the write that is under way: what the disk looks at when it is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct NextWrite(Arc<Mutex<Fate>>);
+
+impl Default for NextWrite {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Fate::Written)))
+    }
+}
 
 impl NextWrite {
-    pub(crate) fn fails(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    fn set(&self, fate: Fate) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fate;
+    }
+
+    pub(crate) fn fate(&self) -> Fate {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,7 +73,7 @@ impl Committer {
 
     /// The disk has done what it does.
     pub(crate) fn written(&mut self, fate: Fate) {
-        self.next.0.store(fate == Fate::Failed, Ordering::Relaxed);
+        self.next.set(fate);
         self.end();
     }
 

@@ -8,7 +8,7 @@ use crate::machine::Phase;
 use crate::maker::host_key;
 use crate::random::Stream;
 use crate::site::{Host, HostKey, Pool, SERVER, Users, address, link_of};
-use crate::story::{Change, Place, What};
+use crate::story::{Change, Place, Trouble, What};
 use crate::transfers::MOST_HOSTS;
 use crate::wire::Asked;
 use crate::world::{Happening, LONGEST_WAY, World};
@@ -155,7 +155,11 @@ impl World {
         self.retired.extend(before.hosts.iter().cloned().map(|host| (now, host)));
         self.tell(|world| format!("reload ({change:?}): {}", world.site));
         self.note_lost();
-        self.reload();
+        if self.site.file() == before.file() {
+            self.change_hosts();
+        } else {
+            self.reload();
+        }
     }
 
     /// Tells the oracle which addresses their holders can have no more. A server cannot know that a
@@ -182,7 +186,14 @@ impl World {
         match change {
             Change::Reorder => site.order = site.order.wrapping_add(random.between(1, 4)),
             Change::LeaseTime(lease) => site.lease = lease,
-            Change::Undo => *site = self.story.site.clone(),
+            Change::Undo => {
+                let live: Vec<Host> = site.hosts.iter().filter(|host| host.live).cloned().collect();
+                *site = self.story.site.clone();
+                site.hosts.retain(|host| {
+                    !live.iter().any(|other| other.key == host.key || other.ip == host.ip)
+                });
+                site.hosts.extend(live);
+            }
             Change::MovePool => {
                 if let Some(pool) = site.pools.get_mut(pool) {
                     move_pool(pool, amount, random.chance(500));
@@ -216,7 +227,7 @@ impl World {
                 let Place { link, port } = self.machines[machine].plan.place;
                 let key = HostKey::Circuit { link, port };
                 if !site.hosts.iter().any(|host| host.key == key) {
-                    self.add_host(key, None);
+                    self.add_host(key, None, false);
                 }
             }
             Change::Swap => {
@@ -235,9 +246,9 @@ impl World {
                 if let (Some(host), Some(key)) = (site.hosts.get(host).cloned(), key)
                     && !site.hosts.iter().any(|other| other.key == key)
                 {
-                    let ip = host.ip;
+                    let (ip, live) = (host.ip, host.live);
                     site.hosts.retain(|other| *other != host);
-                    self.add_host(key, ip);
+                    self.add_host(key, ip, live);
                 }
             }
             Change::Forget => {
@@ -275,15 +286,16 @@ impl World {
                 pool.high = pool.low.saturating_add(length).min(zone(pool) + 100);
             }
         }
-        self.add_host(key, Some(ip));
+        let live = random.chance(500) && self.troubles.has(Trouble::LiveHosts);
+        self.add_host(key, Some(ip), live);
     }
 
-    fn add_host(&mut self, key: HostKey, ip: Option<Ipv4Addr>) {
+    fn add_host(&mut self, key: HostKey, ip: Option<Ipv4Addr>, live: bool) {
         // A name is never used for another machine.
         let used = self.site.hosts.iter().chain(self.retired.iter().map(|(_, host)| host));
         let name = used.map(|host| host.name + 1).max().unwrap_or(10);
         if name < MOST_HOSTS {
-            self.site.hosts.push(Host { name, key, ip });
+            self.site.hosts.push(Host { name, key, ip, live });
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bootstorm_net::file::{BLOCK, Blocks, Directory, DurableFile};
 
-use crate::committer::NextWrite;
+use crate::committer::{Fate, NextWrite};
 use crate::random::Stream;
 
 /// So many batches are known by their place.
@@ -457,7 +457,7 @@ impl DurableFile for OpenFile {
     fn finish(&self) -> (Blocks, io::Result<()>) {
         let begun = self.begun.lock().ok().and_then(|mut begun| begun.take());
         let Some((offset, blocks)) = begun else { return (Blocks::default(), Ok(())) };
-        let fails = self.next.fails();
+        let fate = self.next.fate();
         let mut state = self.files.lock();
         if state.process != self.process {
             return (blocks, Err(io::Error::other("the process was killed")));
@@ -469,12 +469,23 @@ impl DurableFile for OpenFile {
         }
         let State { contents, random, batches, .. } = &mut *state;
         let content = &mut contents[self.content];
-        if fails {
-            content.write(place.start, &new);
-            content.settle(random);
-            return (blocks, Err(io::Error::from_raw_os_error(5)));
+        match fate {
+            Fate::Failed => {
+                content.write(place.start, &new);
+                content.settle(random);
+                return (blocks, Err(io::Error::from_raw_os_error(5)));
+            }
+            Fate::Killed => {
+                // Some of its blocks, in the caches: a power cut may take them away later.
+                let written = random.below(blocks.len() as u64 + 1) as usize * BLOCK;
+                content.write(place.start, &new[..written]);
+                if written == new.len() {
+                    batches.push_back((self.content, place));
+                }
+                return (blocks, Err(io::Error::other("the process was killed")));
+            }
+            Fate::Written => content.write_durably(place.start, &new),
         }
-        content.write_durably(place.start, &new);
         // What was there before is no more.
         let stays = |(file, other): &(usize, Range<usize>)| {
             *file != self.content || other.end <= place.start || place.end <= other.start

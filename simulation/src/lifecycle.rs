@@ -116,7 +116,7 @@ impl World {
             if server.committer.run(monotonic) == Progress::Writing {
                 server.committer.written(fate);
             }
-            if fate == Fate::Failed {
+            if fate != Fate::Written {
                 break;
             }
         }
@@ -215,7 +215,7 @@ impl World {
             self.disk.files.kill_after(u64::from(draw) / 8);
             let _killed = server.log.maintain();
         }
-        self.stop_server(Fate::Failed);
+        self.stop_server(Fate::Killed);
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -223,11 +223,20 @@ impl World {
     }
 
     pub(crate) fn reload(&mut self) {
+        self.changed(Server::reload);
+    }
+
+    /// As `bootstorm host` does.
+    pub(crate) fn change_hosts(&mut self) {
+        self.changed(Server::change_hosts);
+    }
+
+    fn changed(&mut self, take: impl FnOnce(&mut Server, &str) -> Result<(), String>) {
         self.note_site();
         let text = self.site.to_toml(&self.root);
         let Some(server) = &mut self.server else { return };
         self.epoch += 1;
-        if let Err(error) = server.reload(&text) {
+        if let Err(error) = take(server, &text) {
             return self.violated(Invariant::Runs, error);
         }
         self.check_promises();

@@ -6,7 +6,7 @@ use bootstorm_protocols::time::Moment;
 
 use crate::program::{Identity, Program};
 use crate::random::{Purpose, Seed, Stream};
-use crate::site::{BARE_PORTS, Host, HostKey, LINKS, Pool, Site, Users, address};
+use crate::site::{BARE_PORTS, Host, HostKey, KnownBy, LINKS, Pool, Site, Users, address};
 use crate::story::{Change, End, Event, Place, Plan, Story, Trouble, Troubles, Weather, What};
 
 /// The programs of a boot, one after the other.
@@ -34,7 +34,8 @@ impl Story {
         for &trouble in Trouble::ALL {
             let share = match trouble {
                 Trouble::Crowd => 5,
-                Trouble::ClientIds | Trouble::Infinite => 250,
+                Trouble::ClientIds | Trouble::Infinite | Trouble::EitherIdentity => 250,
+                Trouble::AsDhcpd | Trouble::CacheThreshold | Trouble::LeaseLimit => 250,
                 Trouble::FlippedBits | Trouble::PingCheck | Trouble::Strangers => 200,
                 _ => 500,
             };
@@ -48,7 +49,7 @@ impl Story {
                 chosen = chosen.with(trouble);
             }
         }
-        if chosen.has(Trouble::ClientIds) {
+        if chosen.has(Trouble::ClientIds) || chosen.has(Trouble::EitherIdentity) {
             // Two cards that say the same client identifier are one client (RFC 2131 section 4.2).
             chosen = chosen.without(Trouble::TwoCards);
         }
@@ -149,11 +150,20 @@ impl Maker {
         }
         let infinite = self.has(Trouble::Infinite) && self.random.chance(300);
         let lease = *self.random.pick(&[20, 40, 60, 120, 300]);
+        let cached = *self.random.pick(&[10, 25, 60, 100]);
+        let limit = u32::try_from(self.random.between(1, 1 + machines.len() as u64 / 2)).ok();
         let mut site = Site {
             pools,
             hosts: Vec::new(),
             lease: if infinite { None } else { Some(lease) },
-            by_client_id: self.has(Trouble::ClientIds),
+            known_by: match (self.has(Trouble::ClientIds), self.has(Trouble::EitherIdentity)) {
+                (true, _) => KnownBy::ClientId,
+                (false, true) => KnownBy::Either,
+                (false, false) => KnownBy::Hardware,
+            },
+            as_dhcpd: self.has(Trouble::AsDhcpd),
+            cache_threshold: if self.has(Trouble::CacheThreshold) { cached } else { 0 },
+            limit: limit.filter(|_| self.has(Trouble::LeaseLimit)),
             authoritative: self.random.chance(500),
             rapid_commit: self.has(Trouble::RapidCommit),
             reply_delay: self.has(Trouble::ReplyDelay),
@@ -170,7 +180,8 @@ impl Maker {
                 let ip = address(link, if in_pool { 10 + host % 8 } else { 100 + host % 20 });
                 let taken = site.hosts.iter().any(|other| other.ip == Some(ip) || other.key == key);
                 if !taken {
-                    site.hosts.push(Host { name: number as u16, key, ip: Some(ip) });
+                    let (name, ip) = (number as u16, Some(ip));
+                    site.hosts.push(Host { name, key, ip, live: false });
                 }
             }
         }
@@ -211,6 +222,11 @@ impl Maker {
                 let (at, flips) = (self.at(length), self.random.between(20, 200) as u8);
                 events.push(Event { at, what: What::FlippedBits { flips } });
             }
+        }
+        if self.has(Trouble::FullDisk) && self.has(Trouble::Crowd) {
+            // Before the first checkpoint, and for more batches than the log has room for.
+            let at = Moment::default() + seconds(1);
+            events.push(Event { at, what: What::FullDisk { time: seconds(length) } });
         }
         if self.has(Trouble::HostsByPort) && self.has(Trouble::MovingMachines) {
             self.moved_from_port(machines, length, &mut events);

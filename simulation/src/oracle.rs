@@ -32,6 +32,8 @@ invariants! {
     Forgotten = "no-ack-forgotten",
     /// No machine is told the boot file of another, or of another program.
     BootFile = "own-boot-file",
+    /// No more machines of a class have addresses of pools than its limit allows.
+    Limit = "lease-limit-kept",
     /// A pool's counts are those of its leases.
     Counts = "counts-agree",
     /// The ACK says what the OFFER said, unless a reload or restart came between.

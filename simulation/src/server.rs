@@ -204,6 +204,16 @@ impl Server {
         Ok(())
     }
 
+    /// As a change of live hosts does: nothing else is looked at again.
+    pub(crate) fn change_hosts(&mut self, text: &str) -> Result<(), String> {
+        let config = Arc::new(parse(text)?);
+        let interfaces = self.snapshot.read().interfaces.clone();
+        let next = Snapshot { config: config.clone(), interfaces };
+        self.snapshot.replace(next, &self.leases, Some((&self.tftp, None)));
+        self.config = config;
+        Ok(())
+    }
+
     /// A datagram arrives at the server's interface.
     pub(crate) fn arrive(&self, datagram: Outside) {
         self.network.arrive(datagram);

@@ -84,6 +84,17 @@ pub(crate) struct Host {
     pub(crate) name: u16,
     pub(crate) key: HostKey,
     pub(crate) ip: Option<Ipv4Addr>,
+    /// It was added while the server ran (`bootstorm host`), and stands in no configuration file.
+    pub(crate) live: bool,
+}
+
+/// What tells machines apart.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum KnownBy {
+    Hardware,
+    ClientId,
+    /// As ISC dhcpd: by client identifier, then by hardware address.
+    Either,
 }
 
 /// What the configuration says.
@@ -93,7 +104,13 @@ pub(crate) struct Site {
     pub(crate) hosts: Vec<Host>,
     /// Seconds; `None` is an infinite lease.
     pub(crate) lease: Option<u32>,
-    pub(crate) by_client_id: bool,
+    pub(crate) known_by: KnownBy,
+    /// The rules of ISC dhcpd hold where servers differ.
+    pub(crate) as_dhcpd: bool,
+    /// So many percent of a lease may be over without a renewal being written.
+    pub(crate) cache_threshold: u8,
+    /// How many addresses of pools the machines of odd numbers may have together.
+    pub(crate) limit: Option<u32>,
     pub(crate) authoritative: bool,
     pub(crate) rapid_commit: bool,
     pub(crate) reply_delay: bool,
@@ -141,12 +158,20 @@ impl Site {
         writeln!(out, "[dhcp]")?;
         writeln!(out, "authoritative = {}", self.authoritative)?;
         writeln!(out, "offer-time = \"{OFFER_TIME}s\"\ndecline-time = \"{DECLINE_TIME}s\"")?;
-        match self.lease {
-            Some(seconds) => writeln!(out, "lease-time = \"{seconds}s\"")?,
-            None => writeln!(out, "lease-time = \"infinite\"")?,
+        let lease = self.lease.map_or("infinite".to_owned(), |seconds| format!("{seconds}s"));
+        writeln!(out, "lease-time = \"{lease}\"")?;
+        if self.as_dhcpd {
+            // Else its own limits hold.
+            writeln!(out, "compatibility = \"dhcpd\"")?;
+            writeln!(out, "min-lease-time = \"{lease}\"\nmax-lease-time = \"{lease}\"")?;
         }
-        if self.by_client_id {
-            writeln!(out, "identity = \"client-id\"")?;
+        match self.known_by {
+            KnownBy::Hardware => {}
+            KnownBy::ClientId => writeln!(out, "identity = \"client-id\"")?,
+            KnownBy::Either => writeln!(out, "identity = \"client-id-or-hardware\"")?,
+        }
+        if self.cache_threshold > 0 {
+            writeln!(out, "dhcp-cache-threshold = {}", self.cache_threshold)?;
         }
         writeln!(out, "rapid-commit = {}", self.rapid_commit)?;
         if self.ping_check {
@@ -162,6 +187,12 @@ impl Site {
              {{ arch = \"x86-bios\", file = \"boot.bios\" }}]"
         )?;
         writeln!(out, "[[dhcp.class]]\nname = \"firmware\"\nvendor-class = \"PXEClient\"")?;
+        if let Some(limit) = self.limit {
+            // Hardware addresses end with the machine's number.
+            let parity = "suffix(binary-to-ascii(2, 8, \"\", substring(hardware, 6, 1)), 1)";
+            writeln!(out, "[[dhcp.class]]\nname = \"odd\"\ntest = '{parity} = \"1\"'")?;
+            writeln!(out, "lease-limit = {limit}")?;
+        }
         for place in 0..LINKS.len() {
             let link = (place + self.order as usize) % LINKS.len();
             writeln!(out, "[[dhcp.subnet]]\nsubnet = \"10.{link}.0.0/24\"\npools = [")?;
@@ -178,8 +209,11 @@ impl Site {
             }
             writeln!(out, "]")?;
         }
-        for place in 0..self.hosts.len() {
-            let host = &self.hosts[(place + self.order as usize) % self.hosts.len()];
+        let (live, mut written): (Vec<&Host>, Vec<&Host>) =
+            self.hosts.iter().partition(|host| host.live);
+        let first = self.order as usize % written.len().max(1);
+        written.rotate_left(first);
+        for host in written.into_iter().chain(live) {
             writeln!(out, "[[dhcp.host]]\nname = \"h{}\"", host.name)?;
             match &host.key {
                 HostKey::Hardware(cards) => {
@@ -200,6 +234,12 @@ impl Site {
             writeln!(out, "boot = [{{ file = \"{}\" }}]", host_file(host.name))?;
         }
         writeln!(out, "[tftp]\nroot = \"{}\"", root.display())
+    }
+
+    /// Without the hosts that were added while the server runs: what stands in the file.
+    pub(crate) fn file(&self) -> Self {
+        let hosts = self.hosts.iter().filter(|host| !host.live).cloned().collect();
+        Self { hosts, ..self.clone() }
     }
 
     /// How long the server waits for the answer to a ping.
@@ -224,7 +264,7 @@ impl fmt::Display for Pool {
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", host_file(self.name))?;
+        write!(f, "{}{}", if self.live { "live " } else { "" }, host_file(self.name))?;
         if let Some(ip) = self.ip {
             write!(f, " = {ip}")?;
         }
@@ -246,6 +286,9 @@ impl fmt::Display for Site {
         match self.lease {
             Some(seconds) => write!(f, "leases of {seconds} s, pools ")?,
             None => f.write_str("infinite leases, pools ")?,
+        }
+        if let Some(limit) = self.limit {
+            write!(f, "(odd machines: {limit} addresses) ")?;
         }
         for (place, pool) in self.pools.iter().enumerate() {
             write!(f, "{}{pool}", if place == 0 { "" } else { ", " })?;

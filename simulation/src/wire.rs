@@ -229,8 +229,9 @@ impl World {
                 }
                 let asked = own.requests.get(&message.xid()).map_or(0, |(_, at)| *at);
                 let given_back = own.given_back.get(&ip).copied().unwrap_or(0);
-                // An ACK whose lease is on disk already may wait for the end of its delay.
-                let waits = self.site.reply_delay;
+                // An ACK whose lease is on disk already may wait for the end of its delay, or of
+                // what came with its REQUEST.
+                let waits = self.site.reply_delay || self.site.cache_threshold > 0;
                 if kind == Some(MessageType::Ack) && asked > 0 && asked < given_back && !waits {
                     let name = self.name(machine);
                     let detail =
