@@ -22,8 +22,8 @@ impl Builder {
     /// The model, and what it expects of this host. What is wrong is noted; the model is of use
     /// only if nothing was.
     pub(super) fn finish(self, problems: &mut Problems) -> (Dhcp, HostNeeds) {
+        let tolerant = self.is_tolerant();
         let Self { mut dhcp, mut subnets, networks, wanted, lacks_subnet, .. } = self;
-        let tolerant = self.tolerant;
         let (around_classes, around_groups) = (self.around_classes, self.around_groups);
         // By network address, so that overlaps are between neighbours and lookups can bisect.
         subnets.sort_by_key(|draft| (draft.prefix, draft.place));

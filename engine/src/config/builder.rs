@@ -149,18 +149,16 @@ pub(super) struct Builder {
     pub(super) around_classes: Vec<Vec<Around>>,
     /// Around each group, likewise.
     pub(super) around_groups: Vec<Vec<Around>>,
-    /// The file is another server's, which takes hosts that contradict each other or the subnets:
-    /// they are warned of.
-    pub(super) tolerant: bool,
     groups: HashMap<String, (GroupId, Place)>,
     /// Where the subclasses are.
     subclasses: HashMap<SubclassId, Place>,
 }
 
 impl Builder {
-    /// A model of a file of another server; see [`Builder::tolerant`].
-    pub(super) fn tolerant() -> Self {
-        Self { tolerant: true, ..Self::default() }
+    /// Whether hosts and subclasses that contradict each other or the subnets are warned of only,
+    /// for the server whose rules hold takes them.
+    pub(super) fn is_tolerant(&self) -> bool {
+        self.dhcp.is_as_dhcpd()
     }
 
     pub(super) fn set_global(&mut self, (scope, places): Placed, problems: &mut Problems) {
@@ -196,17 +194,13 @@ impl Builder {
         look_at((&scope, &places), &wider, &mut self.wanted, problems);
         let subclass = Subclass { class, value, scope, lease_limit };
         let id = self.dhcp.subclasses.add(subclass);
+        let tolerant = self.is_tolerant();
         match self.subclasses.entry(id) {
             Entry::Occupied(first) => {
                 let text =
                     format!("this subclass of `{}` is defined twice", self.dhcp.class(class).name);
                 let fault = Fault::new(text, "join them: a value stands for one subclass");
-                problems.conflict_or(
-                    self.tolerant,
-                    place,
-                    fault,
-                    (*first.get(), "first defined here"),
-                );
+                problems.conflict_or(tolerant, place, fault, (*first.get(), "first defined here"));
             }
             Entry::Vacant(new) => {
                 new.insert(place);

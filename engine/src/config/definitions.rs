@@ -11,7 +11,8 @@ use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
 use super::schema;
 use super::source::Place;
-use super::units;
+use super::tree::Value;
+use super::{Carrier, SpaceId, units};
 
 /// Option 43, where vendors' own options travel.
 pub(super) const VENDOR: u8 = options::VENDOR_ENCAPSULATED_OPTIONS;
@@ -21,6 +22,9 @@ const TOP: &str = "dhcp";
 
 /// The space of what relay agents say, in option 82.
 const AGENT: &str = "agent";
+
+/// The space of vendors, by their enterprise numbers, in option 125 (RFC 3925).
+const ENTERPRISES: &str = "vendor";
 
 /// One option.
 #[derive(Clone, Debug)]
@@ -35,8 +39,8 @@ pub(super) struct Definition {
 #[derive(Debug, Default)]
 struct Space {
     definitions: Vec<Definition>,
-    /// The option that the configuration says encapsulates it.
-    carrier: Option<u8>,
+    /// What the configuration says that it travels in.
+    carrier: Option<Carrier>,
 }
 
 /// All options that the configuration may name.
@@ -46,6 +50,7 @@ pub(super) struct Definitions {
     own: Vec<Definition>,
     /// Definitions of the configuration for other spaces.
     spaces: BTreeMap<Box<str>, Space>,
+    as_dhcpd: bool,
 }
 
 /// What to do instead of setting one of the options that the server decides or echoes.
@@ -61,13 +66,22 @@ fn protocol_option(code: u8) -> Option<&'static str> {
 }
 
 impl Definitions {
+    /// The standard ones; `as_dhcpd` where ISC dhcpd's rules hold.
+    pub(super) fn new(as_dhcpd: bool) -> Self {
+        Self { as_dhcpd, ..Self::default() }
+    }
+
     /// Takes in every `[[dhcp.option-definition]]`.
     pub(super) fn read(&mut self, tables: Vec<Fields>, problems: &mut Problems) {
         for mut fields in tables {
             // In a space of their own vendors begin at 0.
             let first = if fields.place_of("space").is_some() { 0 } else { 1 };
+            let last = match fields.peek("space").map(|node| &node.value) {
+                Some(Value::Text(space)) if self.as_dhcpd && **space == *ENTERPRISES => u32::MAX,
+                _ => 254,
+            };
             let code =
-                fields.require("code", "224", problems, |node| units::integer(node, first..=254));
+                fields.require("code", "224", problems, |node| units::integer(node, first..=last));
             let name = fields.require("name", "\"rack-name\"", problems, |node| {
                 option_name(units::text(node)?).map(Box::from)
             });
@@ -75,9 +89,22 @@ impl Definitions {
                 OptionType::parse(units::text(node)?)
             });
             let space = fields.get("space", problems, |node| units::text(node).map(Box::from));
-            if let (Some((code, place)), Some((name, _)), Some((kind, _))) = (code, name, kind) {
-                let definition = Definition { code, name, kind: Some(kind) };
-                self.define(definition, space, place, problems);
+            let (Some((code, place)), Some((name, _)), Some((kind, _))) = (code, name, kind) else {
+                continue;
+            };
+            match (u8::try_from(code), kind) {
+                (_, OptionType::Encapsulate(inner)) if last == u32::MAX => {
+                    self.spaces.entry(inner).or_default().carrier = Some(Carrier::Enterprise(code));
+                }
+                (Ok(code), kind) => {
+                    let definition = Definition { code, name, kind: Some(kind) };
+                    self.define(definition, space, place, problems);
+                }
+                (Err(_), _) => {
+                    let text = format!("only a space has a number such as {code}");
+                    let help = "write type = \"encapsulate NAME\"";
+                    problems.error(place, Fault::new(text, help));
+                }
             }
         }
     }
@@ -109,7 +136,8 @@ impl Definitions {
             return problems.error(place, Fault::new(text, why));
         }
         if let (None, Some(OptionType::Encapsulate(inner))) = (&space, &definition.kind) {
-            self.spaces.entry(inner.clone()).or_default().carrier = Some(definition.code);
+            self.spaces.entry(inner.clone()).or_default().carrier =
+                Some(Carrier::Option(definition.code));
         }
         let definitions = match space {
             None => &mut self.own,
@@ -135,8 +163,40 @@ impl Definitions {
 
     /// The option that carries a space: the one defined to encapsulate it, or option 43.
     pub(super) fn carrier(&self, name: &str) -> u8 {
+        self.carried_by(name).option()
+    }
+
+    fn carried_by(&self, name: &str) -> Carrier {
         let own = self.spaces.get(name).and_then(|space| space.carrier);
-        own.or_else(|| standard_space(name).map(|space| space.code)).unwrap_or(VENDOR)
+        own.unwrap_or_else(|| match standard_space(name).map(|space| space.code) {
+            None | Some(VENDOR) => Carrier::Vendor,
+            Some(code) => Carrier::Option(code),
+        })
+    }
+
+    /// Every space, in the order of [`Self::id`].
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let own = self.spaces.keys().map(|name| &**name);
+        STANDARD_SPACES.into_iter().chain(own.filter(|name| standard_space(name).is_none()))
+    }
+
+    /// The spaces of the model. By dhcpd's rules their options are put together from all levels
+    /// for each message; else each scope has the bytes of its own, and there are none.
+    pub(super) fn model(&self) -> Vec<super::Space> {
+        let model = |name: &str| super::Space {
+            name: name.into(),
+            code_width: 1,
+            length_width: 1,
+            carrier: self.carried_by(name),
+        };
+        let names = self.as_dhcpd.then(|| self.names());
+        names.into_iter().flatten().map(model).collect()
+    }
+
+    /// The place of a space in the model, if that has it.
+    pub(super) fn id(&self, name: &str) -> Option<SpaceId> {
+        let place = self.names().position(|other| other == name).filter(|_| self.as_dhcpd)?;
+        u32::try_from(place).ok().map(SpaceId::from_index)
     }
 
     /// There is no such space.
@@ -194,6 +254,10 @@ impl Definitions {
     pub(super) fn option(&self, key: &str) -> Result<Definition, Fault> {
         let definition = self.any_option(key)?;
         match protocol_option(definition.code) {
+            // What is sent whatever the client asks for.
+            Some(_) if self.as_dhcpd && definition.code == options::PARAMETER_REQUEST_LIST => {
+                Ok(definition)
+            }
             Some(why) => Err(Fault::new(format!("option `{key}` belongs to the protocol"), why)),
             None => Ok(definition),
         }

@@ -32,16 +32,17 @@ pub(super) fn dhcp(
 ) -> Result<Builder, NotInRows> {
     let mut builder = Builder::default();
     let Some(mut fields) = Fields::open(node, &schema::DHCP, problems) else { return Ok(builder) };
-    let mut definitions = Definitions::default();
+    settings(&mut fields, &mut builder.dhcp, problems);
+    let mut definitions = Definitions::new(builder.dhcp.is_as_dhcpd());
     let tables = fields.tables("option-definition", &schema::OPTION_DEFINITION, problems);
     definitions.read(tables, problems);
+    builder.dhcp.spaces = definitions.model();
     let mut names = Names::new(&definitions);
     spaces(&mut fields, &mut names, problems);
 
     // Classes are named by each other's neighbours, so their names come before what is in them.
     let classes = fields.tables("class", &schema::CLASS, problems);
     let classes = class_names(classes, &mut names, problems);
-    settings(&mut fields, &mut builder.dhcp, problems);
     let unknown = [("allow", true), ("ignore", false)];
     let unknown =
         fields.get_placed("unknown-clients", problems, |node| units::word(node, &unknown));
@@ -449,7 +450,7 @@ fn name(node: &Node) -> Result<String, Fault> {
     units::text(node).map(str::to_owned)
 }
 
-/// Every `[dhcp.option-space.NAME]`, encoded.
+/// Every `[dhcp.option-space.NAME]`.
 fn spaces(fields: &mut Fields, names: &mut Names<'_>, problems: &mut Problems) {
     let Some(entry) = fields.take("option-space") else { return };
     let Value::Table(table) = entry.node.value else {
@@ -467,7 +468,7 @@ fn spaces(fields: &mut Fields, names: &mut Names<'_>, problems: &mut Problems) {
             problems.error(entry.node.place, Fault::plain(text));
             continue;
         };
-        let bytes = names.space(&entry.key, table, problems);
-        names.spaces.insert(entry.key, (bytes, place));
+        let values = names.space(&entry.key, table, problems);
+        names.spaces.insert(entry.key, (values, place));
     }
 }

@@ -6,11 +6,11 @@
 //! A file goes through these hands: `loader` reads it and what it includes, `rows` sets hosts
 //! aside, of which there may be a million, `host_file` reads those of CSV files, `tree` gives every
 //! value its place, `fields` and `units` take tables and values apart, `scope_reader`,
-//! `setting_reader`, `statement_reader`, `dhcp_reader` and `sections` know what the keys mean,
-//! `option_types` and `definitions` encode options, `expression` is dhcpd's language of conditions,
-//! `dhcpd` reads files in that language, `scope_draft` takes up what a scope says, and `builder`
-//! and `assemble` put the model together and look for contradictions. `command_line` is what a file
-//! in dhcpd's language has no words for.
+//! `scope_spaces`, `setting_reader`, `statement_reader`, `dhcp_reader` and `sections` know what the
+//! keys mean, `option_types` and `definitions` encode options, `expression` is dhcpd's language of
+//! conditions, `dhcpd` reads files in that language, `scope_draft` takes up what a scope says, and
+//! `builder` and `assemble` put the model together and look for contradictions. `command_line` is
+//! what a file in dhcpd's language has no words for.
 //!
 //! `chain` says which scopes hold for a client, and `run` what their statements make of a message.
 
@@ -47,6 +47,7 @@ mod schema;
 mod scope;
 mod scope_draft;
 mod scope_reader;
+mod scope_spaces;
 mod sections;
 mod setting_reader;
 mod settings;
@@ -66,6 +67,8 @@ pub use bootstorm_net::EngineChoice;
 pub use chain::ScopeChain;
 pub(crate) use chain::{Boots, LayerSet};
 pub use command_line::CommandLine;
+#[cfg(test)]
+pub(crate) use dhcpd::tests::corpus;
 pub use dhcpd::{Migration, migrate};
 pub(crate) use effects::{Asked, Effects};
 pub use excluded::Use;

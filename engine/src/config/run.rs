@@ -358,11 +358,11 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
         let travels = |space: &Space, code| {
             let chosen = vendor == Some(space.name.as_bytes());
             let by_name = chosen && code == options::VENDOR_ENCAPSULATED_OPTIONS;
-            by_name || space.carrier != Carrier::Vendor && space.option() == code
+            by_name || space.carrier != Carrier::Vendor && space.carrier.option() == code
         };
         let vendors = vendor.map(|_| options::VENDOR_ENCAPSULATED_OPTIONS);
         let mut done: BumpVec<'c, u8> = BumpVec::new_in(self.arena);
-        for code in self.dhcp.spaces.iter().map(Space::option).chain(vendors) {
+        for code in self.dhcp.spaces.iter().map(|space| space.carrier.option()).chain(vendors) {
             if done.contains(&code) {
                 continue;
             }

@@ -1,5 +1,6 @@
 //! Reading what every scope may set: options, boot rules, lease times.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -11,12 +12,14 @@ use super::effect_reader::Variables;
 use super::fields::Fields;
 use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
+use super::scope::SpaceOptions;
 use super::scope_draft::Lines;
+use super::scope_spaces::SpaceValues;
 use super::setting_reader::{self, path};
 use super::source::{Files, Place};
 use super::statement::{Action, Key, Statement};
 use super::statement_reader::expression_of;
-use super::tree::{Entry, Node, Table, Value};
+use super::tree::{Entry, Node, Value};
 use super::{BootFile, BootRule, ClassId, ClientMatch, Line, OptionSet, Scope, Settings};
 use super::{schema, units};
 
@@ -28,8 +31,8 @@ const HEADER_FILE: usize = 127;
 pub(super) struct Names<'a> {
     pub(super) definitions: &'a Definitions,
     pub(super) classes: HashMap<Box<str>, ClassId>,
-    /// The encoded values of every `[dhcp.option-space.NAME]`.
-    pub(super) spaces: BTreeMap<Box<str>, (Vec<u8>, Place)>,
+    /// The values of every `[dhcp.option-space.NAME]`.
+    pub(super) spaces: BTreeMap<Box<str>, (SpaceValues, Place)>,
     /// An expression of a scope asks for what relay agents say.
     pub(super) names_ports: Cell<bool>,
     pub(super) variables: RefCell<Variables>,
@@ -50,7 +53,9 @@ pub(super) struct ScopePlaces {
     pub(super) line: Option<Line>,
     pub(super) lines: Lines,
     /// Where the values stand, while the scope is read.
-    keys: Vec<(Key, Place)>,
+    pub(super) keys: Vec<(Key, Place)>,
+    /// What `vendor-option-space` names, while the scope is read.
+    vendor_option_space: Option<Cow<'static, [u8]>>,
     /// Of the bodies of its conditions.
     pub(super) inside: Inside,
 }
@@ -94,10 +99,10 @@ impl Inside {
 
 /// Options of one scope while they are collected.
 #[derive(Debug, Default)]
-struct Collected {
-    values: BTreeMap<u8, (Vec<u8>, Place)>,
-    /// Values for whole spaces: name, encoded options, place.
-    spaces: Vec<(Box<str>, Vec<u8>, Place)>,
+pub(super) struct Collected {
+    pub(super) values: BTreeMap<u8, (Vec<u8>, Place)>,
+    /// Values for whole spaces: name, options, place.
+    pub(super) spaces: Vec<(Box<str>, SpaceValues, Place)>,
     of_host: bool,
 }
 
@@ -154,7 +159,8 @@ impl Names<'_> {
     }
 
     /// The same for `[dhcp]` itself, where the values of the option spaces are for everybody. Of
-    /// several spaces for option 43 none is, unless `vendor-option-space` names it.
+    /// several spaces for option 43 none is, unless `vendor-option-space` names it, or they are
+    /// chosen for each message.
     pub(super) fn global_scope(
         &self,
         fields: &mut Fields,
@@ -163,12 +169,12 @@ impl Names<'_> {
     ) -> (Scope, ScopePlaces) {
         let carriers = self.spaces.keys().map(|space| self.definitions.carrier(space));
         let vendors = carriers.filter(|&carrier| carrier == VENDOR).count();
-        let spaces = self
-            .spaces
-            .iter()
-            .filter(|(space, _)| vendors == 1 || self.definitions.carrier(space) != VENDOR);
-        let spaces =
-            spaces.map(|(space, (bytes, place))| (space.clone(), bytes.clone(), *place)).collect();
+        let spaces = self.spaces.iter().filter(|(space, _)| {
+            let merged = self.definitions.id(space).is_some();
+            merged || vendors == 1 || self.definitions.carrier(space) != VENDOR
+        });
+        let spaces = spaces.map(|(space, (values, place))| (space.clone(), values.clone(), *place));
+        let spaces = spaces.collect();
         self.scope_with(Collected { spaces, ..Collected::default() }, fields, files, problems)
     }
 
@@ -191,12 +197,14 @@ impl Names<'_> {
             keys: self.setting_places(fields),
             ..ScopePlaces::default()
         };
-        let (options, dynamic) = self.options(collected, fields, files, problems, &mut places);
+        let (options, spaces, dynamic) =
+            self.options(collected, fields, files, problems, &mut places);
         statements.extend(dynamic);
         let always_send = fields.list("always-send", problems, |node| self.code(node));
         let boot = self.boot(fields, problems, &mut places);
         let always_send = always_send.into_iter().map(|(code, _)| code).collect();
-        let settings = setting_reader::settings(always_send, boot, fields, problems);
+        let mut settings = setting_reader::settings(always_send, boot, fields, problems);
+        settings.vendor_option_space = places.vendor_option_space.take();
         statements.extend(self.switches_of(fields, &mut places.inside, files, problems));
         statements.extend(self.conditions_of(fields, &mut places.inside, files, problems));
         statements.extend(self.events_of(fields, files, problems));
@@ -210,7 +218,7 @@ impl Names<'_> {
             places.lines = lines.into();
         }
         let statements = statements.into();
-        (Scope::new(options, settings, Box::default(), statements), places)
+        (Scope::new(options, settings, spaces, statements), places)
     }
 
     /// An entry of `always-send`.
@@ -238,7 +246,7 @@ impl Names<'_> {
         files: &Files,
         problems: &mut Problems,
         places: &mut ScopePlaces,
-    ) -> (OptionSet, Vec<Statement>) {
+    ) -> (OptionSet, Box<[SpaceOptions]>, Vec<Statement>) {
         let mut statements = Vec::new();
         if let Some(entry) = fields.take("options") {
             match entry.node.value {
@@ -268,7 +276,13 @@ impl Names<'_> {
             let fault = self.definitions.unknown_space(space);
             Err(Fault { message: format!("names an option space, and {}", fault.message), ..fault })
         });
-        self.choose_spaces(&mut collected, chosen, problems);
+        let spaces = self.merged_spaces(&mut collected, places);
+        match chosen {
+            Some((space, _)) if self.definitions.id(&space).is_some() => {
+                places.vendor_option_space = Some(Cow::Owned(space.into_string().into_bytes()));
+            }
+            chosen => self.choose_spaces(&mut collected, chosen, problems),
+        }
         places.routers = collected
             .values
             .get(&bootstorm_protocols::dhcpv4::options::ROUTERS)
@@ -276,7 +290,7 @@ impl Names<'_> {
         let keys = collected.values.iter().map(|(&code, &(_, place))| (Key::Option(code), place));
         places.keys.extend(keys);
         let values = collected.values.into_iter().map(|(code, (bytes, _))| (code, bytes));
-        (OptionSet::new(values), statements)
+        (OptionSet::new(values), spaces, statements)
     }
 
     fn collect(&self, entry: Entry, collected: &mut Collected, problems: &mut Problems) {
@@ -284,8 +298,8 @@ impl Names<'_> {
             let Some(space) = self.space_of(&entry.key) else {
                 return problems.error(entry.place, self.definitions.unknown_space(&entry.key));
             };
-            let bytes = self.space(&space, table, problems);
-            return collected.spaces.push((space, bytes, entry.place));
+            let values = self.space(&space, table, problems);
+            return collected.spaces.push((space, values, entry.place));
         }
         let Some(definition) = problems.keep(entry.place, self.definitions.option(&entry.key))
         else {
@@ -296,87 +310,6 @@ impl Names<'_> {
         if let Some((_, first)) = collected.values.insert(definition.code, (bytes, place)) {
             let text = format!("option {} is set twice in one scope", definition.code);
             problems.conflict(place, Fault::new(text, "keep one of them"), first, "first set here");
-        }
-    }
-
-    /// The space that a table among the options is for: by its own name, or by that of the option
-    /// that encapsulates it.
-    fn space_of(&self, key: &str) -> Option<Box<str>> {
-        if self.definitions.has_space(key) {
-            return Some(key.into());
-        }
-        match self.definitions.option(key).ok()?.kind? {
-            OptionType::Encapsulate(space) => Some(space),
-            _ => None,
-        }
-    }
-
-    /// The values of one space, each with code and length.
-    pub(super) fn space(&self, space: &str, table: Table, problems: &mut Problems) -> Vec<u8> {
-        let mut values: BTreeMap<u8, (Vec<u8>, Place)> = BTreeMap::new();
-        for entry in table.entries {
-            let definition = self.definitions.sub_option(space, &entry.key);
-            let Some(definition) = problems.keep(entry.place, definition) else { continue };
-            let place = entry.node.place;
-            let Some(bytes) = encode(&definition, &entry.key, &entry.node, problems) else {
-                continue;
-            };
-            if bytes.len() > usize::from(u8::MAX) {
-                let text = format!("`{}` has {} bytes", entry.key, bytes.len());
-                problems.error(place, Fault::new(text, "an option of a space has at most 255"));
-            } else if let Some((_, first)) = values.insert(definition.code, (bytes, place)) {
-                let text = format!("option {} of space {space} is set twice", definition.code);
-                problems.conflict(place, Fault::new(text, "keep one"), first, "first set here");
-            }
-        }
-        let mut encoded = Vec::new();
-        for (code, (bytes, _)) in values {
-            // Longer values have been refused above.
-            let Ok(length) = u8::try_from(bytes.len()) else { continue };
-            encoded.extend([code, length]);
-            encoded.extend(bytes);
-        }
-        if space == PXE_SPACE {
-            // PXE 2.1, section 2.4: the list ends with PXE_END.
-            encoded.push(bootstorm_protocols::dhcpv4::options::END);
-        }
-        encoded
-    }
-
-    /// Puts the values of spaces into the options that carry them. Option 43 has room for one
-    /// space: the one that `vendor-option-space` names.
-    fn choose_spaces(
-        &self,
-        collected: &mut Collected,
-        chosen: Option<(Box<str>, Place)>,
-        problems: &mut Problems,
-    ) {
-        if let Some((space, place)) = &chosen
-            && !collected.spaces.iter().any(|(name, ..)| name == space)
-        {
-            match self.spaces.get(space) {
-                Some((bytes, _)) => {
-                    collected.spaces.push((space.clone(), bytes.clone(), *place));
-                }
-                None => problems.error(
-                    *place,
-                    Fault::new(
-                        format!("space `{space}` has no values, neither here nor for everybody"),
-                        format!("add them: options = {{ {space} = {{ ... }} }}"),
-                    ),
-                ),
-            }
-        }
-        for (space, bytes, place) in std::mem::take(&mut collected.spaces) {
-            let code = self.definitions.carrier(&space);
-            if code == VENDOR && chosen.as_ref().is_some_and(|(chosen, _)| *chosen != space) {
-                continue;
-            }
-            if let Some((_, first)) = collected.values.insert(code, (bytes, place)) {
-                let text = format!("option {code} has two values in this scope");
-                let help = format!("choose one space: vendor-option-space = \"{space}\"");
-                problems.conflict(place, Fault::new(text, help), first, "the other is here");
-            }
         }
     }
 
@@ -446,10 +379,7 @@ impl Names<'_> {
     }
 }
 
-/// The name of the space whose list of options has an end of its own.
-const PXE_SPACE: &str = "PXE";
-
-fn encode(
+pub(super) fn encode(
     definition: &Definition,
     key: &str,
     node: &Node,

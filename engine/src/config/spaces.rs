@@ -88,13 +88,13 @@ fn fitting(number: u32, width: u8, to: &mut BumpVec<'_, u8>) -> bool {
     cut.iter().all(|&byte| byte == 0)
 }
 
-impl Space {
-    /// The option that it travels in.
-    pub(super) fn option(&self) -> u8 {
-        match self.carrier {
-            Carrier::Option(code) => code,
-            Carrier::Vendor => options::VENDOR_ENCAPSULATED_OPTIONS,
-            Carrier::Enterprise(_) => options::VENDOR_OPTIONS,
+impl Carrier {
+    /// The option.
+    pub(super) fn option(self) -> u8 {
+        match self {
+            Self::Option(code) => code,
+            Self::Vendor => options::VENDOR_ENCAPSULATED_OPTIONS,
+            Self::Enterprise(_) => options::VENDOR_OPTIONS,
         }
     }
 }

@@ -26,7 +26,7 @@ mod standard;
 mod statements;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod time;
 mod value;
 

@@ -23,7 +23,7 @@ pub(super) struct Definition {
 pub(super) struct SpaceNumber(u32);
 
 /// The enterprise number under which a vendor's space travels in option 125 (RFC 3925).
-const ENTERPRISES: &str = "vendor";
+pub(super) const ENTERPRISES: &str = "vendor";
 
 /// Options with codes of their own.
 #[derive(Debug)]
@@ -205,11 +205,10 @@ impl Spaces {
         self.read_back.contains(&at).then_some(Key::InSpace(SpaceId(0), at))
     }
 
-    /// Whether a space travels in option 124 or 125, under an enterprise number.
-    pub(super) fn is_enterprise(&self, number: SpaceNumber) -> bool {
-        let carrier = self.get(number).carrier;
-        let carried = carrier.is_some_and(|(within, _)| Some(within) != self.number(DHCP));
-        carried || self.get(number).code_width > 1
+    /// Whether codes and lengths of a space have a byte each, as those that TOML defines.
+    pub(super) fn is_plain(&self, number: SpaceNumber) -> bool {
+        let space = self.get(number);
+        (space.code_width, space.length_width) == (1, 1)
     }
 
     /// Notes that an expression reads such a parameter.

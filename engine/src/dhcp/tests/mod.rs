@@ -21,6 +21,7 @@ mod lease_scope;
 mod leaving;
 mod links;
 mod malformed;
+mod migrated;
 mod options;
 mod parameters;
 mod plan;

@@ -88,7 +88,10 @@ pub(super) struct Answer {
 
 impl Server {
     pub(super) fn new(config: &str) -> Self {
-        let config = configuration(config);
+        Self::of(configuration(config))
+    }
+
+    pub(super) fn of(config: Config) -> Self {
         let store = Arc::new(MemoryStore::default());
         let ended = Heard::default();
         let (leases, shard, committer) = open(&store, &config, Moment::from_nanos(0), &ended);

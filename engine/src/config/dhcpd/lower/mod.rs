@@ -99,7 +99,7 @@ pub(super) fn lower(
         subclasses: Vec::new(),
         made: HashMap::new(),
         subnets: Vec::new(),
-        builder: Builder::tolerant(),
+        builder: Builder::default(),
         in_root: false,
         problems,
     };

@@ -4,10 +4,12 @@
 //! dropped and told.
 
 mod comments;
+mod hosts;
+mod networks;
 mod scope;
 mod toml;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -16,12 +18,12 @@ use base64::Engine as _;
 
 use super::super::problem::{ConfigError, Problems};
 use super::super::source::{Files, Place};
-use super::super::{HostKey, Line, OmapiAlgorithm, OmapiKey, disk};
-use super::ast::{self, Body, Child, Entry, Value, What, Who};
+use super::super::{Line, OmapiAlgorithm, OmapiKey, disk};
+use super::ast::{self, Body, Child, Entry, Value, What};
 use super::lower;
 use super::reader::Reader;
 use super::resolve::Resolver;
-use super::spaces::{Definition, Spaces};
+use super::spaces::{Definition, ENTERPRISES, Spaces};
 use super::table::Status;
 use comments::Comments;
 use toml::{bytes, quoted};
@@ -40,11 +42,43 @@ pub struct Migration {
 /// # Errors
 /// As [`super::super::load`]: the file must be one that would be served.
 pub fn migrate(path: &Path) -> Result<Migration, ConfigError> {
+    let mut resolver = Resolver::of_host();
+    let mut unreadable = HashMap::new();
+    loop {
+        let Written { toml, notes, places } = write(path, &mut resolver, &unreadable)?;
+        let wrong = super::super::parse(Path::new("bootstorm.toml"), toml.as_bytes()).err();
+        // TOML has fewer words for expressions: what it cannot read is left out.
+        let known = unreadable.len();
+        let wrongs = wrong.iter().flat_map(ConfigError::problems);
+        for problem in wrongs.filter(|problem| !problem.is_warning()) {
+            if let Some((_, line, _)) = problem.place()
+                && let Some(&place) = places.get(&line)
+            {
+                unreadable.insert(place, problem.message().to_owned());
+            }
+        }
+        if unreadable.len() == known {
+            return Ok(Migration { report: report(path, &notes, wrong.as_ref()), toml });
+        }
+    }
+}
+
+/// The TOML, and the statements of the file by the lines in it.
+struct Written {
+    toml: String,
+    notes: Notes,
+    places: HashMap<usize, Place>,
+}
+
+/// Writes a file anew without what TOML cannot read of it.
+fn write(
+    path: &Path,
+    resolver: &mut Resolver,
+    unreadable: &HashMap<Place, String>,
+) -> Result<Written, ConfigError> {
     let mut files = Files::default();
     let mut problems = Problems::default();
-    let mut resolver = Resolver::of_host();
-    let read = disk::read(path);
-    let (bytes, state) = match read {
+    let (bytes, state) = match disk::read(path) {
         Ok((bytes, state)) => (bytes, Some(state)),
         Err(error) => {
             let text = format!("{} cannot be read: {error}", path.display());
@@ -52,14 +86,13 @@ pub fn migrate(path: &Path) -> Result<Migration, ConfigError> {
             return Err(ConfigError::of(problems, path, &files));
         }
     };
-    let mut reader = Reader::new(&mut files, &mut problems, &mut resolver);
+    let mut reader = Reader::new(&mut files, &mut problems, resolver);
     let root = reader.read(path.to_owned(), bytes, state);
-    let mut writer = Writer::new(reader);
+    let mut writer = Writer::new(reader, unreadable);
     writer.root(&root);
-    let (toml, notes) = writer.finish();
+    let written = writer.finish();
     problems.finish(path, &files)?;
-    let unread = super::super::parse(Path::new("bootstorm.toml"), toml.as_bytes()).err();
-    Ok(Migration { report: report(path, &notes, unread.as_ref()), toml })
+    Ok(written)
 }
 
 /// What became of something that was not simply taken.
@@ -111,31 +144,49 @@ struct Writer<'r> {
     reader: Reader<'r>,
     comments: Comments,
     out: String,
+    /// How many lines were written.
+    lines: usize,
+    /// Statements by the lines that were made of them.
+    places: HashMap<usize, Place>,
+    /// Statements that TOML cannot read, and why.
+    unreadable: &'r HashMap<Place, String>,
     notes: Notes,
+    /// Names of groups that hosts name.
+    named_groups: HashSet<Rc<str>>,
     /// Of the files in which conditions stand.
     texts: HashMap<u32, Option<Rc<str>>>,
-    /// The lease times of the outermost scope, in seconds: the usual, the least, the longest.
-    lease_times: [u32; 3],
 }
 
 /// Entries of a scope, with those of the scopes around it that TOML cannot have there.
 type Entries<'a> = Vec<&'a Entry>;
 
 impl<'r> Writer<'r> {
-    fn new(reader: Reader<'r>) -> Self {
+    fn new(reader: Reader<'r>, unreadable: &'r HashMap<Place, String>) -> Self {
         let comments = Comments::of(reader.files);
         Self {
             reader,
             comments,
             out: String::new(),
+            lines: 0,
+            places: HashMap::new(),
+            unreadable,
             notes: Notes::default(),
+            named_groups: HashSet::new(),
             texts: HashMap::new(),
-            lease_times: [43_200, 300, 86_400],
         }
     }
 
-    fn finish(self) -> (String, Notes) {
-        (self.out, self.notes)
+    fn finish(self) -> Written {
+        Written { toml: self.out, notes: self.notes, places: self.places }
+    }
+
+    /// Why TOML cannot read what would be made of a statement.
+    fn unreadable(&self, place: Place) -> Option<String> {
+        let why = self.unreadable.get(&place)?;
+        let text = one_line(self.source(place)?);
+        let end = text.char_indices().nth(40).map_or(text.len(), |(at, _)| at);
+        let more = if end < text.len() { " ..." } else { "" };
+        Some(format!("{}{more}: {why}", &text[..end]))
     }
 
     fn note(&mut self, line: Line, became: Became, what: impl Into<String>) {
@@ -149,14 +200,21 @@ impl<'r> Writer<'r> {
     }
 
     fn line(&mut self, text: impl AsRef<str>) {
+        self.lines += 1 + text.as_ref().matches('\n').count();
         self.out.push_str(text.as_ref());
         self.out.push('\n');
+    }
+
+    /// The line that is made of a statement.
+    fn line_of(&mut self, place: Place, text: impl AsRef<str>) {
+        self.line(text);
+        self.places.insert(self.lines, place);
     }
 
     /// Begins a table, behind the comments that stand before it.
     fn table(&mut self, heading: &str, line: Option<Line>) {
         if !self.out.is_empty() {
-            self.out.push('\n');
+            self.line("");
         }
         if let Some(line) = line {
             self.comments_before(line);
@@ -172,6 +230,7 @@ impl<'r> Writer<'r> {
 
     fn root(&mut self, root: &Body) {
         self.comments.assign(root, &self.reader.classes);
+        hosts::name_groups(root, &mut self.named_groups);
         self.table("[dhcp]", None);
         self.line("# What dhcpd does where nothing is said.");
         self.usual(root);
@@ -180,11 +239,11 @@ impl<'r> Writer<'r> {
         self.classes(root);
         self.networks(root, &Vec::new());
         self.groups(root, "dhcp.group");
-        self.hosts(root, "dhcp.host", &Vec::new());
+        self.hosts(root, "dhcp.host", &Vec::new(), false);
         self.omapi(root);
         let left = self.comments.rest();
         if !left.is_empty() {
-            self.out.push('\n');
+            self.line("");
             left.into_iter().for_each(|comment| self.line(comment));
         }
     }
@@ -233,12 +292,13 @@ impl<'r> Writer<'r> {
     fn definitions(&mut self) {
         let defined = std::mem::take(&mut self.reader.defined);
         for (space, Definition { name, code, format }, line) in defined {
-            if code > 254 {
+            let is_plain = self.reader.spaces.is_plain(space);
+            let space = self.reader.spaces.get(space);
+            if code > 254 && &*space.name != ENTERPRISES || !is_plain && code <= 254 {
                 let what = format!("option {name}: TOML has no codes above 254");
                 self.note(line, Became::Dropped, what);
                 continue;
             }
-            let space = self.reader.spaces.get(space);
             let space = (&*space.name != super::standard::DHCP).then(|| space.name.to_string());
             self.table("[[dhcp.option-definition]]", Some(line));
             self.line(format!("name = {}", quoted(&name)));
@@ -259,16 +319,19 @@ impl<'r> Writer<'r> {
             let number = ast::ClassNumber(u32::try_from(number).unwrap_or(u32::MAX));
             self.table("[[dhcp.class]]", class.body.line);
             self.line(format!("name = {}", quoted(&class.name)));
-            for (key, source) in &class.sources {
-                match *key {
+            for &(key, source) in &class.sources {
+                if let (Some(why), Some(line)) = (self.unreadable(source), class.body.line) {
+                    self.note(line, Became::Dropped, format!("{key} {why}"));
+                    continue;
+                }
+                let expression = self.expression(source);
+                match key {
+                    "match if" => self.line_of(source, format!("test = {expression}")),
                     "spawn" => {
-                        self.line(format!("match = {}", self.expression(*source)));
+                        self.line_of(source, format!("match = {expression}"));
                         self.line("spawn = true");
                     }
-                    key => {
-                        let key = if key == "match if" { "test" } else { key };
-                        self.line(format!("{key} = {}", self.expression(*source)));
-                    }
+                    key => self.line_of(source, format!("{key} = {expression}")),
                 }
             }
             if let Some(limit) = class.lease_limit {
@@ -300,227 +363,6 @@ impl<'r> Writer<'r> {
         self.reader.classes = classes;
     }
 
-    /// Subnets and shared networks, wherever they stand.
-    fn networks(&mut self, body: &Body, around: &Entries<'_>) {
-        for child in &body.children {
-            match child {
-                Child::Group(group) => {
-                    let inside = around.iter().copied().chain(&group.body.entries).collect();
-                    self.networks(&group.body, &inside);
-                }
-                Child::Network(network) => {
-                    self.table("[[dhcp.shared-network]]", network.body.line);
-                    self.line(format!("name = {}", quoted(&network.name)));
-                    self.merged(around, network.body.line);
-                    let entries = around.iter().copied().chain(&network.body.entries).collect();
-                    self.scope("dhcp.shared-network", entries);
-                    self.count("shared networks");
-                    let mut pools = Vec::new();
-                    outer_pools(&network.body, &mut pools);
-                    self.subnets(&network.body, &Vec::new(), Some(&network.name), &pools);
-                }
-                Child::Subnet(subnet) => self.subnet(subnet, around, None, &[]),
-                _ => {}
-            }
-        }
-    }
-
-    /// The subnets of a shared network.
-    fn subnets(
-        &mut self,
-        body: &Body,
-        around: &Entries<'_>,
-        network: Option<&str>,
-        pools: &[&ast::Pool],
-    ) {
-        for child in &body.children {
-            match child {
-                Child::Group(group) => {
-                    let inside = around.iter().copied().chain(&group.body.entries).collect();
-                    self.subnets(&group.body, &inside, network, pools);
-                }
-                Child::Subnet(subnet) => self.subnet(subnet, around, network, pools),
-                _ => {}
-            }
-        }
-    }
-
-    /// The values of groups around something that is no host.
-    fn merged(&mut self, around: &Entries<'_>, line: Option<Line>) {
-        if let (false, Some(line)) = (around.is_empty(), line) {
-            let what = "the values of the groups around it are its own";
-            self.note(line, Became::Changed, what);
-        }
-    }
-
-    fn subnet(
-        &mut self,
-        subnet: &ast::Subnet,
-        around: &Entries<'_>,
-        network: Option<&str>,
-        pools: &[&ast::Pool],
-    ) {
-        self.table("[[dhcp.subnet]]", subnet.body.line);
-        self.line(format!("subnet = {}", quoted(&subnet.prefix.to_string())));
-        if let Some(network) = network {
-            self.line(format!("shared-network = {}", quoted(network)));
-        }
-        self.merged(around, subnet.body.line);
-        let entries = around.iter().copied().chain(&subnet.body.entries).collect();
-        self.scope("dhcp.subnet", entries);
-        self.count("subnets");
-        self.pools(&subnet.body);
-        for pool in pools {
-            let own = |range: &&ast::Range| subnet.prefix.contains(range.first);
-            let ranges: Vec<&ast::Range> = pool.ranges.iter().filter(own).collect();
-            if !ranges.is_empty() {
-                self.pool(pool, &ranges);
-            }
-        }
-    }
-
-    fn pools(&mut self, body: &Body) {
-        for child in &body.children {
-            match child {
-                Child::Group(group) => self.pools(&group.body),
-                Child::Pool(pool) => self.pool(pool, &pool.ranges.iter().collect::<Vec<_>>()),
-                Child::Range(range) => {
-                    self.table("[[dhcp.subnet.pools]]", None);
-                    self.line(format!("range = {}", quoted(&span(range))));
-                    if !range.bootp {
-                        self.line("deny = [\"bootp\"]");
-                    }
-                    self.count("ranges");
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn pool(&mut self, pool: &ast::Pool, ranges: &[&ast::Range]) {
-        self.table("[[dhcp.subnet.pools]]", pool.body.line);
-        let ranges: Vec<String> = ranges.iter().map(|range| quoted(&span(range))).collect();
-        self.line(format!("range = [{}]", ranges.join(", ")));
-        for allow in [true, false] {
-            let mut words = Vec::new();
-            for permission in pool.permits.iter().filter(|permission| permission.allow == allow) {
-                match permission.who {
-                    Who::All | Who::Unauthenticated => words.push(quoted("all")),
-                    Who::Known => words.push(quoted("known")),
-                    Who::Unknown => words.push(quoted("unknown")),
-                    Who::Bootp => words.push(quoted("bootp")),
-                    Who::Member(class) => {
-                        let name = &self.reader.classes[class.0 as usize].name;
-                        words.push(quoted(&format!("class:{name}")));
-                    }
-                    Who::After(time) => {
-                        // `never` is none.
-                        let time = jiff::Timestamp::from_second(time).ok();
-                        words.extend(time.map(|time| quoted(&format!("after {time}"))));
-                    }
-                    Who::Authenticated => {
-                        let line = pool.body.line.unwrap_or(Line { file: 0, line: 1 });
-                        let what = "a permit of clients that authenticate";
-                        self.note(line, Became::Dropped, what);
-                    }
-                }
-            }
-            if !words.is_empty() {
-                let key = if allow { "allow" } else { "deny" };
-                self.line(format!("{key} = [{}]", words.join(", ")));
-            }
-        }
-        self.scope("dhcp.subnet.pools", pool.body.entries.iter().collect());
-        self.count("pools");
-    }
-
-    /// Groups that have hosts, with them.
-    fn groups(&mut self, body: &Body, path: &str) {
-        for child in &body.children {
-            let Child::Group(group) = child else { continue };
-            if !has_hosts(&group.body) {
-                continue;
-            }
-            self.table(&format!("[[{path}]]"), group.body.line);
-            self.scope(path, group.body.entries.iter().collect());
-            self.count("groups");
-            for child in &group.body.children {
-                if let Child::Host(host) = child {
-                    self.host(host, &format!("{path}.host"));
-                }
-            }
-            self.groups(&group.body, &format!("{path}.group"));
-        }
-    }
-
-    /// Hosts that stand in no group.
-    fn hosts(&mut self, body: &Body, path: &str, around: &Entries<'_>) {
-        for child in &body.children {
-            let inside = match child {
-                Child::Host(host) => {
-                    if let (false, Some(line)) = (around.is_empty(), host.body.line) {
-                        let what = format!(
-                            "host `{}` gets the values of the scope that it stands in only there",
-                            host.name
-                        );
-                        self.note(line, Became::Changed, what);
-                    }
-                    self.host(host, path);
-                    continue;
-                }
-                Child::Network(network) => &network.body,
-                Child::Subnet(subnet) => &subnet.body,
-                Child::Pool(pool) => &pool.body,
-                _ => continue,
-            };
-            let around = around.iter().copied().chain(&inside.entries).collect();
-            self.hosts(inside, path, &around);
-            self.groups(inside, "dhcp.group");
-        }
-    }
-
-    fn host(&mut self, host: &ast::Host, path: &str) {
-        let has_key = !host.keys.is_empty()
-            || host.body.entries.iter().any(|entry| {
-                matches!(&entry.what, What::Option { space, code: 61, .. } if *space == self.reader.dhcp)
-            });
-        let line = host.body.line;
-        if !has_key {
-            if let Some(line) = line {
-                let what = format!("host `{}`: nothing says which machine it is", host.name);
-                self.note(line, Became::Dropped, what);
-            }
-            return;
-        }
-        self.table(&format!("[[{path}]]"), line);
-        self.line(format!("name = {}", quoted(&host.name)));
-        for (key, _) in &host.keys {
-            match key {
-                HostKey::Hardware(address) => {
-                    let address = crate::hex::digits(address, ":");
-                    self.line(format!("hardware = {}", quoted(&address)));
-                }
-                HostKey::ClientId(id) => self.line(format!("client-id = {}", toml::hex(id))),
-                HostKey::Circuit { circuit_id: Some(id), .. } => {
-                    self.line(format!("circuit-id = {}", bytes(id)));
-                }
-                HostKey::Circuit { remote_id: Some(id), .. } => {
-                    self.line(format!("remote-id = {}", bytes(id)));
-                }
-                HostKey::Circuit { .. } | HostKey::Uuid(_) => {}
-            }
-        }
-        let ips: Vec<String> =
-            host.addresses.iter().map(|(address, _)| quoted(&address.to_string())).collect();
-        match ips.as_slice() {
-            [] => {}
-            [ip] => self.line(format!("ip = {ip}")),
-            _ => self.line(format!("ip = [{}]", ips.join(", "))),
-        }
-        self.scope(path, host.body.entries.iter().collect());
-        self.count("hosts");
-    }
-
     /// The text of an expression, as TOML.
     fn expression(&self, place: Place) -> String {
         let file = self.reader.files.get(place.file);
@@ -532,32 +374,6 @@ impl<'r> Writer<'r> {
 /// A text without comments, with single blanks.
 fn one_line(text: &str) -> String {
     comments::without(text).split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn span(range: &ast::Range) -> String {
-    match range.first == range.last {
-        true => range.first.to_string(),
-        false => format!("{}-{}", range.first, range.last),
-    }
-}
-
-/// Pools that stand in a shared network beside its subnets.
-fn outer_pools<'a>(body: &'a Body, pools: &mut Vec<&'a ast::Pool>) {
-    for child in &body.children {
-        match child {
-            Child::Pool(pool) => pools.push(pool),
-            Child::Group(group) => outer_pools(&group.body, pools),
-            _ => {}
-        }
-    }
-}
-
-fn has_hosts(body: &Body) -> bool {
-    body.children.iter().any(|child| match child {
-        Child::Host(_) => true,
-        Child::Group(group) => has_hosts(&group.body),
-        _ => false,
-    })
 }
 
 /// Classes and subclasses, and the entries around classes.

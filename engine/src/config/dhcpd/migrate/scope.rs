@@ -1,6 +1,6 @@
 //! The values of one scope.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use bootstorm_protocols::dhcpv4::options;
@@ -21,141 +21,117 @@ use super::{Became, Spaces, Writer, does_nothing, one_line};
 /// A branch of an `if`: its condition, which the last may lack, and what it says.
 type Branch = (Option<String>, Vec<Entry>);
 
+/// Keys of one table, each with its place in the scope, its value, and where it comes from.
+type Values<'e> = BTreeMap<String, (usize, String, &'e Entry)>;
+
+/// What a value is for: a table, and a key in it.
+type Key = (Option<String>, String);
+
 impl Writer<'_> {
     /// Writes the keys of a scope, behind the heading of its table.
     pub(super) fn scope(&mut self, path: &str, entries: Vec<&Entry>) {
+        self.scope_without(path, entries, &HashSet::new());
+    }
+
+    /// The same without the values for keys that a later statement has.
+    fn scope_without(&mut self, path: &str, entries: Vec<&Entry>, hidden: &HashSet<Key>) {
         // Of several values for one key the last stands.
-        let mut keys: BTreeMap<String, (usize, String, Line)> = BTreeMap::new();
-        let mut set: BTreeMap<String, (usize, String, Line)> = BTreeMap::new();
-        let mut spaces: BTreeMap<String, BTreeMap<String, (String, Line)>> = BTreeMap::new();
+        let mut tables: BTreeMap<Option<String>, Values<'_>> = BTreeMap::new();
         let mut conditions = Vec::new();
         for (at, entry) in entries.into_iter().enumerate() {
-            match &entry.what {
-                What::Statements(_) => conditions.push(entry),
-                What::Parameter { row, value: given } => {
-                    match self.parameter(row.name, given, entry, path == "dhcp") {
-                        Some((key, value)) => drop(keys.insert(key, (at, value, entry.line))),
-                        None if path == "dhcp" && row.name.starts_with("omapi-") => {}
-                        None if does_nothing(row.status) => {
-                            let what = format!("{}: {}", row.name, row.note);
-                            self.note(entry.line, Became::Dropped, what);
-                        }
-                        None => {
-                            let what = format!("{}: TOML has no key for it here", row.name);
-                            self.note(entry.line, Became::Dropped, what);
-                        }
-                    }
-                }
-                What::Option { space, code, value: given } => {
-                    let Some(value) = self.option_value(*space, *code, given, entry) else {
-                        continue;
-                    };
-                    let name = self.option_name(*space, *code);
-                    if *space == self.reader.dhcp {
-                        if path.ends_with("host") && *code == 61 {
-                            keys.insert("client-id".to_owned(), (at, value, entry.line));
-                        } else if lower::option(&self.reader.spaces, *space, *code).is_none()
-                            || *code == 55
-                        {
-                            let what = format!("option {name}: the server works it out");
-                            self.note(entry.line, Became::Dropped, what);
-                        } else if *code == 54 {
-                            keys.insert("server-identifier".to_owned(), (at, value, entry.line));
-                        } else {
-                            set.insert(name, (at, value, entry.line));
-                        }
-                    } else {
-                        let of = self.reader.spaces.get(*space).name.to_string();
-                        if [standard::FQDN, standard::AGENT, standard::DHCP6].contains(&&*of) {
-                            let what = format!("option {of}.{name}: it does nothing");
-                            self.note(entry.line, Became::Dropped, what);
-                        } else if self.reader.spaces.is_enterprise(*space) {
-                            let what = format!("option {of}.{name}: TOML has no such spaces");
-                            self.note(entry.line, Became::Dropped, what);
-                        } else {
-                            spaces.entry(of).or_default().insert(name, (value, entry.line));
-                        }
-                    }
-                }
+            if let What::Statements(_) = &entry.what {
+                conditions.push((at, entry));
+                continue;
+            }
+            if let Some(why) = self.unreadable(entry.place) {
+                self.note(entry.line, Became::Dropped, why);
+            } else if let Some(((table, key), value)) = self.entry(path, entry)
+                && !hidden.contains(&(table.clone(), key.clone()))
+            {
+                tables.entry(table).or_default().insert(key, (at, value, entry));
             }
         }
-        self.lease_times(path, &mut keys);
-        self.values(keys);
-        if !set.is_empty() || !spaces.is_empty() {
-            self.line(format!("\n[{path}.options]"));
-            self.values(set);
-            for (space, values) in spaces {
-                let values: Vec<String> = values
-                    .into_iter()
-                    .map(|(name, (value, line))| {
-                        self.comments_before(line);
-                        format!("{name} = {value}")
-                    })
-                    .collect();
-                self.line(format!("{space} = {{ {} }}", values.join(", ")));
+        // In TOML conditions stand behind all values.
+        let behind = |condition: usize| -> HashSet<Key> {
+            let fixed = |(at, _, entry): &(usize, String, &Entry)| {
+                let (What::Option { value, .. } | What::Parameter { value, .. }) = &entry.what
+                else {
+                    return false;
+                };
+                *at > condition && matches!(value, Value::Bytes(_))
+            };
+            let keys = tables.iter().flat_map(|(table, values)| {
+                let keys = values.iter().filter(|(_, value)| fixed(value)).map(|(key, _)| key);
+                keys.map(|key| (table.clone(), key.clone()))
+            });
+            keys.chain(hidden.iter().cloned()).collect()
+        };
+        let conditions: Vec<_> =
+            conditions.into_iter().map(|(at, entry)| (entry, behind(at))).collect();
+        for (table, values) in tables {
+            if let Some(table) = table {
+                self.line(format!("\n[{path}.{table}]"));
             }
+            self.values(values);
         }
-        for entry in conditions {
-            self.condition(path, entry);
+        for (entry, hidden) in conditions {
+            self.condition(path, entry, &hidden);
         }
     }
 
-    /// In TOML the usual lease time lies between the least and the longest. In dhcpd it need not,
-    /// and there are limits where nothing is said: the least counts first, then the longest.
-    fn lease_times(&mut self, path: &str, keys: &mut BTreeMap<String, (usize, String, Line)>) {
-        const NAMES: [&str; 3] = ["lease-time", "min-lease-time", "max-lease-time"];
-        let given = NAMES.map(|name| keys.get(name).cloned());
-        let own = given.clone().map(|given| super::toml::number_of(&given?.1));
-        let outermost = path == "dhcp";
-        if !outermost && given.iter().all(Option::is_none) {
-            return;
-        }
-        let around = self.lease_times;
-        let [mut usual, least, mut longest] =
-            [0, 1, 2].map(|which| own[which].unwrap_or(around[which]));
-        // Whoever says how long a lease usually is means that it may be so long.
-        if own[2].is_none() {
-            longest = longest.max(usual);
-        }
-        longest = longest.max(least);
-        let least = if own[1].is_none() { least.min(usual).min(longest) } else { least };
-        usual = usual.clamp(least, longest);
-        let (at, line) = given
-            .iter()
-            .flatten()
-            .map(|(at, _, line)| (*at, *line))
-            .next_back()
-            .unwrap_or((0, Line { file: u32::MAX, line: 0 }));
-        // Their comments stand where the file has them.
-        let nowhere = Line { file: u32::MAX, line: 0 };
-        let mut changed = false;
-        for (which, time) in [usual, least, longest].into_iter().enumerate() {
-            if own[which] == Some(time)
-                || own[which].is_none() && around[which] == time && !outermost
-            {
-                continue;
+    /// The key and value of an entry; what TOML lacks is noted.
+    fn entry(&mut self, path: &str, entry: &Entry) -> Option<(Key, String)> {
+        let (space, code, given) = match &entry.what {
+            What::Statements(_) => return None,
+            What::Parameter { row, value } => {
+                let found = self.parameter(row.name, value, entry, path == "dhcp");
+                // It stands in [control].
+                let elsewhere = path == "dhcp" && row.name.starts_with("omapi-");
+                if found.is_none() && !elsewhere {
+                    let why = match does_nothing(row.status) {
+                        true => row.note,
+                        false => "TOML has no key for it here",
+                    };
+                    self.note(entry.line, Became::Dropped, format!("{}: {why}", row.name));
+                }
+                return found.map(|(key, value)| ((None, key), value));
             }
-            changed |= own[which].is_some() || around[which] != time;
-            let (at, line) =
-                given[which].as_ref().map_or((at, nowhere), |(at, _, line)| (*at, *line));
-            keys.insert(NAMES[which].to_owned(), (at, seconds(time), line));
+            What::Option { space, code, value } => (*space, *code, value),
+        };
+        let value = self.option_value(space, code, given, entry)?;
+        let name = self.option_name(space, code);
+        let table = || Some("options".to_owned());
+        if space == self.reader.dhcp {
+            if path.ends_with("host") && code == 61 {
+                return Some(((None, "client-id".to_owned()), value));
+            }
+            if lower::option(&self.reader.spaces, space, code).is_none() {
+                let what = format!("option {name}: the server works it out");
+                self.note(entry.line, Became::Dropped, what);
+                return None;
+            }
+            return Some(match code {
+                54 => ((None, "server-identifier".to_owned()), value),
+                _ => ((table(), name), value),
+            });
         }
-        if changed {
-            let what = "lease times: the usual one lies between the least and the longest";
-            self.note(line, Became::Changed, what);
-        }
-        if outermost {
-            self.lease_times = [usual, least, longest];
-        }
+        let of = self.reader.spaces.get(space).name.to_string();
+        let why = match &*of {
+            standard::FQDN | standard::AGENT | standard::DHCP6 => "it does nothing",
+            _ if !self.reader.spaces.is_plain(space) => "TOML has no such spaces",
+            _ => return Some(((Some(format!("options.{of}")), name), value)),
+        };
+        self.note(entry.line, Became::Dropped, format!("option {of}.{name}: {why}"));
+        None
     }
 
     /// Lines in the order of the file.
-    fn values(&mut self, values: BTreeMap<String, (usize, String, Line)>) {
+    fn values(&mut self, values: Values<'_>) {
         let mut values: Vec<_> = values.into_iter().collect();
         values.sort_by_key(|(_, (at, ..))| *at);
-        for (key, (_, value, line)) in values {
-            self.comments_before(line);
-            self.line(format!("{key} = {value}"));
+        for (key, (_, value, entry)) in values {
+            self.comments_before(entry.line);
+            self.line_of(entry.place, format!("{key} = {value}"));
         }
     }
 
@@ -263,7 +239,7 @@ impl Writer<'_> {
         Some(format!("{{ expression = {} }}", literal(&expression)))
     }
 
-    fn source(&self, place: Place) -> Option<&str> {
+    pub(super) fn source(&self, place: Place) -> Option<&str> {
         self.reader.files.get(place.file)?.text()?.get(place.range())
     }
 
@@ -274,7 +250,10 @@ impl Writer<'_> {
     }
 
     /// Statements that depend on the message: `if` is taken, others are dropped.
-    fn condition(&mut self, path: &str, entry: &Entry) {
+    fn condition(&mut self, path: &str, entry: &Entry, hidden: &HashSet<Key>) {
+        if let Some(why) = self.unreadable(entry.place) {
+            return self.note(entry.line, Became::Dropped, why);
+        }
         let file = entry.place.file;
         let Some(text) = self.text(file) else { return };
         let from = Counted { at: entry.place.start as usize, line: entry.line.line };
@@ -302,11 +281,11 @@ impl Writer<'_> {
             match test {
                 Some(test) => {
                     self.line(format!("\n[[{within}]]"));
-                    self.line(format!("test = {}", literal(test)));
+                    self.line_of(entry.place, format!("test = {}", literal(test)));
                 }
                 None => self.line(format!("\n[{within}]")),
             }
-            self.scope(&within, entries.iter().collect());
+            self.scope_without(&within, entries.iter().collect(), hidden);
         }
         self.count("conditions");
     }

@@ -63,23 +63,6 @@ pub(super) fn seconds(number: u32) -> String {
     }
 }
 
-/// What [`seconds`] wrote.
-pub(super) fn number_of(text: &str) -> Option<u32> {
-    let text = text.strip_prefix('"')?.strip_suffix('"')?;
-    if text == "infinite" {
-        return Some(u32::MAX);
-    }
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let scale = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.parse::<u32>().ok()?.checked_mul(scale)
-}
-
 /// The value of an option; as hexadecimal digits where nothing better is known.
 pub(super) fn value(format: &Format, all: &[u8]) -> String {
     plain(format, all).unwrap_or_else(|| hex(all))

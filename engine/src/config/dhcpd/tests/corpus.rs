@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{load, migrate, parse};
 
+/// All of them.
 fn files() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/dhcpd");
     let mut files: Vec<PathBuf> =
@@ -18,10 +19,15 @@ fn is_wrong(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("wrong-"))
 }
 
+/// Those that are taken.
+pub(crate) fn right() -> impl Iterator<Item = PathBuf> {
+    files().into_iter().filter(|path| !is_wrong(path))
+}
+
 #[test]
 fn files_of_sites_are_taken() {
     let mut refused = Vec::new();
-    for path in files().into_iter().filter(|path| !is_wrong(path)) {
+    for path in right() {
         if let Err(error) = load(&path) {
             refused.push(error.render(false));
         }
@@ -42,23 +48,18 @@ fn wrong_files_are_refused_where_the_mistake_is() {
 }
 
 #[test]
-fn the_toml_of_each_file_is_read() {
-    let (mut refused, mut all) = (Vec::new(), 0);
-    for path in files().into_iter().filter(|path| !is_wrong(path)) {
+fn the_toml_of_each_file_is_read_and_keeps_its_comments() {
+    for path in right() {
         let text = std::fs::read_to_string(&path).unwrap();
         let migration = migrate(&path).unwrap_or_else(|error| panic!("{}", error.render(false)));
-        if text.contains("subnet6 ") {
-            continue;
-        }
-        all += 1;
-        if let Err(error) = parse(Path::new("bootstorm.toml"), migration.toml.as_bytes()) {
-            assert!(migration.report.contains("to be mended by hand"), "{}", migration.report);
-            refused.push(format!("{}\n{}", path.display(), error.render(false)));
+        // Of subnets for IPv6 alone TOML is no configuration.
+        if !text.contains("subnet6 ")
+            && let Err(error) = parse(Path::new("bootstorm.toml"), migration.toml.as_bytes())
+        {
+            panic!("{}\n{}", path.display(), error.render(false));
         }
         for comment in text.lines().filter(|line| line.starts_with('#')) {
             assert!(migration.toml.contains(comment.trim_end()), "{}: {comment}", path.display());
         }
     }
-    // Some say what TOML has no words for: hosts that contradict each other, variables.
-    assert!(refused.len() * 20 <= all, "{}", refused.join("\n"));
 }

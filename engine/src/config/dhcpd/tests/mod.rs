@@ -1,7 +1,7 @@
 //! dhcpd's language.
 
 mod chain;
-mod corpus;
+pub(crate) mod corpus;
 mod damaged;
 mod document;
 mod manual;
