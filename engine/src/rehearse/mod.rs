@@ -10,7 +10,7 @@ mod compare;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,15 +102,19 @@ pub struct Rehearsal<'c> {
     committer: Committer,
     /// Addresses that the other server answers from, and its identifiers.
     servers: Vec<Ipv4Addr>,
-    /// By machine, transaction, and whether it is a DISCOVER: what answers it may be heard after
-    /// the REQUEST that follows, which has the same transaction.
-    waiting: HashMap<(Hardware, u32, bool), Request>,
+    waiting: HashMap<Asking, Request>,
+    /// What waits in the order in which it came, with its time; also what was answered since.
+    order: VecDeque<(Moment, Asking)>,
     clients: HashSet<Hardware>,
     differing: HashSet<Hardware>,
-    told: HashMap<(Hardware, String), usize>,
+    /// The clients that each thing differs for, which have been told of it.
     affected: BTreeMap<String, HashSet<Hardware>>,
     summary: Summary,
 }
+
+/// A machine, its transaction, and whether it sent a DISCOVER: what answers that may be heard after
+/// the REQUEST that follows, which has the same transaction.
+type Asking = (Hardware, u32, bool);
 
 /// A client's message that waits for its answer.
 struct Request {
@@ -141,9 +145,9 @@ impl<'c> Rehearsal<'c> {
             committer: leases.committer(),
             servers: servers.to_vec(),
             waiting: HashMap::new(),
+            order: VecDeque::new(),
             clients: HashSet::new(),
             differing: HashSet::new(),
-            told: HashMap::new(),
             affected: BTreeMap::new(),
             summary: Summary::default(),
         })
@@ -168,12 +172,9 @@ impl<'c> Rehearsal<'c> {
                 match message.message_type() {
                     Some(MessageType::Release | MessageType::Decline) => self.given_back(&request),
                     _ => {
-                        if self.waiting.len() >= WAITING {
-                            found.extend(self.unanswered(seen.at, Duration::ZERO));
-                        }
                         // A repetition of a message that was answered is compared again.
                         let discovers = message.message_type() == Some(MessageType::Discover);
-                        self.waiting.insert((hardware, message.xid(), discovers), request);
+                        found.extend(self.wait((hardware, message.xid(), discovers), request));
                     }
                 }
             }
@@ -274,12 +275,42 @@ impl<'c> Rehearsal<'c> {
         self.leases.completed(|_, _| ());
     }
 
+    /// Keeps a message until it is answered. Where too many wait, what differs in the silence to
+    /// the oldest comes back.
+    fn wait(&mut self, asking: Asking, request: Request) -> Option<Differing> {
+        let oldest = if self.waiting.len() >= WAITING { self.oldest(|_| true) } else { None };
+        if self.order.len() >= 2 * WAITING {
+            // At least half of it was answered.
+            let waiting = &self.waiting;
+            self.order.retain(|(at, key)| waiting.get(key).is_some_and(|own| own.at == *at));
+        }
+        self.order.push_back((request.at, asking));
+        self.waiting.insert(asking, request);
+        oldest.and_then(|request| self.silent(&request))
+    }
+
+    /// Takes out the oldest message that waits, if its time fits.
+    fn oldest(&mut self, fits: impl Fn(Moment) -> bool) -> Option<Request> {
+        while let Some(&(at, key)) = self.order.front() {
+            let waits = self.waiting.get(&key).is_some_and(|request| request.at == at);
+            if waits && !fits(at) {
+                return None;
+            }
+            self.order.pop_front();
+            if waits {
+                return self.waiting.remove(&key);
+            }
+        }
+        None
+    }
+
     /// Messages that were not answered for so long.
     fn unanswered(&mut self, now: Moment, patience: Duration) -> Vec<Differing> {
-        let over = self.waiting.extract_if(|_, request| now >= request.at + patience);
-        let mut over: Vec<Request> = over.map(|(_, request)| request).collect();
-        over.sort_by_key(|request| request.at);
-        over.iter().filter_map(|request| self.silent(request)).collect()
+        let mut found = Vec::new();
+        while let Some(request) = self.oldest(|at| now >= at + patience) {
+            found.extend(self.silent(&request));
+        }
+        found
     }
 
     /// The other server did not answer.
@@ -315,14 +346,14 @@ impl<'c> Rehearsal<'c> {
         }
         self.summary.differing += 1;
         let hardware = Hardware::new(message.htype(), message.chaddr());
-        self.differing.insert(hardware);
+        if self.differing.len() < CLIENTS {
+            self.differing.insert(hardware);
+        }
         let kind = message.message_type().map_or("BOOTP".to_owned(), |kind| kind.to_string());
         let mut fresh = Vec::new();
         for difference in differences {
-            self.affected.entry(difference.what.clone()).or_default().insert(hardware);
-            let told = self.told.entry((hardware, difference.what.clone())).or_default();
-            *told += 1;
-            if *told == 1 && fresh.len() < TOLD {
+            let clients = self.affected.entry(difference.what.clone()).or_default();
+            if clients.len() < CLIENTS && clients.insert(hardware) && fresh.len() < TOLD {
                 fresh.push(difference);
             }
         }

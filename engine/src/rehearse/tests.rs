@@ -201,6 +201,34 @@ fn silence_of_either_server_is_told() {
     assert_eq!(differences(&found), [("answer", "silence", "OFFER")]);
 }
 
+#[test]
+fn so_many_messages_wait_and_no_more() {
+    let strict = HALL.replace("[dhcp]", "[dhcp]\nboot-unknown-clients = false");
+    let config = configuration(HALL);
+    let mut here = rehearsal(&config);
+    let mut other = Other::new(&strict);
+    // The other server is there.
+    other.lease(&machine(0x11), &mut here);
+    let mut found = Vec::new();
+    let count = WAITING + 10;
+    for number in 0..count {
+        let [.., high, middle, low] = (number as u32).to_be_bytes();
+        let mac = format!("52:54:01:{high:02x}:{middle:02x}:{low:02x}");
+        let discover = Asked { mac, ..Asked::default() }.message(None).unwrap();
+        let at = other.now;
+        let (source, destination) = (CLIENT, EVERYBODY);
+        found.extend(here.see(&Seen { at, source, destination, payload: &discover }));
+        assert!(here.waiting.len() <= WAITING && here.order.len() <= 2 * WAITING);
+    }
+    // Ten had to make room, the oldest ones; each differs, for this server would have answered.
+    assert_eq!(found.len(), 10);
+    assert_eq!((&*found[0].mac, &*found[9].mac), ("52:54:01:00:00:00", "52:54:01:00:00:09"));
+    other.now = other.now + Duration::from_secs(60);
+    let (_, found) = other.lease(&machine(0x11), &mut here);
+    assert_eq!(found.len(), WAITING);
+    assert!(here.waiting.is_empty());
+}
+
 /// An Ethernet frame around a payload.
 fn frame(source: SocketAddrV4, destination: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
