@@ -22,6 +22,8 @@ Examples:
       What would UEFI firmware be answered?
   bootstorm explain --mac 52:54:00:12:34:56 --arch x86-64-efi --user-class iPXE
       And then iPXE, which it loads?
+  bootstorm explain --mac 5254.0012.3456 --renew
+      Would it keep its address? A MAC may be written as switches do it.
   bootstorm explain --mac 52:54:00:12:34:56 --relay 10.2.0.1 --circuit-id eth0/7 --option 55=1,3,67
       The same machine behind a relay agent, asking for three options.
   bootstorm explain --mac 52:54:00:12:34:56 --interface 10.1.0.6 --config new.toml --state-dir /none
@@ -47,13 +49,20 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "MAC", value_parser = mac)]
     mac: String,
     /// Explain the last message that the running server received from the machine
-    #[arg(long, conflicts_with_all = ["message", "address", "arch", "relay", "uuid", "user_class",
+    #[arg(long, conflicts_with_all = ["message", "renew", "ciaddr", "address", "arch", "relay", "uuid", "user_class",
         "vendor_class", "circuit_id", "remote_id", "client_id", "option", "interface"])]
     last: bool,
-    /// The message that it sends; a REQUEST without --address takes what it would be offered
-    #[arg(long, value_parser = ["discover", "request"], default_value = "discover")]
-    message: String,
-    /// The address that it asks for (option 50)
+    /// The message that it sends [default: discover]; a REQUEST without --address and --ciaddr
+    /// takes what it would be offered
+    #[arg(long, value_parser = ["discover", "request", "inform", "release", "decline", "bootp"])]
+    message: Option<String>,
+    /// It renews the lease that it has
+    #[arg(long, conflicts_with_all = ["message", "ciaddr", "address"])]
+    renew: bool,
+    /// The address that it has (ciaddr); a REQUEST renews it. Without, RELEASE is of its lease
+    #[arg(long, value_name = "IP")]
+    ciaddr: Option<Ipv4Addr>,
+    /// The address that it asks for (option 50), or that it declines
     #[arg(long, value_name = "IP")]
     address: Option<Ipv4Addr>,
     /// Its architecture (option 93), as x86-64-efi or 7; it then calls itself PXEClient or
@@ -117,7 +126,9 @@ impl Explain {
         Asked {
             mac: self.mac.clone(),
             last: self.last,
-            message: self.message.clone(),
+            message: self.message.clone().unwrap_or_default(),
+            renew: self.renew,
+            ciaddr: self.ciaddr,
             address: self.address,
             arch: self.arch.clone(),
             relay: self.relay,

@@ -72,7 +72,7 @@ pub(crate) use dhcpd::tests::corpus;
 pub use dhcpd::{Migration, migrate};
 pub(crate) use effects::{Asked, Effects};
 pub use excluded::Use;
-pub(crate) use expression::{Candidate, Facts, OptionPath, Value};
+pub(crate) use expression::{Candidate, Facts, Names, OptionPath, Value};
 pub use expression::{ClassIndex, ClassTest};
 pub use flags::{Flag, Flags};
 pub use host_names::HostName;

@@ -15,7 +15,9 @@ use super::machine::{Condition, NotMember, joined};
 use super::own::Own;
 use super::reply::Reply;
 use super::reservation::Reservation;
-use crate::config::{BootRule, Boots, ClassId, HostId, PoolId, ScopeChain, ScopeId, SubclassId};
+use crate::config::{
+    BootRule, Boots, ClassId, HostId, Names, PoolId, ScopeChain, ScopeId, SubclassId,
+};
 use crate::leases::{Change, Client, ClientKey, Conflict, KeyKind, ShardLeases, Step};
 
 /// What was found out about the sender of a message.
@@ -69,13 +71,31 @@ impl<'a> Findings<'a> {
     pub(crate) fn classes(
         &self,
     ) -> impl Iterator<Item = (ClassId, Result<Option<SubclassId>, NotMember>)> {
-        let Exchange { message, before, dhcp, arena, machine, classes, .. } = self.0;
+        let Exchange { dhcp, machine, .. } = self.0;
         let ids = dhcp.class_ids().filter(|_| machine.is_classified(dhcp));
         ids.map(move |id| {
-            let members = &classes[..classes.partition_point(|member| *member < id)];
-            let known = Known { message, before: *before, machine, members, arena };
-            (id, machine.membership(dhcp, id, false, known).map(|member| member.subclass))
+            let member = machine.membership(dhcp, id, false, self.known(id));
+            (id, member.map(|member| member.subclass))
         })
+    }
+
+    /// Which part of the test of a class is not true, and what it finds; empty where it has none.
+    pub(crate) fn why_not(&self, class: ClassId, names: &dyn Names) -> String {
+        let test = self.0.dhcp.class(class).test.as_ref();
+        test.map_or_else(String::new, |test| test.why_not(&self.known(class), names, self.0.arena))
+    }
+
+    /// The value by which the subclasses of a class are told apart; `None` for null.
+    pub(crate) fn subclass_value(&self, class: ClassId) -> Option<&'a [u8]> {
+        let submatch = self.0.dhcp.class(class).submatch.as_ref()?;
+        submatch.expression.evaluate(&self.known(class), self.0.arena)
+    }
+
+    /// What the test of a class goes by.
+    fn known(&self, class: ClassId) -> Known<'_, 'a> {
+        let Exchange { message, before, arena, machine, classes, .. } = self.0;
+        let members = &classes[..classes.partition_point(|member| *member < class)];
+        Known { message, before: *before, machine, members, arena }
     }
 
     /// Every host entry that the client is known by, and by which key first.

@@ -21,9 +21,15 @@ pub struct Asked {
     /// `mac`.
     #[serde(skip_serializing_if = "super::is_default")]
     pub last: bool,
-    /// `discover` if empty, or `request`.
+    /// `discover` if empty, or `request`, `inform`, `release`, `decline`, `bootp`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// It renews the lease that it has: a REQUEST.
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub renew: bool,
+    /// The address that it has (ciaddr); a REQUEST with it renews that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ciaddr: Option<Ipv4Addr>,
     /// The address that it asks for (option 50).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
@@ -60,6 +66,19 @@ pub struct Asked {
     pub interface: Option<String>,
 }
 
+/// What a machine sends.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Discover,
+    /// It takes an offer, or remembers an address.
+    Request,
+    /// It goes on with the address that it has.
+    Renew,
+    /// It says something of the address that it has.
+    Has(MessageType),
+    Bootp,
+}
+
 /// The longest message that is made here, in bytes.
 const ROOM: usize = 4096;
 
@@ -75,20 +94,33 @@ impl Asked {
         Hardware::of_text(&self.mac)
     }
 
-    /// Whether the machine sends a REQUEST.
+    /// What the machine sends.
     ///
     /// # Errors
-    /// It is neither that nor a DISCOVER.
-    pub(super) fn is_request(&self) -> Result<bool, String> {
-        match &*self.message {
-            "" | "discover" => Ok(false),
-            "request" => Ok(true),
-            other => Err(format!("message {other:?} is neither \"discover\" nor \"request\"")),
-        }
+    /// There is no such message, or it needs an address that is not given.
+    pub(super) fn kind(&self) -> Result<Kind, String> {
+        Ok(match &*self.message {
+            "" | "request" if self.renew => Kind::Renew,
+            _ if self.renew => return Err("only a REQUEST renews a lease".to_owned()),
+            "" | "discover" => Kind::Discover,
+            "request" if self.ciaddr.is_some() => Kind::Renew,
+            "request" => Kind::Request,
+            "bootp" => Kind::Bootp,
+            "inform" if self.ciaddr.is_none() => {
+                return Err("which address does it have? name it with --ciaddr".to_owned());
+            }
+            "inform" => Kind::Has(MessageType::Inform),
+            "release" => Kind::Has(MessageType::Release),
+            "decline" => Kind::Has(MessageType::Decline),
+            other => {
+                let known = "discover, request, inform, release, decline, bootp";
+                return Err(format!("there is no message {other:?}; there are {known}"));
+            }
+        })
     }
 
-    /// The message: a DISCOVER, or with `offered` the REQUEST of that address, of the server
-    /// behind it if there is one.
+    /// A DISCOVER, or with `offered` the REQUEST of that address, of the server behind it if there
+    /// is one.
     ///
     /// # Errors
     /// What cannot be sent so, and what to write instead.
@@ -96,18 +128,52 @@ impl Asked {
         &self,
         offered: Option<(Ipv4Addr, Option<Ipv4Addr>)>,
     ) -> Result<Vec<u8>, String> {
+        match offered {
+            None => self.written(Some(MessageType::Discover), None, (self.address, None)),
+            Some((address, server)) => {
+                self.written(Some(MessageType::Request), None, (Some(address), server))
+            }
+        }
+    }
+
+    /// A BOOTP request.
+    ///
+    /// # Errors
+    /// As [`Self::message`].
+    pub(super) fn bootp(&self) -> Result<Vec<u8>, String> {
+        self.written(None, None, (None, None))
+    }
+
+    /// The message of a machine that has an address: it renews it, gives it back or refuses it, or
+    /// asks for parameters.
+    ///
+    /// # Errors
+    /// As [`Self::message`].
+    pub(super) fn of_holder(&self, kind: MessageType, has: Ipv4Addr) -> Result<Vec<u8>, String> {
+        match kind {
+            MessageType::Decline => self.written(Some(kind), None, (Some(has), None)),
+            _ => self.written(Some(kind), Some(has), (None, None)),
+        }
+    }
+
+    /// `kind` is none for BOOTP; then ciaddr, and options 50 and 54.
+    fn written(
+        &self,
+        kind: Option<MessageType>,
+        ciaddr: Option<Ipv4Addr>,
+        (address, server): (Option<Ipv4Addr>, Option<Ipv4Addr>),
+    ) -> Result<Vec<u8>, String> {
         let hardware = self.hardware()?;
+        // Past the relay agents: it has an address.
+        let relay = self.relay.filter(|_| ciaddr.is_none() || kind == Some(MessageType::Inform));
         let header = Header {
-            hops: self.relay.is_some().into(),
-            giaddr: self.relay.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            hops: relay.is_some().into(),
+            giaddr: relay.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            ciaddr: ciaddr.unwrap_or(Ipv4Addr::UNSPECIFIED),
             ..Header::request(ETHERNET, hardware.address(), XID)
         };
-        let (kind, address, server) = match offered {
-            None => (MessageType::Discover, self.address, None),
-            Some((address, server)) => (MessageType::Request, Some(address), server),
-        };
         let mut list = Options(Vec::new());
-        list.put(options::MESSAGE_TYPE, vec![kind.code()])?;
+        list.put_some(options::MESSAGE_TYPE, kind.map(|kind| vec![kind.code()]))?;
         list.put_some(options::REQUESTED_ADDRESS, address.map(|ip| ip.octets().into()))?;
         list.put_some(options::SERVER_IDENTIFIER, server.map(|ip| ip.octets().into()))?;
         self.describe(&mut list)?;
@@ -116,7 +182,7 @@ impl Asked {
         let mut writer =
             MessageWriter::new(&mut buf, ROOM, &header).map_err(|error| error.to_string())?;
         writer.forbid_overload();
-        if !information.is_empty() {
+        if !information.is_empty() && (relay.is_some() || ciaddr.is_none()) {
             let information = RelayAgentInformation::new((&*information).into());
             writer.echo(&information).map_err(|error| error.to_string())?;
         }
@@ -269,6 +335,8 @@ mod tests {
         let twice = Asked { options: vec!["60=a".to_owned()], arch: some("7"), ..asked() };
         assert!(wrong(twice).contains("option 60 is given twice"));
         let message = Asked { message: "offer".to_owned(), ..asked() };
-        assert!(message.is_request().unwrap_err().contains("neither"));
+        assert!(message.kind().unwrap_err().contains("there are discover, request, "));
+        let inform = Asked { message: "inform".to_owned(), ..asked() };
+        assert!(inform.kind().unwrap_err().contains("--ciaddr"));
     }
 }

@@ -8,6 +8,7 @@ use bootstorm_protocols::dhcpv4::{CLIENT_PORT, Message, MessageType, SERVER_PORT
 use bootstorm_protocols::time::Moment;
 use bumpalo::Bump;
 
+use super::asked::Kind;
 use super::words::{self, Words};
 use super::{
     AddressPart, AnswerPart, Asked, CLASSES, ClassPart, Explanation, HeldPart, HostPart,
@@ -64,14 +65,43 @@ impl Subject<'_> {
             },
             payload,
         };
-        if !asked.is_request()? {
-            return self.explain(&received(self.now, asked.message(None)?), false);
+        let discover = asked.message(None)?;
+        let kind = asked.kind()?;
+        let (has, kind) = match kind {
+            Kind::Discover => return self.explain(&received(self.now, discover), false),
+            Kind::Bootp => return self.explain(&received(self.now, asked.bootp()?), false),
+            Kind::Request => return self.taken(asked, received),
+            Kind::Renew => (asked.ciaddr, MessageType::Request),
+            Kind::Has(MessageType::Decline) => (asked.address, MessageType::Decline),
+            Kind::Has(kind) => (asked.ciaddr, kind),
+        };
+        let has = match has {
+            Some(has) => has,
+            None => self.held_address(&received(self.now, discover))?,
+        };
+        let message = asked.of_holder(kind, has)?;
+        // What it does not broadcast comes from its address, past the relay agents.
+        let broadcasts = matches!(kind, MessageType::Decline | MessageType::Inform);
+        let mut received = received(self.now, message);
+        if !broadcasts || asked.relay.is_none() && kind == MessageType::Inform {
+            received.source = SocketAddrV4::new(has, CLIENT_PORT);
         }
+        if !broadcasts {
+            received.destination = first;
+        }
+        self.explain(&received, false)
+    }
+
+    /// A REQUEST: of an address that is remembered, or of what is offered.
+    fn taken(
+        &mut self,
+        asked: &Asked,
+        received: impl Fn(Moment, Vec<u8>) -> Received,
+    ) -> Result<Explanation, String> {
         if let Some(address) = asked.address {
             let request = asked.message(Some((address, None)))?;
             return self.explain(&received(self.now, request), false);
         }
-        // It takes what it is offered.
         let discover = received(self.now, asked.message(None)?);
         match self.remember(&discover)? {
             None => self.explain(&discover, false),
@@ -80,6 +110,17 @@ impl Subject<'_> {
                 self.explain(&received(self.now, request), false)
             }
         }
+    }
+
+    /// The address that the sender of a DISCOVER has a lease of.
+    fn held_address(&self, discover: &Received) -> Result<Ipv4Addr, String> {
+        let held = self.explain(discover, false)?.held;
+        let active = held.iter().find(|held| held.state == LeaseState::Active.name());
+        active.and_then(|held| held.ip.parse().ok()).ok_or_else(|| {
+            "the machine has no lease here; name the address that it has with --ciaddr, or with \
+             --address for a DECLINE"
+                .to_owned()
+        })
     }
 
     /// Explains the answer to a message that was received. `before` is the DISCOVER of its
@@ -131,7 +172,12 @@ impl Subject<'_> {
         let mut fit = served.iter().filter(|each| each.addresses.iter().any(subnet));
         match (fit.next(), fit.next()) {
             (Some(only), None) => Ok(only.index),
-            (Some(first), Some(_)) if asked.relay.is_some() => Ok(first.index),
+            // The relay agent or the address says which link it is.
+            (Some(first), Some(_))
+                if asked.relay.is_some() || asked.renew || asked.ciaddr.is_some() =>
+            {
+                Ok(first.index)
+            }
             (Some(first), Some(second)) => {
                 let names = [first, second].into_iter().chain(fit).map(|each| &*each.name);
                 let names: Vec<&str> = names.collect();
@@ -376,9 +422,18 @@ impl Part<'_> {
                     (false, true) => "it spawns a subclass for the client's value",
                 }
                 .to_owned(),
-                Err(NotMember::AsksNothing) => "it has neither conditions nor a test".to_owned(),
-                Err(NotMember::Test) => "its test is not true".to_owned(),
-                Err(NotMember::Subclass) => "it has no subclass for the client's value".to_owned(),
+                Err(NotMember::AsksNothing) if class.submatch.is_none() => {
+                    "it has neither conditions nor a test".to_owned()
+                }
+                Err(NotMember::Test) => {
+                    format!("its test is not true: {}", findings.why_not(id, &self.words))
+                }
+                Err(NotMember::Subclass | NotMember::AsksNothing) => {
+                    match findings.subclass_value(id) {
+                        Some(value) => format!("it has no subclass for {}", words::quoted(value)),
+                        None => "its `match` is null for the client".to_owned(),
+                    }
+                }
                 Err(NotMember::Condition(condition)) => {
                     self.words.fails(condition, &class.matches, &findings.said(condition))
                 }

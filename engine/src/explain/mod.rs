@@ -262,13 +262,17 @@ pub struct PoolPart {
 pub struct LeaseTimePart {
     /// Seconds; 4294967295 is for ever.
     pub seconds: u32,
-    /// The key that decided, and its level.
+    /// The key that decided: that of a setting, `option 51`, `bootp` for ever, or `lease` for what
+    /// is left of a lease that is not renewed yet.
     pub key: String,
     /// Where that stands.
     pub source: Source,
     /// What the client asked for, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<u32>,
+    /// What wider levels have for the key, which this hides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hides: Vec<HiddenPart>,
 }
 
 /// What a machine boots.
@@ -397,7 +401,11 @@ mod tests {
             address: Some(AddressPart::default()),
             pools: vec![PoolPart::default()],
             pools_elsewhere: 1,
-            lease_time: Some(LeaseTimePart { asked: Some(1), ..LeaseTimePart::default() }),
+            lease_time: Some(LeaseTimePart {
+                asked: Some(1),
+                hides: vec![HiddenPart::default()],
+                ..LeaseTimePart::default()
+            }),
             boot: Some(BootPart {
                 server: ip,
                 server_from: Some(source()),

@@ -162,35 +162,89 @@ impl Part<'_> {
         unsent
     }
 
+    /// Which setting decided the lease time, and what that hides.
     fn lease_time(&self, reply: &Reply<'_>) -> LeaseTimePart {
         let chain = reply.chain();
         let given = LeaseTime::from_seconds(reply.lease_seconds);
         let asked = self.message.lease_time();
-        let found = |key: &str, parameter, level: Option<(LeaseTime, ScopeId)>| {
-            let (_, scope) = level.filter(|(time, _)| *time == given)?;
-            Some((key.to_owned(), self.parameter(chain, scope, parameter)))
+        let as_dhcpd = chain.dhcp().is_as_dhcpd();
+        let usual = LeaseTime::from_seconds(if as_dhcpd { 43_200 } else { 3600 });
+        let limit = |seconds| as_dhcpd.then_some(LeaseTime::from_seconds(seconds));
+        // Its key, its values from the narrowest level on, and what it is where none is set.
+        let lease = Setting {
+            key: ("lease-time", Parameter::LeaseTime),
+            values: settings(chain, |all| all.lease_time),
+            built_in: Some(usual),
         };
-        let usual = || {
-            let built_in = || ("lease-time".to_owned(), words::made_by("default"));
-            let level = setting(chain, |settings| settings.lease_time);
-            found("lease-time", Parameter::LeaseTime, level).unwrap_or_else(built_in)
+        let most = Setting {
+            key: ("max-lease-time", Parameter::MaxLeaseTime),
+            values: settings(chain, |all| all.max_lease_time),
+            built_in: limit(86_400),
         };
-        let (key, source) = match asked {
-            _ if reply.kind.is_none() => ("bootp".to_owned(), words::made_by("server")),
+        let least = Setting {
+            key: ("min-lease-time", Parameter::MinLeaseTime),
+            values: settings(chain, |all| all.min_lease_time),
+            built_in: limit(300),
+        };
+        let bootp = Setting {
+            key: ("dynamic-bootp-lease-length", Parameter::BootpLeaseTime),
+            values: settings(chain, |all| all.bootp_lease_time),
+            built_in: None,
+        };
+        let made = |key: &str| (key.to_owned(), words::made_by("server"), Vec::new());
+        let of = |order: &[&Setting]| {
+            let found = order.iter().find(|setting| setting.is(given))?;
+            Some(self.deciding(found, chain))
+        };
+        let (key, source, hides) = match asked {
+            _ if reply.kind.is_none() => of(&[&bootp]).unwrap_or_else(|| made("bootp")),
             Some(wish) if LeaseTime::from_seconds(wish) == given => {
-                ("option 51".to_owned(), words::made_by("client"))
+                ("option 51".to_owned(), words::made_by("client"), Vec::new())
             }
-            Some(_) => {
-                let most = setting(chain, |settings| settings.max_lease_time);
-                let least = setting(chain, |settings| settings.min_lease_time);
-                found("max-lease-time", Parameter::MaxLeaseTime, most)
-                    .or_else(|| found("min-lease-time", Parameter::MinLeaseTime, least))
-                    .unwrap_or_else(usual)
-            }
-            None => usual(),
+            Some(_) => of(&[&most, &least, &lease]).unwrap_or_else(|| made("lease")),
+            None => of(&[&lease, &most, &least]).unwrap_or_else(|| made("lease")),
         };
-        LeaseTimePart { seconds: reply.lease_seconds, key, source, asked }
+        LeaseTimePart { seconds: reply.lease_seconds, key, source, asked, hides }
     }
+
+    /// The key of a setting, where its value stands, and what that hides.
+    fn deciding(
+        &self,
+        setting: &Setting,
+        chain: &ScopeChain<'_>,
+    ) -> (String, Source, Vec<HiddenPart>) {
+        let (key, parameter) = setting.key;
+        let mut sources = setting.values.iter().map(|(time, scope)| HiddenPart {
+            value: format!("{} s", time.seconds()),
+            source: self.parameter(chain, *scope, parameter),
+        });
+        let source = sources.next().map_or(words::made_by("default"), |first| first.source);
+        (key.to_owned(), source, sources.collect())
+    }
+}
+
+/// A setting that is a lease time.
+struct Setting {
+    key: (&'static str, Parameter),
+    /// From the narrowest level on.
+    values: Vec<(LeaseTime, ScopeId)>,
+    built_in: Option<LeaseTime>,
+}
+
+impl Setting {
+    fn is(&self, time: LeaseTime) -> bool {
+        self.values.first().map(|(own, _)| *own).or(self.built_in) == Some(time)
+    }
+}
+
+/// What all levels have that set something, from the narrowest on.
+fn settings<T>(
+    chain: &ScopeChain<'_>,
+    mut get: impl FnMut(&Settings) -> Option<T>,
+) -> Vec<(T, ScopeId)> {
+    let mut all = Vec::new();
+    chain.for_each(|id, scope| all.extend(get(scope.settings()).map(|value| (value, id))));
+    all
 }
 
 /// What the narrowest level has that sets something, and that level.

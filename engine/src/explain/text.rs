@@ -163,6 +163,9 @@ impl Explanation {
                 None => String::new(),
             };
             page.line("lease", &format!("{seconds}: {}{asked}", key(&lease.key, &lease.source)))?;
+            for hidden in &lease.hides {
+                page.item(&format!("    hides {} of {}", hidden.value, named(&hidden.source)))?;
+            }
         }
         if let Some(boot) = &self.boot {
             let file = match &*boot.file {
@@ -227,7 +230,10 @@ fn key(key: &str, source: &Source) -> String {
     match &*source.name {
         "default" => format!("default of {key}"),
         "client" => format!("what the client asks for, {key}"),
-        "server" => "what a BOOTP client gets it keeps".to_owned(),
+        "server" if key == "bootp" => "what a BOOTP client gets it keeps".to_owned(),
+        "server" => {
+            "what is left of its lease, which is not renewed yet (dhcp-cache-threshold)".to_owned()
+        }
         _ => format!("{key} of {}", named(source)),
     }
 }

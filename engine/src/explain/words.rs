@@ -10,7 +10,8 @@ use bootstorm_protocols::dhcpv4::pxe::{Architecture, MachineId};
 
 use super::{Source, ValuePart};
 use crate::config::{
-    BootFile, BootRule, ClientMatch, Dhcp, Key, Line, Permit, PoolId, ScopeChain, ScopeId, Value,
+    BootFile, BootRule, ClassId, ClientMatch, Dhcp, Key, Line, Names, OptionPath, Permit, PoolId,
+    ScopeChain, ScopeId, Value, VariableId,
 };
 use crate::dhcp::{Condition, NakReason, NotPermitted, PassedOver, Silence};
 use crate::hex;
@@ -181,6 +182,43 @@ impl Words<'_> {
                     Err(_) => "all clients after the end of time".to_owned(),
                 }
             }
+        }
+    }
+}
+
+impl Names for Words<'_> {
+    fn option(&self, path: OptionPath) -> String {
+        let named = |definitions: &[options::Definition], code: u8| {
+            let found = definitions.iter().find(|definition| definition.code == code);
+            found.map(|definition| definition.name.to_owned())
+        };
+        // Whose options stand in option 43 the vendor decides.
+        let vendor = path.code == options::VENDOR_ENCAPSULATED_OPTIONS;
+        let space = options::space_within(path.code).filter(|_| !vendor);
+        match (path.inner, space) {
+            (None, _) => options::by_code(path.code)
+                .map_or_else(|| format!("unknown-{}", path.code), |known| known.name.to_owned()),
+            (Some(code), Some(space)) => {
+                let name = named(space.definitions, code).unwrap_or_else(|| code.to_string());
+                format!("{}.{name}", space.name)
+            }
+            (Some(code), None) => format!("{code} of option {}", path.code),
+        }
+    }
+
+    fn class(&self, class: ClassId) -> String {
+        self.dhcp.class(class).name.to_string()
+    }
+
+    fn variable(&self, variable: VariableId) -> String {
+        let name = self.dhcp.variables.get(variable.index());
+        name.map_or_else(String::new, ToString::to_string)
+    }
+
+    fn configured(&self, key: Key) -> String {
+        match key {
+            Key::Option(code) => self.option(OptionPath { code, inner: None, text: false }),
+            _ => "of the server".to_owned(),
         }
     }
 }

@@ -22,6 +22,7 @@ mod statements;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod words;
 
 use std::ops::Range;
 
@@ -38,6 +39,7 @@ pub(in crate::config) use parser::{
 pub(crate) use pattern::Pattern;
 pub(in crate::config) use statements::{Grammar, statement};
 pub(in crate::config) use tokens::{Token, Tokens};
+pub(crate) use words::Names;
 
 use super::problem::Fault;
 use super::statement::Key;

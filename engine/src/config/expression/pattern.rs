@@ -67,7 +67,6 @@ impl Pattern {
     }
 
     /// As it was written, and the operator that it stands behind.
-    #[cfg(test)]
     pub(super) fn parts(&self) -> (&[u8], &'static str) {
         (&self.source, if self.ignore_case { "~~" } else { "~=" })
     }

@@ -11,6 +11,7 @@ mod delivery;
 mod dhcpd;
 mod ending;
 mod excluded;
+mod explained;
 mod golden;
 mod holding;
 mod hooks;

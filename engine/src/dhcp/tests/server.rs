@@ -18,7 +18,7 @@ use crate::dhcp::{
     tasks_at_end,
 };
 use crate::event::{BootEvent, Detail, Kind};
-use crate::explain::{Explanation, LeasesFrom, Subject};
+use crate::explain::{Asked, Explanation, LeasesFrom, Subject};
 use crate::hooks::{Command, Tasks};
 use crate::interfaces::{Interface, Interfaces};
 use crate::leases::{
@@ -156,6 +156,20 @@ impl Server {
         self.recent.keep(self.now, 2, *source, Some(*to), payload);
         let message = Message::parse(payload).unwrap();
         let (last, before) = self.recent.last(message.chaddr()).unwrap();
+        let explanation = self.subject(|subject| subject.received(&last, before.as_ref()).unwrap());
+        let text = explanation.to_string();
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        let json = serde_json::to_string(&explanation).unwrap();
+        assert_eq!(serde_json::from_str::<Explanation>(&json).unwrap(), explanation);
+        explanation
+    }
+
+    /// Explains the answer to a machine that somebody describes.
+    pub(super) fn asked(&self, asked: &Asked) -> Result<Explanation, String> {
+        self.subject(|subject| subject.asked(asked))
+    }
+
+    fn subject<T>(&self, see: impl FnOnce(&mut Subject<'_>) -> T) -> T {
         let served = Interface {
             addresses: self.interface.clone(),
             mtu: self.mtu,
@@ -165,7 +179,7 @@ impl Server {
         let others = self.own.iter().copied().filter(|own| !self.interface.contains(own));
         let others = Interface { addresses: others.collect(), ..Interface::unknown(3) };
         let interfaces = Interfaces::of([served, others]);
-        let mut subject = Subject {
+        see(&mut Subject {
             config: "test.toml".to_owned(),
             dhcp: &self.config.dhcp,
             files: &self.config.sources,
@@ -174,13 +188,7 @@ impl Server {
             from: LeasesFrom::Server,
             now: self.now,
             time: &|moment| format!("{moment:?}"),
-        };
-        let explanation = subject.received(&last, before.as_ref()).unwrap();
-        let text = explanation.to_string();
-        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        let json = serde_json::to_string(&explanation).unwrap();
-        assert_eq!(serde_json::from_str::<Explanation>(&json).unwrap(), explanation);
-        explanation
+        })
     }
 
     fn carry_out(&mut self, datagram: &Datagram) -> Outcome {

@@ -8,7 +8,7 @@ mod spaces;
 mod table;
 
 pub use render::Rendered;
-pub use spaces::{Space, space};
+pub use spaces::{Space, space, space_within};
 pub use table::*;
 
 /// Padding between options: one byte without length (RFC 2132 section 3.1).

@@ -33,6 +33,12 @@ pub fn space(name: &str) -> Option<&'static Space> {
     SPACES.iter().find(|space| space.name == name)
 }
 
+/// The space whose options an option holds.
+#[must_use]
+pub fn space_within(code: u8) -> Option<&'static Space> {
+    SPACES.iter().find(|space| space.code == code)
+}
+
 static SPACES: &[Space] = &[
     Space { name: "PXE", code: super::VENDOR_ENCAPSULATED_OPTIONS, definitions: PXE },
     Space { name: "agent", code: super::RELAY_AGENT_INFORMATION, definitions: AGENT },

@@ -2,125 +2,65 @@
 
 use proptest::prelude::*;
 
-use super::super::{Arithmetic, Width};
+use super::super::words::{self, Names as Naming};
 use super::*;
 
-/// An expression as a text that can be read again, with all parentheses.
-fn boolean(expression: &Boolean) -> String {
-    let list = |parts: &[Boolean], between: &str| {
-        let parts: Vec<_> = parts.iter().map(boolean).collect();
-        format!("({})", parts.join(between))
-    };
-    match expression {
-        Boolean::Constant(true) => "(null = null)".to_owned(),
-        Boolean::Constant(false) => "(null != null)".to_owned(),
-        Boolean::Null => "(null ~= \"\")".to_owned(),
-        Boolean::And(parts) => list(parts, " and "),
-        Boolean::Or(parts) => list(parts, " or "),
-        Boolean::Not(part) => format!("not {}", boolean(part)),
-        Boolean::DataEqual(sides) => format!("({} = {})", data(&sides[0]), data(&sides[1])),
-        Boolean::NumbersEqual(sides) => {
-            format!("({} = {})", numeric(&sides[0]), numeric(&sides[1]))
-        }
-        Boolean::Matches(value, pattern) => {
-            let (source, sign) = pattern.parts();
-            let bytes: String = source.iter().map(|byte| format!("\\x{byte:02x}")).collect();
-            format!("({} {sign} \"{bytes}\")", data(value))
-        }
-        Boolean::Exists(path) => format!("exists {}", option(*path)),
-        Boolean::Member(ClassId(0)) => "check \"first\"".to_owned(),
-        Boolean::Member(_) => "check \"second\"".to_owned(),
-        Boolean::Known => "known".to_owned(),
-        Boolean::Static => "static".to_owned(),
-        Boolean::Defined(id) => format!("defined({})", variable(*id)),
-        Boolean::Variable(id) => variable(*id).to_owned(),
-        Boolean::VariablesEqual([left, right]) => {
-            format!("({} = {})", variable(*left), variable(*right))
-        }
+/// The names of these tests. What is printed by them can be read again.
+struct Known;
+
+impl Naming for Known {
+    fn option(&self, path: OptionPath) -> String {
+        option(path)
     }
+
+    fn class(&self, class: ClassId) -> String {
+        if class == ClassId(0) { "first" } else { "second" }.to_owned()
+    }
+
+    fn variable(&self, variable: VariableId) -> String {
+        ["bytes", "number", "truth", "unset"][variable.index()].to_owned()
+    }
+
+    fn configured(&self, key: Key) -> String {
+        assert_eq!(key, Key::Option(12));
+        "text".to_owned()
+    }
+
+    fn bytes(&self, bytes: &[u8]) -> String {
+        let bytes: Vec<_> = bytes.iter().map(|byte| format!("{byte:x}")).collect();
+        if bytes.is_empty() { "\"\"".to_owned() } else { bytes.join(":") }
+    }
+
+    /// A number is one in every place only behind a function.
+    fn number(&self, number: u64) -> String {
+        let [high, low] = [number >> 32, number & 0xffff_ffff].map(|half| {
+            let bytes = &half.to_be_bytes()[4..];
+            format!("extract-int({}, 32)", self.bytes(bytes))
+        });
+        format!("((({high} * 65536) * 65536) + {low})")
+    }
+
+    fn truth(&self, truth: Option<bool>) -> String {
+        match truth {
+            Some(true) => "(null = null)",
+            Some(false) => "(null != null)",
+            None => "(null ~= \"\")",
+        }
+        .to_owned()
+    }
+
+    fn pattern(&self, source: &[u8]) -> String {
+        let bytes: String = source.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        format!("\"{bytes}\"")
+    }
+}
+
+fn boolean(expression: &Boolean) -> String {
+    words::boolean(expression, &Known)
 }
 
 fn data(expression: &Data) -> String {
-    let list = |parts: &[Data]| parts.iter().map(data).collect::<Vec<_>>().join(", ");
-    match expression {
-        Data::Constant(bytes) if bytes.is_empty() => "\"\"".to_owned(),
-        Data::Constant(bytes) => {
-            bytes.iter().map(|byte| format!("{byte:x}")).collect::<Vec<_>>().join(":")
-        }
-        Data::Null => "null".to_owned(),
-        Data::Option(path) => format!("option {}", option(*path)),
-        Data::Hardware => "hardware".to_owned(),
-        Data::File => "filename".to_owned(),
-        Data::ServerName => "server-name".to_owned(),
-        Data::Packet(part) => format!("packet({}, {})", numeric(&part[0]), numeric(&part[1])),
-        Data::Substring(arguments) => {
-            let (value, offset, len) = &**arguments;
-            format!("substring({}, {}, {})", data(value), numeric(offset), numeric(len))
-        }
-        Data::Suffix(arguments) => {
-            format!("suffix({}, {})", data(&arguments.0), numeric(&arguments.1))
-        }
-        Data::LowerCase(value) => format!("lcase({})", data(value)),
-        Data::UpperCase(value) => format!("ucase({})", data(value)),
-        Data::Concat(parts) => format!("concat({})", list(parts)),
-        Data::PickFirst(parts) => format!("pick-first-value({})", list(parts)),
-        Data::Reverse(arguments) => {
-            format!("reverse({}, {})", numeric(&arguments.0), data(&arguments.1))
-        }
-        Data::BinaryToAscii(arguments) => {
-            let (base, width, separator, value) = &**arguments;
-            let (base, width) = (numeric(base), numeric(width));
-            format!("binary-to-ascii({base}, {width}, {}, {})", data(separator), data(value))
-        }
-        Data::EncodeInt(number, width) => {
-            format!("encode-int({}, {})", numeric(number), bits(*width))
-        }
-        Data::Configured(Key::Option(12)) => "config-option text".to_owned(),
-        Data::Configured(key) => panic!("no option of these tests: {key:?}"),
-        Data::LeasedAddress => "leased-address".to_owned(),
-        Data::HostDeclName => "host-decl-name".to_owned(),
-        Data::Variable(id) => variable(*id).to_owned(),
-    }
-}
-
-fn variable(id: VariableId) -> &'static str {
-    ["bytes", "number", "truth", "unset"][id.index()]
-}
-
-fn numeric(expression: &Numeric) -> String {
-    match expression {
-        // A number is one in every place only behind a function.
-        Numeric::Constant(number) => {
-            let [high, low] = [number >> 32, number & 0xffff_ffff].map(|half| {
-                let bytes = &half.to_be_bytes()[4..];
-                format!("extract-int({}, 32)", data(&Data::Constant(bytes.into())))
-            });
-            format!("((({high} * 65536) * 65536) + {low})")
-        }
-        Numeric::Null => "extract-int(null, 8)".to_owned(),
-        Numeric::ExtractInt(value, width) => {
-            format!("extract-int({}, {})", data(value), bits(*width))
-        }
-        Numeric::LeaseTime => "lease-time".to_owned(),
-        Numeric::Variable(id) => variable(*id).to_owned(),
-        Numeric::Arithmetic(operator, sides) => {
-            let sign = match operator {
-                Arithmetic::Add => "+",
-                Arithmetic::Subtract => "-",
-                Arithmetic::Multiply => "*",
-                Arithmetic::Divide => "/",
-                Arithmetic::Remainder => "%",
-                Arithmetic::And => "&",
-                Arithmetic::Or => "|",
-                Arithmetic::Xor => "^",
-            };
-            format!("({} {sign} {})", numeric(&sides[0]), numeric(&sides[1]))
-        }
-    }
-}
-
-fn bits(width: Width) -> usize {
-    width.bytes() * 8
+    words::data(expression, &Known)
 }
 
 fn option(path: OptionPath) -> String {
