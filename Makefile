@@ -10,7 +10,7 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bootstorm/cargo-deny-$(CARGO_DEN
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo storm test check unit e2e deny simulate simulate-mutants fresh moving soak deb bench versus clean
+.PHONY: help build demo storm test check unit e2e deny simulate simulate-mutants fuzz fresh moving soak deb bench versus clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -69,6 +69,11 @@ simulate: ## the whole server under a virtual clock, with faults (SEEDS=0..10000
 simulate-mutants: ## slow: servers that break their promise, which the simulation must catch
 	$(NEEDS) rust
 	simulation/mutants
+
+fuzz: ## what reads files and messages of others, fed with damaged ones (SECONDS=60 for each target)
+	$(NEEDS) rust
+	$(CARGO) build --profile simulation --locked -p bootstorm-fuzz
+	target/simulation/fuzz --seconds $(or $(SECONDS),60) $(ARGUMENTS)
 
 fresh: ## slow: make demo and make test in a bare Debian, as README promises
 	tests/fresh
