@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bootstorm::config::{Host, HostKey, Hosts, OptionSet, Scope};
-use bootstorm::dhcp::{Action, Arrival, Decision, ReplyCache, answer, decided, received};
+use bootstorm::dhcp::{Action, Arrival, Decision, ReplyCache, answer, decided, logged, received};
 use bootstorm::leases::{Clock, Leases, MemoryStore, ShardLeases};
 use bootstorm::quirks::{BUILT_IN, BuiltIn, Notes, Quirks};
 use bootstorm_protocols::dhcpv4::{ETHERNET, Header, Message, MessageType, MessageWriter};
@@ -47,11 +47,12 @@ test = 'binary-to-ascii(16, 8, ":", suffix(hardware, 6)) ~= "^52:54:0:" and exis
 [[dhcp.class]]
 name = "others"
 test = 'check "equal" or check "pattern"'
-# Statements and subclasses.
+# Statements, and subclasses whose leases are counted.
 [[dhcp.class]]
 name = "ports"
 match = 'option agent.circuit-id'
 spawn = true
+lease-limit = 1000
 [[dhcp.class.subclass]]
 value = "port7"
 options = { nis-domain = { expression = 'concat("port-", config-option domain-name)' } }
@@ -69,6 +70,71 @@ boot = [{ user-class = "iPXE", file = "boot.ipxe" }, { arch = "x86-64-efi", file
 name = "reserved"
 uuid = "564d3210-aabb-ccdd-0102-030405060708"
 ip = "10.1.0.17"
+"#;
+
+/// The same kinds of things in dhcpd's language, and what only that has.
+const DHCPD: &str = r#"
+ping-check off;
+dhcp-cache-threshold 0;
+option domain-name "example.org";
+option space boot;
+option boot.file code 1 = text;
+option boot.servers code 2 = array of ip-address;
+option boot.name code 3 = text;
+# What a variable is lies with the lease, which allocates when that changes.
+set kind = concat("host-", option host-name);
+if exists pxe-system-type {
+  default-lease-time 600;
+} elsif known {
+  max-lease-time 1800;
+} else {
+  option domain-name "else.example";
+}
+switch (extract-int(option pxe-system-type, 16)) {
+  case 7:
+    filename "ipxe.efi";
+    break;
+  default:
+    filename "pxelinux.0";
+}
+class "ports" {
+  match option agent.circuit-id;
+  lease limit 200;
+}
+subclass "ports" "port7" {
+  option nis-domain = concat("port-", config-option domain-name);
+  lease limit 150;
+}
+class "spawned" {
+  spawn with option agent.remote-id;
+  lease limit 250;
+}
+class "firmware" {
+  match if substring(option vendor-class-identifier, 0, 9) = "PXEClient";
+  vendor-option-space boot;
+  option boot.file "menu";
+}
+class "absent" {
+  match if option user-class = "absent";
+}
+shared-network rack {
+  subnet 10.1.0.0 netmask 255.255.0.0 {
+    option routers 10.1.0.1;
+    append domain-name-servers 10.1.0.2;
+    default host-name = binary-to-ascii(10, 8, "-", leased-address);
+    prepend boot.servers 10.1.0.3, 10.1.0.4;
+    option boot.name = concat("is ", pick-first-value(kind, "none"));
+    pool {
+      range 10.1.4.0 10.1.255.250;
+      deny members of "absent";
+    }
+  }
+}
+host reserved {
+  hardware ethernet 52:54:00:00:00:07;
+  fixed-address 10.1.0.17;
+  option host-name = concat("n", binary-to-ascii(16, 8, "", suffix(hardware, 2)));
+}
 "#;
 
 /// A message of UEFI firmware through a relay agent.
@@ -127,7 +193,9 @@ impl Shard {
         let dhcp = &self.config.dhcp;
         let Decision { action, changes, .. } =
             answer(&message, &arrival, dhcp, &mut self.leases, now, &self.arena);
-        std::hint::black_box(decided(&message, &arrival, &action));
+        let event = decided(&message, &arrival, &action);
+        std::hint::black_box(&event);
+        logged(&action, &event).for_each(|event| _ = std::hint::black_box(event));
         let class = action.reply().map_or(&[][..], |reply| reply.vendor_class);
         let set = self.quirks.of(message.chaddr(), class);
         let token = matches!(action, Action::AckWhenDurable(_)).then_some(1);
@@ -149,7 +217,16 @@ impl Shard {
 
 #[test]
 fn the_steady_path_allocates_nothing() {
-    let config = bootstorm::config::parse(Path::new("a.toml"), CONFIG.as_bytes()).unwrap();
+    allocates_nothing("a.toml", CONFIG);
+}
+
+#[test]
+fn nor_does_it_with_a_configuration_in_the_language_of_dhcpd() {
+    allocates_nothing("dhcpd.conf", DHCPD);
+}
+
+fn allocates_nothing(name: &str, text: &str) {
+    let config = bootstorm::config::parse(Path::new(name), text.as_bytes()).unwrap();
     let clock =
         Clock { now: Moment::from_nanos(0), wall: 0, boot: Default::default(), synchronised: true };
     let leases = Leases::open(Arc::new(MemoryStore::default()), &config.dhcp, 1, clock).unwrap();
