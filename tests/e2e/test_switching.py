@@ -60,6 +60,9 @@ machines = {MACHINES}
 limit = "1h"
 renew = true
 one-address = true
+# dhcpd is slow on a busy host: whoever gets no answer at first asks again.
+boot-attempts = 50
+boot-pause = "2s"
 lease-time = "{LEASE_SECONDS}s"
 [arrival]
 rate = {_A_SECOND}

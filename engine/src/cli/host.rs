@@ -66,7 +66,7 @@ struct Hosts {
     /// The group that it belongs to
     #[arg(long)]
     group: Option<String>,
-    /// The rest of [[dhcp.host]] as JSON: '{"options": {"host-name": "n7"}, "boot": "n7.efi"}'
+    /// The rest of [[dhcp.host]] as JSON: '{"boot": {"file": "n7.efi"}, "lease-time": "1h"}'
     #[arg(long, value_name = "OBJECT")]
     json: Option<String>,
     #[command(flatten)]

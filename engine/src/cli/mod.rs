@@ -298,7 +298,7 @@ impl ServerArg {
     fn state_dir(&self) -> Result<PathBuf, Failure> {
         match &self.state_dir {
             Some(directory) => Ok(directory.clone()),
-            None => Ok(self.config.load()?.server.state_dir),
+            None => config::state_dir(&self.config.config).map_err(rendered),
         }
     }
 

@@ -161,6 +161,16 @@ impl Builder {
         self.dhcp.is_as_dhcpd()
     }
 
+    /// A model with the groups of another one, which hosts may name.
+    pub(super) fn for_hosts_of(dhcp: &Dhcp) -> Self {
+        let place = Place { file: 0, start: 0, end: 0 };
+        let named =
+            |(number, group): (u32, &Group)| Some((group.name.clone()?, (GroupId(number), place)));
+        let groups = (0..).zip(&dhcp.groups).filter_map(named).collect();
+        let wanted = HostNeeds { as_dhcpd: dhcp.is_as_dhcpd(), ..HostNeeds::default() };
+        Self { groups, wanted, ..Self::default() }
+    }
+
     pub(super) fn set_global(&mut self, (scope, places): Placed, problems: &mut Problems) {
         self.wanted.as_dhcpd = self.dhcp.is_as_dhcpd();
         look_at((&scope, &places), &[], &mut self.wanted, problems);
@@ -275,11 +285,13 @@ impl Builder {
         })
     }
 
+    /// Looks at a host that may be added to a model.
+    pub(super) fn look_at_host(&mut self, draft: &HostDraft, dhcp: &Dhcp, problems: &mut Problems) {
+        look_at_host(draft, dhcp, &mut self.wanted, problems);
+    }
+
     pub(super) fn add_host(&mut self, draft: HostDraft, problems: &mut Problems) {
-        let none = Scope::default();
-        let group = draft.host.group.map_or(&none, |id| &self.dhcp.group(id).scope);
-        let wider = [group, &self.dhcp.global];
-        look_at((&draft.host.scope, &draft.places), &wider, &mut self.wanted, problems);
+        look_at_host(&draft, &self.dhcp, &mut self.wanted, problems);
         let HostDraft { host, place, key_places, ip_places, line, .. } = draft;
         let places = &mut self.wanted.hosts;
         if let Some(first) = self.dhcp.host_by_name(&host.name) {
@@ -292,6 +304,12 @@ impl Builder {
         let id = self.dhcp.hosts.push(host);
         self.dhcp.places.add_host(id, line);
     }
+}
+
+fn look_at_host(draft: &HostDraft, dhcp: &Dhcp, wanted: &mut HostNeeds, problems: &mut Problems) {
+    let none = Scope::default();
+    let group = draft.host.group.map_or(&none, |id| &dhcp.group(id).scope);
+    look_at((&draft.host.scope, &draft.places), &[group, &dhcp.global], wanted, problems);
 }
 
 /// Looks at a scope once. `wider` are the scopes around it, the narrowest first, as far as they are

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::{
@@ -11,6 +12,7 @@ use super::definitions::Definitions;
 use super::effect_reader::Variables;
 use super::expression::Data;
 use super::fields::Fields;
+use super::live::Naming;
 use super::problem::{Fault, Problems};
 use super::rows::NotInRows;
 use super::scope_reader::{Names, ScopePlaces};
@@ -96,7 +98,6 @@ pub(super) fn dhcp(
         group(fields, &[], &mut hosts, &names, &mut builder, files, problems);
     }
     hosts.extend(fields.nodes("host").into_iter().map(|host| (host, None)));
-    hosts.extend(live.into_iter().map(|host| (host, None)));
     add_hosts(hosts, &names, &mut builder, files, problems)?;
     for (path, place) in fields.list("host-file", problems, units::path) {
         let path = files.beside(place, &path);
@@ -106,26 +107,32 @@ pub(super) fn dhcp(
             add_host(node, None, &names, &mut builder, &none, problems);
         });
     }
+    // Those behind all others can change while all others stay.
+    let live = live.into_iter().map(|host| (host, None)).collect();
+    add_hosts(live, &names, &mut builder, files, problems)?;
     builder.dhcp.goes_by_ports |= names.names_ports.get();
-    builder.dhcp.variables = names.variables.into_inner().finish(problems);
+    let Names { classes, spaces, variables, .. } = names;
+    builder.dhcp.variables = variables.into_inner().finish(problems);
+    builder.dhcp.naming = Arc::new(Naming { definitions, classes, spaces });
     Ok(builder)
 }
 
 /// Adds hosts that stand in no file of the configuration, which is not of this language.
 pub(super) fn add_live_hosts(
     hosts: Vec<Node>,
-    definitions: &Definitions,
+    definitions: Definitions,
     builder: &mut Builder,
     files: &mut Files,
     problems: &mut Problems,
 ) -> Result<(), NotInRows> {
-    let mut names = Names::new(definitions);
+    let mut names = Names::new(&definitions);
     let variables = std::mem::take(&mut builder.dhcp.variables);
     names.variables = RefCell::new(Variables::known(variables));
     let hosts = hosts.into_iter().map(|host| (host, None)).collect();
     add_hosts(hosts, &names, builder, files, problems)?;
     builder.dhcp.goes_by_ports |= names.names_ports.get();
     builder.dhcp.variables = names.variables.into_inner().finish(problems);
+    builder.dhcp.naming = Arc::new(Naming { definitions, ..Naming::default() });
     Ok(())
 }
 
@@ -370,7 +377,7 @@ fn permit(node: &Node, names: &Names<'_>) -> Result<Permit, Fault> {
     units::word(node, &words)
 }
 
-fn host(
+pub(super) fn host(
     fields: &mut Fields,
     inside: Option<GroupId>,
     names: &Names<'_>,

@@ -53,7 +53,7 @@ impl Dhcp {
         self.levels().flat_map(|scope| std::iter::once(scope).chain(scope.fixed()))
     }
 
-    /// Every scope.
+    /// Every scope; what several hosts say alike is one.
     pub(super) fn levels(&self) -> impl Iterator<Item = &Scope> {
         std::iter::once(&self.global)
             .chain(self.networks.iter().map(|network| &network.scope))
@@ -62,7 +62,7 @@ impl Dhcp {
             .chain(self.classes.iter().map(|class| &class.scope))
             .chain(self.subclasses.iter().map(|subclass| &subclass.scope))
             .chain(self.groups.iter().map(|group| &group.scope))
-            .chain(self.hosts.iter().filter_map(|host| host.scope()))
+            .chain(self.hosts.scopes())
     }
 
     /// What no pool gives away of the addresses that some scope names; by rising address, each

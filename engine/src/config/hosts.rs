@@ -5,7 +5,7 @@
 //! well, once for all hosts that say the same. The hash tables hold places in these lists and no
 //! keys. A look-up allocates nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 use std::net::Ipv4Addr;
 use std::num::NonZero;
@@ -243,6 +243,31 @@ impl Hosts {
         self.by_scope = HashTable::new();
     }
 
+    /// The same hosts but for those from a place on: of them some are taken out, and others put
+    /// in. Both have rising names.
+    pub(super) fn changed(&self, first: usize, removed: &HashSet<&str>, added: Vec<Host>) -> Self {
+        let stay = |host: &HostView<'_>| !removed.contains(&**host.name());
+        let mut added = added.into_iter().peekable();
+        let mut all = Self::default();
+        for host in self.iter().enumerate().filter(|(at, host)| *at < first || stay(host)) {
+            let (at, host) = host;
+            while at >= first
+                && let Some(new) = added.next_if(|new| *new.name < **host.name())
+            {
+                all.push(new);
+            }
+            all.push(host.to_owned());
+        }
+        added.for_each(|new| _ = all.push(new));
+        all.finish();
+        all
+    }
+
+    /// What hosts say, once where several say the same.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = &Scope> {
+        self.scopes.iter()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.list.len()
@@ -310,17 +335,21 @@ impl Hosts {
 
     /// Whether several hosts are found by this key.
     pub(super) fn is_shared(&self, key: HostKey<&[u8]>) -> bool {
-        let ids = match key {
-            HostKey::Hardware(bytes) => self.by_hardware(bytes),
-            HostKey::Uuid(uuid) => self.by_uuid(&uuid),
-            HostKey::ClientId(bytes) => self.by_client_id(bytes),
-            HostKey::Circuit { circuit_id: Some(bytes), .. } => self.by_circuit_id(bytes),
+        self.with_same_key(&key).len() > 1
+    }
+
+    /// The hosts that are found by this key.
+    pub(super) fn with_same_key<B: AsRef<[u8]>>(&self, key: &HostKey<B>) -> HostIds<'_> {
+        match key {
+            HostKey::Hardware(bytes) => self.by_hardware(bytes.as_ref()),
+            HostKey::Uuid(uuid) => self.by_uuid(uuid),
+            HostKey::ClientId(bytes) => self.by_client_id(bytes.as_ref()),
+            HostKey::Circuit { circuit_id: Some(bytes), .. } => self.by_circuit_id(bytes.as_ref()),
             HostKey::Circuit { circuit_id: None, remote_id: Some(bytes) } => {
-                self.by_remote_id(bytes)
+                self.by_remote_id(bytes.as_ref())
             }
             HostKey::Circuit { circuit_id: None, remote_id: None } => &[],
-        };
-        ids.len() > 1
+        }
     }
 
     /// Where the first host with the address has it in [`Hosts::ips`].
@@ -393,6 +422,27 @@ impl<'c> HostView<'c> {
 
     fn ips_start(self) -> usize {
         self.index.checked_sub(1).map_or(0, |before| self.hosts.list[before].ips_end as usize)
+    }
+
+    /// The host as one that is not of a model.
+    fn to_owned(self) -> Host {
+        let boxed = |bytes: Option<&[u8]>| bytes.map(Box::from);
+        let keys = self.keys().map(|key| match key {
+            HostKey::Hardware(bytes) => HostKey::Hardware(bytes.into()),
+            HostKey::Uuid(uuid) => HostKey::Uuid(uuid),
+            HostKey::ClientId(bytes) => HostKey::ClientId(bytes.into()),
+            HostKey::Circuit { circuit_id, remote_id } => {
+                let (circuit_id, remote_id) = (boxed(circuit_id), boxed(remote_id));
+                HostKey::Circuit { circuit_id, remote_id }
+            }
+        });
+        Host {
+            name: Arc::clone(self.name()),
+            keys: keys.collect(),
+            ips: self.ips().to_vec(),
+            group: self.group(),
+            scope: self.scope().cloned().unwrap_or_default(),
+        }
     }
 
     /// The group it belongs to.

@@ -12,8 +12,8 @@ use super::settings::Milliseconds;
 use super::source::{FileState, Files, Place, as_text};
 use super::tree::{Node, Table, Value};
 use super::{
-    CommandLine, Config, Control, Dhcp, Log, Scope, Tftp, dhcp_reader, dhcpd, disk, rows, schema,
-    sections, units,
+    CommandLine, Config, Control, Dhcp, Log, Scope, Server, Tftp, dhcp_reader, dhcpd, disk, live,
+    rows, schema, sections, units,
 };
 
 /// Address space, of which a usual file touches a few pages. The parser bounds nesting to 80
@@ -69,6 +69,15 @@ pub fn check(path: &Path, given: &CommandLine) -> Result<Config, ConfigError> {
     read(path, None, (Live::InStateDir, Some(given)), Depth::Host)
 }
 
+/// Reads where the server of a configuration keeps its state. Hosts are not read, of which there
+/// may be many, and nothing is said of what does not matter for it.
+///
+/// # Errors
+/// When a file cannot be read, or `[server]` is wrong.
+pub fn state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
+    in_thread(path, || Loader::default().state_dir(path))
+}
+
 /// Reads a configuration from a text as if it stood in the file `path`.
 ///
 /// # Errors
@@ -118,20 +127,28 @@ fn read(
     (live, given): (Live<'_>, Option<&CommandLine>),
     depth: Depth,
 ) -> Result<Config, ConfigError> {
+    in_thread(path, || {
+        let mut whole = Vec::new();
+        loop {
+            let loader = Loader { whole: whole.clone(), live, given, ..Loader::default() };
+            match loader.run(path, text, depth) {
+                Ok(read) => return read,
+                Err(path) => whole.push(path),
+            }
+        }
+    })
+}
+
+/// Reads in a thread with a stack that is large enough.
+fn in_thread<T: Send>(
+    path: &Path,
+    read: impl FnOnce() -> Result<T, ConfigError> + Send,
+) -> Result<T, ConfigError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("configuration".to_owned())
             .stack_size(STACK)
-            .spawn_scoped(scope, || {
-                let mut whole = Vec::new();
-                loop {
-                    let loader = Loader { whole: whole.clone(), live, given, ..Loader::default() };
-                    match loader.run(path, text, depth) {
-                        Ok(read) => return read,
-                        Err(path) => whole.push(path),
-                    }
-                }
-            });
+            .spawn_scoped(scope, read);
         match thread.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(read)) => read,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
@@ -195,6 +212,23 @@ impl Loader<'_> {
             }
             Err(error) => Err(error),
         })
+    }
+
+    /// See [`state_dir`].
+    fn state_dir(mut self, path: &Path) -> Result<PathBuf, ConfigError> {
+        let read = disk::read(path).map(|(bytes, state)| (bytes, Some(state)));
+        // dhcpd's language has no words for it.
+        if let Ok((bytes, _)) = &read
+            && dhcpd::is_dhcpd(&String::from_utf8_lossy(bytes))
+        {
+            return Ok(Server::default().state_dir);
+        }
+        let mut table = self.tree(path, read);
+        let at = table.entries.iter().position(|entry| &*entry.key == "server");
+        let server = at.map(|at| table.entries.swap_remove(at).node);
+        let Self { files, mut problems, .. } = self;
+        let (server, _) = sections::server(server, &files, &mut problems);
+        problems.finish(path, &files).map(|_| server.state_dir)
     }
 
     /// The file and all that it includes as one tree.
@@ -303,7 +337,7 @@ impl Loader<'_> {
         server.lease_file = Some(lease_file);
         let live = self.live_hosts(&server.state_dir, depth);
         let Self { files, problems, .. } = self;
-        dhcp_reader::add_live_hosts(live, &definitions, &mut builder, files, problems)?;
+        dhcp_reader::add_live_hosts(live, definitions, &mut builder, files, problems)?;
         let (dhcp, wanted) = builder.finish(problems);
         if depth >= Depth::Addresses && !problems.has_errors() {
             disk::warn_of_addresses(&wanted, &dhcp.hosts, problems);
@@ -355,11 +389,7 @@ impl Loader<'_> {
         };
         let table = self.parse(path, bytes, Some(state));
         let file = u32::try_from(self.files.paths.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        let start = Place { file, start: 0, end: 0 };
-        let problems = &mut self.problems;
-        let dhcp = Fields::of(table, start, &schema::LIVE_HOSTS, problems).take("dhcp");
-        let dhcp = dhcp.and_then(|dhcp| Fields::open(dhcp.node, &schema::LIVE_DHCP, problems));
-        dhcp.map(|mut fields| fields.nodes("host")).unwrap_or_default()
+        live::nodes(table, file, &mut self.problems)
     }
 
     fn config(&mut self, table: Table, depth: Depth) -> Result<Config, NotInRows> {

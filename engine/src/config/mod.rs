@@ -31,6 +31,7 @@ mod flags;
 mod host_file;
 mod host_names;
 mod hosts;
+mod live;
 mod loader;
 mod lookup;
 mod model;
@@ -78,7 +79,10 @@ pub use flags::{Flag, Flags};
 pub use host_names::HostName;
 pub(crate) use host_names::look_up;
 pub use hosts::{HostView, Hosts};
-pub use loader::{LIVE_HOSTS, check, load, load_beside, load_on_host, load_with_hosts, parse};
+pub use live::HostChange;
+pub use loader::{
+    LIVE_HOSTS, check, load, load_beside, load_on_host, load_with_hosts, parse, state_dir,
+};
 pub use lookup::HostIds;
 pub use model::*;
 pub use option_set::{OptionSet, OptionView};

@@ -10,6 +10,7 @@ use bootstorm_net::EngineChoice;
 use bootstorm_protocols::dhcpv4::CLIENT_PORT;
 
 use super::expression::Data;
+use super::live::Naming;
 use super::statement::{BlockKey, Statement};
 use super::{
     ClassIndex, ClassTest, ClientMatch, Flags, HostName, Hosts, LeaseTime, Places, Prefix, Problem,
@@ -172,6 +173,8 @@ pub struct Dhcp {
     /// Whether what a client gets may depend on more of its message than the rules below know: some
     /// scope has statements or values of option spaces.
     pub has_statements: bool,
+    /// What hosts that are added later may name.
+    pub(crate) naming: Arc<Naming>,
     /// Tells this model from every other, for what is kept under its ids.
     pub id: ModelId,
 }
@@ -192,7 +195,7 @@ pub struct Used {
 pub struct ModelId(u64);
 
 impl ModelId {
-    fn next() -> Self {
+    pub(super) fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
@@ -555,6 +558,7 @@ impl Default for Dhcp {
             blocks: Vec::new(),
             variables: Vec::new(),
             has_statements: false,
+            naming: Arc::default(),
             id: ModelId::next(),
         }
     }

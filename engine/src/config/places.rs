@@ -3,7 +3,7 @@
 use super::{Dhcp, HostId, Key, Line, ScopeId};
 
 /// Lines of the parts of a model.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Places {
     /// Where scopes begin, by rising id.
     scopes: Vec<(ScopeId, Line)>,

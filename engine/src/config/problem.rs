@@ -368,6 +368,11 @@ impl Problems {
         self.unreadable.extend(other.unreadable);
     }
 
+    /// Whether there is nothing to say.
+    pub(super) fn is_empty(&self) -> bool {
+        self.errors.notes.is_empty() && self.warnings.notes.is_empty()
+    }
+
     pub(super) fn has_errors(&self) -> bool {
         !self.errors.notes.is_empty()
     }

@@ -10,6 +10,7 @@ use bootstorm_protocols::dhcpv4::pxe::Architecture;
 use super::definitions::{Definition, Definitions, VENDOR};
 use super::effect_reader::Variables;
 use super::fields::Fields;
+use super::live::Naming;
 use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
 use super::scope::SpaceOptions;
@@ -112,6 +113,13 @@ impl<'a> Names<'a> {
         let (classes, spaces) = (HashMap::new(), BTreeMap::new());
         let variables = RefCell::default();
         Self { definitions, classes, spaces, names_ports: Cell::new(false), variables }
+    }
+
+    /// Those of a model.
+    pub(super) fn of(naming: &'a Naming) -> Self {
+        let Naming { definitions, classes, spaces } = naming;
+        let (classes, spaces) = (classes.clone(), spaces.clone());
+        Self { classes, spaces, ..Self::new(definitions) }
     }
 }
 

@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use super::{ClassId, Subclass, SubclassId};
 
 /// Every subclass of every class.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Subclasses {
     list: Vec<Subclass>,
     /// Seeded anew for each model.

@@ -13,7 +13,7 @@ pub(crate) mod statements;
 mod tests;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ impl LiveHosts {
             let mut out = BufWriter::new(File::create(path)?);
             writeln!(out, "# Written by `bootstorm host` and OMAPI. Do not change it by hand.")?;
             for (name, keys) in &self.hosts {
-                write!(out, "\n{HEADER}\nname = {}\n{keys}", text::quote(name))?;
+                out.write_all(table(name, keys).as_bytes())?;
             }
             out.into_inner()?.sync_all()
         };
@@ -139,6 +139,31 @@ impl LiveHosts {
     /// Whether there is one of that name.
     pub fn contains(&self, name: &str) -> bool {
         self.hosts.contains_key(name)
+    }
+
+    /// Makes a change of several hosts.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, for people; those before it are changed then.
+    pub fn change_all(
+        &mut self,
+        change: Change,
+        hosts: Vec<HostObject>,
+    ) -> Result<Changed, String> {
+        let mut changed = Changed { before: self.len(), hosts: BTreeMap::new() };
+        for host in hosts {
+            let name = host.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let was_there = self.contains(&name);
+            self.change(change, host)?;
+            changed.hosts.entry(name).or_insert(was_there);
+        }
+        Ok(changed)
+    }
+
+    /// The file's text of those that a change has added.
+    pub fn added(&self, changed: &Changed) -> String {
+        let keys = |name| Some((name, self.hosts.get(name)?));
+        changed.hosts.keys().filter_map(keys).map(|(name, keys)| table(name, keys)).collect()
     }
 
     /// Makes one change.
@@ -181,6 +206,38 @@ impl LiveHosts {
     pub fn object(&self, name: &str) -> Option<HostObject> {
         self.hosts.get(name).map(|keys| object(name, keys))
     }
+}
+
+/// What a change did.
+#[derive(Debug)]
+pub struct Changed {
+    /// How many hosts there were before it.
+    pub before: usize,
+    /// Names of hosts, and whether they were there before it.
+    hosts: BTreeMap<String, bool>,
+}
+
+impl Changed {
+    /// How many hosts are other ones, new ones, or no more.
+    pub fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    /// Names of hosts that are no more, or are other ones.
+    pub fn removed(&self) -> HashSet<&str> {
+        let removed = self.hosts.iter().filter(|(_, was_there)| **was_there);
+        removed.map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+/// A host as it stands in the file.
+fn table(name: &str, keys: &str) -> String {
+    format!("\n{HEADER}\nname = {}\n{keys}", text::quote(name))
 }
 
 fn object(name: &str, keys: &str) -> HostObject {

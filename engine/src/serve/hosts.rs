@@ -1,19 +1,48 @@
 //! Hosts that are changed while the server runs.
 //!
 //! A change is durable before it is in force, and in force before it is answered: the file of the
-//! live hosts is written anew beside the old one, the configuration is read with it, with all the
-//! checks of a reload, and only then it takes the place of the old file and the configuration that
-//! of the old one.
+//! live hosts is written anew beside the old one, and takes its place when the configuration with
+//! it is known to be right. A change of few hosts is made in the model. Where anything is to be
+//! said of it the whole configuration is read with the new file, with all the checks of a reload.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::Server;
-use crate::config::{self, Config, LIVE_HOSTS};
-use crate::live_hosts::{self, Change, HostObject, LiveHosts};
+use crate::config::{self, Config, HostChange, LIVE_HOSTS};
+use crate::live_hosts::{self, Change, Changed, HostObject, LiveHosts, LiveHostsError};
 use crate::snapshot::Snapshot;
+
+/// The most hosts that are changed in the model: the tree of their tables is in memory at once.
+const FEW: usize = 1000;
+
+/// The live hosts as their file has them; `None` until somebody asks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedLiveHosts(Arc<Mutex<Option<LiveHosts>>>);
+
+impl SharedLiveHosts {
+    /// Calls `ask` with them. What it takes out is read again when somebody asks next.
+    pub(super) fn with<R>(
+        &self,
+        path: &Path,
+        ask: impl FnOnce(&mut Option<LiveHosts>) -> R,
+    ) -> Result<R, LiveHostsError> {
+        let mut live = self.0.lock();
+        if live.is_none() {
+            *live = Some(LiveHosts::read(path)?);
+        }
+        Ok(ask(&mut live))
+    }
+
+    /// The file was read anew: whoever asks next reads it as well.
+    pub(super) fn forget(&self) {
+        *self.0.lock() = None;
+    }
+}
 
 /// The files of a configuration, as they were when it was read.
 #[derive(Debug, Default)]
@@ -69,40 +98,79 @@ impl Server {
             ));
         }
         let path = self.config.load().server.state_dir.join(LIVE_HOSTS);
-        let new = path.with_added_extension("new");
-        let mut live = LiveHosts::read(&path).map_err(|error| error.to_string())?;
-        let count = hosts.len();
-        for host in hosts {
-            live.change(change, host)?;
-        }
-        let written = self.heartbeat.while_waiting(|| live.write(&new));
-        written.map_err(|error| error.to_string())?;
-        let (main, given) = (&self.options.config_path, &self.options.command_line);
-        let loaded = self.heartbeat.while_waiting(|| config::load_with_hosts(main, given, &new));
-        let mut config = match loaded {
-            Ok(config) => config,
-            Err(error) => {
-                // The next change writes it anew.
-                let _kept = fs::remove_file(&new);
-                return Err(error.render(false));
-            }
-        };
-        live_hosts::replace(&new, &path).map_err(|error| error.to_string())?;
-        for source in config.sources.iter_mut().filter(|source| **source == new) {
-            source.clone_from(&path);
-        }
-        let config = Arc::new(config);
-        let interfaces = self.snapshot.read().interfaces.clone();
-        let next = Snapshot { config: config.clone(), interfaces };
-        let tftp = self.tftp.as_deref().map(|server| (server, None));
-        self.heartbeat.while_waiting(|| self.snapshot.replace(next, &self.leases, tftp));
-        self.config.store(config);
+        let (shared, count) = (self.live_hosts.clone(), hosts.len());
+        let outcome = shared.with(&path, |known| {
+            // If it comes to nothing they are read again.
+            let mut live = known.take().unwrap_or_default();
+            let changed = live.change_all(change, hosts)?;
+            self.put_in_force(&live, &changed, &path)?;
+            let left = live.len();
+            *known = Some(live);
+            Ok(left)
+        });
+        let left = outcome.map_err(|error| error.to_string()).flatten()?;
         let done = match change {
             Change::Add => "added",
             Change::Set => "set",
             Change::Remove => "removed",
         };
         let plural = if count == 1 { "host is" } else { "hosts are" };
-        Ok(format!("{count} {plural} {done}; there are {} live hosts", live.len()))
+        Ok(format!("{count} {plural} {done}; there are {left} live hosts"))
+    }
+
+    /// Makes changed live hosts durable, and puts them in force.
+    fn put_in_force(
+        &mut self,
+        live: &LiveHosts,
+        changed: &Changed,
+        path: &Path,
+    ) -> Result<(), String> {
+        let new = path.with_added_extension("new");
+        let quick = (changed.len() <= FEW).then(|| self.changed_model(live, changed, path));
+        let written = self.heartbeat.while_waiting(|| live.write(&new));
+        written.map_err(|error| error.to_string())?;
+        let config = match quick.flatten() {
+            Some(config) => config,
+            None => self.read_with(&new, path)?,
+        };
+        live_hosts::replace(&new, path).map_err(|error| error.to_string())?;
+        let config = Arc::new(config);
+        let interfaces = self.snapshot.read().interfaces.clone();
+        let next = Snapshot { config: config.clone(), interfaces };
+        let tftp = self.tftp.as_deref().map(|server| (server, None));
+        self.heartbeat.while_waiting(|| self.snapshot.replace(next, &self.leases, tftp));
+        self.config.store(config);
+        Ok(())
+    }
+
+    /// The configuration in force with changed hosts, if there is nothing to say of it.
+    fn changed_model(&self, live: &LiveHosts, changed: &Changed, path: &Path) -> Option<Config> {
+        let own = self.snapshot.read().interfaces.addresses().to_vec();
+        self.config.load().with_hosts(&HostChange {
+            before: changed.before,
+            removed: &changed.removed(),
+            added: &live.added(changed),
+            file: path,
+            own: &own,
+        })
+    }
+
+    /// The configuration of the files with live hosts that stand in a new file yet, or what is
+    /// wrong with it.
+    fn read_with(&self, new: &Path, path: &Path) -> Result<Config, String> {
+        let (main, given) = (&self.options.config_path, &self.options.command_line);
+        let loaded = self.heartbeat.while_waiting(|| config::load_with_hosts(main, given, new));
+        let mut config = match loaded {
+            Ok(config) => config,
+            Err(error) => {
+                // The next change writes it anew.
+                let _kept = fs::remove_file(new);
+                return Err(error.render(false));
+            }
+        };
+        for source in config.sources.iter_mut().filter(|source| **source == *new) {
+            *source = path.to_owned();
+        }
+        Ok(config)
     }
 }

@@ -51,7 +51,7 @@ use crate::snapshot::{SharedSnapshot, Snapshot, tell_tftp};
 use crate::tftp::{TftpError, TftpServer};
 use bindings::{Bindings, Scope};
 use hooks::HookThread;
-use hosts::Sources;
+use hosts::{SharedLiveHosts, Sources};
 pub use imported::NotImported;
 use kept::KeptSockets;
 use lease_access::LeasesAndPools;
@@ -218,7 +218,8 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     let server = Server::start(config, options, network, kind, listeners, manager)?;
     if let Some((listener, key)) = omapi {
         let (config, leases) = (server.config.clone(), server.leases.clone());
-        let backend = OmapiBackend { config, leases, commands: server.sender.clone() };
+        let (commands, live_hosts) = (server.sender.clone(), server.live_hosts.clone());
+        let backend = OmapiBackend { config, leases, commands, live_hosts };
         crate::omapi::serve(listener, key, Arc::new(backend))
             .map_err(system("start the OMAPI thread"))?;
     }
@@ -291,6 +292,7 @@ struct Server {
     facts: Arc<ArcSwap<control::status::Facts>>,
     /// The files of the configuration in force, as they were when it was read.
     sources: Sources,
+    live_hosts: SharedLiveHosts,
     log: EventLog,
     sender: Sender<Command>,
     commands: Receiver<Command>,
@@ -433,6 +435,7 @@ impl Server {
             control,
             facts,
             sources,
+            live_hosts: SharedLiveHosts::default(),
             log,
             sender,
             commands,

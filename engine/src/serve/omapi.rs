@@ -6,17 +6,19 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
 use tokio::sync::oneshot;
 
+use super::hosts::SharedLiveHosts;
 use crate::clock;
 use crate::config::{Config, LIVE_HOSTS};
 use crate::control::Command;
 use crate::leases::{Clock, Lease, Leases};
-use crate::live_hosts::{Change, HostObject, LiveHosts};
+use crate::live_hosts::{Change, HostObject};
 use crate::omapi::{Backend, Wanted};
 
 pub(super) struct OmapiBackend {
     pub(super) config: Arc<ArcSwap<Config>>,
     pub(super) leases: Arc<Leases>,
     pub(super) commands: Sender<Command>,
+    pub(super) live_hosts: SharedLiveHosts,
 }
 
 impl Backend for OmapiBackend {
@@ -26,7 +28,7 @@ impl Backend for OmapiBackend {
 
     fn live_host(&self, name: &str) -> Option<HostObject> {
         let path = self.config.load().server.state_dir.join(LIVE_HOSTS);
-        LiveHosts::read(&path).ok()?.object(name)
+        self.live_hosts.with(&path, |live| live.as_ref()?.object(name)).ok()?
     }
 
     fn change(&self, change: Change, host: HostObject) -> Result<(), String> {

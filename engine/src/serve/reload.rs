@@ -99,6 +99,7 @@ impl Server {
             self.heartbeat.while_waiting(|| self.snapshot.replace(next, &self.leases, tftp));
         self.config.store(config.clone());
         self.sources = Sources::of(&config);
+        self.live_hosts.forget();
         log_warnings(&config);
         self.served = served;
         plan.interfaces.iter().for_each(|&index| self.bindings.opened(Binding::Interface(index)));

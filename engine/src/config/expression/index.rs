@@ -13,7 +13,7 @@ use crate::config::{Class, ClassId};
 /// are found by that value: it is worked out once, however many there are.
 ///
 /// Without such classes it is empty, and every class is worth a look.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ClassIndex {
     selectors: Vec<Selector>,
     /// Classes that no selector finds.
@@ -21,7 +21,7 @@ pub struct ClassIndex {
 }
 
 /// One expression that several classes compare.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Selector {
     expression: Data,
     classes: HashMap<Box<[u8]>, Vec<Candidate>, RandomState>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::super::{
-    CommandLine, Config, MapRule, Problem, check, load, load_on_host, parse, schema,
+    CommandLine, Config, MapRule, Problem, check, load, load_on_host, parse, schema, state_dir,
 };
 use super::model::FULL;
 
@@ -31,6 +31,23 @@ impl Directory {
         let error = load(&self.path("main.toml")).unwrap_err();
         error.render(false).replace(self.0.path().to_str().unwrap(), "DIR")
     }
+}
+
+#[test]
+fn where_the_state_is_depends_on_nothing_else() {
+    let directory = Directory::with(&[
+        ("main.toml", "include = \"server.toml\"\n[dhcp]\nnonsense = 1\n[[dhcp.host]]\nname = 5\n"),
+        ("server.toml", "[server]\nstate-dir = \"state\"\n"),
+        ("none.toml", "[dhcp]\n"),
+        ("bad.toml", "[server]\nstate-dir = 5\n"),
+        ("dhcpd.conf", "subnet 10.0.0.0 netmask 255.0.0.0 { nonsense; }\n"),
+    ]);
+    let of = |name| state_dir(&directory.path(name)).map_err(|error| error.render(false));
+    assert_eq!(of("main.toml"), Ok(directory.path("state")));
+    assert_eq!(of("none.toml"), Ok(PathBuf::from("/var/lib/bootstorm")));
+    assert_eq!(of("dhcpd.conf"), Ok(PathBuf::from("/var/lib/bootstorm")));
+    assert!(of("bad.toml").unwrap_err().contains("state-dir"));
+    assert!(of("missing.toml").unwrap_err().contains("missing.toml"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod chain;
 mod effects;
 mod files;
 mod host_file;
+mod live;
 mod model;
 mod omapi;
 mod options;

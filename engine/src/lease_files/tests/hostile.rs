@@ -1,10 +1,12 @@
 //! Files of any content.
 
+use std::io::{self, BufReader, Read};
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
-use super::super::{Binding, Entry, FileTime, Format};
+use super::super::read::read_from;
+use super::super::{Binding, Entry, FileTime, Format, Item};
 use super::formats::{items, leases, written};
 use crate::leases::Hardware;
 
@@ -105,6 +107,23 @@ proptest! {
     }
 
     #[test]
+    fn a_file_that_is_cut_off_keeps_what_stands_before(
+        entries in proptest::collection::vec(entry(), 1..4),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let text = written(Format::Dhcpd, &entries);
+        let cut = &text.as_bytes()[..at.index(text.len())];
+        let whole = text.match_indices("\n}\n").filter(|(end, _)| end + 2 <= cut.len()).count();
+        let read = items(cut).unwrap().1;
+        let torn = read.iter().filter(|item| matches!(item, Item::Torn { .. })).count();
+        let leases = read.iter().filter(|item| matches!(item, Item::Lease(_))).count();
+        prop_assert_eq!(leases, whole);
+        let rest = cut.rsplitn(2, |byte| *byte == b'}').next().unwrap_or_default();
+        let in_lease = rest.windows(7).any(|word| word == b"\nlease ");
+        prop_assert!(torn <= 1 && (torn == 1 || !in_lease), "{}", text);
+    }
+
+    #[test]
     fn a_damaged_file_is_read_or_refused(
         entry in entry(),
         format in prop_oneof![Just(Format::Dhcpd), Just(Format::Kea), Just(Format::Csv)],
@@ -126,6 +145,58 @@ fn what_has_no_end_is_refused() {
         text.extend(std::iter::repeat_n("a,", 100_000));
         let error = items(text.as_bytes()).unwrap_err();
         assert_eq!(error.line, Some(1), "{error:?}");
+    }
+}
+
+/// What a lease or a host may say has limits.
+#[test]
+fn what_one_declaration_says_has_limits() {
+    let many = |start: &str, each: &dyn Fn(usize) -> String| {
+        let text: String = (0..100_000).map(each).collect();
+        items(format!("{start} {{ {text} }}").as_bytes()).unwrap_err().what
+    };
+    let what = many("lease 10.0.0.1", &|number| format!("set v{number} = %1; "));
+    assert!(what.contains("more than 1024"), "{what}");
+    let what = many("lease 10.0.0.1", &|_| "billing class \"a\"; ".to_owned());
+    assert!(what.contains("more than 1024"), "{what}");
+    let what = many("host a", &|_| "filename \"a\"; ".to_owned());
+    assert!(what.contains("have no end"), "{what}");
+}
+
+/// A file without end, of which nothing is kept.
+struct Endless {
+    block: Vec<u8>,
+    at: usize,
+    left: usize,
+}
+
+impl Read for Endless {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let rest = &self.block[self.at..];
+        let length = rest.len().min(out.len()).min(self.left);
+        out[..length].copy_from_slice(&rest[..length]);
+        self.at = (self.at + length) % self.block.len();
+        self.left -= length;
+        Ok(length)
+    }
+}
+
+#[test]
+fn a_large_file_takes_as_much_memory_as_one_lease() {
+    let entry =
+        Entry { client_id: Some(vec![0; 1000].into()), ..Entry::new(Ipv4Addr::new(10, 0, 0, 1)) };
+    for format in [Format::Dhcpd, Format::Csv, Format::Kea] {
+        let text = written(format, &[entry.clone(), entry.clone()]);
+        let start = text.find(if format == Format::Dhcpd { "\nlease " } else { "\n10." }).unwrap();
+        let (head, block) = text.split_at(start);
+        let block = block.as_bytes().to_vec();
+        let endless = Endless { at: 0, left: 2 << 20, block };
+        let mut count = 0;
+        let read = allocation_counter::measure(|| {
+            let input = BufReader::new(head.as_bytes().chain(endless));
+            read_from(input, &mut |_| count += 1).unwrap();
+        });
+        assert!(count > 1000 && read.bytes_max < 1 << 20, "{format:?} {count} {read:?}");
     }
 }
 

@@ -1,0 +1,203 @@
+//! Hosts that are added to a loaded model and taken out of it: as if all had been read again.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::super::{Config, ConfigError, Dhcp, HostChange, load_beside};
+use crate::live_hosts::{Change, HostObject, LiveHosts};
+
+const TEXT: &str = r#"
+[dhcp]
+lease-time = "1h"
+[[dhcp.option-definition]]
+name = "rack"
+code = 224
+type = "text"
+[[dhcp.class]]
+name = "gpu"
+vendor-class = "gpu"
+[[dhcp.subnet]]
+subnet = "10.0.0.0/24"
+pools = ["10.0.0.100-10.0.0.200"]
+options = { routers = ["10.0.0.1"] }
+[[dhcp.subnet]]
+subnet = "10.0.1.0/24"
+[[dhcp.group]]
+name = "racks"
+options = { domain-name = "example.net" }
+[[dhcp.host]]
+name = "b"
+hardware = "52:54:00:00:00:09"
+ip = "10.0.0.9"
+"#;
+
+/// A model as its parts are seen; what has an order of its own is sorted.
+fn seen(config: &Config) -> String {
+    let dhcp = &config.dhcp;
+    let hosts: Vec<_> = dhcp.hosts.iter().map(|host| described(dhcp, &host)).collect();
+    format!(
+        "{hosts:#?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        dhcp.excluded,
+        dhcp.goes_by_ports,
+        dhcp.used,
+        dhcp.has_statements,
+        dhcp.subnets,
+        dhcp.classes
+    )
+}
+
+fn described(dhcp: &Dhcp, host: &super::super::HostView<'_>) -> String {
+    let keys: Vec<_> = host.keys().collect();
+    let found: Vec<_> =
+        host.ips().iter().map(|ip| dhcp.host_by_ip(*ip).map(|id| dhcp.host(id).name())).collect();
+    let by_key: Vec<_> = host
+        .keys()
+        .map(|key| dhcp.hosts.with_same_key(&key).iter().map(|id| dhcp.host(*id).name()).collect())
+        .collect::<Vec<Vec<_>>>();
+    let by_name = dhcp.host_by_name(host.name()).map(|id| dhcp.host(id).ips());
+    let (name, ips, group, scope) = (host.name(), host.ips(), host.group(), host.scope());
+    format!("{name} {keys:?} {ips:?} {group:?} {scope:?} {found:?} {by_key:?} {by_name:?}")
+}
+
+struct Site {
+    directory: tempfile::TempDir,
+    live: LiveHosts,
+    config: Config,
+}
+
+impl Site {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("server.toml"), TEXT).unwrap();
+        let mut site = Self { live: LiveHosts::default(), config: super::good(TEXT), directory };
+        site.config = site.read(&site.live).unwrap();
+        site
+    }
+
+    fn read(&self, live: &LiveHosts) -> Result<Config, ConfigError> {
+        let file = self.directory.path().join("hosts.toml");
+        live.write(&file).unwrap();
+        load_beside(&self.directory.path().join("server.toml"), &file)
+    }
+
+    /// Makes a change in the model and by reading all; whether it was made in the model.
+    fn change(&mut self, change: Change, hosts: Vec<HostObject>) -> bool {
+        let mut live = self.live.clone();
+        let Ok(changed) = live.change_all(change, hosts) else { return false };
+        let quick = self.config.with_hosts(&HostChange {
+            before: changed.before,
+            removed: &changed.removed(),
+            added: &live.added(&changed),
+            file: Path::new("hosts.toml"),
+            own: &[Ipv4Addr::new(10, 0, 0, 2)],
+        });
+        let whole = self.read(&live);
+        if let Some(quick) = &quick {
+            let whole = whole.as_ref().unwrap();
+            assert_eq!(seen(quick), seen(whole));
+            assert_ne!(quick.dhcp.id, self.config.dhcp.id);
+        }
+        let was_quick = quick.is_some();
+        if let Ok(whole) = whole {
+            (self.live, self.config) = (live, quick.unwrap_or(whole));
+        }
+        was_quick
+    }
+}
+
+fn host(value: serde_json::Value) -> HostObject {
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn what_nothing_is_to_be_said_of_is_made_in_the_model() {
+    let mut site = Site::new();
+    for (change, value) in [
+        (Change::Add, json!({"name": "m", "hardware": "52:54:00:00:00:01", "ip": "10.0.0.5"})),
+        (
+            Change::Add,
+            json!({"name": "z", "uuid": "00112233-4455-6677-8899-aabbccddeeff",
+                             "ip": ["10.0.0.6", "10.0.1.6"], "group": "racks"}),
+        ),
+        (
+            Change::Add,
+            json!({"name": "a", "client-id": "one", "options": {"rack": "r1"},
+                             "lease-time": "2h", "max-lease-time": "3h"}),
+        ),
+        (
+            Change::Set,
+            json!({"name": "m", "hardware": "52:54:00:00:00:02", "ip": "10.0.0.5",
+                             "next-server": "10.9.0.1", "boot": {"file": "x.efi"}}),
+        ),
+        (
+            Change::Add,
+            json!({"name": "n", "hardware": "52:54:00:00:00:01", "circuit-id": "p1",
+                             "remote-id": "s1"}),
+        ),
+        (Change::Remove, json!({"name": "a"})),
+    ] {
+        let text = value.to_string();
+        assert!(site.change(change, vec![host(value)]), "{text}");
+    }
+    assert_eq!(site.live.len(), 3);
+}
+
+#[test]
+fn what_must_be_told_is_not() {
+    let mut site = Site::new();
+    let first = json!({"name": "m", "hardware": "52:54:00:00:00:01", "ip": "10.0.0.5"});
+    assert!(site.change(Change::Add, vec![host(first)]));
+    for value in [
+        json!({"name": "b", "hardware": "52:54:00:00:00:03"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:01"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "ip": "10.0.0.9"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "ip": "10.0.0.5"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "ip": "10.0.0.1"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "ip": "10.0.0.2"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "ip": "10.0.0.255"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "ip": "10.9.0.5"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "ip": ["10.0.0.7", "10.0.0.8"]}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "group": "none"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "colour": 1}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "lease-time": "2h",
+               "max-lease-time": "1h"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "boot": {"file": "x.efi"}}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "server-identifier": "10.0.0.3"}),
+        json!({"name": "c", "hardware": "52:54:00:00:00:03", "options": {"routers": ["10.0.0.4"]}}),
+        json!({"name": "c"}),
+    ] {
+        let text = value.to_string();
+        let mut fresh = Site::new();
+        let first = json!({"name": "m", "hardware": "52:54:00:00:00:01", "ip": "10.0.0.5"});
+        assert!(fresh.change(Change::Add, vec![host(first)]));
+        assert!(!fresh.change(Change::Set, vec![host(value)]), "{text}");
+    }
+    let twins = [("c", 5), ("d", 5)].map(|(name, card)| {
+        host(json!({"name": name, "hardware": format!("52:54:00:00:01:{card:02}")}))
+    });
+    assert!(!site.change(Change::Add, twins.to_vec()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_changes_make_what_reading_makes(changes in proptest::collection::vec(
+        (0..4_u8, "[a-f]", 1..8_u8, proptest::option::of(1..12_u8), any::<bool>()), 1..12,
+    )) {
+        let mut site = Site::new();
+        for (kind, name, card, ip, grouped) in changes {
+            let change = if kind == 0 { Change::Remove } else { Change::Set };
+            let mut value = host(json!({"name": name}));
+            if change == Change::Set {
+                value.insert("hardware".into(), json!(format!("52:54:00:00:00:{card:02x}")));
+                value.extend(ip.map(|ip| ("ip".into(), json!(format!("10.0.0.{ip}")))));
+                value.extend(grouped.then(|| ("group".into(), json!("racks"))));
+            }
+            site.change(change, vec![value]);
+        }
+    }
+}
