@@ -196,7 +196,7 @@ fn a_large_file_takes_as_much_memory_as_one_lease() {
             let input = BufReader::new(head.as_bytes().chain(endless));
             read_from(input, &mut |_| count += 1).unwrap();
         });
-        assert!(count > 1000 && read.bytes_max < 1 << 20, "{format:?} {count} {read:?}");
+        assert!(count > 500 && read.bytes_max < 1 << 20, "{format:?} {count} {read:?}");
     }
 }
 
