@@ -14,8 +14,8 @@ use super::source::Place;
 use super::statement::{self, Action, Events, Statement};
 use super::units::Range;
 use super::{
-    BlockKey, ClassIndex, Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Scope, ScopeId, Subnet,
-    SubnetId, Use, schema,
+    AddressMap, BlockKey, ClassIndex, Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Scope,
+    ScopeId, Subnet, SubnetId, Use, schema,
 };
 
 impl Builder {
@@ -42,12 +42,13 @@ impl Builder {
             let (prefix, groups) = (draft.prefix, draft.groups.into());
             let (scope, places) = draft.scope;
             dhcp.places.add(ScopeId::Subnet(id), places.line, places.lines);
-            let around = dhcp.subnet_of(prefix.network());
+            let around = dhcp.search_subnet(prefix.network());
             let pools = Vec::new();
             dhcp.subnets.push(Subnet { network, prefix, around, scope, groups, pools });
         }
         networks.warn(&dhcp, problems);
         add_pools(&mut dhcp, pools, problems);
+        dhcp.address_map = AddressMap::new(&dhcp);
         for (index, around) in around_classes.into_iter().enumerate() {
             dhcp.classes[index].within = within(&dhcp, &networks, &around);
         }
@@ -59,6 +60,7 @@ impl Builder {
         dhcp.places.finish();
         look_at_hosts(&dhcp, &wanted.hosts, (lacks_subnet, tolerant), problems);
         dhcp.excluded = dhcp.find_excluded();
+        dhcp.address_map = AddressMap::new(&dhcp);
         dhcp.goes_by_ports |= dhcp.names_ports();
         dhcp.used = dhcp.used_settings();
         let has_statements = dhcp.scopes().any(Scope::is_dynamic);

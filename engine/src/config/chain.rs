@@ -301,9 +301,9 @@ impl<'c> ScopeChain<'c> {
 
     /// Whether a flag is on.
     pub fn is(&self, flag: Flag) -> bool {
-        let used = self.dhcp.used.flags.get(flag).is_some();
         let set = || self.setting(|settings| settings.flags.get(flag));
-        used.then(set).flatten().unwrap_or(flag.by_default())
+        let same_for_all = self.dhcp.same_for_all(flag);
+        same_for_all.unwrap_or_else(|| set().unwrap_or(flag.by_default()))
     }
 
     /// The narrowest value of a setting that hardly any configuration has.
@@ -312,8 +312,7 @@ impl<'c> ScopeChain<'c> {
         parameter: Parameter,
         get: impl FnMut(&'c Settings<'c>) -> Option<T>,
     ) -> Option<T> {
-        let used = self.dhcp.used.parameters & parameter.bit() != 0;
-        used.then(|| self.setting(get)).flatten()
+        self.dhcp.uses(parameter).then(|| self.setting(get)).flatten()
     }
 
     /// How long an address is pinged before it is offered; `None` where it is not.

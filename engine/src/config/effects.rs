@@ -59,7 +59,7 @@ pub(super) struct Collected<'c> {
 }
 
 /// How much was asked for before.
-#[derive(Copy, Clone, Default)]
+#[derive(Copy, Clone, PartialEq, Eq, Default)]
 pub(super) struct Before {
     logs: usize,
     programs: usize,
@@ -86,6 +86,9 @@ impl<'c> Collected<'c> {
 
     /// What was asked for since.
     pub(super) fn since(&self, before: Before) -> Asked<'c> {
+        if before == self.here() {
+            return Asked::default();
+        }
         let Before { logs, programs, variables } = before;
         Asked {
             logs: self.arena.alloc_slice_copy(&self.logs[logs..]),

@@ -75,8 +75,8 @@ impl Dhcp {
         excluded
     }
 
-    /// What an address is used for, if that keeps pools from giving it away.
-    pub(crate) fn excluded(&self, address: Ipv4Addr) -> Option<Use> {
+    /// What an address is used for, of what [`Dhcp::find_excluded`] found.
+    pub(super) fn search_excluded(&self, address: Ipv4Addr) -> Option<Use> {
         let place = self.excluded.binary_search_by_key(&address, |(address, _)| *address).ok()?;
         Some(self.excluded[place].1)
     }

@@ -212,11 +212,13 @@ impl Hosts {
         self.by_key.insert_unique(hash(&at), at, hash);
     }
 
+    /// Whether any host has a key of a kind.
+    fn any(&self, kind: Kind) -> bool {
+        self.kinds[kind as usize] > 0
+    }
+
     /// The first place of a key.
     fn first(&self, kind: Kind, bytes: &[u8]) -> Option<u32> {
-        if self.kinds[kind as usize] == 0 {
-            return None;
-        }
         let hash = self.hasher.hash_one((Some(kind), bytes));
         let same = |&at: &u32| {
             let key = &self.keys[at as usize];
@@ -225,7 +227,12 @@ impl Hosts {
         self.by_key.find(hash, same).copied()
     }
 
+    #[inline]
     fn with_key(&self, kind: Kind, bytes: &[u8]) -> HostIds<'_> {
+        if self.any(kind) { self.with_key_of_some(kind, bytes) } else { &[] }
+    }
+
+    fn with_key_of_some(&self, kind: Kind, bytes: &[u8]) -> HostIds<'_> {
         let Some(first) = self.first(kind, bytes) else { return &[] };
         let key = &self.keys[first as usize];
         match self.several.get(&first).filter(|_| key.shared) {
@@ -281,6 +288,11 @@ impl Hosts {
     /// All of them, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = HostView<'_>> {
         (0..self.list.len()).map(|index| HostView { hosts: self, index })
+    }
+
+    /// Whether any of them is found by a UUID.
+    pub(crate) fn have_uuids(&self) -> bool {
+        self.any(Kind::Uuid)
     }
 
     /// Whether any of them is found by the port that its relay agent says.

@@ -15,7 +15,8 @@ use super::scope_spaces::SpaceValues;
 use super::source::{Files, Place};
 use super::tree::{Node, Table};
 use super::{
-    ClassId, Config, Dhcp, Host, HostId, HostKey, Hosts, ModelId, Scope, dhcp_reader, schema,
+    AddressMap, ClassId, Config, Dhcp, Host, HostId, HostKey, Hosts, ModelId, Scope, dhcp_reader,
+    schema,
 };
 
 /// What a host may name of the options and classes that a configuration defines.
@@ -118,6 +119,9 @@ impl Dhcp {
     fn with(&self, hosts: Hosts) -> Self {
         let mut dhcp = Self { hosts, id: ModelId::next(), ..self.without_hosts() };
         dhcp.excluded = dhcp.find_excluded();
+        if dhcp.excluded != self.excluded {
+            dhcp.address_map = AddressMap::new(&dhcp);
+        }
         dhcp.goes_by_ports |= dhcp.hosts.name_ports();
         dhcp.used = dhcp.used_settings();
         let has_statements = dhcp.scopes().any(Scope::is_dynamic);
@@ -131,6 +135,7 @@ impl Dhcp {
             networks: self.networks.clone(),
             subnets: self.subnets.clone(),
             pools: self.pools.clone(),
+            address_map: self.address_map.clone(),
             classes: self.classes.clone(),
             class_index: self.class_index.clone(),
             subclasses: self.subclasses.clone(),
@@ -160,7 +165,7 @@ impl Dhcp {
             let (least, most) = subnet.prefix.hosts();
             let free = !self.host_by_ip(ip).is_some_and(stays) && seen.ips.insert(ip);
             let usable = (least..=most).contains(&ip)
-                && self.excluded(ip).is_none()
+                && self.place_of(ip).excluded.is_none()
                 && !change.own.contains(&ip);
             if !free || !usable || !networks.insert(subnet.network) {
                 return false;

@@ -8,9 +8,9 @@ use super::prefix::is_unicast;
 use super::run::Run;
 use super::statement::{self, Action};
 use super::{
-    Asked, BlockKey, Class, ClassId, ClientMatch, Dhcp, Facts, Group, GroupId, HostId, HostKey,
-    HostView, Key, Network, NetworkId, Parameter, Permit, Pool, PoolId, Scope, ScopeId, Subclass,
-    SubclassId, Subnet, SubnetId, Used,
+    AddressPlace, Asked, BlockKey, Class, ClassId, ClientMatch, Dhcp, Facts, Flag, Flags, Group,
+    GroupId, HostId, HostKey, HostView, Key, Network, NetworkId, Parameter, Permit, Pool, PoolId,
+    Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId, Used,
 };
 
 /// Host ids under one key, in the order of the configuration.
@@ -83,8 +83,18 @@ impl Dhcp {
         self.hosts.get(id)
     }
 
+    /// The subnet and the pool that hold `address`, and what it is used for otherwise.
+    pub fn place_of(&self, address: Ipv4Addr) -> AddressPlace {
+        self.address_map.get(address)
+    }
+
     /// The subnet that holds `address`.
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<SubnetId> {
+        self.place_of(address).subnet
+    }
+
+    /// The same, of the subnets that are there while the model is made.
+    pub(super) fn search_subnet(&self, address: Ipv4Addr) -> Option<SubnetId> {
         let after = self.subnets.partition_point(|subnet| subnet.prefix.network() <= address);
         let mut id = SubnetId(u32::try_from(after.checked_sub(1)?).ok()?);
         loop {
@@ -98,15 +108,29 @@ impl Dhcp {
 
     /// Whether a machine can have `address`: it is unicast, and neither first nor last of a subnet.
     pub fn is_host(&self, address: Ipv4Addr) -> bool {
+        self.subnet_of_host(address).is_some()
+    }
+
+    /// The subnet that holds an address, if any does; `None` for one that no machine can have.
+    pub(crate) fn subnet_of_host(&self, address: Ipv4Addr) -> Option<Option<SubnetId>> {
+        if !is_unicast(address) {
+            return None;
+        }
+        let subnet = self.subnet_of(address);
         let within = |id| {
             let (least, most) = self.subnet(id).prefix.hosts();
             (least..=most).contains(&address)
         };
-        is_unicast(address) && self.subnet_of(address).is_none_or(within)
+        subnet.is_none_or(within).then_some(subnet)
     }
 
     /// The pool that holds `address`.
     pub fn pool_of(&self, address: Ipv4Addr) -> Option<PoolId> {
+        self.place_of(address).pool
+    }
+
+    /// The same, of the pools that are there while the model is made.
+    pub(super) fn search_pool(&self, address: Ipv4Addr) -> Option<PoolId> {
         let after = self.pools.partition_point(|pool| pool.range.0 <= address);
         let index = after.checked_sub(1)?;
         let id = PoolId(u32::try_from(index).ok()?);
@@ -159,27 +183,45 @@ impl Dhcp {
             || tests.any(|test| test.names_ports)
     }
 
+    /// What a flag is for every client and every address, if no scope but the global one says
+    /// anything of it.
+    pub(crate) fn same_for_all(&self, flag: Flag) -> Option<bool> {
+        self.used.same_flags.get(flag)
+    }
+
+    /// Whether any scope has a setting with one value that is no flag.
+    pub(crate) fn uses(&self, parameter: Parameter) -> bool {
+        self.used.parameters & parameter.bit() != 0
+    }
+
     /// See [`Dhcp::used`].
     pub(super) fn used_settings(&self) -> Used {
-        let mut used = Used::default();
-        for settings in self.scopes().map(Scope::settings) {
-            used.flags.join(settings.flags);
-            used.parameters |= settings.parameters();
+        let (mut parameters, mut differing) = (0, Flags::NONE);
+        for scope in self.scopes() {
+            parameters |= scope.settings().parameters();
+            if !std::ptr::eq(scope, &self.global) {
+                differing.join(scope.settings().flags);
+            }
         }
         let after = |permit: &Permit| matches!(permit, Permit::After(_));
         let dated = |pool: &Pool| pool.allow.iter().chain(&pool.deny).any(after);
-        used.dates = self.pools.iter().any(dated);
+        let dates = self.pools.iter().any(dated);
         for scope in self.levels() {
             statement::each(scope.statements(), &mut |statement| match statement.action {
                 Action::Assign(_, Key::Parameter(Parameter::Flag(flag)), _) => {
-                    used.flags.set(flag, true);
+                    differing.set(flag, true);
                 }
-                Action::Assign(_, Key::Parameter(other), _) => used.parameters |= other.bit(),
+                Action::Assign(_, Key::Parameter(other), _) => parameters |= other.bit(),
                 _ => {}
             });
         }
-        used.dates |= used.parameters & Parameter::BootpLeaseCutoff.bit() != 0;
-        used
+        let mut same_flags = Flags::NONE;
+        for flag in Flag::ALL.into_iter().filter(|flag| differing.get(*flag).is_none()) {
+            let global = self.global.settings().flags.get(flag);
+            same_flags.set(flag, global.unwrap_or(flag.by_default()));
+        }
+        let dates = dates || parameters & Parameter::BootpLeaseCutoff.bit() != 0;
+        Used { same_flags, parameters, dates }
     }
 
     /// The host that owns `address`; nobody else is ever given it.

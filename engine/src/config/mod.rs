@@ -14,6 +14,7 @@
 //!
 //! `chain` says which scopes hold for a client, and `run` what their statements make of a message.
 
+mod address_map;
 mod assemble;
 mod builder;
 mod chain;
@@ -64,6 +65,7 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+pub use address_map::{AddressMap, AddressPlace};
 pub use bootstorm_net::EngineChoice;
 pub use chain::ScopeChain;
 pub(crate) use chain::{Boots, LayerSet};

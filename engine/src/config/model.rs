@@ -13,8 +13,8 @@ use super::expression::Data;
 use super::live::Naming;
 use super::statement::{BlockKey, Statement};
 use super::{
-    ClassIndex, ClassTest, ClientMatch, Flags, HostName, Hosts, LeaseTime, Places, Prefix, Problem,
-    Scope, ScopeId, Subclasses, Tftp, Use,
+    AddressMap, ClassIndex, ClassTest, ClientMatch, Flags, HostName, Hosts, LeaseTime, Places,
+    Prefix, Problem, Scope, ScopeId, Subclasses, Tftp, Use,
 };
 
 /// A whole configuration. Immutable: a reload makes another.
@@ -142,6 +142,8 @@ pub struct Dhcp {
     pub subnets: Vec<Subnet>,
     /// Pools by rising address; no two overlap.
     pub pools: Vec<Pool>,
+    /// Which of them an address is of, and what it is used for otherwise.
+    pub address_map: AddressMap,
     /// Classes in the order of the configuration.
     pub classes: Vec<Class>,
     /// Which of them are worth a look for a message.
@@ -153,12 +155,12 @@ pub struct Dhcp {
     /// Known machines.
     pub hosts: Hosts,
     /// Addresses that no pool gives away because some scope names them as another machine's,
-    /// rising; see [`Dhcp::excluded`].
+    /// rising; see [`AddressPlace::excluded`](super::AddressPlace::excluded).
     pub excluded: Vec<(Ipv4Addr, Use)>,
     /// Whether what a client gets may depend on the port that its relay agent says: some host,
     /// class or boot rule names a circuit-id or remote-id.
     pub goes_by_ports: bool,
-    /// Which settings some scope sets.
+    /// Which settings some scope sets, and which flags are the same for everybody.
     pub used: Used,
     /// Every `server-identifier`, rising.
     pub server_identifiers: Vec<Ipv4Addr>,
@@ -179,11 +181,12 @@ pub struct Dhcp {
     pub id: ModelId,
 }
 
-/// Which settings some scope sets: what none does is not looked for.
+/// Which settings some scope sets: what none does is not looked for, nor what is the same for
+/// everybody.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Used {
-    /// Flags, whatever their value.
-    pub flags: Flags,
+    /// Flags of which no scope but the global one says anything, and what they are.
+    pub same_flags: Flags,
     /// Settings with one value: bit n is that of the n-th [`Parameter`](super::Parameter).
     pub parameters: u64,
     /// Whether the date decides: who may use a pool, or when leases end.
@@ -544,6 +547,7 @@ impl Default for Dhcp {
             networks: Vec::new(),
             subnets: Vec::new(),
             pools: Vec::new(),
+            address_map: AddressMap::default(),
             classes: Vec::new(),
             class_index: ClassIndex::default(),
             subclasses: Subclasses::default(),

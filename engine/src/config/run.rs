@@ -25,6 +25,8 @@ use super::{
 /// How often the expressions of one message may name what is sent. Beyond that it is null: they may
 /// name one another in a circle.
 const MOST_LOOK_UPS: u32 = 1000;
+/// Few messages have more set for them.
+const USUAL_ENTRIES: usize = 8;
 /// How deep they may name one another.
 const DEEPEST: u32 = 16;
 
@@ -103,7 +105,7 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             arena,
             levels,
             level: levels.len(),
-            entries: BumpVec::new_in(arena),
+            entries: BumpVec::with_capacity_in(USUAL_ENTRIES, arena),
             collected: Effecting::new(arena),
             late: BumpVec::new_in(arena),
             by_place,
@@ -130,13 +132,14 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
         }
         let levels = run.layered();
         let now = run.collected.since(Before::default());
-        let before = run.collected.here();
+        let mut commit = Asked::default();
         if let Some(statements) = run.collected.commit {
+            let before = run.collected.here();
             // To run to its end is all that a block can do.
             let _ended = run.block(statements);
+            commit = run.collected.since(before);
         }
-        let (commit, ends) = (run.collected.since(before), run.collected.ends);
-        let effects = &*arena.alloc(Effects { now, commit, ends });
+        let effects = &*arena.alloc(Effects { now, commit, ends: run.collected.ends });
         Ran { levels, effects, late: run.late.into_bump_slice() }
     }
 
@@ -353,6 +356,9 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
 
     /// Adds levels for the options that others travel in.
     fn carriers(&self, levels: &mut BumpVec<'c, Level<'c>>) {
+        if self.dhcp.spaces.is_empty() {
+            return;
+        }
         let vendor = self.configured(Key::Parameter(Parameter::VendorOptionSpace));
         // A space that travels in an option of its own may be the vendor's as well.
         let travels = |space: &Space, code| {

@@ -10,7 +10,7 @@ use super::own::{GivenTo, Own, state_of};
 use super::plan::{Chosen, Through};
 use super::reservation::FoundBy;
 use super::{Silence, identity};
-use crate::config::{ClassId, Identity, Permit, PoolId};
+use crate::config::{AddressPlace, ClassId, Identity, Permit, PoolId};
 use crate::leases::{Admission, KeyKind, KnownAs, LeaseState, ShardLeases};
 
 /// Why a pool does not permit a machine.
@@ -27,7 +27,13 @@ pub(crate) enum NotPermitted {
 impl<'a> Exchange<'a> {
     /// Whether `address` is of a subnet of the client's link.
     pub(super) fn is_on_link(&self, address: Ipv4Addr) -> bool {
-        self.link.holds(self.dhcp, address)
+        self.link.has(self.dhcp, self.place_of(address))
+    }
+
+    /// Where `address` is in the configuration. Most that is asked for is the client's own.
+    pub(super) fn place_of(&self, address: Ipv4Addr) -> AddressPlace {
+        let own = self.own.iter().find(|own| own.ip == address);
+        own.map_or_else(|| self.dhcp.place_of(address), |own| own.place)
     }
 
     /// The client's leases and offers on its link.
@@ -43,16 +49,17 @@ impl<'a> Exchange<'a> {
     /// By which rule of the configuration the machine may have `address`, whoever has it now;
     /// `None` where it may not.
     pub(super) fn admission(&self, address: Ipv4Addr) -> Option<Admission<'a>> {
-        if !self.is_on_link(address) || self.arrival.owns(address) {
+        let place = self.place_of(address);
+        if !self.link.has(self.dhcp, place) || self.arrival.owns(address) {
             return None;
         }
         if self.reservation.address == Some(address) {
             return self.known_as().map(Admission::Host);
         }
-        if self.dhcp.host_by_ip(address).is_some() || self.dhcp.excluded(address).is_some() {
+        if self.dhcp.host_by_ip(address).is_some() || place.excluded.is_some() {
             return self.unproven(address);
         }
-        let pool = self.dhcp.pool_of(address).filter(|pool| self.permitted(*pool, false))?;
+        let pool = place.pool.filter(|pool| self.permitted(*pool, false))?;
         Some(self.by_pool(pool))
     }
 
@@ -90,7 +97,7 @@ impl<'a> Exchange<'a> {
 
     /// Whether something else than a client of this server has `address`.
     pub(super) fn is_left_out(&self, address: Ipv4Addr) -> bool {
-        self.dhcp.excluded(address).is_some() || self.arrival.owns(address)
+        self.place_of(address).excluded.is_some() || self.arrival.owns(address)
     }
 
     /// Whether the client can have the address of its own lease no more, in no stage of its boot:
@@ -101,7 +108,7 @@ impl<'a> Exchange<'a> {
             return true;
         }
         match (self.dhcp.host_by_ip(own.ip), own.given_to) {
-            (None, _) => self.dhcp.pool_of(own.ip).is_none(),
+            (None, _) => own.place.pool.is_none(),
             (Some(_), _) if self.admission(own.ip).is_some() => false,
             (Some(owner), GivenTo::Host(host, _)) => owner != host,
             (Some(_), GivenTo::Anybody | GivenTo::Unproven(_)) => true,
@@ -119,9 +126,9 @@ impl<'a> Exchange<'a> {
         if self.dhcp.host_by_ip(address).is_some() || self.is_left_out(address) {
             return None;
         }
-        let pool = self.dhcp.pool_of(address)?;
+        let pool = own.place.pool?;
         let (low, high) = self.dhcp.pool(pool).range;
-        let given = own.pool == Some((low, high)) && self.is_on_link(address);
+        let given = own.pool == Some((low, high)) && own.is_here;
         (given && self.permitted(pool, true)).then(|| self.by_pool(pool))
     }
 

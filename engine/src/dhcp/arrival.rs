@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use bootstorm_protocols::dhcpv4::{Message, MessageType, RelayAgentInformation};
 
 use super::Silence;
-use crate::config::{Dhcp, NetworkId, SubnetId};
+use crate::config::{AddressPlace, Dhcp, NetworkId, SubnetId};
 
 /// What the packet engine knows about a datagram besides its payload.
 #[derive(Copy, Clone, Debug)]
@@ -77,8 +77,11 @@ pub(crate) enum LinkBy {
 
 impl Link {
     fn of(dhcp: &Dhcp, address: Ipv4Addr) -> Option<Self> {
-        let subnet = dhcp.subnet_of(address)?;
-        Some(Self { subnet, network: dhcp.subnet(subnet).network })
+        dhcp.subnet_of(address).map(|subnet| Self::of_subnet(dhcp, subnet))
+    }
+
+    fn of_subnet(dhcp: &Dhcp, subnet: SubnetId) -> Self {
+        Self { subnet, network: dhcp.subnet(subnet).network }
     }
 
     /// The address that a client has, where ISC dhcpd goes by its link: of a direct REQUEST that
@@ -94,7 +97,12 @@ impl Link {
 
     /// Whether `address` is of a subnet on the link.
     pub(super) fn holds(self, dhcp: &Dhcp, address: Ipv4Addr) -> bool {
-        Self::of(dhcp, address).is_some_and(|link| link.network == self.network)
+        self.has(dhcp, dhcp.place_of(address))
+    }
+
+    /// The same of the place of an address.
+    pub(super) fn has(self, dhcp: &Dhcp, place: AddressPlace) -> bool {
+        place.subnet.is_some_and(|subnet| dhcp.subnet(subnet).network == self.network)
     }
 
     /// Finds the link. What a relay agent says of it (RFC 3527) goes before what the client says
@@ -108,6 +116,13 @@ impl Link {
         Self::named(dhcp, message, relay, arrival).map(|(link, _)| link)
     }
 
+    /// That of a relay agent, if a subnet holds it. Replies go to its address, which is to be that
+    /// of one agent.
+    fn of_relay(dhcp: &Dhcp, giaddr: Ipv4Addr) -> Result<Option<Self>, Silence> {
+        let subnet = dhcp.subnet_of_host(giaddr).ok_or(Silence::NoSubnetForRelay)?;
+        Ok(subnet.map(|subnet| Self::of_subnet(dhcp, subnet)))
+    }
+
     /// The same, and what named it.
     pub(super) fn named(
         dhcp: &Dhcp,
@@ -119,10 +134,10 @@ impl Link {
             Self::of(dhcp, address).map(|link| (link, by(address)))
         };
         let giaddr = message.giaddr();
-        if !giaddr.is_unspecified() && !dhcp.is_host(giaddr) {
-            // Replies go there, and are for one relay agent.
-            return Err(Silence::NoSubnetForRelay);
-        }
+        let by_giaddr = match giaddr.is_unspecified() {
+            true => None,
+            false => Some(Self::of_relay(dhcp, giaddr)?),
+        };
         // A direct client could write option 82 as well as a relay agent can; only with giaddr
         // (RFC 3527 section 3) the sub-option means anything.
         let by_relay = relay
@@ -135,8 +150,8 @@ impl Link {
             // RFC 3527 section 3, RFC 3011 section 2: that subnet's link or none.
             return selected.ok_or(Silence::NoSubnetSelected);
         }
-        if !giaddr.is_unspecified() {
-            return of(LinkBy::Relay, giaddr).ok_or(Silence::NoSubnetForRelay);
+        if let Some(link) = by_giaddr {
+            return Ok((link.ok_or(Silence::NoSubnetForRelay)?, LinkBy::Relay(giaddr)));
         }
         if dhcp.is_as_dhcpd()
             && let Some(address) = Self::ciaddr_of_dhcpd(message, arrival)

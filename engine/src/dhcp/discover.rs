@@ -105,8 +105,8 @@ impl<'a> Exchange<'a> {
 
     /// How long the address is pinged before it is offered; `None` if it is not.
     fn probe(&self, Chosen { ip, through, .. }: Chosen<'a>, damaged: bool) -> Option<Duration> {
-        let used = self.dhcp.used.flags.get(Flag::PingCheck).is_some();
-        let chain = used.then(|| self.chain(Some(ip)));
+        let pings = self.dhcp.same_for_all(Flag::PingCheck) != Some(false);
+        let chain = pings.then(|| self.chain(Some(ip)));
         let ping = chain.and_then(ScopeChain::ping);
         if (ping.is_none() && !damaged) || through == Through::Lease {
             return None;

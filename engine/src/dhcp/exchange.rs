@@ -17,7 +17,7 @@ use super::reservation::Reservation;
 use super::{Silence, machine};
 use crate::config::{
     ClassId, Dhcp, Flag, HostId, Identity, NetworkId, Parameter, PoolId, ScopeChain, SubclassId,
-    SubnetId, Used,
+    SubnetId,
 };
 use crate::leases::{
     Bill, ClientKey, Discovered, Hardware, Lease, LeaseScope, RelaySaid, Said, ShardLeases,
@@ -167,7 +167,8 @@ impl<'a> Exchange<'a> {
         let saying = own_that_say_who(own, message, dhcp, link.network);
         let informs = message.message_type() == Some(MessageType::Inform);
         let informed = informs.then(|| informed_address(message, arrival, dhcp)).flatten();
-        let mut reservation = Reservation::find(dhcp, &machine, link.network, informed, saying);
+        let mut reservation =
+            Reservation::find(dhcp, &machine, link.network, informed, saying, arena);
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
         let Membership { classes, subclasses, bills } =
@@ -225,10 +226,9 @@ impl<'a> Exchange<'a> {
 
     /// Whether some scope has this server ignore anybody.
     pub(super) fn may_be_silenced(&self) -> bool {
-        let Used { flags, parameters, .. } = self.dhcp.used;
         let deny = [Flag::BootUnknownClients, Flag::Bootp, Flag::Booting];
-        deny.into_iter().any(|flag| flags.get(flag).is_some())
-            || parameters & Parameter::MinSecs.bit() != 0
+        deny.into_iter().any(|flag| self.dhcp.same_for_all(flag) != Some(true))
+            || self.dhcp.uses(Parameter::MinSecs)
     }
 
     /// Why the scopes of an address have this server ignore the machine.
@@ -285,8 +285,8 @@ impl<'a> Exchange<'a> {
 
     /// Whether a flag is on by the scopes of [`Exchange::chain`].
     pub(super) fn is(&self, flag: Flag, address: Option<Ipv4Addr>) -> bool {
-        let used = self.dhcp.used.flags.get(flag).is_some();
-        if used { self.chain(address).is(flag) } else { flag.by_default() }
+        let same_for_all = self.dhcp.same_for_all(flag);
+        same_for_all.unwrap_or_else(|| self.chain(address).is(flag))
     }
 
     /// The scopes that hold for the machine with `address`; without one, those of its link. All
@@ -331,10 +331,9 @@ impl<'a> Exchange<'a> {
     }
 
     fn new_chain(&self, address: Option<Ipv4Addr>) -> &'a ScopeChain<'a> {
-        let subnet = address.and_then(|address| self.dhcp.subnet_of(address));
-        let pool = address.and_then(|address| self.dhcp.pool_of(address));
-        let subnet = subnet.unwrap_or(self.link.subnet);
-        self.chain_of_scopes(subnet, pool, self.reservation.host, address)
+        let place = address.map(|address| self.place_of(address)).unwrap_or_default();
+        let subnet = place.subnet.unwrap_or(self.link.subnet);
+        self.chain_of_scopes(subnet, place.pool, self.reservation.host, address)
     }
 
     fn chain_of_scopes(

@@ -159,11 +159,11 @@ impl<'a> Machine<'a> {
         dhcp: &'a Dhcp,
         arena: &'a Bump,
     ) -> Membership<'a> {
-        if !self.is_classified(dhcp) {
+        if dhcp.classes.is_empty() || !self.is_classified(dhcp) {
             return Membership { classes: &[], subclasses: &[], bills: &[] };
         }
-        let mut members = BumpVec::new_in(arena);
-        let mut subclasses = BumpVec::new_in(arena);
+        let mut members = BumpVec::with_capacity_in(USUAL_CLASSES, arena);
+        let mut subclasses = BumpVec::with_capacity_in(USUAL_CLASSES, arena);
         let mut bills = BumpVec::new_in(arena);
         let known = Known { message, before, machine: self, members: &[], arena };
         let mut look_at = |id, passed| {
@@ -201,7 +201,8 @@ impl<'a> Machine<'a> {
         known: Known<'_, 'a>,
     ) -> Result<Member<'a>, NotMember> {
         let class = dhcp.class(id);
-        if let Some(condition) = self.fails(&class.matches, &[]) {
+        let asks = !class.matches.is_empty();
+        if asks && let Some(condition) = self.fails(&class.matches, &[]) {
             return Err(NotMember::Condition(condition));
         }
         if let Some(submatch) = &class.submatch
@@ -213,7 +214,7 @@ impl<'a> Machine<'a> {
             let is_member = subclass.is_some() || submatch.spawn;
             return if is_member { Ok(member) } else { Err(NotMember::Subclass) };
         }
-        if class.test.is_none() && class.matches.is_empty() {
+        if class.test.is_none() && !asks {
             return Err(NotMember::AsksNothing);
         }
         let test = || class.test.as_ref().is_none_or(|test| test.holds(&known, known.arena));
@@ -288,6 +289,9 @@ pub(crate) enum NotMember {
     /// It has no subclass for the value that the message has.
     Subclass,
 }
+
+/// Few machines are members of more classes.
+const USUAL_CLASSES: usize = 8;
 
 /// The classes of a machine.
 #[derive(Copy, Clone)]

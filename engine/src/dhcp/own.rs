@@ -8,13 +8,15 @@ use bootstorm_protocols::time::Moment;
 use super::arrival::Link;
 use super::machine::Machine;
 use super::reservation::FoundBy;
-use crate::config::{Dhcp, HostId, NetworkId};
+use crate::config::{AddressPlace, Dhcp, HostId, NetworkId};
 use crate::leases::{Admission, KeyHash, KeyKind, KnownAs, Lease, LeaseState, Notes};
 
 /// One lease or offer of the client that is asking, with what decides about it.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Own {
     pub(super) ip: Ipv4Addr,
+    /// Where its address is in the configuration.
+    pub(super) place: AddressPlace,
     /// Its address is of the link that the client is on.
     pub(super) is_here: bool,
     /// As it is now: a lease whose time is over is [`LeaseState::Expired`].
@@ -97,9 +99,11 @@ impl Own {
         };
         let Lease { starts, expires, refused, .. } = *lease;
         let (state, is_awaited) = (state_of(lease), lease.pending && !refused);
-        let is_here = link.holds(dhcp, ip);
+        let place = dhcp.place_of(ip);
+        let is_here = link.has(dhcp, place);
         Some(Self {
             ip,
+            place,
             is_here,
             state,
             starts,

@@ -2,9 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+
 use super::machine::Machine;
 use super::own::{GivenTo, Own};
-use crate::config::{Dhcp, HostId, HostKey, HostView, NetworkId};
+use crate::config::{Dhcp, HostId, HostIds, HostKey, HostView, NetworkId};
 use crate::leases::{KeyHash, KeyKind};
 
 /// The host entry of a machine, as it counts on one link.
@@ -78,10 +81,11 @@ impl Reservation {
     /// and the machine counts as unknown.
     pub(super) fn find<'a>(
         dhcp: &'a Dhcp,
-        machine: &'a Machine<'_>,
+        machine: &Machine<'_>,
         network: NetworkId,
         informed: Option<Ipv4Addr>,
         own: impl Iterator<Item = &'a Own>,
+        arena: &'a Bump,
     ) -> Self {
         let mut found = Self::default();
         if dhcp.hosts.is_empty() {
@@ -89,7 +93,7 @@ impl Reservation {
         }
         let mut first = None;
         let informed = informed.filter(|_| dhcp.is_as_dhcpd());
-        for (id, by) in Self::entries(dhcp, machine, network, own) {
+        for &(id, by) in Self::entries(dhcp, machine, network, own, arena) {
             if let Some(address) = informed {
                 let ips = dhcp.host(id).ips();
                 let is_key = by.kind != KeyKind::Circuit;
@@ -115,39 +119,44 @@ impl Reservation {
     }
 
     /// Every entry that the machine is known by, in the order of [`Reservation::find`]; the same
-    /// entry may come several times.
+    /// entry may come several times. Most machines have none, so each look-up ends at once then.
     pub(super) fn entries<'a>(
         dhcp: &'a Dhcp,
-        machine: &'a Machine<'_>,
+        machine: &Machine<'_>,
         network: NetworkId,
         own: impl Iterator<Item = &'a Own>,
-    ) -> impl Iterator<Item = (HostId, FoundBy)> {
+        arena: &'a Bump,
+    ) -> &'a [(HostId, FoundBy)] {
         let as_dhcpd = dhcp.is_as_dhcpd();
-        let by_hardware = dhcp.hosts_by_hardware(machine.chaddr);
-        let by_client_id = machine.client_id.map_or(&[][..], |id| dhcp.hosts_by_client_id(id));
-        // Firmware writes the UUID in either byte order; people write what the BMC shows.
-        let uuids = machine.uuid.filter(|_| !as_dhcpd).map(|id| [id, id.byte_swapped()]);
-        let by_uuid = uuids.into_iter().flatten().flat_map(move |id| {
-            let by = FoundBy::new(KeyKind::Uuid, id.as_bytes());
-            dhcp.hosts_by_uuid(id.as_bytes()).iter().map(move |&host| (host, by))
-        });
+        let mut entries = BumpVec::new_in(arena);
+        let mut add = |kind, key: &[u8], hosts: HostIds<'_>| {
+            if !hosts.is_empty() {
+                let by = FoundBy::new(kind, key);
+                entries.extend(hosts.iter().map(|&id| (id, by)));
+            }
+        };
+        if let Some(id) = machine.client_id.filter(|_| as_dhcpd) {
+            add(KeyKind::ClientId, id, dhcp.hosts_by_client_id(id));
+        }
+        add(KeyKind::Hardware, machine.chaddr, dhcp.hosts_by_hardware(machine.chaddr));
+        if machine.bootp && !as_dhcpd {
+            return entries.into_bump_slice();
+        }
+        if let Some(id) = machine.client_id.filter(|_| !as_dhcpd) {
+            add(KeyKind::ClientId, id, dhcp.hosts_by_client_id(id));
+        }
+        if let Some(uuid) = machine.uuid.filter(|_| !as_dhcpd && dhcp.hosts.have_uuids()) {
+            // Firmware writes the UUID in either byte order; people write what the BMC shows.
+            for id in [uuid, uuid.byte_swapped()] {
+                add(KeyKind::Uuid, id.as_bytes(), dhcp.hosts_by_uuid(id.as_bytes()));
+            }
+        }
         let by_circuit = dhcp.hosts_by_circuit(machine.circuit_id, machine.remote_id);
-        let by = |ids: &'a [HostId], kind, key: &'a [u8]| {
-            ids.iter().map(move |&id| (id, FoundBy::new(kind, key)))
-        };
-        let hardware = by(by_hardware, KeyKind::Hardware, machine.chaddr);
-        let client_id = machine.client_id.unwrap_or_default();
-        let client_id = by(by_client_id, KeyKind::ClientId, client_id);
-        let own = Some(own).filter(|_| !as_dhcpd).into_iter().flatten();
-        let (first, second) = match as_dhcpd {
-            true => (client_id, hardware),
-            false => (hardware, client_id),
-        };
-        let others = second
-            .chain(by_uuid)
-            .chain(by_circuit.map(|id| (id, FoundBy::new(KeyKind::Circuit, &[]))))
-            .chain(own.filter_map(move |own| given_to(dhcp, machine, network, own)));
-        first.chain(others.filter(move |_| as_dhcpd || !machine.bootp))
+        by_circuit.for_each(|id| add(KeyKind::Circuit, &[], &[id]));
+        if !as_dhcpd {
+            entries.extend(own.filter_map(|own| given_to(dhcp, machine, network, own)));
+        }
+        entries.into_bump_slice()
     }
 }
 

@@ -72,7 +72,9 @@ impl ClassIndex {
         if self.selectors.is_empty() {
             return None;
         }
-        let mut candidates = BumpVec::new_in(arena);
+        // A value that selects a class mostly selects just that one.
+        let room = self.selectors.len() + self.others.len();
+        let mut candidates = BumpVec::with_capacity_in(room, arena);
         for selector in &self.selectors {
             let value = selector.expression.evaluate(facts, arena);
             let found = value.and_then(|value| selector.classes.get(value));
