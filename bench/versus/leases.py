@@ -19,8 +19,9 @@ Parts, in the order in which they run:
             no answers (bench/src/bin/excess.rs)
   hall      p99 of the ACKs of hall-10k, beside its TFTP; two rounds at most
   shards    processor time of two shards beside one, all programs on both cores
-  hosts     start and memory with 200,000 reservations, in TOML and in a host file, with and without
-            an option each, and of 1,000,000; how much more a reload takes
+  hosts     start and memory with 200,000 reservations, in TOML, in a host file and in dhcpd's
+            language, with and without an option each, and of 1,000,000; how much more a reload
+            takes
   million   1,000,000 leases: memory, start with a cold cache after SIGTERM and after SIGKILL, and
             the rate with these and the reservations beside the rate of an empty server
 """

@@ -43,8 +43,14 @@ PERFDHCP = ("-g", "single", "-W", "1000000")
 
 def bootstorm(directory, engine, shards=1, reservations=0, form="toml", options=False, pool=POOL, first=RESERVED):
     """Its command line, with a state directory inside `directory`. Reservations stand in the
-    configuration, or with `form` csv in a host file; with `options` each has one of its own."""
+    configuration, or with `form` csv in a host file; with `form` dhcpd all is in dhcpd's language.
+    With `options` each has one of its own."""
     dhcp, hosts = "", written_hosts(reservations, form, options, first)
+    if form == "dhcpd":
+        low, high = pool.split("-")
+        text = "ping-check off;\ndefault-lease-time 43200;\n" + f"subnet 10.64.0.0 netmask 255.192.0.0 {{ range {low} {high}; }}\n"
+        return [f"{pair.BINARIES}/bootstorm", "serve", "--state-dir", f"{directory}/state", "--interface", "vs",
+                "--config", pair.write(directory, "dhcpd.conf", text + hosts)]
     if form == "csv":
         dhcp, hosts = 'host-file = "hosts.csv"', pair.write(directory, "hosts.csv", hosts) and ""
     return pair.bootstorm(directory, [("10.64.0.0/10", pool)], engine=engine, shards=shards, lease_time="12h", dhcp=dhcp, rest=hosts)
@@ -59,6 +65,9 @@ def written_hosts(number, form, options, first):
         ip = socket.inet_ntoa((first + host).to_bytes(4, "big"))
         if form == "csv":
             rows.append(f"node{host},{mac},{ip}" + f",rack{host}" * options + "\n")
+        elif form == "dhcpd":
+            rows.append(f"host node{host} {{\n  hardware ethernet {mac};\n  fixed-address {ip};\n"
+                        + f'  option host-name "rack{host}";\n' * options + "}\n")
         else:
             rows.append(f'[[dhcp.host]]\nname = "node{host}"\nhardware = "{mac}"\nip = "{ip}"\n'
                         + f'options = {{ host-name = "rack{host}" }}\n' * options)
@@ -295,7 +304,7 @@ def hosts(args, figures, directory):
         # How they are written makes a difference, and the engine none.
         engine = args.engines[0]
         for number in (RESERVATIONS, LEASES):
-            for form, options in itertools.product(("toml", "csv"), (False, True)):
+            for form, options in itertools.product(("toml", "csv", "dhcpd"), (False, True)):
                 many_hosts(lab, figures, fresh(directory, "hosts"), engine, number, form, options)
 
 
@@ -305,7 +314,8 @@ def many_hosts(lab, figures, directory, engine, number, form, options):
     argv = bootstorm(directory, engine, reservations=number, form=form, options=options, pool=HALF_A_POOL, first=MANY_RESERVED)
     seconds, process = first_offer(lab, argv)
     loaded = resident(process)
-    sh(argv[0], "reload", "--config", argv[-1])
+    state = ["--state-dir", f"{directory}/state"] * (form == "dhcpd")
+    sh(argv[0], "reload", *state, "--config", argv[-1])
     figures.note(f"{name}: start, s", engine, seconds)
     figures.note(f"{name}: MiB", engine, loaded)
     figures.note(f"{name}: most MiB in a reload, of that", engine, most_resident(process) / loaded)
