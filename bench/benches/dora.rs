@@ -9,16 +9,16 @@ mod lab;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lab::{BATCH, Machines, configurations};
+use lab::{BATCH, CONFIGURATIONS, Machines};
 
 fn dora(criterion: &mut Criterion) {
-    for (name, config) in &configurations() {
+    for (name, config) in CONFIGURATIONS {
         let mut machines = None;
         let mut group = criterion.benchmark_group(format!("dora/{name}"));
         group.throughput(Throughput::Elements(1));
         for (step, title) in ["discover", "request", "ack leaves"].into_iter().enumerate() {
             group.bench_function(title, |bencher| {
-                let machines = machines.get_or_insert_with(|| Machines::new(config));
+                let machines = machines.get_or_insert_with(|| Machines::new(&config()));
                 bencher.iter_custom(|iterations| {
                     let batches = iterations.div_ceil(BATCH.into());
                     let took: Duration = (0..batches).map(|_| machines.boot()[step]).sum();

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
-use lab::{BATCH, Machines, configurations};
+use lab::{BATCH, CONFIGURATIONS, Machines};
 
 /// Machines that boot while instructions are counted.
 const BOOTS: u32 = 2048;
@@ -33,18 +33,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     {
         return boot(name);
     }
-    let configurations = configurations();
-    let names = configurations.iter().map(|(name, _)| *name);
-    let known = |word: &String| configurations.iter().any(|(name, _)| name == word);
+    let names = CONFIGURATIONS.map(|(name, _)| name);
+    let known = |word: &String| names.contains(&word.as_str());
     if let Some(word) = words.iter().find(|word| !known(word)) {
-        let names = names.collect::<Vec<_>>().join(", ");
+        let names = names.join(", ");
         return Err(format!("no configuration is called {word}: there are {names}").into());
     }
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../instructions");
     fs::create_dir_all(&directory)?;
     println!("{:12} {:>9} {:>9} {:>9} {:>9}", "", "DISCOVER", "REQUEST", "ACK sent", "of empty");
     let mut empty = None;
-    for (place, name) in names.enumerate() {
+    for (place, name) in names.into_iter().enumerate() {
         if place > 0 && !words.is_empty() && words.iter().all(|word| word != name) {
             continue;
         }
@@ -59,11 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Boots machines; the instructions before [`counted`] do not count.
 fn boot(name: &str) -> Result<(), Box<dyn Error>> {
-    let (_, config) = configurations()
-        .into_iter()
-        .find(|(own, _)| *own == name)
-        .ok_or("no such configuration")?;
-    counted(Machines::new(&config));
+    let (_, config) =
+        CONFIGURATIONS.iter().find(|(own, _)| *own == name).ok_or("no such configuration")?;
+    counted(Machines::new(&config()));
     Ok(())
 }
 

@@ -134,16 +134,17 @@ fn with_conditions() -> String {
     large() + &(0..50).map(class).collect::<String>()
 }
 
-/// Every configuration with its name. The first is the empty one, with which others are compared.
-pub(crate) fn configurations() -> [(&'static str, String); 5] {
-    [
-        ("plain", PLAIN.to_owned()),
-        ("hall", HALL.to_owned()),
-        ("tests", with_tests()),
-        ("large", large()),
-        ("conditions", with_conditions()),
-    ]
-}
+/// A name, and what writes the configuration.
+type Named = (&'static str, fn() -> String);
+
+/// Every configuration by its name. The first is the empty one, with which others are compared.
+pub(crate) const CONFIGURATIONS: [Named; 5] = [
+    ("plain", || PLAIN.to_owned()),
+    ("hall", || HALL.to_owned()),
+    ("tests", with_tests),
+    ("large", large),
+    ("conditions", with_conditions),
+];
 
 /// A message of UEFI firmware through a relay agent.
 fn message(kind: MessageType, machine: u32, named: &[(u8, Ipv4Addr)]) -> Vec<u8> {
