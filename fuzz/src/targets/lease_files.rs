@@ -1,6 +1,7 @@
 //! Files of leases: of ISC dhcpd, of Kea, and our own CSV.
 
-use std::io::sink;
+use std::io::{Write, sink};
+use std::path::Path;
 
 use bootstorm::config::Dhcp;
 use bootstorm::lease_files::{self, Format, Item, Taken, Writer};
@@ -62,24 +63,23 @@ impl LeaseFiles {
         let mut texts = vec![DHCPD.as_bytes().to_vec(), KEA.as_bytes().to_vec()];
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), DHCPD).expect("a temporary file");
-        texts.push(written(&file, Format::Csv));
+        let mut csv = Vec::new();
+        convert(file.path(), Format::Csv, &mut csv);
+        texts.push(csv);
         let config = bootstorm::config::parse("x.toml".as_ref(), CONFIG.as_bytes());
         let dhcp = config.expect("a configuration").dhcp;
         Self { good: Good::of(texts), file, dhcp }
     }
 }
 
-/// The leases of a file in another format.
-fn written(file: &tempfile::NamedTempFile, format: Format) -> Vec<u8> {
-    let mut out = Vec::new();
-    let Ok(mut writer) = Writer::new(format, &mut out) else { return Vec::new() };
-    let read = lease_files::read(file.path(), &mut |item| {
+/// Writes the leases of a file in another format.
+fn convert(file: &Path, format: Format, out: &mut dyn Write) {
+    let Ok(mut writer) = Writer::new(format, out) else { return };
+    drop(lease_files::read(file, &mut |item| {
         if let Item::Lease(entry) = item {
             drop(writer.lease(&entry, 1));
         }
-    });
-    drop(read);
-    out
+    }));
 }
 
 impl Target for LeaseFiles {
@@ -90,15 +90,8 @@ impl Target for LeaseFiles {
     fn feed(&self, input: &[u8]) {
         std::fs::write(self.file.path(), input).expect("a temporary file");
         let _has_some = lease_files::has_leases(self.file.path());
-        let mut out = sink();
         for format in [Format::Dhcpd, Format::Kea, Format::Csv] {
-            if let Ok(mut writer) = Writer::new(format, &mut out) {
-                drop(lease_files::read(self.file.path(), &mut |item| {
-                    if let Item::Lease(entry) = item {
-                        drop(writer.lease(&entry, 1));
-                    }
-                }));
-            }
+            convert(self.file.path(), format, &mut sink());
         }
         let mut taken = Taken::new(&self.dhcp);
         drop(taken.read(self.file.path()));
