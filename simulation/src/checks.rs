@@ -25,6 +25,11 @@ fn is_odd(machine: usize) -> bool {
     !machine.is_multiple_of(2)
 }
 
+/// Whether a lease is of such a machine: hardware addresses end with the machine's number.
+fn is_of_odd(lease: &Lease) -> bool {
+    lease.hardware.address().last().is_some_and(|number| is_odd((*number).into()))
+}
+
 impl World {
     /// What the machines were told is in the table.
     pub(crate) fn check_promises(&mut self) {
@@ -76,19 +81,20 @@ impl World {
         }
     }
 
+    /// Host entries that there are, and that there were.
+    pub(crate) fn hosts_ever(&self) -> impl Iterator<Item = &Host> {
+        self.site.hosts.iter().chain(self.retired.iter().map(|(_, host)| host))
+    }
+
     /// Whether an address is, or was, that of a host entry.
     fn was_reserved(&self, ip: Ipv4Addr) -> bool {
-        let retired = self.retired.iter().map(|(_, host)| host);
-        self.site.hosts.iter().chain(retired).any(|host| host.ip == Some(ip))
+        self.hosts_ever().any(|host| host.ip == Some(ip))
     }
 
     /// Whether the limit leaves an address for a machine that has none, beyond doubt.
     fn has_room(&self, machine: usize, table: &HashMap<Ipv4Addr, Lease>) -> bool {
         let limit = self.site.limit.filter(|_| is_odd(machine));
-        let counts = |lease: &&Lease| {
-            let number = lease.hardware.address().last().copied().unwrap_or(0);
-            lease.state.is_taken() && is_odd(number.into())
-        };
+        let counts = |lease: &&Lease| lease.state.is_taken() && is_of_odd(lease);
         limit.is_none_or(|limit| table.values().filter(counts).count() < limit as usize)
     }
 
@@ -250,8 +256,7 @@ impl World {
         let monotonic = server.clocks.monotonic(self.now);
         for (ip, lease) in &table {
             // Who has no address because of the limit goes on with its boot until the end.
-            let number = lease.hardware.address().last().copied().unwrap_or(0);
-            if self.site.limit.is_some() && is_odd(number.into()) {
+            if self.site.limit.is_some() && is_of_odd(lease) {
                 continue;
             }
             let finite = lease.expires != bootstorm_protocols::time::Moment::NEVER;

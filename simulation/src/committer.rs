@@ -6,9 +6,10 @@ use bootstorm::leases;
 use bootstorm_protocols::time::Moment;
 
 /// What becomes of the batch that is being written.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Fate {
     /// It is durable.
+    #[default]
     Written,
     /// The disk fails: any part of it may be on the disk.
     Failed,
@@ -26,14 +27,8 @@ pub(crate) enum Progress {
 }
 
 /// What becomes of the write that is under way: what the disk looks at when it is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct NextWrite(Arc<Mutex<Fate>>);
-
-impl Default for NextWrite {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Fate::Written)))
-    }
-}
 
 impl NextWrite {
     fn set(&self, fate: Fate) {

@@ -292,8 +292,7 @@ impl World {
 
     fn add_host(&mut self, key: HostKey, ip: Option<Ipv4Addr>, live: bool) {
         // A name is never used for another machine.
-        let used = self.site.hosts.iter().chain(self.retired.iter().map(|(_, host)| host));
-        let name = used.map(|host| host.name + 1).max().unwrap_or(10);
+        let name = self.hosts_ever().map(|host| host.name + 1).max().unwrap_or(10);
         if name < MOST_HOSTS {
             self.site.hosts.push(Host { name, key, ip, live });
         }
