@@ -4,7 +4,6 @@ import calendar
 import json
 import os
 import re
-import signal
 import time
 
 import lab as laboratory
@@ -27,6 +26,11 @@ class Dhcpd:
         with open(self.leases, "w"):
             pass
 
+    def written(self):
+        """What is in its lease file."""
+        with open(self.leases, errors="replace") as text:
+            return text.read()
+
     def accepts_leases(self):
         """What it says to its lease file: (status, output)."""
         return self.lab.run(self.namespace, ["dhcpd", "-4", "-T", "-cf", self.config,
@@ -44,7 +48,6 @@ class Dhcpd:
             raise RuntimeError(f"{self.name} does not serve:\n{self.process.output()[-2000:]}")
 
     def stop(self):
-        self.process.signal(signal.SIGTERM)
         self.process.stop()
 
 
@@ -71,7 +74,6 @@ class Kea:
             raise RuntimeError(f"Kea does not serve:\n{self.process.output()[-2000:]}")
 
     def stop(self):
-        self.process.signal(signal.SIGTERM)
         self.process.stop()
 
 

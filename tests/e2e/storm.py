@@ -85,12 +85,12 @@ def built(suite):
                        "in BOOTSTORM_LOAD")
 
 
-def namespace(lab):
+def namespace(lab, network="10.100.0.0/16"):
     """Where the machines are: routed to it are the relay agent and all behind it."""
     name = lab.namespace("load")
     lab.plug(name, 0)
     laboratory.sh(f"ip -n {name} addr add {ROOM}/16 dev eth0")
-    laboratory.sh(f"ip -n {lab.srv} route add 10.100.0.0/16 via {ROOM}")
+    laboratory.sh(f"ip -n {lab.srv} route add {network} via {ROOM}")
     return name
 
 

@@ -78,11 +78,6 @@ def state(dhcpd):
     return said[-1].split()[-1] if said else None
 
 
-def file_of(dhcpd):
-    with open(dhcpd.leases, errors="replace") as text:
-        return text.read()
-
-
 def partner_down(now):
     """What an operator writes behind the leases: this server gives all addresses away."""
     date = time.strftime("%w %Y/%m/%d %H:%M:%S", time.gmtime(now))
@@ -170,7 +165,7 @@ def main():
         pair.primary.stop()
         keep(suite, "the secondary", both, machines)
         pair.secondary.stop()
-        known = holders(file_of(pair.secondary))
+        known = holders(pair.secondary.written())
         suite.equal("the secondary knows all of them", {
             machine.mac for machine in machines
             if known.get(machine.mac, ("",))[0] != machine.address}, set())

@@ -2,14 +2,13 @@
 """Statements with effects: `execute` runs programs at commit, release and expiry with the arguments
 that dhcpd gives them, from the same file; a program that hangs keeps nobody waiting."""
 
-import os
 import socket
 import time
 
-import lab as laboratory
-import server as own_server
 from lab import Lab
+from other_servers import Dhcpd
 from relay import SERVER, Relay
+from server import OfDhcpd, Server
 from suite import Suite
 
 TAKES_SECONDS = 40
@@ -99,6 +98,11 @@ env > {log}.environment
 """
 
 
+def chosen(offer):
+    """What a REQUEST says of the OFFER that it takes."""
+    return [(50, socket.inet_aton(offer.yiaddr)), (54, socket.inet_aton(SERVER))]
+
+
 def converse(relay, calls, seconds):
     """What two clients do: the calls that each step brings."""
     ask, steps = relay.ask, []
@@ -111,8 +115,7 @@ def converse(relay, calls, seconds):
     def lease(mac, wish, *options):
         # Where it asks for no address, each server takes another one.
         offer = step("DISCOVER", mac, [(50, socket.inet_aton(wish)), *options])
-        chosen = [(50, socket.inet_aton(offer.yiaddr)), (54, socket.inet_aton(SERVER))]
-        return step("REQUEST", mac, [*chosen, *options]).yiaddr
+        return step("REQUEST", mac, [*chosen(offer), *options]).yiaddr
 
     name, asked = (12, b"first"), (55, bytes([15]))
     address = lease(_FIRST, "10.77.4.5", name, asked)
@@ -128,8 +131,7 @@ def converse(relay, calls, seconds):
     late = (60, b"late")
     offer = ask("DISCOVER", _FIRST, [late, asked])
     calls()
-    chosen = [(50, socket.inet_aton(offer.yiaddr)), (54, socket.inet_aton(SERVER))]
-    ack = ask("REQUEST", _FIRST, [*chosen, late, asked])
+    ack = ask("REQUEST", _FIRST, [*chosen(offer), late, asked])
     steps.append(("late", ack.options.get(15), calls()))
     return steps
 
@@ -140,7 +142,7 @@ def main():
     relay = Relay(lab, tries=1, seconds=3)
     log = lab.path("calls")
     script = lab.write("script.sh", _SCRIPT.format(log=log), mode=0o755)
-    config = lab.write("dhcpd.conf", _FILE.format(script=script))
+    text = _FILE.format(script=script)
 
     def calls():
         """The calls since the last time, when there have been none for a while."""
@@ -152,23 +154,17 @@ def main():
         return text.splitlines()
 
     with suite.step("the same file under dhcpd and here"):
+        servers = {"dhcpd": Dhcpd(lab, text),
+                   "here": OfDhcpd(lab, text, "--interface", "eth0", "--no-import"),
+                   "TOML": Server(lab, "", name="TOML")}
+        servers["TOML"].configure(_TOML.format(script=script, state=servers["TOML"].state))
         sides = []
-        for name in ("dhcpd", "here", "TOML"):
+        for name, server in servers.items():
             open(log, "w").close()
-            state = own_server.new_state(lab)
-            leases = os.path.join(state, "dhcpd.leases")
-            if name == "dhcpd":
-                open(leases, "w").close()
-                arguments = ["dhcpd", "-4", "-f", "--no-pid", "-cf", config, "-lf", leases, "eth0"]
-            elif name == "TOML":
-                toml = lab.write("hooks.toml", _TOML.format(script=script, state=state))
-                arguments = [own_server.BINARY, "serve", "--config", toml, "--no-import"]
-            else:
-                arguments = [own_server.BINARY, "serve", "--config", config, "--state-dir", state,
-                             "--interface", "eth0", "--no-import"]
-            process = lab.start(lab.srv, arguments, name)
-            ready = laboratory.wait_until(lambda: process.running() and process.has_port_67(), 10)
-            suite.check(f"{name} serves", ready, process.output()[-2000:])
+            server.start()
+            process = server.process
+            suite.check(f"{name} serves", process.running() and process.has_port_67(),
+                        process.output()[-2000:])
             # What stands outside of all blocks dhcpd runs once as it starts.
             calls()
             sides.append(converse(relay, calls, 15))
@@ -183,7 +179,7 @@ def main():
                 environment = {line.split("=")[0] for line in _read(f"{log}.environment").split()}
                 suite.equal("nor its environment", environment - {"PWD", "SHLVL", "_", "OLDPWD"},
                             {"PATH"})
-            process.stop()
+            server.stop()
         theirs, here, toml = sides
         for their, own, other in zip(theirs, here, toml, strict=True):
             suite.equal(f"after {their[0]}", own[1:], their[1:])
@@ -191,18 +187,15 @@ def main():
         suite.check("programs were run at all", any("commit" in str(each) for each in theirs), theirs)
 
     with suite.step("a program that hangs"):
-        state = own_server.new_state(lab)
         hangs = lab.write("hangs.sh", "#!/bin/sh\nexec sleep 20\n", mode=0o755)
-        config = lab.write("hangs.conf", _FILE.format(script=hangs))
-        process = lab.start(lab.srv, [
-            own_server.BINARY, "serve", "--config", config, "--state-dir", state,
-            "--interface", "eth0"], "hangs")
-        ready = laboratory.wait_until(lambda: process.running() and process.has_port_67(), 10)
-        suite.check("the server serves", ready, process.output()[-2000:])
+        server = OfDhcpd(lab, _FILE.format(script=hangs), "--interface", "eth0").start()
+        process = server.process
+        suite.check("the server serves", process.running() and process.has_port_67(),
+                    process.output()[-2000:])
         answers = [relay.ask("DISCOVER", f"52:54:00:bb:00:{number:02x}", [(60, b"v")])
                    for number in range(9)]
         suite.check("keeps nobody waiting", all(answers), answers)
-        process.stop()
+        server.stop()
     lab.close()
     suite.finish()
 

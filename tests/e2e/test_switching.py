@@ -17,7 +17,7 @@ import lab as laboratory
 from lab import Lab
 from other_servers import Dhcpd, holders
 from server import OfDhcpd
-from storm import ROOM, Storm, built
+from storm import Storm, built, namespace
 from suite import Suite
 
 TAKES_SECONDS = 80
@@ -111,16 +111,8 @@ def main():
         suite.finish()
     lab = Lab()
     dhcpd, server, watch = Dhcpd(lab, _CONF), OfDhcpd(lab, _CONF), Watch(suite)
-    server.config = dhcpd.config
     suite.explain_with(server.log)
-    room = lab.namespace("load")
-    lab.plug(room, 0)
-    laboratory.sh(f"ip -n {room} addr add {ROOM}/16 dev eth0")
-    laboratory.sh(f"ip -n {lab.srv} route add 10.100.0.0/14 via {ROOM}")
-
-    def written():
-        with open(dhcpd.leases, errors="replace") as text:
-            return text.read()
+    room = namespace(lab, "10.100.0.0/14")
 
     def exported():
         status, output = server.tool("leases", "export", "--format", "dhcpd", seconds=300)
@@ -130,10 +122,10 @@ def main():
         dhcpd.start(quiet=True)
         storm = Storm(lab, room, _SCENARIO, "violations=0", relay=None, machines=MACHINES,
                       options=[word for relay in _RELAYS for word in ("--relay", relay)])
-        laboratory.wait_until(lambda: len(holders(written())) == MACHINES, LEASE_SECONDS + 60,
-                              every=1)
+        laboratory.wait_until(lambda: len(holders(dhcpd.written())) == MACHINES,
+                              LEASE_SECONDS + 60, every=1)
         # Only what comes from here on is a renewal.
-        watch.all_renew("dhcpd", int(time.time()) + 1, written)
+        watch.all_renew("dhcpd", int(time.time()) + 1, dhcpd.written)
 
     with suite.step("bootstorm takes its place"):
         began = time.monotonic()
@@ -154,7 +146,7 @@ def main():
         suite.check("all are exported", status == 0 and f"{MACHINES} leases" in output, output)
         dhcpd.start(quiet=True)
         suite.say(f"   {time.monotonic() - began:.1f} s without a server")
-        watch.all_renew("dhcpd again", begin, written)
+        watch.all_renew("dhcpd again", begin, dhcpd.written)
 
     with suite.step("what the machines say"):
         storm.process.signal(signal.SIGINT)
