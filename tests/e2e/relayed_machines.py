@@ -51,12 +51,15 @@ class Machines:
         if offer is None:
             return None
         wanted = [(50, socket.inet_aton(offer.yiaddr)), (54, offer.options[54])]
-        ack = self.ask("REQUEST", machine, wanted)
-        return ack.yiaddr if ack is not None and ack.kind == "ACK" else None
+        return self._request(machine, wanted)
 
     def again(self, machine):
         """INIT-REBOOT: the machine asks for the address that it had."""
-        ack = self.ask("REQUEST", machine, [(50, socket.inet_aton(machine.address))])
+        return self._request(machine, [(50, socket.inet_aton(machine.address))])
+
+    def _request(self, machine, options):
+        """The address that a REQUEST is acknowledged, or None."""
+        ack = self.ask("REQUEST", machine, options)
         return ack.yiaddr if ack is not None and ack.kind == "ACK" else None
 
     def leave(self, kind, machine, server=SERVER):
