@@ -72,8 +72,8 @@ class Side:
         else:
             # On one processor there is one shard, so that clients are served in their order.
             processor = str(os.getpid() % os.cpu_count())
-            arguments = ["taskset", "-c", processor, own_server.BINARY, "serve", "--config", config, "--state-dir",
-                         self.directory, "--interface", "eth0"]
+            arguments = ["taskset", "-c", processor, own_server.BINARY, "serve", "--config", config,
+                         "--state-dir", self.directory, "--interface", "eth0"]
         self.process = self.lab.start(self.namespace, arguments, self.name)
         if not laboratory.wait_until(self._serves, 10):
             output = self.process.output()[-1500:]

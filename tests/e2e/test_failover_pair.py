@@ -154,8 +154,8 @@ def main():
         suite.check("dhcpd takes the file", status == 0 and "corrupt" not in output
                     and "line " not in output, output)
         pair.primary.start()
-        suite.check("the primary serves alone", laboratory.wait_until(
-            lambda: state(pair.primary) == "partner-down", 30), pair.primary.process.output()[-2000:])
+        alone = laboratory.wait_until(lambda: state(pair.primary) == "partner-down", 30)
+        suite.check("the primary serves alone", alone, pair.primary.process.output()[-2000:])
         keep(suite, "the primary", both, machines)
         pair.secondary.start()
         suite.check("both are in the state normal again", pair.both_normal(),

@@ -184,7 +184,8 @@ def main():
         for their, own, other in zip(theirs, here, toml, strict=True):
             suite.equal(f"after {their[0]}", own[1:], their[1:])
             suite.equal(f"the same of TOML after {their[0]}", other[1:], _in_blocks(their)[1:])
-        suite.check("programs were run at all", any("commit" in str(each) for each in theirs), theirs)
+        suite.check("programs were run at all", any("commit" in str(each) for each in theirs),
+                    theirs)
 
     with suite.step("a program that hangs"):
         hangs = lab.write("hangs.sh", "#!/bin/sh\nexec sleep 20\n", mode=0o755)
