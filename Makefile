@@ -97,8 +97,8 @@ deb: build ## target/deb/bootstorm_VERSION_ARCH.deb
 	$(NEEDS) deb
 	packaging/deb/build
 
-bench: ## criterion benches
-	$(NEEDS) rust
+bench: ## criterion benches, and the instructions of a DORA
+	$(NEEDS) rust bench
 	$(CARGO) bench --locked
 
 versus: build ## bootstorm beside its peers: under perfdhcp, and in the same storms
