@@ -256,9 +256,9 @@ impl<'c> ScopeChain<'c> {
             let most = self.setting(|settings| settings.max_lease_time).unwrap_or(usual);
             return wish.max(self.least_lease_time()).min(most).min(cap);
         }
-        let usual = usual.unwrap_or(LeaseTime::from_seconds(43_200));
+        let usual = usual.unwrap_or(Dhcp::DHCPD_LEASE_TIME);
         let most = self.setting(|settings| settings.max_lease_time);
-        let most = most.unwrap_or(LeaseTime::from_seconds(86_400));
+        let most = most.unwrap_or(Dhcp::DHCPD_MAX_LEASE_TIME);
         wish.unwrap_or(usual).min(most).min(cap).max(self.least_lease_time())
     }
 
@@ -268,7 +268,7 @@ impl<'c> ScopeChain<'c> {
         least.unwrap_or_else(|| match self.dhcp.is_as_dhcpd() {
             true => {
                 let most = self.setting(|settings| settings.max_lease_time);
-                LeaseTime::from_seconds(300).min(most.unwrap_or(LeaseTime::INFINITE))
+                Dhcp::DHCPD_MIN_LEASE_TIME.min(most.unwrap_or(LeaseTime::INFINITE))
             }
             false => {
                 let usual = self.setting(|settings| settings.lease_time);

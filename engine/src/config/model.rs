@@ -512,6 +512,11 @@ impl Dhcp {
     /// Lease time where no scope sets one.
     pub const DEFAULT_LEASE_TIME: LeaseTime = LeaseTime::from_seconds(3600);
 
+    /// The same by the rules of ISC dhcpd, and its limits.
+    pub(crate) const DHCPD_LEASE_TIME: LeaseTime = LeaseTime::from_seconds(43_200);
+    pub(crate) const DHCPD_MAX_LEASE_TIME: LeaseTime = LeaseTime::from_seconds(86_400);
+    pub(crate) const DHCPD_MIN_LEASE_TIME: LeaseTime = LeaseTime::from_seconds(300);
+
     /// How long an echo reply is waited for where `ping-check` says no time.
     pub const PING_WAIT: Duration = Duration::from_millis(500);
 }

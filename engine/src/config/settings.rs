@@ -108,7 +108,7 @@ macro_rules! settings {
             }
 
             /// Its key in TOML.
-            pub(super) const fn key(self) -> &'static str {
+            pub(crate) const fn key(self) -> &'static str {
                 match self {
                     $(Self::$parameter => $key,)*
                     Self::Flag(flag) => flag.name(),

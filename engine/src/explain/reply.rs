@@ -8,7 +8,9 @@ use super::{
     BootPart, Explanation, HiddenPart, LeaseTimePart, OptionPart, ReplyPart, RulePart, Source,
     UnsentPart,
 };
-use crate::config::{BootRule, Boots, Key, LeaseTime, Parameter, ScopeChain, ScopeId, Settings};
+use crate::config::{
+    BootRule, Boots, Dhcp, Key, LeaseTime, Parameter, ScopeChain, ScopeId, Settings,
+};
 use crate::dhcp::{BootFound, Delivery, Findings, Origin, Outgoing, PassedOver, Reply, ReplyCache};
 use crate::hex;
 
@@ -168,29 +170,13 @@ impl Part<'_> {
         let given = LeaseTime::from_seconds(reply.lease_seconds);
         let asked = self.message.lease_time();
         let as_dhcpd = chain.dhcp().is_as_dhcpd();
-        let usual = LeaseTime::from_seconds(if as_dhcpd { 43_200 } else { 3600 });
-        let limit = |seconds| as_dhcpd.then_some(LeaseTime::from_seconds(seconds));
-        // Its key, its values from the narrowest level on, and what it is where none is set.
-        let lease = Setting {
-            key: ("lease-time", Parameter::LeaseTime),
-            values: settings(chain, |all| all.lease_time),
-            built_in: Some(usual),
-        };
-        let most = Setting {
-            key: ("max-lease-time", Parameter::MaxLeaseTime),
-            values: settings(chain, |all| all.max_lease_time),
-            built_in: limit(86_400),
-        };
-        let least = Setting {
-            key: ("min-lease-time", Parameter::MinLeaseTime),
-            values: settings(chain, |all| all.min_lease_time),
-            built_in: limit(300),
-        };
-        let bootp = Setting {
-            key: ("dynamic-bootp-lease-length", Parameter::BootpLeaseTime),
-            values: settings(chain, |all| all.bootp_lease_time),
-            built_in: None,
-        };
+        let usual = if as_dhcpd { Dhcp::DHCPD_LEASE_TIME } else { Dhcp::DEFAULT_LEASE_TIME };
+        let [most, least] = [Dhcp::DHCPD_MAX_LEASE_TIME, Dhcp::DHCPD_MIN_LEASE_TIME]
+            .map(|limit| as_dhcpd.then_some(limit));
+        let lease = Setting::of(chain, Parameter::LeaseTime, |all| all.lease_time, Some(usual));
+        let most = Setting::of(chain, Parameter::MaxLeaseTime, |all| all.max_lease_time, most);
+        let least = Setting::of(chain, Parameter::MinLeaseTime, |all| all.min_lease_time, least);
+        let bootp = Setting::of(chain, Parameter::BootpLeaseTime, |all| all.bootp_lease_time, None);
         let made = |key: &str| (key.to_owned(), words::made_by("server"), Vec::new());
         let of = |order: &[&Setting]| {
             let found = order.iter().find(|setting| setting.is(given))?;
@@ -213,38 +199,39 @@ impl Part<'_> {
         setting: &Setting,
         chain: &ScopeChain<'_>,
     ) -> (String, Source, Vec<HiddenPart>) {
-        let (key, parameter) = setting.key;
         let mut sources = setting.values.iter().map(|(time, scope)| HiddenPart {
             value: format!("{} s", time.seconds()),
-            source: self.parameter(chain, *scope, parameter),
+            source: self.parameter(chain, *scope, setting.parameter),
         });
         let source = sources.next().map_or(words::made_by("default"), |first| first.source);
-        (key.to_owned(), source, sources.collect())
+        (setting.parameter.key().to_owned(), source, sources.collect())
     }
 }
 
 /// A setting that is a lease time.
 struct Setting {
-    key: (&'static str, Parameter),
-    /// From the narrowest level on.
+    parameter: Parameter,
+    /// What all levels have, from the narrowest on.
     values: Vec<(LeaseTime, ScopeId)>,
+    /// What it is where none is set.
     built_in: Option<LeaseTime>,
 }
 
 impl Setting {
+    fn of(
+        chain: &ScopeChain<'_>,
+        parameter: Parameter,
+        get: fn(&Settings) -> Option<LeaseTime>,
+        built_in: Option<LeaseTime>,
+    ) -> Self {
+        let mut values = Vec::new();
+        chain.for_each(|id, scope| values.extend(get(scope.settings()).map(|time| (time, id))));
+        Self { parameter, values, built_in }
+    }
+
     fn is(&self, time: LeaseTime) -> bool {
         self.values.first().map(|(own, _)| *own).or(self.built_in) == Some(time)
     }
-}
-
-/// What all levels have that set something, from the narrowest on.
-fn settings<T>(
-    chain: &ScopeChain<'_>,
-    mut get: impl FnMut(&Settings) -> Option<T>,
-) -> Vec<(T, ScopeId)> {
-    let mut all = Vec::new();
-    chain.for_each(|id, scope| all.extend(get(scope.settings()).map(|value| (value, id))));
-    all
 }
 
 /// What the narrowest level has that sets something, and that level.
