@@ -188,10 +188,6 @@ impl Words<'_> {
 
 impl Names for Words<'_> {
     fn option(&self, path: OptionPath) -> String {
-        let named = |definitions: &[options::Definition], code: u8| {
-            let found = definitions.iter().find(|definition| definition.code == code);
-            found.map(|definition| definition.name.to_owned())
-        };
         // Whose options stand in option 43 the vendor decides.
         let vendor = path.code == options::VENDOR_ENCAPSULATED_OPTIONS;
         let space = options::space_within(path.code).filter(|_| !vendor);
@@ -199,7 +195,8 @@ impl Names for Words<'_> {
             (None, _) => options::by_code(path.code)
                 .map_or_else(|| format!("unknown-{}", path.code), |known| known.name.to_owned()),
             (Some(code), Some(space)) => {
-                let name = named(space.definitions, code).unwrap_or_else(|| code.to_string());
+                let known = space.by_code(code);
+                let name = known.map_or_else(|| code.to_string(), |known| known.name.to_owned());
                 format!("{}.{name}", space.name)
             }
             (Some(code), None) => format!("{code} of option {}", path.code),
