@@ -23,7 +23,7 @@ use serde::Serialize;
 pub use capture::{CaptureError, Frames};
 
 use crate::config::{Config, LeaseTime};
-use crate::dhcp::{self, Action, Arrival};
+use crate::dhcp::{self, Arrival};
 use crate::explain::words::{Words, remedy};
 use crate::leases::{
     Change, Clock, Committer, Hardware, LeaseStore, Leases, MemoryStore, ShardLeases, StoreError,
@@ -324,11 +324,7 @@ impl<'c> Rehearsal<'c> {
         let arrival = request.arrival(&self.servers, &self.servers);
         let dhcp = &self.config.dhcp;
         let plan = dhcp::plan(&message, &arrival, dhcp, &self.leases, request.at, &arena);
-        let ours = match &plan.action {
-            Action::Silence(_) | Action::Record { .. } => None,
-            _ => plan.action.reply(),
-        };
-        let differences = ours.map(|reply| Difference {
+        let differences = plan.action.reply().map(|reply| Difference {
             what: "answer".to_owned(),
             theirs: "silence".to_owned(),
             ours: compare::kind_of(reply.kind).to_owned(),
