@@ -52,7 +52,8 @@ impl Subject<'_> {
         let ifindex = self.interface(asked)?;
         let interface = self.interfaces.get(ifindex);
         let first = interface.and_then(|interface| interface.addresses.first()).copied();
-        let received = |now, payload| Received {
+        let now = self.now;
+        let received = |payload| Received {
             at: now,
             ifindex,
             source: match asked.relay {
@@ -65,24 +66,23 @@ impl Subject<'_> {
             },
             payload,
         };
-        let discover = asked.message(None)?;
-        let kind = asked.kind()?;
-        let (has, kind) = match kind {
-            Kind::Discover => return self.explain(&received(self.now, discover), false),
-            Kind::Bootp => return self.explain(&received(self.now, asked.bootp()?), false),
-            Kind::Request => return self.taken(asked, received),
+        let discover = received(asked.message(None)?);
+        let (has, kind) = match asked.kind()? {
+            Kind::Discover => return self.explain(&discover, false),
+            Kind::Bootp => return self.explain(&received(asked.bootp()?), false),
+            Kind::Request => return self.taken(asked, &discover, received),
             Kind::Renew => (asked.ciaddr, MessageType::Request),
             Kind::Has(MessageType::Decline) => (asked.address, MessageType::Decline),
             Kind::Has(kind) => (asked.ciaddr, kind),
         };
         let has = match has {
             Some(has) => has,
-            None => self.held_address(&received(self.now, discover))?,
+            None => self.held_address(&discover)?,
         };
         let message = asked.of_holder(kind, has)?;
         // What it does not broadcast comes from its address, past the relay agents.
         let broadcasts = matches!(kind, MessageType::Decline | MessageType::Inform);
-        let mut received = received(self.now, message);
+        let mut received = received(message);
         if !broadcasts || asked.relay.is_none() && kind == MessageType::Inform {
             received.source = SocketAddrV4::new(has, CLIENT_PORT);
         }
@@ -96,19 +96,16 @@ impl Subject<'_> {
     fn taken(
         &mut self,
         asked: &Asked,
-        received: impl Fn(Moment, Vec<u8>) -> Received,
+        discover: &Received,
+        received: impl Fn(Vec<u8>) -> Received,
     ) -> Result<Explanation, String> {
-        if let Some(address) = asked.address {
-            let request = asked.message(Some((address, None)))?;
-            return self.explain(&received(self.now, request), false);
-        }
-        let discover = received(self.now, asked.message(None)?);
-        match self.remember(&discover)? {
-            None => self.explain(&discover, false),
-            Some(offered) => {
-                let request = asked.message(Some(offered))?;
-                self.explain(&received(self.now, request), false)
-            }
+        let offered = match asked.address {
+            Some(address) => Some((address, None)),
+            None => self.remember(discover)?,
+        };
+        match offered {
+            None => self.explain(discover, false),
+            Some(offered) => self.explain(&received(asked.message(Some(offered))?), false),
         }
     }
 
