@@ -63,6 +63,22 @@ pub(super) enum Child {
     Subclass(Subclass),
 }
 
+impl Child {
+    /// What stands in it. That of a class stands in the list of classes.
+    pub(super) fn body(&self) -> Option<&Body> {
+        Some(match self {
+            Self::Group(group) => &group.body,
+            Self::Network(network) => &network.body,
+            Self::Subnet(subnet) => &subnet.body,
+            Self::Subnet6(subnet) => &subnet.body,
+            Self::Pool(pool) => &pool.body,
+            Self::Host(host) => &host.body,
+            Self::Subclass(subclass) => &subclass.body,
+            Self::Range(_) | Self::Class(_) => return None,
+        })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) name: Option<(Rc<str>, Place)>,

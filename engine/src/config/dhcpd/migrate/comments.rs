@@ -69,17 +69,7 @@ impl Comments {
 
 fn collect(body: &Body, lines: &mut Vec<Line>) {
     lines.extend(body.entries.iter().map(|entry| entry.line));
-    for child in &body.children {
-        let inside = match child {
-            Child::Group(group) => &group.body,
-            Child::Network(network) => &network.body,
-            Child::Subnet(subnet) => &subnet.body,
-            Child::Subnet6(subnet) => &subnet.body,
-            Child::Pool(pool) => &pool.body,
-            Child::Host(host) => &host.body,
-            Child::Subclass(subclass) => &subclass.body,
-            Child::Range(_) | Child::Class(_) => continue,
-        };
+    for inside in body.children.iter().filter_map(Child::body) {
         lines.extend(inside.line);
         collect(inside, lines);
     }

@@ -132,19 +132,11 @@ impl Writer<'_> {
 /// The names of groups that hosts name.
 pub(super) fn name_groups(body: &Body, names: &mut HashSet<Rc<str>>) {
     for child in &body.children {
-        let inside = match child {
-            Child::Host(host) => {
-                names.extend(host.group.clone());
-                continue;
-            }
-            Child::Group(group) => &group.body,
-            Child::Network(network) => &network.body,
-            Child::Subnet(subnet) => &subnet.body,
-            Child::Subnet6(subnet) => &subnet.body,
-            Child::Pool(pool) => &pool.body,
-            Child::Subclass(subclass) => &subclass.body,
-            Child::Class(_) | Child::Range(_) => continue,
-        };
-        name_groups(inside, names);
+        if let Child::Host(host) = child {
+            names.extend(host.group.clone());
+        }
+        if let Some(inside) = child.body() {
+            name_groups(inside, names);
+        }
     }
 }

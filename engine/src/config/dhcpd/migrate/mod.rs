@@ -365,9 +365,7 @@ impl<'r> Writer<'r> {
 
     /// The text of an expression, as TOML.
     fn expression(&self, place: Place) -> String {
-        let file = self.reader.files.get(place.file);
-        let text = file.and_then(|file| file.text()?.get(place.range())).unwrap_or_default();
-        toml::literal(&one_line(text))
+        toml::literal(&one_line(self.source(place).unwrap_or_default()))
     }
 }
 
