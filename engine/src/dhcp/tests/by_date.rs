@@ -9,9 +9,7 @@ use crate::dhcp::{Delivery, Silence};
 
 /// The hall with more in its first pool, and in `[dhcp]`.
 fn hall(pool: &str, settings: &str) -> Server {
-    let pool = format!("pools = [{{ range = \"10.1.4.0-10.1.4.9\", {pool} }}]");
-    let text = HALL.replace("pools = [\"10.1.4.0-10.1.4.9\"]", &pool);
-    Server::new(&text.replace("[dhcp]", &format!("[dhcp]\n{settings}")))
+    Server::new(&with_pool(HALL, pool).replace("[dhcp]", &format!("[dhcp]\n{settings}")))
 }
 
 fn seconds(answer: &Answer) -> u32 {

@@ -8,7 +8,7 @@ use bootstorm_protocols::dhcpv4::{MessageType, options};
 use super::client::Client;
 use super::holding::{domain, hall_with};
 use super::server::{Outcome, Server};
-use super::{HALL, ip, mac, modest};
+use super::{HALL, ip, mac, modest, with_pool};
 use crate::dhcp::Silence;
 
 #[test]
@@ -68,9 +68,8 @@ fn nobody_takes_an_offer_that_the_store_has_lost_without_a_probe() {
 // It gets no OFFER that could wait for a probe.
 #[test]
 fn a_bootp_client_is_given_only_what_it_has() {
-    let pool = "pools = [{ range = \"10.1.4.0-10.1.4.9\", allow = [\"bootp\", \"all\"] }]";
     let text = hall_with("m", "hardware = \"52:54:00:00:00:01\"", "10.1.0.99");
-    let mut server = Server::new(&text.replace("pools = [\"10.1.4.0-10.1.4.9\"]", pool));
+    let mut server = Server::new(&with_pool(&text, "allow = [\"bootp\", \"all\"]"));
     let (reserved, other) = (Client::plain(mac(1)), Client::plain(mac(2)));
     assert_eq!(server.reply(&reserved.bootp()).yiaddr(), ip("10.1.0.99"));
     server.lose_leases();

@@ -155,9 +155,8 @@ ip = "10.2.0.200"
 
 #[test]
 fn what_a_pool_permits_holds_for_renewals_and_bootp_has_no_classes() {
-    let pools = r#"pools = [{ range = "10.1.4.0-10.1.4.9", allow = ["class:pxe"] }]"#;
     let class = "\n[[dhcp.class]]\nname = \"pxe\"\nvendor-class = \"PXEClient\"\n";
-    let base = text("").replace("pools = [\"10.1.4.0-10.1.4.9\"]", pools) + class;
+    let base = with_pool(&text(""), "allow = [\"class:pxe\"]") + class;
     let mut server = Server::new(&base);
     let leased = server.lease(&Client::bios(mac(1)));
     server.expect(MessageType::Nak, &Client::dhclient(mac(1)).renew(leased));

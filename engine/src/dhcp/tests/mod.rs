@@ -83,6 +83,12 @@ fn modest(text: &str) -> String {
     text.replace("authoritative = true", "authoritative = false")
 }
 
+/// The same configuration with more in the first pool of the hall.
+fn with_pool(text: &str, settings: &str) -> String {
+    let pool = format!("pools = [{{ range = \"10.1.4.0-10.1.4.9\", {settings} }}]");
+    text.replace("pools = [\"10.1.4.0-10.1.4.9\"]", &pool)
+}
+
 fn modest_hall() -> Server {
     Server::new(&modest(HALL))
 }

@@ -51,8 +51,7 @@ fn who_is_denied_hears_nothing() {
 
 #[test]
 fn the_narrowest_scope_says_who_is_answered() {
-    let pool = r#"{ range = "10.1.4.0-10.1.4.9", booting = false }"#;
-    let text = HALL.replace("pools = [\"10.1.4.0-10.1.4.9\"]", &format!("pools = [{pool}]"));
+    let text = with_pool(HALL, "booting = false");
     let mut server = Server::new(&text);
     assert_eq!(server.silence(&Client::edk2(mac(1)).discover()), Silence::BootingDenied);
     assert_eq!(server.lease(&Client::edk2(mac(0x11))), ip("10.1.0.17"));
@@ -243,8 +242,7 @@ fn an_address_that_is_wished_for_ever_stays_the_clients() {
 
 #[test]
 fn a_bootp_client_with_an_address_of_a_pool_has_it_for_as_long_as_is_said() {
-    let pools = r#"pools = [{ range = "10.1.4.0-10.1.4.9", allow = ["bootp"] }]"#;
-    let text = HALL.replace("pools = [\"10.1.4.0-10.1.4.9\"]", pools);
+    let text = with_pool(HALL, "allow = [\"bootp\"]");
     let text = text.replace("[dhcp]", "[dhcp]\ndynamic-bootp-lease-length = \"1d\"");
     let mut server = Server::new(&text);
     let reply = server.reply(&Client::plain(mac(1)).bootp());
@@ -278,10 +276,7 @@ fn ping(server: &mut Server, client: &Client) -> Option<Duration> {
 #[test]
 fn an_address_is_pinged_as_the_narrowest_scope_says() {
     let millis = |millis| Some(Duration::from_millis(millis));
-    let pool = |settings: &str| {
-        let pool = format!("pools = [{{ range = \"10.1.4.0-10.1.4.9\", {settings} }}]");
-        HALL.replace("pools = [\"10.1.4.0-10.1.4.9\"]", &pool)
-    };
+    let pool = |settings| with_pool(HALL, settings);
     for (text, wait) in [
         (pool("ping-check = true"), millis(500)),
         (pool("ping-check = \"20ms\""), millis(20)),
