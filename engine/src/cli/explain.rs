@@ -49,8 +49,9 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "MAC", value_parser = mac)]
     mac: String,
     /// Explain the last message that the running server received from the machine
-    #[arg(long, conflicts_with_all = ["message", "renew", "ciaddr", "address", "arch", "relay", "uuid", "user_class",
-        "vendor_class", "circuit_id", "remote_id", "client_id", "option", "interface"])]
+    #[arg(long, conflicts_with_all = ["message", "renew", "ciaddr", "address", "arch", "relay",
+        "uuid", "user_class", "vendor_class", "circuit_id", "remote_id", "client_id", "option",
+        "interface"])]
     last: bool,
     /// The message that it sends [default: discover]; a REQUEST without --address and --ciaddr
     /// takes what it would be offered

@@ -97,8 +97,8 @@ const NO_EUI_64: &str = "dhcpd has it only where it was built for it: leave the 
 /// Why failover does nothing.
 const NO_FAILOVER: &str = "the failover protocol is not spoken: this server serves all of the pool";
 /// Why leases are not looked for by hardware address.
-const DUPLICATES: &str = "in dhcpd it counts with one-lease-per-client alone: write ignore-client-uids true, and a \
-     machine has one identity";
+const DUPLICATES: &str = "in dhcpd it counts with one-lease-per-client alone: write \
+                          ignore-client-uids true, and a machine has one identity";
 
 /// In the order of the manual pages.
 pub(super) static ROWS: &[Row] = &[
