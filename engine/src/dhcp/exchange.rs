@@ -360,16 +360,10 @@ impl<'a> Exchange<'a> {
             .unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
 
-    /// Where clients reach this server: at the address that the configuration sets, else at its
-    /// own.
-    pub(super) fn reachable_address(&self, chain: &ScopeChain<'a>) -> Ipv4Addr {
-        chain.server_identifier().unwrap_or_else(|| self.own_address())
-    }
-
     /// Option 54 of every reply: what the relay agent wants to stand there (RFC 5107), else where
     /// clients reach this server.
-    pub(super) fn server_identifier(&self, chain: &ScopeChain<'a>) -> Ipv4Addr {
-        self.identifier_override.unwrap_or_else(|| self.reachable_address(chain))
+    pub(super) fn server_identifier(&self, reachable: Ipv4Addr) -> Ipv4Addr {
+        self.identifier_override.unwrap_or(reachable)
     }
 
     /// Whether option 54 of a request means this server. It does with

@@ -358,6 +358,11 @@ fn says_only_a_name(scope: &Scope) -> bool {
         && server_name.is_none()
 }
 
+/// Where clients reach this server: at the address that the configuration sets, else at its own.
+fn reachable_address(chain: &ScopeChain<'_>, own: Ipv4Addr) -> Ipv4Addr {
+    chain.server_identifier().unwrap_or(own)
+}
+
 /// The text if its field holds it.
 fn fitting(text: &[u8], limit: usize) -> &[u8] {
     if text.len() <= limit { text } else { &[] }
@@ -457,16 +462,15 @@ impl<'a> Exchange<'a> {
         // siaddr is the next server, by default this one, where clients reach it; a machine that
         // boots nothing gets none unless the configuration names one.
         let own = self.reservation.address == Some(address);
-        let siaddr = match boot.next_server {
-            Some(next_server) => next_server,
-            // A BOOTP client with an address of its own is told of the server that answers.
-            None if self.is_as_dhcpd() && kind.is_none() && own => self.own_address(),
-            None if boot.file.is_empty() || self.is_as_dhcpd() => Ipv4Addr::UNSPECIFIED,
-            None => self.reachable_address(chain),
-        };
         let boots_by_pxe = self.machine.firmware == Firmware::Pxe;
         let reply = self.bare(kind, chain);
-        reply.siaddr = siaddr;
+        reply.siaddr = match boot.next_server {
+            Some(next_server) => next_server,
+            // A BOOTP client with an address of its own is told of the server that answers.
+            None if self.is_as_dhcpd() && kind.is_none() && own => reply.source,
+            None if boot.file.is_empty() || self.is_as_dhcpd() => Ipv4Addr::UNSPECIFIED,
+            None => reachable_address(chain, reply.source),
+        };
         reply.server_name = chain.server_name().unwrap_or_default();
         reply.boot_file = boot.file;
         reply.boot_scope = boot.scope;
@@ -485,10 +489,12 @@ impl<'a> Exchange<'a> {
         // ISC dhcpd gives it back with a lease or a NAK.
         let informs = self.message.message_type() == Some(MessageType::Inform);
         let echoed = chain.is(Flag::EchoClientId) && !(informs && self.is_as_dhcpd());
+        let source = self.own_address();
+        let reachable = reachable_address(chain, source);
         self.arena.alloc_with(|| Reply {
             kind,
             delivery: Delivery::Broadcast,
-            source: self.own_address(),
+            source,
             yiaddr: Ipv4Addr::UNSPECIFIED,
             siaddr: Ipv4Addr::UNSPECIFIED,
             server_name: &[],
@@ -502,7 +508,7 @@ impl<'a> Exchange<'a> {
             lease: None,
             rapid_commit: false,
             firmware: self.machine.firmware,
-            server_identifier: self.server_identifier(chain),
+            server_identifier: self.server_identifier(reachable),
             asked: &[],
             host_name: None,
             client_id: self.option(options::CLIENT_IDENTIFIER).filter(|_| echoed),
