@@ -113,7 +113,8 @@ impl<'a> Exchange<'a> {
         let mut machine = Machine::read(message, before, relay.as_ref(), arena);
         let mut key = identity::key(message, &machine, dhcp.identity).ok_or(Silence::NoIdentity)?;
         let (mut new_by_hardware, mut is_noted) = (None, false);
-        if dhcp.identity == Identity::ClientIdOrHardware {
+        let tells_apart = dhcp.identity == Identity::ClientIdOrHardware;
+        if tells_apart {
             let is_here = |lease: &Lease| lease.ipv4().is_some_and(|ip| link.holds(dhcp, ip));
             match identity::find(message, &machine, &key, is_here, leases, now) {
                 Some(Found::ByHardware { key: by_hardware, noted }) => {
@@ -139,7 +140,6 @@ impl<'a> Exchange<'a> {
         let mut scopes = BumpVec::new_in(arena);
         let mut port_is_unknown =
             past_relays.is_some() && dhcp.goes_by_ports && leases.is_damaged(now);
-        let tells_apart = dhcp.identity == Identity::ClientIdOrHardware;
         leases.of_client(&key, now, |lease| {
             if tells_apart
                 && (identity::is_of_another(lease, machine.client_id)
@@ -150,9 +150,10 @@ impl<'a> Exchange<'a> {
             let may_be_outdated = leases.may_be_outdated(lease, now);
             let noted = Noted::of(&lease.notes, &machine, past_relays.is_some());
             own.extend(Own::of(lease, may_be_outdated, dhcp, link, noted));
-            let scope = lease.notes.scope();
-            if dhcp.has_statements && scope != LeaseScope::default() {
-                scopes.extend(lease.ipv4().map(|ip| (ip, scope.copied(arena))));
+            if dhcp.has_statements {
+                let scope = lease.notes.scope();
+                let kept = lease.ipv4().filter(|_| scope != LeaseScope::default());
+                scopes.extend(kept.map(|ip| (ip, scope.copied(arena))));
             }
             if past_relays.is_some() && past_relays == lease.ipv4() && !may_be_outdated {
                 // The machine is where it was.
