@@ -91,20 +91,12 @@ impl Reservation {
         if dhcp.hosts.is_empty() {
             return found;
         }
+        let entries = Self::entries(dhcp, machine, network, own, arena);
+        if let Some(address) = informed.filter(|_| dhcp.is_as_dhcpd()) {
+            return Self::informed(dhcp, entries, address);
+        }
         let mut first = None;
-        let informed = informed.filter(|_| dhcp.is_as_dhcpd());
-        for &(id, by) in Self::entries(dhcp, machine, network, own, arena) {
-            if let Some(address) = informed {
-                let ips = dhcp.host(id).ips();
-                let is_key = by.kind != KeyKind::Circuit;
-                if is_key && (ips.contains(&address) || found.host.is_none() && ips.is_empty()) {
-                    (found.host, found.by) = (Some(id), Some(by));
-                }
-                if is_key && ips.contains(&address) {
-                    return found;
-                }
-                continue;
-            }
+        for &(id, by) in entries {
             found.known = true;
             let decides = *first.get_or_insert(by.kind) == by.kind || !dhcp.is_as_dhcpd();
             let address = dhcp.host_address(id, network).filter(|_| decides);
@@ -116,6 +108,16 @@ impl Reservation {
             }
         }
         found
+    }
+
+    /// The entry by which ISC dhcpd answers an INFORM from `address`.
+    fn informed(dhcp: &Dhcp, entries: &[(HostId, FoundBy)], address: Ipv4Addr) -> Self {
+        let mut keyed = entries.iter().filter(|(_, by)| by.kind != KeyKind::Circuit);
+        let ips = |id: HostId| dhcp.host(id).ips();
+        let has_it = keyed.clone().find(|(id, _)| ips(*id).contains(&address));
+        let found = has_it.or_else(|| keyed.find(|(id, _)| ips(*id).is_empty()));
+        let (host, by) = found.copied().unzip();
+        Self { host, by, ..Self::default() }
     }
 
     /// Every entry that the machine is known by, in the order of [`Reservation::find`]; the same
