@@ -29,9 +29,8 @@ impl<'a> Exchange<'a> {
             return None;
         }
         let before = self.scope(reply.yiaddr);
-        let Effects { now, commit, ends } = reply.chain.effects();
-        let commit = if reply.is_of_lease() { commit.variables } else { &[] };
-        let set = now.variables.iter().chain(commit);
+        let Effects { now, ends, .. } = reply.chain.effects();
+        let set = now.variables.iter().chain(reply.at_commit().variables);
         let is_new = (before.release, before.expiry) != (ends.release, ends.expiry);
         if set.clone().next().is_none() && !is_new {
             return None;

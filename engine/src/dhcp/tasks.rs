@@ -22,12 +22,12 @@ impl<'a> Reply<'a> {
     }
 
     /// What `on commit` asks for.
-    fn at_commit(&self) -> Asked<'a> {
+    pub(super) fn at_commit(&self) -> Asked<'a> {
         if self.is_of_lease() { self.chain.effects().commit } else { Asked::default() }
     }
 
     /// Whether it gives a lease: an ACK that is none to an INFORM, or a BOOTREPLY.
-    pub(super) fn is_of_lease(&self) -> bool {
+    fn is_of_lease(&self) -> bool {
         !self.yiaddr.is_unspecified() && matches!(self.kind, None | Some(MessageType::Ack))
     }
 }
