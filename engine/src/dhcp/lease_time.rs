@@ -7,7 +7,7 @@ use bootstorm_protocols::time::Moment;
 
 use super::exchange::Exchange;
 use super::reply::Reply;
-use crate::config::{Date, LeaseTime, Parameter, Permit, ScopeChain};
+use crate::config::{Date, LeaseTime, Parameter, Permit, ScopeChain, Settings};
 use crate::leases::ShardLeases;
 
 impl<'a> Exchange<'a> {
@@ -30,10 +30,7 @@ impl<'a> Exchange<'a> {
         let time = chain.rare(Parameter::BootpLeaseTime, |settings| settings.bootp_lease_time);
         let end = chain.rare(Parameter::BootpLeaseCutoff, |settings| settings.bootp_lease_cutoff);
         match end.zip(self.wall) {
-            Some((Date(end), wall)) => {
-                let left = u64::from(end).saturating_sub(wall).max(1);
-                LeaseTime::from_seconds(left.try_into().unwrap_or(u32::MAX))
-            }
+            Some((Date(end), wall)) => lasting(u64::from(end).saturating_sub(wall).max(1)),
             None => time.unwrap_or(LeaseTime::INFINITE),
         }
     }
@@ -41,32 +38,33 @@ impl<'a> Exchange<'a> {
     /// The longest lease that the pool of an address gives now, where its fill or a date bounds it:
     /// in a full pool a client keeps the lease that it has, and gets a short one anew.
     pub(super) fn longest(&self, address: Ipv4Addr, leases: &ShardLeases) -> Option<LeaseTime> {
-        let used = self.dhcp.used;
-        let threshold = Parameter::AdaptiveThreshold;
-        if !used.dates && used.parameters & threshold.bit() == 0 {
+        if !self.dhcp.used.dates && !self.dhcp.uses(Parameter::AdaptiveThreshold) {
             return None;
         }
-        let id = self.dhcp.pool_of(address)?;
+        let id = self.place_of(address).pool?;
         let ends = self.dhcp.pool(id).deny.iter().filter_map(|permit| match *permit {
             Permit::After(time) => Some(time.saturating_sub(self.wall?).max(1)),
             _ => None,
         });
-        let ends =
-            ends.min().map(|left| LeaseTime::from_seconds(left.try_into().unwrap_or(u32::MAX)));
         let chain = self.chain(Some(address));
-        let threshold = chain.rare(threshold, |settings| settings.adaptive_threshold);
+        let get = |settings: &Settings<'a>| settings.adaptive_threshold;
+        let threshold = chain.rare(Parameter::AdaptiveThreshold, get);
         let is_full = |threshold: u8| {
-            let counts = leases.pool_counts(id)?;
-            let taken = counts.active + counts.declined;
-            Some(taken * 100 / counts.size.max(1) >= u64::from(threshold))
+            leases.pool_counts(id).is_some_and(|counts| {
+                let taken = counts.active + counts.declined;
+                taken * 100 / counts.size.max(1) >= u64::from(threshold)
+            })
         };
-        let bounded = threshold.filter(|percent| (1..100).contains(percent)).and_then(is_full);
-        let shortened = bounded.filter(|is_full| *is_full).map(|_| {
+        let bounds = |percent: &u8| (1..100).contains(percent) && is_full(*percent);
+        let shortened = threshold.filter(bounds).map(|_| {
             let own = self.own_at(address).filter(|own| own.is_held());
             let left = own.map_or(Duration::ZERO, |own| own.left_at(self.now));
-            let left = LeaseTime::from_seconds(left.as_secs().try_into().unwrap_or(u32::MAX));
-            left.max(chain.least_lease_time())
+            lasting(left.as_secs()).max(chain.least_lease_time())
         });
-        ends.into_iter().chain(shortened).min()
+        ends.map(lasting).chain(shortened).min()
     }
+}
+
+fn lasting(seconds: u64) -> LeaseTime {
+    LeaseTime::from_seconds(seconds.try_into().unwrap_or(u32::MAX))
 }
