@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::scope::{self, LeaseScope};
+use super::scope::{self, LeaseScope, Room};
 use super::{
     Admission, Bill, Client, ClientKey, Hardware, KeyHash, KeyKind, KnownAs, RelaySaid, Said,
 };
@@ -174,7 +174,7 @@ impl Notes {
             said.circuit_id.filter(whole_fits).or(circuit_id.filter(|_| kept)).map(whole),
             said.remote_id.filter(whole_fits).or(remote_id.filter(|_| kept)).map(whole),
             noted.then(|| [&htype, hardware.address()]),
-            admission_note(admission, room),
+            some(write_admission(admission, room)).map(whole),
             said.scope.map_or(scope, |scope| some(scope.write(scope_room))).map(whole),
         ]);
         if let Some(changed) = changed {
@@ -341,16 +341,7 @@ fn known_as(bytes: &[u8]) -> Option<KnownAs<'_>> {
 /// Writes an admission into `room`; empty is [`Admission::Unknown`]. A host entry whose name is too
 /// long is left out: what is left of a reservation is [`Admission::Unknown`].
 fn write_admission<'r>(admission: Admission<'_>, room: &'r mut [u8; LONGEST]) -> &'r [u8] {
-    let mut len = 0;
-    let mut push = |parts: &[&[u8]]| {
-        let end = len + parts.iter().map(|part| part.len()).sum::<usize>();
-        if end <= LONGEST {
-            for part in parts {
-                room[len..len + part.len()].copy_from_slice(part);
-                len += part.len();
-            }
-        }
-    };
+    let mut room = Room::new(room);
     let bill = admission.bill().map(|Bill { key, limit }| (key.to_be_bytes(), limit.to_be_bytes()));
     let with_bill = if bill.is_some() { WITH_BILL } else { 0 };
     let (pool, host): (&[&[u8]], _) = match admission {
@@ -367,20 +358,20 @@ fn write_admission<'r>(admission: Admission<'_>, room: &'r mut [u8; LONGEST]) ->
         }
         Admission::Host(host) => (&[], Some(host)),
     };
-    push(pool);
+    room.push(pool);
     if let Some((key, limit)) = &bill {
-        push(&[key, limit]);
+        room.push(&[key, limit]);
     }
     if let Some(KnownAs { name, by, key }) = host {
         let tag: &[u8] = if pool.is_empty() { &[HOST] } else { &[] };
         match key {
             Some(KeyHash(hash)) => {
-                push(&[tag, &[by as u8 | WITH_KEY], &hash.to_be_bytes(), name.as_bytes()]);
+                room.push(&[tag, &[by as u8 | WITH_KEY], &hash.to_be_bytes(), name.as_bytes()])
             }
-            None => push(&[tag, &[by as u8], name.as_bytes()]),
-        }
+            None => room.push(&[tag, &[by as u8], name.as_bytes()]),
+        };
     }
-    &room[..len]
+    room.done()
 }
 
 /// A note in two pieces, at most [`LONGEST`] bytes.
@@ -392,10 +383,6 @@ fn whole(note: &[u8]) -> Parts<'_> {
 
 fn len([head, tail]: &Parts<'_>) -> usize {
     head.len() + tail.len()
-}
-
-fn admission_note<'n>(admission: Admission<'_>, room: &'n mut [u8; LONGEST]) -> Option<Parts<'n>> {
-    some(write_admission(admission, room)).map(whole)
 }
 
 /// A note, unless it is empty.

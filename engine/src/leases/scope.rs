@@ -66,7 +66,7 @@ impl<'a> LeaseScope<'a> {
     /// Writes the note into `room`; empty if there is nothing to keep.
     pub(super) fn write<'r>(&self, room: &'r mut [u8; LONGEST]) -> &'r [u8] {
         let Self { expiry, release, variables } = self;
-        let mut room = Room { bytes: room, length: 0 };
+        let mut room = Room::new(room);
         let flag = |block: &Option<BlockKey>, flag| if block.is_some() { flag } else { 0 };
         let flags = flag(expiry, EXPIRY) | flag(release, RELEASE);
         if flags == 0 && variables.0.is_empty() {
@@ -109,7 +109,7 @@ impl<'a> Variables<'a> {
         let last = |name: &[u8]| {
             set.clone().filter(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name)).last()
         };
-        let mut room = Room { bytes: room, length: 0 };
+        let mut room = Room::new(room);
         let (mut count, mut lost) = (0, 0);
         let mut keep = |name: &[u8], value: Value<'_>| match count < MOST_VARIABLES
             && room.variable(name, value)
@@ -167,14 +167,18 @@ fn first(bytes: &[u8]) -> Option<(&[u8], Value<'_>, &[u8])> {
 }
 
 /// Bytes that are put together in place.
-struct Room<'r> {
+pub(super) struct Room<'r> {
     bytes: &'r mut [u8],
     length: usize,
 }
 
 impl<'r> Room<'r> {
+    pub(super) fn new(bytes: &'r mut [u8]) -> Self {
+        Self { bytes, length: 0 }
+    }
+
     /// Adds parts, all of them or none.
-    fn push(&mut self, parts: &[&[u8]]) -> bool {
+    pub(super) fn push(&mut self, parts: &[&[u8]]) -> bool {
         let end = self.length + parts.iter().map(|part| part.len()).sum::<usize>();
         if end > self.bytes.len() {
             return false;
@@ -200,7 +204,7 @@ impl<'r> Room<'r> {
         }
     }
 
-    fn done(self) -> &'r [u8] {
+    pub(super) fn done(self) -> &'r [u8] {
         &self.bytes[..self.length]
     }
 }
