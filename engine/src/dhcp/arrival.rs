@@ -105,17 +105,6 @@ impl Link {
         place.subnet.is_some_and(|subnet| dhcp.subnet(subnet).network == self.network)
     }
 
-    /// Finds the link. What a relay agent says of it (RFC 3527) goes before what the client says
-    /// (RFC 3011), and both before giaddr, ciaddr and the interface.
-    pub(super) fn find(
-        dhcp: &Dhcp,
-        message: &Message<'_>,
-        relay: Option<&RelayAgentInformation<'_>>,
-        arrival: &Arrival<'_>,
-    ) -> Result<Self, Silence> {
-        Self::named(dhcp, message, relay, arrival).map(|(link, _)| link)
-    }
-
     /// That of a relay agent, if a subnet holds it. Replies go to its address, which is to be that
     /// of one agent.
     fn of_relay(dhcp: &Dhcp, giaddr: Ipv4Addr) -> Result<Option<Self>, Silence> {
@@ -123,8 +112,9 @@ impl Link {
         Ok(subnet.map(|subnet| Self::of_subnet(dhcp, subnet)))
     }
 
-    /// The same, and what named it.
-    pub(super) fn named(
+    /// Finds the link, and what named it. What a relay agent says of it (RFC 3527) goes before what
+    /// the client says (RFC 3011), and both before giaddr, ciaddr and the interface.
+    pub(super) fn find(
         dhcp: &Dhcp,
         message: &Message<'_>,
         relay: Option<&RelayAgentInformation<'_>>,

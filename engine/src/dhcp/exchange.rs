@@ -47,6 +47,8 @@ pub(super) struct Exchange<'a> {
     /// See [`Flag::IgnoreClientUids`].
     ignores_client_id: bool,
     pub(super) link: Link,
+    /// What named it.
+    pub(super) link_by: LinkBy,
     /// What the sender said in its DISCOVER, where the message says less.
     pub(super) before: Option<Discovered<'a>>,
     pub(super) machine: Machine<'a>,
@@ -108,7 +110,7 @@ impl<'a> Exchange<'a> {
     ) -> Result<Self, Silence> {
         let relay = message.relay_agent_information();
         let ciaddr_in_use = arrival.ciaddr_in_use(dhcp, message);
-        let link = Link::find(dhcp, message, relay.as_ref(), arrival)?;
+        let (link, link_by) = Link::find(dhcp, message, relay.as_ref(), arrival)?;
         let mut before = None;
         let mut machine = Machine::read(message, before, relay.as_ref(), arena);
         let mut key = identity::key(message, &machine, dhcp.identity).ok_or(Silence::NoIdentity)?;
@@ -189,6 +191,7 @@ impl<'a> Exchange<'a> {
                 .and_then(RelayAgentInformation::server_identifier_override),
             ciaddr_in_use,
             link,
+            link_by,
             before,
             machine,
             key,
@@ -313,10 +316,8 @@ impl<'a> Exchange<'a> {
         if !self.is_as_dhcpd() {
             return self.chain(None);
         }
-        let Self { dhcp, arrival, message, relay, .. } = self;
-        let by = Link::named(dhcp, message, relay.as_ref(), arrival).map(|(_, by)| by);
-        let link = match by {
-            Ok(LinkBy::Ciaddr(_)) => Link::of_interface(dhcp, arrival).unwrap_or(self.link),
+        let link = match self.link_by {
+            LinkBy::Ciaddr(_) => Link::of_interface(self.dhcp, self.arrival).unwrap_or(self.link),
             _ => self.link,
         };
         let subnets = &self.dhcp.network(link.network).subnets;

@@ -7,7 +7,7 @@ use bootstorm_protocols::dhcpv4::UserClass;
 use bootstorm_protocols::time::Moment;
 
 use super::addresses::NotPermitted;
-use super::arrival::{Link, LinkBy};
+use super::arrival::LinkBy;
 use super::boot::{self, PassedOver};
 use super::evaluate::Known;
 use super::exchange::{Exchange, own_that_say_who};
@@ -56,9 +56,8 @@ pub(crate) struct BootFound<'a> {
 
 impl<'a> Findings<'a> {
     /// What named the client's link.
-    pub(crate) fn link_by(&self) -> Option<LinkBy> {
-        let Exchange { message, arrival, dhcp, relay, .. } = self.0;
-        Link::named(dhcp, message, relay.as_ref(), arrival).ok().map(|(_, by)| by)
+    pub(crate) fn link_by(&self) -> LinkBy {
+        self.0.link_by
     }
 
     /// What the client is told apart by.

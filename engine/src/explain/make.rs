@@ -351,7 +351,7 @@ impl Part<'_> {
         let Some(reasons) = plan.reasons() else { return };
         let firmware = findings.firmware();
         explanation.request.firmware = (!firmware.is_empty()).then(|| firmware.to_owned());
-        explanation.link = self.link(&reasons, findings);
+        explanation.link = Some(self.link(&reasons, findings));
         explanation.identity = Some(findings.key().kind().name().to_owned());
         self.classes(findings, explanation);
         explanation.hosts = self.hosts(&reasons, findings);
@@ -377,8 +377,8 @@ impl Part<'_> {
         }
     }
 
-    fn link(&self, reasons: &dhcp::Reasons<'_>, findings: Findings<'_>) -> Option<LinkPart> {
-        let (by, address) = match findings.link_by()? {
+    fn link(&self, reasons: &dhcp::Reasons<'_>, findings: Findings<'_>) -> LinkPart {
+        let (by, address) = match findings.link_by() {
             LinkBy::LinkSelection(address) => ("link-selection", address),
             LinkBy::SubnetSelection(address) => ("subnet-selection", address),
             LinkBy::Relay(address) => ("relay", address),
@@ -386,7 +386,7 @@ impl Part<'_> {
             LinkBy::Interface(address) => ("interface", address),
         };
         let network = self.subject.dhcp.network(reasons.network);
-        Some(LinkPart {
+        LinkPart {
             by: by.to_owned(),
             address: Some(address),
             subnet: self.words.scope(ScopeId::Subnet(reasons.subnet)),
@@ -394,7 +394,7 @@ impl Part<'_> {
                 .name
                 .is_some()
                 .then(|| self.words.scope(ScopeId::Network(reasons.network))),
-        })
+        }
     }
 
     fn classes(&self, findings: Findings<'_>, explanation: &mut Explanation) {
