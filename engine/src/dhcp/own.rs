@@ -51,9 +51,10 @@ pub(super) enum Noted {
 impl Noted {
     /// `past_relays`: the message says no port, and what was said before holds on.
     pub(super) fn of(notes: &Notes, machine: &Machine<'_>, past_relays: bool) -> Self {
-        let noted = (notes.circuit_id(), notes.remote_id());
+        let [client_id, _, circuit_id, remote_id] = notes.said();
+        let noted = (circuit_id, remote_id);
         let is_same = past_relays || noted == (machine.circuit_id, machine.remote_id);
-        match notes.client_id() == machine.client_id {
+        match client_id == machine.client_id {
             true if is_same => Self::Same,
             true if noted == (None, None) => Self::NoPort,
             _ => Self::Other,

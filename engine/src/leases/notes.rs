@@ -105,9 +105,11 @@ impl Notes {
         self
     }
 
-    /// What a record of the store says, in the order in which it says it.
-    pub(super) fn stored(&self) -> [Option<&[u8]>; 4] {
-        [self.client_id(), self.hostname(), self.circuit_id(), self.remote_id()]
+    /// What the client and its relay agent said, in the order of a record of the store: option 61,
+    /// option 12, and sub-options 1 and 2 of option 82.
+    pub(crate) fn said(&self) -> [Option<&[u8]>; 4] {
+        let [client_id, hostname, circuit_id, remote_id, ..] = self.all();
+        [client_id, hostname, circuit_id, remote_id]
     }
 
     /// The admission as a record of the store has it; empty for none.

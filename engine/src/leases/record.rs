@@ -112,7 +112,7 @@ pub(super) fn encode(lease: &Lease, clock: &Clock, out: &mut Vec<u8>) {
         out.push(scope.len() as u8);
         out.extend_from_slice(scope);
     }
-    let stored = lease.notes.stored();
+    let stored = lease.notes.said();
     let mut room = LONGEST.saturating_sub(out.len() - start + 1);
     let mut mask = 0;
     // The port decides who the client is, so it is left out last.
