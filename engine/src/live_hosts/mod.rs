@@ -14,6 +14,7 @@ mod tests;
 mod text;
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::{self, Display};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -119,7 +120,7 @@ impl LiveHosts {
             let mut out = BufWriter::new(File::create(path)?);
             writeln!(out, "# Written by `bootstorm host` and OMAPI. Do not change it by hand.")?;
             for (name, keys) in &self.hosts {
-                out.write_all(table(name, keys).as_bytes())?;
+                write!(out, "{}", table(name, keys))?;
             }
             out.into_inner()?.sync_all()
         };
@@ -162,8 +163,8 @@ impl LiveHosts {
 
     /// The file's text of those that a change has added.
     pub fn added(&self, changed: &Changed) -> String {
-        let keys = |name| Some((name, self.hosts.get(name)?));
-        changed.hosts.keys().filter_map(keys).map(|(name, keys)| table(name, keys)).collect()
+        let text = |name: &String| Some(table(name, self.hosts.get(name)?).to_string());
+        changed.hosts.keys().filter_map(text).collect()
     }
 
     /// Makes one change.
@@ -236,8 +237,8 @@ impl Changed {
 }
 
 /// A host as it stands in the file.
-fn table(name: &str, keys: &str) -> String {
-    format!("\n{HEADER}\nname = {}\n{keys}", text::quote(name))
+fn table(name: &str, keys: &str) -> impl Display {
+    fmt::from_fn(move |f| write!(f, "\n{HEADER}\nname = {}\n{keys}", text::quote(name)))
 }
 
 fn object(name: &str, keys: &str) -> HostObject {
