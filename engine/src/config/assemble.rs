@@ -48,6 +48,7 @@ impl Builder {
         }
         networks.warn(&dhcp, problems);
         add_pools(&mut dhcp, pools, problems);
+        dhcp.excluded = dhcp.find_excluded();
         dhcp.address_map = AddressMap::new(&dhcp);
         for (index, around) in around_classes.into_iter().enumerate() {
             dhcp.classes[index].within = within(&dhcp, &networks, &around);
@@ -59,8 +60,6 @@ impl Builder {
         dhcp.hosts.finish();
         dhcp.places.finish();
         look_at_hosts(&dhcp, &wanted.hosts, (lacks_subnet, tolerant), problems);
-        dhcp.excluded = dhcp.find_excluded();
-        dhcp.address_map = AddressMap::new(&dhcp);
         dhcp.goes_by_ports |= dhcp.names_ports();
         dhcp.used = dhcp.used_settings();
         let has_statements = dhcp.scopes().any(Scope::is_dynamic);

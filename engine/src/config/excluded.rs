@@ -69,7 +69,7 @@ impl Dhcp {
     /// with its first use.
     pub(super) fn find_excluded(&self) -> Vec<(Ipv4Addr, Use)> {
         let mut excluded: Vec<_> = self.scopes().flat_map(named).collect();
-        excluded.retain(|&(address, _)| self.subnet_of(address).is_some());
+        excluded.retain(|&(address, _)| self.search_subnet(address).is_some());
         excluded.sort_unstable();
         excluded.dedup_by_key(|(address, _)| *address);
         excluded
