@@ -15,8 +15,7 @@ use super::scope_spaces::SpaceValues;
 use super::source::{Files, Place};
 use super::tree::{Node, Table};
 use super::{
-    AddressMap, ClassId, Config, Dhcp, Host, HostId, HostKey, Hosts, ModelId, Scope, dhcp_reader,
-    schema,
+    ClassId, Config, Dhcp, Host, HostId, HostKey, Hosts, ModelId, Scope, dhcp_reader, schema,
 };
 
 /// What a host may name of the options and classes that a configuration defines.
@@ -49,11 +48,7 @@ impl Config {
         let hosts = self.read_hosts(change)?;
         let first = self.dhcp.hosts.len().checked_sub(change.before)?;
         let hosts = self.dhcp.hosts.changed(first, change.removed, hosts);
-        let dhcp = self.dhcp.with(hosts);
-        // What a host's own options name as another machine's address may be reserved.
-        if dhcp.excluded != self.dhcp.excluded {
-            return None;
-        }
+        let dhcp = self.dhcp.with(hosts)?;
         let mut sources = self.sources.clone();
         if !sources.iter().any(|source| source == change.file) {
             sources.push(change.file.to_owned());
@@ -115,22 +110,10 @@ struct Seen {
 }
 
 impl Dhcp {
-    /// The same with other hosts.
-    fn with(&self, hosts: Hosts) -> Self {
-        let mut dhcp = Self { hosts, id: ModelId::next(), ..self.without_hosts() };
-        dhcp.excluded = dhcp.find_excluded();
-        if dhcp.excluded != self.excluded {
-            dhcp.address_map = AddressMap::new(&dhcp);
-        }
-        dhcp.goes_by_ports |= dhcp.hosts.name_ports();
-        dhcp.used = dhcp.used_settings();
-        let has_statements = dhcp.scopes().any(Scope::is_dynamic);
-        dhcp.has_statements = has_statements;
-        dhcp
-    }
-
-    fn without_hosts(&self) -> Self {
-        Self {
+    /// The same with other hosts; `None` if those name other addresses as another machine's: they
+    /// may be reserved.
+    fn with(&self, hosts: Hosts) -> Option<Self> {
+        let mut dhcp = Self {
             global: self.global.clone(),
             networks: self.networks.clone(),
             subnets: self.subnets.clone(),
@@ -140,16 +123,25 @@ impl Dhcp {
             class_index: self.class_index.clone(),
             subclasses: self.subclasses.clone(),
             groups: self.groups.clone(),
+            hosts,
+            excluded: self.excluded.clone(),
             server_identifiers: self.server_identifiers.clone(),
             places: self.places.clone(),
             spaces: self.spaces.clone(),
-            variables: self.variables.clone(),
             blocks: self.blocks.clone(),
+            variables: self.variables.clone(),
             naming: Arc::clone(&self.naming),
-            hosts: Hosts::default(),
-            excluded: Vec::new(),
+            id: ModelId::next(),
             ..*self
+        };
+        if dhcp.find_excluded() != self.excluded {
+            return None;
         }
+        dhcp.goes_by_ports |= dhcp.hosts.name_ports();
+        dhcp.used = dhcp.used_settings();
+        let has_statements = dhcp.scopes().any(Scope::is_dynamic);
+        dhcp.has_statements = has_statements;
+        Some(dhcp)
     }
 
     /// Whether a host contradicts no other one, and has addresses that a machine can have.
