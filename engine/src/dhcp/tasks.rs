@@ -9,7 +9,7 @@ use bumpalo::Bump;
 use super::Action;
 use super::events::log_event;
 use super::reply::Reply;
-use crate::config::{Asked, ClassId, Dhcp, Effects, Facts, OptionPath, Value, VariableId};
+use crate::config::{Asked, Dhcp, Effects, Facts, Value, VariableId};
 use crate::event::{BootEvent, Kind};
 use crate::hooks::{Command, Tasks};
 use crate::leases::{Admission, Ended, Ending};
@@ -81,30 +81,10 @@ struct Former<'e> {
 }
 
 impl<'a> Facts<'a> for Former<'a> {
-    fn option(&self, _path: OptionPath) -> Option<&'a [u8]> {
-        None
-    }
-
     fn hardware(&self) -> Option<&'a [u8]> {
         let hardware = &self.ended.lease.hardware;
         let bytes = std::iter::once(hardware.htype()).chain(hardware.address().iter().copied());
         Some(bumpalo::collections::Vec::from_iter_in(bytes, self.arena).into_bump_slice())
-    }
-
-    fn message(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn file(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn server_name(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn is_member(&self, _class: ClassId) -> bool {
-        false
     }
 
     fn leased_address(&self) -> Option<&'a [u8]> {

@@ -16,23 +16,37 @@ pub(super) const LONGEST_VALUE: usize = 8 << 10;
 /// Numbers are written in these bases.
 const BASES: std::ops::RangeInclusive<u64> = 2..=36;
 
-/// What is known of one message and its sender.
+/// What is known of one message and its sender. What is not known is null, or false, as in dhcpd.
 pub(crate) trait Facts<'a> {
     /// The value of an option as it was sent, all pieces of it joined.
-    fn option(&self, path: OptionPath) -> Option<&'a [u8]>;
-    /// The type of the card, one byte, and its address.
-    fn hardware(&self) -> Option<&'a [u8]>;
-    /// The whole message.
-    fn message(&self) -> &'a [u8];
-    /// The field `file`, 128 bytes.
-    fn file(&self) -> &'a [u8];
-    /// The field `sname`, 64 bytes.
-    fn server_name(&self) -> &'a [u8];
-    /// Whether the sender is a member of a class that stands before the one that is asked about.
-    fn is_member(&self, class: ClassId) -> bool;
+    fn option(&self, _path: OptionPath) -> Option<&'a [u8]> {
+        None
+    }
 
-    // What is not known before a client has an address and its classes: null, as in dhcpd, unless
-    // somebody knows it.
+    /// The type of the card, one byte, and its address.
+    fn hardware(&self) -> Option<&'a [u8]> {
+        None
+    }
+
+    /// The whole message.
+    fn message(&self) -> &'a [u8] {
+        &[]
+    }
+
+    /// The field `file`, 128 bytes.
+    fn file(&self) -> &'a [u8] {
+        &[]
+    }
+
+    /// The field `sname`, 64 bytes.
+    fn server_name(&self) -> &'a [u8] {
+        &[]
+    }
+
+    /// Whether the sender is a member of a class that stands before the one that is asked about.
+    fn is_member(&self, _class: ClassId) -> bool {
+        false
+    }
 
     /// Whether it has a host entry.
     fn is_known(&self) -> bool {
@@ -81,31 +95,7 @@ pub(crate) enum Value<'a> {
 /// Nothing is known: for what consists of constants.
 pub(in crate::config) struct Nothing;
 
-impl<'a> Facts<'a> for Nothing {
-    fn option(&self, _path: OptionPath) -> Option<&'a [u8]> {
-        None
-    }
-
-    fn hardware(&self) -> Option<&'a [u8]> {
-        None
-    }
-
-    fn message(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn file(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn server_name(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn is_member(&self, _class: ClassId) -> bool {
-        false
-    }
-}
+impl Facts<'_> for Nothing {}
 
 impl Boolean {
     /// True, false, or `None` for null.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{ClassId, Config, Facts, OptionPath, parse};
+use super::{Config, Facts, OptionPath, parse};
 
 mod broken;
 mod chain;
@@ -38,22 +38,6 @@ impl<'a> Facts<'a> for Client {
 
     fn hardware(&self) -> Option<&'a [u8]> {
         Some(self.hardware).filter(|hardware| !hardware.is_empty())
-    }
-
-    fn message(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn file(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn server_name(&self) -> &'a [u8] {
-        &[]
-    }
-
-    fn is_member(&self, _class: ClassId) -> bool {
-        false
     }
 
     fn is_known(&self) -> bool {
