@@ -177,10 +177,7 @@ impl Dhcp {
         let rules = self.scopes().flat_map(|scope| &scope.settings().boot);
         let classes = self.classes.iter().map(|class| &class.matches);
         let mut conditions = rules.map(|rule| &rule.matches).chain(classes);
-        let mut tests = self.classes.iter().filter_map(|class| class.test.as_ref());
-        self.hosts.name_ports()
-            || conditions.any(ClientMatch::names_ports)
-            || tests.any(|test| test.names_ports)
+        self.hosts.name_ports() || conditions.any(ClientMatch::names_ports)
     }
 
     /// What a flag is for every client and every address, if no scope but the global one says

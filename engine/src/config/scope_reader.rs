@@ -34,7 +34,7 @@ pub(super) struct Names<'a> {
     pub(super) classes: HashMap<Box<str>, ClassId>,
     /// The values of every `[dhcp.option-space.NAME]`.
     pub(super) spaces: BTreeMap<Box<str>, (SpaceValues, Place)>,
-    /// An expression of a scope asks for what relay agents say.
+    /// An expression asks for what relay agents say.
     pub(super) names_ports: Cell<bool>,
     pub(super) variables: RefCell<Variables>,
 }

@@ -225,12 +225,11 @@ impl Parser<'_, '_, '_> {
                         let fault = Fault::new("a class has one `match if`", help);
                         return Err(parser.wrong(fault));
                     }
-                    parser.reader.names_ports = false;
                     let start = parser.cursor.place();
                     let condition = parser.expression(true, expression::boolean)?;
                     sources.push(("match if", parser.cursor.since(start)));
                     parser.semicolon()?;
-                    test = Some(ClassTest::new(condition, parser.reader.names_ports));
+                    test = Some(ClassTest::new(condition));
                 }
                 "spawn" => {
                     parser.take();

@@ -54,9 +54,7 @@ pub(super) struct Reader<'r> {
     pub(super) unresolved: Vec<Fault>,
     pub(super) variables: Vec<Box<str>>,
     variable_names: HashMap<Box<str>, VariableId>,
-    /// What was read since this was cleared asks for something that relay agents say.
-    pub(super) names_ports: bool,
-    /// Something does.
+    /// Something that was read asks for something that relay agents say.
     pub(super) asks_ports: bool,
 }
 
@@ -98,7 +96,6 @@ impl<'r> Reader<'r> {
             unresolved: Vec::new(),
             variables: Vec::new(),
             variable_names: HashMap::new(),
-            names_ports: false,
             asks_ports: false,
         }
     }
@@ -263,7 +260,6 @@ impl<'r> Reader<'r> {
             Some(_) => return Err(unread()),
         };
         let code = narrow(carrier)?;
-        self.names_ports |= code == options::RELAY_AGENT_INFORMATION;
         self.asks_ports |= code == options::RELAY_AGENT_INFORMATION;
         Ok(OptionPath { code, inner: inner.map(narrow).transpose()?, text })
     }

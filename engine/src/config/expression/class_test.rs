@@ -1,6 +1,5 @@
 //! The `test` of a `[[dhcp.class]]`.
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use bootstorm_protocols::dhcpv4::options;
@@ -20,14 +19,12 @@ use crate::config::{ClassId, VariableId};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClassTest {
     pub(super) condition: Boolean,
-    /// It asks for something that relay agents say.
-    pub(in crate::config) names_ports: bool,
 }
 
 impl ClassTest {
-    /// A test; `names_ports` if it asks for something that relay agents say.
-    pub(in crate::config) fn new(condition: Boolean, names_ports: bool) -> Self {
-        Self { condition, names_ports }
+    /// A test.
+    pub(in crate::config) fn new(condition: Boolean) -> Self {
+        Self { condition }
     }
 
     /// Whether it is true; null is not.
@@ -48,7 +45,7 @@ pub(in crate::config) fn read(
         .map_err(|fault| Fault { message: format!("`test` {}", fault.message), ..fault });
     let text = problems.keep(node.place, text)?;
     let place_of = |part: Range<usize>| within(node.place, part, files);
-    let names = ClassNames { names, own, names_ports: Cell::new(false) };
+    let names = ClassNames { names, own };
     let mut doubts = Vec::new();
     let condition = match parser::condition(text, &names, &mut doubts) {
         Ok(condition) => condition,
@@ -70,7 +67,7 @@ pub(in crate::config) fn read(
         let help = "compare something of the message: option, hardware, packet";
         problems.warn(node.place, Fault::new(text, help));
     }
-    Some(ClassTest { condition, names_ports: names.names_ports.get() })
+    Some(ClassTest { condition })
 }
 
 fn named(fault: Fault) -> Fault {
@@ -92,8 +89,6 @@ pub(in crate::config) fn within(whole: Place, part: Range<usize>, files: &Files)
 struct ClassNames<'n> {
     names: &'n Names<'n>,
     own: ClassId,
-    /// An option of relay agents was named.
-    names_ports: Cell<bool>,
 }
 
 impl Vocabulary for ClassNames<'_> {
@@ -104,7 +99,7 @@ impl Vocabulary for ClassNames<'_> {
     fn option(&self, space: Option<&str>, name: &str) -> Result<OptionPath, Fault> {
         let option = self.names.definitions.in_message(space, name)?;
         if option.code == options::RELAY_AGENT_INFORMATION {
-            self.names_ports.set(true);
+            self.names.names_ports.set(true);
         }
         Ok(option)
     }
