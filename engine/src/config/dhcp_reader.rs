@@ -282,9 +282,9 @@ fn class(
                     remote-id, test or match";
         problems.warn(place, Fault::new(text, help));
     }
-    let test = test.zip(names.classes.get(&*name)).and_then(|(entry, &own)| {
-        expression::read(&entry.node, (own, &name), names, files, problems)
-    });
+    let test = test
+        .zip(names.classes.get(&*name))
+        .and_then(|(entry, &own)| names.class_test(&entry.node, (own, &name), files, problems));
     let (scope, places) = names.scope(fields, files, problems);
     let within = Box::default();
     (Class { name, matches, test, submatch, scope, within, lease_limit }, places)

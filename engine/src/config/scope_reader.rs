@@ -376,9 +376,18 @@ impl Names<'_> {
         self.class_named(name)
     }
 
+    /// The same, for a key that names it.
     pub(super) fn class_named(&self, name: &str) -> Result<ClassId, Fault> {
+        self.find_class(name).map_err(|fault| Fault {
+            message: format!("names a class, and {}", fault.message),
+            ..fault
+        })
+    }
+
+    /// The same, for an expression.
+    pub(super) fn find_class(&self, name: &str) -> Result<ClassId, Fault> {
         self.classes.get(name).copied().ok_or_else(|| Fault {
-            message: format!("names a class, and there is no class `{name}`"),
+            message: format!("there is no class `{name}`"),
             help: Some(match schema::nearest(name, self.classes.keys().map(|name| &**name)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("add [[dhcp.class]] with name = \"{name}\""),

@@ -12,7 +12,7 @@ use super::scope_reader::{Inside, Names};
 use super::source::{Files, Place};
 use super::statement::{Action, Key, Mode, Operand, Statement};
 use super::tree::{Node, Value};
-use super::{ClassId, Parameter, Settings, VariableId, schema, units};
+use super::{ClassId, ClassTest, Parameter, Settings, VariableId, schema, units};
 
 /// The key of a table that stands in the place of a value.
 const EXPRESSION: &str = "expression";
@@ -166,6 +166,33 @@ impl Names<'_> {
         Some(test)
     }
 
+    /// Reads the test of the class `own`, whose name is `name`.
+    pub(super) fn class_test(
+        &self,
+        node: &Node,
+        (own, name): (ClassId, &str),
+        files: &Files,
+        problems: &mut Problems,
+    ) -> Option<ClassTest> {
+        let words = Words { names: self, own: Some(own), is_test: true };
+        let condition = read_text("test", node, files, problems, |text, doubts| {
+            // Of a wrong test no more is told.
+            expression::condition(text, &words, doubts).inspect_err(|_| doubts.clear())
+        })?;
+        let always = match condition {
+            Boolean::Constant(true) => Some("everybody is a member"),
+            Boolean::Constant(false) | Boolean::Null => Some("nobody is a member"),
+            _ => None,
+        };
+        if let Some(always) = always {
+            let text =
+                format!("{always} of class `{name}`: its test does not depend on the message");
+            let help = "compare something of the message: option, hardware, packet";
+            problems.warn(node.place, Fault::new(text, help));
+        }
+        Some(ClassTest::new(condition))
+    }
+
     /// Reads a text that is one expression; `own` is the class whose members it decides.
     pub(super) fn read<T>(
         &self,
@@ -176,16 +203,10 @@ impl Names<'_> {
         problems: &mut Problems,
         read: impl FnOnce(&mut Tokens<'_>, &dyn Vocabulary, &mut Vec<Wrong>) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let named =
-            |fault: Fault| Fault { message: format!("`{key}`: {}", fault.message), ..fault };
-        let text = units::text(node)
-            .map_err(|fault| Fault { message: format!("`{key}` {}", fault.message), ..fault });
-        let text = problems.keep(node.place, text)?;
-        let place_of = |part: Range<usize>| expression::within(node.place, part, files);
-        let words = Words { names: self, own };
-        let mut tokens = Tokens::new(text);
-        let mut doubts = Vec::new();
-        let whole = read(&mut tokens, &words, &mut doubts).and_then(|value| {
+        let words = Words { names: self, own, is_test: false };
+        let value = read_text(key, node, files, problems, |text, doubts| {
+            let mut tokens = Tokens::new(text);
+            let value = read(&mut tokens, &words, doubts)?;
             let (token, place) = tokens.next()?;
             if token == Token::End {
                 return Ok(value);
@@ -195,24 +216,44 @@ impl Names<'_> {
             Err(Wrong::new(place, Fault::new(text, help)))
         });
         self.variables.borrow_mut().read_at(node.place);
-        for Wrong { part, fault } in doubts {
-            problems.warn(place_of(part), named(fault));
-        }
-        whole.map_err(|Wrong { part, fault }| problems.error(place_of(part), named(fault))).ok()
+        value
     }
 }
 
-/// What names stand for in the expressions of scopes.
+/// Reads a text in dhcpd's language, and tells what is doubtful or wrong where it stands.
+fn read_text<T>(
+    key: &str,
+    node: &Node,
+    files: &Files,
+    problems: &mut Problems,
+    read: impl FnOnce(&str, &mut Vec<Wrong>) -> Result<T, Wrong>,
+) -> Option<T> {
+    let named = |fault: Fault| Fault { message: format!("`{key}`: {}", fault.message), ..fault };
+    let text = units::text(node)
+        .map_err(|fault| Fault { message: format!("`{key}` {}", fault.message), ..fault });
+    let text = problems.keep(node.place, text)?;
+    let place_of = |part: Range<usize>| expression::within(node.place, part, files);
+    let mut doubts = Vec::new();
+    let value = read(text, &mut doubts);
+    for Wrong { part, fault } in doubts {
+        problems.warn(place_of(part), named(fault));
+    }
+    value.map_err(|Wrong { part, fault }| problems.error(place_of(part), named(fault))).ok()
+}
+
+/// What names stand for in expressions.
 pub(super) struct Words<'n> {
     names: &'n Names<'n>,
     /// The class whose members are decided.
     own: Option<ClassId>,
+    /// They are by its test, not by what tells its subclasses apart.
+    is_test: bool,
 }
 
 impl<'n> Words<'n> {
     /// The words of a scope.
     pub(super) fn of_scope(names: &'n Names<'n>) -> Self {
-        Self { names, own: None }
+        Self { names, own: None, is_test: false }
     }
 }
 
@@ -230,7 +271,10 @@ impl Vocabulary for Words<'_> {
     }
 
     fn class(&self, name: &str) -> Result<ClassId, Fault> {
-        let class = self.names.class_named(name)?;
+        let class = match self.is_test {
+            true => self.names.find_class(name),
+            false => self.names.class_named(name),
+        }?;
         match self.own {
             Some(own) if class >= own => Err(Fault::new(
                 format!("class `{name}` is decided after this one"),
@@ -249,6 +293,10 @@ impl Vocabulary for Words<'_> {
     }
 
     fn configured(&self, space: Option<&str>, name: &str) -> Result<Key, Fault> {
+        if self.is_test {
+            let help = "what it is sent is decided by its classes: use the value itself";
+            return Err(Fault::new("`config-option` is not known when classes are decided", help));
+        }
         match space {
             None | Some("dhcp") => {
                 self.names.definitions.option(name).map(|it| Key::Option(it.code))

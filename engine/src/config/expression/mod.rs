@@ -27,16 +27,16 @@ mod words;
 use std::ops::Range;
 
 pub use class_test::ClassTest;
-pub(super) use class_test::{read, within};
 #[cfg(test)]
 pub(super) use evaluate::Nothing;
 pub(crate) use evaluate::{Facts, Value};
 pub(crate) use index::Candidate;
 pub use index::ClassIndex;
 pub(in crate::config) use parser::{
-    Vocabulary, any, boolean, data, data_or_numeric, means_nothing,
+    Vocabulary, any, boolean, condition, data, data_or_numeric, means_nothing,
 };
 pub(crate) use pattern::Pattern;
+pub(super) use place::within;
 pub(in crate::config) use statements::{Grammar, statement};
 pub(in crate::config) use tokens::{Token, Tokens};
 pub(crate) use words::Names;

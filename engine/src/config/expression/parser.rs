@@ -157,7 +157,7 @@ fn read(
 }
 
 /// Reads a text that is one condition.
-pub(super) fn condition(
+pub(in crate::config) fn condition(
     text: &str,
     names: &dyn Vocabulary,
     doubts: &mut Vec<Wrong>,

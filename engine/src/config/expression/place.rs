@@ -2,6 +2,19 @@
 
 use std::ops::Range;
 
+use super::super::source::{Files, Place};
+
+/// Where a part of a text value stands; the whole value if nobody can tell.
+pub(in crate::config) fn within(whole: Place, part: Range<usize>, files: &Files) -> Place {
+    let found = || {
+        let raw = files.get(whole.file)?.text()?.get(whole.range())?;
+        let part = in_string(raw, part)?;
+        let offset = |at: usize| whole.start.checked_add(u32::try_from(at).ok()?);
+        Some(Place { start: offset(part.start)?, end: offset(part.end)?, ..whole })
+    };
+    found().unwrap_or(whole)
+}
+
 /// The bytes of `raw`, a TOML string with its quotes, that a part of its value stands for; `None`
 /// where `raw` is no string or has no such part.
 pub(super) fn in_string(raw: &str, part: Range<usize>) -> Option<Range<usize>> {
