@@ -328,8 +328,7 @@ fn submatch(
 /// One entry of `pools`: a text, or a table with one range or several.
 fn pool(node: Node, names: &Names<'_>, files: &Files, problems: &mut Problems) -> Vec<PoolDraft> {
     if !matches!(node.value, Value::Table(_)) {
-        let range = units::range(&node)
-            .map_err(|fault| Fault { message: format!("a pool {}", fault.message), ..fault });
+        let range = units::range(&node).map_err(|fault| fault.after("a pool"));
         let range = problems.keep(node.place, range);
         return range.map(|range| PoolDraft::plain(range, node.place)).into_iter().collect();
     }

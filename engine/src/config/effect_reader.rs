@@ -111,8 +111,7 @@ impl Names<'_> {
         let Value::Table(table) = entry.node.value else {
             let help = "write set = { vendor = 'option vendor-class-identifier' }";
             let fault = units::must_be("a table", &entry.node, help);
-            let message = format!("`set` {}", fault.message);
-            problems.error(entry.node.place, Fault { message, ..fault });
+            problems.error(entry.node.place, fault.after("`set`"));
             return Vec::new();
         };
         let mut statements = Vec::new();
@@ -266,8 +265,7 @@ impl Names<'_> {
     /// `execute`: a program and its arguments.
     fn program(&self, words: &[Node], files: &Files, problems: &mut Problems) -> Option<Action> {
         let (program, arguments) = words.split_first()?;
-        let name = units::text(program)
-            .map_err(|fault| Fault { message: format!("`execute` {}", fault.message), ..fault });
+        let name = units::text(program).map_err(|fault| fault.after("`execute`"));
         let name = problems.keep(program.place, name)?.as_bytes().into();
         let arguments: Option<Box<[Data]>> =
             arguments.iter().map(|word| self.text("execute", word, files, problems)).collect();
@@ -283,8 +281,7 @@ impl Names<'_> {
             return Some(Data::Constant(text.as_bytes().into()));
         }
         let fault = units::must_be("a text", node, "write it in quotes, or { expression = '...' }");
-        problems
-            .error(node.place, Fault { message: format!("`{key}` {}", fault.message), ..fault });
+        problems.error(node.place, fault.after(&format!("`{key}`")));
         None
     }
 }

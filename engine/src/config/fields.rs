@@ -148,7 +148,7 @@ impl Fields {
 }
 
 fn named<T>(key: &str, value: Result<T, Fault>) -> Result<T, Fault> {
-    value.map_err(|fault| Fault { message: format!("`{key}` {}", fault.message), ..fault })
+    value.map_err(|fault| fault.after(&format!("`{key}`")))
 }
 
 fn keys_of(schema: &Schema) -> String {

@@ -251,6 +251,11 @@ impl Fault {
         Self { message: message.into(), help: None }
     }
 
+    /// The same with words before the message.
+    pub(super) fn after(self, words: &str) -> Self {
+        Self { message: format!("{words} {}", self.message), ..self }
+    }
+
     /// Somebody writes to a file while it is read.
     pub(super) fn changed(what: &str) -> Self {
         let help = "write a new file beside it and rename that to its name, then try again";

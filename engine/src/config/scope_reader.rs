@@ -241,10 +241,7 @@ impl Names<'_> {
             }
             _ => self.definitions.option(&key),
         };
-        found.map(|definition| definition.code).map_err(|fault| Fault {
-            message: format!("names options, and {}", fault.message),
-            ..fault
-        })
+        found.map(|definition| definition.code).map_err(|fault| fault.after("names options, and"))
     }
 
     fn options(
@@ -271,8 +268,7 @@ impl Names<'_> {
                 _ => {
                     let help = "write options = { routers = [\"10.1.0.1\"] }";
                     let fault = units::must_be("a table", &entry.node, help);
-                    let message = format!("`options` {}", fault.message);
-                    problems.error(entry.node.place, Fault { message, ..fault });
+                    problems.error(entry.node.place, fault.after("`options`"));
                 }
             }
         }
@@ -281,8 +277,7 @@ impl Names<'_> {
             if self.definitions.has_space(space) {
                 return Ok(Box::<str>::from(space));
             }
-            let fault = self.definitions.unknown_space(space);
-            Err(Fault { message: format!("names an option space, and {}", fault.message), ..fault })
+            Err(self.definitions.unknown_space(space).after("names an option space, and"))
         });
         let spaces = self.merged_spaces(&mut collected, places);
         match chosen {
@@ -378,10 +373,7 @@ impl Names<'_> {
 
     /// The same, for a key that names it.
     pub(super) fn class_named(&self, name: &str) -> Result<ClassId, Fault> {
-        self.find_class(name).map_err(|fault| Fault {
-            message: format!("names a class, and {}", fault.message),
-            ..fault
-        })
+        self.find_class(name).map_err(|fault| fault.after("names a class, and"))
     }
 
     /// The same, for an expression.
@@ -420,8 +412,7 @@ pub(super) fn encode(
             )),
         },
     };
-    let value = value
-        .map_err(|fault| Fault { message: format!("option `{key}` {}", fault.message), ..fault });
+    let value = value.map_err(|fault| fault.after(&format!("option `{key}`")));
     problems.keep(node.place, value)
 }
 

@@ -228,9 +228,8 @@ fn read_text<T>(
     problems: &mut Problems,
     read: impl FnOnce(&str, &mut Vec<Wrong>) -> Result<T, Wrong>,
 ) -> Option<T> {
-    let named = |fault: Fault| Fault { message: format!("`{key}`: {}", fault.message), ..fault };
-    let text = units::text(node)
-        .map_err(|fault| Fault { message: format!("`{key}` {}", fault.message), ..fault });
+    let named = |fault: Fault| fault.after(&format!("`{key}`:"));
+    let text = units::text(node).map_err(|fault| fault.after(&format!("`{key}`")));
     let text = problems.keep(node.place, text)?;
     let place_of = |part: Range<usize>| expression::within(node.place, part, files);
     let mut doubts = Vec::new();
