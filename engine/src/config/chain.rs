@@ -12,8 +12,8 @@ use super::expression::Facts;
 use super::run::{Ran, Run};
 use super::settings::Milliseconds;
 use super::{
-    BootRule, ClassId, Dhcp, Flag, GroupId, HostId, Key, LeaseTime, Line, NetworkId, Parameter,
-    PoolId, Scope, ScopeId, ScopeView, Settings, SubclassId, SubnetId,
+    BootRule, ClassId, Dhcp, Flag, GroupId, HostId, Key, Line, NetworkId, Parameter, PoolId, Scope,
+    ScopeId, ScopeView, Settings, SubclassId, SubnetId,
 };
 
 /// The levels that hold for one client, of which the narrowest that says something wins:
@@ -238,42 +238,6 @@ impl<'c> ScopeChain<'c> {
         // dhcpd sends nothing that is empty, but what says all by being there.
         .filter(|(value, _)| {
             !self.dhcp.is_as_dhcpd() || !value.is_empty() || code == options::RAPID_COMMIT
-        })
-    }
-
-    /// The lease time for a client that asks for `wish` (option 51), or for nothing. `cap` is the
-    /// longest that its pool gives now.
-    ///
-    /// Its wish is within `min-lease-time` and `max-lease-time`, which both are `lease-time` unless
-    /// they are set. In ISC dhcpd that is 12 hours, its limits are 5 minutes and a day unless they
-    /// are set, and hold for a client without a wish as well.
-    pub fn lease_time_for(&self, wish: Option<LeaseTime>, cap: Option<LeaseTime>) -> LeaseTime {
-        let cap = cap.unwrap_or(LeaseTime::INFINITE);
-        let usual = self.setting(|settings| settings.lease_time);
-        if !self.dhcp.is_as_dhcpd() {
-            let usual = usual.unwrap_or(Dhcp::DEFAULT_LEASE_TIME);
-            let Some(wish) = wish else { return usual.min(cap) };
-            let most = self.setting(|settings| settings.max_lease_time).unwrap_or(usual);
-            return wish.max(self.least_lease_time()).min(most).min(cap);
-        }
-        let usual = usual.unwrap_or(Dhcp::DHCPD_LEASE_TIME);
-        let most = self.setting(|settings| settings.max_lease_time);
-        let most = most.unwrap_or(Dhcp::DHCPD_MAX_LEASE_TIME);
-        wish.unwrap_or(usual).min(most).min(cap).max(self.least_lease_time())
-    }
-
-    /// The shortest lease.
-    pub(crate) fn least_lease_time(&self) -> LeaseTime {
-        let least = self.setting(|settings| settings.min_lease_time);
-        least.unwrap_or_else(|| match self.dhcp.is_as_dhcpd() {
-            true => {
-                let most = self.setting(|settings| settings.max_lease_time);
-                Dhcp::DHCPD_MIN_LEASE_TIME.min(most.unwrap_or(LeaseTime::INFINITE))
-            }
-            false => {
-                let usual = self.setting(|settings| settings.lease_time);
-                usual.unwrap_or(Dhcp::DEFAULT_LEASE_TIME)
-            }
         })
     }
 

@@ -32,6 +32,7 @@ mod flags;
 mod host_file;
 mod host_names;
 mod hosts;
+mod lease_term;
 mod live;
 mod loader;
 mod lookup;
@@ -81,6 +82,7 @@ pub use flags::{Flag, Flags};
 pub use host_names::HostName;
 pub(crate) use host_names::look_up;
 pub use hosts::{HostView, Hosts};
+pub(crate) use lease_term::{LeaseTerm, LeaseTimeBy};
 pub use live::HostChange;
 pub use loader::{
     LIVE_HOSTS, check, load, load_beside, load_on_host, load_with_hosts, parse, state_dir,

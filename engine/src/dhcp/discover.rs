@@ -7,7 +7,7 @@ use super::exchange::Exchange;
 use super::own::Own;
 use super::plan::{Chosen, Draft, Through};
 use super::{Action, Silence};
-use crate::config::{Dhcp, Flag, LeaseTime, Parameter, ScopeChain};
+use crate::config::{Dhcp, Flag, LeaseTerm, Parameter, ScopeChain};
 use crate::leases::{LeaseState, ShardLeases, Step, Transaction};
 
 impl<'a> Exchange<'a> {
@@ -77,7 +77,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// `damaged`: somebody may have a lease of the address that the store has lost.
-    fn offer_chosen(&self, chosen: Chosen<'a>, cap: Option<LeaseTime>, damaged: bool) -> Draft<'a> {
+    fn offer_chosen(&self, chosen: Chosen<'a>, cap: Option<LeaseTerm>, damaged: bool) -> Draft<'a> {
         let Chosen { ip, admission, .. } = chosen;
         let until = self.now + self.dhcp.offer_time;
         let probe = self.probe(chosen, damaged);

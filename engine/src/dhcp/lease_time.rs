@@ -7,12 +7,14 @@ use bootstorm_protocols::time::Moment;
 
 use super::exchange::Exchange;
 use super::reply::Reply;
-use crate::config::{Date, LeaseTime, Parameter, Permit, ScopeChain, Settings};
+use crate::config::{
+    Date, LeaseTerm, LeaseTime, LeaseTimeBy, Parameter, Permit, ScopeChain, Settings,
+};
 use crate::leases::ShardLeases;
 
 impl<'a> Exchange<'a> {
     /// How long the client may have an address whose scopes these are.
-    pub(super) fn lease_time(&self, chain: &ScopeChain<'a>, cap: Option<LeaseTime>) -> LeaseTime {
+    pub(super) fn lease_time(&self, chain: &ScopeChain<'a>, cap: Option<LeaseTerm>) -> LeaseTerm {
         chain.lease_time_for(self.message.lease_time().map(LeaseTime::from_seconds), cap)
     }
 
@@ -23,27 +25,35 @@ impl<'a> Exchange<'a> {
     }
 
     /// How long a BOOTP client has an address.
-    pub(super) fn bootp_lease(&self, chain: &ScopeChain<'a>, address: Ipv4Addr) -> LeaseTime {
+    pub(super) fn bootp_lease(&self, chain: &ScopeChain<'a>, address: Ipv4Addr) -> LeaseTerm {
+        let for_ever = LeaseTerm { time: LeaseTime::INFINITE, by: LeaseTimeBy::Bootp };
         if self.reservation.address == Some(address) {
-            return LeaseTime::INFINITE;
+            return for_ever;
         }
         let time = chain.rare(Parameter::BootpLeaseTime, |settings| settings.bootp_lease_time);
         let end = chain.rare(Parameter::BootpLeaseCutoff, |settings| settings.bootp_lease_cutoff);
         match end.zip(self.wall) {
-            Some((Date(end), wall)) => lasting(u64::from(end).saturating_sub(wall).max(1)),
-            None => time.unwrap_or(LeaseTime::INFINITE),
+            Some((Date(end), wall)) => lasting(
+                u64::from(end).saturating_sub(wall).max(1),
+                Parameter::BootpLeaseCutoff.into(),
+            ),
+            None => time
+                .map_or(for_ever, |time| LeaseTerm { time, by: Parameter::BootpLeaseTime.into() }),
         }
     }
 
     /// The longest lease that the pool of an address gives now, where its fill or a date bounds it:
     /// in a full pool a client keeps the lease that it has, and gets a short one anew.
-    pub(super) fn longest(&self, address: Ipv4Addr, leases: &ShardLeases) -> Option<LeaseTime> {
+    pub(super) fn longest(&self, address: Ipv4Addr, leases: &ShardLeases) -> Option<LeaseTerm> {
         if !self.dhcp.used.dates && !self.dhcp.uses(Parameter::AdaptiveThreshold) {
             return None;
         }
         let id = self.place_of(address).pool?;
         let ends = self.dhcp.pool(id).deny.iter().filter_map(|permit| match *permit {
-            Permit::After(time) => Some(time.saturating_sub(self.wall?).max(1)),
+            Permit::After(time) => {
+                let left = time.saturating_sub(self.wall?).max(1);
+                Some(lasting(left, LeaseTimeBy::After(time)))
+            }
             _ => None,
         });
         let chain = self.chain(Some(address));
@@ -59,12 +69,13 @@ impl<'a> Exchange<'a> {
         let shortened = threshold.filter(bounds).map(|_| {
             let own = self.own_at(address).filter(|own| own.is_held());
             let left = own.map_or(Duration::ZERO, |own| own.left_at(self.now));
-            lasting(left.as_secs()).max(chain.least_lease_time())
+            let by = Parameter::AdaptiveThreshold.into();
+            lasting(left.as_secs(), by).max(LeaseTerm { by, ..chain.least_lease_time() })
         });
-        ends.map(lasting).chain(shortened).min()
+        ends.chain(shortened).min_by_key(|term| term.time)
     }
 }
 
-fn lasting(seconds: u64) -> LeaseTime {
-    LeaseTime::from_seconds(seconds.try_into().unwrap_or(u32::MAX))
+fn lasting(seconds: u64, by: LeaseTimeBy) -> LeaseTerm {
+    LeaseTerm { time: LeaseTime::from_seconds(seconds.try_into().unwrap_or(u32::MAX)), by }
 }

@@ -19,8 +19,8 @@ use super::machine::{self, Firmware};
 use super::nak::NakReason;
 use super::options::Options;
 use crate::config::{
-    Flag, GroupId, Key, LayerSet, LeaseTime, ModelId, Parameter, PoolId, Scope, ScopeChain,
-    ScopeId, Settings, SubclassId, SubnetId,
+    Flag, GroupId, Key, LayerSet, LeaseTerm, LeaseTime, LeaseTimeBy, ModelId, Parameter, PoolId,
+    Scope, ScopeChain, ScopeId, Settings, SubclassId, SubnetId,
 };
 
 /// Where a value in a reply comes from.
@@ -79,6 +79,8 @@ pub struct Reply<'a> {
     pub(super) chain: &'a ScopeChain<'a>,
     /// What the options say of the lease; `None` for nothing.
     pub(super) lease: Option<LeaseTime>,
+    /// What decided the lease time, if one is given.
+    pub(crate) lease_by: Option<LeaseTimeBy>,
     /// Whether it is the ACK to a DISCOVER.
     pub(super) rapid_commit: bool,
     pub(super) firmware: Firmware,
@@ -127,6 +129,13 @@ impl<'a> Reply<'a> {
         let len = self.render(buf);
         cache.keep(key, self, &buf[..len]);
         len
+    }
+
+    /// Says how long the client has its address.
+    pub(super) fn give(&mut self, LeaseTerm { time, by }: LeaseTerm) {
+        self.lease_seconds = time.seconds();
+        self.lease = Some(time);
+        self.lease_by = Some(by);
     }
 
     /// The levels of the configuration that hold for the client, with the address that it gets.
@@ -231,6 +240,7 @@ impl<'a> Reply<'a> {
             nak,
             chain,
             lease,
+            lease_by: _,
             rapid_commit,
             firmware,
             server_identifier,
@@ -370,14 +380,14 @@ fn fitting(text: &[u8], limit: usize) -> &[u8] {
 
 impl<'a> Exchange<'a> {
     /// An OFFER of a lease, which is not longer than `cap`.
-    pub(super) fn offer(&self, address: Ipv4Addr, cap: Option<LeaseTime>) -> &'a Reply<'a> {
+    pub(super) fn offer(&self, address: Ipv4Addr, cap: Option<LeaseTerm>) -> &'a Reply<'a> {
         let offer = self.grant(MessageType::Offer, address, cap);
         // RFC 2131 table 3: ciaddr is zero in an OFFER.
         offer.ciaddr = Ipv4Addr::UNSPECIFIED;
         offer
     }
 
-    pub(super) fn ack(&self, address: Ipv4Addr, cap: Option<LeaseTime>) -> &'a mut Reply<'a> {
+    pub(super) fn ack(&self, address: Ipv4Addr, cap: Option<LeaseTerm>) -> &'a mut Reply<'a> {
         self.grant(MessageType::Ack, address, cap)
     }
 
@@ -385,14 +395,12 @@ impl<'a> Exchange<'a> {
         &self,
         kind: MessageType,
         address: Ipv4Addr,
-        cap: Option<LeaseTime>,
+        cap: Option<LeaseTerm>,
     ) -> &'a mut Reply<'a> {
         let discover = self.message.message_type() == Some(MessageType::Discover);
         let reply = self.parameters(Some(kind), address, self.chain(Some(address)));
-        let lease = self.lease_time(reply.chain, cap);
         reply.yiaddr = address;
-        reply.lease_seconds = lease.seconds();
-        reply.lease = Some(lease);
+        reply.give(self.lease_time(reply.chain, cap));
         reply.rapid_commit = discover && kind == MessageType::Ack;
         self.deliver(reply);
         reply
@@ -426,7 +434,10 @@ impl<'a> Exchange<'a> {
             }
         }
         reply.yiaddr = address;
-        reply.lease_seconds = self.bootp_lease(reply.chain, address).seconds();
+        // No option says so.
+        let LeaseTerm { time, by } = self.bootp_lease(reply.chain, address);
+        reply.lease_seconds = time.seconds();
+        reply.lease_by = Some(by);
         reply.without_options = self.is_as_dhcpd()
             && self.reservation.address == Some(address)
             && !self.message.has_cookie()
@@ -506,6 +517,7 @@ impl<'a> Exchange<'a> {
             delay: chain.reply_delay(),
             nak: None,
             lease: None,
+            lease_by: None,
             rapid_commit: false,
             firmware: self.machine.firmware,
             server_identifier: self.server_identifier(reachable),

@@ -8,7 +8,7 @@ use super::exchange::Exchange;
 use super::own::Own;
 use super::plan::{Chosen, Draft, Through};
 use super::{Action, Silence};
-use crate::config::{Flag, LeaseTime, Parameter, ScopeChain, Settings};
+use crate::config::{Flag, LeaseTerm, LeaseTime, LeaseTimeBy, Parameter, ScopeChain, Settings};
 use crate::leases::{Admission, ShardLeases, Step};
 
 /// Addresses that a client has or had on one link beyond which it gets no other by name. One for
@@ -181,9 +181,10 @@ impl<'a> Exchange<'a> {
         {
             // An OFFER since may have kept the address for longer than a short lease.
             let is_kept = u64::from(left) <= self.dhcp.offer_time.as_secs();
-            let left = if is_kept { left.min(ack.lease_seconds) } else { left };
-            ack.lease_seconds = left;
-            ack.lease = Some(LeaseTime::from_seconds(left));
+            if !is_kept || left < ack.lease_seconds {
+                let time = LeaseTime::from_seconds(left);
+                ack.give(LeaseTerm { time, by: LeaseTimeBy::Left });
+            }
             let mut draft = Draft::of(Action::Reply(ack), self.arena);
             draft.steps.extend(self.withdraw_others(Some(address)));
             draft.chosen = Some(Chosen { ip: own.ip, admission, through: Through::Lease });

@@ -262,8 +262,9 @@ pub struct PoolPart {
 pub struct LeaseTimePart {
     /// Seconds; 4294967295 is for ever.
     pub seconds: u32,
-    /// The key that decided: that of a setting, `option 51`, `bootp` for ever, or `lease` for what
-    /// is left of a lease that is not renewed yet.
+    /// The key that decided: that of a setting, `option 51`, `bootp` for ever, `after` for a pool
+    /// that denies the client from a date on, or `lease` for what is left of a lease that is not
+    /// renewed yet.
     pub key: String,
     /// Where that stands.
     pub source: Source,

@@ -9,7 +9,7 @@ use super::{
     UnsentPart,
 };
 use crate::config::{
-    BootRule, Boots, Dhcp, Key, LeaseTime, Parameter, ScopeChain, ScopeId, Settings,
+    BootRule, Boots, Date, Key, LeaseTimeBy, Parameter, ScopeChain, ScopeId, Settings,
 };
 use crate::dhcp::{BootFound, Delivery, Findings, Origin, Outgoing, PassedOver, Reply, ReplyCache};
 use crate::hex;
@@ -81,9 +81,7 @@ impl Part<'_> {
             sent.iter().filter(fits).map(|each| self.sent(each, reply.chain())).collect();
         explanation.unsent = self.unsent(reply, &written);
         explanation.programs = reply.programs().map(words::program).collect();
-        if reply.lease_seconds > 0 {
-            explanation.lease_time = Some(self.lease_time(reply));
-        }
+        explanation.lease_time = reply.lease_by.map(|by| self.lease_time(reply, by));
         explanation.reply = Some(ReplyPart {
             to: to(&reply.delivery),
             source: Some(reply.source),
@@ -164,74 +162,61 @@ impl Part<'_> {
         unsent
     }
 
-    /// Which setting decided the lease time, and what that hides.
-    fn lease_time(&self, reply: &Reply<'_>) -> LeaseTimePart {
+    /// What decided the lease time, and what that hides.
+    fn lease_time(&self, reply: &Reply<'_>, by: LeaseTimeBy) -> LeaseTimePart {
         let chain = reply.chain();
-        let given = LeaseTime::from_seconds(reply.lease_seconds);
-        let asked = self.message.lease_time();
-        let as_dhcpd = chain.dhcp().is_as_dhcpd();
-        let usual = if as_dhcpd { Dhcp::DHCPD_LEASE_TIME } else { Dhcp::DEFAULT_LEASE_TIME };
-        let [most, least] = [Dhcp::DHCPD_MAX_LEASE_TIME, Dhcp::DHCPD_MIN_LEASE_TIME]
-            .map(|limit| as_dhcpd.then_some(limit));
-        let lease = Setting::of(chain, Parameter::LeaseTime, |all| all.lease_time, Some(usual));
-        let most = Setting::of(chain, Parameter::MaxLeaseTime, |all| all.max_lease_time, most);
-        let least = Setting::of(chain, Parameter::MinLeaseTime, |all| all.min_lease_time, least);
-        let bootp = Setting::of(chain, Parameter::BootpLeaseTime, |all| all.bootp_lease_time, None);
-        let made = |key: &str| (key.to_owned(), words::made_by("server"), Vec::new());
-        let of = |order: &[&Setting]| {
-            let found = order.iter().find(|setting| setting.is(given))?;
-            Some(self.deciding(found, chain))
-        };
-        let (key, source, hides) = match asked {
-            _ if reply.kind.is_none() => of(&[&bootp]).unwrap_or_else(|| made("bootp")),
-            Some(wish) if LeaseTime::from_seconds(wish) == given => {
-                ("option 51".to_owned(), words::made_by("client"), Vec::new())
+        let made = |key: &str, who: &str| (key.to_owned(), words::made_by(who), Vec::new());
+        let (key, source, hides) = match by {
+            LeaseTimeBy::Wish => made("option 51", "client"),
+            LeaseTimeBy::Left => made("lease", "server"),
+            LeaseTimeBy::Bootp => made("bootp", "server"),
+            LeaseTimeBy::Setting(parameter) => self.deciding(parameter, chain),
+            LeaseTimeBy::After(_) => {
+                let pool = chain.pool().map(|id| self.words.scope(ScopeId::Pool(id)));
+                ("after".to_owned(), pool.unwrap_or_default(), Vec::new())
             }
-            Some(_) => of(&[&most, &least, &lease]).unwrap_or_else(|| made("lease")),
-            None => of(&[&lease, &most, &least]).unwrap_or_else(|| made("lease")),
         };
+        let asked = self.message.lease_time();
         LeaseTimePart { seconds: reply.lease_seconds, key, source, asked, hides }
     }
 
-    /// The key of a setting, where its value stands, and what that hides.
+    /// The key of a setting of lease times, where its value stands, and what that hides.
     fn deciding(
         &self,
-        setting: &Setting,
+        parameter: Parameter,
         chain: &ScopeChain<'_>,
     ) -> (String, Source, Vec<HiddenPart>) {
-        let mut sources = setting.values.iter().map(|(time, scope)| HiddenPart {
-            value: format!("{} s", time.seconds()),
-            source: self.parameter(chain, *scope, setting.parameter),
+        let mut sources = Vec::new();
+        chain.for_each(|id, scope| {
+            sources.extend(
+                lease_setting(scope.settings(), parameter).map(|value| HiddenPart {
+                    value,
+                    source: self.parameter(chain, id, parameter),
+                }),
+            );
         });
+        let mut sources = sources.into_iter();
         let source = sources.next().map_or(words::made_by("default"), |first| first.source);
-        (setting.parameter.key().to_owned(), source, sources.collect())
+        (parameter.key().to_owned(), source, sources.collect())
     }
 }
 
-/// A setting that is a lease time.
-struct Setting {
-    parameter: Parameter,
-    /// What all levels have, from the narrowest on.
-    values: Vec<(LeaseTime, ScopeId)>,
-    /// What it is where none is set.
-    built_in: Option<LeaseTime>,
-}
-
-impl Setting {
-    fn of(
-        chain: &ScopeChain<'_>,
-        parameter: Parameter,
-        get: fn(&Settings) -> Option<LeaseTime>,
-        built_in: Option<LeaseTime>,
-    ) -> Self {
-        let mut values = Vec::new();
-        chain.for_each(|id, scope| values.extend(get(scope.settings()).map(|time| (time, id))));
-        Self { parameter, values, built_in }
-    }
-
-    fn is(&self, time: LeaseTime) -> bool {
-        self.values.first().map(|(own, _)| *own).or(self.built_in) == Some(time)
-    }
+/// What a level says of a setting of lease times, as text.
+fn lease_setting(settings: &Settings<'_>, parameter: Parameter) -> Option<String> {
+    let time = match parameter {
+        Parameter::AdaptiveThreshold => {
+            return settings.adaptive_threshold.map(|percent| format!("{percent} %"));
+        }
+        Parameter::BootpLeaseCutoff => {
+            return settings.bootp_lease_cutoff.map(|Date(end)| words::date(end.into()));
+        }
+        Parameter::LeaseTime => settings.lease_time,
+        Parameter::MaxLeaseTime => settings.max_lease_time,
+        Parameter::MinLeaseTime => settings.min_lease_time,
+        Parameter::BootpLeaseTime => settings.bootp_lease_time,
+        _ => None,
+    };
+    time.map(|time| format!("{} s", time.seconds()))
 }
 
 /// What the narrowest level has that sets something, and that level.

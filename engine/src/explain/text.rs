@@ -231,6 +231,7 @@ fn key(key: &str, source: &Source) -> String {
         "default" => format!("default of {key}"),
         "client" => format!("what the client asks for, {key}"),
         "server" if key == "bootp" => "what a BOOTP client gets it keeps".to_owned(),
+        _ if key == "after" => format!("the end of what {} permits, {key}", named(source)),
         "server" => {
             "what is left of its lease, which is not renewed yet (dhcp-cache-threshold)".to_owned()
         }

@@ -175,13 +175,7 @@ impl Words<'_> {
             Permit::Unknown => "unknown clients (without a host entry)".to_owned(),
             Permit::Bootp => "BOOTP clients".to_owned(),
             Permit::Member(class) => format!("members of class {:?}", self.dhcp.class(class).name),
-            Permit::After(time) => {
-                let seconds = i64::try_from(time).unwrap_or(i64::MAX);
-                match jiff::Timestamp::from_second(seconds) {
-                    Ok(time) => format!("all clients after {time}"),
-                    Err(_) => "all clients after the end of time".to_owned(),
-                }
-            }
+            Permit::After(time) => format!("all clients after {}", date(time)),
         }
     }
 }
@@ -251,6 +245,14 @@ fn key_of(condition: Condition) -> &'static str {
 /// The server or the client, not the configuration.
 pub(super) fn made_by(name: &str) -> Source {
     Source { name: name.to_owned(), at: None }
+}
+
+/// A point in time by its seconds since 1970.
+pub(super) fn date(seconds: u64) -> String {
+    match jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or(i64::MAX)) {
+        Ok(time) => time.to_string(),
+        Err(_) => "the end of time".to_owned(),
+    }
 }
 
 /// A variable as `set` writes it.

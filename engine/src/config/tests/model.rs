@@ -368,10 +368,11 @@ fn the_narrowest_scope_wins() {
     assert_eq!(chain.reply_delay(), Duration::from_millis(200));
     assert_eq!(chain.server_name(), Some(&b"group"[..]));
     assert!(chain.always_sends(12) && chain.always_sends(6) && !chain.always_sends(3));
-    let seconds = |wish| chain.lease_time_for(Some(LeaseTime::from_seconds(wish)), None).seconds();
-    let usual = chain.lease_time_for(None, None).seconds();
+    let term = |wish| chain.lease_time_for(wish, None);
+    let seconds = |wish| term(Some(LeaseTime::from_seconds(wish))).time.seconds();
+    let usual = term(None).time.seconds();
     assert_eq!((usual, seconds(1), seconds(7), seconds(99)), (15, 5, 7, 20));
-    assert_eq!(chain.lease_time_for(Some(LeaseTime::INFINITE), None).seconds(), 20);
+    assert_eq!(term(Some(LeaseTime::INFINITE)).time.seconds(), 20);
 
     // A scope whose rules do not match leaves the choice to wider ones.
     let rule = |ipxe| chain.boot(|rule| rule.matches.user_class.is_empty() || ipxe).unwrap();
@@ -391,7 +392,7 @@ fn without_limits_a_wish_for_another_lease_time_counts_for_nothing() {
     let arena = Bump::new();
     let chain = ScopeChain::new(&config.dhcp, None, None, (&[], &[]), None, &arena);
     for wish in [None, Some(LeaseTime::INFINITE), Some(LeaseTime::from_seconds(1))] {
-        assert_eq!(chain.lease_time_for(wish, None), Dhcp::DEFAULT_LEASE_TIME);
+        assert_eq!(chain.lease_time_for(wish, None).time, Dhcp::DEFAULT_LEASE_TIME);
     }
 }
 

@@ -292,7 +292,7 @@ fn settings_take_what_expressions_yield() {
     let subnet = scope(vec![set(Parameter::Filename, "concat(\"a/\", option host-name)")]);
     let (dhcp, arena) = (model(global, subnet), Bump::new());
     let chain = chain(&dhcp, &arena);
-    assert_eq!(chain.lease_time_for(None, None).seconds(), 700);
+    assert_eq!(chain.lease_time_for(None, None).time.seconds(), 700);
     assert_eq!(chain.next_server(), Some("10.1.2.3".parse().unwrap()));
     assert_eq!(chain.setting(|settings| settings.filename.as_deref()), Some(&b"a/a"[..]));
     assert_eq!(chain.setting(|settings| settings.min_lease_time), None);

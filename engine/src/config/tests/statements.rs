@@ -57,7 +57,7 @@ fn conditions_and_expressions_of_scopes() {
     assert_eq!(told(b"c"), ("else".into(), 22, "hosts/c".into(), [0, 3], true, false));
     let arena = Bump::new();
     let chain = ScopeChain::new(dhcp, subnet, None, (&[], &[]), None, &arena);
-    assert_eq!(chain.run(&named(b"a"), &arena).lease_time_for(None, None).seconds(), 660);
+    assert_eq!(chain.run(&named(b"a"), &arena).lease_time_for(None, None).time.seconds(), 660);
 }
 
 #[test]

@@ -103,3 +103,39 @@ fn a_lease_time_is_of_the_setting_that_decided() {
     assert_eq!(decided("max-lease-time = 600", None), is(600, "max-lease-time", "[dhcp]", 0));
     assert_eq!(decided("", Some(4000)), is(4000, "option 51", "client", 0));
 }
+
+// Two settings of one value are told apart by what decided, not by what they say.
+#[test]
+fn a_lease_time_is_of_what_decided_where_a_setting_has_the_same_value() {
+    let explained = |server: &Server, asked: &Asked| {
+        let lease = server.asked(asked).unwrap().lease_time.unwrap();
+        (lease.seconds, lease.key, lease.source.name)
+    };
+    let is = |seconds, key: &str, source: &str| (seconds, key.to_owned(), source.to_owned());
+    let hall = |pool: &str, settings: &str| {
+        let settings = format!("min-lease-time = \"1m\"\n{settings}");
+        Server::new(&with_pool(HALL, pool).replace("min-lease-time = \"10m\"", &settings))
+    };
+    let pool = "pool 10.1.4.0-10.1.4.9";
+    // The clock shows 2023-11-14T22:13:20Z.
+    let until = hall("deny = [\"after 2023-11-14T22:14:20Z\"]", "");
+    assert_eq!(explained(&until, &machine(1)), is(60, "after", pool));
+    let key = "adaptive-lease-time-threshold";
+    let mut full = hall("", &format!("{key} = 10"));
+    full.lease(&Client::plain(mac(2)));
+    assert_eq!(explained(&full, &machine(1)), is(60, key, "[dhcp]"));
+    let bootp = with_message("bootp", 1);
+    let length = "dynamic-bootp-lease-length = 100";
+    let cutoff = format!("{length}\ndynamic-bootp-lease-cutoff = \"2023-11-14T22:15:00Z\"");
+    let pool = "allow = [\"bootp\"]";
+    let key = "dynamic-bootp-lease-cutoff";
+    assert_eq!(explained(&hall(pool, &cutoff), &bootp), is(100, key, "[dhcp]"));
+    let key = "dynamic-bootp-lease-length";
+    assert_eq!(explained(&hall(pool, length), &bootp), is(100, key, "[dhcp]"));
+    assert_eq!(explained(&hall(pool, ""), &bootp), is(u32::MAX, "bootp", "server"));
+    let mut renewed = hall("", "dhcp-cache-threshold = 25");
+    let client = Client::plain(mac(1));
+    renewed.lease(&client);
+    let renew = Asked { renew: true, ..machine(1) };
+    assert_eq!(explained(&renewed, &renew), is(3600, "lease", "server"));
+}
