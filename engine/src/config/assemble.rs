@@ -60,10 +60,7 @@ impl Builder {
         dhcp.hosts.finish();
         dhcp.places.finish();
         look_at_hosts(&dhcp, &wanted.hosts, (lacks_subnet, tolerant), problems);
-        dhcp.goes_by_ports |= dhcp.names_ports();
-        dhcp.used = dhcp.used_settings();
-        let has_statements = dhcp.scopes().any(Scope::is_dynamic);
-        dhcp.has_statements = has_statements;
+        dhcp.note_what_is_used();
         dhcp.blocks = blocks(&dhcp);
         look_at_reservations(&dhcp, &wanted.hosts, tolerant, problems);
         dhcp.server_identifiers = wanted.identifiers.iter().map(|&(address, _)| address).collect();

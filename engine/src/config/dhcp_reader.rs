@@ -110,7 +110,7 @@ pub(super) fn dhcp(
     // Those behind all others can change while all others stay.
     let live = live.into_iter().map(|host| (host, None)).collect();
     add_hosts(live, &names, &mut builder, files, problems)?;
-    builder.dhcp.goes_by_ports |= names.names_ports.get();
+    builder.dhcp.asks_ports |= names.names_ports.get();
     let Names { classes, spaces, variables, .. } = names;
     builder.dhcp.variables = variables.into_inner().finish(problems);
     builder.dhcp.naming = Arc::new(Naming { definitions, classes, spaces });
@@ -130,7 +130,7 @@ pub(super) fn add_live_hosts(
     names.variables = RefCell::new(Variables::known(variables));
     let hosts = hosts.into_iter().map(|host| (host, None)).collect();
     add_hosts(hosts, &names, builder, files, problems)?;
-    builder.dhcp.goes_by_ports |= names.names_ports.get();
+    builder.dhcp.asks_ports |= names.names_ports.get();
     builder.dhcp.variables = names.variables.into_inner().finish(problems);
     builder.dhcp.naming = Arc::new(Naming { definitions, ..Naming::default() });
     Ok(())

@@ -297,8 +297,7 @@ impl Hosts {
 
     /// Whether any of them is found by the port that its relay agent says.
     pub(super) fn name_ports(&self) -> bool {
-        let of_port = [Kind::Circuit, Kind::CircuitAtSwitch, Kind::Remote];
-        self.keys.iter().any(|key| of_port.contains(&key.kind))
+        self.any(Kind::Circuit) || self.any(Kind::Remote)
     }
 
     /// Every reserved address, in the order of the configuration.

@@ -15,7 +15,8 @@ use super::scope_spaces::SpaceValues;
 use super::source::{Files, Place};
 use super::tree::{Node, Table};
 use super::{
-    ClassId, Config, Dhcp, Host, HostId, HostKey, Hosts, ModelId, Scope, dhcp_reader, schema,
+    ClassId, Config, Dhcp, Host, HostId, HostKey, HostView, Hosts, ModelId, Scope, dhcp_reader,
+    schema,
 };
 
 /// What a host may name of the options and classes that a configuration defines.
@@ -45,6 +46,14 @@ impl Config {
     /// The configuration after a change of live hosts. `None` if anything is to be said of it, good
     /// or bad: then the whole has to be read again, which says what, and where.
     pub fn with_hosts(&self, change: &HostChange<'_>) -> Option<Self> {
+        // Statements are put together over the whole model.
+        let has_statements = |name: &&str| {
+            let host = self.dhcp.host_by_name(name).map(|id| self.dhcp.host(id));
+            host.and_then(HostView::scope).is_some_and(Scope::is_dynamic)
+        };
+        if change.removed.iter().any(has_statements) {
+            return None;
+        }
         let hosts = self.read_hosts(change)?;
         let first = self.dhcp.hosts.len().checked_sub(change.before)?;
         let hosts = self.dhcp.hosts.changed(first, change.removed, hosts);
@@ -137,17 +146,13 @@ impl Dhcp {
         if dhcp.find_excluded() != self.excluded {
             return None;
         }
-        dhcp.goes_by_ports |= dhcp.hosts.name_ports();
-        dhcp.used = dhcp.used_settings();
-        let has_statements = dhcp.scopes().any(Scope::is_dynamic);
-        dhcp.has_statements = has_statements;
+        dhcp.note_what_is_used();
         Some(dhcp)
     }
 
     /// Whether a host contradicts no other one, and has addresses that a machine can have.
     fn fits(&self, host: &Host, change: &HostChange<'_>, seen: &mut Seen) -> bool {
         let stays = |id: HostId| !change.removed.contains(&**self.host(id).name());
-        // Statements are put together over the whole model.
         if host.scope.is_dynamic() || self.host_by_name(&host.name).is_some_and(stays) {
             return false;
         }

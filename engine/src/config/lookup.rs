@@ -172,8 +172,16 @@ impl Dhcp {
         exact.iter().copied().filter(agrees).chain(switch.iter().copied())
     }
 
-    /// See [`Dhcp::goes_by_ports`].
-    pub(super) fn names_ports(&self) -> bool {
+    /// Finds out what some scope, class or host makes use of; all are known.
+    pub(super) fn note_what_is_used(&mut self) {
+        self.goes_by_ports = self.asks_ports || self.names_ports();
+        self.used = self.used_settings();
+        let has_statements = self.scopes().any(Scope::is_dynamic);
+        self.has_statements = has_statements;
+    }
+
+    /// Whether some host, class or boot rule names a port.
+    fn names_ports(&self) -> bool {
         let rules = self.scopes().flat_map(|scope| &scope.settings().boot);
         let classes = self.classes.iter().map(|class| &class.matches);
         let mut conditions = rules.map(|rule| &rule.matches).chain(classes);
@@ -192,7 +200,7 @@ impl Dhcp {
     }
 
     /// See [`Dhcp::used`].
-    pub(super) fn used_settings(&self) -> Used {
+    fn used_settings(&self) -> Used {
         let (mut parameters, mut differing) = (0, Flags::NONE);
         for scope in self.scopes() {
             parameters |= scope.settings().parameters();

@@ -157,8 +157,10 @@ pub struct Dhcp {
     /// Addresses that no pool gives away because some scope names them as another machine's,
     /// rising; see [`AddressPlace::excluded`](super::AddressPlace::excluded).
     pub excluded: Vec<(Ipv4Addr, Use)>,
+    /// Whether some expression asks for what relay agents say.
+    pub(crate) asks_ports: bool,
     /// Whether what a client gets may depend on the port that its relay agent says: some host,
-    /// class or boot rule names a circuit-id or remote-id.
+    /// class or boot rule names a circuit-id or remote-id, or an expression asks for it.
     pub goes_by_ports: bool,
     /// Which settings some scope sets, and which flags are the same for everybody.
     pub used: Used,
@@ -559,6 +561,7 @@ impl Default for Dhcp {
             groups: Vec::new(),
             hosts: Hosts::default(),
             excluded: Vec::new(),
+            asks_ports: false,
             goes_by_ports: false,
             used: Used::default(),
             server_identifiers: Vec::new(),

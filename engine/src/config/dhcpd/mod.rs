@@ -73,7 +73,7 @@ pub(super) fn read(
     let mut builder = lower::lower(&root, &classes, (&spaces, dhcp), problems);
     builder.dhcp.spaces = spaces.model();
     builder.dhcp.variables = variables;
-    builder.dhcp.goes_by_ports |= asks_ports;
+    builder.dhcp.asks_ports |= asks_ports;
     let omapi = lower::omapi(&root, &keys, problems);
     Read { builder, definitions, lease_file: lower::lease_file(&root), omapi }
 }

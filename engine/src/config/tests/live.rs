@@ -59,8 +59,16 @@ fn described(dhcp: &Dhcp, host: &super::super::HostView<'_>) -> String {
         .map(|key| dhcp.hosts.with_same_key(&key).iter().map(|id| dhcp.host(*id).name()).collect())
         .collect::<Vec<Vec<_>>>();
     let by_name = dhcp.host_by_name(host.name()).map(|id| dhcp.host(id).ips());
-    let (name, ips, group, scope) = (host.name(), host.ips(), host.group(), host.scope());
-    format!("{name} {keys:?} {ips:?} {group:?} {scope:?} {found:?} {by_key:?} {by_name:?}")
+    let (name, ips, group) = (host.name(), host.ips(), host.group());
+    let scope = without_lines(&format!("{:?}", host.scope()));
+    format!("{name} {keys:?} {ips:?} {group:?} {scope} {found:?} {by_key:?} {by_name:?}")
+}
+
+/// Statements keep the lines on which they stood when they were read.
+fn without_lines(scope: &str) -> String {
+    let mut parts = scope.split("Line {");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.filter_map(|part| part.split_once('}')).fold(first, |text, (_, rest)| text + rest)
 }
 
 struct Site {
@@ -139,11 +147,33 @@ fn what_nothing_is_to_be_said_of_is_made_in_the_model() {
                              "remote-id": "s1"}),
         ),
         (Change::Remove, json!({"name": "a"})),
+        (Change::Remove, json!({"name": "n"})),
+        (
+            Change::Set,
+            json!({"name": "m", "hardware": "52:54:00:00:00:02",
+                             "boot": [{"circuit-id": "p1", "next-server": "10.9.0.1",
+                                       "file": "p.efi"}]}),
+        ),
+        (Change::Set, json!({"name": "m", "hardware": "52:54:00:00:00:02"})),
     ] {
         let text = value.to_string();
         assert!(site.change(change, vec![host(value)]), "{text}");
     }
-    assert_eq!(site.live.len(), 3);
+    assert_eq!(site.live.len(), 2);
+}
+
+#[test]
+fn hosts_with_statements_come_and_go_with_the_whole() {
+    let mut site = Site::new();
+    let asks = json!({"name": "m", "hardware": "52:54:00:00:00:01", "if": [
+        {"test": "option agent.circuit-id = \"p1\"", "filename": "p.efi"}]});
+    assert!(!site.change(Change::Add, vec![host(asks)]));
+    assert!(site.config.dhcp.goes_by_ports);
+    let other = json!({"name": "n", "hardware": "52:54:00:00:00:02"});
+    assert!(site.change(Change::Add, vec![host(other)]));
+    assert!(site.config.dhcp.goes_by_ports);
+    assert!(!site.change(Change::Remove, vec![host(json!({"name": "m"}))]));
+    assert!(!site.config.dhcp.goes_by_ports);
 }
 
 #[test]
@@ -186,16 +216,26 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn any_changes_make_what_reading_makes(changes in proptest::collection::vec(
-        (0..4_u8, "[a-f]", 1..8_u8, proptest::option::of(1..12_u8), any::<bool>()), 1..12,
+        (0..4_u8, "[a-f]", 1..8_u8, proptest::option::of(1..12_u8), any::<bool>(), 0..6_u8),
+        1..12,
     )) {
         let mut site = Site::new();
-        for (kind, name, card, ip, grouped) in changes {
+        for (kind, name, card, ip, grouped, port) in changes {
             let change = if kind == 0 { Change::Remove } else { Change::Set };
             let mut value = host(json!({"name": name}));
             if change == Change::Set {
                 value.insert("hardware".into(), json!(format!("52:54:00:00:00:{card:02x}")));
                 value.extend(ip.map(|ip| ("ip".into(), json!(format!("10.0.0.{ip}")))));
                 value.extend(grouped.then(|| ("group".into(), json!("racks"))));
+                value.extend(match port {
+                    0 => Some(("circuit-id".into(), json!(format!("p{card}")))),
+                    1 => Some(("remote-id".into(), json!(format!("s{card}")))),
+                    2 => Some(("boot".into(), json!([{"remote-id": "s1", "next-server": "10.9.0.1",
+                        "file": "p.efi"}]))),
+                    3 => Some(("if".into(), json!([
+                        {"test": "option agent.remote-id = \"s1\"", "filename": "p.efi"}]))),
+                    _ => None,
+                });
             }
             site.change(change, vec![value]);
         }
