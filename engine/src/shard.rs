@@ -2,7 +2,6 @@
 //! Composition only, no rules.
 
 mod delays;
-mod hooks;
 mod pace;
 mod ping;
 mod probes;
@@ -310,11 +309,11 @@ impl Shard {
         }
         dhcp::logged(&action, event).for_each(|logged| events.emit(&logged));
         let mut tasks = dhcp::tasks(&action, event);
-        if !matches!(action, Action::AckWhenDurable(_)) {
-            hooks::carry_out(tasks.take(), event, hooks, events);
-        }
         let dry_run = *dry_run;
-        let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
+        let mut replies = Replies { metrics, events, hooks, answered, delays, cache, dry_run };
+        if !matches!(action, Action::AckWhenDurable(_) | Action::ProbeThenOffer(..)) {
+            replies.carry_out(tasks.take(), event);
+        }
         let changes = if let Action::AckWhenDurable(_) = action {
             Some(changes)
         } else {
@@ -364,7 +363,10 @@ impl Shard {
                 let offered = replies.dry_run || !leases.is_damaged(now);
                 if replies.dry_run || !probes.has_room() {
                     match offered {
-                        true => replies.send(reply, &path, &answer, tx),
+                        true => {
+                            replies.carry_out(tasks, event);
+                            replies.send(reply, &path, &answer, tx);
+                        }
                         false => replies.not_probed(event),
                     }
                     if !replies.dry_run {
@@ -378,7 +380,7 @@ impl Shard {
                 };
                 let until = now + wait;
                 let request = Request::copy(datagram);
-                return Some((Probed { held, answer, request }, until));
+                return Some((Probed { held, answer, tasks, request }, until));
             }
         }
         None
@@ -389,14 +391,14 @@ impl Shard {
     fn replies_due<T: Transmit>(&mut self, tx: &mut T) {
         let now = tx.now();
         let Self { parts, probes, delays, cache, answered, .. } = self;
-        let Parts { leases, metrics, events, dry_run, .. } = parts;
+        let Parts { leases, metrics, events, hooks, dry_run, .. } = parts;
         let dry_run = *dry_run;
-        let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
+        let mut replies = Replies { metrics, events, hooks, answered, delays, cache, dry_run };
         replies.submit_due(leases, tx);
         let mut unsent = Vec::new();
         while let Some((probed, sent)) = probes.due(now) {
             match sent {
-                true => replies.submit(Some(probed.held), probed.answer, leases, tx),
+                true => replies.offer(probed, leases, tx),
                 false => unsent.push(probed),
             }
         }
@@ -408,12 +410,12 @@ impl Shard {
         let Self { parts, pending, durable, delays, cache, answered, .. } = self;
         let Parts { leases, metrics, events, hooks, dry_run, .. } = parts;
         let dry_run = *dry_run;
-        let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
+        let mut replies = Replies { metrics, events, hooks, answered, delays, cache, dry_run };
         leases.completed(|token, result| {
             let Some(mut ack) = pending.try_remove(token as usize) else { return };
             match result {
                 Ok(()) => {
-                    hooks::carry_out(ack.tasks.take(), &ack.answer.event, hooks, replies.events);
+                    replies.carry_out(ack.tasks.take(), &ack.answer.event);
                     durable.push_back(ack);
                 }
                 Err(why) => {
@@ -428,9 +430,9 @@ impl Shard {
     /// Sends the ACKs whose turn it is; returns when the next may leave.
     fn release<T: Transmit>(&mut self, tx: &mut T) -> Option<Moment> {
         let Self { parts, durable, pace, delays, cache, answered, .. } = self;
-        let Parts { leases, metrics, events, dry_run, .. } = parts;
+        let Parts { leases, metrics, events, hooks, dry_run, .. } = parts;
         let dry_run = *dry_run;
-        let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
+        let mut replies = Replies { metrics, events, hooks, answered, delays, cache, dry_run };
         for Pending { held, answer, .. } in durable.drain(..pace.take(durable.len(), tx.now())) {
             replies.submit(held, answer, leases, tx);
         }

@@ -95,14 +95,16 @@ pub fn of_variables_lost(decided: &BootEvent) -> BootEvent {
     BootEvent { kind: Kind::VariablesLost, detail, ..*decided }
 }
 
-/// The events of what the configuration logs about the client of a reply; `decided` is the event of
-/// the reply.
+/// The events of what the configuration logs about the client of a reply, but for an OFFER that
+/// waits for a ping; `decided` is the event of the reply.
 pub fn of_statements<'a>(
     action: &Action<'a>,
     decided: &BootEvent,
 ) -> impl Iterator<Item = BootEvent> + use<'a> {
     let decided = *decided;
-    let logs = action.reply().map_or(&[][..], |reply| reply.chain.effects().now.logs);
+    let at_once = !matches!(action, Action::ProbeThenOffer(..));
+    let reply = action.reply().filter(|_| at_once);
+    let logs = reply.map_or(&[][..], |reply| reply.chain.effects().now.logs);
     logs.iter().map(move |log| log_event(log, &decided))
 }
 

@@ -36,7 +36,10 @@ impl<'a> Reply<'a> {
 /// nothing, which allocates nothing. `decided` is the event of the reply.
 pub fn of_action(action: &Action<'_>, decided: &BootEvent) -> Option<Box<Tasks>> {
     let reply = action.reply()?;
-    let logs = reply.at_commit().logs;
+    let logs = match action {
+        Action::ProbeThenOffer(..) => reply.chain.effects().now.logs,
+        _ => reply.at_commit().logs,
+    };
     let mut programs = reply.programs().peekable();
     if programs.peek().is_none() && logs.is_empty() {
         return None;

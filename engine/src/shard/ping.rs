@@ -17,6 +17,7 @@ use bootstorm_protocols::time::Moment;
 use super::replies::{Answer, Replies};
 use super::{Parts, Shard};
 use crate::event::{BootEvent, Detail, Kind, Unsent};
+use crate::hooks::Tasks;
 
 /// The ICMP identifier of this server's pings.
 pub(super) const ECHO_IDENTIFIER: u16 = 0xb007;
@@ -28,6 +29,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Probed {
     pub(super) held: Held,
     pub(super) answer: Answer,
+    /// What else is to be done when it leaves.
+    pub(super) tasks: Option<Box<Tasks>>,
     /// Decided again if the address turns out to be in use.
     pub(super) request: Request,
 }
@@ -131,20 +134,19 @@ impl Shard {
 
     /// The ping of an address was not sent. Its OFFER does not wait any more.
     pub(super) fn unprobed<T: Transmit>(&mut self, probed: Probed, why: Unsent, tx: &mut T) {
-        let Probed { held, answer, .. } = probed;
-        let now = tx.now();
+        let (event, now) = (probed.answer.event, tx.now());
         let Self { parts, delays, cache, answered, not_pinged, .. } = self;
-        let Parts { leases, metrics, events, dry_run, .. } = parts;
+        let Parts { leases, metrics, events, hooks, dry_run, .. } = parts;
         let dry_run = *dry_run;
-        let mut replies = Replies { metrics, events, answered, delays, cache, dry_run };
+        let mut replies = Replies { metrics, events, hooks, answered, delays, cache, dry_run };
         let offered = !leases.is_damaged(now);
         if offered {
-            replies.submit(Some(held), answer, leases, tx);
+            replies.offer(probed, leases, tx);
         } else {
-            tx.discard(held);
-            replies.not_probed(&answer.event);
+            tx.discard(probed.held);
+            replies.not_probed(&event);
         }
-        not_pinged.tell(&mut replies, &answer.event, why, offered, now);
+        not_pinged.tell(&mut replies, &event, why, offered, now);
     }
 
     /// A host answered a ping: the address is put in quarantine, and the client gets another one.

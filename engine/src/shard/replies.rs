@@ -9,8 +9,10 @@ use bootstorm_protocols::frame::{HEADROOM, UdpFrame};
 use bootstorm_protocols::time::Moment;
 
 use super::delays::Delays;
+use super::ping::Probed;
 use crate::dhcp::{Delivery, NakReason, Reply, ReplyCache, Silence};
 use crate::event::{BootEvent, Detail, Kind};
+use crate::hooks::{Hooks, Job, Tasks};
 use crate::interfaces::Interface;
 use crate::leases::{Lease, NotDurable, ShardLeases};
 use crate::log::EventSink;
@@ -46,6 +48,8 @@ impl Answer {
 pub(super) struct Replies<'a> {
     pub(super) metrics: &'a ShardMetrics,
     pub(super) events: &'a mut EventSink,
+    /// What has programs run.
+    pub(super) hooks: &'a Hooks,
     /// When the requests were read that this batch answers: it leaves as a whole.
     pub(super) answered: &'a mut Vec<Moment>,
     pub(super) delays: &'a mut Delays<(Held, Answer)>,
@@ -100,6 +104,26 @@ impl Replies<'_> {
             None => false,
         };
         self.leaves(&answer, early);
+    }
+
+    /// Sends an OFFER that has waited for its ping.
+    pub(super) fn offer<T: Transmit>(&mut self, probed: Probed, leases: &ShardLeases, tx: &mut T) {
+        let Probed { held, answer, tasks, .. } = probed;
+        self.carry_out(tasks, &answer.event);
+        self.submit(Some(held), answer, leases, tx);
+    }
+
+    /// Does what statements ask for besides a reply: logs, and has programs run. `about` is the
+    /// event of the reply.
+    pub(super) fn carry_out(&mut self, tasks: Option<Box<Tasks>>, about: &BootEvent) {
+        let Some(tasks) = tasks else { return };
+        tasks.logs.iter().for_each(|log| self.events.emit(log));
+        for command in tasks.commands {
+            if !self.hooks.ask(Job::Run(command)) {
+                let detail = Detail::Reason("so many programs wait to be run that it was dropped");
+                self.events.emit(&BootEvent { kind: Kind::HookFailed, detail, ..*about });
+            }
+        }
     }
 
     /// Sends the replies that have waited until they were due.

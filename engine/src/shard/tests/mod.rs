@@ -22,7 +22,7 @@ use super::{
 };
 use crate::config;
 use crate::event::bus::EventBus;
-use crate::hooks::Hooks;
+use crate::hooks::{Hooks, Job};
 use crate::interfaces::Interfaces;
 use crate::leases::{Clock, Committer, Leases, MemoryStore, ShardLeases};
 use crate::log::EventLog;
@@ -118,7 +118,7 @@ impl Lab {
         let metrics = Arc::new(Metrics::new(1));
         let (log, mut sinks) = EventLog::start(1, EventBus::default()).unwrap();
         // No threads: files are opened at once.
-        let tftp = TftpServer::without_threads(config.tftp.as_ref().unwrap()).unwrap();
+        let tftp = config.tftp.as_ref().map(|tftp| TftpServer::without_threads(tftp).unwrap());
         let ports = sockets.tftp_ports();
         let snapshot = Snapshot { config: Arc::new(config), interfaces: Interfaces::default() };
         let parts = Parts {
@@ -128,7 +128,7 @@ impl Lab {
             leases: leases.shard(0, move || wake.wake()),
             metrics: metrics.own(0).unwrap(),
             events: sinks.pop().unwrap(),
-            tftp: Some(TftpShard::new(tftp, ports, sim.waker(), metrics.clone(), 0)),
+            tftp: tftp.map(|tftp| TftpShard::new(tftp, ports, sim.waker(), metrics.clone(), 0)),
             dry_run: false,
             draining: draining.clone(),
             clock: {
@@ -152,6 +152,24 @@ impl Lab {
             draining,
             log,
         }
+    }
+
+    /// A datagram of the relay agent comes to a socket of the shard, and no other in its batch.
+    fn receive(&mut self, role: Role, payload: &[u8]) {
+        let (sim, shard) = &mut self.server;
+        let socket = shard.sockets.of(role).next().unwrap();
+        let datagram = Datagram {
+            socket,
+            source: (RELAY, 67).into(),
+            destination: Some(SERVER.into()),
+            broadcast: false,
+            ifindex: 1,
+            payload,
+            segment: 0,
+            truncated: false,
+        };
+        shard.datagram(datagram, sim.tx());
+        shard.batch_end(true, sim.tx());
     }
 
     /// Sends a datagram of the machine, or of its relay agent.
@@ -238,33 +256,56 @@ fn an_offer_takes_as_long_as_its_batch() {
 fn a_discover_that_waits_for_a_ping_is_counted_once_however_the_ping_ends() {
     let mut lab = Lab::new(&format!("[dhcp]\nping-check = \"300ms\"\n{SUBNET}"));
     let message = relayed(b"PXEClient");
-    let mut received = |role, payload| {
-        let (sim, shard) = &mut lab.server;
-        let socket = shard.sockets.of(role).next().unwrap();
-        let datagram = Datagram {
-            socket,
-            source: (RELAY, 67).into(),
-            destination: Some(SERVER.into()),
-            broadcast: false,
-            ifindex: 1,
-            payload,
-            segment: 0,
-            truncated: false,
-        };
-        shard.datagram(datagram, sim.tx());
-        shard.batch_end(true, sim.tx());
-    };
-    received(Role::Dhcp, &message);
-    // Somebody at the address answers the ping, and the pool has no other.
-    let mut echo = [0; 28];
-    (echo[0], echo[9]) = (0x45, 1);
-    echo[12..16].copy_from_slice(&MACHINE.octets());
-    echo[24..26].copy_from_slice(&super::ping::ECHO_IDENTIFIER.to_be_bytes());
-    received(Role::Icmp, &echo);
+    lab.receive(Role::Dhcp, &message);
+    // The pool has no other.
+    lab.receive(Role::Icmp, &echo_of(MACHINE));
     let metrics = lab.metrics.shard(0).unwrap();
     assert_eq!(metrics.addresses_in_use.get(), 1);
     let discovers = metrics.received.values().nth(1);
     assert_eq!((discovers, metrics.received.total(), metrics.silences.total()), (Some(1), 1, 1));
+    lab.log.stop();
+}
+
+/// Somebody at an address answers a ping.
+fn echo_of(address: Ipv4Addr) -> [u8; 28] {
+    let mut echo = [0; 28];
+    (echo[0], echo[9]) = (0x45, 1);
+    echo[12..16].copy_from_slice(&address.octets());
+    echo[24..26].copy_from_slice(&super::ping::ECHO_IDENTIFIER.to_be_bytes());
+    echo
+}
+
+#[test]
+fn what_is_asked_for_with_an_offer_is_done_when_it_leaves() {
+    const FILE: &str = r#"
+        ping-check true;
+        subnet 10.0.0.0 netmask 255.255.255.0 {
+          range 10.0.0.2 10.0.0.3;
+          execute("/bin/x", binary-to-ascii(10, 8, ".", leased-address));
+        }"#;
+    let mut lab = Lab::new(FILE);
+    let (hooks, jobs) = Hooks::new();
+    lab.server.1.parts.hooks = hooks;
+    let message = relayed(b"PXEClient");
+    let run = || -> Vec<_> {
+        let run = |job| match job {
+            Job::Run(command) => command.address,
+            Job::End(ended) => panic!("{ended:?} has ended"),
+        };
+        jobs.try_iter().map(run).collect()
+    };
+    // The client asks again while its OFFER waits, and somebody else has that address.
+    for _ in 0..3 {
+        lab.receive(Role::Dhcp, &message);
+    }
+    let other = Ipv4Addr::new(10, 0, 0, 3);
+    let is_first = lab.server.1.probes.contains(MACHINE);
+    let (taken, free) = if is_first { (MACHINE, other) } else { (other, MACHINE) };
+    lab.receive(Role::Icmp, &echo_of(taken));
+    assert_eq!(run(), Vec::<Ipv4Addr>::new());
+    lab.network.advance_to(lab.network.now() + Duration::from_secs(2));
+    lab.server.0.turn(None, &mut lab.server.1).unwrap();
+    assert_eq!(run(), [free]);
     lab.log.stop();
 }
 

@@ -35,8 +35,9 @@ What becomes of each statement:
 ## Programs
 
 `execute(\"PROGRAM\", ARGUMENT, ...)` has a program run, in `on commit` when the lease is on disk, outside of
-all blocks when the reply leaves, in `on release` and `on expiry` when the lease ends. Where an argument is
-null it is not run. dhcpd waits for it and answers nobody meanwhile; here it runs beside the server:
+all blocks when the reply leaves (an OFFER after the ping of its address, with dhcpd before it), in
+`on release` and `on expiry` when the lease ends. Where an argument is null it is not run. dhcpd waits for it
+and answers nobody meanwhile; here it runs beside the server:
 
 - It is started directly, with no shell, so nothing of an argument is interpreted. **Arguments come from the
   network**: a script has to quote them (`\"$1\"`) and to take nothing in them for granted.
