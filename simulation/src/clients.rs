@@ -310,7 +310,8 @@ impl World {
             Promise { machine, until, key, hardware, refused, doubtful, unseen, lost: None, edits };
         // What an operator said since counts.
         let outdated = self.may_be_outdated(ip);
-        let goes_on = self.may_go_on(ip, machine);
+        let goes_on =
+            self.may_go_on(ip, machine) || self.oracle.was_passed_over(machine, ip, self.now);
         if !outdated
             && let Some(other) = self.oracle.told(ip, promise, self.now)
             && !(other.doubtful && goes_on)
@@ -360,7 +361,7 @@ impl World {
         if own.phase != Phase::Selecting && own.place == own.plan.place {
             self.judge_refusal(machine, ip);
         }
-        self.oracle.given_up(ip, machine);
+        self.oracle.ended(ip, machine);
         let own = &mut self.machines[machine];
         own.phase = Phase::Starting;
         own.held = None;
@@ -414,7 +415,7 @@ impl World {
     }
 
     fn give_back(&mut self, machine: usize, ip: Ipv4Addr) {
-        self.oracle.given_up(ip, machine);
+        self.oracle.ended(ip, machine);
         let own = &mut self.machines[machine];
         own.phase = Phase::Starting;
         own.held = None;

@@ -6,6 +6,7 @@ use bootstorm_protocols::dhcpv4::MessageType;
 
 use crate::machine::Phase;
 use crate::maker::host_key;
+use crate::program::Program;
 use crate::random::Stream;
 use crate::site::{Host, HostKey, Pool, SERVER, Users, address, link_of};
 use crate::story::{Change, Place, Trouble, What};
@@ -110,7 +111,9 @@ impl World {
             .filter(|(_, promise)| promise.machine != machine)
             .map(|(ip, _)| *ip)
             .collect();
-        if of_others.is_empty() || self.machines[machine].plan.absent {
+        let own = &self.machines[machine];
+        // All that a BOOTP client can say is that it begins anew.
+        if of_others.is_empty() || own.plan.absent || own.program() == Program::Bootp {
             return;
         }
         let ip = of_others[act as usize % of_others.len()];

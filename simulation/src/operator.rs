@@ -37,7 +37,7 @@ impl World {
 
     /// What the machine was told does not hold any more.
     fn operator_decides(&mut self, ip: Ipv4Addr, machine: usize) {
-        self.oracle.given_up(ip, machine);
+        self.oracle.ended(ip, machine);
         self.decided.insert(ip, (self.now, machine));
         let arrivals = self.arrivals;
         self.machines[machine].given_back.insert(ip, arrivals);

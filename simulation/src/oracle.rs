@@ -125,26 +125,56 @@ pub(crate) struct Oracle {
     pub(crate) promises: BTreeMap<Ipv4Addr, Promise>,
     /// Every address that a configuration knew so far.
     pub(crate) known: BTreeSet<Ipv4Addr>,
+    /// Who had an address that was given to another because no answer to a ping came, and until
+    /// when: it may go on, and a server that loses the later lease believes who uses the address.
+    passed_over: BTreeMap<Ipv4Addr, (usize, Moment)>,
+    /// Whom an ACK has left for, heard or not, and when its lease ends at the latest.
+    acknowledged: BTreeMap<Ipv4Addr, (usize, Moment)>,
 }
 
 impl Oracle {
     /// A machine was acknowledged an address; who else has it.
     pub(crate) fn told(&mut self, ip: Ipv4Addr, promise: Promise, now: Moment) -> Option<Promise> {
-        let other = self
-            .promises
-            .get(&ip)
-            .filter(|other| other.machine != promise.machine && now < other.until)
-            // Who does not answer is not seen by a server that has lost its lease.
-            .filter(|other| !(other.doubtful && other.unseen))
-            .cloned();
+        let is_other = |other: &Promise| other.machine != promise.machine && now < other.until;
+        let other = self.promises.get(&ip).filter(|other| is_other(other)).cloned();
         self.promises.insert(ip, promise);
+        // Who does not answer is not seen by a server that has lost its lease.
+        if let Some(other) = other.as_ref().filter(|other| other.doubtful && other.unseen) {
+            self.passed_over.insert(ip, (other.machine, other.until));
+            return None;
+        }
         other
     }
 
-    /// A machine does not use an address any more and says so, or was told so.
+    /// An ACK leaves, or what answers a BOOTP client: it may be lost.
+    pub(crate) fn acknowledges(&mut self, ip: Ipv4Addr, machine: usize, until: Moment) {
+        let before = self.acknowledged.get(&ip).filter(|(whose, _)| *whose == machine);
+        let until = before.map_or(until, |(_, before)| until.max(*before));
+        self.acknowledged.insert(ip, (machine, until));
+    }
+
+    /// Whether the last ACK of an address that has left was a machine's, and its lease goes on.
+    pub(crate) fn was_sent(&self, machine: usize, ip: Ipv4Addr, now: Moment) -> bool {
+        self.acknowledged.get(&ip).is_some_and(|(whose, until)| *whose == machine && now < *until)
+    }
+
+    /// Whether a machine may go on with an address because its answer to a ping was lost.
+    pub(crate) fn was_passed_over(&self, machine: usize, ip: Ipv4Addr, now: Moment) -> bool {
+        self.passed_over.get(&ip).is_some_and(|(whose, until)| *whose == machine && now < *until)
+    }
+
+    /// A machine does not use an address any more.
     pub(crate) fn given_up(&mut self, ip: Ipv4Addr, machine: usize) {
         if self.promises.get(&ip).is_some_and(|promise| promise.machine == machine) {
             self.promises.remove(&ip);
+        }
+    }
+
+    /// The same, and it says so, or the server does.
+    pub(crate) fn ended(&mut self, ip: Ipv4Addr, machine: usize) {
+        self.given_up(ip, machine);
+        if self.acknowledged.get(&ip).is_some_and(|(whose, _)| *whose == machine) {
+            self.acknowledged.remove(&ip);
         }
     }
 

@@ -57,8 +57,11 @@ impl World {
     /// An address that was in use a moment ago is not offered.
     pub(crate) fn judge_offer(&mut self, machine: usize, ip: Ipv4Addr) {
         let in_use = self.in_use.get(&ip).is_some_and(|until| self.now < *until);
-        // Who has a lease of an address gets that one, pinged or not.
-        if in_use && !self.oracle.has(machine, ip, self.now) {
+        // Who has a lease of an address gets that one, pinged or not; an ACK that was lost may have
+        // renewed it.
+        let has =
+            self.oracle.has(machine, ip, self.now) || self.oracle.was_sent(machine, ip, self.now);
+        if in_use && !has {
             let detail =
                 format!("{} is offered {ip}, which has answered a ping", self.name(machine));
             self.violated(Invariant::InUse, detail);

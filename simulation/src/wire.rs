@@ -2,9 +2,11 @@
 //! datagram.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use bootstorm_net::sim::Outside;
 use bootstorm_protocols::dhcpv4::{CLIENT_PORT, INFINITE, Message, MessageType, SERVER_PORT};
+use bootstorm_protocols::time::Moment;
 
 use crate::clients::INFORM_TRANSACTION;
 use crate::machine::Phase;
@@ -202,8 +204,17 @@ impl World {
             let file = if file.is_empty() { String::new() } else { format!(", file {file}") };
             format!("    to {name}: {kind} {ip}{time}{file}")
         });
-        if kind == Some(MessageType::Offer) {
-            self.judge_offer(machine, ip);
+        let seconds = if kind.is_none() { Some(INFINITE) } else { message.lease_time() };
+        match (kind, seconds) {
+            (Some(MessageType::Offer), _) => self.judge_offer(machine, ip),
+            (Some(MessageType::Ack) | None, Some(INFINITE)) => {
+                self.oracle.acknowledges(ip, machine, Moment::NEVER);
+            }
+            (Some(MessageType::Ack), Some(seconds)) => {
+                let until = self.now + Duration::from_secs(seconds.into());
+                self.oracle.acknowledges(ip, machine, until);
+            }
+            _ => {}
         }
         let own = &self.machines[machine];
         match kind {
