@@ -10,7 +10,9 @@ use super::pools::PoolSet;
 use super::slot::{Identity, stored};
 use super::state::{Base, Event, From, Outcome, State, Whose, transition};
 use super::table::{Handle, Locked, Stripe, Table};
-use super::{Admission, Client, ClientKey, Lease, NotDurable, Notes, Refusal, Step, Write};
+use super::{
+    Admission, Client, ClientKey, Hardware, Lease, NotDurable, Notes, Refusal, Step, Write,
+};
 
 /// A change that a shard was told to make durable.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -142,15 +144,16 @@ impl Table {
         &self,
         pools: &PoolSet,
         address: Address,
-        event: impl FnOnce(u64) -> Event,
+        event: impl FnOnce(&Identity, u64) -> Event,
         now: Moment,
     ) -> Result<Option<Pending>, Refusal> {
         let mut locked = self.lock(address);
         let found = self.find_now(pools, &mut locked, (address, None), now);
         let handle = found.ok_or(Refusal::NotHeld)?;
         let version = locked.stripe.next_version();
-        let state = locked.stripe.slots[handle.index()].state(&locked.stripe.sides);
-        let outcome = transition(Some(state), event(version), now)?;
+        let slot = &locked.stripe.slots[handle.index()];
+        let event = event(&slot.identity, version);
+        let outcome = transition(Some(slot.state(&locked.stripe.sides)), event, now)?;
         self.endings.fetch_add(1, Ordering::Relaxed);
         self.carry_out(pools, &mut locked.stripe, handle, outcome, None, now);
         Ok(outcome.writes.then_some(Pending { ip: address, version, seen: handle }))
@@ -158,20 +161,24 @@ impl Table {
 
     /// A person gives an address back.
     pub(super) fn release(&self, pools: &PoolSet, ip: IpAddr, now: Moment) -> Option<Pending> {
-        let event = |version| Event::Release { from: From::Operator, version };
+        let event = |_: &_, version| Event::Release { from: From::Operator, version };
         self.happen(pools, ip.into(), event, now).ok().flatten()
     }
 
-    /// A probe found an address in use that is offered.
+    /// A probe found an address in use that is offered to a machine.
     pub(super) fn quarantine(
         &self,
         pools: &PoolSet,
-        ip: IpAddr,
+        (ip, hardware): (IpAddr, Hardware),
         since: Moment,
         now: Moment,
         until: Moment,
     ) -> Option<Pending> {
-        let event = |version| Event::Probe { since, until, version };
+        let event = |Identity { client, notes }: &Identity, version| {
+            let is_its = notes.hardware(client) == hardware;
+            let from = if is_its { From::Own } else { From::Other };
+            Event::Probe { from, since, until, version }
+        };
         self.happen(pools, ip.into(), event, now).ok().flatten()
     }
 

@@ -14,7 +14,9 @@ use super::changes::{Pending, Source};
 use super::discovers::{Discovered, Discovers, Transaction};
 use super::queue::{Queued, SHARD_LIMIT};
 use super::table::Handle;
-use super::{Bill, Client, ClientKey, Conflict, Lease, Leases, PoolCounts, Refusal, Step};
+use super::{
+    Bill, Client, ClientKey, Conflict, Hardware, Lease, Leases, PoolCounts, Refusal, Step,
+};
 use crate::config::{Dhcp, PoolId};
 
 /// One shard's hold on the leases. Its methods take effect in memory at once. None allocates when
@@ -242,17 +244,19 @@ impl ShardLeases {
         }
     }
 
-    /// A probe found an address in use that its client asked for at `since`: nobody gets it until
-    /// `until`. `None` when it is not offered any more, or was bound after that.
+    /// A probe found an address in use that the machine with `hardware` asked for at `since`:
+    /// nobody gets it until `until`, nor does an ACK leave that waits for the disk. `None` when it
+    /// is not offered any more, or was acknowledged after that.
     pub fn quarantine(
         &mut self,
         ip: impl Into<IpAddr>,
+        hardware: Hardware,
         since: Moment,
         now: Moment,
         until: Moment,
     ) -> Option<Change> {
         let pools = self.leases.lock_pools(self.lock);
-        self.leases.table.quarantine(&pools, ip.into(), since, now, until).map(Change)
+        self.leases.table.quarantine(&pools, (ip.into(), hardware), since, now, until).map(Change)
     }
 
     /// Has changes made durable. `token`, which wants one change at least, comes back once through

@@ -25,7 +25,7 @@
 //! release, own   ✗        base      Releasing  ✗        Releasing Releasing =, no off. ✗
 //! release, oper. ✗        ✗         Releasing  ✗        Releasing Releasing ✗          Releasing
 //! decline, own   ✗        Declining Declining  Declin.  Declining Declining Declining  ✗
-//! probe          ✗        Declining Dec. if b. ✗        ✗         ✗         ✗          ✗
+//! probe          ✗        Declining Dec. if b. ✗        Dec. if n. ✗        ✗          ✗
 //! refuse, own    ✗        ✗         Refusing   ✗        =         =         ✗          ✗
 //! end, own       ✗        ✗         Rel. if r. ✗        ✗         Releasing ✗          ✗
 //! withdraw, own  ✗        base      ✗          ✗        ✗         ✗         =, no off. ✗
@@ -36,7 +36,8 @@
 //! "valid" and "ended" are Settled. "machine" is the same machine under another identity, for an
 //! address that is reserved for it. "O." is Offered again while the offer is good, "Rel. if r."
 //! Releasing if it was refused, "Dec. if b." Declining if it was given before the probe was wanted
-//! (after damage it may be outdated), "=, no off." the same without the offer. An offer to the
+//! (after damage it may be outdated), "Dec. if n." Declining if the client whose offer was probed
+//! takes it and has no lease of it yet, "=, no off." the same without the offer. An offer to the
 //! holder of a valid lease lets it end no earlier than the offer. Time ends what is over, and a
 //! quarantine in Declining only if it could not be written.
 //!
@@ -135,14 +136,15 @@ pub(super) enum From {
 }
 
 /// What happens to an address. Those with a version are written if they change anything. A probe
-/// was wanted at `since`: who has bound the address after that may have answered.
+/// was wanted at `since`, for an offer to the client it is from: who has bound the address after
+/// that may have answered, once its ACK has left.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Event {
     Offer { from: From, until: Moment },
     Bind { from: From, expires: Moment, heard: bool, version: u64 },
     Release { from: From, version: u64 },
     Decline { from: From, until: Moment, version: u64 },
-    Probe { since: Moment, until: Moment, version: u64 },
+    Probe { from: From, since: Moment, until: Moment, version: u64 },
     Refuse { from: From, version: u64 },
     End { from: From, version: u64 },
     Withdraw { from: From },
@@ -377,8 +379,14 @@ pub(super) fn transition(
         }
         Event::Release { from, version } => release(state, from, now, version),
         Event::Decline { from, until, version } => decline(state, from, now, until, version),
-        Event::Probe { since, until, version } => match state {
+        Event::Probe { from, since, until, version } => match state {
             Some(State::Offered { base, .. }) => Ok(declining(base, now, until, version)),
+            // Nobody was acknowledged it, so the client is not who answered.
+            Some(State::Binding { base, .. })
+                if from == From::Own && base.machines_lease(now).is_none() =>
+            {
+                Ok(declining(base, now, until, version))
+            }
             Some(State::Settled(record)) if record.is_lease(now) && record.starts < since => {
                 Ok(declining(Base::Own(record), now, until, version))
             }

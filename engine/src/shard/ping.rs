@@ -158,13 +158,14 @@ impl Shard {
         let Parts { snapshot, leases, metrics, events, .. } = &mut self.parts;
         let quarantine = self.guard.get_or_insert_with(|| snapshot.read()).config.dhcp.decline_time;
         metrics.addresses_in_use.increment();
-        events.emit(&BootEvent {
-            kind: Kind::Decline,
-            detail: Detail::Reason("the address answers ping: quarantined"),
-            ..probed.answer.event
-        });
         let since = probed.answer.received;
-        if let Some(change) = leases.quarantine(address, since, now, now + quarantine) {
+        let hardware = probed.answer.event.hardware;
+        if let Some(change) = leases.quarantine(address, hardware, since, now, now + quarantine) {
+            events.emit(&BootEvent {
+                kind: Kind::Decline,
+                detail: Detail::Reason("the address answers ping: quarantined"),
+                ..probed.answer.event
+            });
             // If it is undone, the address will be pinged again before the next offer.
             let _undone = leases.submit(change, None, now);
         }

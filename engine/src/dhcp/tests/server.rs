@@ -283,7 +283,8 @@ impl Server {
     /// Somebody answered the probe of an address.
     pub(super) fn probe_answered(&mut self, address: Ipv4Addr) {
         let until = self.now + self.config.dhcp.decline_time;
-        if let Some(change) = self.shard.quarantine(address, self.now, self.now, until) {
+        let hardware = self.at(address).unwrap().hardware;
+        if let Some(change) = self.shard.quarantine(address, hardware, self.now, self.now, until) {
             self.record(change);
         }
     }

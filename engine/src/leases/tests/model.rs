@@ -245,9 +245,16 @@ impl World {
             Act::Refuse { shard, machine, lost } => self.refuse(shard, machine, lost),
             Act::Probe { shard, address } => {
                 let shard = self.shard(shard);
+                let held = self.server.leases.at(host(address), at(now));
+                let hardware = held.map(|lease| lease.hardware).unwrap_or_default();
                 let shard = &mut self.server.shards[shard];
                 let (since, until) = (Moment::default(), at(now + 100));
-                if let Some(change) = shard.quarantine(host(address), since, at(now), until) {
+                let ip = host(address);
+                if let Some(change) = shard.quarantine(ip, hardware, since, at(now), until) {
+                    let waiting = self.unsubmitted.iter_mut().map(|(_, _, held)| held);
+                    for held in waiting.chain(self.held.values_mut()) {
+                        held.given_up |= held.address == ip;
+                    }
                     shard.submit(change, None, at(now)).unwrap();
                 }
             }

@@ -192,7 +192,8 @@ fn a_quarantine_holds_even_if_it_cannot_be_written() {
     let (mut server, store) = server(&[("10.0.0.1", "10.0.0.1")], 1);
     let address = server.offer(0, 1, None, 0).unwrap().ip;
     store.set_failing(true);
-    let change = server.shards[0].quarantine(address, at(0), at(0), at(900)).unwrap();
+    let (hardware, _) = machine(1);
+    let change = server.shards[0].quarantine(address, hardware, at(0), at(0), at(900)).unwrap();
     server.shards[0].submit(change, None, at(0)).unwrap();
     server.committer.run_once(at(0));
     assert_eq!(server.offer(0, 2, None, 1), Err(Refusal::PoolFull));

@@ -78,7 +78,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("release-other", Event::Release { from: From::Other, version }),
         ("decline", Event::Decline { from: From::Own, until, version }),
         ("decline-other", Event::Decline { from: From::Other, until, version }),
-        ("probe", Event::Probe { since: at(0), until, version }),
+        ("probe", Event::Probe { from: From::Own, since: at(0), until, version }),
+        ("probe-other", Event::Probe { from: From::Other, since: at(0), until, version }),
         ("refuse", Event::Refuse { from: From::Own, version }),
         ("refuse-other", Event::Refuse { from: From::Other, version }),
         ("end", Event::End { from: From::Own, version }),
@@ -122,24 +123,24 @@ fn shown(before: Option<State>, result: Result<Outcome, Refusal>) -> String {
 }
 
 const TABLE: &str = "
-               offer offer-same offer-other bind bind-other release release-op release-other decline decline-other probe refuse refuse-other end end-other withdraw withdraw-other written failed
-vacant         off>  off>       off>        x    x          x       x          x             x       x             x     x      x            x   x         x        x              x       x
-offered        +     off>       x           bin* x          vac     x          x             dec*    x             dec*  x      x            x   x         vac      x              x       x
-offered-own    +     off>       x           bin* x          set     x          x             dec*    x             dec*  x      x            x   x         set      x              x       x
-offered-other  +     off>       x           bin* x          set<    x          x             dec*    x             dec*  x      x            x   x         set<     x              x       x
-leased         =     off>       x           bin* x          rel*    rel*       x             dec*    x             x     ref*   x            x   x         x        x              x       x
-refused        =     off>       x           bin* x          rel*    rel*       x             dec*    x             x     =      x            rel* x        x        x              x       x
-expired        off   off>       off>        bin* x          x       x          x             dec*    x             x     x      x            x   x         x        x              x       x
-released       off   off>       off>        bin* x          x       x          x             dec*    x             x     x      x            x   x         x        x              x       x
-declined       x     x          x           x    x          x       rel*       x             x       x             x     x      x            x   x         x        x              x       x
-was-declined   off>  off>       off>        x    x          x       x          x             x       x             x     x      x            x   x         x        x              x       x
-binding        +     x          x           =    x          rel*    rel*       x             dec*    x             x     =      x            x   x         x        x              set     off
-renewing       +     x          x           =    x          rel*    rel*       x             dec*    x             x     =      x            x   x         x        x              set     set
-refusing       =     x          x           bin* x          rel*    rel*       x             dec*    x             x     =      x            rel* x        x        x              set     set
-releasing      +     x          x           bin* x          x       x          x             dec*    x             x     x      x            x   x         x        x              set     set
-reoffered      +     x          x           bin* x          +       x          x             dec*    x             x     x      x            x   x         +        x              off     set
-declining      x     x          x           x    x          x       rel*       x             x       x             x     x      x            x   x         x        x              set     +
-unwritten      x     x          x           x    x          x       rel*       x             x       x             x     x      x            x   x         x        x              x       x
+               offer offer-same offer-other bind bind-other release release-op release-other decline decline-other probe probe-other refuse refuse-other end end-other withdraw withdraw-other written failed
+vacant         off>  off>       off>        x    x          x       x          x             x       x             x     x           x      x            x   x         x        x              x       x
+offered        +     off>       x           bin* x          vac     x          x             dec*    x             dec*  dec*        x      x            x   x         vac      x              x       x
+offered-own    +     off>       x           bin* x          set     x          x             dec*    x             dec*  dec*        x      x            x   x         set      x              x       x
+offered-other  +     off>       x           bin* x          set<    x          x             dec*    x             dec*  dec*        x      x            x   x         set<     x              x       x
+leased         =     off>       x           bin* x          rel*    rel*       x             dec*    x             x     x           ref*   x            x   x         x        x              x       x
+refused        =     off>       x           bin* x          rel*    rel*       x             dec*    x             x     x           =      x            rel* x        x        x              x       x
+expired        off   off>       off>        bin* x          x       x          x             dec*    x             x     x           x      x            x   x         x        x              x       x
+released       off   off>       off>        bin* x          x       x          x             dec*    x             x     x           x      x            x   x         x        x              x       x
+declined       x     x          x           x    x          x       rel*       x             x       x             x     x           x      x            x   x         x        x              x       x
+was-declined   off>  off>       off>        x    x          x       x          x             x       x             x     x           x      x            x   x         x        x              x       x
+binding        +     x          x           =    x          rel*    rel*       x             dec*    x             dec*  x           =      x            x   x         x        x              set     off
+renewing       +     x          x           =    x          rel*    rel*       x             dec*    x             x     x           =      x            x   x         x        x              set     set
+refusing       =     x          x           bin* x          rel*    rel*       x             dec*    x             x     x           =      x            rel* x        x        x              set     set
+releasing      +     x          x           bin* x          x       x          x             dec*    x             x     x           x      x            x   x         x        x              set     set
+reoffered      +     x          x           bin* x          +       x          x             dec*    x             x     x           x      x            x   x         +        x              off     set
+declining      x     x          x           x    x          x       rel*       x             x       x             x     x           x      x            x   x         x        x              set     +
+unwritten      x     x          x           x    x          x       rel*       x             x       x             x     x           x      x            x   x         x        x              x       x
 ";
 
 #[test]
@@ -258,7 +259,8 @@ fn who_takes_over_as_the_same_machine_has_the_lease_for_no_shorter_time() {
 // After damage its record may be outdated, and another client have the address.
 #[test]
 fn a_lease_is_no_more_if_a_probe_that_was_wanted_after_it_is_answered() {
-    let probe = |since| Event::Probe { since: at(since), until: at(160), version: VERSION };
+    let (from, until, version) = (From::Own, at(160), VERSION);
+    let probe = |since| Event::Probe { from, since: at(since), until, version };
     let lease = State::Settled(valid());
     assert_eq!(transition(Some(lease), probe(1), at(NOW)), Err(Refusal::NotHeld));
     let outcome = transition(Some(lease), probe(2), at(NOW)).unwrap();
