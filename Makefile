@@ -78,10 +78,10 @@ fuzz: ## what reads files and messages of others, fed with damaged ones (SECONDS
 fresh: ## slow: make demo and make test in a bare Debian, as README promises
 	tests/fresh
 
-moving: build ## slow: 100,000 machines renew while dhcpd is replaced, and while it is put back
+moving: build ## slow: dhcpd with 100,000 leases is replaced while machines renew, and put back
 	$(NEEDS) clients
 	BOOTSTORM=target/release/bootstorm BOOTSTORM_LOAD=target/release/bootstorm-load \
-	    tests/e2e/test_switching.py 100000 400
+	    tests/e2e/test_switching.py 10000 240 90000
 	BOOTSTORM=target/release/bootstorm tests/e2e/test_moving.py 100000
 
 soak: ## slow: 100 kills under load, 20 power cuts on each file system, dhcpd's language, and mutants

@@ -1,6 +1,7 @@
 """DHCP servers that others wrote, where the server under test stands: ISC dhcpd and Kea."""
 
 import calendar
+import functools
 import json
 import os
 import re
@@ -82,6 +83,12 @@ _CLTT = re.compile(r"^  cltt \d (\d+/\d+/\d+ \d+:\d+:\d+);", re.M)
 _HARDWARE = re.compile(r"^  hardware ethernet (\S+);", re.M)
 
 
+@functools.cache
+def _seconds(date):
+    """A date of a lease file in seconds since 1970."""
+    return calendar.timegm(time.strptime(date, "%Y/%m/%d %H:%M:%S"))
+
+
 def holders(text):
     """Of a dhcpd.leases the active leases: address and last word in seconds since 1970, by
     hardware address. The last record of an address counts."""
@@ -91,7 +98,21 @@ def holders(text):
         card, heard = _HARDWARE.search(lease), _CLTT.search(lease)
         if card and "\n  binding state active;" in lease:
             # Of what the other server of a pair has told there is none.
-            date = heard[1] if heard else "1970/01/01 00:00:00"
-            seconds = calendar.timegm(time.strptime(date, "%Y/%m/%d %H:%M:%S"))
-            found[card[1]] = (address, seconds)
+            found[card[1]] = (address, _seconds(heard[1]) if heard else 0)
     return found
+
+
+def lease_file(leases, seconds):
+    """A file of dhcpd's, in parts: leases of so many seconds that were given a minute ago.
+
+    `leases` are hardware and IP address of each, and statements that stand in it besides.
+    """
+    now = time.time()
+    begins, ends = (time.strftime("%w %Y/%m/%d %H:%M:%S", time.gmtime(now + moment))
+                    for moment in (-60, seconds - 60))
+    yield "authoring-byte-order little-endian;\n"
+    for hardware, address, *statements in leases:
+        yield (f"lease {address} {{\n  starts {begins};\n  ends {ends};\n  cltt {begins};\n"
+               "  binding state active;\n  next binding state free;\n"
+               f"  rewind binding state free;\n  hardware ethernet {hardware};\n"
+               f"{''.join(f'  {statement};{chr(10)}' for statement in statements)}}}\n")

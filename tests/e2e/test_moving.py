@@ -15,7 +15,7 @@ import time
 
 import lab as laboratory
 from lab import Lab
-from other_servers import Dhcpd, Kea
+from other_servers import Dhcpd, Kea, lease_file
 from relayed_machines import MOST_ASKING, Machine, Machines, keep, newcomers
 from server import BINARY, OfDhcpd, Server
 from suite import Suite
@@ -51,23 +51,15 @@ def own(state):
             f'options = {{ routers = ["10.77.0.254"] }}\n')
 
 
-def written(machines):
-    """A file of dhcpd's with a lease for each machine, given by this script."""
-    now = time.time()
-    begins, ends = (time.strftime("%w %Y/%m/%d %H:%M:%S", time.gmtime(now + seconds))
-                    for seconds in (-60, 7000))
-    text = ["authoring-byte-order little-endian;\n"]
+def given(machines):
+    """Gives each machine an address: what stands in the lease of it."""
     first = int.from_bytes(socket.inet_aton(_LOW), "big")
     for number, machine in enumerate(machines):
         machine.address = socket.inet_ntoa((first + number).to_bytes(4, "big"))
-        client_id = dict(machine.options).get(61, b"")
-        uid = "".join(f"\\{byte:03o}" for byte in client_id)
-        uid = f'  uid "{uid}";\n' if uid else ""
-        text.append(f"lease {machine.address} {{\n  starts {begins};\n  ends {ends};\n"
-                    f"  cltt {begins};\n  binding state active;\n  next binding state free;\n"
-                    f"  rewind binding state free;\n  hardware ethernet {machine.mac};\n{uid}"
-                    '  set kind = "none";\n}\n')
-    return "".join(text)
+        client_id = dict(machine.options).get(61)
+        uid = "".join(f"\\{byte:03o}" for byte in client_id or b"")
+        yield (machine.mac, machine.address, *([f'uid "{uid}"'] if client_id else []),
+               'set kind = "none"')
 
 
 def main():
@@ -82,7 +74,7 @@ def main():
     with suite.step("dhcpd gives addresses away"):
         if MACHINES > MOST_ASKING:
             with open(dhcpd.leases, "w") as text:
-                text.write(written(machines))
+                text.writelines(lease_file(given(machines), seconds=7060))
         dhcpd.start()
         for machine in machines:
             machine.address = machine.address or relay.boot(machine)
