@@ -6,7 +6,11 @@ command ends, and never against the configuration.
 """
 
 import json
+import os
+import random
+import signal
 import sys
+import threading
 import time
 
 from lab import Lab
@@ -114,9 +118,78 @@ def main():
         suite.check("one that is wrong, and none is added", status == 2 and "nonsense" in output
                     and len(listed()) == HOSTS - 2, output)
 
+    with suite.step("kills while hosts change"):
+        killed(suite, lab, server, host, listed)
+
+    with suite.step("a journal that was cut off or damaged"):
+        journal = f"{server.state}/hosts.journal"
+        server.kill()
+        server.start()
+        suite.check("a start puts the journal into the file", not os.path.exists(journal))
+        host("add", "k1", "--hardware", "52:54:03:00:00:01")
+        server.kill()
+        with open(journal, "a") as text:
+            text.write('{"set":[{"name":"k2","hard')
+        server.start()
+        suite.check("what was begun is cut off, and that is told",
+                    "k1" in names(listed) and "k2" not in names(listed)
+                    and "broken off" in server.log(), server.log())
+        host("add", "k3", "--hardware", "52:54:03:00:00:03")
+        host("add", "k4", "--hardware", "52:54:03:00:00:04")
+        server.kill()
+        with open(journal) as text:
+            good = text.read()
+        with open(journal, "w") as text:
+            text.write(good[5:])
+        status, output = server.tool("check")
+        suite.check("damage before the end is refused, with its place",
+                    status == 78 and "hosts.journal:1" in output, f"{status} {output}")
+        with open(journal, "w") as text:
+            text.write(good)
+        server.start()
+        suite.check("restored, all are there", {"k1", "k3", "k4"} <= names(listed))
+
     server.stop()
     lab.close()
     suite.finish()
+
+
+def names(listed):
+    return {host["name"] for host in listed()}
+
+
+def killed(suite, lab, server, host, listed):
+    """The server is killed while hosts are added, set and removed; what was answered holds."""
+    dice = random.Random(1)
+    # By name the card that it has, or None if it was removed; and what was not answered.
+    answered, open_question = {}, {}
+    changes = 0
+    for cycle in range(4):
+        end = threading.Timer(dice.uniform(0.3, 1.5), server.process.signal, [signal.SIGKILL])
+        end.start()
+        while True:
+            name = f"x{dice.randrange(8)}"
+            if answered.get(name) and dice.random() < 0.3:
+                card, command = None, ("remove", name)
+            else:
+                card = f"52:54:04:{cycle:02x}:{changes >> 8:02x}:{changes & 255:02x}"
+                command = ("set", name, "--hardware", card)
+            status, _ = host(*command)
+            if status != 0:
+                open_question[name] = (answered.get(name), card)
+                break
+            answered[name] = card
+            changes += 1
+        end.join()
+        server.kill()
+        server.start()
+        found = {one["name"]: one["hardware"] for one in listed()}
+        wrong = {name: (card, found.get(name)) for name, card in answered.items()
+                 if found.get(name) != card and found.get(name) not in open_question.get(name, ())}
+        suite.check(f"kill {cycle + 1}: all that was answered holds", not wrong, wrong)
+        answered = {name: card for name, card in found.items() if name in {f"x{n}" for n in range(8)}}
+        open_question = {}
+    suite.check(f"{changes} changes were answered", changes > 4)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outco
     let mut live = LiveHosts::read(&path).map_err(Failure::new)?;
     let (hosts, deleted) = taken.take_hosts();
     let (leases, mut report) = taken.finish(&clock);
-    report.hosts = live_hosts::take(&hosts, &deleted, &dhcp, &mut live, &mut report);
+    report.hosts = lease_files::take_hosts(&hosts, &deleted, &dhcp, &mut live, &mut report);
     for line in report.lines() {
         writeln!(out, "{line}")?;
     }
@@ -78,7 +78,7 @@ pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outco
     // What was read may be root's alone.
     privileges::become_owner_of(&state_dir).map_err(Failure::new)?;
     if report.hosts > 0 {
-        write_hosts(&live, &path, how)?;
+        write_hosts(&mut live, &path, how)?;
     }
     let existing = if how.merge { Existing::Merge } else { Existing::Refuse };
     let done = lease_files::store(&state_dir, leases, existing, &clock).map_err(failure)?;
@@ -100,7 +100,8 @@ pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outco
 }
 
 /// Puts the live hosts into their file, if the configuration is right with them.
-fn write_hosts(live: &LiveHosts, path: &Path, how: &How) -> Result<(), Failure> {
+fn write_hosts(live: &mut LiveHosts, path: &Path, how: &How) -> Result<(), Failure> {
+    live_hosts::fold(path).map_err(Failure::new)?;
     let new = path.with_added_extension("new");
     live.write(&new).map_err(Failure::new)?;
     if let Err(error) = config::load_beside(&how.server.config.path(), &new) {
@@ -108,7 +109,7 @@ fn write_hosts(live: &LiveHosts, path: &Path, how: &How) -> Result<(), Failure> 
         let _kept = std::fs::remove_file(&new);
         return Err(rendered(error));
     }
-    live_hosts::replace(&new, path).map_err(Failure::new)
+    live.replace(&new, path).map_err(Failure::new)
 }
 
 fn account(server: &Server) -> Result<Option<Account>, PrivilegeError> {

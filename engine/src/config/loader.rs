@@ -15,6 +15,7 @@ use super::{
     CommandLine, Config, Control, Dhcp, Log, Scope, Server, Tftp, dhcp_reader, dhcpd, disk, live,
     rows, schema, sections, units,
 };
+use crate::live_hosts::{self, LiveHostsError};
 
 /// Address space, of which a usual file touches a few pages. The parser bounds nesting to 80
 /// tables, each behind a key of 80 parts, and drops what it made by recursion: more than the stack
@@ -103,7 +104,7 @@ enum Live<'p> {
     /// There are none.
     #[default]
     None,
-    /// In [`LIVE_HOSTS`], if it is there.
+    /// In [`LIVE_HOSTS`] and its journal, if they are there.
     InStateDir,
     /// In this file.
     In(&'p Path),
@@ -372,7 +373,17 @@ impl Loader<'_> {
             Live::InStateDir => state_dir.join(LIVE_HOSTS),
             Live::In(path) => path.to_owned(),
         };
-        let (bytes, state) = match disk::read(&path) {
+        let read = match self.live {
+            Live::InStateDir => live_hosts::text_with_journal(&path),
+            _ => Ok(None),
+        };
+        let read = match read {
+            Ok(None) => disk::read(&path).map(|(bytes, state)| (bytes, Some(state))),
+            Ok(Some(text)) => Ok((text.into_bytes(), None)),
+            Err(LiveHostsError::Io { cause, .. }) => Err(cause),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        let (bytes, state) = match read {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
             // Who may not read them may still ask what the configuration says.
@@ -387,7 +398,7 @@ impl Loader<'_> {
                 return Vec::new();
             }
         };
-        let table = self.parse(path, bytes, Some(state));
+        let table = self.parse(path, bytes, state);
         let file = u32::try_from(self.files.paths.len().saturating_sub(1)).unwrap_or(u32::MAX);
         live::nodes(table, file, &mut self.problems)
     }

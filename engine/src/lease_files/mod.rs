@@ -11,6 +11,8 @@
 mod csv;
 mod dhcpd;
 mod entry;
+pub(crate) mod host_statements;
+mod hosts;
 mod import;
 mod kea;
 mod read;
@@ -23,6 +25,7 @@ mod write;
 pub(crate) use csv::unescape;
 pub(crate) use dhcpd::{StatementEnd, StatementPart, statements};
 pub use entry::{Binding, Entry, FileTime, Variable};
+pub use hosts::take_hosts;
 pub use import::Taken;
 pub use read::{FileError, Item, LiveHost, has_leases, read};
 pub use report::{Report, Tally};

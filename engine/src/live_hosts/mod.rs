@@ -3,27 +3,23 @@
 //! They are `[[dhcp.host]]` tables in a file of the state directory, which the configuration's
 //! loader reads behind the configuration's own hosts. Nobody else writes it, so it has one form:
 //! each host begins with the line `[[dhcp.host]]`, then its name, then each other key on a line of
-//! its own. A change makes a new file, which takes the place of the old one when the configuration
-//! was read with it.
+//! its own. Changes since it was written stand in a journal beside it ([`files`]).
 
 mod csv;
-mod moved;
-pub(crate) mod statements;
+mod files;
 #[cfg(test)]
 mod tests;
 mod text;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Display};
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use csv::{FileError, read};
-pub use moved::take;
+pub(crate) use files::text_with_journal;
+pub use files::{JOURNAL, LiveHostsError, fold};
 
 /// One host: the keys of `[[dhcp.host]]`, as JSON has them.
 pub type HostObject = Map<String, Value>;
@@ -42,91 +38,16 @@ pub enum Change {
     Remove,
 }
 
-/// Why live hosts cannot be read or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum LiveHostsError {
-    /// The disk, or the file system.
-    #[error("{path}: {cause}", path = path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system says.
-        cause: io::Error,
-    },
-    /// Somebody else has written the file.
-    #[error(
-        "{path}:{line}: this is not as it was written by this server; hosts that are written by \
-         hand stand in the configuration", path = path.display()
-    )]
-    Strange {
-        /// Which file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-    },
-}
-
 /// The live hosts of a server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LiveHosts {
     /// By name the text of the other keys, a line each.
     hosts: BTreeMap<String, String>,
+    /// So many bytes of the journal are changes that were made in them.
+    journal: u64,
 }
 
 impl LiveHosts {
-    /// Reads the file of them; a file that is not there has none.
-    ///
-    /// # Errors
-    /// When it cannot be read, or is not of this server.
-    pub fn read(path: &Path) -> Result<Self, LiveHostsError> {
-        let failed = |cause| LiveHostsError::Io { path: path.to_owned(), cause };
-        let file = match File::open(path) {
-            Ok(file) => BufReader::new(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut hosts = BTreeMap::new();
-        let mut current: Option<(String, String)> = None;
-        let mut begins = false;
-        for (index, line) in file.lines().enumerate() {
-            let line = line.map_err(failed)?;
-            let strange = || LiveHostsError::Strange { path: path.to_owned(), line: index + 1 };
-            match (&*line, &mut current) {
-                (text, _) if text.is_empty() || text.starts_with('#') => {}
-                (HEADER, _) if !begins => begins = true,
-                (text, _) if begins => {
-                    hosts.extend(current.take());
-                    let name = text.strip_prefix("name = ").and_then(text::unquote);
-                    current = Some((name.ok_or_else(strange)?, String::new()));
-                    begins = false;
-                }
-                (text, Some((_, keys))) if text.contains(" = ") => {
-                    keys.push_str(text);
-                    keys.push('\n');
-                }
-                _ => return Err(strange()),
-            }
-        }
-        hosts.extend(current);
-        Ok(Self { hosts })
-    }
-
-    /// Writes the file, durably.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn write(&self, path: &Path) -> Result<(), LiveHostsError> {
-        let write = || {
-            let mut out = BufWriter::new(File::create(path)?);
-            writeln!(out, "# Written by `bootstorm host` and OMAPI. Do not change it by hand.")?;
-            for (name, keys) in &self.hosts {
-                write!(out, "{}", table(name, keys))?;
-            }
-            out.into_inner()?.sync_all()
-        };
-        write().map_err(|cause| LiveHostsError::Io { path: path.to_owned(), cause })
-    }
-
     /// How many there are.
     pub fn len(&self) -> usize {
         self.hosts.len()
@@ -247,15 +168,4 @@ fn object(name: &str, keys: &str) -> HostObject {
     // What this module wrote is TOML, and TOML of these kinds is JSON.
     host.extend(toml::from_str::<HostObject>(keys).unwrap_or_default());
     host
-}
-
-/// Puts a file that was written in the place of another, durably.
-///
-/// # Errors
-/// When the disk refuses; which of both is there is not known then.
-pub fn replace(new: &Path, old: &Path) -> Result<(), LiveHostsError> {
-    let directory = old.parent().unwrap_or(Path::new("."));
-    fs::rename(new, old)
-        .and_then(|()| File::open(directory)?.sync_all())
-        .map_err(|cause| LiveHostsError::Io { path: old.to_owned(), cause })
 }

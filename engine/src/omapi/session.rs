@@ -11,8 +11,9 @@ use super::wire::{self, Message, Operation, Received, Values};
 use super::{Backend, Wanted, key};
 use crate::config::{Config, HostId, HostKey, HostView, OmapiAlgorithm, OmapiKey};
 use crate::hex;
+use crate::lease_files::host_statements;
 use crate::leases::{Clock, Hardware, Lease, LeaseState};
-use crate::live_hosts::{Change, HostObject, statements};
+use crate::live_hosts::{Change, HostObject};
 
 /// The handle of the one key.
 const AUTHENTICATOR: u32 = 1;
@@ -357,7 +358,7 @@ fn apply(object: &Values, host: &mut HostObject) -> Result<(), Refused> {
                 ("ip", Value::Array(ips.collect::<Result<_, Refused>>()?))
             }
             "statements" => {
-                statements::apply(value, host).map_err(invalid)?;
+                host_statements::apply(value, host).map_err(invalid)?;
                 continue;
             }
             // Ethernet or not: hosts are known by the bytes.

@@ -1,9 +1,9 @@
 //! Hosts that are changed while the server runs.
 //!
-//! A change is durable before it is in force, and in force before it is answered: the file of the
-//! live hosts is written anew beside the old one, and takes its place when the configuration with
-//! it is known to be right. A change of few hosts is made in the model. Where anything is to be
-//! said of it the whole configuration is read with the new file, with all the checks of a reload.
+//! A change is durable before it is in force, and in force before it is answered. A change of few
+//! hosts is made in the model, and written into the journal of the live hosts. Where anything is to
+//! be said of it, all live hosts are written into a file beside the old one, the configuration is
+//! read with it, with all the checks of a reload, and the file takes the place of the old one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::Server;
 use crate::config::{self, Config, HostChange, LIVE_HOSTS};
-use crate::live_hosts::{self, Change, Changed, HostObject, LiveHosts, LiveHostsError};
+use crate::live_hosts::{Change, Changed, HostObject, LiveHosts, LiveHostsError};
 use crate::snapshot::Snapshot;
 
 /// The most hosts that are changed in the model: the tree of their tables is in memory at once.
@@ -103,7 +103,7 @@ impl Server {
             // If it comes to nothing they are read again.
             let mut live = known.take().unwrap_or_default();
             let changed = live.change_all(change, hosts)?;
-            self.put_in_force(&live, &changed, &path)?;
+            self.put_in_force(&mut live, &changed, &path)?;
             let left = live.len();
             *known = Some(live);
             Ok(left)
@@ -121,19 +121,33 @@ impl Server {
     /// Makes changed live hosts durable, and puts them in force.
     fn put_in_force(
         &mut self,
-        live: &LiveHosts,
+        live: &mut LiveHosts,
         changed: &Changed,
         path: &Path,
     ) -> Result<(), String> {
-        let new = path.with_added_extension("new");
         let quick = (changed.len() <= FEW).then(|| self.changed_model(live, changed, path));
-        let written = self.heartbeat.while_waiting(|| live.write(&new));
-        written.map_err(|error| error.to_string())?;
-        let config = match quick.flatten() {
+        let quick = quick.flatten();
+        let whole = quick.is_none() || live.outgrows(path);
+        let new = path.with_added_extension("new");
+        let text = |error: LiveHostsError| error.to_string();
+        if whole {
+            self.heartbeat.while_waiting(|| live.write(&new)).map_err(text)?;
+        }
+        let config = match quick {
             Some(config) => config,
             None => self.read_with(&new, path)?,
         };
-        live_hosts::replace(&new, path).map_err(|error| error.to_string())?;
+        // Changes in the journal are made once more if the server is killed before it is removed.
+        let journaled = !whole || live.has_journal();
+        if journaled {
+            self.heartbeat.while_waiting(|| live.append(path, changed)).map_err(text)?;
+        }
+        match whole.then(|| live.replace(&new, path)) {
+            Some(Err(error)) if journaled => {
+                tracing::warn!("the journal of live hosts grows: {error}");
+            }
+            replaced => replaced.transpose().map(drop).map_err(text)?,
+        }
         let config = Arc::new(config);
         let interfaces = self.snapshot.read().interfaces.clone();
         let next = Snapshot { config: config.clone(), interfaces };

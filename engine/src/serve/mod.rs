@@ -20,7 +20,7 @@ mod worker;
 
 use std::io;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -39,6 +39,7 @@ use crate::interfaces::Interfaces;
 use crate::leases::{
     self, CommitterThread, LeaseStore, Leases, Maintenance, MemoryStore, StatePlace, StoreError,
 };
+use crate::live_hosts;
 use crate::liveness::Heartbeat;
 use crate::log::EventLog;
 use crate::metrics::Metrics;
@@ -180,7 +181,8 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         // Without another user there are no privileges to give up with a group.
         (None, _) => None,
     };
-    let entries: Vec<&str> = leases::ENTRIES.into_iter().chain([LIVE_HOSTS]).collect();
+    let hosts = [LIVE_HOSTS, live_hosts::JOURNAL];
+    let entries: Vec<&str> = leases::ENTRIES.into_iter().chain(hosts).collect();
     privileges::prepare_state_dir(&state_dir, &entries, account.as_ref())?;
     let watch = follow::watch();
     let interfaces =
@@ -207,6 +209,9 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         privileges::drop_to(account)?;
     }
     // As the user that the server is now: its group may use the control socket.
+    if !options.dry_run {
+        fold_live_hosts(&state_dir.join(LIVE_HOSTS));
+    }
     let listeners = Listeners::open(&state_dir, config.control.metrics)?;
     let omapi = listen_for_omapi(&config)?;
     // Threads from here on: each begins with the privileges that are left.
@@ -225,6 +230,19 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
     }
     follow::start(watch, server.sender.clone())?;
     server.run(signals)
+}
+
+/// Puts the journal of the live hosts into their file. It is read as it is if that cannot be done.
+fn fold_live_hosts(path: &Path) {
+    match live_hosts::fold(path) {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            "{}: the last change of live hosts was broken off before it was answered, and is left \
+             out",
+            path.display()
+        ),
+        Err(error) => tracing::warn!("the journal of live hosts stays: {error}"),
+    }
 }
 
 /// The port of OMAPI, if it is spoken, and its key.

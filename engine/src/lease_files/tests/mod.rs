@@ -1,3 +1,4 @@
 mod formats;
 mod hostile;
+mod hosts;
 mod importing;

@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::HostObject;
+use super::{StatementEnd, StatementPart, statements};
 use crate::hex;
-use crate::lease_files::{StatementEnd, StatementPart, statements};
+use crate::live_hosts::HostObject;
 
 /// Parameters of dhcpd and the keys that they are here.
 const PARAMETERS: [(&str, &str); 7] = [

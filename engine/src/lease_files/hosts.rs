@@ -5,15 +5,15 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use super::{Change, HostObject, LiveHosts, statements};
+use super::{LiveHost, Report, host_statements};
 use crate::config::{Dhcp, HostId};
 use crate::hex;
-use crate::lease_files::{LiveHost, Report};
+use crate::live_hosts::{Change, HostObject, LiveHosts};
 
 /// Adds hosts of dhcpd to the live ones. What a configuration has is neither changed nor
 /// contradicted; the report says what was left out, and why. `dhcp` may know the live hosts, or
 /// not. How many were added.
-pub fn take(
+pub fn take_hosts(
     hosts: &[LiveHost],
     deleted: &BTreeSet<Box<str>>,
     dhcp: &Dhcp,
@@ -70,7 +70,7 @@ fn addresses(host: &LiveHost) -> impl Iterator<Item = Result<Ipv4Addr, &str>> {
 /// The host as one here. What has no place here is left out.
 fn object(host: &LiveHost, dhcp: &Dhcp, report: &mut Report) -> HostObject {
     let mut object = HostObject::new();
-    let unknown = statements::apply_known(host.statements.as_bytes(), &mut object);
+    let unknown = host_statements::apply_known(host.statements.as_bytes(), &mut object);
     for what in unknown {
         report.change(format!("of hosts made by OMAPI: {what}"), &host.name);
     }

@@ -1,0 +1,197 @@
+//! The journal of the live hosts.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::super::{Change, HostObject, JOURNAL, LiveHosts, LiveHostsError, fold};
+
+struct Site {
+    directory: tempfile::TempDir,
+    live: LiveHosts,
+}
+
+impl Site {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), live: LiveHosts::default() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("hosts.toml")
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.directory.path().join(JOURNAL)
+    }
+
+    /// What is read, without how much of the journal that is.
+    fn read(&self) -> Result<String, LiveHostsError> {
+        LiveHosts::read(&self.path()).map(|live| live.to_string())
+    }
+
+    /// Makes a change and writes it into the journal.
+    fn change(&mut self, change: Change, hosts: &[(&str, u32)]) {
+        let object = |(name, time): &(&str, u32)| {
+            HostObject::from_iter([
+                ("name".to_owned(), json!(name)),
+                ("lease-time".to_owned(), json!(time)),
+                ("options".to_owned(), json!({"host-name": "a \"b\"\n"})),
+            ])
+        };
+        let hosts = hosts.iter().map(object).collect();
+        let changed = self.live.change_all(change, hosts).unwrap();
+        self.live.append(&self.path(), &changed).unwrap();
+    }
+}
+
+/// Three changes, with the hosts and the length of the journal after each.
+fn three_changes() -> (Site, Vec<(String, u64)>) {
+    let mut site = Site::new();
+    let mut states = vec![(site.live.to_string(), 0)];
+    for (change, hosts) in [
+        (Change::Add, &[("n1", 1), ("n2", 2)][..]),
+        (Change::Set, &[("n1", 3), ("n3", 3)]),
+        (Change::Remove, &[("n2", 0), ("n3", 0)]),
+    ] {
+        site.change(change, hosts);
+        states.push((site.live.to_string(), site.live.journal));
+    }
+    (site, states)
+}
+
+#[test]
+fn changes_are_read_again_and_put_into_the_file() {
+    let (mut site, states) = three_changes();
+    assert_eq!(site.read().unwrap(), states[3].0);
+    assert!(!site.path().exists(), "a change does not write all hosts");
+    let journal = fs::read(site.journal()).unwrap();
+    assert_eq!(journal.len() as u64, states[3].1);
+
+    assert!(!fold(&site.path()).unwrap(), "no change was torn");
+    assert!(!site.journal().exists());
+    assert_eq!(fs::read_to_string(site.path()).unwrap(), states[3].0);
+    assert_eq!(site.read().unwrap(), states[3].0);
+
+    // The server was killed before it removed the journal.
+    fs::write(site.journal(), &journal).unwrap();
+    assert_eq!(site.read().unwrap(), states[3].0);
+    assert!(!fold(&site.path()).unwrap());
+    site.live = LiveHosts::read(&site.path()).unwrap();
+    site.change(Change::Add, &[("n4", 4)]);
+    assert_eq!(site.read().unwrap(), site.live.to_string());
+}
+
+#[test]
+fn a_change_that_is_cut_off_was_never_made() {
+    let (mut site, states) = three_changes();
+    let whole = fs::read(site.journal()).unwrap();
+    // Blocks that never reached the disk are zeros, before and behind those that did.
+    let last = states[2].1 as usize;
+    let lost = (last + 1..=whole.len()).map(|end| {
+        let mut lost = whole.clone();
+        lost[last..end].fill(0);
+        (last, lost)
+    });
+    let cut = (0..=whole.len()).flat_map(|length| {
+        let written = &whole[..length];
+        [(length, written.to_vec()), (length, [written, &[0; 100]].concat())]
+    });
+    for (length, torn) in cut.chain(lost) {
+        let (text, valid) = states.iter().rev().find(|(_, end)| *end <= length as u64).unwrap();
+        fs::write(site.journal(), torn).unwrap();
+        site.live = LiveHosts::read(&site.path()).unwrap();
+        assert_eq!((&site.live.to_string(), site.live.journal), (text, *valid), "{length}");
+        // The next change takes its place.
+        site.change(Change::Set, &[("n9", 9)]);
+        assert_eq!(site.read().unwrap(), site.live.to_string(), "{length}");
+    }
+}
+
+#[test]
+fn a_torn_change_is_told_when_the_journal_goes() {
+    let (site, states) = three_changes();
+    let mut journal = OpenOptions::new().append(true).open(site.journal()).unwrap();
+    journal.write_all(b"{\"set\":[{\"na").unwrap();
+    assert!(fold(&site.path()).unwrap());
+    assert_eq!(site.read().unwrap(), states[3].0);
+}
+
+#[test]
+fn a_journal_that_is_damaged_elsewhere_is_refused() {
+    let (site, _) = three_changes();
+    let whole = fs::read_to_string(site.journal()).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let null = "{\"set\":[{\"name\":\"n1\",\"ip\":null}]}";
+    for (damaged, line) in [
+        ("{\"set\":[{\"na", 1),
+        ("", 2),
+        ("{\"put\":[]}", 2),
+        ("{\"set\":[{}]}", 3),
+        ("\0\0", 2),
+        (null, 1),
+    ] {
+        let mut damaged_lines = lines.clone();
+        damaged_lines[line - 1] = damaged;
+        fs::write(site.journal(), damaged_lines.join("\n") + "\n").unwrap();
+        for error in [site.read().unwrap_err(), fold(&site.path()).unwrap_err()] {
+            let text = error.to_string();
+            let place = format!("{JOURNAL}:{line}: ");
+            assert!(text.contains(&place) && text.contains("remove the line"), "{text}");
+        }
+    }
+    assert!(site.journal().exists());
+}
+
+#[test]
+fn a_journal_is_long_beside_its_hosts() {
+    let mut site = Site::new();
+    let text = "x".repeat(1 << 18);
+    let mut number = 0;
+    while !site.live.outgrows(&site.path()) {
+        number += 1;
+        let host = json!({"name": "n", "group": text, "lease-time": number});
+        let host = serde_json::from_value(host).unwrap();
+        let changed = site.live.change_all(Change::Set, vec![host]).unwrap();
+        site.live.append(&site.path(), &changed).unwrap();
+    }
+    assert_eq!(number, 4);
+    let new = site.directory.path().join("hosts.toml.new");
+    site.live.write(&new).unwrap();
+    site.live.replace(&new, &site.path()).unwrap();
+    assert!(!site.live.has_journal() && !site.journal().exists());
+    assert_eq!(site.read().unwrap(), site.live.to_string());
+}
+
+#[test]
+fn the_configuration_is_read_with_the_journal() {
+    let mut site = Site::new();
+    let config = site.directory.path().join("server.toml");
+    let text = format!(
+        "[server]\nstate-dir = {:?}\n[dhcp]\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\n",
+        site.directory.path()
+    );
+    fs::write(&config, text).unwrap();
+    let host = |name: &str, card: u8| {
+        let card = format!("52:54:00:00:00:{card:02x}");
+        HostObject::from_iter([("name".into(), json!(name)), ("hardware".into(), json!(card))])
+    };
+    let names = |config: &Path| {
+        let config = crate::config::load(config).unwrap();
+        config.dhcp.hosts.iter().map(|host| host.name().to_string()).collect::<Vec<_>>()
+    };
+    let hosts = vec![host("n1", 1), host("n2", 2)];
+    site.live.change_all(Change::Add, hosts).unwrap();
+    site.live.write(&site.path()).unwrap();
+    assert_eq!(names(&config), ["n1", "n2"]);
+    for (change, hosts) in
+        [(Change::Add, vec![host("n3", 3)]), (Change::Remove, vec![host("n1", 1)])]
+    {
+        let changed = site.live.change_all(change, hosts).unwrap();
+        site.live.append(&site.path(), &changed).unwrap();
+    }
+    assert_eq!(names(&config), ["n2", "n3"]);
+    fold(&site.path()).unwrap();
+    assert_eq!(names(&config), ["n2", "n3"]);
+}
