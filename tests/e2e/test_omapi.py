@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Programs that drive ISC dhcpd drive this server: omshell as Foreman does, and pypureomapi as MAAS
-and scripts do."""
+"""Programs that drive ISC dhcpd drive this server: omshell as Foreman and MAAS do, and pypureomapi
+as scripts do."""
 
 import base64
 import json
@@ -64,7 +64,9 @@ def main():
         start = ["server 127.0.0.1", "port 7911"]
         if algorithm:
             start.append(f"key-algorithm {algorithm}")
-        start += [f'key k "{secret}"', "connect"]
+        if secret:
+            start.append(f'key k "{secret}"')
+        start.append("connect")
         text = "\n".join([*start, *lines]) + "\n"
         script = lab.write("omshell.txt", text)
         return lab.run(lab.srv, ["sh", "-c", f"timeout 20 omshell < {script} 2>&1"])[1]
@@ -145,11 +147,61 @@ def main():
             suite.check(algorithm, "0a:4d:08:01" in output, output)
             server.stop()
 
+    with suite.step("omshell, as MAAS writes to it"):
+        both = {}
+        for drive in (Dhcpd(lab, _DHCPD, name="maas"), OfDhcpd(lab, _DHCPD)):
+            drive.start()
+            both[drive.name] = maas(suite, ask, omshell)
+            drive.stop()
+        suite.equal("dhcpd answers the same", both["server"], both["maas"])
+
     with suite.step("hosts that dhcpd has from OMAPI move in"):
         moves_in(suite, lab, ask, omshell)
 
     lab.close()
     suite.finish()
+
+
+def maas(suite, ask, omshell):
+    """What MAAS 2 has omshell do with its server. How it goes, where MAAS looks at that."""
+    cards = [f"52:54:00:ee:00:0{number}" for number in (1, 2)]
+    names = [card.replace(":", "-") for card in cards]
+
+    def said(output):
+        """The errors, and whether nothing is open at the end."""
+        return ([line for line in output.splitlines() if "can't" in line],
+                "obj: <null" in output.strip("\n >").splitlines()[-1])
+
+    def create(card, name, ip):
+        return said(omshell("new host", f"set ip-address = {ip}", f"set hardware-address = {card}",
+                            "set hardware-type = 1", f'set name = "{name}"', "create"))
+
+    def remove(name):
+        return said(omshell("new host", f'set name = "{name}"', "open", "remove"))
+
+    done = [said(omshell(secret=None))]
+    done += [create(cards[0], names[0], "10.77.8.40"), create(cards[0], names[0], "10.77.8.40")]
+    # The cards of a bond have one address. Here one of them has it at a time.
+    done += [create(cards[1], names[1], "10.77.8.40")]
+    suite.equal("a card of a bond is offered its address", ask("DISCOVER", cards[0]).yiaddr,
+                "10.77.8.40")
+    omshell("new host", f'set name = "{names[1]}"', "open", "set ip-address = 10.77.8.41",
+            f"set hardware-address = {cards[1]}", "set hardware-type = 1", "update")
+    done += [remove(names[0]), remove(names[1]), remove(names[0])]
+    card = "52:54:00:ee:00:09"
+    offer = ask("DISCOVER", card)
+    ack = ask("REQUEST", card, [(50, socket.inet_aton(offer.yiaddr)),
+                                (54, socket.inet_aton("10.77.0.1"))])
+
+    def end(ip):
+        output = omshell("new lease", f"set ip-address = {ip}", "open",
+                         "set ends = 00:00:00:00", "update")
+        return "invalid" not in output and "\nends = 00:00:00:00" in output, said(output)[0]
+
+    done += [end(ack.yiaddr), end("10.77.200.1")]
+    output = omshell("new lease", f"set ip-address = {ack.yiaddr}", "open")
+    suite.check("a lease is ended", "state = 00:00:00:01" in output, output)
+    return done
 
 
 _DHCPD = f"""

@@ -21,6 +21,9 @@ const AUTHENTICATOR: u32 = 1;
 /// Objects that one client may have open; the oldest is closed for another one.
 const MOST_OPEN: usize = 1024;
 
+/// The state of a lease that nobody has, as dhcpd numbers it.
+const FREE: u32 = 1;
+
 /// Why something was not done, as ISC numbers it.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -130,7 +133,7 @@ impl<'b> Session<'b> {
             Operation::Update => {
                 match self.opened(message.handle)? {
                     Object::Host(name) => self.update(&name, &message.object)?,
-                    Object::Lease(_) => return Err(not_implemented("leases are only looked up")),
+                    Object::Lease(ip) => self.update_lease(ip, &message.object)?,
                 }
                 Ok(done)
             }
@@ -140,7 +143,7 @@ impl<'b> Session<'b> {
                         let name = [("name".to_owned(), Value::String(name))];
                         self.change(Change::Remove, HostObject::from_iter(name))?;
                     }
-                    Object::Lease(_) => return Err(not_implemented("leases are only looked up")),
+                    Object::Lease(_) => return Err(not_implemented("a lease is not removed")),
                 }
                 self.open.retain(|(handle, _)| *handle != message.handle);
                 Ok(done)
@@ -243,6 +246,30 @@ impl<'b> Session<'b> {
         }
         apply(object, &mut host)?;
         self.change(Change::Set, host)
+    }
+
+    /// Ends a lease: its end is set to a time that is over, or its state to free. As in dhcpd
+    /// nothing else of a lease is changed.
+    fn update_lease(&self, ip: Ipv4Addr, object: &Values) -> Result<(), Refused> {
+        let (lease, clock) = self.backend.lease(&Wanted::Address(ip));
+        let is = lease_values(ip, lease.as_ref(), &clock);
+        let mut ends = false;
+        for (name, value) in object.0.iter().filter(|(name, value)| is.get(name) != Some(value)) {
+            let number = <[u8; 4]>::try_from(&**value).ok().map(u32::from_be_bytes);
+            ends |= match (&**name, number) {
+                ("ends", Some(time)) => u64::from(time) <= clock.wall,
+                ("state", Some(FREE)) => true,
+                _ => false,
+            };
+            if !ends {
+                let text = format!("of a lease {} cannot be set so", name.escape_debug());
+                return Err((Code::NoPermission, text));
+            }
+        }
+        if !ends {
+            return Ok(());
+        }
+        self.backend.release(ip).map_err(|error| (Code::InvalidArgument, error))
     }
 
     fn change(&self, change: Change, host: HostObject) -> Result<(), Refused> {
@@ -422,10 +449,10 @@ fn host_values(host: HostView<'_>) -> Values {
 
 fn lease_values(ip: Ipv4Addr, lease: Option<&Lease>, clock: &Clock) -> Values {
     let mut values = Values::default();
-    let state: u32 = match lease {
+    let state = match lease {
         Some(lease) if lease.is_active(clock.now) => 2,
         Some(lease) if lease.state == LeaseState::Declined => 5,
-        _ => 1,
+        _ => FREE,
     };
     values.put("state", state.to_be_bytes());
     values.put("ip-address", ip.octets());

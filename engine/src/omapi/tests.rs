@@ -24,11 +24,12 @@ const CLOCK: Clock = Clock {
 /// A server whose live hosts are in memory.
 struct Fake {
     live: Mutex<Vec<HostObject>>,
+    released: Mutex<Vec<Ipv4Addr>>,
 }
 
 impl Fake {
     fn new() -> Self {
-        Self { live: Mutex::default() }
+        Self { live: Mutex::default(), released: Mutex::default() }
     }
 }
 
@@ -90,7 +91,13 @@ impl Backend for Fake {
             Wanted::Hardware(card) => lease.hardware == card,
             Wanted::ClientId(id) => lease.notes.client_id() == Some(id),
         };
-        (is_it.then_some(lease), CLOCK)
+        let ended = self.released.lock().contains(&Ipv4Addr::new(10, 0, 0, 100));
+        ((is_it && !ended).then_some(lease), CLOCK)
+    }
+
+    fn release(&self, ip: Ipv4Addr) -> Result<(), String> {
+        self.released.lock().push(ip);
+        Ok(())
     }
 }
 
@@ -263,6 +270,32 @@ fn leases_are_looked_up() {
     let free = client.open("lease", &[], &[("ip-address", &[10, 0, 0, 101])]);
     assert_eq!(free.object.get("state"), Some(&[0, 0, 0, 1][..]));
     assert_eq!(result(&client.open("lease", &[], &[("ip-address", &[10, 0, 0, 7])])), 0x17);
+}
+
+/// As dhcpd 4.4.3-P1 does it for MAAS.
+#[test]
+fn a_lease_is_ended() {
+    for (name, value) in [("ends", &[0; 4]), ("state", &[0, 0, 0, 1])] {
+        let fake = Fake::new();
+        let mut client = Client::new(&fake, None);
+        let found = client.open("lease", &[], &[("ip-address", &[10, 0, 0, 100])]);
+        let mut update = |object: &[(&str, &[u8])]| {
+            result(&client.ask(Operation::Update, found.handle, &[], values(object)))
+        };
+        let later = (1_795_831_565 + 60_u32).to_be_bytes();
+        for refused in
+            [("ends", &later[..]), ("starts", &[0; 4]), ("state", &[0, 0, 0, 5]), ("ends", b"")]
+        {
+            assert_eq!(update(&[refused]), 6, "{refused:?}");
+        }
+        // What a client knows of the lease it may send back.
+        assert_eq!(update(&[("state", &[0, 0, 0, 2])]), 0);
+        assert!(fake.released.lock().is_empty());
+        assert_eq!(update(&[("state", &[0, 0, 0, 2]), (name, value)]), 0);
+        assert_eq!(*fake.released.lock(), [Ipv4Addr::new(10, 0, 0, 100)]);
+        assert_eq!(update(&[(name, value)]), 0);
+        assert_eq!(fake.released.lock().len(), 1, "it has ended already");
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The running server, as OMAPI sees it.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bootstorm_net::now;
 use crossbeam::channel::Sender;
 use tokio::sync::oneshot;
 
@@ -51,6 +53,10 @@ impl Backend for OmapiBackend {
             Wanted::ClientId(id) => self.best(&clock, |lease| lease.notes.client_id() == Some(id)),
         };
         (lease, clock)
+    }
+
+    fn release(&self, ip: Ipv4Addr) -> Result<(), String> {
+        self.leases.release(ip, now()).map(|_| ()).map_err(|error| format!("{ip}: {error}"))
     }
 }
 

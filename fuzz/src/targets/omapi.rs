@@ -55,6 +55,10 @@ impl Backend for Server {
     fn lease(&self, _wanted: &Wanted<'_>) -> (Option<Lease>, Clock) {
         (None, Clock::default())
     }
+
+    fn release(&self, _ip: Ipv4Addr) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 pub(crate) struct Omapi(SocketAddr);
