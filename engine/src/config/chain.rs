@@ -7,8 +7,9 @@ use bootstorm_protocols::dhcpv4::options;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
+use super::decisions::Decision;
 use super::effects::Effects;
-use super::expression::Facts;
+use super::expression::{Facts, Names};
 use super::run::{Ran, Run};
 use super::settings::Milliseconds;
 use super::{
@@ -143,6 +144,16 @@ impl<'c> ScopeChain<'c> {
         let whole = Self::new(self.dhcp, self.subnet, self.pool, members, self.host, arena);
         let Ran { levels, effects, .. } = run(&whole);
         Self { levels, effects, ..whole }
+    }
+
+    /// Which branches its statements take for a message, in the order in which they run.
+    pub(crate) fn decisions(
+        &self,
+        facts: &impl Facts<'c>,
+        names: &dyn Names,
+        arena: &'c Bump,
+    ) -> Vec<Decision> {
+        Run::decisions(self.dhcp, (self.levels, self.by_place), facts, names, arena)
     }
 
     /// What its statements do beside setting options and settings.

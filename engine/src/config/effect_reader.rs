@@ -181,9 +181,12 @@ impl Names<'_> {
                     let text = "a `case` needs the key `is`";
                     problems.error(case.place, Fault::new(text, "add is = \"PXEClient\""));
                 }
-                parts.extend(labels.into_iter().map(|(label, _)| SwitchPart::Case(label)));
                 let goes_on = case.get("fall-through", problems, units::boolean);
                 let line = files.line(case.place);
+                let labels = line.into_iter().flat_map(|line| {
+                    labels.iter().map(move |(label, _)| SwitchPart::Case(line, label.clone()))
+                });
+                parts.extend(labels);
                 let body = self.body(&mut case, inside, files, problems);
                 parts.extend(body.into_iter().map(SwitchPart::Statement));
                 if let (Some(line), false) = (line, goes_on.unwrap_or_default()) {
@@ -195,7 +198,7 @@ impl Names<'_> {
                 .take("default")
                 .and_then(|entry| Fields::open(entry.node, &schema::DEFAULT, problems));
             if let Some(mut fields) = otherwise {
-                parts.push(SwitchPart::Default);
+                parts.extend(files.line(fields.place).map(SwitchPart::Default));
                 let body = self.body(&mut fields, inside, files, problems);
                 parts.extend(body.into_iter().map(SwitchPart::Statement));
             }

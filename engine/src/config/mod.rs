@@ -19,6 +19,7 @@ mod assemble;
 mod builder;
 mod chain;
 mod command_line;
+mod decisions;
 mod definitions;
 mod dhcp_reader;
 mod dhcpd;
@@ -71,6 +72,7 @@ pub use bootstorm_net::EngineChoice;
 pub use chain::ScopeChain;
 pub(crate) use chain::{Boots, LayerSet};
 pub use command_line::CommandLine;
+pub(crate) use decisions::Decision;
 #[cfg(test)]
 pub(crate) use dhcpd::tests::corpus;
 pub use dhcpd::{Migration, migrate};

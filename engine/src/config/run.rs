@@ -12,8 +12,9 @@ use bumpalo::collections::Vec as BumpVec;
 use bumpalo::format as format_in;
 
 use super::chain::{Layer, LayerSet, Level};
+use super::decisions::{Decision, Watched};
 use super::effects::{Asked, Before, Collected as Effecting, Effects};
-use super::expression::{Boolean, Data, Facts, Numeric, OptionPath, Value};
+use super::expression::{Boolean, Data, Facts, Names, Numeric, OptionPath, Value};
 use super::option_set::OptionView;
 use super::scope::ScopeView;
 use super::spaces::{Carried, Collected};
@@ -72,10 +73,10 @@ enum Flow {
 pub(super) struct Run<'r, 'c, F> {
     dhcp: &'c Dhcp,
     facts: &'r F,
-    arena: &'c Bump,
-    levels: &'c [Level<'c>],
+    pub(super) arena: &'c Bump,
+    pub(super) levels: &'c [Level<'c>],
     /// The level whose statements run; those behind it have run.
-    level: usize,
+    pub(super) level: usize,
     /// In the order in which they were set.
     entries: BumpVec<'c, Entry<'c>>,
     collected: Effecting<'c>,
@@ -90,6 +91,8 @@ pub(super) struct Run<'r, 'c, F> {
     composing: Cell<bool>,
     look_ups: Cell<u32>,
     depth: Cell<u32>,
+    /// What it decides is noted for people.
+    pub(super) watched: Option<Watched<'r>>,
 }
 
 impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
@@ -113,6 +116,7 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             composing: Cell::new(false),
             look_ups: Cell::new(0),
             depth: Cell::new(0),
+            watched: None,
         }
     }
 
@@ -124,23 +128,42 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
         facts: &'r F,
         arena: &'c Bump,
     ) -> Ran<'c> {
+        Self::new(dhcp, levels, facts, arena).run()
+    }
+
+    /// The same, for what the statements decide.
+    pub(super) fn decisions(
+        dhcp: &'c Dhcp,
+        levels: (&'c [Level<'c>], usize),
+        facts: &'r F,
+        names: &'r dyn Names,
+        arena: &'c Bump,
+    ) -> Vec<Decision> {
         let mut run = Self::new(dhcp, levels, facts, arena);
-        let (levels, _) = levels;
-        for (place, level) in levels.iter().enumerate().rev() {
-            run.level = place;
-            run.block(level.scope.statements());
+        run.watched = Some(Watched::new(names));
+        run.run();
+        run.watched.map_or_else(Vec::new, |watched| watched.decisions)
+    }
+
+    fn run(&mut self) -> Ran<'c> {
+        for (place, level) in self.levels.iter().enumerate().rev() {
+            self.level = place;
+            self.block(level.scope.statements());
         }
-        let levels = run.layered();
-        let now = run.collected.since(Before::default());
+        let levels = self.layered();
+        let now = self.collected.since(Before::default());
         let mut commit = Asked::default();
-        if let Some(statements) = run.collected.commit {
-            let before = run.collected.here();
+        if let Some(statements) = self.collected.commit {
+            let before = self.collected.here();
+            if let Some(watched) = &mut self.watched {
+                watched.at_commit = true;
+            }
             // To run to its end is all that a block can do.
-            let _ended = run.block(statements);
-            commit = run.collected.since(before);
+            let _ended = self.block(statements);
+            commit = self.collected.since(before);
         }
-        let effects = &*arena.alloc(Effects { now, commit, ends: run.collected.ends });
-        Ran { levels, effects, late: run.late.into_bump_slice() }
+        let effects = &*self.arena.alloc(Effects { now, commit, ends: self.collected.ends });
+        Ran { levels, effects, late: self.arena.alloc_slice_copy(&self.late) }
     }
 
     /// Runs the statements of a block, for a lease that has ended.
@@ -170,9 +193,11 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             Action::Fixed(scope, lines) => self.push(line, Set::Fixed(scope, lines)),
             Action::Assign(mode, key, value) => self.assign(line, *mode, *key, value),
             Action::If(branches, otherwise) => {
-                let branch = branches.iter().find(|branch| self.holds(&branch.0));
+                let taken = branches.iter().position(|branch| self.holds(&branch.condition));
+                self.note_if(branches, otherwise, taken);
+                let branch = taken.and_then(|taken| branches.get(taken));
                 // A `break` ends the branch only, as in dhcpd.
-                self.block(branch.map_or(otherwise, |(_, statements)| statements));
+                self.block(branch.map_or(otherwise, |branch| &branch.statements));
             }
             Action::Switch(operand, parts) => self.switch(operand, parts),
             Action::Break => return Flow::Break,
@@ -255,11 +280,13 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
     fn switch(&mut self, operand: &'c Operand, parts: &'c [SwitchPart]) {
         let value = self.operand(operand);
         let label = parts.iter().position(|part| match part {
-            SwitchPart::Case(label) => value.is_some() && self.operand(label) == value,
+            SwitchPart::Case(_, label) => value.is_some() && self.operand(label) == value,
             _ => false,
         });
-        let default = || parts.iter().position(|part| matches!(part, SwitchPart::Default));
-        let Some(start) = label.or_else(default) else { return };
+        let default = || parts.iter().position(|part| matches!(part, SwitchPart::Default(_)));
+        let taken = label.or_else(default);
+        self.note_switch(operand, parts, taken);
+        let Some(start) = taken else { return };
         for part in &parts[start..] {
             if let SwitchPart::Statement(statement) = part
                 && self.statement(statement) == Flow::Break
@@ -273,7 +300,7 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
         condition.evaluate(self, self.arena) == Some(true)
     }
 
-    fn operand(&self, operand: &'c Operand) -> Option<Value<'c>> {
+    pub(super) fn operand(&self, operand: &'c Operand) -> Option<Value<'c>> {
         match operand {
             Operand::Data(data) => data.evaluate(self, self.arena).map(Value::Data),
             Operand::Numeric(number) => number.evaluate(self, self.arena).map(Value::Numeric),

@@ -48,8 +48,8 @@ pub(crate) enum Action {
     /// Sets an option or a setting to what an expression yields. Null: it is not there, nor is the
     /// value of a wider scope.
     Assign(Mode, Key, Data),
-    /// Runs the statements of the first condition that is true, else the last ones.
-    If(Box<[(Boolean, Box<[Statement]>)]>, Box<[Statement]>),
+    /// Runs the statements of the first branch whose condition is true, else the last ones.
+    If(Box<[Branch]>, Box<[Statement]>),
     /// Goes on behind the first label that equals the operand, else behind `default`.
     Switch(Operand, Box<[SwitchPart]>),
     /// Ends the list of statements that it stands in.
@@ -67,6 +67,14 @@ pub(crate) enum Action {
     /// Runs the statements when something happens to the lease. Of several for one event the last
     /// that was met counts.
     On(Events, Block),
+}
+
+/// An `if` or `elsif`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Branch {
+    pub(crate) line: Line,
+    pub(crate) condition: Boolean,
+    pub(crate) statements: Box<[Statement]>,
 }
 
 /// Statements that run later than the others.
@@ -99,8 +107,8 @@ pub(in crate::config) fn each<'s>(
         found(statement);
         match &statement.action {
             Action::If(branches, otherwise) => {
-                for (_, inside) in branches {
-                    each(inside, found);
+                for branch in branches {
+                    each(&branch.statements, found);
                 }
                 each(otherwise, found);
             }
@@ -143,8 +151,8 @@ pub(crate) enum Operand {
 /// A part of the body of a `switch`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum SwitchPart {
-    Case(Operand),
-    Default,
+    Case(Line, Operand),
+    Default(Line),
     Statement(Statement),
 }
 

@@ -10,7 +10,7 @@ use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
 use super::scope_reader::{Inside, Names};
 use super::source::{Files, Place};
-use super::statement::{Action, Key, Mode, Operand, Statement};
+use super::statement::{Action, Branch, Key, Mode, Operand, Statement};
 use super::tree::{Node, Value};
 use super::{ClassId, ClassTest, Parameter, Settings, VariableId, schema, units};
 
@@ -113,7 +113,8 @@ impl Names<'_> {
                 set(Data::EncodeInt(Box::new(number), width))
             }
             Operand::Boolean(condition) => {
-                let action = Action::If([(condition, bit(1))].into(), bit(0));
+                let branch = Branch { line, condition, statements: bit(1) };
+                let action = Action::If([branch].into(), bit(0));
                 Statement { line, action }
             }
             Operand::Variable(variable) => set(Data::Variable(variable)),
@@ -139,7 +140,12 @@ impl Names<'_> {
             for mut fields in std::iter::once(fields).chain(others) {
                 let test = self.test(&mut fields, files, problems);
                 let body = self.body(&mut fields, inside, files, problems);
-                branches.extend(test.map(|test| (test, body)));
+                let line = files.line(fields.place);
+                branches.extend(test.zip(line).map(|(condition, line)| Branch {
+                    line,
+                    condition,
+                    statements: body,
+                }));
             }
             let otherwise = last.map(|mut fields| self.body(&mut fields, inside, files, problems));
             let Some(line) = files.line(place) else { continue };

@@ -14,7 +14,7 @@ use super::inform::informed_address;
 use super::machine::{Machine, Membership};
 use super::own::{Noted, Own};
 use super::reservation::Reservation;
-use super::{Silence, machine};
+use super::{Reply, Silence, machine};
 use crate::config::{
     ClassId, Dhcp, Flag, HostId, Identity, NetworkId, Parameter, PoolId, ScopeChain, SubclassId,
     SubnetId,
@@ -348,6 +348,22 @@ impl<'a> Exchange<'a> {
         let members = (self.classes, self.subclasses);
         let chain = ScopeChain::new(self.dhcp, Some(subnet), pool, members, host, self.arena);
         self.arena.alloc(chain.run(&self.facts(address), self.arena))
+    }
+
+    /// The scopes that decided about a reply, or that there is none, and the address that they were
+    /// run for.
+    pub(super) fn decided_by(
+        &self,
+        reply: Option<&Reply<'a>>,
+    ) -> (&'a ScopeChain<'a>, Option<Ipv4Addr>) {
+        let informed = || informed_address(self.message, self.arrival, self.dhcp);
+        match (reply, self.last_chain.get()) {
+            (Some(reply), _) if reply.nak.is_some() => (reply.chain, None),
+            (Some(reply), _) if reply.yiaddr.is_unspecified() => (reply.chain, informed()),
+            (Some(reply), _) => (reply.chain, Some(reply.yiaddr)),
+            (None, Some((address, chain))) => (chain, Some(address)),
+            (None, None) => (self.chain(None), None),
+        }
     }
 
     /// This server's own address towards the client: what it was written to, or its address on

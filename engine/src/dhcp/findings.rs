@@ -1,7 +1,7 @@
 //! What was found out on the way to a plan, for people who wonder about it. Worked out when it is
 //! asked for, by the functions that decide.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bootstorm_protocols::dhcpv4::UserClass;
 use bootstorm_protocols::time::Moment;
@@ -16,9 +16,9 @@ use super::own::Own;
 use super::reply::Reply;
 use super::reservation::Reservation;
 use crate::config::{
-    BootRule, Boots, ClassId, HostId, Names, PoolId, ScopeChain, ScopeId, SubclassId,
+    BootRule, Boots, ClassId, Decision, HostId, Names, PoolId, ScopeChain, ScopeId, SubclassId,
 };
-use crate::leases::{Change, Client, ClientKey, Conflict, KeyKind, ShardLeases, Step};
+use crate::leases::{Bill, Change, Client, ClientKey, Conflict, KeyKind, ShardLeases, Step};
 
 /// What was found out about the sender of a message.
 #[derive(Copy, Clone)]
@@ -33,6 +33,22 @@ pub(crate) enum EntryUse {
     Elsewhere,
     /// Another one counts, which comes first or has an address in the client's network.
     After,
+}
+
+/// How a client is a member of a class.
+pub(crate) struct MemberFound {
+    pub(crate) subclass: Option<SubclassId>,
+    /// The limit of its members' leases.
+    pub(crate) limit: Option<LimitFound>,
+}
+
+/// What a class limits its members' leases to.
+pub(crate) struct LimitFound {
+    /// How many there are.
+    pub(crate) used: usize,
+    pub(crate) most: u32,
+    /// The client gets none for it.
+    pub(crate) is_full: bool,
 }
 
 /// What a pool of the client's network is to the client.
@@ -69,13 +85,30 @@ impl<'a> Findings<'a> {
     /// Nothing about a client that is not classified.
     pub(crate) fn classes(
         &self,
-    ) -> impl Iterator<Item = (ClassId, Result<Option<SubclassId>, NotMember>)> {
-        let Exchange { dhcp, machine, .. } = self.0;
+        leases: &ShardLeases,
+    ) -> impl Iterator<Item = (ClassId, Result<MemberFound, NotMember>)> {
+        let Exchange { dhcp, machine, now, own, .. } = self.0;
         let ids = dhcp.class_ids().filter(|_| machine.is_classified(dhcp));
+        let is_own = |ip| own.iter().any(|own| IpAddr::V4(own.ip) == ip);
+        let limit = move |bill: Bill| LimitFound {
+            used: leases.billed(bill, *now),
+            most: bill.limit(),
+            is_full: !leases.has_room(bill, is_own, *now),
+        };
         ids.map(move |id| {
             let member = machine.membership(dhcp, id, false, self.known(id));
-            (id, member.map(|member| member.subclass))
+            let found = member.map(|member| MemberFound {
+                subclass: member.subclass,
+                limit: member.bill(id, dhcp).map(limit),
+            });
+            (id, found)
         })
+    }
+
+    /// Which branches the statements take by which the client is answered, or by which it is not.
+    pub(crate) fn decisions(&self, reply: Option<&Reply<'a>>, names: &dyn Names) -> Vec<Decision> {
+        let (chain, address) = self.0.decided_by(reply);
+        chain.decisions(&self.0.facts(address), names, self.0.arena)
     }
 
     /// Which part of the test of a class is not true, and what it finds; empty where it has none.

@@ -313,7 +313,7 @@ pub(super) struct Member<'a> {
 
 impl Member<'_> {
     /// What a lease is billed to, if the class or its subclass limits leases.
-    fn bill(&self, id: ClassId, dhcp: &Dhcp) -> Option<Bill> {
+    pub(super) fn bill(&self, id: ClassId, dhcp: &Dhcp) -> Option<Bill> {
         let class = dhcp.class(id);
         let own = self.subclass.and_then(|id| dhcp.subclass(id).lease_limit);
         let limit = own.or(class.lease_limit)?;

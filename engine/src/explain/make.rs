@@ -11,12 +11,13 @@ use bumpalo::Bump;
 use super::asked::Kind;
 use super::words::{self, Words};
 use super::{
-    AddressPart, AnswerPart, Asked, CLASSES, ClassPart, Explanation, HeldPart, HostPart,
-    LeasesFrom, LinkPart, PoolPart, RequestPart, Source,
+    AddressPart, AnswerPart, Asked, BRANCHES, BranchPart, CLASSES, ClassPart, Explanation,
+    HeldPart, HostPart, LeasesFrom, LimitPart, LinkPart, PoolPart, RequestPart, Source,
 };
-use crate::config::{Dhcp, PoolId, ScopeId};
+use crate::config::{Decision, Dhcp, PoolId, ScopeId};
 use crate::dhcp::{
-    self, Action, EntryUse, Findings, Holder, LinkBy, NotMember, Plan, PoolState, Reply, Through,
+    self, Action, EntryUse, Findings, Holder, LimitFound, LinkBy, MemberFound, NotMember, Plan,
+    PoolState, Reply, Through,
 };
 use crate::hex;
 use crate::interfaces::{Interface, Interfaces};
@@ -347,13 +348,19 @@ pub(super) struct Part<'p> {
 }
 
 impl Part<'_> {
-    fn found_out(&self, plan: &Plan<'_>, findings: Findings<'_>, explanation: &mut Explanation) {
+    fn found_out<'a>(
+        &self,
+        plan: &Plan<'a>,
+        findings: Findings<'a>,
+        explanation: &mut Explanation,
+    ) {
         let Some(reasons) = plan.reasons() else { return };
         let firmware = findings.firmware();
         explanation.request.firmware = (!firmware.is_empty()).then(|| firmware.to_owned());
         explanation.link = Some(self.link(&reasons, findings));
         explanation.identity = Some(findings.key().kind().name().to_owned());
         self.classes(findings, explanation);
+        self.branches(plan, findings, explanation);
         explanation.hosts = self.hosts(&reasons, findings);
         explanation.held = self.held(findings);
         explanation.address = reasons.chosen.map(|chosen| AddressPart {
@@ -399,7 +406,7 @@ impl Part<'_> {
 
     fn classes(&self, findings: Findings<'_>, explanation: &mut Explanation) {
         let mut others = 0;
-        for (id, membership) in findings.classes() {
+        for (id, membership) in findings.classes(&self.subject.leases) {
             if membership.is_err() {
                 others += 1;
                 if others > CLASSES {
@@ -408,11 +415,11 @@ impl Part<'_> {
                 }
             }
             let class = self.subject.dhcp.class(id);
-            let why = match membership {
-                Ok(Some(subclass)) => {
-                    format!("by {}", self.words.scope(ScopeId::Subclass(subclass)).name)
+            let why = match &membership {
+                Ok(MemberFound { subclass: Some(subclass), .. }) => {
+                    format!("by {}", self.words.scope(ScopeId::Subclass(*subclass)).name)
                 }
-                Ok(None) => match (class.test.is_some(), class.matches.is_empty()) {
+                Ok(_) => match (class.test.is_some(), class.matches.is_empty()) {
                     (true, true) => "its test is true",
                     (true, false) => "its conditions hold and its test is true",
                     (false, false) => "its conditions hold",
@@ -432,13 +439,33 @@ impl Part<'_> {
                     }
                 }
                 Err(NotMember::Condition(condition)) => {
-                    self.words.fails(condition, &class.matches, &findings.said(condition))
+                    self.words.fails(*condition, &class.matches, &findings.said(*condition))
                 }
             };
             let member = membership.is_ok();
             let class = self.words.scope(ScopeId::Class(id));
-            explanation.classes.push(ClassPart { class, member, why });
+            let limit = membership.ok().and_then(|found| found.limit);
+            let limit = limit.map(|LimitFound { used, most, is_full }| LimitPart {
+                used,
+                most,
+                full: is_full,
+            });
+            explanation.classes.push(ClassPart { class, member, why, limit });
         }
+    }
+
+    fn branches<'a>(&self, plan: &Plan<'a>, findings: Findings<'a>, explanation: &mut Explanation) {
+        let decisions = findings.decisions(plan.action.reply(), &self.words);
+        explanation.more_branches = decisions.len().saturating_sub(BRANCHES);
+        let part = |Decision { level, line, branch, is_taken, why }| {
+            let name = match level {
+                Some(level) => self.words.scope(level).name,
+                None => "on commit".to_owned(),
+            };
+            let source = Source { name, at: self.words.place(Some(line)) };
+            BranchPart { branch: branch.to_owned(), source, taken: is_taken, why }
+        };
+        explanation.branches = decisions.into_iter().take(BRANCHES).map(part).collect();
     }
 
     fn hosts(&self, reasons: &dhcp::Reasons<'_>, findings: Findings<'_>) -> Vec<HostPart> {

@@ -8,6 +8,8 @@ mod asked;
 mod make;
 mod reply;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod text;
 pub(crate) mod words;
 
@@ -21,6 +23,8 @@ pub use stored::stored;
 
 /// Classes that a client is no member of and that are named, at most.
 const CLASSES: usize = 64;
+/// Branches of statements that are named, at most.
+const BRANCHES: usize = 256;
 
 /// Why a machine gets the answer that it gets. Fields without a value are left out of the JSON;
 /// later versions may add fields.
@@ -48,6 +52,13 @@ pub struct Explanation {
     /// How many more classes there are of which the client is no member.
     #[serde(skip_serializing_if = "is_default")]
     pub more_classes: usize,
+    /// Branches of statements in the order in which they run, those that are taken and those that
+    /// are not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub branches: Vec<BranchPart>,
+    /// How many more branches there are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub more_branches: usize,
     /// Host entries that the machine is known by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostPart>,
@@ -193,6 +204,36 @@ pub struct ClassPart {
     /// Whether the client is a member of it.
     pub member: bool,
     /// Why, or why not.
+    pub why: String,
+    /// The limit of its members' leases that counts for the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitPart>,
+}
+
+/// How many leases the members of a class may have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct LimitPart {
+    /// How many they have.
+    pub used: usize,
+    /// How many they may have.
+    pub most: u32,
+    /// Whether the client can get none for it.
+    pub full: bool,
+}
+
+/// A branch of an `if` or `switch`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct BranchPart {
+    /// `if`, `elsif`, `else`, `case` or `default`.
+    pub branch: String,
+    /// The scope that it stands in, and its line; `on commit` for what runs when the lease is
+    /// durable.
+    pub source: Source,
+    /// Whether its statements run.
+    pub taken: bool,
+    /// The part of the condition that decided, and what it finds.
     pub why: String,
 }
 
@@ -361,105 +402,4 @@ pub struct ReplyPart {
     pub delay_ms: u64,
     /// The message in hexadecimal.
     pub bytes: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every field has a value.
-    fn whole() -> Explanation {
-        let ip = Some(Ipv4Addr::LOCALHOST);
-        let text = || Some("text".to_owned());
-        let source = || Source { name: "subnet".to_owned(), at: text() };
-        let option = ValuePart::default;
-        Explanation {
-            request: RequestPart {
-                received: text(),
-                interface: text(),
-                relay: ip,
-                ciaddr: ip,
-                firmware: text(),
-                options: vec![option()],
-                ..RequestPart::default()
-            },
-            answer: AnswerPart {
-                reason: text(),
-                remedy: text(),
-                after: text(),
-                ..Default::default()
-            },
-            link: Some(LinkPart { network: Some(source()), ..LinkPart::default() }),
-            identity: text(),
-            classes: vec![ClassPart::default()],
-            more_classes: 1,
-            hosts: vec![HostPart { address: ip, why: text(), ..HostPart::default() }],
-            held: vec![HeldPart {
-                refused: true,
-                variables: vec!["a = 1".to_owned()],
-                ..HeldPart::default()
-            }],
-            address: Some(AddressPart::default()),
-            pools: vec![PoolPart::default()],
-            pools_elsewhere: 1,
-            lease_time: Some(LeaseTimePart {
-                asked: Some(1),
-                hides: vec![HiddenPart::default()],
-                ..LeaseTimePart::default()
-            }),
-            boot: Some(BootPart {
-                server: ip,
-                server_from: Some(source()),
-                why: text(),
-                rules: vec![RulePart { passed: text(), ..RulePart::default() }],
-                ..BootPart::default()
-            }),
-            programs: vec!["\"/bin/x\"".to_owned()],
-            options: vec![OptionPart {
-                hides: vec![HiddenPart::default()],
-                ..OptionPart::default()
-            }],
-            unsent: vec![UnsentPart::default()],
-            reply: Some(ReplyPart {
-                server_name: "text".to_owned(),
-                delay_ms: 1,
-                ..ReplyPart::default()
-            }),
-            ..Explanation::default()
-        }
-    }
-
-    fn each_key(value: &serde_json::Value, see: &mut dyn FnMut(&str)) {
-        match value {
-            serde_json::Value::Object(fields) => fields.iter().for_each(|(key, value)| {
-                see(key);
-                each_key(value, see);
-            }),
-            serde_json::Value::Array(values) => values.iter().for_each(|each| each_key(each, see)),
-            _ => {}
-        }
-    }
-
-    #[test]
-    fn every_key_is_documented() {
-        let page = include_str!("../../../docs/EXPLAIN.md");
-        let json = serde_json::to_value(whole()).unwrap();
-        let mut keys = 0;
-        each_key(&json, &mut |key| {
-            keys += 1;
-            assert!(page.contains(&format!("`{key}`")), "{key} is not in docs/EXPLAIN.md");
-        });
-        assert!(keys > 90, "only {keys} keys");
-        assert_eq!(serde_json::from_value::<Explanation>(json).unwrap(), whole());
-    }
-
-    #[test]
-    fn what_has_no_value_is_left_out() {
-        let json = serde_json::to_string(&Explanation::default()).unwrap();
-        let request = r#""request":{"message":"","mac":"","options":[]}"#;
-        assert_eq!(
-            json,
-            format!(r#"{{"config":"","leases":"server",{request},"answer":{{"kind":""}}}}"#)
-        );
-    }
 }

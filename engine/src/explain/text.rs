@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Explanation, LeasesFrom, Source};
+use super::{BranchPart, Explanation, LeasesFrom, Source};
 use crate::terminal::escaped;
 
 /// Characters of a line.
@@ -100,13 +100,24 @@ impl Explanation {
         }
         let of = |member| self.classes.iter().filter(move |class| class.member == member);
         for class in of(true) {
-            page.line("classes", &format!("{}: {}", named(&class.class), class.why))?;
+            let limit = class.limit.as_ref().map_or(String::new(), |limit| {
+                let full = if limit.full { ", full" } else { "" };
+                format!("; its members have {} of {} leases{full}", limit.used, limit.most)
+            });
+            page.line("classes", &format!("{}: {}{limit}", named(&class.class), class.why))?;
         }
         for class in of(false) {
             page.line("classes", &format!("not {}: {}", named(&class.class), class.why))?;
         }
         if self.more_classes > 0 {
             page.more(&format!("nor any of {} more", self.more_classes))?;
+        }
+        for BranchPart { branch, source, taken, why } in &self.branches {
+            let not = if *taken { "" } else { "not " };
+            page.line("branches", &format!("{not}{branch}, {}: {why}", named(source)))?;
+        }
+        if self.more_branches > 0 {
+            page.more(&format!("and {} more", self.more_branches))?;
         }
         for host in &self.hosts {
             let address = host.address.map_or(String::new(), |ip| format!(", reserves {ip}"));

@@ -61,7 +61,7 @@ impl Words<'_> {
     }
 
     /// `FILE:LINE`
-    fn place(self, line: Option<Line>) -> Option<String> {
+    pub(super) fn place(self, line: Option<Line>) -> Option<String> {
         let Line { file, line } = line?;
         let path = self.files.get(usize::try_from(file).ok()?)?;
         Some(format!("{}:{line}", path.display()))

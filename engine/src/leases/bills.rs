@@ -45,6 +45,14 @@ impl Bills {
         count(&addresses, bill, own, table, now) < bill.limit
     }
 
+    /// How many addresses are billed to it.
+    pub(super) fn billed(&self, bill: Bill, table: &Table, now: Moment) -> usize {
+        let addresses = self.by_key.get(&bill.key);
+        addresses.map_or(0, |all| {
+            all.iter().filter(|&&address| is_billed(address, bill.key, table, now)).count()
+        })
+    }
+
     /// Bills an address if `take` succeeds, unless there is no room: then `None`. Nobody else bills
     /// anything to the same meanwhile.
     pub(super) fn bill<T, E>(

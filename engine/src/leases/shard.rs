@@ -157,6 +157,11 @@ impl ShardLeases {
         self.leases.bills.has_room(bill, own, &self.leases.table, now)
     }
 
+    /// How many leases are billed to it.
+    pub(crate) fn billed(&self, bill: Bill, now: Moment) -> usize {
+        self.leases.bills.billed(bill, &self.leases.table, now)
+    }
+
     /// The wall clock at a moment, in seconds since 1970.
     pub(crate) fn wall_at(&self, moment: Moment) -> u64 {
         self.leases.wall_at(moment)

@@ -62,6 +62,11 @@ impl Bill {
         }
         Self { key: hash.digest(), limit }
     }
+
+    /// How many leases it has at one time at most.
+    pub(crate) fn limit(self) -> u32 {
+        self.limit
+    }
 }
 
 /// As which `[[dhcp.host]]` a client was known.

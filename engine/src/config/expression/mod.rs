@@ -40,6 +40,7 @@ pub(super) use place::within;
 pub(in crate::config) use statements::{Grammar, statement};
 pub(in crate::config) use tokens::{Token, Tokens};
 pub(crate) use words::Names;
+pub(in crate::config) use words::why;
 
 use super::problem::Fault;
 use super::statement::Key;

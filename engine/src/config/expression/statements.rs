@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::super::problem::Fault;
 use super::super::scope_draft::ScopeDraft;
 use super::super::statement::{
-    self, Action, Block, Events, Line, Mode, Operand, Statement, SwitchPart,
+    self, Action, Block, Branch, Events, Line, Mode, Operand, Statement, SwitchPart,
 };
 use super::parser::{self, Vocabulary};
 use super::tokens::{Token, Tokens};
@@ -168,6 +168,7 @@ impl Reader<'_, '_> {
     fn condition(&mut self) -> Result<Option<Action>, Wrong> {
         let mut branches = Vec::new();
         loop {
+            let line = self.names.line(self.tokens.peek()?.1.start);
             // dhcpd takes parentheses off first, and nothing may follow them.
             let apart = self.is_next('(')?;
             if apart {
@@ -183,7 +184,7 @@ impl Reader<'_, '_> {
                 "the statements of a condition stand in { }"
             };
             self.take('{', why)?;
-            branches.push((condition, self.block()?));
+            branches.push(Branch { line, condition, statements: self.block()? });
             if self.is_word("elsif")? {
                 self.tokens.next()?;
                 continue;
@@ -232,18 +233,20 @@ impl Reader<'_, '_> {
     /// `case VALUE:` or `default:`, if one of them comes next.
     fn label(&mut self, operand: &Operand) -> Result<Option<SwitchPart>, Wrong> {
         let mut ahead = self.tokens.clone();
-        let (word, _) = ahead.next()?;
+        let (word, place) = ahead.next()?;
+        let line = self.names.line(place.start);
         let label = if word.is_word("default") && ahead.peek()?.0 == Token::Symbol(':') {
             *self.tokens = ahead;
-            SwitchPart::Default
+            SwitchPart::Default(line)
         } else if word.is_word("case") {
             *self.tokens = ahead;
-            SwitchPart::Case(match operand {
+            let label = match operand {
                 Operand::Data(_) => {
                     Operand::Data(parser::data(self.tokens, self.names, self.doubts)?)
                 }
                 _ => Operand::Numeric(parser::numeric(self.tokens, self.names, self.doubts)?),
-            })
+            };
+            SwitchPart::Case(line, label)
         } else {
             return Ok(None);
         };

@@ -2,9 +2,9 @@
 
 use bumpalo::Bump;
 
-use super::evaluate::Facts;
+use super::evaluate::{Facts, Value};
 use super::{Arithmetic, Boolean, ClassTest, Data, Numeric, OptionPath, Width};
-use crate::config::statement::Key;
+use crate::config::statement::{Key, Operand};
 use crate::config::{ClassId, VariableId};
 
 /// Alternatives of an `or` that are named.
@@ -54,7 +54,41 @@ impl ClassTest {
         names: &dyn Names,
         arena: &'a Bump,
     ) -> String {
-        Why { facts, names, arena }.is_not(&self.condition, true)
+        why(&self.condition, true, facts, names, arena)
+    }
+}
+
+/// Which part of a condition is why it is not as it is `wanted`, and what that finds.
+pub(in crate::config) fn why<'a>(
+    condition: &'a Boolean,
+    wanted: bool,
+    facts: &impl Facts<'a>,
+    names: &dyn Names,
+    arena: &'a Bump,
+) -> String {
+    Why { facts, names, arena }.is_not(condition, wanted)
+}
+
+impl Operand {
+    /// As a text in dhcpd's language.
+    pub(in crate::config) fn text(&self, names: &dyn Names) -> String {
+        match self {
+            Self::Data(value) => data(value, names),
+            Self::Numeric(number) => numeric(number, names),
+            Self::Boolean(condition) => boolean(condition, names),
+            Self::Variable(id) => names.variable(*id),
+        }
+    }
+}
+
+impl Value<'_> {
+    /// As a text in dhcpd's language.
+    pub(in crate::config) fn text(&self, names: &dyn Names) -> String {
+        match self {
+            Self::Data(bytes) => names.bytes(bytes),
+            Self::Numeric(number) => number.to_string(),
+            Self::Boolean(truth) => truth.to_string(),
+        }
     }
 }
 

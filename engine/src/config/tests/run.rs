@@ -9,7 +9,7 @@ use super::super::definitions::Definitions;
 use super::super::expression::{self, Boolean, Data, Tokens, Value, Vocabulary};
 use super::super::problem::Fault;
 use super::super::scope_draft::ScopeDraft;
-use super::super::statement::{Action, Mode, Operand, Statement, SwitchPart};
+use super::super::statement::{Action, Branch, Mode, Operand, Statement, SwitchPart};
 use super::super::*;
 use super::Client;
 
@@ -80,8 +80,12 @@ fn option(name: &str, value: &str) -> Statement {
     block.remove(0)
 }
 
+fn branch(condition: &str, then: Vec<Statement>) -> Branch {
+    Branch { line: LINE, condition: boolean(condition), statements: then.into() }
+}
+
 fn when(condition: &str, then: Vec<Statement>, otherwise: Vec<Statement>) -> Statement {
-    statement(Action::If([(boolean(condition), then.into())].into(), otherwise.into()))
+    statement(Action::If([branch(condition, then)].into(), otherwise.into()))
 }
 
 fn scope(statements: Vec<Statement>) -> Scope {
@@ -195,7 +199,7 @@ fn what_is_sent_is_what_was_set_last() {
                 SwitchPart::Statement(option("v0", "z")),
                 case("\"a\""),
                 SwitchPart::Statement(option("v0", "1")),
-                SwitchPart::Default,
+                SwitchPart::Default(LINE),
                 SwitchPart::Statement(option("v1", "d")),
                 case("\"q\""),
                 SwitchPart::Statement(option("v2", "q")),
@@ -206,7 +210,7 @@ fn what_is_sent_is_what_was_set_last() {
             "default is for what equals no label",
             vec![],
             vec![switch(vec![
-                SwitchPart::Default,
+                SwitchPart::Default(LINE),
                 SwitchPart::Statement(option("v1", "d")),
                 SwitchPart::Statement(statement(Action::Break)),
                 case("\"z\""),
@@ -249,9 +253,9 @@ fn what_is_sent_is_what_was_set_last() {
             vec![],
             vec![statement(Action::If(
                 [
-                    (boolean("not known"), vec![option("v0", "1")].into()),
-                    (boolean("known"), vec![option("v0", "2")].into()),
-                    (boolean("known"), vec![option("v1", "3")].into()),
+                    branch("not known", vec![option("v0", "1")]),
+                    branch("known", vec![option("v0", "2")]),
+                    branch("known", vec![option("v1", "3")]),
                 ]
                 .into(),
                 vec![option("v2", "4")].into(),
@@ -275,7 +279,7 @@ fn switch(parts: Vec<SwitchPart>) -> Statement {
 }
 
 fn case(label: &str) -> SwitchPart {
-    SwitchPart::Case(Operand::Data(data(label)))
+    SwitchPart::Case(LINE, Operand::Data(data(label)))
 }
 
 #[test]

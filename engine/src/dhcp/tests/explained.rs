@@ -139,3 +139,140 @@ fn a_lease_time_is_of_what_decided_where_a_setting_has_the_same_value() {
     let renew = Asked { renew: true, ..machine(1) };
     assert_eq!(explained(&renewed, &renew), is(3600, "lease", "server"));
 }
+
+/// Branches as `line: branch taken` or `line: not branch`, each with its reason.
+fn branches(server: &Server, asked: &Asked) -> Vec<(String, String)> {
+    let explained = server.asked(asked).unwrap();
+    let branches = explained.branches.into_iter().map(|part| {
+        let line = part.source.at.unwrap().rsplit(':').next().unwrap().to_owned();
+        let not = if part.taken { "" } else { "not " };
+        (format!("{line}: {not}{} of {}", part.branch, part.source.name), part.why)
+    });
+    branches.collect()
+}
+
+#[test]
+fn the_branches_that_are_taken_and_those_that_are_not() {
+    let server = Server::new(
+        r#"set place = "here";
+subnet 10.1.0.0 netmask 255.255.0.0 {
+  range 10.1.4.0 10.1.4.9;
+  if option host-name = "a" {
+    option domain-name "a.example";
+  } elsif exists user-class and option host-name = "b" {
+    option domain-name "b.example";
+  } else {
+    option domain-name "c.example";
+    switch (option host-name) {
+      case "c":
+        option domain-name "cc.example";
+        break;
+      case "d":
+        break;
+      default:
+        if place = "here" { option domain-name "d.example"; }
+    }
+  }
+  on commit {
+    if leased-address = 0a:01:04:00 { log(info, "first"); }
+  }
+}"#,
+    );
+    let named = |name: &str, more: Option<&str>| Asked {
+        options: vec![format!("host-name={name}")],
+        user_class: more.map(str::to_owned),
+        ..machine(1)
+    };
+    let found = |asked: &Asked| branches(&server, asked);
+    let is = |what: &str, why: &str| (what.to_owned(), why.to_owned());
+    let subnet = "of subnet 10.1.0.0/16";
+    let earlier = "a branch before it is taken";
+    let commit = is("21: if of on commit", "(leased-address = 0a:01:04:00) finds 0a:01:04:00");
+    assert_eq!(
+        found(&named("a", None)),
+        [
+            is(&format!("4: if {subnet}"), "(option host-name = \"a\") finds \"a\""),
+            is(&format!("6: not elsif {subnet}"), earlier),
+            is(&format!("9: not else {subnet}"), earlier),
+            commit.clone(),
+        ]
+    );
+    let no_a = |name: &str| format!("(option host-name = \"a\") finds \"{name}\"");
+    let b = found(&named("b", Some("x")));
+    assert_eq!(b[0], is(&format!("4: not if {subnet}"), &no_a("b")));
+    assert_eq!(b[1].0, format!("6: elsif {subnet}"));
+    assert_eq!(
+        found(&named("c", None)),
+        [
+            is(&format!("4: not if {subnet}"), &no_a("c")),
+            is(&format!("6: not elsif {subnet}"), "exists user-class is false"),
+            is(&format!("9: else {subnet}"), "no condition before it is true"),
+            is(&format!("11: case {subnet}"), "\"c\": option host-name finds \"c\""),
+            is(&format!("14: not case {subnet}"), "\"d\": option host-name finds \"c\""),
+            is(&format!("16: not default {subnet}"), "option host-name finds \"c\", a label"),
+            commit.clone(),
+        ]
+    );
+    let e = found(&named("e", None));
+    assert_eq!(
+        e[5],
+        is(&format!("16: default {subnet}"), "option host-name finds \"e\", no label")
+    );
+    // A variable is what the statements before made of it.
+    assert_eq!(e[6], is(&format!("17: if {subnet}"), "(place = \"here\") finds \"here\""));
+    assert_eq!(e[7], commit);
+}
+
+// Silence comes of statements as well.
+#[test]
+fn the_branch_that_denies_a_machine_is_named() {
+    let server = Server::new(
+        r#"subnet 10.1.0.0 netmask 255.255.0.0 {
+  range 10.1.4.0 10.1.4.9;
+  if option host-name = "a" { deny booting; }
+}"#,
+    );
+    let asked = Asked { options: vec!["host-name=a".to_owned()], ..machine(1) };
+    assert_eq!(server.asked(&asked).unwrap().answer.kind, "silence");
+    assert_eq!(branches(&server, &asked)[0].0, "3: if of subnet 10.1.0.0/16");
+}
+
+#[test]
+fn the_leases_of_a_class_are_counted() {
+    let class = r#"
+[[dhcp.class]]
+name = "few"
+match = 'hardware'
+spawn = true
+lease-limit = 1
+
+[[dhcp.class]]
+name = "port"
+match = 'option agent.circuit-id'
+lease-limit = 2
+
+[[dhcp.class.subclass]]
+value = "eth0"
+"#;
+    let mut server = Server::new(&(HALL.to_owned() + class));
+    let limits = |server: &Server, number| {
+        let asked = Asked {
+            relay: Some(ip("10.2.0.1")),
+            circuit_id: Some("eth0".to_owned()),
+            ..machine(number)
+        };
+        let explained = server.asked(&asked).unwrap();
+        let limits = explained.classes.iter().map(|class| {
+            let limit = class.limit.as_ref().unwrap();
+            (limit.used, limit.most, limit.full)
+        });
+        (limits.collect::<Vec<_>>(), explained.to_string())
+    };
+    assert_eq!(limits(&server, 1).0, [(0, 1, false), (0, 2, false)]);
+    server.lease(&Client::plain(mac(1)).behind(ip("10.2.0.1"), b"\x01\x04eth0"));
+    // It may keep what it has.
+    let (used, text) = limits(&server, 1);
+    assert_eq!(used, [(1, 1, false), (0, 2, false)]);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("; its members have 1 of 1 leases class"), "{text}");
+}

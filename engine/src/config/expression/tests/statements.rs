@@ -86,20 +86,20 @@ fn conditions_have_branches() {
     let text = "if exists 1 { append data = \"a\"; } elsif (exists 2) { } ELSE IF exists 3 \
                 { set bytes = 10; unset bytes; } else { default text = \"b\"; break; }";
     let Action::If(branches, last) = one(text) else { panic!("{text}") };
-    let conditions: Vec<_> = branches.iter().map(|(condition, _)| condition.clone()).collect();
+    let conditions: Vec<_> = branches.iter().map(|branch| branch.condition.clone()).collect();
     assert_eq!(conditions, ["exists 1", "exists 2", "exists 3"].map(read));
     let action = |statements: &[Statement]| -> Vec<Action> {
         statements.iter().map(|statement| statement.action.clone()).collect()
     };
     let first = Action::Assign(Mode::Append, Key::Option(60), bytes("a"));
-    assert_eq!(action(&branches[0].1), [first]);
-    assert_eq!(action(&branches[1].1), []);
+    assert_eq!(action(&branches[0].statements), [first]);
+    assert_eq!(action(&branches[1].statements), []);
     let set = Action::Set(VariableId(0), Operand::Data(bytes("\x10")));
-    assert_eq!(action(&branches[2].1), [set, Action::Unset(VariableId(0))]);
+    assert_eq!(action(&branches[2].statements), [set, Action::Unset(VariableId(0))]);
     let last_one = Action::Assign(Mode::Default, Key::Option(12), bytes("b"));
     assert_eq!(action(&last), [last_one, Action::Break]);
     // The line is that of the statement.
-    assert_eq!(branches[2].1[0].line.line as usize, text.find("set").unwrap());
+    assert_eq!(branches[2].statements[0].line.line as usize, text.find("set").unwrap());
     assert_eq!(all(text).unwrap()[0].line.line, 0);
 }
 
@@ -109,7 +109,7 @@ fn what_stands_in_a_block_keeps_its_order() {
         "if exists 1 { option data \"a\"; option text \"b\"; if exists 2 {} option data \"c\"; }";
     let Action::If(branches, _) = one(text) else { panic!("{text}") };
     let kinds: Vec<bool> = branches[0]
-        .1
+        .statements
         .iter()
         .map(|statement| matches!(statement.action, Action::Fixed(..)))
         .collect();
@@ -126,16 +126,17 @@ fn cases_of_bytes_and_of_numbers() {
     let kinds: Vec<_> = parts
         .iter()
         .map(|part| match part {
-            SwitchPart::Case(Operand::Data(Data::Constant(value))) => format!("{value:?}"),
-            SwitchPart::Case(other) => panic!("{other:?}"),
-            SwitchPart::Default => "default".to_owned(),
+            SwitchPart::Case(_, Operand::Data(Data::Constant(value))) => format!("{value:?}"),
+            SwitchPart::Case(_, other) => panic!("{other:?}"),
+            SwitchPart::Default(_) => "default".to_owned(),
             SwitchPart::Statement(_) => "statement".to_owned(),
         })
         .collect();
     assert_eq!(kinds, ["statement", "[97]", "[16]", "statement", "statement", "default"]);
     let numbers = one("switch (extract-int(hardware, 8)) { case 10: break; }");
     let Action::Switch(Operand::Numeric(_), parts) = numbers else { panic!("{numbers:?}") };
-    assert_eq!(parts[0], SwitchPart::Case(Operand::Numeric(Numeric::Constant(10))));
+    let ten = Operand::Numeric(Numeric::Constant(10));
+    assert!(matches!(&parts[0], SwitchPart::Case(_, label) if *label == ten));
     // A number by itself is one, and a variable is taken for one, as in dhcpd.
     assert!(matches!(one("switch (10) { }"), Action::Switch(Operand::Numeric(_), _)));
     assert!(matches!(one("switch (bytes) { }"), Action::Switch(Operand::Numeric(_), _)));
