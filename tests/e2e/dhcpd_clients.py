@@ -96,11 +96,11 @@ class Client:
     def has_address(self):
         return all(view.address != "0.0.0.0" for view in self.views)
 
-    def message(self, step, view, xid):
-        """The datagram of a step: (payload, addresses of its frame)."""
+    def message(self, step, view, xid, again=False):
+        """The datagram of a step: (payload, addresses of its frame). `again`: with its wish."""
         kind, own, ciaddr, relay = _KINDS[step], [], "0.0.0.0", self.relay
         address = view.address
-        if step == "discover" and self.wish:
+        if self.wish and (step == "discover" or again):
             own = [(50, self.wish)]
         elif step in ("select", "select-infinite"):
             own = [(50, address), (54, view.server)]

@@ -12,8 +12,11 @@ both.
 
     BOOTSTORM_SHRINK=N   of each file that differs print a smaller one, for the Nth message that did
     BOOTSTORM_DHCPD=1    dhcpd against itself: what differs then is the test's fault
+    BOOTSTORM_PCAP=DIR   keep each file and what dhcpd and the clients said, for `rehearse --pcap`:
+                         DIR/SEED-ROUND/dhcpd.conf, .../capture.pcap; `here.pcap` is of this server
 """
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -122,9 +125,9 @@ class Sent:
             self.before == ["0.0.0.0"] * 2 and step in ("discover", "bootp"))
         self.payloads, self.answers = [None, None], [None, None]
 
-    def send(self, number, side):
+    def send(self, number, side, again=False):
         self.payloads[number], ends = self.client.message(
-            self.step, self.client.views[number], self.xid)
+            self.step, self.client.views[number], self.xid, again)
         to = _MAC if ends.get("destination", "255.255.255.255") == dhcpd_files.SERVER else \
             "ff:ff:ff:ff:ff:ff"
         side.raw.send(self.payloads[number], self.client.mac, to=to, **ends)
@@ -137,10 +140,10 @@ class Sent:
 
 
 def exchange(sides, batch, only=(0, 1)):
-    """Sends a batch to both servers, or one of them, and takes their answers."""
+    """Sends a batch to both servers, or one of them once more, and takes their answers."""
     for sent in batch:
         for number in only:
-            sent.send(number, sides[number])
+            sent.send(number, sides[number], again=len(only) == 1)
     expected = {sent.xid: sent for sent in batch}
     waiting = [sent for sent in batch if sent.step not in dhcpd_clients.SILENT]
     end, quiet = time.monotonic() + 6, time.monotonic() + 0.5
@@ -356,7 +359,7 @@ class Round:
         other = []
         for sent in batch:
             ranges = sent.fresh and sent.addresses() and [*map(self.range_of, sent.addresses())]
-            if ranges and ranges[0] and ranges[0] != ranges[1] and sent.step == "discover":
+            if ranges and ranges[0] and ranges[0] != ranges[1] and sent.step != "bootp":
                 # dhcpd gives an address of that range, if the client may have one there.
                 # Not the one that it has declined.
                 declined = CLIENTS * ("decline" in sent.client.steps[:number])
@@ -430,13 +433,35 @@ def shrink(lab, sides, nodes, client, lines, seconds=120):
     return nodes
 
 
+@contextlib.contextmanager
+def captured(sides, name, texts):
+    """Keeps the frames of both servers, and the files, where BOOTSTORM_PCAP says so."""
+    if not os.environ.get("BOOTSTORM_PCAP"):
+        yield
+        return
+    directory = os.path.join(os.environ["BOOTSTORM_PCAP"], name)
+    os.makedirs(directory, exist_ok=True)
+    for file, text in texts.items():
+        with open(os.path.join(directory, file), "w") as out:
+            out.write(text_in(text, os.path.join(os.path.abspath(directory), file)))
+    for side, file in zip(sides, ("here.pcap", "capture.pcap")):
+        side.raw.capture = wire.Capture(os.path.join(directory, file))
+    try:
+        yield
+    finally:
+        for side in sides:
+            side.raw.capture.close()
+            side.raw.capture = None
+
+
 def one_round(suite, lab, sides, number, seed):
     """One file and its clients; the number of answers that dhcpd gave."""
+    included = "\n".join(dhcpd_files.DEFINITIONS)
     for attempt in range(9):
         file = dhcpd_files.File(f"{seed} {number} {attempt}")
         config = lab.path("dhcpd.conf")
         lab.write("dhcpd.conf", text_in(file.text(), config))
-        lab.write(dhcpd_files.INCLUDED, "\n".join(dhcpd_files.DEFINITIONS))
+        lab.write(dhcpd_files.INCLUDED, included)
         why = refused(lab, config)
         # dhcpd itself breaks on some expressions at the top level, and names no line then.
         if not why or " line " in why:
@@ -446,7 +471,9 @@ def one_round(suite, lab, sides, number, seed):
         return 0
     clients = clients_of(file, f"{seed} {number}", CLIENTS)
     try:
-        result = Round(file.nodes, clients).run(sides, config)
+        with captured(sides, f"{seed}-{number}",
+                      {"dhcpd.conf": file.text(), dhcpd_files.INCLUDED: included}):
+            result = Round(file.nodes, clients).run(sides, config)
     except Broken as error:
         suite.say(f"   no answers to compare: dhcpd breaks: {error}")
         return 0

@@ -144,9 +144,14 @@ class Raw:
         # Replies go to MACs that the interface does not have.
         index = socket.if_nametoindex(interface)
         self._socket.setsockopt(263, 1, struct.pack("iHH8s", index, 1, 0, b""))
+        # What is told of each frame that is sent or received.
+        self.capture = None
 
     def send(self, payload, mac, **addresses):
-        self._socket.send(frame(payload, mac, **addresses))
+        sent = frame(payload, mac, **addresses)
+        self._socket.send(sent)
+        if self.capture:
+            self.capture.frame(sent)
 
     def replies(self, seconds):
         """Everything a server says within the time, as (datagram, message)."""
@@ -154,11 +159,14 @@ class Raw:
         while (left := end - time.monotonic()) > 0:
             self._socket.settimeout(left)
             try:
-                datagram = Datagram.from_frame(self._socket.recv(65536), time.monotonic())
+                received = self._socket.recv(65536)
             except TimeoutError:
                 return
+            datagram = Datagram.from_frame(received, time.monotonic())
             answer = datagram and datagram.dhcp()
             if answer and answer.op == 2:
+                if self.capture:
+                    self.capture.frame(received)
                 yield datagram, answer
 
     def ask(self, kind, mac, xid, options=(), seconds=3, **fields):
@@ -168,6 +176,21 @@ class Raw:
 
     def close(self):
         self._socket.close()
+
+
+class Capture:
+    """Frames in a file, as tcpdump writes them: classic pcap, of Ethernet."""
+
+    def __init__(self, path):
+        self._out = open(path, "wb")
+        self._out.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
+
+    def frame(self, frame):
+        seconds, fraction = divmod(time.time_ns() // 1000, 1_000_000)
+        self._out.write(struct.pack("<IIII", seconds, fraction, len(frame), len(frame)) + frame)
+
+    def close(self):
+        self._out.close()
 
 
 def attach_boot_filter(sock):
