@@ -241,15 +241,20 @@ impl<'c> ScopeChain<'c> {
 
     /// The value of option `code` and the level it comes from.
     pub fn option(&self, code: u8) -> Option<(&'c [u8], ScopeId)> {
-        self.find(|id, scope| match scope.options.get(code) {
+        self.decided(code).flatten()
+    }
+
+    /// The same; `None` where no level says what it is, `Some(None)` where one says that it is not
+    /// sent.
+    pub(crate) fn decided(&self, code: u8) -> Option<Option<(&'c [u8], ScopeId)>> {
+        let said = self.find(|id, scope| match scope.options.get(code) {
             Some(value) => Some(Some((value, id))),
             None => (scope.without() == Some(code)).then_some(None),
-        })
-        .flatten()
+        })?;
         // dhcpd sends nothing that is empty, but what says all by being there.
-        .filter(|(value, _)| {
+        Some(said.filter(|(value, _)| {
             !self.dhcp.is_as_dhcpd() || !value.is_empty() || code == options::RAPID_COMMIT
-        })
+        }))
     }
 
     /// The TFTP server of the next stage, if the configuration names one.
@@ -267,11 +272,13 @@ impl<'c> ScopeChain<'c> {
         self.setting(|settings| settings.server_name.as_deref())
     }
 
-    /// The name of the client's `[[dhcp.host]]` where `use-host-decl-names` has it sent.
-    pub fn host_decl_name(&self) -> Option<(&'c [u8], ScopeId)> {
-        let id = self.host?;
-        self.is(Flag::UseHostDeclNames)
-            .then(|| (self.dhcp.host(id).name().as_bytes(), ScopeId::Host(id)))
+    /// What option 12 is sent with, and the level it comes from: where no level says, the name of
+    /// the client's `[[dhcp.host]]` if `use-host-decl-names` has it sent.
+    pub(crate) fn host_name(&self) -> Option<(&'c [u8], ScopeId)> {
+        self.decided(options::HOST_NAME).unwrap_or_else(|| {
+            let id = self.host.filter(|_| self.is(Flag::UseHostDeclNames))?;
+            Some((self.dhcp.host(id).name().as_bytes(), ScopeId::Host(id)))
+        })
     }
 
     /// Whether a flag is on.

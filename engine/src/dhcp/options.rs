@@ -145,13 +145,16 @@ impl<'a, 'r> Options<'a, 'r> {
         self.always_sent();
     }
 
-    /// The subnet mask of the scopes, else that of the subnet.
+    /// The subnet mask of the scopes; where none says what it is, that of the subnet.
     fn subnet_mask(&mut self) {
         // RFC 2132 section 3.3: the subnet mask stands before the routers.
-        self.configured(options::SUBNET_MASK);
-        if let Some(subnet) = self.reply.chain.subnet() {
-            let mask = self.reply.chain.dhcp().subnet(subnet).prefix.mask();
-            self.make(options::SUBNET_MASK, &mask.octets());
+        let chain = self.reply.chain;
+        match (chain.decided(options::SUBNET_MASK), chain.subnet()) {
+            (None, Some(subnet)) => {
+                let mask = chain.dhcp().subnet(subnet).prefix.mask();
+                self.make(options::SUBNET_MASK, &mask.octets());
+            }
+            _ => self.configured(options::SUBNET_MASK),
         }
     }
 

@@ -486,11 +486,13 @@ impl<'a> Exchange<'a> {
         reply.boot_file = boot.file;
         reply.boot_scope = boot.scope;
         reply.boot_reason = boot.reason(self.machine.firmware);
-        let asked = chain.option(options::PARAMETER_REQUEST_LIST).filter(|_| self.is_as_dhcpd());
-        let asked = asked.map(|(list, _)| list);
-        let asked = asked.or_else(|| self.option(options::PARAMETER_REQUEST_LIST));
+        let decided = chain.decided(options::PARAMETER_REQUEST_LIST);
+        let asked = match decided.filter(|_| self.is_as_dhcpd()) {
+            Some(list) => list.map(|(list, _)| list),
+            None => self.option(options::PARAMETER_REQUEST_LIST),
+        };
         reply.asked = asked.unwrap_or_default();
-        reply.host_name = chain.option(HOST_NAME).or_else(|| chain.host_decl_name());
+        reply.host_name = chain.host_name();
         reply.uuid = self.option(options::PXE_CLIENT_ID).filter(|_| boots_by_pxe);
         reply
     }
@@ -558,7 +560,7 @@ impl<'a> Exchange<'a> {
         // ISC dhcpd does not say so to a BOOTP client with a reserved address.
         let reserved = reply.kind.is_none() && self.reservation.address == Some(reply.yiaddr);
         reply.is_own_router = chain.is(Flag::UseLeaseAddrForDefaultRoute)
-            && chain.option(options::ROUTERS).is_none()
+            && chain.decided(options::ROUTERS).is_none()
             && !(reserved && self.is_as_dhcpd());
         if chain.is(Flag::AlwaysBroadcast) {
             reply.flags |= BROADCAST_FLAG;

@@ -240,3 +240,26 @@ ip = "10.2.0.200"
         assert_eq!(server.silence(&client.reboot(ip("10.1.4.3"))), Silence::UnknownClient);
     }
 }
+
+/// In dhcpd what says that an option is not sent says what it is.
+#[test]
+fn an_option_that_is_null_is_not_sent_for_another_reason() {
+    let null = "{ expression = 'option nis-domain' }";
+    let names = "[[dhcp.host]]\nname = \"n2\"\nhardware = \"52:54:00:00:00:02\"\n";
+    let flags = "use-host-decl-names = true\nuse-lease-addr-for-default-route = true";
+    let sent = |options: &str| {
+        let text = format!("[dhcp]\ncompatibility = \"dhcpd\"\n{flags}\noptions = {{ {options} }}");
+        let mut server = Server::new(&format!(
+            "{text}\n[[dhcp.subnet]]\nsubnet = \"10.1.0.0/16\"\npools = [\"10.1.4.0-10.1.4.99\"]\n{names}"
+        ));
+        let client = Client::plain(mac(2)).with(options::PARAMETER_REQUEST_LIST, &[3, 12]);
+        codes(&server.expect(MessageType::Offer, &client.discover()))
+    };
+    assert_eq!(sent(""), [1, 3, 12, 51, 53, 54]);
+    for (code, name) in [(1, "subnet-mask"), (3, "routers"), (12, "host-name")] {
+        let left = sent(&format!("{name} = {null}"));
+        assert!(!left.contains(&code), "{name}: {left:?}");
+    }
+    let all = sent(&format!("dhcp-parameter-request-list = {null}, domain-name = \"d\""));
+    assert!(all.contains(&15), "{all:?}");
+}
