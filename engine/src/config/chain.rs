@@ -82,7 +82,20 @@ impl<'c> ScopeChain<'c> {
         dhcp: &'c Dhcp,
         subnet: Option<SubnetId>,
         pool: Option<PoolId>,
+        members: (&'c [ClassId], &'c [SubclassId]),
+        host: Option<HostId>,
+        arena: &'c Bump,
+    ) -> Self {
+        Self::with(dhcp, (subnet, pool), members, &[], host, arena)
+    }
+
+    /// The same; the levels of `late` stand behind those of the other classes, once more if they
+    /// are among these.
+    fn with(
+        dhcp: &'c Dhcp,
+        (subnet, pool): (Option<SubnetId>, Option<PoolId>),
         (classes, subclasses): (&'c [ClassId], &'c [SubclassId]),
+        late: &[ClassId],
         host: Option<HostId>,
         arena: &'c Bump,
     ) -> Self {
@@ -105,6 +118,11 @@ impl<'c> ScopeChain<'c> {
             for &part in subclasses.iter().filter(|part| dhcp.subclass(**part).class == id) {
                 levels.push(ScopeId::Subclass(part), &dhcp.subclass(part).scope);
             }
+            levels.push(ScopeId::Class(id), &class.scope);
+            levels.push_around(class.within.iter().copied(), &ran);
+        }
+        for &id in late {
+            let class = dhcp.class(id);
             levels.push(ScopeId::Class(id), &class.scope);
             levels.push_around(class.within.iter().copied(), &ran);
         }
@@ -138,12 +156,13 @@ impl<'c> ScopeChain<'c> {
             return Self { levels, effects, ..self };
         }
         // The last of the classes, in which the first wins.
+        let members = (self.classes, self.subclasses);
+        let place = (self.subnet, self.pool);
+        let whole = Self::with(self.dhcp, place, members, late, self.host, arena);
+        let Ran { levels, effects, .. } = run(&whole);
         let mut classes = BumpVec::from_iter_in(self.classes.iter().copied(), arena);
         classes.extend_from_slice(late);
-        let members = (classes.into_bump_slice(), self.subclasses);
-        let whole = Self::new(self.dhcp, self.subnet, self.pool, members, self.host, arena);
-        let Ran { levels, effects, .. } = run(&whole);
-        Self { levels, effects, ..whole }
+        Self { levels, effects, classes: classes.into_bump_slice(), ..whole }
     }
 
     /// Which branches its statements take for a message, in the order in which they run.

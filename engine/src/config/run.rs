@@ -59,7 +59,7 @@ pub(super) struct Ran<'c> {
     pub(super) levels: &'c [Level<'c>],
     pub(super) effects: &'c Effects<'c>,
     /// Classes that the client was made a member of, whose own levels are to run before those of
-    /// its other classes.
+    /// its other classes. In dhcpd a member is made one again, and what its class says runs twice.
     pub(super) late: &'c [ClassId],
 }
 
@@ -224,11 +224,11 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
     }
 
     fn add(&mut self, class: ClassId) {
-        if self.is_member(class) {
-            return;
+        let is_member = self.is_member(class);
+        if !is_member {
+            self.collected.added.push(class);
         }
-        self.collected.added.push(class);
-        if self.level >= self.by_place {
+        if self.level >= self.by_place && (!is_member || self.dhcp.is_as_dhcpd()) {
             self.late.push(class);
         }
     }

@@ -55,3 +55,15 @@ fn the_value_of_an_option_knows_variables_of_the_top_level_only() {
           set own = \"own\"; option bootfile-name = own; if own = \"own\" { filename = own; } }";
     assert_eq!(options(text), [Some("top".to_owned()), None]);
 }
+
+#[test]
+fn what_a_class_says_runs_again_for_a_member_that_is_made_one_again() {
+    let class = "option domain-name \"d\";
+        class \"c\" { match if exists host-name; prepend domain-name = \"c-\"; }";
+    let subnet = "subnet 10.1.0.0 netmask 255.255.255.0 { range 10.1.0.10 10.1.0.99; ADD }";
+    let domain =
+        |text: &str| options(&format!("{class} {}", subnet.replace("ADD", text)))[0].clone();
+    assert_eq!(domain("").as_deref(), Some("c-d"));
+    assert_eq!(domain("add \"c\";").as_deref(), Some("c-c-d"));
+    assert_eq!(domain("add \"c\"; add \"c\";").as_deref(), Some("c-c-c-d"));
+}
