@@ -52,7 +52,7 @@ pub(super) struct SubnetDraft {
 }
 
 /// A pool as it was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PoolDraft {
     pub(super) range: Range,
     pub(super) place: Place,

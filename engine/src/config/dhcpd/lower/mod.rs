@@ -1,5 +1,6 @@
 //! From what was read to the drafts of the builder.
 
+mod pools;
 mod scope;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use super::ast::{self, Body, Child, Entry, Value, What};
 use super::reader::START;
 use super::spaces::{SpaceNumber, Spaces};
 use super::table::Status;
+use pools::NetworkPools;
 use scope::Draft;
 pub(super) use scope::{assign, option};
 
@@ -48,6 +50,7 @@ struct Lower<'a, 'p> {
     made: HashMap<Vec<Around>, GroupId>,
     /// Subnets of the network that is read, or the one subnet without one.
     subnets: Vec<SubnetDraft>,
+    pools: NetworkPools,
     builder: Builder,
     in_root: bool,
     problems: &'p mut Problems,
@@ -99,6 +102,7 @@ pub(super) fn lower(
         subclasses: Vec::new(),
         made: HashMap::new(),
         subnets: Vec::new(),
+        pools: NetworkPools::default(),
         builder: Builder::default(),
         in_root: false,
         problems,
@@ -195,13 +199,7 @@ impl<'a> Lower<'a, '_> {
                 Child::Subnet6(subnet) => self.declarations(&subnet.body, at),
                 Child::Pool(pool) => self.pool(pool, at),
                 Child::Range(range) => {
-                    let mut draft = PoolDraft::plain(addresses(range), range.place);
-                    draft.groups.clone_from(&at.groups);
-                    // dhcpd makes a pool of its own for such ranges.
-                    match range.bootp {
-                        true => draft.allow.push(Permit::All),
-                        false => draft.deny.push(Permit::Bootp),
-                    }
+                    let draft = self.pools.range(range, &at.groups, self.problems);
                     self.place(draft, range, at);
                 }
                 Child::Host(host) => self.hosts.push((host, at.around.clone())),
@@ -242,6 +240,7 @@ impl<'a> Lower<'a, '_> {
     }
 
     fn add_subnets(&mut self) {
+        self.pools = NetworkPools::default();
         for subnet in std::mem::take(&mut self.subnets) {
             self.builder.add_subnet(subnet, self.problems);
         }
@@ -258,21 +257,16 @@ impl<'a> Lower<'a, '_> {
         if allow.is_empty() && pool.permits.iter().any(|permission| permission.allow) {
             deny.push(Permit::All);
         }
+        let Some(first) = pool.ranges.first() else { return };
+        let groups = at.groups.clone();
+        let plain = PoolDraft::plain(addresses(first), first.place);
+        let whole = PoolDraft { allow, deny, groups, scope, ..plain };
         for range in &pool.ranges {
-            let draft = PoolDraft {
-                range: addresses(range),
-                place: range.place,
-                allow: allow.clone(),
-                deny: deny.clone(),
-                class: None,
-                groups: at.groups.clone(),
-                scope: scope.clone(),
-            };
-            self.place(draft, range, at);
+            let (place, of_range) = (range.place, addresses(range));
+            self.place(PoolDraft { range: of_range, place, ..whole.clone() }, range, at);
         }
-        if let Some(first) = pool.ranges.first() {
-            self.declarations(&pool.body, &at.inside(Around::Pool(first.first)));
-        }
+        self.pools.add(whole);
+        self.declarations(&pool.body, &at.inside(Around::Pool(first.first)));
     }
 
     /// Puts a pool into the subnet that it is of.

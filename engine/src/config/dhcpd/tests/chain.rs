@@ -67,3 +67,34 @@ fn what_a_class_says_runs_again_for_a_member_that_is_made_one_again() {
     assert_eq!(domain("add \"c\";").as_deref(), Some("c-c-d"));
     assert_eq!(domain("add \"c\"; add \"c\";").as_deref(), Some("c-c-c-d"));
 }
+
+#[test]
+fn a_range_outside_of_pools_may_be_a_part_of_one() {
+    let says = |text: &str| {
+        let subnet = format!("subnet 10.1.0.0 netmask 255.255.255.0 {{ {text} }}");
+        let text = format!("ping-check off; shared-network n {{ {subnet} }}");
+        let config = parse(Path::new("dhcpd.conf"), text.as_bytes()).unwrap();
+        let address = std::net::Ipv4Addr::new(10, 1, 0, 200);
+        let pool = config.dhcp.pools.iter().find(|pool| pool.range.0 == address).unwrap();
+        let name =
+            pool.scope.options.get(15).map(|name| String::from_utf8_lossy(name).into_owned());
+        (name, pool.allow.clone(), pool.deny.clone(), config.warnings.len())
+    };
+    let pool = |number: u8, text: &str| {
+        format!("pool {{ range 10.1.0.{number}; option domain-name \"{number}\"; {text} }}")
+    };
+    let (all, bootp) = ("allow all clients;", "deny dynamic bootp clients;");
+    let no_bootp = (None, vec![], vec![Permit::Bootp], 0);
+    // A pool of its own.
+    assert_eq!(says(&format!("{} range 10.1.0.200;", pool(1, all))), no_bootp);
+    // The pool before the one with the same permits, or the first.
+    let own =
+        says(&format!("{} {} range 10.1.0.200;", pool(1, "allow known-clients;"), pool(2, bootp)));
+    assert_eq!(own, (Some("1".to_owned()), vec![Permit::Known], vec![], 1));
+    let own = says(&format!("{} range dynamic-bootp 10.1.0.200;", pool(1, all)));
+    assert_eq!(own, (Some("1".to_owned()), vec![Permit::All], vec![], 1));
+    // The pool of another such range is one as well.
+    assert_eq!(says("range 10.1.0.9; range 10.1.0.200;"), no_bootp);
+    let own = says(&format!("{} range 10.1.0.9; range 10.1.0.200;", pool(1, "")));
+    assert_eq!(own, (Some("1".to_owned()), vec![], vec![], 1));
+}
