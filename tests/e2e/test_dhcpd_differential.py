@@ -28,6 +28,7 @@ import time
 
 import dhcpd_clients
 import dhcpd_files
+import dhcpd_known
 import lab as laboratory
 import server as own_server
 import wire
@@ -214,71 +215,6 @@ def differences(sent):
     return lines
 
 
-INFORMS = ("inform", "inform-bound", "inform-source")
-# Bytes of the fields.
-LIMITS = {"file": 128, "sname": 64}
-
-
-def is_known(sent, line, text):
-    """Whether docs/DIFFERENCES.md has it; the numbers are its."""
-    here, theirs = (found and found[1] for found in sent.answers)
-    field = line.split(":")[0]
-    return any([
-        # 3: options of a BOOTP reply that has no room for them, or has them in `file` and `sname`.
-        sent.step == "bootp" and theirs is not None and theirs.overload
-        and field.startswith("option") and "here nothing" in line,
-        sent.step == "bootp" and field.startswith("option") and is_left_out(sent, field),
-        # 5: options without room, and 10: more of them for INFORM.
-        here and theirs and field.startswith("option") and is_without_room(sent, field),
-        # 10: configured options in `filename` and `server-name`.
-        sent.step in INFORMS and field in LIMITS and line.endswith("dhcpd  b''")
-        and re.search(r"(filename|server-name) = .*config-option", text),
-        # 11: offers that count for `lease limit`.
-        "lease limit" in text and line in ("dhcpd answers OFFER, and here does not",
-                                           "dhcpd answers ACK, and here does not",
-                                           "here answers ACK, and dhcpd does not"),
-        # 13: the client identifier of a host entry.
-        field == "option 61" and line.startswith("option 61: here nothing, dhcpd 69642d")
-        and "option dhcp-client-identifier \"id-" in text,
-        # 12: a reserved lease that is renewed at once.
-        field == "option 51" and "select-infinite" in sent.client.steps
-        and "infinite-is-reserved on" in text,
-        # 8: names that do not fit.
-        here and theirs and field in LIMITS and not getattr(here, field)
-        and len(getattr(theirs, field)) == LIMITS[field],
-        # 7: broadcasts to a BOOTP client with a reserved address.
-        sent.step == "bootp" and line == f"to MAC: here nothing, dhcpd {sent.client.mac}",
-        # 2: a REQUEST that names another server.
-        sent.step == "select-other" and line == "dhcpd answers NAK, and here does not",
-        sent.step == "select-other" and line == "dhcpd answers ACK, and here does not",
-    ])
-
-
-def is_without_room(sent, field):
-    """Whether an option is missing in one of the replies, which has no room for it."""
-    code = int(field.split()[1])
-    (_, here), (_, theirs) = sent.answers
-    lacks, has = (here, theirs) if code not in here.options else (theirs, here)
-    room = 312 - 4
-    if not (sent.step in INFORMS and lacks is theirs):
-        room += sum(size for name, size in LIMITS.items() if not getattr(lacks, name))
-    needed = sum(2 * (1 + len(value) // 256) + len(value)
-                 for value in [*lacks.options.values(), has.options.get(code, b"")])
-    # The end of each field, what dhcpd keeps for option 52, and what is split.
-    return code not in lacks.options and needed + 40 > room
-
-
-def is_left_out(sent, field):
-    """Whether an option of a BOOTP reply is missing in one of them, which has no room for it."""
-    code = int(field.split()[1])
-    (_, here), (_, theirs) = sent.answers
-    lacks, has = (here, theirs) if code not in here.options else (theirs, here)
-    # Of the 64 bytes the cookie and END; dhcpd keeps some for option 52.
-    room = 64 - 4 - 1 - (4 if lacks is theirs else 0)
-    used = sum(2 + len(value) for other, value in lacks.options.items() if other != 82)
-    return code not in lacks.options and used + 2 + len(has.options[code]) > room
-
-
 def timeless(payload):
     """A payload in hexadecimal without its lease time, which goes on."""
     return re.sub("3304.{8}", "3304", payload, count=1)
@@ -301,6 +237,7 @@ class Round:
     def __init__(self, nodes, clients):
         self.nodes, self.clients, self.found = nodes, clients, []
         self.answered = 0
+        self.limits = dhcpd_known.Limits(nodes)
         self.last = {}  # by client its last message
         self.explained = ""
         self.xid = 1
@@ -370,15 +307,19 @@ class Round:
         if other:
             exchange(sides, other, only=(1,))
         self.last |= {sent.client.mac: sent for sent in batch}
+        self.limits.learn_first(batch)
         for sent in batch:
             self.answered += sent.answers[1] is not None
             ranges = sent.addresses() and [*map(self.range_of, sent.addresses())]
             if sent.fresh and ranges and ranges[0] != ranges[1]:
                 if sent.step == "bootp" and all(ranges):
+                    self.limits.learn(sent)
                     continue  # which has no way to ask for an address
                 sent.fresh = False
             differing = differences(sent)
-            lines = [line for line in differing if not is_known(sent, line, self.text)]
+            lines = [line for line in differing
+                     if not dhcpd_known.is_known(sent, line, self.text, self.limits)]
+            self.limits.learn(sent)
             if lines:
                 self.found.append((sent, lines))
             if lines or any(line.endswith("does not") for line in differing):
