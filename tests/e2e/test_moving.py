@@ -34,6 +34,7 @@ max-lease-time 7200;
 stash-agent-options true;
 class "odd" {{
     match if suffix(hardware, 1) = 01;
+    lease limit 1000000;
     set seen = "yes";
 }}
 subnet 10.64.0.0 netmask 255.192.0.0 {{
@@ -48,7 +49,9 @@ def own(state):
     return (f'[server]\ninterfaces = ["eth0"]\nstate-dir = "{state}"\n'
             '[dhcp]\nauthoritative = true\nidentity = "client-id"\nlease-time = "2h"\n'
             f'[[dhcp.subnet]]\nsubnet = "10.64.0.0/10"\npools = ["{_LOW}-{_HIGH}"]\n'
-            f'options = {{ routers = ["10.77.0.254"] }}\n')
+            f'options = {{ routers = ["10.77.0.254"] }}\n'
+            '[[dhcp.class]]\nname = "odd"\ntest = "suffix(hardware, 1) = 01"\n'
+            'lease-limit = 1000000\n')
 
 
 def given(machines):
@@ -59,6 +62,7 @@ def given(machines):
         client_id = dict(machine.options).get(61)
         uid = "".join(f"\\{byte:03o}" for byte in client_id or b"")
         yield (machine.mac, machine.address, *([f'uid "{uid}"'] if client_id else []),
+               *(['billing class "odd"'] if machine.mac.endswith(":01") else []),
                'set kind = "none"')
 
 
@@ -106,6 +110,9 @@ def main():
                     status == 0 and "written: 0 leases" in output, output)
         exported = server.tool("leases", "export", "--format", "dhcpd", seconds=300)[1]
         suite.check("variables of leases are among it", 'set kind = "none";' in exported)
+        odd = sum(machine.mac.endswith(":01") for machine in machines)
+        suite.equal("and the class that they count for", exported.count('billing class "odd";'),
+                    odd)
         server.start()
         status, output = server.tool("leases", "import", dhcpd.leases, seconds=300)
         suite.check("a running server's store is not written to",

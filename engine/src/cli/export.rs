@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bootstorm::config::Config;
 use bootstorm::control::protocol::Request;
-use bootstorm::lease_files::{Format, Writer};
+use bootstorm::lease_files::{Billings, Binding, Format, Writer};
 use clap::ValueEnum;
 
 use super::leases::each;
@@ -66,11 +66,22 @@ impl Export {
             let Config { dhcp, .. } = config.as_ref()?;
             Some(u32::try_from(dhcp.subnet_of(ip)?.index()).ok()? + 1)
         };
-        let (mut count, mut outside) = (0, 0);
+        let (mut count, mut outside, mut spawned) = (0, 0, 0);
+        let mut billings = None;
         let mut writer = Writer::new(format, out)?;
         each(&self.server, &Request::LeasesList {}, |row| {
             let wrong = |what| Failure::of("the server answered in another language", what);
-            let Some(entry) = row.entry().map_err(wrong)? else { return Ok(()) };
+            let Some(mut entry) = row.entry().map_err(wrong)? else { return Ok(()) };
+            if let (Format::Dhcpd, Binding::Active, Some(key)) =
+                (format, entry.binding, &row.billed_to)
+            {
+                let key = u64::from_str_radix(key, 16).map_err(|_| wrong(key.clone()))?;
+                let billings = match &mut billings {
+                    Some(billings) => billings,
+                    none => none.insert(Billings::of(&self.server.config.load()?.dhcp)),
+                };
+                spawned += u64::from(!billings.put(key, &mut entry));
+            }
             let number = subnet(entry.ip);
             if config.is_some() && number.is_none() {
                 outside += 1;
@@ -79,6 +90,12 @@ impl Export {
             count += 1;
             Ok(writer.lease(&entry, number.unwrap_or(0))?)
         })?;
+        if spawned > 0 {
+            complain(&format!(
+                "{spawned} leases do not say which class they count for: only a hash of what \
+                 spawned their subclass is known, and dhcpd counts them when they renew"
+            ));
+        }
         if outside > 0 {
             complain(&format!("{outside} leases are left out: their addresses are in no subnet"));
         }

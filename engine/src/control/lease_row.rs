@@ -76,6 +76,10 @@ pub struct LeaseRow {
     /// Option 82, sub-option 2, with escapes for what is not printable.
     #[serde(rename = "remote-id", skip_serializing_if = "Option::is_none")]
     pub remote_id: Option<String>,
+    /// What it counts for where a class limits its leases: [`Bill::key`](crate::leases::Bill::key)
+    /// in hexadecimal.
+    #[serde(rename = "billed-to", skip_serializing_if = "Option::is_none")]
+    pub billed_to: Option<String>,
     /// Variables that statements of the configuration set.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, VariableRow>,
@@ -114,6 +118,7 @@ impl LeaseRow {
             client_id: notes.client_id().map(|id| hex::digits(id, "")),
             circuit_id: text(notes.circuit_id()),
             remote_id: text(notes.remote_id()),
+            billed_to: notes.admission().bill().map(|bill| format!("{:016x}", bill.key())),
             variables: variables(notes),
         }
     }

@@ -8,6 +8,7 @@
 //! An [`Entry`] is what any of these files says of one address. Reading is streaming: a file of any
 //! size takes as much memory as it has addresses that a server of this configuration could give.
 
+mod billing;
 mod csv;
 mod dhcpd;
 mod entry;
@@ -22,6 +23,7 @@ mod store;
 mod tests;
 mod write;
 
+pub use billing::Billings;
 pub(crate) use csv::unescape;
 pub(crate) use dhcpd::{StatementEnd, StatementPart, statements};
 pub use entry::{Binding, Entry, FileTime, Variable};

@@ -67,6 +67,11 @@ impl Bill {
     pub(crate) fn limit(self) -> u32 {
         self.limit
     }
+
+    /// What tells it from bills of other classes and values: XXH3 of both (64 bits, no seed).
+    pub fn key(self) -> u64 {
+        self.key
+    }
 }
 
 /// As which `[[dhcp.host]]` a client was known.

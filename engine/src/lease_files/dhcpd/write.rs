@@ -42,6 +42,16 @@ pub(in super::super) fn lease(entry: &Entry, out: &mut String) {
             line(out, format_args!("  {name};"));
         }
     }
+    for (class, value) in &entry.billing {
+        let kind = if value.is_some() { "subclass" } else { "class" };
+        let _infallible = write!(out, "  billing {kind} ");
+        quote(class.as_bytes(), out);
+        if let Some(value) = value {
+            out.push(' ');
+            octets(value, out);
+        }
+        out.push_str(";\n");
+    }
     client(entry.hardware, entry.client_id.as_deref(), out);
     for (name, value) in &entry.variables {
         let _infallible = write!(out, "  set {name} = ");

@@ -264,6 +264,8 @@ fn what_is_written_for_dhcpd() {
   binding state active;
   next binding state free;
   rewind binding state free;
+  billing class "gold";
+  billing subclass "rack" 1:2:a;
   hardware ethernet 52:54:00:12:34:56;
   uid "\001RT\000\0224V\"\\";
   set vendor-class-identifier = "PXEClient:Arch:00000";

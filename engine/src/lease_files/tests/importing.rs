@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 
-use super::super::{Existing, ImportError, Imported, Report, Taken, broken_off, store};
+use super::super::{
+    Billings, Entry, Existing, Format, ImportError, Imported, Report, Taken, broken_off, store,
+};
+use super::formats;
 use crate::config::{self, Config};
 use crate::leases::{
     Admission, Bill, BootId, ClientKey, Clock, Hardware, Lease, LeaseState, Loaded, StatePlace,
@@ -187,6 +190,22 @@ fn a_lease_counts_for_the_class_that_it_counted_for() {
             None,
         ]
     );
+
+    // Written again, but for the value that only its hash is known of.
+    let billings = Billings::of(&config.dhcp);
+    let entries: Vec<Entry> = (leases.iter().zip(bills))
+        .map(|(lease, bill)| {
+            let mut entry = Entry::new(lease.ipv4().unwrap());
+            let known = bill.map(|bill| billings.put(bill.key(), &mut entry));
+            assert_eq!(known, bill.map(|_| entry.ip.octets()[3] != 21));
+            entry
+        })
+        .collect();
+    let text = formats::written(Format::Dhcpd, &entries);
+    for line in ["  billing subclass \"gold\" \"one\";\n", "  billing class \"tin\";\n"] {
+        assert_eq!(text.matches(line).count(), 1, "{text}");
+    }
+    assert_eq!(formats::leases(text.as_bytes()), entries);
 }
 
 #[test]
