@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use bootstorm::config::{self, Config, LIVE_HOSTS, Server};
 use bootstorm::lease_files::{self, Existing, ImportError, Taken};
 use bootstorm::leases::ENTRIES;
-use bootstorm::live_hosts::{self, LiveHosts};
+use bootstorm::live_hosts::{self, By, LiveHosts, Origin};
 use bootstorm::privileges::{self, Account, PrivilegeError};
+use jiff::Timestamp;
 
 use super::leases::store_failure;
 use super::{Answer, Failure, Outcome, ServerArg, complain, rendered};
@@ -65,7 +66,8 @@ pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outco
     let mut live = LiveHosts::read(&path).map_err(Failure::new)?;
     let (hosts, deleted) = taken.take_hosts();
     let (leases, mut report) = taken.finish(&clock);
-    report.hosts = lease_files::take_hosts(&hosts, &deleted, &dhcp, &mut live, &mut report);
+    let origin = Origin::new(Timestamp::now(), By::Import);
+    report.hosts = lease_files::take_hosts(&hosts, &deleted, &dhcp, &mut live, &mut report, origin);
     for line in report.lines() {
         writeln!(out, "{line}")?;
     }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub use self::status::Running;
-use crate::live_hosts::{Change, HostObject};
+use crate::live_hosts::{By, Change, HostObject};
 
 /// The control socket's name in the state directory.
 pub const SOCKET_NAME: &str = "control.sock";
@@ -46,6 +46,8 @@ pub enum Command {
         change: Change,
         /// Which.
         hosts: Vec<HostObject>,
+        /// Through whom.
+        by: By,
         /// Who wants to know how it went.
         reply: ReloadReply,
     },

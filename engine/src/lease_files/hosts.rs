@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{LiveHost, Report, host_statements};
 use crate::config::{Dhcp, HostId};
 use crate::hex;
-use crate::live_hosts::{Change, HostObject, LiveHosts};
+use crate::live_hosts::{Change, HostObject, LiveHosts, Origin};
 
 /// Adds hosts of dhcpd to the live ones. What a configuration has is neither changed nor
 /// contradicted; the report says what was left out, and why. `dhcp` may know the live hosts, or
@@ -19,6 +19,7 @@ pub fn take_hosts(
     dhcp: &Dhcp,
     live: &mut LiveHosts,
     report: &mut Report,
+    origin: Origin,
 ) -> u64 {
     let mut added = 0;
     for host in hosts {
@@ -30,7 +31,7 @@ pub fn take_hosts(
             continue;
         }
         let object = object(host, dhcp, report);
-        match live.change(Change::Add, object) {
+        match live.change(Change::Add, object, Some(origin)) {
             Ok(()) => added += 1,
             Err(why) => report.drop(why, &host.name),
         }

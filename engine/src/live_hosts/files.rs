@@ -1,10 +1,10 @@
 //! The files of the live hosts: all of them as they once were, and what has changed since.
 //!
 //! `hosts.toml` has all hosts. A change of few of them is a line of JSON at the end of
-//! `hosts.journal` beside it: `{"set": [HOST, ...], "remove": [NAME, ...]}` with the keys of
-//! `[[dhcp.host]]`. When the journal has become long, and when the server starts, `hosts.toml` is
-//! written anew and the journal is removed. If the server is killed between both, the changes are
-//! made once more to hosts that have them, which changes nothing.
+//! `hosts.journal` beside it: `{"origin": ORIGIN, "set": [HOST, ...], "remove": [NAME, ...]}` with
+//! the keys of `[[dhcp.host]]`. When the journal has become long, and when the server starts,
+//! `hosts.toml` is written anew and the journal is removed. If the server is killed between both,
+//! the changes are made once more to hosts that have them, which changes nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Changed, HEADER, HostObject, LiveHosts, table, text};
+use super::{
+    Change, Changed, HEADER, HostObject, LiveHost, LiveHosts, ORIGIN, Origin, table, text,
+};
 
 /// The file of changes, beside that of the hosts.
 pub const JOURNAL: &str = "hosts.journal";
@@ -71,9 +73,10 @@ pub enum LiveHostsError {
 }
 
 /// A change as the journal has it: what came of it, for each host that it was about.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
+    origin: Origin,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     set: Vec<HostObject>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -131,7 +134,7 @@ impl LiveHosts {
                 let (path, line) = (path.to_owned(), index + 1);
                 LiveHostsError::Damaged { path, line, what }
             };
-            let Record { set, remove } = match serde_json::from_slice(line) {
+            let Record { origin, set, remove } = match serde_json::from_slice(line) {
                 // Nobody was answered.
                 _ if is_torn => return Ok(()),
                 Ok(record) => record,
@@ -141,7 +144,7 @@ impl LiveHosts {
                 self.hosts.remove(&name);
             }
             for host in set {
-                let set = self.change(super::Change::Set, host);
+                let set = self.change(Change::Set, host, Some(origin));
                 set.map_err(|what| damaged(serde::de::Error::custom(what)))?;
             }
             self.journal += line.len() as u64;
@@ -200,7 +203,7 @@ impl LiveHosts {
     /// # Errors
     /// When the disk refuses.
     pub fn append(&mut self, path: &Path, changed: &Changed) -> Result<(), LiveHostsError> {
-        let mut record = Record::default();
+        let mut record = Record { origin: changed.origin, set: Vec::new(), remove: Vec::new() };
         for name in changed.hosts.keys() {
             match self.object(name) {
                 Some(host) => record.set.push(host),
@@ -260,7 +263,7 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
 }
 
 /// The hosts of a file without its journal.
-fn read_hosts(path: &Path) -> Result<BTreeMap<String, String>, LiveHostsError> {
+fn read_hosts(path: &Path) -> Result<BTreeMap<String, LiveHost>, LiveHostsError> {
     let failed = |cause| LiveHostsError::Io { path: path.to_owned(), cause };
     let mut hosts = BTreeMap::new();
     let file = match File::open(path) {
@@ -268,23 +271,27 @@ fn read_hosts(path: &Path) -> Result<BTreeMap<String, String>, LiveHostsError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(hosts),
         Err(error) => return Err(failed(error)),
     };
-    let mut current: Option<(String, String)> = None;
+    let mut current: Option<(String, LiveHost)> = None;
     let mut begins = false;
     for (index, line) in file.lines().enumerate() {
         let line = line.map_err(failed)?;
         let strange = || LiveHostsError::Strange { path: path.to_owned(), line: index + 1 };
         match (&*line, &mut current) {
+            (text, Some((_, host))) if !begins && text.starts_with(ORIGIN) => {
+                host.origin = text[ORIGIN.len()..].to_owned().try_into().ok();
+            }
             (text, _) if text.is_empty() || text.starts_with('#') => {}
             (HEADER, _) if !begins => begins = true,
             (text, _) if begins => {
                 hosts.extend(current.take());
                 let name = text.strip_prefix("name = ").and_then(text::unquote);
-                current = Some((name.ok_or_else(strange)?, String::new()));
+                let host = LiveHost { keys: String::new(), origin: None };
+                current = Some((name.ok_or_else(strange)?, host));
                 begins = false;
             }
-            (text, Some((_, keys))) if text.contains(" = ") => {
-                keys.push_str(text);
-                keys.push('\n');
+            (text, Some((_, host))) if text.contains(" = ") => {
+                host.keys.push_str(text);
+                host.keys.push('\n');
             }
             _ => return Err(strange()),
         }
@@ -297,6 +304,6 @@ fn read_hosts(path: &Path) -> Result<BTreeMap<String, String>, LiveHostsError> {
 impl std::fmt::Display for LiveHosts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "# Written by `bootstorm host` and OMAPI. Do not change it by hand.")?;
-        self.hosts.iter().try_for_each(|(name, keys)| write!(f, "{}", table(name, keys)))
+        self.hosts.iter().try_for_each(|(name, host)| write!(f, "{}", table(name, host)))
     }
 }

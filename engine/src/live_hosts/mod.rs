@@ -2,11 +2,13 @@
 //!
 //! They are `[[dhcp.host]]` tables in a file of the state directory, which the configuration's
 //! loader reads behind the configuration's own hosts. Nobody else writes it, so it has one form:
-//! each host begins with the line `[[dhcp.host]]`, then its name, then each other key on a line of
-//! its own. Changes since it was written stand in a journal beside it ([`files`]).
+//! each host begins with the line `[[dhcp.host]]`, then its name, a comment that says when and
+//! through whom it became so, then each other key on a line of its own. Changes since the file was
+//! written stand in a journal beside it ([`files`]).
 
 mod csv;
 mod files;
+mod origin;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -20,11 +22,13 @@ use serde_json::{Map, Value};
 pub use csv::{FileError, read};
 pub(crate) use files::text_with_journal;
 pub use files::{JOURNAL, LiveHostsError, fold};
+pub use origin::{By, Origin};
 
 /// One host: the keys of `[[dhcp.host]]`, as JSON has them.
 pub type HostObject = Map<String, Value>;
 
 const HEADER: &str = "[[dhcp.host]]";
+const ORIGIN: &str = "# set ";
 
 /// What to do with a host.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -38,11 +42,19 @@ pub enum Change {
     Remove,
 }
 
+/// A host without its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct LiveHost {
+    /// The text of the keys, a line each.
+    keys: String,
+    /// `None` where an earlier version has written it.
+    origin: Option<Origin>,
+}
+
 /// The live hosts of a server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LiveHosts {
-    /// By name the text of the other keys, a line each.
-    hosts: BTreeMap<String, String>,
+    hosts: BTreeMap<String, LiveHost>,
     /// So many bytes of the journal are changes that were made in them.
     journal: u64,
 }
@@ -71,12 +83,13 @@ impl LiveHosts {
         &mut self,
         change: Change,
         hosts: Vec<HostObject>,
+        origin: Origin,
     ) -> Result<Changed, String> {
-        let mut changed = Changed { before: self.len(), hosts: BTreeMap::new() };
+        let mut changed = Changed { before: self.len(), hosts: BTreeMap::new(), origin };
         for host in hosts {
             let name = host.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
             let was_there = self.contains(&name);
-            self.change(change, host)?;
+            self.change(change, host, Some(origin))?;
             changed.hosts.entry(name).or_insert(was_there);
         }
         Ok(changed)
@@ -92,7 +105,12 @@ impl LiveHosts {
     ///
     /// # Errors
     /// What is wrong with it, for people; nothing is changed then.
-    pub fn change(&mut self, change: Change, mut host: HostObject) -> Result<(), String> {
+    pub fn change(
+        &mut self,
+        change: Change,
+        mut host: HostObject,
+        origin: Option<Origin>,
+    ) -> Result<(), String> {
         let name = match host.remove("name") {
             Some(Value::String(name)) if !name.is_empty() => name,
             Some(_) => return Err("`name` must be a text".to_owned()),
@@ -115,18 +133,23 @@ impl LiveHosts {
             Change::Add | Change::Set => {}
         }
         let keys = text::keys(&host).map_err(|error| format!("host `{name}`: {error}"))?;
-        self.hosts.insert(name, keys);
+        self.hosts.insert(name, LiveHost { keys, origin });
         Ok(())
     }
 
     /// Each host, by rising name.
     pub fn objects(&self) -> impl Iterator<Item = HostObject> {
-        self.hosts.iter().map(|(name, keys)| object(name, keys))
+        self.hosts.iter().map(|(name, host)| object(name, host))
     }
 
     /// The host of that name.
     pub fn object(&self, name: &str) -> Option<HostObject> {
-        self.hosts.get(name).map(|keys| object(name, keys))
+        self.hosts.get(name).map(|host| object(name, host))
+    }
+
+    /// When the host of that name became what it is, and through whom, if that is known.
+    pub fn origin(&self, name: &str) -> Option<Origin> {
+        self.hosts.get(name)?.origin
     }
 }
 
@@ -137,6 +160,7 @@ pub struct Changed {
     pub before: usize,
     /// Names of hosts, and whether they were there before it.
     hosts: BTreeMap<String, bool>,
+    origin: Origin,
 }
 
 impl Changed {
@@ -158,11 +182,17 @@ impl Changed {
 }
 
 /// A host as it stands in the file.
-fn table(name: &str, keys: &str) -> impl Display {
-    fmt::from_fn(move |f| write!(f, "\n{HEADER}\nname = {}\n{keys}", text::quote(name)))
+fn table(name: &str, host: &LiveHost) -> impl Display {
+    fmt::from_fn(move |f| {
+        write!(f, "\n{HEADER}\nname = {}\n", text::quote(name))?;
+        if let Some(origin) = host.origin {
+            writeln!(f, "{ORIGIN}{origin}")?;
+        }
+        f.write_str(&host.keys)
+    })
 }
 
-fn object(name: &str, keys: &str) -> HostObject {
+fn object(name: &str, LiveHost { keys, .. }: &LiveHost) -> HostObject {
     let mut host = HostObject::new();
     host.insert("name".to_owned(), Value::String(name.to_owned()));
     // What this module wrote is TOML, and TOML of these kinds is JSON.

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::Server;
 use crate::config::{self, Config, HostChange, LIVE_HOSTS};
-use crate::live_hosts::{Change, Changed, HostObject, LiveHosts, LiveHostsError};
+use crate::live_hosts::{Change, Changed, HostObject, LiveHosts, LiveHostsError, Origin};
 use crate::snapshot::Snapshot;
 
 /// The most hosts that are changed in the model: the tree of their tables is in memory at once.
@@ -77,8 +77,9 @@ impl Server {
         &mut self,
         change: Change,
         hosts: Vec<HostObject>,
+        origin: Origin,
     ) -> Result<String, String> {
-        let outcome = self.changed_hosts(change, hosts);
+        let outcome = self.changed_hosts(change, hosts, origin);
         bootstorm_net::give_back_memory();
         if let Ok(line) = &outcome {
             tracing::info!("hosts: {line}");
@@ -86,7 +87,12 @@ impl Server {
         outcome
     }
 
-    fn changed_hosts(&mut self, change: Change, hosts: Vec<HostObject>) -> Result<String, String> {
+    fn changed_hosts(
+        &mut self,
+        change: Change,
+        hosts: Vec<HostObject>,
+        origin: Origin,
+    ) -> Result<String, String> {
         if self.options.dry_run {
             return Err("a dry run stores nothing, no hosts either".to_owned());
         }
@@ -102,7 +108,7 @@ impl Server {
         let outcome = shared.with(&path, |known| {
             // If it comes to nothing they are read again.
             let mut live = known.take().unwrap_or_default();
-            let changed = live.change_all(change, hosts)?;
+            let changed = live.change_all(change, hosts, origin)?;
             self.put_in_force(&mut live, &changed, &path)?;
             let left = live.len();
             *known = Some(live);

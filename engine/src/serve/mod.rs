@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bootstorm_net::{EngineKind, KernelLoss, now};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use jiff::Timestamp;
 
 use crate::clock;
 use crate::config::{CommandLine, Config, LIVE_HOSTS, Omapi, OmapiKey};
@@ -39,7 +40,7 @@ use crate::interfaces::Interfaces;
 use crate::leases::{
     self, CommitterThread, LeaseStore, Leases, Maintenance, MemoryStore, StatePlace, StoreError,
 };
-use crate::live_hosts;
+use crate::live_hosts::{self, Origin};
 use crate::liveness::Heartbeat;
 use crate::log::EventLog;
 use crate::metrics::Metrics;
@@ -395,7 +396,7 @@ impl Server {
             running.push(shard.start(sender.clone())?);
         }
         let facts = Arc::new(ArcSwap::from_pointee(control::status::Facts {
-            started: jiff::Timestamp::now(),
+            started: Timestamp::now(),
             engine: engine_name(kind),
             interfaces: states,
             metrics: listeners.metrics_address(),
@@ -486,8 +487,9 @@ impl Server {
                         let _gone = reply.send(outcome);
                     }
                 }
-                Ok(Command::ChangeHosts { change, hosts, reply }) => {
-                    let outcome = self.change_hosts(change, hosts);
+                Ok(Command::ChangeHosts { change, hosts, by, reply }) => {
+                    let origin = Origin::new(Timestamp::now(), by);
+                    let outcome = self.change_hosts(change, hosts, origin);
                     // Whoever asked may be gone.
                     let _gone = reply.send(outcome);
                 }

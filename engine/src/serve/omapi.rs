@@ -13,7 +13,7 @@ use crate::clock;
 use crate::config::{Config, LIVE_HOSTS};
 use crate::control::Command;
 use crate::leases::{Clock, Lease, Leases};
-use crate::live_hosts::{Change, HostObject};
+use crate::live_hosts::{By, Change, HostObject};
 use crate::omapi::{Backend, Wanted};
 
 pub(super) struct OmapiBackend {
@@ -35,9 +35,9 @@ impl Backend for OmapiBackend {
 
     fn change(&self, change: Change, host: HostObject) -> Result<(), String> {
         let (reply, outcome) = oneshot::channel();
-        let hosts = vec![host];
+        let (hosts, by) = (vec![host], By::Omapi);
         let gone = || "the server is going down".to_owned();
-        let command = Command::ChangeHosts { change, hosts, reply };
+        let command = Command::ChangeHosts { change, hosts, by, reply };
         self.commands.try_send(command).map_err(|_| gone())?;
         outcome.blocking_recv().map_err(|_| gone())?.map(|_| ())
     }

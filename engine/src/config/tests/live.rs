@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::{Config, ConfigError, Dhcp, HostChange, load_beside};
-use crate::live_hosts::{Change, HostObject, LiveHosts};
+use crate::live_hosts::{By, Change, HostObject, LiveHosts, Origin};
 
 const TEXT: &str = r#"
 [dhcp]
@@ -95,7 +95,8 @@ impl Site {
     /// Makes a change in the model and by reading all; whether it was made in the model.
     fn change(&mut self, change: Change, hosts: Vec<HostObject>) -> bool {
         let mut live = self.live.clone();
-        let Ok(changed) = live.change_all(change, hosts) else { return false };
+        let origin = Origin::new(jiff::Timestamp::UNIX_EPOCH, By::Command);
+        let Ok(changed) = live.change_all(change, hosts, origin) else { return false };
         let quick = self.config.with_hosts(&HostChange {
             before: changed.before,
             removed: &changed.removed(),

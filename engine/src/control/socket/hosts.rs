@@ -9,7 +9,7 @@ use tokio::net::unix::OwnedReadHalf;
 
 use super::{Command, LINE_LIMIT, Peer, Response, Running, ask, encode};
 use crate::config::LIVE_HOSTS;
-use crate::live_hosts::{Change, HostObject, LiveHosts};
+use crate::live_hosts::{By, Change, HostObject, LiveHosts};
 
 /// Hosts of one change, at most.
 const MOST: u32 = 1_000_000;
@@ -58,7 +58,8 @@ pub(super) async fn change(
     change: Change,
     hosts: Vec<HostObject>,
 ) -> io::Result<()> {
-    match ask(running, |reply| Command::ChangeHosts { change, hosts, reply }).await {
+    let by = By::Command;
+    match ask(running, |reply| Command::ChangeHosts { change, hosts, by, reply }).await {
         Ok(changed) => peer.send(&Response::HostsChanged(changed)).await,
         Err(error) => peer.error(error).await,
     }

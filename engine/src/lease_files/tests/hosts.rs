@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::super::{Report, Taken, take_hosts};
-use crate::live_hosts::LiveHosts;
+use crate::live_hosts::{By, LiveHosts, Origin};
 
 #[test]
 fn hosts_that_omapi_made_in_dhcpd_are_live_hosts() {
@@ -38,8 +38,9 @@ fn hosts_that_omapi_made_in_dhcpd_are_live_hosts() {
     taken.read(&path).unwrap();
     let (hosts, deleted) = taken.take_hosts();
     let mut live = LiveHosts::default();
+    let origin = Origin::new(jiff::Timestamp::UNIX_EPOCH, By::Import);
     let mut report = Report::default();
-    let added = take_hosts(&hosts, &deleted, &config.dhcp, &mut live, &mut report);
+    let added = take_hosts(&hosts, &deleted, &config.dhcp, &mut live, &mut report, origin);
     let objects: Vec<_> = live.objects().map(Value::Object).collect();
     assert_eq!(
         objects,
@@ -53,6 +54,7 @@ fn hosts_that_omapi_made_in_dhcpd_are_live_hosts() {
         ]
     );
     assert_eq!(added, 4);
+    assert_eq!(live.origin("n1"), Some(origin));
     let lines = report.lines().join("\n");
     for part in [
         "changed: 1 × of hosts made by OMAPI: `if known { }` has no place in a host here (n1)",
@@ -65,6 +67,6 @@ fn hosts_that_omapi_made_in_dhcpd_are_live_hosts() {
     ] {
         assert!(lines.contains(part), "{part}: {lines}");
     }
-    let again = take_hosts(&hosts, &deleted, &config.dhcp, &mut live, &mut report);
+    let again = take_hosts(&hosts, &deleted, &config.dhcp, &mut live, &mut report, origin);
     assert_eq!((again, live.len()), (0, 4));
 }

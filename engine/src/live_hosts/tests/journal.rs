@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::super::{Change, HostObject, JOURNAL, LiveHosts, LiveHostsError, fold};
+use super::super::{By, Change, HostObject, JOURNAL, LiveHosts, LiveHostsError, Origin, fold};
+
+fn origin(by: By) -> Origin {
+    Origin::new("2026-11-28T09:20:00.7Z".parse().unwrap(), by)
+}
 
 struct Site {
     directory: tempfile::TempDir,
@@ -41,7 +45,7 @@ impl Site {
             ])
         };
         let hosts = hosts.iter().map(object).collect();
-        let changed = self.live.change_all(change, hosts).unwrap();
+        let changed = self.live.change_all(change, hosts, origin(By::Omapi)).unwrap();
         self.live.append(&self.path(), &changed).unwrap();
     }
 }
@@ -66,12 +70,21 @@ fn changes_are_read_again_and_put_into_the_file() {
     let (mut site, states) = three_changes();
     assert_eq!(site.read().unwrap(), states[3].0);
     assert!(!site.path().exists(), "a change does not write all hosts");
+    let live = LiveHosts::read(&site.path()).unwrap();
+    assert_eq!(live.origin("n1"), Some(origin(By::Omapi)));
+    assert_eq!(live.origin("n2"), None);
     let journal = fs::read(site.journal()).unwrap();
     assert_eq!(journal.len() as u64, states[3].1);
 
     assert!(!fold(&site.path()).unwrap(), "no change was torn");
     assert!(!site.journal().exists());
-    assert_eq!(fs::read_to_string(site.path()).unwrap(), states[3].0);
+    let text = fs::read_to_string(site.path()).unwrap();
+    assert_eq!(text, states[3].0);
+    assert!(text.contains("\n# set 2026-11-28T09:20:00Z omapi\n"), "{text}");
+    // An earlier version does not say it.
+    fs::write(site.path(), text.replace("# set 2", "# 2")).unwrap();
+    assert_eq!(LiveHosts::read(&site.path()).unwrap().origin("n1"), None);
+    fs::write(site.path(), text).unwrap();
     assert_eq!(site.read().unwrap(), states[3].0);
 
     // The server was killed before it removed the journal.
@@ -123,14 +136,16 @@ fn a_journal_that_is_damaged_elsewhere_is_refused() {
     let (site, _) = three_changes();
     let whole = fs::read_to_string(site.journal()).unwrap();
     let lines: Vec<&str> = whole.lines().collect();
-    let null = "{\"set\":[{\"name\":\"n1\",\"ip\":null}]}";
+    let head = "{\"origin\":\"2026-11-28T09:20:00Z omapi\",\"set\":";
+    let null = format!("{head}[{{\"name\":\"n1\",\"ip\":null}}]}}");
+    let unnamed = format!("{head}[{{}}]}}");
     for (damaged, line) in [
         ("{\"set\":[{\"na", 1),
         ("", 2),
         ("{\"put\":[]}", 2),
-        ("{\"set\":[{}]}", 3),
+        (&unnamed, 3),
         ("\0\0", 2),
-        (null, 1),
+        (&null, 1),
     ] {
         let mut damaged_lines = lines.clone();
         damaged_lines[line - 1] = damaged;
@@ -153,7 +168,7 @@ fn a_journal_is_long_beside_its_hosts() {
         number += 1;
         let host = json!({"name": "n", "group": text, "lease-time": number});
         let host = serde_json::from_value(host).unwrap();
-        let changed = site.live.change_all(Change::Set, vec![host]).unwrap();
+        let changed = site.live.change_all(Change::Set, vec![host], origin(By::Command)).unwrap();
         site.live.append(&site.path(), &changed).unwrap();
     }
     assert_eq!(number, 4);
@@ -182,13 +197,13 @@ fn the_configuration_is_read_with_the_journal() {
         config.dhcp.hosts.iter().map(|host| host.name().to_string()).collect::<Vec<_>>()
     };
     let hosts = vec![host("n1", 1), host("n2", 2)];
-    site.live.change_all(Change::Add, hosts).unwrap();
+    site.live.change_all(Change::Add, hosts, origin(By::Command)).unwrap();
     site.live.write(&site.path()).unwrap();
     assert_eq!(names(&config), ["n1", "n2"]);
     for (change, hosts) in
         [(Change::Add, vec![host("n3", 3)]), (Change::Remove, vec![host("n1", 1)])]
     {
-        let changed = site.live.change_all(change, hosts).unwrap();
+        let changed = site.live.change_all(change, hosts, origin(By::Omapi)).unwrap();
         site.live.append(&site.path(), &changed).unwrap();
     }
     assert_eq!(names(&config), ["n2", "n3"]);

@@ -22,17 +22,17 @@ fn changes_are_made_and_kept() {
     assert!(hosts.is_empty());
     let first = json!({"name": "n1", "hardware": "52:54:00:00:00:01", "ip": "10.1.0.7",
                        "options": {"host-name": "a \"b\"\n", "domain-name-servers": ["10.0.0.1"]}});
-    hosts.change(Change::Add, object(first.clone())).unwrap();
-    let wrong = hosts.change(Change::Add, object(json!({"name": "n1"}))).unwrap_err();
+    hosts.change(Change::Add, object(first.clone()), None).unwrap();
+    let wrong = hosts.change(Change::Add, object(json!({"name": "n1"})), None).unwrap_err();
     assert!(wrong.contains("`host set` changes it"), "{wrong}");
-    hosts.change(Change::Set, object(json!({"name": "n0", "uuid": "x"}))).unwrap();
+    hosts.change(Change::Set, object(json!({"name": "n0", "uuid": "x"})), None).unwrap();
     for (host, expected) in [
         (json!({"hardware": "1"}), "no `name`"),
         (json!({"name": 1}), "`name` must be a text"),
         (json!({"name": "n2", "ip": null}), "host `n2`: `ip`: null says nothing"),
         (json!({"name": "n2", "lease-time": 1.5}), "1.5 is no whole number"),
     ] {
-        let wrong = hosts.change(Change::Set, object(host)).unwrap_err();
+        let wrong = hosts.change(Change::Set, object(host), None).unwrap_err();
         assert!(wrong.contains(expected), "{wrong}");
     }
     hosts.write(&path).unwrap();
@@ -41,8 +41,8 @@ fn changes_are_made_and_kept() {
     let objects: Vec<_> = again.objects().map(Value::Object).collect();
     assert_eq!(objects, [json!({"name": "n0", "uuid": "x"}), first]);
 
-    again.change(Change::Remove, object(json!({"name": "n0"}))).unwrap();
-    let wrong = again.change(Change::Remove, object(json!({"name": "n0"}))).unwrap_err();
+    again.change(Change::Remove, object(json!({"name": "n0"})), None).unwrap();
+    let wrong = again.change(Change::Remove, object(json!({"name": "n0"})), None).unwrap_err();
     assert!(wrong.contains("no live host `n0`"), "{wrong}");
     assert_eq!(again.len(), 1);
 }
@@ -125,7 +125,7 @@ proptest! {
         let mut host: HostObject = keys.into_iter().collect();
         host.insert("name".to_owned(), Value::String(name));
         let mut hosts = LiveHosts::default();
-        hosts.change(Change::Add, host.clone()).unwrap();
+        hosts.change(Change::Add, host.clone(), None).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hosts.toml");
         hosts.write(&path).unwrap();
