@@ -5,6 +5,8 @@ command ends, and never against the configuration.
     tests/e2e/test_live_hosts.py [HOSTS]
 """
 
+import contextlib
+import itertools
 import json
 import os
 import random
@@ -101,15 +103,16 @@ def main():
                         if high < 200 else f"m{number},52:54:01:{number >> 16:02x}:"
                         f"{number >> 8 & 255:02x}:{number & 255:02x},")
         path = lab.write("hosts.csv", "\n".join(rows) + "\n")
-        began = time.monotonic()
-        status, output = host("add", "--file", path, seconds=600)
-        suite.say(f"   {time.monotonic() - began:.1f} s")
+        with told(suite, server, "all are added"):
+            status, output = host("add", "--file", path, seconds=600)
         suite.check("they are added", status == 0 and f"{HOSTS + 1} live" in output, output)
         suite.equal("the last has its address", offered("52:54:01:00:03:e7").yiaddr,
                     "10.77.19.250")
-        began = time.monotonic()
-        status, output = host("remove", "m1", "m2", "n1")
-        suite.say(f"   {time.monotonic() - began:.1f} s")
+        for number in range(5):
+            with told(suite, server, f"one of {HOSTS} is changed"):
+                host("set", "m3", "--hardware", f"52:54:05:00:00:{number:02x}")
+        with told(suite, server, "three are removed"):
+            status, output = host("remove", "m1", "m2", "n1")
         suite.check("some are removed", status == 0 and f"{HOSTS - 2} live" in output, output)
         suite.check("one that was removed is anybody",
                     offered(mac).yiaddr.startswith("10.77.4."))
@@ -154,6 +157,20 @@ def main():
     suite.finish()
 
 
+@contextlib.contextmanager
+def told(suite, server, what):
+    """Says how long something takes, and how long the server works for it."""
+    def worked():
+        with open(f"/proc/{server.process.child.pid}/stat") as stat:
+            return sum(map(int, stat.read().rsplit(")", 1)[1].split()[11:13]))
+
+    began, before = time.monotonic(), worked()
+    yield
+    tick = 1000 / os.sysconf("SC_CLK_TCK")
+    suite.say(f"   {what}: {1000 * (time.monotonic() - began):.0f} ms, of which the server works "
+              f"{(worked() - before) * tick:.0f} ms")
+
+
 def names(listed):
     return {host["name"] for host in listed()}
 
@@ -165,9 +182,9 @@ def killed(suite, lab, server, host, listed):
     answered, open_question = {}, {}
     changes = 0
     for cycle in range(4):
-        end = threading.Timer(dice.uniform(0.3, 1.5), server.process.signal, [signal.SIGKILL])
-        end.start()
-        while True:
+        end, last = None, dice.randrange(2, 6)
+        for number in itertools.count(1):
+            began = time.monotonic()
             name = f"x{dice.randrange(8)}"
             if answered.get(name) and dice.random() < 0.3:
                 card, command = None, ("remove", name)
@@ -180,6 +197,11 @@ def killed(suite, lab, server, host, listed):
                 break
             answered[name] = card
             changes += 1
+            if number == last:
+                # In the middle of one of the next two.
+                end = threading.Timer(dice.uniform(0, 2 * (time.monotonic() - began)),
+                                      server.process.signal, [signal.SIGKILL])
+                end.start()
         end.join()
         server.kill()
         server.start()
@@ -189,7 +211,7 @@ def killed(suite, lab, server, host, listed):
         suite.check(f"kill {cycle + 1}: all that was answered holds", not wrong, wrong)
         answered = {name: card for name, card in found.items() if name in {f"x{n}" for n in range(8)}}
         open_question = {}
-    suite.check(f"{changes} changes were answered", changes > 4)
+    suite.say(f"   {changes} changes were answered")
 
 
 if __name__ == "__main__":
