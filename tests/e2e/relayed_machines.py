@@ -40,7 +40,8 @@ class Machines:
     """What machines behind a relay agent say and hear."""
 
     def __init__(self, lab, servers=(SERVER,)):
-        self._relay = Relay(lab, tries=20, seconds=0.5, servers=servers)
+        # dhcpd is silent for seconds where a pool has 100,000 leases and others want the processor.
+        self._relay = Relay(lab, tries=120, seconds=0.5, servers=servers)
 
     def ask(self, kind, machine, options=()):
         return self._relay.ask(kind, machine.mac, machine.says(options))
