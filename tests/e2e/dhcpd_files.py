@@ -385,9 +385,12 @@ class File:
             body.append("fixed-address " + ", ".join(f"{net}.{200 + number}" for net in chosen) + ";")
         if self.chance(0.1) and not net:
             body[0] = f"host-identifier option dhcp-client-identifier \"id-{number}\";"
-            if self.chance(0.3):
+            if self.chance(0.6):
                 # Several clients have it, so it has no address.
-                body = ["host-identifier option agent.circuit-id \"rack\";"]
+                identifier = self.random.choice(["agent.circuit-id \"rack\"", "pxe-system-type 7",
+                    *(f"{option} \"{self.random.choice([text for text in expressions.TEXTS if text])}\""
+                      for option in ("host-name", "user-class", "vendor-class-identifier"))])
+                body = [f"host-identifier option {identifier};"]
         return Block(f"host {self.name('h')}", body + self.statements(2))
 
     def a_class(self):

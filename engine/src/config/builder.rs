@@ -11,8 +11,8 @@ use super::source::Place;
 use super::tree::Node;
 use super::units::{self, Range};
 use super::{
-    Class, ClassId, Dhcp, Group, GroupId, Host, Hosts, LeaseTime, Line, Permit, Prefix, Scope,
-    ScopeId, Settings, Subclass, SubclassId, schema,
+    Class, ClassId, Dhcp, Group, GroupId, Host, HostKey, Hosts, LeaseTime, Line, Permit, Prefix,
+    Scope, ScopeId, Settings, Subclass, SubclassId, schema,
 };
 
 /// A scope and where its parts stand.
@@ -310,6 +310,14 @@ fn look_at_host(draft: &HostDraft, dhcp: &Dhcp, wanted: &mut HostNeeds, problems
     let none = Scope::default();
     let group = draft.host.group.map_or(&none, |id| &dhcp.group(id).scope);
     look_at((&draft.host.scope, &draft.places), &[group, &dhcp.global], wanted, problems);
+    for (key, &place) in draft.host.keys.iter().zip(&draft.key_places) {
+        if let HostKey::Option { path, .. } = key
+            && !dhcp.hosts.has_room_for(*path)
+        {
+            let text = "hosts are found by too many different options";
+            problems.error(place, Fault::new(text, "255 is the most"));
+        }
+    }
 }
 
 /// Looks at a scope once. `wider` are the scopes around it, the narrowest first, as far as they are

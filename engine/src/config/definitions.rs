@@ -216,6 +216,15 @@ impl Definitions {
     /// An option that a client may send, by its name or number. dhcpd calls one without a name
     /// `unknown-224`.
     pub(super) fn in_message(&self, space: Option<&str>, key: &str) -> Result<OptionPath, Fault> {
+        self.of_message(space, key).map(|(path, _)| path)
+    }
+
+    /// The same, and what it is.
+    pub(super) fn of_message(
+        &self,
+        space: Option<&str>,
+        key: &str,
+    ) -> Result<(OptionPath, Definition), Fault> {
         let number = key.strip_prefix("unknown-").filter(|code| code.parse::<u8>().is_ok());
         let key = number.unwrap_or(key);
         let space = space.filter(|space| *space != TOP);
@@ -237,7 +246,7 @@ impl Definitions {
             _ => option.kind == Some(OptionType::Text),
         };
         let inner = carrier.map(|_| option.code);
-        Ok(OptionPath { code: carrier.unwrap_or(option.code), inner, text })
+        Ok((OptionPath { code: carrier.unwrap_or(option.code), inner, text }, option))
     }
 
     /// The standard or defined option of a name or number.

@@ -17,11 +17,11 @@ use super::problem::{Fault, Problems};
 use super::rows::NotInRows;
 use super::scope_reader::{Names, ScopePlaces};
 use super::source::{Files, Place};
-use super::tree::{Node, Value};
+use super::tree::{Entry, Node, Value};
 use super::{
     Class, ClassId, Compatibility, Dhcp, Flag, GroupId, Host, HostKey, Identity, Permit, Submatch,
 };
-use super::{expression, host_file, schema, units};
+use super::{expression, host_file, schema, scope_reader, units};
 
 /// Reads the table into a builder.
 ///
@@ -385,7 +385,7 @@ pub(super) fn host(
     problems: &mut Problems,
 ) -> Option<HostDraft> {
     let name = fields.require("name", "\"rack1-n01\"", problems, name);
-    let keys = host_keys(fields, problems);
+    let keys = host_keys(fields, names.definitions, problems);
     let ips = fields.list("ip", problems, units::ipv4);
     let named = fields.get_placed("group", problems, |node| builder.group_named(node));
     if let (Some((_, place)), Some(_)) = (named, inside) {
@@ -403,12 +403,17 @@ pub(super) fn host(
 }
 
 /// What identifies a host, each with its place.
-fn host_keys(fields: &mut Fields, problems: &mut Problems) -> Vec<(HostKey, Place)> {
-    const KEYS: [&str; 5] = ["hardware", "uuid", "client-id", "circuit-id", "remote-id"];
+fn host_keys(
+    fields: &mut Fields,
+    definitions: &Definitions,
+    problems: &mut Problems,
+) -> Vec<(HostKey, Place)> {
+    const KEYS: [&str; 6] =
+        ["hardware", "uuid", "client-id", "circuit-id", "remote-id", "host-identifier"];
     if KEYS.iter().all(|key| fields.peek(key).is_none()) {
         let text = "nothing says which machine this host is";
-        let help =
-            "add hardware = \"52:54:00:12:34:56\", or uuid, client-id, circuit-id, remote-id";
+        let help = "add hardware = \"52:54:00:12:34:56\", or uuid, client-id, circuit-id, remote-id, \
+             host-identifier";
         problems.error(fields.place, Fault::new(text, help));
     }
     let mut keys = Vec::new();
@@ -438,7 +443,37 @@ fn host_keys(fields: &mut Fields, problems: &mut Problems) -> Vec<(HostKey, Plac
     if remotes.is_empty() {
         keys.extend(circuits.into_iter().map(|(bytes, place)| circuit(Some(bytes), None, place)));
     }
+    if let Some(Entry { node, .. }) = fields.take("host-identifier") {
+        identifiers(None, node, definitions, &mut keys, problems);
+    }
     keys
+}
+
+/// Options that identify a host, of a space or of none.
+fn identifiers(
+    space: Option<&str>,
+    node: Node,
+    definitions: &Definitions,
+    keys: &mut Vec<(HostKey, Place)>,
+    problems: &mut Problems,
+) {
+    let place = node.place;
+    let Value::Table(table) = node.value else {
+        let help = "write host-identifier = { user-class = \"rack-7\" }";
+        let fault = units::must_be("a table", &node, help);
+        return problems.error(place, fault.after("`host-identifier`"));
+    };
+    for entry in table.entries {
+        if let (Value::Table(_), None) = (&entry.node.value, space) {
+            identifiers(Some(&entry.key), entry.node, definitions, keys, problems);
+            continue;
+        }
+        let found = definitions.of_message(space, &entry.key);
+        let Some((path, option)) = problems.keep(entry.place, found) else { continue };
+        if let Some(value) = scope_reader::encode(&option, &entry.key, &entry.node, problems) {
+            keys.push((HostKey::of_option(path, value.into()), entry.node.place));
+        }
+    }
 }
 
 /// A client identifier. Clients send a text as it is or behind an octet 0 for its type (RFC 2132,

@@ -11,10 +11,11 @@ use std::net::Ipv4Addr;
 use std::num::NonZero;
 use std::sync::Arc;
 
+use bootstorm_protocols::dhcpv4::options;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::{GroupId, Host, HostId, HostIds, HostKey, Scope};
+use super::{GroupId, Host, HostId, HostIds, HostKey, OptionPath, Scope};
 
 /// So many bytes of a key need no memory of their own.
 const INLINE: usize = 22;
@@ -39,8 +40,11 @@ pub struct Hosts {
     several: HashMap<u32, Vec<HostId>>,
     /// Every scope, until [`Hosts::finish`].
     by_scope: HashTable<ScopeNumber>,
-    /// How many keys there are of each kind, by [`Kind`].
-    kinds: [u32; Kind::Switch as usize + 1],
+    /// How many keys there are of each kind, by [`Kind::number`].
+    kinds: [u32; Kind::NUMBERS],
+    /// The options that hosts are found by, in the order in which they are first named. A
+    /// circuit-id, and a remote-id that stands alone, are among them.
+    options: Vec<OptionPath>,
 }
 
 /// A place in [`Hosts::scopes`], counted from 1.
@@ -70,9 +74,30 @@ enum Kind {
     Remote,
     /// The remote-id of the key before it; not in the hash table.
     Switch,
+    /// An option, by its place in [`Hosts::options`].
+    Option(u8),
 }
 
+/// More options than that are not told apart.
+const MOST_OPTIONS: usize = u8::MAX as usize;
+
 impl Kind {
+    const NUMBERS: usize = 8;
+
+    /// Tells the kinds apart, but not one option from another.
+    fn number(self) -> usize {
+        match self {
+            Self::Hardware => 0,
+            Self::Uuid => 1,
+            Self::ClientId => 2,
+            Self::Circuit => 3,
+            Self::CircuitAtSwitch => 4,
+            Self::Remote => 5,
+            Self::Switch => 6,
+            Self::Option(_) => 7,
+        }
+    }
+
     /// The kind under which a key is looked up: a circuit-id is found whatever its switch.
     fn index(self) -> Option<Self> {
         match self {
@@ -133,16 +158,24 @@ impl Hosts {
                 HostKey::Uuid(bytes) => self.push_key(id, Kind::Uuid, &bytes),
                 HostKey::ClientId(bytes) => self.push_key(id, Kind::ClientId, &bytes),
                 HostKey::Circuit { circuit_id: Some(port), remote_id: Some(switch) } => {
+                    let _place = self.note_option(OptionPath::CIRCUIT_ID);
                     self.push_key(id, Kind::CircuitAtSwitch, &port);
                     self.push_key(id, Kind::Switch, &switch);
                 }
                 HostKey::Circuit { circuit_id: Some(bytes), remote_id: None } => {
+                    let _place = self.note_option(OptionPath::CIRCUIT_ID);
                     self.push_key(id, Kind::Circuit, &bytes);
                 }
                 HostKey::Circuit { circuit_id: None, remote_id: Some(bytes) } => {
+                    let _place = self.note_option(OptionPath::REMOTE_ID);
                     self.push_key(id, Kind::Remote, &bytes);
                 }
                 HostKey::Circuit { circuit_id: None, remote_id: None } => {}
+                HostKey::Option { path, value } => {
+                    if let Some(place) = self.note_option(path) {
+                        self.push_key(id, Kind::Option(place), &value);
+                    }
+                }
             }
         }
         for ip in host.ips {
@@ -163,6 +196,25 @@ impl Hosts {
             self.by_name.insert_unique(hash(&id), id, hash);
         }
         id
+    }
+
+    /// The place of an option that hosts are found by.
+    fn place_of(&self, path: OptionPath) -> Option<u8> {
+        let place = self.options.iter().position(|known| *known == path)?;
+        u8::try_from(place).ok()
+    }
+
+    /// The same; it is added unless it is there. `None`: there are too many.
+    fn note_option(&mut self, path: OptionPath) -> Option<u8> {
+        if self.place_of(path).is_none() && self.has_room_for(path) {
+            self.options.push(path);
+        }
+        self.place_of(path)
+    }
+
+    /// Whether hosts can be found by an option: there are not too many others.
+    pub(super) fn has_room_for(&self, path: OptionPath) -> bool {
+        self.options.len() < MOST_OPTIONS || self.place_of(path).is_some()
     }
 
     /// The number of a scope, which is added unless it is there; `None` for an empty one.
@@ -196,7 +248,7 @@ impl Hosts {
         let at = place(self.keys.len());
         self.keys.push(Key { bytes: KeyBytes::new(bytes), host, kind, shared: false });
         let Some(kind) = kind.index() else { return };
-        self.kinds[kind as usize] += 1;
+        self.kinds[kind.number()] += 1;
         if let Some(first) = self.first(kind, bytes) {
             let first_key = &mut self.keys[first as usize];
             first_key.shared = true;
@@ -214,7 +266,7 @@ impl Hosts {
 
     /// Whether any host has a key of a kind.
     fn any(&self, kind: Kind) -> bool {
-        self.kinds[kind as usize] > 0
+        self.kinds[kind.number()] > 0
     }
 
     /// The first place of a key.
@@ -297,7 +349,8 @@ impl Hosts {
 
     /// Whether any of them is found by the port that its relay agent says.
     pub(super) fn name_ports(&self) -> bool {
-        self.any(Kind::Circuit) || self.any(Kind::Remote)
+        let is_port = |path: &OptionPath| path.code == options::RELAY_AGENT_INFORMATION;
+        self.any(Kind::Circuit) || self.options.iter().any(is_port)
     }
 
     /// Every reserved address, in the order of the configuration.
@@ -344,6 +397,19 @@ impl Hosts {
         self.with_key(Kind::Remote, remote_id)
     }
 
+    /// The options that hosts are found by, those first that are named last.
+    pub(crate) fn options(&self) -> impl Iterator<Item = OptionPath> {
+        self.options.iter().rev().copied()
+    }
+
+    /// Hosts that are found by a value of an option.
+    pub(super) fn by_option(&self, path: OptionPath, value: &[u8]) -> HostIds<'_> {
+        match self.place_of(path) {
+            Some(place) => self.with_key(Kind::Option(place), value),
+            None => &[],
+        }
+    }
+
     /// Whether several hosts are found by this key.
     pub(super) fn is_shared(&self, key: HostKey<&[u8]>) -> bool {
         self.with_same_key(&key).len() > 1
@@ -360,6 +426,7 @@ impl Hosts {
                 self.by_remote_id(bytes.as_ref())
             }
             HostKey::Circuit { circuit_id: None, remote_id: None } => &[],
+            HostKey::Option { path, value } => self.by_option(*path, value.as_ref()),
         }
     }
 
@@ -373,6 +440,17 @@ impl Hosts {
     fn keys_of(&self, index: usize) -> &[Key] {
         let start = index.checked_sub(1).map_or(0, |before| self.list[before].keys_end);
         &self.keys[start as usize..self.list[index].keys_end as usize]
+    }
+}
+
+impl HostKey {
+    /// A value of an option.
+    pub(super) fn of_option(path: OptionPath, value: Box<[u8]>) -> Self {
+        match path {
+            OptionPath::CIRCUIT_ID => Self::Circuit { circuit_id: Some(value), remote_id: None },
+            OptionPath::REMOTE_ID => Self::Circuit { circuit_id: None, remote_id: Some(value) },
+            path => Self::Option { path, value },
+        }
     }
 }
 
@@ -421,6 +499,10 @@ impl<'c> HostView<'c> {
                 }
                 Kind::Remote => circuit(None, Some(bytes)),
                 Kind::Switch => None,
+                Kind::Option(place) => {
+                    let path = *self.hosts.options.get(usize::from(place))?;
+                    Some(HostKey::Option { path, value: bytes })
+                }
             }
         })
     }
@@ -446,6 +528,7 @@ impl<'c> HostView<'c> {
                 let (circuit_id, remote_id) = (boxed(circuit_id), boxed(remote_id));
                 HostKey::Circuit { circuit_id, remote_id }
             }
+            HostKey::Option { path, value } => HostKey::Option { path, value: value.into() },
         });
         Host {
             name: Arc::clone(self.name()),

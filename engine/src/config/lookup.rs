@@ -9,8 +9,8 @@ use super::run::Run;
 use super::statement::{self, Action};
 use super::{
     AddressPlace, Asked, BlockKey, Class, ClassId, ClientMatch, Dhcp, Facts, Flag, Flags, Group,
-    GroupId, HostId, HostKey, HostView, Key, Network, NetworkId, Parameter, Permit, Pool, PoolId,
-    Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId, Used,
+    GroupId, HostId, HostKey, HostView, Key, Network, NetworkId, OptionPath, Parameter, Permit,
+    Pool, PoolId, Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId, Used,
 };
 
 /// Host ids under one key, in the order of the configuration.
@@ -158,8 +158,25 @@ impl Dhcp {
         circuit_id: Option<&[u8]>,
         remote_id: Option<&'c [u8]>,
     ) -> impl Iterator<Item = HostId> + use<'c> {
+        self.hosts_at_port(circuit_id, remote_id).chain(self.hosts_at_switch(remote_id))
+    }
+
+    /// Those of them that name the switch alone.
+    pub(crate) fn hosts_at_switch(
+        &self,
+        remote_id: Option<&[u8]>,
+    ) -> impl Iterator<Item = HostId> + use<'_> {
+        let hosts = remote_id.map_or(&[][..], |bytes| self.hosts.by_remote_id(bytes));
+        hosts.iter().copied()
+    }
+
+    /// Those that name the port.
+    pub(crate) fn hosts_at_port<'c>(
+        &'c self,
+        circuit_id: Option<&[u8]>,
+        remote_id: Option<&'c [u8]>,
+    ) -> impl Iterator<Item = HostId> + use<'c> {
         let exact = circuit_id.map_or(&[][..], |bytes| self.hosts.by_circuit_id(bytes));
-        let switch = remote_id.map_or(&[][..], |bytes| self.hosts.by_remote_id(bytes));
         let agrees = move |id: &HostId| {
             self.host(*id).keys().any(|key| match key {
                 HostKey::Circuit { circuit_id: Some(_), remote_id: Some(wanted) } => {
@@ -169,7 +186,12 @@ impl Dhcp {
                 _ => false,
             })
         };
-        exact.iter().copied().filter(agrees).chain(switch.iter().copied())
+        exact.iter().copied().filter(agrees)
+    }
+
+    /// Hosts that are found by a value of an option.
+    pub fn hosts_by_option(&self, path: OptionPath, value: &[u8]) -> HostIds<'_> {
+        self.hosts.by_option(path, value)
     }
 
     /// Finds out what some scope, class or host makes use of; all are known.

@@ -13,8 +13,8 @@ use super::expression::Data;
 use super::live::Naming;
 use super::statement::{BlockKey, Statement};
 use super::{
-    AddressMap, ClassIndex, ClassTest, ClientMatch, Flags, HostName, Hosts, LeaseTime, Places,
-    Prefix, Problem, Scope, ScopeId, Subclasses, Tftp, Use,
+    AddressMap, ClassIndex, ClassTest, ClientMatch, Flags, HostName, Hosts, LeaseTime, OptionPath,
+    Places, Prefix, Problem, Scope, ScopeId, Subclasses, Tftp, Use,
 };
 
 /// A whole configuration. Immutable: a reload makes another.
@@ -406,6 +406,13 @@ pub enum HostKey<B = Box<[u8]>> {
         circuit_id: Option<B>,
         /// Sub-option 2.
         remote_id: Option<B>,
+    },
+    /// An option, or one that travels in another.
+    Option {
+        /// Which.
+        path: OptionPath,
+        /// Its value.
+        value: B,
     },
 }
 

@@ -146,7 +146,17 @@ pub(super) const GROUP: Schema = Schema::scope("[[dhcp.group]]", &["name", "grou
 
 pub(super) const HOST: Schema = Schema::scope(
     "[[dhcp.host]]",
-    &["name", "hardware", "uuid", "client-id", "circuit-id", "remote-id", "ip", "group"],
+    &[
+        "name",
+        "hardware",
+        "uuid",
+        "client-id",
+        "circuit-id",
+        "remote-id",
+        "host-identifier",
+        "ip",
+        "group",
+    ],
 );
 
 /// The file of hosts that were added while the server ran.

@@ -9,6 +9,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::arrival::{Arrival, Link, LinkBy};
+use super::evaluate::Known;
 use super::identity::{self, Found};
 use super::inform::informed_address;
 use super::machine::{Machine, Membership};
@@ -170,8 +171,9 @@ impl<'a> Exchange<'a> {
         let saying = own_that_say_who(own, message, dhcp, link.network);
         let informs = message.message_type() == Some(MessageType::Inform);
         let informed = informs.then(|| informed_address(message, arrival, dhcp)).flatten();
+        let known = Known { message, before, machine: &machine, members: &[], arena };
         let mut reservation =
-            Reservation::find(dhcp, &machine, link.network, informed, saying, arena);
+            Reservation::find(dhcp, &known, link.network, informed, saying, arena);
         // An address of this host is nobody else's, whatever the configuration says.
         reservation.address = reservation.address.filter(|address| !arrival.owns(*address));
         let Membership { classes, subclasses, bills } =

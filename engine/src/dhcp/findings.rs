@@ -132,10 +132,11 @@ impl<'a> Findings<'a> {
 
     /// Every host entry that the client is known by, and by which key first.
     pub(crate) fn entries(&self) -> Vec<(HostId, KeyKind, EntryUse)> {
-        let Exchange { message, dhcp, machine, link, own, reservation, arena, .. } = self.0;
+        let Exchange { message, before, dhcp, machine, link, own, reservation, arena, .. } = self.0;
+        let known = Known { message, before: *before, machine, members: &[], arena };
         let saying = own_that_say_who(own, message, dhcp, link.network);
         let mut entries: Vec<(HostId, KeyKind, EntryUse)> = Vec::new();
-        for &(id, by) in Reservation::entries(dhcp, machine, link.network, saying, arena) {
+        for &(id, by) in Reservation::entries(dhcp, &known, link.network, saying, arena) {
             if entries.iter().any(|(known, ..)| *known == id) {
                 continue;
             }

@@ -140,7 +140,7 @@ impl<'a> Machine<'a> {
         match kind {
             KeyKind::Uuid => self.uuid.is_none(),
             KeyKind::ClientId => true,
-            KeyKind::Hardware | KeyKind::Circuit => false,
+            KeyKind::Hardware | KeyKind::Circuit | KeyKind::Option => false,
         }
     }
 

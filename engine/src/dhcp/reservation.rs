@@ -5,9 +5,10 @@ use std::net::Ipv4Addr;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
+use super::evaluate::Known;
 use super::machine::Machine;
 use super::own::{GivenTo, Own};
-use crate::config::{Dhcp, HostId, HostIds, HostKey, HostView, NetworkId};
+use crate::config::{Dhcp, HostId, HostIds, HostKey, HostView, NetworkId, OptionPath, option_of};
 use crate::leases::{KeyHash, KeyKind};
 
 /// The host entry of a machine, as it counts on one link.
@@ -40,7 +41,7 @@ impl FoundBy {
     /// Whether a lease remembers which key of this kind it was given by. The others are in every
     /// message, or in what a lease remembers of the relay agent.
     pub(super) fn is_hashed(kind: KeyKind) -> bool {
-        matches!(kind, KeyKind::Uuid | KeyKind::ClientId)
+        matches!(kind, KeyKind::Uuid | KeyKind::ClientId | KeyKind::Option)
     }
 
     /// The kind of a key of the configuration.
@@ -50,6 +51,7 @@ impl FoundBy {
             HostKey::Uuid(_) => KeyKind::Uuid,
             HostKey::ClientId(_) => KeyKind::ClientId,
             HostKey::Circuit { .. } => KeyKind::Circuit,
+            HostKey::Option { .. } => KeyKind::Option,
         }
     }
 
@@ -58,15 +60,29 @@ impl FoundBy {
         host.keys().any(|key| match key {
             HostKey::Uuid(uuid) => *self == Self::new(KeyKind::Uuid, &uuid),
             HostKey::ClientId(id) => *self == Self::new(KeyKind::ClientId, id),
+            HostKey::Option { value, .. } => *self == Self::new(KeyKind::Option, value),
             HostKey::Hardware(_) | HostKey::Circuit { .. } => false,
         })
+    }
+
+    /// Whether the machine's message leaves open if it has the key still by which it was found to
+    /// be `host`.
+    fn is_left_open(&self, host: HostView<'_>, known: &Known<'_, '_>) -> bool {
+        let is_it = |value| *self == Self::new(KeyKind::Option, value);
+        match self.kind {
+            KeyKind::Option => host.keys().any(|key| match key {
+                HostKey::Option { path, value } => is_it(value) && option_of(path, known).is_none(),
+                _ => false,
+            }),
+            kind => known.machine.is_silent_about(kind),
+        }
     }
 }
 
 impl Reservation {
-    /// Looks the machine up by hardware address, client identifier, UUID, and the port it is
-    /// plugged into, in this order; then by the entry that its lease on this link was given for. Of
-    /// several entries the one with an address on this link wins.
+    /// Looks the machine up by hardware address, client identifier, UUID, the port it is plugged
+    /// into, and other options that hosts name, in this order; then by the entry that its lease on
+    /// this link was given for. Of several entries the one with an address on this link wins.
     ///
     /// By BOOTP only the hardware address counts. What a BOOTP client gets it has without end, so
     /// one message with the key of another machine, or from a port that another is plugged into
@@ -74,14 +90,15 @@ impl Reservation {
     ///
     /// `own` are the machine's leases and offers on this link that count for its message.
     ///
-    /// ISC dhcpd goes by client identifier, hardware address and port alone, in this order, and the
-    /// first key that any entry has decides about the address. The options are those of the first
-    /// entry without addresses. An INFORM from the address `informed` is answered by the first
-    /// entry that has this address, else by the first without addresses; a port is no key then,
+    /// ISC dhcpd goes by client identifier, hardware address, and the options of `host-identifier`,
+    /// of which the one that was declared last comes first, in this order, and the first key that
+    /// any entry has decides about the address. The options are those of the first entry without
+    /// addresses. An INFORM from the address `informed` is answered by the first entry that has
+    /// this address, else by the first without addresses; `host-identifier` does not count then,
     /// and the machine counts as unknown.
     pub(super) fn find<'a>(
         dhcp: &'a Dhcp,
-        machine: &Machine<'_>,
+        known: &Known<'_, 'a>,
         network: NetworkId,
         informed: Option<Ipv4Addr>,
         own: impl Iterator<Item = &'a Own>,
@@ -91,7 +108,7 @@ impl Reservation {
         if dhcp.hosts.is_empty() {
             return found;
         }
-        let entries = Self::entries(dhcp, machine, network, own, arena);
+        let entries = Self::entries(dhcp, known, network, own, arena);
         if let Some(address) = informed.filter(|_| dhcp.is_as_dhcpd()) {
             return Self::informed(dhcp, entries, address);
         }
@@ -112,7 +129,8 @@ impl Reservation {
 
     /// The entry by which ISC dhcpd answers an INFORM from `address`.
     fn informed(dhcp: &Dhcp, entries: &[(HostId, FoundBy)], address: Ipv4Addr) -> Self {
-        let mut keyed = entries.iter().filter(|(_, by)| by.kind != KeyKind::Circuit);
+        let is_identifier = |by: FoundBy| matches!(by.kind, KeyKind::Circuit | KeyKind::Option);
+        let mut keyed = entries.iter().filter(|(_, by)| !is_identifier(*by));
         let ips = |id: HostId| dhcp.host(id).ips();
         let has_it = keyed.clone().find(|(id, _)| ips(*id).contains(&address));
         let found = has_it.or_else(|| keyed.find(|(id, _)| ips(*id).is_empty()));
@@ -124,12 +142,12 @@ impl Reservation {
     /// entry may come several times. Most machines have none, so each look-up ends at once then.
     pub(super) fn entries<'a>(
         dhcp: &'a Dhcp,
-        machine: &Machine<'_>,
+        known: &Known<'_, 'a>,
         network: NetworkId,
         own: impl Iterator<Item = &'a Own>,
         arena: &'a Bump,
     ) -> &'a [(HostId, FoundBy)] {
-        let as_dhcpd = dhcp.is_as_dhcpd();
+        let (as_dhcpd, machine) = (dhcp.is_as_dhcpd(), known.machine);
         let mut entries = BumpVec::new_in(arena);
         let mut add = |kind, key: &[u8], hosts: HostIds<'_>| {
             if !hosts.is_empty() {
@@ -153,12 +171,52 @@ impl Reservation {
                 add(KeyKind::Uuid, id.as_bytes(), dhcp.hosts_by_uuid(id.as_bytes()));
             }
         }
-        let by_circuit = dhcp.hosts_by_circuit(machine.circuit_id, machine.remote_id);
-        by_circuit.for_each(|id| add(KeyKind::Circuit, &[], &[id]));
-        if !as_dhcpd {
-            entries.extend(own.filter_map(|own| given_to(dhcp, machine, network, own)));
+        if as_dhcpd {
+            let first = entries.len();
+            for path in dhcp.hosts.options() {
+                by_option(dhcp, path, known, &mut entries);
+                if entries.len() > first {
+                    break;
+                }
+            }
+            return entries.into_bump_slice();
         }
+        for path in [OptionPath::CIRCUIT_ID, OptionPath::REMOTE_ID] {
+            by_option(dhcp, path, known, &mut entries);
+        }
+        let is_port = |path| path == OptionPath::CIRCUIT_ID || path == OptionPath::REMOTE_ID;
+        for path in dhcp.hosts.options().filter(|path| !is_port(*path)) {
+            by_option(dhcp, path, known, &mut entries);
+        }
+        entries.extend(own.filter_map(|own| given_to(dhcp, known, network, own)));
         entries.into_bump_slice()
+    }
+}
+
+/// Adds the entries that name what the machine says in an option.
+fn by_option(
+    dhcp: &Dhcp,
+    path: OptionPath,
+    known: &Known<'_, '_>,
+    entries: &mut BumpVec<'_, (HostId, FoundBy)>,
+) {
+    let port = FoundBy::new(KeyKind::Circuit, &[]);
+    let Machine { circuit_id, remote_id, .. } = *known.machine;
+    match path {
+        OptionPath::CIRCUIT_ID => {
+            entries.extend(dhcp.hosts_at_port(circuit_id, remote_id).map(|id| (id, port)));
+        }
+        OptionPath::REMOTE_ID => {
+            entries.extend(dhcp.hosts_at_switch(remote_id).map(|id| (id, port)));
+        }
+        _ => {
+            let Some(value) = option_of(path, known) else { return };
+            let hosts = dhcp.hosts_by_option(path, value);
+            if !hosts.is_empty() {
+                let by = FoundBy::new(KeyKind::Option, value);
+                entries.extend(hosts.iter().map(|&id| (id, by)));
+            }
+        }
     }
 }
 
@@ -168,11 +226,11 @@ impl Reservation {
 /// refusal says that the machine is not this host any more.
 fn given_to(
     dhcp: &Dhcp,
-    machine: &Machine<'_>,
+    known: &Known<'_, '_>,
     network: NetworkId,
     own: &Own,
 ) -> Option<(HostId, FoundBy)> {
     let GivenTo::Host(id, by) = own.given_to else { return None };
     let moved = dhcp.host_address(id, network) != Some(own.ip);
-    (machine.is_silent_about(by.kind) && (!own.refused || moved)).then_some((id, by))
+    (by.is_left_open(dhcp.host(id), known) && (!own.refused || moved)).then_some((id, by))
 }

@@ -38,12 +38,14 @@ pub enum KeyKind {
     Uuid = 3,
     /// Option 82: circuit-id and remote-id.
     Circuit = 4,
+    /// Any other option, or one that travels in another.
+    Option = 5,
 }
 
 impl KeyKind {
     /// The kind of a number on disk.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Hardware, Self::ClientId, Self::Uuid, Self::Circuit]
+        [Self::Hardware, Self::ClientId, Self::Uuid, Self::Circuit, Self::Option]
             .into_iter()
             .find(|kind| *kind as u8 == number)
     }
@@ -55,6 +57,7 @@ impl KeyKind {
             Self::ClientId => "client-id",
             Self::Uuid => "uuid",
             Self::Circuit => "circuit",
+            Self::Option => "host-identifier",
         }
     }
 }

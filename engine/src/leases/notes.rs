@@ -441,8 +441,9 @@ mod tests {
         let v6 = |text: &str| IpAddr::V6(text.parse().unwrap());
         let by_port = KnownAs { name: "r1-n07", by: KeyKind::Circuit, key: None };
         let by_uuid = KnownAs { by: KeyKind::Uuid, key: Some(KeyHash::of(&[7; 16])), ..by_port };
+        let by_option = KnownAs { by: KeyKind::Option, ..by_uuid };
         let mut all = vec![Admission::Unknown];
-        for host in [None, Some(by_port), Some(by_uuid)] {
+        for host in [None, Some(by_port), Some(by_uuid), Some(by_option)] {
             let (low, high) = (v6("2001:db8::1"), v6("2001:db8::ff"));
             for bill in [None, Some(Bill::new("class", Some(b"value"), 3))] {
                 all.push(Admission::Pool { low, high, host, bill });

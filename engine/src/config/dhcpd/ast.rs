@@ -147,6 +147,8 @@ pub(super) struct Host {
     pub(super) name: Rc<str>,
     pub(super) place: Place,
     pub(super) keys: Vec<(HostKey, Place)>,
+    /// The option of `host-identifier`.
+    pub(super) identifier: Option<(SpaceNumber, u32)>,
     pub(super) addresses: Vec<(Ipv4Addr, Place)>,
     /// `group`, with the name of one that is declared before.
     pub(super) group: Option<Rc<str>>,

@@ -3,8 +3,6 @@
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
-use bootstorm_protocols::dhcpv4::options;
-
 use super::super::expression::{self, Token};
 use super::super::problem::Fault;
 use super::super::schema;
@@ -14,8 +12,11 @@ use super::ast::{
     Body, Child, ClassNumber, Host, Network, Permission, Pool, Range, Subclass, Subnet, Value, Who,
 };
 use super::grammar::{Mistake, Parser, Within};
-use super::standard;
 use super::time;
+
+/// Relay agents of DHCPv6, one behind the other, at most (RFC 8415, section 7.6). To dhcpd a
+/// greater number is the message itself.
+const MOST_RELAYS: u64 = 32;
 
 /// Bytes of the longest hardware address of a DHCP message (RFC 2131, section 2).
 const HARDWARE: usize = 16;
@@ -30,11 +31,12 @@ impl Parser<'_, '_, '_> {
             name: name.into(),
             place,
             keys: Vec::new(),
+            identifier: None,
             addresses: Vec::new(),
             group: None,
             body: Body::default(),
         };
-        let mut fixed: Option<Place> = None;
+        let (mut fixed, mut identifier): (Option<Place>, Option<Place>) = (None, None);
         host.body = self.block(Within::Host, &mut |parser, word| {
             let start = parser.cursor.place();
             match word {
@@ -61,7 +63,13 @@ impl Parser<'_, '_, '_> {
                 }
                 "host-identifier" => {
                     parser.take();
-                    host.keys.extend(parser.host_identifier(start)?);
+                    let key = parser.host_identifier(&mut host, start)?;
+                    let place = parser.cursor.since(start);
+                    if let Some(first) = identifier.replace(place) {
+                        let fault = Fault::new("a host has one `host-identifier`", ONE);
+                        parser.reader.problems.conflict(place, fault, first, "the first is here");
+                    }
+                    host.keys.extend(key);
                 }
                 "group" => {
                     parser.take();
@@ -150,11 +158,17 @@ impl Parser<'_, '_, '_> {
         }
     }
 
-    /// What stands behind `host-identifier`.
-    fn host_identifier(&mut self, start: Place) -> Result<Option<(HostKey, Place)>, Mistake> {
+    /// What stands behind `host-identifier`. Nothing for an option that no message of DHCPv4 has:
+    /// nobody is found by it.
+    fn host_identifier(
+        &mut self,
+        host: &mut Host,
+        start: Place,
+    ) -> Result<Option<(HostKey, Place)>, Mistake> {
+        let mut is_of_relay = false;
         if self.cursor.peek().is_word("v6relopt") {
             self.take();
-            self.count("a number")?;
+            is_of_relay = (1..=MOST_RELAYS).contains(&self.count("a number")?);
         } else if !self.word("option") {
             return Err(self.expected("`option`"));
         }
@@ -166,26 +180,12 @@ impl Parser<'_, '_, '_> {
         let value = self.value(&definition.format)?;
         let whole = self.cursor.since(start);
         self.semicolon()?;
-        let Value::Bytes(bytes) = value else { return Ok(None) };
-        let bytes: Box<[u8]> = bytes.into();
-        let code = definition.code;
-        let agent = self.reader.spaces.number(standard::AGENT) == Some(space);
-        let key = match code {
-            1 if agent => HostKey::Circuit { circuit_id: Some(bytes), remote_id: None },
-            2 if agent => HostKey::Circuit { circuit_id: None, remote_id: Some(bytes) },
-            _ if space == self.reader.dhcp && code == u32::from(options::CLIENT_IDENTIFIER) => {
-                HostKey::ClientId(bytes)
-            }
-            _ if Some(space) == self.reader.spaces.number(standard::DHCP6) => return Ok(None),
-            _ => {
-                let text = "hosts are not found by this option";
-                let help = "options are dhcp-client-identifier, agent.circuit-id and \
-                            agent.remote-id; for others write a class with the option, and the \
-                            values of the host in it";
-                return Err(self.wrong_at(place, Fault::new(text, help)));
-            }
-        };
-        Ok(Some((key, whole)))
+        let (Value::Bytes(value), false) = (value, is_of_relay) else { return Ok(None) };
+        let value: Box<[u8]> = value.into();
+        let (number, space) = (space, self.reader.spaces.get(space).name.clone());
+        let Ok(path) = self.reader.option_path(Some(&space), &name) else { return Ok(None) };
+        host.identifier = Some((number, definition.code));
+        Ok(Some((HostKey::of_option(path, value), whole)))
     }
 
     /// A class or a subclass, from that word on.
@@ -482,6 +482,7 @@ impl Parser<'_, '_, '_> {
     }
 }
 
+const ONE: &str = "write a host of another name for the other";
 const SEVERAL: &str = "write several addresses with commas between them";
 
 /// Whether some subnet stands in it, perhaps inside of groups.

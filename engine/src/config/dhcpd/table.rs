@@ -117,7 +117,7 @@ pub(super) static ROWS: &[Row] = &[
     served("subclass", Kind::Declaration, ""),
     served("hardware", Kind::Declaration, "the type of the card is not compared"),
     served("fixed-address", Kind::Declaration, ""),
-    served("host-identifier", Kind::Declaration, "for options 61 and 82"),
+    served("host-identifier", Kind::Declaration, ""),
     served("authoritative", Kind::Declaration, ""),
     served("option", Kind::Statement, ""),
     served("allow", Kind::Declaration, "see the words that may follow it"),

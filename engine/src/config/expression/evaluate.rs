@@ -280,7 +280,7 @@ impl Numeric {
 }
 
 /// An option as dhcpd keeps it.
-fn option<'a>(path: OptionPath, facts: &impl Facts<'a>) -> Option<&'a [u8]> {
+pub(crate) fn option<'a>(path: OptionPath, facts: &impl Facts<'a>) -> Option<&'a [u8]> {
     let value = facts.option(path)?;
     if !path.text {
         return Some(value);

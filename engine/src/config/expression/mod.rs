@@ -26,10 +26,11 @@ mod words;
 
 use std::ops::Range;
 
+use bootstorm_protocols::dhcpv4::{options, rai};
 pub use class_test::ClassTest;
 #[cfg(test)]
 pub(super) use evaluate::Nothing;
-pub(crate) use evaluate::{Facts, Value};
+pub(crate) use evaluate::{Facts, Value, option};
 pub(crate) use index::Candidate;
 pub use index::ClassIndex;
 pub(in crate::config) use parser::{
@@ -68,13 +69,22 @@ impl Wrong {
 
 /// An option of a message.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct OptionPath {
+pub struct OptionPath {
     /// Its code, or that of the option that it travels in.
-    pub(crate) code: u8,
+    pub code: u8,
     /// Its code in the option space of that option.
-    pub(crate) inner: Option<u8>,
+    pub inner: Option<u8>,
     /// It is a text: its NULs at the end do not count, and if it is empty it is not there.
-    pub(crate) text: bool,
+    pub text: bool,
+}
+
+impl OptionPath {
+    pub(crate) const CIRCUIT_ID: Self = Self::in_relay(rai::CIRCUIT_ID);
+    pub(crate) const REMOTE_ID: Self = Self::in_relay(rai::REMOTE_ID);
+
+    const fn in_relay(code: u8) -> Self {
+        Self { code: options::RELAY_AGENT_INFORMATION, inner: Some(code), text: false }
+    }
 }
 
 /// Bits of an integer that stands in a message.

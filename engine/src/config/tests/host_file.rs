@@ -154,7 +154,8 @@ fn every_error_of_a_row_shows_its_cell() {
  8 │ g,,,,
    · ─────
    ╰────
-  help: add hardware = "52:54:00:12:34:56", or uuid, client-id, circuit-id, remote-id
+  help: add hardware = "52:54:00:12:34:56", or uuid, client-id, circuit-id, remote-id,
+        host-identifier
 "#
     );
 }

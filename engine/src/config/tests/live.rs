@@ -150,6 +150,11 @@ fn what_nothing_is_to_be_said_of_is_made_in_the_model() {
         (Change::Remove, json!({"name": "a"})),
         (Change::Remove, json!({"name": "n"})),
         (
+            Change::Add,
+            json!({"name": "n", "host-identifier": {"rack": "r7", "agent": {"5": "hex:0a000001"}}}),
+        ),
+        (Change::Remove, json!({"name": "n"})),
+        (
             Change::Set,
             json!({"name": "m", "hardware": "52:54:00:00:00:02",
                              "boot": [{"circuit-id": "p1", "next-server": "10.9.0.1",
@@ -217,7 +222,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn any_changes_make_what_reading_makes(changes in proptest::collection::vec(
-        (0..4_u8, "[a-f]", 1..8_u8, proptest::option::of(1..12_u8), any::<bool>(), 0..6_u8),
+        (0..4_u8, "[a-f]", 1..8_u8, proptest::option::of(1..12_u8), any::<bool>(), 0..8_u8),
         1..12,
     )) {
         let mut site = Site::new();
@@ -235,6 +240,8 @@ proptest! {
                         "file": "p.efi"}]))),
                     3 => Some(("if".into(), json!([
                         {"test": "option agent.remote-id = \"s1\"", "filename": "p.efi"}]))),
+                    4 => Some(("host-identifier".into(), json!({"rack": format!("r{card}")}))),
+                    5 => Some(("host-identifier".into(), json!({"agent": {"9": "x"}}))),
                     _ => None,
                 });
             }

@@ -96,6 +96,14 @@ fn client(random: &mut impl Rng, config: &Config, said: &Said, relay: Option<Ipv
                         information.extend_from_slice(value);
                     }
                 }
+                HostKey::Option { path, value } => match path.inner {
+                    None => client = client.with(path.code, value),
+                    Some(inner) => {
+                        let length = value.len() as u8;
+                        let option = [&[inner, length][..], value].concat();
+                        client = client.with(path.code, &option);
+                    }
+                },
                 HostKey::Uuid(_) => {}
             }
         }

@@ -15,6 +15,7 @@ mod explained;
 mod golden;
 mod holding;
 mod hooks;
+mod host_identifier;
 mod identity;
 mod interleaving;
 mod known_as;

@@ -376,7 +376,7 @@ fn permit(who: ast::Who) -> Option<Permit> {
 }
 
 /// A client identifier among a host's options identifies it.
-fn client_identifier(entries: &[Entry], dhcp: SpaceNumber) -> Option<(HostKey, Place)> {
+pub(super) fn client_identifier(entries: &[Entry], dhcp: SpaceNumber) -> Option<(HostKey, Place)> {
     entries.iter().rev().find_map(|entry| match &entry.what {
         What::Option { space, code: 61, value: Value::Bytes(bytes) } if *space == dhcp => {
             Some((HostKey::ClientId(bytes.as_slice().into()), entry.place))

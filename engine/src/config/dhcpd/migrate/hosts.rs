@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::super::super::HostKey;
-use super::super::ast::{self, Body, Child, What};
+use super::super::ast::{self, Body, Child};
+use super::super::{lower, standard};
 use super::toml::{self, bytes, quoted};
 use super::{Became, Entries, Writer};
 
@@ -84,10 +85,8 @@ impl Writer<'_> {
     }
 
     fn host(&mut self, host: &ast::Host, path: &str) {
-        let has_key = !host.keys.is_empty()
-            || host.body.entries.iter().any(|entry| {
-                matches!(&entry.what, What::Option { space, code: 61, .. } if *space == self.reader.dhcp)
-            });
+        let named = lower::client_identifier(&host.body.entries, self.reader.dhcp);
+        let has_key = !host.keys.is_empty() || named.is_some();
         let line = host.body.line;
         if !has_key {
             if let Some(line) = line {
@@ -111,6 +110,7 @@ impl Writer<'_> {
                 HostKey::Circuit { remote_id: Some(id), .. } => {
                     self.line(format!("remote-id = {}", bytes(id)));
                 }
+                HostKey::Option { value, .. } => self.identifier(host, value),
                 HostKey::Circuit { .. } | HostKey::Uuid(_) => {}
             }
         }
@@ -126,6 +126,31 @@ impl Writer<'_> {
         }
         self.scope(path, host.body.entries.iter().collect());
         self.count("hosts");
+    }
+}
+
+impl Writer<'_> {
+    /// The option by which a host is found.
+    fn identifier(&mut self, host: &ast::Host, value: &[u8]) {
+        let Some((space, code)) = host.identifier else { return };
+        let name = self.option_name(space, code);
+        let of = self.reader.spaces.get(space).name.to_string();
+        let Some(value) = self.option_bytes(space, code, value) else { return };
+        let value = match &*of {
+            standard::DHCP => format!("{{ {name} = {value} }}"),
+            standard::AGENT => format!("{{ {of} = {{ {name} = {value} }} }}"),
+            _ if self.reader.spaces.is_plain(space) => {
+                format!("{{ {of} = {{ {name} = {value} }} }}")
+            }
+            _ => {
+                let what = format!("host-identifier option {of}.{name}: TOML has no such spaces");
+                if let Some(line) = host.body.line {
+                    self.note(line, Became::Dropped, what);
+                }
+                return;
+            }
+        };
+        self.line(format!("host-identifier = {value}"));
     }
 }
 

@@ -11,7 +11,7 @@ use super::super::super::source::Place;
 use super::super::super::{Line, Parameter, Settings};
 use super::super::ast::{Entry, Value, What};
 use super::super::cursor::{Counted, Cursor};
-use super::super::format::Part;
+use super::super::format::{Format, Part};
 use super::super::grammar::{Mistake, Parser};
 use super::super::spaces::SpaceNumber;
 use super::super::{lower, standard};
@@ -177,7 +177,7 @@ impl Writer<'_> {
     }
 
     /// The name of an option in TOML: a name that it knows, or the code.
-    fn option_name(&self, space: SpaceNumber, code: u32) -> String {
+    pub(super) fn option_name(&self, space: SpaceNumber, code: u32) -> String {
         let spaces: &Spaces = &self.reader.spaces;
         let Some(definition) = spaces.get(space).coded(code) else { return code.to_string() };
         let own = self.reader.defines.contains(&(space, code));
@@ -206,19 +206,36 @@ impl Writer<'_> {
             Value::Expression(_) => return self.assigned(entry),
             Value::Bytes(bytes) => bytes,
         };
-        let definition = self.reader.spaces.get(space).coded(code);
-        let format = definition.map(|definition| definition.format.clone());
+        let is_names = self.format_of(space, code).is_some_and(|format| {
+            let own = self.reader.defines.contains(&(space, code));
+            format.parts == [Part::Names { compressed: true }] && !own
+        });
+        let names = if is_names { self.names(entry) } else { None };
+        names.or_else(|| self.option_bytes(space, code, bytes))
+    }
+
+    fn format_of(&self, space: SpaceNumber, code: u32) -> Option<&Format> {
+        self.reader.spaces.get(space).coded(code).map(|definition| &definition.format)
+    }
+
+    /// Bytes of an option as its type has them.
+    pub(super) fn option_bytes(
+        &self,
+        space: SpaceNumber,
+        code: u32,
+        bytes: &[u8],
+    ) -> Option<String> {
         let own = self.reader.defines.contains(&(space, code));
-        Some(match format {
+        Some(match self.format_of(space, code) {
             Some(format) if format.parts == [Part::Names { compressed: true }] && !own => {
-                self.names(entry).unwrap_or_else(|| super::toml::hex(bytes))
+                super::toml::hex(bytes)
             }
             // The one number with a sign among the standard options.
             Some(_) if space == self.reader.dhcp && code == 2 && !own => {
-                let octets: [u8; 4] = bytes.as_slice().try_into().ok()?;
+                let octets: [u8; 4] = bytes.try_into().ok()?;
                 i32::from_be_bytes(octets).to_string()
             }
-            Some(format) => value(&format, bytes),
+            Some(format) => value(format, bytes),
             None => super::toml::bytes(bytes),
         })
     }
