@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bootstorm_protocols::time::Moment;
 use dashmap::DashMap;
 
-use super::Bill;
 use super::address::Address;
 use super::table::Table;
+use super::{Bill, LeaseState};
 
 /// Bills, and addresses of one bill, that are kept before it is looked for those that are over.
 const SLACK: usize = 64;
@@ -112,6 +112,8 @@ fn count(
 fn is_billed(address: Address, key: u64, table: &Table, now: Moment) -> bool {
     table.at(address.into(), now).is_some_and(|lease| {
         let bill = lease.notes.admission().bill();
-        lease.state.is_taken() && bill.is_some_and(|bill| bill.key == key)
+        // One that was declined is nobody's.
+        let has_holder = matches!(lease.state, LeaseState::Offered | LeaseState::Active);
+        has_holder && bill.is_some_and(|bill| bill.key == key)
     })
 }

@@ -154,6 +154,11 @@ lease-limit = 1
     server.lease(&named(2, "x"));
     server.pass(Duration::from_secs(3601));
     server.lease(&vendor(8));
+    // So does one that somebody else was found to use.
+    let address = server.lease(&named(10, "z"));
+    assert_eq!(server.silence(&named(11, "z").discover()), limited);
+    let _ = server.receive(&named(10, "z").decline(address));
+    assert_ne!(server.lease(&named(11, "z")), address);
 }
 
 #[test]
