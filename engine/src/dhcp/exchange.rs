@@ -21,7 +21,8 @@ use crate::config::{
     SubnetId,
 };
 use crate::leases::{
-    Bill, ClientKey, Discovered, Hardware, Lease, LeaseScope, RelaySaid, Said, ShardLeases,
+    Admission, Bill, ClientKey, Discovered, Hardware, KeyKind, KnownAs, Lease, LeaseScope,
+    RelaySaid, Said, ShardLeases,
 };
 
 /// A request in its place: which link it came from, who sent it, what is known of the sender.
@@ -99,6 +100,16 @@ pub(super) fn own_that_say_who<'a>(
     about.into_iter().chain(others)
 }
 
+/// Whether a lease says at which port of a relay agent its client is. In ISC dhcpd that of a
+/// reserved address does not; here it does if the port is why the client has it.
+fn says_its_port(admission: Admission<'_>, dhcp: &Dhcp) -> bool {
+    !dhcp.is_as_dhcpd()
+        || !matches!(
+            admission,
+            Admission::Host(KnownAs { by: KeyKind::Hardware | KeyKind::ClientId, .. })
+        )
+}
+
 impl<'a> Exchange<'a> {
     /// Finds out everything, or why the request is none of this server's.
     pub(super) fn open(
@@ -162,6 +173,9 @@ impl<'a> Exchange<'a> {
                 // The machine is where it was.
                 port_is_unknown = false;
                 let notes = &lease.notes;
+                if !says_its_port(notes.admission(), dhcp) {
+                    return;
+                }
                 let copy = |bytes: &[u8]| &*arena.alloc_slice_copy(bytes);
                 machine.circuit_id = machine.circuit_id.or_else(|| notes.circuit_id().map(copy));
                 machine.remote_id = machine.remote_id.or_else(|| notes.remote_id().map(copy));

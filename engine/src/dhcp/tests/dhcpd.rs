@@ -263,3 +263,28 @@ fn an_option_that_is_null_is_not_sent_for_another_reason() {
     let all = sent(&format!("dhcp-parameter-request-list = {null}, domain-name = \"d\""));
     assert!(all.contains(&15), "{all:?}");
 }
+
+#[test]
+fn the_renewal_of_a_reserved_address_comes_from_no_port() {
+    let more = "
+[[dhcp.host]]
+name = \"reserved\"
+hardware = \"52:54:00:00:00:02\"
+ip = \"10.2.0.200\"
+[[dhcp.class]]
+name = \"portless\"
+test = 'not exists agent.circuit-id'
+options = { host-name = \"portless\" }
+";
+    let mut server = Server::new(&(text("") + more));
+    for (number, portless) in [(1, false), (2, true)] {
+        let information = [1, 4, b'p', b'o', b'r', b't'];
+        let client = Client::dhclient(mac(number)).behind(ip("10.2.0.1"), &information);
+        let offer = server.expect(MessageType::Offer, &client.discover());
+        let ack = server.expect(MessageType::Ack, &client.select(&offer));
+        assert_eq!(ack.option(options::HOST_NAME), None);
+        let renewal = Client::dhclient(mac(number)).renew(ack.yiaddr());
+        let ack = server.expect(MessageType::Ack, &renewal);
+        assert_eq!(ack.option(options::HOST_NAME).is_some(), portless, "{}", ack.yiaddr());
+    }
+}
