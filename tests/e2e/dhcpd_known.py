@@ -6,6 +6,8 @@ from collections import defaultdict
 from dhcpd_files import Block
 
 INFORMS = ("inform", "inform-bound", "inform-source")
+# What options of spaces travel in.
+CARRIERS = ("option 43", "option 201", "option 232")
 # Bytes of the fields.
 LIMITS = {"file": 128, "sname": 64}
 
@@ -33,6 +35,8 @@ def is_known(sent, line, text, limits):
         # 12: a reserved lease that is renewed at once.
         field == "option 51" and "select-infinite" in sent.client.steps
         and "infinite-is-reserved on" in text,
+        # 15: options of a space that are longer than their length can say.
+        here and theirs and field in CARRIERS and is_too_long(theirs, field, text),
         # 8: names that do not fit.
         here and theirs and field in LIMITS and not getattr(here, field)
         and len(getattr(theirs, field)) == LIMITS[field],
@@ -56,6 +60,14 @@ def is_without_room(sent, field):
                  for value in [*lacks.options.values(), has.options.get(code, b"")])
     # The end of each field, what dhcpd keeps for option 52, and what is split.
     return code not in lacks.options and needed + 40 > room
+
+
+def is_too_long(theirs, field, text):
+    """Whether dhcpd sends more than a length of one byte can say, or had no room for so much."""
+    value = theirs.options.get(int(field.split()[1]))
+    if value is None:
+        return re.search(r" (rack|site|pxe)\.[a-z]+ = .*binary-to-ascii\(", text)
+    return len(value) > 255
 
 
 def is_left_out(sent, field):
