@@ -1,16 +1,17 @@
 //! Comparing the server's tables with what the machines were told, now and then and at the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bootstorm::leases::{Lease, LeaseState};
+use bootstorm_protocols::dhcpv4::MessageType;
 
 use crate::committer::Progress;
 use crate::machine::Phase;
 use crate::oracle::{Invariant, Promise, time};
 use crate::program::Program;
-use crate::site::{Host, HostKey, KnownBy, SERVER, Users, host_file, link_of};
+use crate::site::{Host, HostKey, KnownBy, SERVER, Users, host_file, link_of, subclass_file};
 use crate::story::Place;
 use crate::world::World;
 
@@ -20,14 +21,10 @@ const LONGEST_HELD: Duration = Duration::from_secs(20);
 /// A machine that got no answer asks again by then.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether a machine is of the class that has a limit.
-fn is_odd(machine: usize) -> bool {
-    !machine.is_multiple_of(2)
-}
-
-/// Whether a lease is of such a machine: hardware addresses end with the machine's number.
-fn is_of_odd(lease: &Lease) -> bool {
-    lease.hardware.address().last().is_some_and(|number| is_odd((*number).into()))
+/// The machine that has a lease: hardware addresses end with its number.
+fn holder(lease: &Lease) -> usize {
+    let number = lease.hardware.address().last_chunk().map(|tail| u16::from_be_bytes(*tail));
+    number.unwrap_or_default().into()
 }
 
 impl World {
@@ -64,18 +61,22 @@ impl World {
     /// Those that count have no more addresses than they may. Hosts' addresses do not count, nor
     /// what a server has lost.
     fn check_limit(&mut self) {
-        let Some(limit) = self.site.limit else { return };
         let counts = |(ip, promise): &(&Ipv4Addr, &Promise)| {
-            is_odd(promise.machine)
-                && self.now < promise.until
-                && !promise.doubtful
-                && !self.was_reserved(**ip)
-                // dhcpd knows no classes of BOOTP clients.
-                && !(self.site.as_dhcpd
-                    && self.machines[promise.machine].program() == Program::Bootp)
+            // dhcpd knows no classes of BOOTP clients.
+            let is_unknown =
+                self.site.as_dhcpd && self.machines[promise.machine].program() == Program::Bootp;
+            let is_valid = self.now < promise.until && !promise.doubtful;
+            is_valid && !is_unknown && !self.was_reserved(**ip)
         };
-        let have: Vec<_> = self.oracle.promises.iter().filter(counts).map(|(ip, _)| *ip).collect();
-        if have.len() > limit as usize {
+        let mut groups: BTreeMap<(usize, u32), Vec<Ipv4Addr>> = BTreeMap::new();
+        for (ip, promise) in self.oracle.promises.iter().filter(counts) {
+            if let Some(group) = self.site.limit_of(promise.machine) {
+                groups.entry(group).or_default().push(*ip);
+            }
+        }
+        if let Some(((_, limit), have)) =
+            groups.iter().find(|((_, limit), have)| have.len() > *limit as usize)
+        {
             let detail = format!("{limit} addresses are allowed, and these are given: {have:?}");
             self.violated(Invariant::Limit, detail);
         }
@@ -93,9 +94,12 @@ impl World {
 
     /// Whether the limit leaves an address for a machine that has none, beyond doubt.
     fn has_room(&self, machine: usize, table: &HashMap<Ipv4Addr, Lease>) -> bool {
-        let limit = self.site.limit.filter(|_| is_odd(machine));
-        let counts = |lease: &&Lease| lease.state.is_taken() && is_of_odd(lease);
-        limit.is_none_or(|limit| table.values().filter(counts).count() < limit as usize)
+        let Some((group, limit)) = self.site.limit_of(machine) else { return true };
+        let counts = |lease: &&Lease| {
+            let of = self.site.limit_of(holder(lease));
+            lease.state.is_taken() && of.is_some_and(|(of, _)| of == group)
+        };
+        table.values().filter(counts).count() < limit as usize
     }
 
     /// What a start has lost, it says. One that finds nothing, and comes after one that had written
@@ -138,6 +142,8 @@ impl World {
         if table.keys().any(|ip| !self.oracle.known.contains(ip)) {
             return self.violated(Invariant::Bounded, "a lease of an unknown address".to_owned());
         }
+        self.check_one_lease(&table);
+        let Some(server) = &self.server else { return };
         let dhcp = &server.config.dhcp;
         let mut wrong = None;
         for id in dhcp.subnets.iter().flat_map(|subnet| subnet.pools.iter().copied()) {
@@ -174,12 +180,53 @@ impl World {
         }
     }
 
+    /// What a client was told before it said that it has another address is not its any more. A
+    /// server that was started since may have lost what was on its way to the disk.
+    fn check_one_lease(&mut self, table: &HashMap<Ipv4Addr, Lease>) {
+        let failed = self.server.as_ref().is_none_or(|server| server.failed_batches() > 0);
+        // Rapid commit needs no REQUEST, and where either tells them apart, clients of one hardware
+        // address are others without a client identifier.
+        let is_clear = !self.site.rapid_commit && self.site.known_by != KnownBy::Either;
+        if !self.site.one_lease || !is_clear || self.start > 1 || failed {
+            return;
+        }
+        let mut clients = HashMap::new();
+        // A BOOTP client asks for what it gets in no REQUEST.
+        let counts = |(_, lease): &(&Ipv4Addr, &Lease)| {
+            let machine = self.machines.get(holder(lease));
+            let is_bootp = machine.is_some_and(|own| own.program() == Program::Bootp);
+            lease.state == LeaseState::Active && !is_bootp
+        };
+        for (ip, lease) in table.iter().filter(counts) {
+            if let Some(other) = clients.insert(&lease.client, ip) {
+                let detail = format!("{:?} has {ip} and {other}", lease.client);
+                return self.violated(Invariant::OneLease, detail);
+            }
+        }
+    }
+
     /// Whether a machine may be told a boot file, in a transaction that it began.
-    pub(crate) fn may_be_told(&self, machine: usize, xid: u32, file: &[u8]) -> bool {
+    pub(crate) fn may_be_told(
+        &self,
+        machine: usize,
+        kind: Option<MessageType>,
+        xid: u32,
+        file: &[u8],
+    ) -> bool {
         let own = &self.machines[machine];
         let began = own.began.get(&xid).copied();
         let (program, place) = began.unwrap_or((own.program(), own.place));
-        if file.is_empty() || file == program.boot_file().as_bytes() {
+        // What begins anew, and says all of itself, hears of its file.
+        let must = kind == Some(MessageType::Offer) && !own.plan.identity.terse;
+        if file.is_empty() && !(must && self.site.ifs) {
+            return true;
+        }
+        let is_classified = program != Program::Bootp;
+        let subclass = self.site.subclasses.iter().find(|number| usize::from(**number) == machine);
+        let subclass = subclass.filter(|_| is_classified);
+        let expected = subclass
+            .map_or_else(|| self.site.file_of(program).to_owned(), |number| subclass_file(*number));
+        if file == expected.as_bytes() {
             return true;
         }
         let recent = self.retired.iter().filter(|(until, _)| self.now.since(*until) < LONGEST_HELD);
@@ -256,7 +303,7 @@ impl World {
         let monotonic = server.clocks.monotonic(self.now);
         for (ip, lease) in &table {
             // Who has no address because of the limit goes on with its boot until the end.
-            if self.site.limit.is_some() && is_of_odd(lease) {
+            if self.site.limit_of(holder(lease)).is_some() {
                 continue;
             }
             let finite = lease.expires != bootstorm_protocols::time::Moment::NEVER;

@@ -36,6 +36,22 @@ impl World {
         }
     }
 
+    /// What the server knows the program of a machine by.
+    pub(crate) fn key_of(&self, machine: usize) -> ClientKey {
+        let own = &self.machines[machine];
+        let identity = &own.plan.identity;
+        match identity.client_id(own.program()) {
+            Some(id) if self.site.known_by != KnownBy::Hardware => ClientKey::client_id(&id),
+            _ => ClientKey::hardware(&Hardware::ethernet(identity.mac)),
+        }
+    }
+
+    /// Whether its program asks for a lease without end, and such an address is reserved.
+    pub(crate) fn wishes_endless(&self, machine: usize) -> bool {
+        let own = &self.machines[machine];
+        self.site.infinite_reserved && own.plan.identity.wishes_endless(own.program())
+    }
+
     /// A machine's own random number below `end`.
     fn chance(&mut self, machine: usize, end: u64) -> u64 {
         let own = &self.machines[machine];
@@ -296,14 +312,13 @@ impl World {
         let rebind = told(options::REBINDING_TIME).unwrap_or(seconds / 8 * 7);
         let (renew, rebind) = match seconds {
             INFINITE => (Moment::NEVER, Moment::NEVER),
-            _ => (time_of(renew), time_of(rebind)),
+            // Half of a second would be none.
+            _ => (time_of(renew).max(self.now + millis(500)), time_of(rebind)),
         };
-        let identity = &own.plan.identity;
-        let hardware = Hardware::ethernet(identity.mac);
-        let key = match identity.client_id(own.program()) {
-            Some(id) if self.site.known_by != KnownBy::Hardware => ClientKey::client_id(&id),
-            _ => ClientKey::hardware(&hardware),
-        };
+        let hardware = Hardware::ethernet(own.plan.identity.mac);
+        let key = self.key_of(machine);
+        // Rapid commit, and what answers a BOOTP client, reserve nothing.
+        let asked_for_ever = own.phase != Phase::Discovering && self.wishes_endless(machine);
         let edits = own.heard.get(&own.xid).map_or(0, |(_, edits)| *edits);
         let (refused, doubtful, unseen) = (false, false, false);
         let promise =
@@ -323,6 +338,14 @@ impl World {
                 time(other.until),
             );
             return self.violated(Invariant::OneMachine, detail);
+        }
+        if let Some(whose) = self.oracle.for_ever.get(&ip).filter(|whose| **whose != machine) {
+            let (name, whose) = (self.name(machine), self.name(*whose));
+            let detail = format!("{name} is acknowledged {ip}, which is {whose}'s for ever");
+            return self.violated(Invariant::ForEver, detail);
+        }
+        if asked_for_ever && !outdated {
+            self.oracle.for_ever.insert(ip, machine);
         }
         // The configuration may have changed while the ACK was on its way.
         self.note_lost();

@@ -36,6 +36,8 @@ impl Story {
                 Trouble::Crowd => 5,
                 Trouble::ClientIds | Trouble::Infinite | Trouble::EitherIdentity => 250,
                 Trouble::AsDhcpd | Trouble::CacheThreshold | Trouble::LeaseLimit => 250,
+                Trouble::OneLease | Trouble::InfiniteReserved => 200,
+                Trouble::Subclasses | Trouble::Ifs => 300,
                 Trouble::FlippedBits | Trouble::PingCheck | Trouble::Strangers => 200,
                 _ => 500,
             };
@@ -56,7 +58,12 @@ impl Story {
         if chosen.has(Trouble::FlippedBits) {
             // A server that has lost leases believes whoever says to have one, and probes for no
             // longer than a day.
-            let hidden = [Trouble::Adversary, Trouble::Infinite];
+            let hidden = [Trouble::Adversary, Trouble::Infinite, Trouble::InfiniteReserved];
+            chosen = hidden.into_iter().fold(chosen, Troubles::without);
+        }
+        if chosen.has(Trouble::CacheThreshold) {
+            // An ACK that writes nothing reserves nothing, and gives nothing back.
+            let hidden = [Trouble::OneLease, Trouble::InfiniteReserved];
             chosen = hidden.into_iter().fold(chosen, Troubles::without);
         }
         let mut maker = Maker { random, chosen };
@@ -123,6 +130,7 @@ impl Maker {
                 uuid,
                 terse,
                 rapid: rapid && self.has(Trouble::RapidCommit),
+                endless: self.has(Trouble::InfiniteReserved) && number.is_multiple_of(3),
             },
             programs,
             place: Place { link, port: number },
@@ -164,12 +172,20 @@ impl Maker {
             as_dhcpd: self.has(Trouble::AsDhcpd),
             cache_threshold: if self.has(Trouble::CacheThreshold) { cached } else { 0 },
             limit: limit.filter(|_| self.has(Trouble::LeaseLimit)),
+            spawns: self.has(Trouble::Subclasses),
+            subclasses: Vec::new(),
+            ifs: self.has(Trouble::Ifs),
+            one_lease: self.has(Trouble::OneLease),
+            infinite_reserved: self.has(Trouble::InfiniteReserved),
             authoritative: self.random.chance(500),
             rapid_commit: self.has(Trouble::RapidCommit),
             reply_delay: self.has(Trouble::ReplyDelay),
             ping_check: self.has(Trouble::PingCheck),
             order: 0,
         };
+        if self.has(Trouble::Subclasses) {
+            site.subclasses = (0..machines.len() as u16).step_by(5).take(8).collect();
+        }
         for number in 0..self.random.below(4) {
             let machine = self.random.below(machines.len() as u64) as usize;
             let in_pool = self.random.chance(500);
@@ -223,7 +239,7 @@ impl Maker {
                 events.push(Event { at, what: What::FlippedBits { flips } });
             }
         }
-        if self.has(Trouble::FullDisk) && self.has(Trouble::Crowd) {
+        if self.has(Trouble::FullDisk) && (self.has(Trouble::Crowd) || self.random.chance(300)) {
             // Before the first checkpoint, and for more batches than the log has room for.
             let at = Moment::default() + seconds(1);
             events.push(Event { at, what: What::FullDisk { time: seconds(length) } });

@@ -34,6 +34,10 @@ invariants! {
     BootFile = "own-boot-file",
     /// No more machines of a class have addresses of pools than its limit allows.
     Limit = "lease-limit-kept",
+    /// After a REQUEST a client has no other lease, where the configuration says so.
+    OneLease = "one-lease-per-client",
+    /// An address that was asked for without end is nobody else's, where it is reserved so.
+    ForEver = "infinite-is-reserved",
     /// A pool's counts are those of its leases.
     Counts = "counts-agree",
     /// The ACK says what the OFFER said, unless a reload or restart came between.
@@ -130,6 +134,8 @@ pub(crate) struct Oracle {
     passed_over: BTreeMap<Ipv4Addr, (usize, Moment)>,
     /// Whom an ACK has left for, heard or not, and when its lease ends at the latest.
     acknowledged: BTreeMap<Ipv4Addr, (usize, Moment)>,
+    /// Whose addresses are for ever, for they asked for them without end.
+    pub(crate) for_ever: BTreeMap<Ipv4Addr, usize>,
 }
 
 impl Oracle {
@@ -173,13 +179,36 @@ impl Oracle {
     /// The same, and it says so, or the server does.
     pub(crate) fn ended(&mut self, ip: Ipv4Addr, machine: usize) {
         self.given_up(ip, machine);
+        self.not_for_ever(ip, machine);
         if self.acknowledged.get(&ip).is_some_and(|(whose, _)| *whose == machine) {
             self.acknowledged.remove(&ip);
         }
     }
 
+    /// A machine asks for its address in another way, or may not have it any more.
+    pub(crate) fn not_for_ever(&mut self, ip: Ipv4Addr, machine: usize) {
+        if self.for_ever.get(&ip) == Some(&machine) {
+            self.for_ever.remove(&ip);
+        }
+    }
+
+    /// A client sends a REQUEST, and has no other address from then on. `all`: nor have the other
+    /// clients of its machine.
+    pub(crate) fn leaves_others(
+        &mut self,
+        (machine, key): (usize, &ClientKey),
+        all: bool,
+        kept: Ipv4Addr,
+    ) {
+        self.promises.retain(|ip, promise| {
+            promise.machine != machine || *ip == kept || !(all || promise.key == *key)
+        });
+        self.for_ever.retain(|ip, whose| *whose != machine || *ip == kept);
+    }
+
     /// The server says that its log is damaged.
     pub(crate) fn damaged(&mut self) {
+        self.for_ever.clear();
         self.promises.values_mut().for_each(|promise| promise.doubtful = true);
     }
 
@@ -193,6 +222,7 @@ impl Oracle {
     /// The server has sent a NAK for an address. `discovering`: a DISCOVER of the machine is on its
     /// way.
     pub(crate) fn refused(&mut self, ip: Ipv4Addr, machine: usize, discovering: bool) {
+        self.not_for_ever(ip, machine);
         let Some(promise) = self.promises.get_mut(&ip) else { return };
         if promise.machine == machine {
             promise.refused = true;
@@ -229,6 +259,7 @@ impl Oracle {
         &mut self,
         lost: impl Fn(usize, Ipv4Addr) -> Option<Option<(u32, Moment)>>,
     ) {
+        self.for_ever.retain(|ip, machine| lost(*machine, *ip).is_none());
         for (ip, promise) in &mut self.promises {
             if promise.lost.is_none()
                 && let Some(under_way) = lost(promise.machine, *ip)
@@ -319,6 +350,72 @@ mod tests {
             assert!(oracle.has(1, IP, at(1)), "one of them may be late");
             oracle.discovers(1, 10, at(2));
             assert!(!oracle.has(1, IP, at(1)));
+        }
+    }
+
+    #[test]
+    fn who_was_passed_over_may_go_on_until_its_time_is_over() {
+        let mut oracle = Oracle::default();
+        oracle.told(IP, promise(1, 10), at(0));
+        oracle.damaged();
+        assert_eq!(oracle.told(IP, promise(2, 20), at(1)).unwrap().machine, 1, "it may be seen");
+        let mut oracle = Oracle::default();
+        oracle.told(IP, promise(1, 10), at(0));
+        oracle.damaged();
+        oracle.not_seen(IP);
+        assert!(oracle.told(IP, promise(2, 20), at(1)).is_none());
+        assert!(oracle.was_passed_over(1, IP, at(9)));
+        assert!(!oracle.was_passed_over(1, IP, at(10)) && !oracle.was_passed_over(2, IP, at(9)));
+    }
+
+    #[test]
+    fn an_ack_that_was_lost_counts_until_the_lease_is_given_back() {
+        let mut oracle = Oracle::default();
+        oracle.acknowledges(IP, 1, at(20));
+        oracle.acknowledges(IP, 1, at(10));
+        oracle.given_up(IP, 1);
+        assert!(oracle.was_sent(1, IP, at(19)), "the machine goes by its own count");
+        assert!(!oracle.was_sent(1, IP, at(20)) && !oracle.was_sent(2, IP, at(1)));
+        oracle.ended(IP, 1);
+        assert!(!oracle.was_sent(1, IP, at(1)));
+    }
+
+    #[test]
+    fn a_request_leaves_the_clients_other_addresses() {
+        let other = Ipv4Addr::new(10, 0, 0, 11);
+        for all in [false, true] {
+            let mut oracle = Oracle::default();
+            let id = ClientKey::client_id(b"1");
+            oracle.told(IP, promise(1, 100), at(0));
+            oracle.told(other, Promise { key: id.clone(), ..promise(1, 100) }, at(0));
+            oracle.leaves_others((1, &id), all, other);
+            assert_eq!(oracle.has(1, IP, at(1)), !all, "it is of another client");
+            let key = promise(1, 100).key;
+            oracle.leaves_others((1, &key), false, IP);
+            assert!(oracle.has(1, other, at(1)));
+            oracle.leaves_others((1, &id), false, IP);
+            assert!(!oracle.has(1, other, at(1)));
+        }
+    }
+
+    #[test]
+    fn what_is_for_ever_ends_when_its_machine_or_the_configuration_says_so() {
+        let mut oracle = Oracle::default();
+        let ends: [fn(&mut Oracle); 5] = [
+            |oracle| oracle.ended(IP, 1),
+            |oracle| oracle.not_for_ever(IP, 1),
+            |oracle| oracle.refused(IP, 1, false),
+            |oracle| oracle.edited(|_, _| Some(None)),
+            |oracle| oracle.damaged(),
+        ];
+        for end in ends {
+            oracle.for_ever.insert(IP, 1);
+            oracle.given_up(IP, 1);
+            oracle.not_for_ever(IP, 2);
+            oracle.edited(|_, _| None);
+            assert_eq!(oracle.for_ever.get(&IP), Some(&1));
+            end(&mut oracle);
+            assert_eq!(oracle.for_ever.get(&IP), None);
         }
     }
 }

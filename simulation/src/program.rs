@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::{
-    BROADCAST_FLAG, ETHERNET, Header, MIN_MESSAGE, MessageType, MessageWriter, options,
+    BROADCAST_FLAG, ETHERNET, Header, INFINITE, MIN_MESSAGE, MessageType, MessageWriter, options,
 };
 
 /// One program that asks for an address.
@@ -59,9 +59,16 @@ pub(crate) struct Identity {
     pub(crate) terse: bool,
     /// Asks for rapid commit (RFC 4039).
     pub(crate) rapid: bool,
+    /// Its system asks for a lease without end.
+    pub(crate) endless: bool,
 }
 
 impl Identity {
+    /// Whether a program asks for a lease without end.
+    pub(crate) fn wishes_endless(&self, program: Program) -> bool {
+        self.endless && program == Program::System
+    }
+
     /// Option 61 of a program.
     pub(crate) fn client_id(&self, program: Program) -> Option<Vec<u8>> {
         match program {
@@ -119,6 +126,10 @@ impl Question<'_> {
         }
         if let Some(server) = self.server {
             writer.option(options::SERVER_IDENTIFIER, &server.octets()).ok()?;
+        }
+        let asks = matches!(self.kind, MessageType::Discover | MessageType::Request);
+        if asks && identity.wishes_endless(*program) {
+            writer.option(options::LEASE_TIME, &INFINITE.to_be_bytes()).ok()?;
         }
         if let Some(id) = identity.client_id(*program) {
             writer.option(options::CLIENT_IDENTIFIER, &id).ok()?;

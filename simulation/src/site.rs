@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::program::Program;
+
 /// The server's address on the link of its own.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
@@ -109,8 +111,19 @@ pub(crate) struct Site {
     pub(crate) as_dhcpd: bool,
     /// So many percent of a lease may be over without a renewal being written.
     pub(crate) cache_threshold: u8,
-    /// How many addresses of pools the machines of odd numbers may have together.
+    /// How many addresses of pools the machines of a group may have together.
     pub(crate) limit: Option<u32>,
+    /// There are four groups, each a value of a class that spawns them; else those of odd numbers
+    /// are one.
+    pub(crate) spawns: bool,
+    /// Numbers of machines that are subclasses with a boot file of their own.
+    pub(crate) subclasses: Vec<u16>,
+    /// What programs boot stands in an `if`, and installers boot as well.
+    pub(crate) ifs: bool,
+    /// With its REQUEST a machine gives its other addresses back.
+    pub(crate) one_lease: bool,
+    /// Who asks for an address without end keeps it, whatever it is told.
+    pub(crate) infinite_reserved: bool,
     pub(crate) authoritative: bool,
     pub(crate) rapid_commit: bool,
     pub(crate) reply_delay: bool,
@@ -118,6 +131,9 @@ pub(crate) struct Site {
     /// In which order subnets and hosts stand in the file.
     pub(crate) order: u64,
 }
+
+/// The group that may have one address more than the others.
+const LARGER_GROUP: usize = 1;
 
 /// How long an offer is held, and a declined address left alone, in seconds.
 pub(crate) const OFFER_TIME: u64 = 12;
@@ -139,6 +155,14 @@ pub(crate) fn circuit(port: u16) -> String {
 pub(crate) fn remote(link: usize) -> String {
     format!("switch{link}")
 }
+
+/// The boot file of a subclass.
+pub(crate) fn subclass_file(machine: u16) -> String {
+    format!("sub-{machine}")
+}
+
+/// What installers boot where an `if` says so.
+pub(crate) const INSTALLER_FILE: &str = "installer";
 
 /// The boot file of a host entry.
 pub(crate) fn host_file(name: u16) -> String {
@@ -180,19 +204,10 @@ impl Site {
         if self.reply_delay {
             writeln!(out, "reply-delay = \"100ms\"")?;
         }
-        writeln!(
-            out,
-            "boot = [{{ user-class = \"iPXE\", file = \"script\" }}, \
-             {{ arch = \"x86-64-efi\", file = \"boot.uefi\" }}, \
-             {{ arch = \"x86-bios\", file = \"boot.bios\" }}]"
-        )?;
-        writeln!(out, "[[dhcp.class]]\nname = \"firmware\"\nvendor-class = \"PXEClient\"")?;
-        if let Some(limit) = self.limit {
-            // Hardware addresses end with the machine's number.
-            let parity = "suffix(binary-to-ascii(2, 8, \"\", substring(hardware, 6, 1)), 1)";
-            writeln!(out, "[[dhcp.class]]\nname = \"odd\"\ntest = '{parity} = \"1\"'")?;
-            writeln!(out, "lease-limit = {limit}")?;
-        }
+        writeln!(out, "one-lease-per-client = {}", self.one_lease)?;
+        writeln!(out, "infinite-is-reserved = {}", self.infinite_reserved)?;
+        self.write_boot(out)?;
+        self.write_classes(out)?;
         for place in 0..LINKS.len() {
             let link = (place + self.order as usize) % LINKS.len();
             writeln!(out, "[[dhcp.subnet]]\nsubnet = \"10.{link}.0.0/24\"\npools = [")?;
@@ -234,6 +249,80 @@ impl Site {
             writeln!(out, "boot = [{{ file = \"{}\" }}]", host_file(host.name))?;
         }
         writeln!(out, "[tftp]\nroot = \"{}\"", root.display())
+    }
+
+    /// What the programs boot, by conditions or by statements.
+    fn write_boot(&self, out: &mut String) -> fmt::Result {
+        if !self.ifs {
+            return writeln!(
+                out,
+                "boot = [{{ user-class = \"iPXE\", file = \"script\" }}, \
+                 {{ arch = \"x86-64-efi\", file = \"boot.uefi\" }}, \
+                 {{ arch = \"x86-bios\", file = \"boot.bios\" }}]"
+            );
+        }
+        let vendor = "substring(option vendor-class-identifier, 0, 20)";
+        writeln!(out, "[[dhcp.if]]\ntest = 'option user-class = \"iPXE\"'")?;
+        writeln!(out, "boot = [{{ file = \"script\" }}]\nelsif = [")?;
+        for (class, file) in [
+            ("PXEClient:Arch:00007", "boot.uefi"),
+            ("PXEClient:Arch:00000", "boot.bios"),
+            ("d-i", INSTALLER_FILE),
+        ] {
+            writeln!(
+                out,
+                "{{ test = '{vendor} = \"{class}\"', boot = [{{ file = \"{file}\" }}] }},"
+            )?;
+        }
+        writeln!(out, "]")
+    }
+
+    /// Hardware addresses end with the machine's number.
+    fn write_classes(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "[[dhcp.class]]\nname = \"firmware\"\nvendor-class = \"PXEClient\"")?;
+        let last = "substring(hardware, 6, 1)";
+        match self.limit {
+            None => {}
+            Some(limit) if self.spawns => {
+                let group = format!("suffix(binary-to-ascii(4, 8, \"\", {last}), 1)");
+                writeln!(out, "[[dhcp.class]]\nname = \"groups\"\nmatch = '{group}'")?;
+                writeln!(out, "spawn = true\nlease-limit = {limit}")?;
+                writeln!(out, "[[dhcp.class.subclass]]\nvalue = \"{LARGER_GROUP}\"")?;
+                writeln!(out, "lease-limit = {}", limit + 1)?;
+            }
+            Some(limit) => {
+                let parity = format!("suffix(binary-to-ascii(2, 8, \"\", {last}), 1)");
+                writeln!(out, "[[dhcp.class]]\nname = \"odd\"\ntest = '{parity} = \"1\"'")?;
+                writeln!(out, "lease-limit = {limit}")?;
+            }
+        }
+        if !self.subclasses.is_empty() {
+            writeln!(out, "[[dhcp.class]]\nname = \"machines\"")?;
+            writeln!(out, "match = 'substring(hardware, 5, 2)'")?;
+        }
+        for machine in &self.subclasses {
+            writeln!(out, "[[dhcp.class.subclass]]\nvalue = \"hex:{machine:04x}\"")?;
+            writeln!(out, "boot = [{{ file = \"{}\" }}]", subclass_file(*machine))?;
+        }
+        Ok(())
+    }
+
+    /// The group of a machine that a limit is for, and how many addresses of pools it may have.
+    pub(crate) fn limit_of(&self, machine: usize) -> Option<(usize, u32)> {
+        let limit = self.limit?;
+        if !self.spawns {
+            return (machine % 2 == 1).then_some((1, limit));
+        }
+        let group = machine % 4;
+        Some((group, limit + u32::from(group == LARGER_GROUP)))
+    }
+
+    /// The boot file of a program's own, where neither host nor subclass says another.
+    pub(crate) fn file_of(&self, program: Program) -> &'static str {
+        match program {
+            Program::Installer if self.ifs => INSTALLER_FILE,
+            _ => program.boot_file(),
+        }
     }
 
     /// Without the hosts that were added while the server runs: what stands in the file.
@@ -288,7 +377,8 @@ impl fmt::Display for Site {
             None => f.write_str("infinite leases, pools ")?,
         }
         if let Some(limit) = self.limit {
-            write!(f, "(odd machines: {limit} addresses) ")?;
+            let groups = if self.spawns { "each of four groups" } else { "odd machines" };
+            write!(f, "({groups}: {limit} addresses) ")?;
         }
         for (place, pool) in self.pools.iter().enumerate() {
             write!(f, "{}{pool}", if place == 0 { "" } else { ", " })?;

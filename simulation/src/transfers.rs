@@ -12,7 +12,7 @@ use bootstorm_protocols::tftp::{
 use crate::machine::{Phase, Transfer};
 use crate::oracle::Invariant;
 use crate::random::{Purpose, Seed};
-use crate::site::SERVER;
+use crate::site::{INSTALLER_FILE, SERVER, host_file, subclass_file};
 use crate::world::{Said, World};
 
 /// A machine gives up after a while without an answer.
@@ -34,14 +34,16 @@ pub(crate) fn content(name: &str) -> Vec<u8> {
 
 /// Writes every file that a configuration can name.
 pub(crate) fn write_files(root: &Path) -> std::io::Result<()> {
-    let hosts = (0..MOST_HOSTS).map(crate::site::host_file);
-    for name in FILES.iter().map(|(name, _)| (*name).to_owned()).chain(hosts) {
+    let hosts = (0..MOST_HOSTS).map(host_file);
+    let subclasses = (0..MOST_HOSTS).map(subclass_file);
+    let known = FILES.iter().map(|(name, _)| *name).chain([INSTALLER_FILE]).map(str::to_owned);
+    for name in known.chain(hosts).chain(subclasses) {
         std::fs::write(root.join(&name), content(&name))?;
     }
     Ok(())
 }
 
-/// Host entries at most.
+/// Host entries at most, and numbers of machines that are subclasses.
 pub(crate) const MOST_HOSTS: u16 = 64;
 
 impl World {

@@ -13,7 +13,7 @@ use crate::machine::Phase;
 use crate::oracle::Invariant;
 use crate::program::{Program, Question};
 use crate::random::Purpose;
-use crate::site::{LINKS, Link, SERVER, circuit, relay, remote};
+use crate::site::{KnownBy, LINKS, Link, SERVER, circuit, relay, remote};
 use crate::world::{Happening, LONGEST_WAY, Said, World};
 
 /// What a machine asks, without what is the same for all.
@@ -65,6 +65,7 @@ impl World {
             MessageType::Request => {
                 own.requests.entry(own.xid).or_insert((address, 0)).0 = address;
                 self.oracle.requests(machine, address, own.xid, self.now);
+                self.requests(machine, address);
                 Said::Request
             }
             MessageType::Release | MessageType::Decline => Said::GivesBack(address),
@@ -87,6 +88,18 @@ impl World {
             format!("{name}: {kind}{about}{way} ({phase:?}, xid {xid:x})")
         });
         self.send(machine, Outside { segment: 0, mac: None, source, to, payload }, note);
+    }
+
+    /// What a REQUEST says of the machine's other addresses, and of an earlier wish.
+    fn requests(&mut self, machine: usize, address: Ipv4Addr) {
+        if self.site.one_lease {
+            let key = self.key_of(machine);
+            let all = self.site.known_by == KnownBy::Either;
+            self.oracle.leaves_others((machine, &key), all, address);
+        }
+        if !self.wishes_endless(machine) {
+            self.oracle.not_for_ever(address, machine);
+        }
     }
 
     /// A datagram of a machine leaves.
@@ -227,7 +240,7 @@ impl World {
             }
             Some(MessageType::Offer | MessageType::Ack) | None => {
                 let file = message.boot_file();
-                if !self.may_be_told(machine, message.xid(), file) {
+                if !self.may_be_told(machine, kind, message.xid(), file) {
                     let name = self.name(machine);
                     let file = String::from_utf8_lossy(file);
                     let detail = format!("{name} is told the boot file \"{file}\" with {ip}");
