@@ -161,7 +161,7 @@ impl Names<'_> {
         inside: &mut Inside,
         files: &Files,
         problems: &mut Problems,
-    ) -> Vec<Statement> {
+    ) -> Vec<(Place, Statement)> {
         let mut statements = Vec::new();
         for mut fields in fields.tables("switch", &schema::SWITCH, problems) {
             let place = fields.place;
@@ -203,7 +203,8 @@ impl Names<'_> {
                 parts.extend(body.into_iter().map(SwitchPart::Statement));
             }
             if let (Some(operand), Some(line)) = (operand, files.line(place)) {
-                statements.push(Statement { line, action: Action::Switch(operand, parts.into()) });
+                let action = Action::Switch(operand, parts.into());
+                statements.push((place, Statement { line, action }));
             }
         }
         statements

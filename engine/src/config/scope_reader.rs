@@ -18,8 +18,8 @@ use super::scope_draft::Lines;
 use super::scope_spaces::SpaceValues;
 use super::setting_reader::{self, path};
 use super::source::{Files, Place};
-use super::statement::{Action, Key, Statement};
-use super::statement_reader::expression_of;
+use super::statement::{Action, Key, Mode, Statement};
+use super::statement_reader::mode_of;
 use super::tree::{Entry, Node, Value};
 use super::{BootFile, BootRule, ClassId, ClientMatch, Line, OptionSet, Scope, Settings};
 use super::{schema, units};
@@ -213,8 +213,10 @@ impl Names<'_> {
         let always_send = always_send.into_iter().map(|(code, _)| code).collect();
         let mut settings = setting_reader::settings(always_send, boot, fields, problems);
         settings.vendor_option_space = places.vendor_option_space.take();
-        statements.extend(self.switches_of(fields, &mut places.inside, files, problems));
-        statements.extend(self.conditions_of(fields, &mut places.inside, files, problems));
+        let mut conditions = self.switches_of(fields, &mut places.inside, files, problems);
+        conditions.extend(self.conditions_of(fields, &mut places.inside, files, problems));
+        conditions.sort_by_key(|(place, _)| place.start);
+        statements.extend(conditions.into_iter().map(|(_, statement)| statement));
         statements.extend(self.events_of(fields, files, problems));
         if !of_host {
             places.line = files.line(fields.place);
@@ -257,9 +259,13 @@ impl Names<'_> {
             match entry.node.value {
                 Value::Table(table) => {
                     for entry in table.entries {
-                        if let Some(node) = expression_of(&entry.node) {
+                        // An option of a space may be called as the words for these.
+                        let is_space = self.definitions.has_space(&entry.key);
+                        let is_value =
+                            |(mode, _): &(Mode, _)| *mode == Mode::Supersede || !is_space;
+                        if let Some(said) = mode_of(&entry.node).filter(is_value) {
                             let option = (&*entry.key, entry.place);
-                            statements.extend(self.dynamic_option(option, node, files, problems));
+                            statements.extend(self.dynamic_option(option, said, files, problems));
                             continue;
                         }
                         self.collect(entry, &mut collected, problems);

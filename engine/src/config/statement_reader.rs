@@ -8,7 +8,7 @@ use super::expression::{self, Boolean, Data, OptionPath, Token, Tokens, Vocabula
 use super::fields::Fields;
 use super::option_types::OptionType;
 use super::problem::{Fault, Problems};
-use super::scope_reader::{Inside, Names};
+use super::scope_reader::{self, Inside, Names};
 use super::source::{Files, Place};
 use super::statement::{Action, Branch, Key, Mode, Operand, Statement};
 use super::tree::{Node, Value};
@@ -31,6 +31,20 @@ pub(super) fn expression_of(node: &Node) -> Option<&Node> {
     }
 }
 
+/// What becomes of the value of wider scopes, and the value, if that is said of an option.
+pub(super) fn mode_of(node: &Node) -> Option<(Mode, &Node)> {
+    let Value::Table(table) = &node.value else { return None };
+    let [entry] = table.entries.as_slice() else { return None };
+    let mode = match &*entry.key {
+        EXPRESSION => return Some((Mode::Supersede, &entry.node)),
+        "default" => Mode::Default,
+        "append" => Mode::Append,
+        "prepend" => Mode::Prepend,
+        _ => return None,
+    };
+    Some((mode, &entry.node))
+}
+
 impl Names<'_> {
     /// Takes every setting whose value is an expression.
     pub(super) fn dynamic_settings(
@@ -48,7 +62,8 @@ impl Names<'_> {
             let Some(entry) = fields.take(key) else { continue };
             let Some(node) = expression_of(&entry.node) else { continue };
             let (key, kind) = (Key::Parameter(parameter), Settings::kind(parameter));
-            statements.extend(self.assignment(key, Some(&kind), node, files, problems));
+            let into = (Mode::Supersede, key);
+            statements.extend(self.assignment(into, Some(&kind), node, files, problems));
         }
         statements
     }
@@ -61,23 +76,35 @@ impl Names<'_> {
         places
     }
 
-    /// The statement that sets an option to what an expression yields.
+    /// The statement that sets an option to what an expression yields, or that says what becomes of
+    /// the value of wider scopes.
     pub(super) fn dynamic_option(
         &self,
-        (key, place): (&str, Place),
-        node: &Node,
+        (name, place): (&str, Place),
+        (mode, node): (Mode, &Node),
         files: &Files,
         problems: &mut Problems,
     ) -> Option<Statement> {
-        let definition = problems.keep(place, self.definitions.option(key))?;
-        let kind = definition.kind.as_ref();
-        self.assignment(Key::Option(definition.code), kind, node, files, problems)
+        let definition = problems.keep(place, self.definitions.option(name))?;
+        let key = Key::Option(definition.code);
+        let expression = match mode {
+            Mode::Supersede => Some(node),
+            _ => expression_of(node),
+        };
+        if let Some(node) = expression {
+            let kind = definition.kind.as_ref();
+            return self.assignment((mode, key), kind, node, files, problems);
+        }
+        let value = scope_reader::encode(&definition, name, node, problems)?;
+        let line = files.line(node.place)?;
+        let action = Action::Assign(mode, key, Data::Constant(value.into()));
+        Some(Statement { line, action })
     }
 
     /// The statement that sets a key to what an expression yields.
     pub(super) fn assignment(
         &self,
-        key: Key,
+        (mode, key): (Mode, Key),
         kind: Option<&OptionType>,
         node: &Node,
         files: &Files,
@@ -100,7 +127,7 @@ impl Names<'_> {
             },
         )?;
         let line = files.line(node.place)?;
-        let set = |value| Statement { line, action: Action::Assign(Mode::Supersede, key, value) };
+        let set = |value| Statement { line, action: Action::Assign(mode, key, value) };
         let bit = |on: u8| Box::from([set(Data::Constant([on].into()))]);
         Some(match operand {
             Operand::Data(data) => set(data),
@@ -128,7 +155,7 @@ impl Names<'_> {
         inside: &mut Inside,
         files: &Files,
         problems: &mut Problems,
-    ) -> Vec<Statement> {
+    ) -> Vec<(Place, Statement)> {
         let mut statements = Vec::new();
         for mut fields in fields.tables("if", &schema::IF, problems) {
             let place = fields.place;
@@ -150,7 +177,7 @@ impl Names<'_> {
             let otherwise = last.map(|mut fields| self.body(&mut fields, inside, files, problems));
             let Some(line) = files.line(place) else { continue };
             let action = Action::If(branches.into(), otherwise.unwrap_or_default());
-            statements.push(Statement { line, action });
+            statements.push((place, Statement { line, action }));
         }
         statements
     }

@@ -99,3 +99,68 @@ fn a_group_in_a_group_is_the_narrower_one() {
     assert_eq!(told("n01"), ["inner", "outer"]);
     assert_eq!(told("n02"), ["outer", "outer"]);
 }
+
+#[test]
+fn what_becomes_of_the_value_of_wider_scopes() {
+    let config = good(
+        r#"
+[dhcp]
+options = { domain-name = "g", domain-name-servers = ["10.0.0.1"] }
+
+[[dhcp.subnet]]
+subnet = "10.0.0.0/8"
+[dhcp.subnet.options]
+domain-name = { default = "never" }
+host-name = { default = "new" }
+domain-name-servers = { append = ["10.0.0.2", "10.0.0.3"] }
+root-path = { prepend = { expression = 'option host-name' } }
+routers = { prepend = ["10.0.0.9"] }
+
+[[dhcp.subnet.if]]
+test = 'option host-name = "a"'
+options = { domain-name-servers = { prepend = ["10.0.0.4"] } }
+"#,
+    );
+    let dhcp = &config.dhcp;
+    let subnet = dhcp.subnet_of("10.1.1.1".parse().unwrap());
+    let arena = Bump::new();
+    let chain = ScopeChain::new(dhcp, subnet, None, (&[], &[]), None, &arena);
+    let chain = chain.run(&named(b"a"), &arena);
+    let value = |code| chain.option(code).unwrap().0;
+    assert_eq!([value(15), value(12), value(17)], [&b"g"[..], b"new", b"a"]);
+    let servers = [[10, 0, 0, 4], [10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]];
+    assert_eq!(value(6), servers.as_flattened());
+    assert_eq!(value(3), [10, 0, 0, 9]);
+}
+
+#[test]
+fn conditions_run_in_their_order() {
+    let [switch, condition] = [
+        "[[dhcp.switch]]\nvalue = 'option host-name'\ncase = [{ is = \"a\", filename = \"switch\" }]",
+        "[[dhcp.if]]\ntest = 'exists host-name'\nfilename = \"if\"",
+    ];
+    for (first, last, file) in [(switch, condition, "if"), (condition, switch, "switch")] {
+        let subnet = "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"";
+        let config = good(&format!("{first}\n{last}\n{subnet}"));
+        let arena = Bump::new();
+        let chain = ScopeChain::new(&config.dhcp, None, None, (&[], &[]), None, &arena);
+        let chain = chain.run(&named(b"a"), &arena);
+        let found = chain.setting(|settings| settings.filename.as_deref());
+        assert_eq!(found, Some(file.as_bytes()));
+    }
+}
+
+#[test]
+fn mistakes_in_what_becomes_of_a_value_are_told() {
+    for (value, expected) in [
+        ("{ append = 7 }", "option `domain-name-servers`"),
+        ("{ append = { expression = 'option' } }", "`expression`"),
+        ("{ add = [\"10.0.0.1\"] }", "domain-name-servers"),
+        ("{ append = [\"10.0.0.1\"], default = [\"10.0.0.1\"] }", "domain-name-servers"),
+    ] {
+        let text = format!("[dhcp]\noptions = {{ domain-name-servers = {value} }}\n");
+        let error = parse(std::path::Path::new("t.toml"), text.as_bytes()).unwrap_err();
+        let text = error.render(false);
+        assert!(text.contains(expected) && text.contains("t.toml:2"), "{text}");
+    }
+}

@@ -7,6 +7,7 @@ mod comments;
 mod hosts;
 mod networks;
 mod scope;
+mod statements;
 mod toml;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

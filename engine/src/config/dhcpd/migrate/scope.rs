@@ -5,27 +5,51 @@ use std::rc::Rc;
 
 use bootstorm_protocols::dhcpv4::options;
 
-use super::super::super::expression::Token;
 use super::super::super::option_types::OptionType;
 use super::super::super::source::Place;
+use super::super::super::statement::Mode;
 use super::super::super::{Line, Parameter, Settings};
 use super::super::ast::{Entry, Value, What};
-use super::super::cursor::{Counted, Cursor};
 use super::super::format::{Format, Part};
-use super::super::grammar::{Mistake, Parser};
 use super::super::spaces::SpaceNumber;
 use super::super::{lower, standard};
-use super::toml::{literal, quoted, seconds, value};
+use super::statements::{Branch, Done, On, Said, Switch};
+use super::toml::{expressed, literal, quoted, seconds, value};
 use super::{Became, Spaces, Writer, does_nothing, one_line};
 
-/// A branch of an `if`: its condition, which the last may lack, and what it says.
-type Branch = (Option<String>, Vec<Entry>);
+/// Keys of one table, each with its value.
+type Values = BTreeMap<String, Valued>;
 
-/// Keys of one table, each with its place in the scope, its value, and where it comes from.
-type Values<'e> = BTreeMap<String, (usize, String, &'e Entry)>;
+/// A value of TOML, and where it comes from.
+struct Valued {
+    /// The place of its statement in the scope.
+    at: usize,
+    text: String,
+    place: Place,
+    line: Line,
+    mode: Mode,
+    /// Its bytes, if it does not depend on the message.
+    bytes: Option<Vec<u8>>,
+}
 
 /// What a value is for: a table, and a key in it.
 type Key = (Option<String>, String);
+
+/// A statement that has a table of its own.
+enum Inside {
+    If(Vec<Branch>),
+    Switch(Switch),
+}
+
+/// What a scope says, by where TOML has it.
+#[derive(Default)]
+struct Parts<'e> {
+    tables: BTreeMap<Option<String>, Values>,
+    /// Names of classes.
+    add_class: Vec<String>,
+    conditions: Vec<(usize, &'e Entry, Inside)>,
+    events: Vec<(&'e Entry, On)>,
+}
 
 impl Writer<'_> {
     /// Writes the keys of a scope, behind the heading of its table.
@@ -34,31 +58,51 @@ impl Writer<'_> {
     }
 
     /// The same without the values for keys that a later statement has.
-    fn scope_without(&mut self, path: &str, entries: Vec<&Entry>, hidden: &HashSet<Key>) {
-        // Of several values for one key the last stands.
-        let mut tables: BTreeMap<Option<String>, Values<'_>> = BTreeMap::new();
-        let mut conditions = Vec::new();
+    pub(super) fn scope_without(
+        &mut self,
+        path: &str,
+        entries: Vec<&Entry>,
+        hidden: &HashSet<Key>,
+    ) {
+        let mut parts = Parts::default();
         for (at, entry) in entries.into_iter().enumerate() {
-            if let What::Statements(_) = &entry.what {
-                conditions.push((at, entry));
-                continue;
-            }
             if let Some(why) = self.unreadable(entry.place) {
                 self.note(entry.line, Became::Dropped, why);
-            } else if let Some(((table, key), value)) = self.entry(path, entry)
-                && !hidden.contains(&(table.clone(), key.clone()))
-            {
-                tables.entry(table).or_default().insert(key, (at, value, entry));
+                continue;
+            }
+            if !matches!(entry.what, What::Statements(_)) {
+                self.value(path, (at, Mode::Supersede), entry, entry.place, hidden, &mut parts);
+                continue;
+            }
+            match self.said(entry) {
+                None => {}
+                Some(Said::Value(mode, value)) => {
+                    self.value(path, (at, mode), &value, entry.place, hidden, &mut parts);
+                }
+                Some(Said::Set(name, value)) => self.set((at, entry), name, &value, &mut parts),
+                Some(Said::Add(class)) => {
+                    self.note_order(entry, &parts);
+                    parts.add_class.push(quoted(&class));
+                }
+                Some(Said::If(branches)) => {
+                    parts.conditions.push((at, entry, Inside::If(branches)));
+                }
+                Some(Said::Switch(switch)) => {
+                    parts.conditions.push((at, entry, Inside::Switch(switch)));
+                }
+                Some(Said::On(on)) => parts.events.push((entry, on)),
+                Some(Said::Other(word)) => self.note_other(entry.line, &word),
             }
         }
+        self.write_parts(path, parts, hidden);
+    }
+
+    fn write_parts(&mut self, path: &str, parts: Parts<'_>, hidden: &HashSet<Key>) {
+        let Parts { tables, add_class, conditions, mut events } = parts;
         // In TOML conditions stand behind all values.
         let behind = |condition: usize| -> HashSet<Key> {
-            let fixed = |(at, _, entry): &(usize, String, &Entry)| {
-                let (What::Option { value, .. } | What::Parameter { value, .. }) = &entry.what
-                else {
-                    return false;
-                };
-                *at > condition && matches!(value, Value::Bytes(_))
+            let fixed = |value: &Valued| {
+                value.at > condition && value.mode == Mode::Supersede && value.bytes.is_some()
             };
             let keys = tables.iter().flat_map(|(table, values)| {
                 let keys = values.iter().filter(|(_, value)| fixed(value)).map(|(key, _)| key);
@@ -67,16 +111,209 @@ impl Writer<'_> {
             keys.chain(hidden.iter().cloned()).collect()
         };
         let conditions: Vec<_> =
-            conditions.into_iter().map(|(at, entry)| (entry, behind(at))).collect();
+            conditions.into_iter().map(|(at, entry, inside)| (entry, inside, behind(at))).collect();
+        if !add_class.is_empty() {
+            self.line(format!("add-class = [{}]", add_class.join(", ")));
+        }
         for (table, values) in tables {
             if let Some(table) = table {
                 self.line(format!("\n[{path}.{table}]"));
             }
             self.values(values);
         }
-        for (entry, hidden) in conditions {
-            self.condition(path, entry, &hidden);
+        for (entry, inside, hidden) in conditions {
+            self.comments_before(entry.line);
+            match inside {
+                Inside::If(branches) => self.branches(path, entry, branches, &hidden),
+                Inside::Switch(switch) => self.switch(path, entry, switch, &hidden),
+            }
         }
+        // Of several for one event the last counts.
+        let mut later: HashSet<&str> = HashSet::new();
+        for (entry, on) in events.iter_mut().rev() {
+            let told = on.events.len();
+            on.events.retain(|event| !later.contains(event));
+            if on.events.len() < told {
+                let what = "an `on`: a later one of its scope takes its place, as in dhcpd";
+                self.note(entry.line, Became::Dropped, what);
+            }
+            later.extend(&on.events);
+        }
+        for (entry, on) in events.iter().filter(|(_, on)| !on.events.is_empty()) {
+            self.on(path, entry, on);
+        }
+    }
+
+    /// Adds a value, or puts it together with that of before.
+    fn value(
+        &mut self,
+        path: &str,
+        (at, mode): (usize, Mode),
+        entry: &Entry,
+        place: Place,
+        hidden: &HashSet<Key>,
+        parts: &mut Parts<'_>,
+    ) {
+        let Some((key, text)) = self.entry(path, entry) else { return };
+        let (table, name) = key.clone();
+        if hidden.contains(&key) {
+            return;
+        }
+        if mode != Mode::Supersede {
+            if table.as_deref() != Some("options") {
+                let what = format!("{name}: TOML has words to add to options of messages only");
+                return self.note(entry.line, Became::Dropped, what);
+            }
+            self.note_order(entry, parts);
+        }
+        let bytes = match &entry.what {
+            What::Option { value: Value::Bytes(bytes), .. }
+            | What::Parameter { value: Value::Bytes(bytes), .. } => Some(bytes.clone()),
+            _ => None,
+        };
+        let mut valued = Valued { at, text, place, line: entry.line, mode, bytes };
+        let values = parts.tables.entry(table).or_default();
+        if let Some(before) = values.get(&name).filter(|_| mode != Mode::Supersede) {
+            match together(before, &valued) {
+                Some(None) => return,
+                Some(Some((mode, bytes))) => {
+                    if let What::Option { space, code, .. } = entry.what {
+                        valued.text = self.option_bytes(space, code, &bytes).unwrap_or_default();
+                    }
+                    (valued.mode, valued.bytes) = (mode, Some(bytes));
+                }
+                None => {
+                    let what = format!("{name}: TOML has one value for an option of a scope");
+                    return self.note(entry.line, Became::Dropped, what);
+                }
+            }
+        }
+        values.insert(name, valued);
+    }
+
+    fn set(
+        &mut self,
+        (at, entry): (usize, &Entry),
+        name: String,
+        value: &str,
+        parts: &mut Parts<'_>,
+    ) {
+        self.note_order(entry, parts);
+        let values = parts.tables.entry(Some("set".to_owned())).or_default();
+        let (place, line) = (entry.place, entry.line);
+        let valued =
+            Valued { at, text: literal(value), place, line, mode: Mode::Supersede, bytes: None };
+        if values.insert(name.clone(), valued).is_some() {
+            let what = format!("set {name}: of several in one scope the last stands");
+            self.note(line, Became::Changed, what);
+        }
+    }
+
+    /// In TOML it stands before the conditions of its scope.
+    fn note_order(&mut self, entry: &Entry, parts: &Parts<'_>) {
+        if !parts.conditions.is_empty() {
+            let what = "in TOML it counts before the conditions that it stands behind here";
+            self.note(entry.line, Became::Changed, what);
+        }
+    }
+
+    fn note_other(&mut self, line: Line, word: &str) {
+        let what = format!("{word}: TOML has no words for it here");
+        self.note(line, Became::Dropped, what);
+    }
+
+    fn branches(
+        &mut self,
+        path: &str,
+        entry: &Entry,
+        branches: Vec<Branch>,
+        hidden: &HashSet<Key>,
+    ) {
+        for (at, (test, entries)) in branches.iter().enumerate() {
+            let within = match (at, test) {
+                (0, _) => format!("{path}.if"),
+                (_, Some(_)) => format!("{path}.if.elsif"),
+                (_, None) => format!("{path}.if.else"),
+            };
+            match test {
+                Some(test) => {
+                    self.line(format!("\n[[{within}]]"));
+                    self.line_of(entry.place, format!("test = {}", literal(test)));
+                }
+                None => self.line(format!("\n[{within}]")),
+            }
+            self.scope_without(&within, entries.iter().collect(), hidden);
+        }
+        self.count("conditions");
+    }
+
+    fn switch(&mut self, path: &str, entry: &Entry, switch: Switch, hidden: &HashSet<Key>) {
+        let Switch { value, mut cases } = switch;
+        let place = cases.iter().position(|case| case.is_default);
+        if let Some(place) = place.filter(|place| place + 1 < cases.len()) {
+            // Where nothing falls into it nor out of it, it may stand last.
+            let apart = cases[place].ends && place.checked_sub(1).is_none_or(|at| cases[at].ends);
+            if !apart {
+                let what = "a `switch` whose `default` stands between cases and falls through";
+                return self.note(entry.line, Became::Dropped, what);
+            }
+            let default = cases.remove(place);
+            if let Some(last) = cases.last_mut() {
+                last.ends = true;
+            }
+            cases.push(default);
+        }
+        self.line(format!("\n[[{path}.switch]]"));
+        self.line_of(entry.place, format!("value = {}", literal(&value)));
+        let count = cases.len();
+        for (at, case) in cases.into_iter().enumerate() {
+            let within = match case.is_default {
+                true => {
+                    self.line(format!("\n[{path}.switch.default]"));
+                    format!("{path}.switch.default")
+                }
+                false => {
+                    self.line(format!("\n[[{path}.switch.case]]"));
+                    let labels = match case.labels.as_slice() {
+                        [label] => label.clone(),
+                        labels => format!("[{}]", labels.join(", ")),
+                    };
+                    self.line_of(entry.place, format!("is = {labels}"));
+                    if !case.ends && at + 1 < count {
+                        self.line("fall-through = true");
+                    }
+                    format!("{path}.switch.case")
+                }
+            };
+            self.scope_without(&within, case.entries.iter().collect(), hidden);
+        }
+        self.count("switches");
+    }
+
+    fn on(&mut self, path: &str, entry: &Entry, on: &On) {
+        for (line, done) in &on.done {
+            if let Done::Other(word) = done {
+                self.note_other(*line, word);
+            }
+        }
+        let tables = on.tables();
+        if tables.is_empty() {
+            let what = "an `on` without statements: TOML has no words for it";
+            return self.note(entry.line, Became::Dropped, what);
+        }
+        self.comments_before(entry.line);
+        let events: Vec<String> = on.events.iter().map(|event| quoted(event)).collect();
+        for lines in tables {
+            self.line(format!("\n[[{path}.on]]"));
+            match events.as_slice() {
+                [event] => self.line(format!("event = {event}")),
+                events => self.line(format!("event = [{}]", events.join(", "))),
+            }
+            for line in lines {
+                self.line_of(entry.place, line);
+            }
+        }
+        self.count("events");
     }
 
     /// The key and value of an entry; what TOML lacks is noted.
@@ -126,12 +363,18 @@ impl Writer<'_> {
     }
 
     /// Lines in the order of the file.
-    fn values(&mut self, values: Values<'_>) {
+    fn values(&mut self, values: Values) {
         let mut values: Vec<_> = values.into_iter().collect();
-        values.sort_by_key(|(_, (at, ..))| *at);
-        for (key, (_, value, entry)) in values {
-            self.comments_before(entry.line);
-            self.line_of(entry.place, format!("{key} = {value}"));
+        values.sort_by_key(|(_, value)| value.at);
+        for (key, Valued { text, place, line, mode, .. }) in values {
+            self.comments_before(line);
+            let text = match mode {
+                Mode::Supersede => text,
+                Mode::Default => format!("{{ default = {text} }}"),
+                Mode::Append => format!("{{ append = {text} }}"),
+                Mode::Prepend => format!("{{ prepend = {text} }}"),
+            };
+            self.line_of(place, format!("{key} = {text}"));
         }
     }
 
@@ -252,8 +495,7 @@ impl Writer<'_> {
     fn assigned(&self, entry: &Entry) -> Option<String> {
         let text = self.source(entry.place)?;
         let (_, expression) = text.split_once('=')?;
-        let expression = one_line(expression.trim_end().trim_end_matches(';'));
-        Some(format!("{{ expression = {} }}", literal(&expression)))
+        Some(expressed(&one_line(expression.trim_end().trim_end_matches(';'))))
     }
 
     pub(super) fn source(&self, place: Place) -> Option<&str> {
@@ -261,119 +503,23 @@ impl Writer<'_> {
     }
 
     /// The text of a file, to be read while it is written of.
-    fn text(&mut self, file: u32) -> Option<Rc<str>> {
+    pub(super) fn text(&mut self, file: u32) -> Option<Rc<str>> {
         let text = || self.reader.files.get(file)?.text().map(Rc::from);
         self.texts.entry(file).or_insert_with(text).clone()
     }
-
-    /// Statements that depend on the message: `if` is taken, others are dropped.
-    fn condition(&mut self, path: &str, entry: &Entry, hidden: &HashSet<Key>) {
-        if let Some(why) = self.unreadable(entry.place) {
-            return self.note(entry.line, Became::Dropped, why);
-        }
-        let file = entry.place.file;
-        let Some(text) = self.text(file) else { return };
-        let from = Counted { at: entry.place.start as usize, line: entry.line.line };
-        let cursor = Cursor::at(&text, file, from, self.reader.problems);
-        let mut parser = Parser { cursor, reader: &mut self.reader };
-        if !parser.cursor.peek().is_word("if") {
-            let word = parser.cursor.word().unwrap_or_default().to_owned();
-            let what = format!("{word}: TOML has no words for it; it stays in dhcpd's language");
-            return self.note(entry.line, Became::Dropped, what);
-        }
-        let mut dropped = Vec::new();
-        let branches = branches(&mut parser, &text, &mut dropped);
-        for line in dropped {
-            let what = "a statement of an `if` that TOML has no words for";
-            self.note(line, Became::Dropped, what);
-        }
-        let Ok(branches) = branches else { return };
-        self.comments_before(entry.line);
-        for (at, (test, entries)) in branches.iter().enumerate() {
-            let within = match (at, test) {
-                (0, _) => format!("{path}.if"),
-                (_, Some(_)) => format!("{path}.if.elsif"),
-                (_, None) => format!("{path}.if.else"),
-            };
-            match test {
-                Some(test) => {
-                    self.line(format!("\n[[{within}]]"));
-                    self.line_of(entry.place, format!("test = {}", literal(test)));
-                }
-                None => self.line(format!("\n[{within}]")),
-            }
-            self.scope_without(&within, entries.iter().collect(), hidden);
-        }
-        self.count("conditions");
-    }
 }
 
-/// The branches of an `if`, from that word on.
-fn branches(
-    parser: &mut Parser<'_, '_, '_>,
-    text: &str,
-    dropped: &mut Vec<Line>,
-) -> Result<Vec<Branch>, Mistake> {
-    let mut branches: Vec<Branch> = Vec::new();
-    loop {
-        let last = parser.cursor.peek().is_word("else");
-        if !branches.is_empty() && !last && !parser.cursor.peek().is_word("elsif") {
-            return Ok(branches);
-        }
-        parser.take();
-        let test = if !last || parser.word("if") {
-            let start = parser.cursor.offset();
-            while !matches!(parser.cursor.peek(), Token::Symbol('{') | Token::End) {
-                parser.take();
-            }
-            Some(one_line(text.get(start..parser.cursor.offset()).unwrap_or_default()))
-        } else {
-            None
-        };
-        let whole = test.is_none();
-        parser.symbol('{');
-        let mut entries = Vec::new();
-        while !parser.symbol('}') {
-            if *parser.cursor.peek() == Token::End {
-                return Ok(branches);
-            }
-            entries.extend(entry(parser, dropped)?);
-        }
-        branches.push((test, entries));
-        if whole {
-            return Ok(branches);
-        }
+/// What comes of two statements for one option in one scope: what becomes of a value of before, and
+/// the bytes. `Some(None)`: the second does nothing. `None`: one statement cannot say it.
+fn together(before: &Valued, then: &Valued) -> Option<Option<(Mode, Vec<u8>)>> {
+    let put = |mode, first: &Valued, second: &Valued| {
+        let bytes = [first.bytes.as_deref()?, second.bytes.as_deref()?].concat();
+        Some(Some((mode, bytes)))
+    };
+    match (before.mode, then.mode) {
+        (_, Mode::Default) => Some(None),
+        (mode @ (Mode::Supersede | Mode::Append), Mode::Append) => put(mode, before, then),
+        (mode @ (Mode::Supersede | Mode::Prepend), Mode::Prepend) => put(mode, then, before),
+        _ => None,
     }
-}
-
-/// One statement of a branch.
-fn entry(
-    parser: &mut Parser<'_, '_, '_>,
-    dropped: &mut Vec<Line>,
-) -> Result<Option<Entry>, Mistake> {
-    let start = parser.cursor.place();
-    let line = parser.cursor.line(start);
-    let word = parser.cursor.word().unwrap_or_default().to_ascii_lowercase();
-    let what = match word.as_str() {
-        "option" | "supersede" | "send" => {
-            parser.take();
-            Some(parser.assignment()?)
-        }
-        "if" => {
-            loop {
-                parser.skip();
-                if !parser.cursor.peek().is_word("else") && !parser.cursor.peek().is_word("elsif") {
-                    break;
-                }
-            }
-            Some(What::Statements(Box::default()))
-        }
-        _ => parser.setting()?,
-    };
-    let Some(what) = what else {
-        dropped.push(line);
-        parser.skip();
-        return Ok(None);
-    };
-    Ok(Some(Entry { place: parser.cursor.since(start), line, what }))
 }

@@ -33,6 +33,11 @@ pub(super) fn literal(text: &str) -> String {
     }
 }
 
+/// An expression in the place of a value.
+pub(super) fn expressed(text: &str) -> String {
+    format!("{{ expression = {} }}", literal(text))
+}
+
 /// Bytes, as a text if they are one.
 pub(super) fn bytes(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
