@@ -176,6 +176,7 @@ impl Explain {
             dhcp: &config.dhcp,
             files: &config.sources,
             interfaces: Cow::Borrowed(&interfaces),
+            state_dir,
             leases: leases.view(0),
             from,
             now: clocks.now,

@@ -35,6 +35,9 @@ use super::{Answer, ConfigArg, Failure, Outcome, complain, print_json};
 pub(crate) struct Rehearse {
     #[command(flatten)]
     config: ConfigArg,
+    /// Where the leases are, instead of the directory that the configuration names
+    #[arg(long, value_name = "DIR", conflicts_with = "pcap")]
+    state_dir: Option<PathBuf>,
     /// Listen on this interface, on the host of the other server or on a port that mirrors its
     #[arg(
         short,
@@ -121,7 +124,8 @@ impl Rehearse {
                 .map_err(|error| Failure::of("signals", error))?;
         }
         let clock = bootstorm::clock::read().map_err(|error| Failure::of("clock", error))?;
-        let leases = stored(config, &clock)?;
+        let state_dir = self.state_dir.as_ref().unwrap_or(&config.server.state_dir);
+        let leases = stored(state_dir, &clock)?;
         let servers: [Ipv4Addr; 0] = [];
         let mut rehearsal =
             Rehearsal::new(config, clock, &leases, &servers).map_err(Failure::new)?;
@@ -172,8 +176,8 @@ impl Rehearse {
 }
 
 /// The leases in the state directory, if there are any.
-fn stored(config: &Config, clock: &Clock) -> Result<Vec<LeaseWrite>, Failure> {
-    let place = StatePlace::new(&config.server.state_dir);
+fn stored(state_dir: &Path, clock: &Clock) -> Result<Vec<LeaseWrite>, Failure> {
+    let place = StatePlace::new(state_dir);
     let Some(present) = place.present() else { return Ok(Vec::new()) };
     privileges::become_owner_of(&present).map_err(Failure::new)?;
     let mut leases = Vec::new();

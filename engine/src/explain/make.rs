@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bootstorm_protocols::dhcpv4::{CLIENT_PORT, Message, MessageType, SERVER_PORT, options};
 use bootstorm_protocols::time::Moment;
@@ -12,9 +12,9 @@ use super::asked::Kind;
 use super::words::{self, Words};
 use super::{
     AddressPart, AnswerPart, Asked, BRANCHES, BranchPart, CLASSES, ClassPart, Explanation,
-    HeldPart, HostPart, LeasesFrom, LimitPart, LinkPart, PoolPart, RequestPart, Source,
+    HeldPart, HostPart, LeasesFrom, LimitPart, LinkPart, LivePart, PoolPart, RequestPart, Source,
 };
-use crate::config::{Decision, Dhcp, PoolId, ScopeId};
+use crate::config::{Decision, Dhcp, HostKey, LIVE_HOSTS, Names, PoolId, ScopeId};
 use crate::dhcp::{
     self, Action, EntryUse, Findings, Holder, LimitFound, LinkBy, MemberFound, NotMember, Plan,
     PoolState, Reply, Through,
@@ -22,6 +22,7 @@ use crate::dhcp::{
 use crate::hex;
 use crate::interfaces::{Interface, Interfaces};
 use crate::leases::{Admission, KeyKind, LeaseState, ShardLeases};
+use crate::live_hosts::{By, LiveHosts};
 use crate::recent::Received;
 
 /// What a message is planned on.
@@ -34,6 +35,8 @@ pub struct Subject<'s> {
     pub files: &'s [PathBuf],
     /// This host's interfaces.
     pub interfaces: Cow<'s, Interfaces>,
+    /// Where the live hosts are.
+    pub state_dir: &'s Path,
     /// The leases. What is remembered of DISCOVERs may change.
     pub leases: ShardLeases,
     /// Whose they are.
@@ -470,6 +473,12 @@ impl Part<'_> {
 
     fn hosts(&self, reasons: &dhcp::Reasons<'_>, findings: Findings<'_>) -> Vec<HostPart> {
         let dhcp = self.subject.dhcp;
+        let entries = findings.entries();
+        let live = match entries.is_empty() {
+            true => LiveHosts::default(),
+            // What cannot be read nobody needs to know of.
+            false => LiveHosts::read(&self.subject.state_dir.join(LIVE_HOSTS)).unwrap_or_default(),
+        };
         let part = |(id, by, what)| {
             let why = match what {
                 EntryUse::Elsewhere => Some("it has addresses in other networks only".to_owned()),
@@ -479,12 +488,19 @@ impl Part<'_> {
             HostPart {
                 host: self.words.scope(ScopeId::Host(id)),
                 by: KeyKind::name(by).to_owned(),
+                option: dhcp.host(id).keys().find_map(|key| match key {
+                    HostKey::Option { path, .. } if by == KeyKind::Option => {
+                        Some(self.words.option(path))
+                    }
+                    _ => None,
+                }),
                 counts: what == EntryUse::Counts,
                 address: dhcp.host_address(id, reasons.network),
                 why,
+                live: live_part(&live, dhcp.host(id).name()),
             }
         };
-        findings.entries().into_iter().map(part).collect()
+        entries.into_iter().map(part).collect()
     }
 
     fn host(&self, name: &str) -> Source {
@@ -547,6 +563,20 @@ impl Part<'_> {
         };
         findings.pools(&self.subject.leases).into_iter().map(part).collect()
     }
+}
+
+/// A host by its name, if it is a live one.
+fn live_part(live: &LiveHosts, name: &str) -> Option<LivePart> {
+    let origin = live.contains(name).then(|| live.origin(name))?;
+    let through = origin.map(|origin| match origin.by {
+        By::Command => "bootstorm host",
+        By::Omapi => "OMAPI",
+        By::Import => "import",
+    });
+    Some(LivePart {
+        changed: origin.map(|origin| origin.at.to_string()),
+        through: through.map(str::to_owned),
+    })
 }
 
 fn through(through: Through) -> &'static str {

@@ -243,8 +243,12 @@ pub struct BranchPart {
 pub struct HostPart {
     /// Its name.
     pub host: Source,
-    /// The key that it is known by: `hardware`, `client-id`, `uuid` or `circuit`.
+    /// The key that it is known by: `hardware`, `client-id`, `uuid`, `circuit` or
+    /// `host-identifier`.
     pub by: String,
+    /// The option of a `host-identifier`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub option: Option<String>,
     /// Whether it is the entry that counts here.
     pub counts: bool,
     /// Its address in the client's network.
@@ -253,6 +257,22 @@ pub struct HostPart {
     /// Why it does not count, or what keeps the client from its address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Where it is of no file of the configuration, but was added while the server ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<LivePart>,
+}
+
+/// A host that was added while the server ran. When and through whom is left out where nobody
+/// knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct LivePart {
+    /// When it was added, or changed last: RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<String>,
+    /// Through whom: `bootstorm host`, `OMAPI` or `import`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through: Option<String>,
 }
 
 /// A lease or an offer of the client.

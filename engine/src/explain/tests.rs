@@ -25,7 +25,13 @@ fn whole() -> Explanation {
         more_classes: 1,
         branches: vec![BranchPart::default()],
         more_branches: 1,
-        hosts: vec![HostPart { address: ip, why: text(), ..HostPart::default() }],
+        hosts: vec![HostPart {
+            address: ip,
+            why: text(),
+            option: text(),
+            live: Some(LivePart { changed: text(), through: text() }),
+            ..HostPart::default()
+        }],
         held: vec![HeldPart {
             refused: true,
             variables: vec!["a = 1".to_owned()],

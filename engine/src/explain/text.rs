@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{BranchPart, Explanation, LeasesFrom, Source};
+use super::{BranchPart, Explanation, LeasesFrom, LivePart, Source};
 use crate::terminal::escaped;
 
 /// Characters of a line.
@@ -123,7 +123,15 @@ impl Explanation {
             let address = host.address.map_or(String::new(), |ip| format!(", reserves {ip}"));
             let why = host.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
             let not = if host.counts { "" } else { "not " };
-            page.line("host", &format!("{not}{} by {}{address}{why}", named(&host.host), host.by))?;
+            let option =
+                host.option.as_ref().map_or(String::new(), |name| format!(" option {name}"));
+            let by = format!("{}{option}", host.by);
+            page.line("host", &format!("{not}{} by {by}{address}{why}", named(&host.host)))?;
+            if let Some(LivePart { changed, through }) = &host.live {
+                let when = changed.as_ref().map_or(String::new(), |at| format!(", at {at}"));
+                let whom = through.as_ref().map_or(String::new(), |who| format!(" through {who}"));
+                page.more(&format!("a live host, added while the server ran{when}{whom}"))?;
+            }
         }
         if self.hosts.is_empty() && self.link.is_some() {
             page.line("host", "none: the machine is unknown")?;

@@ -87,6 +87,7 @@ impl LeaseAccess for LeasesAndPools {
             dhcp: &snapshot.config.dhcp,
             files: &snapshot.config.sources,
             interfaces: Cow::Borrowed(&snapshot.interfaces),
+            state_dir: &snapshot.config.server.state_dir,
             leases: self.leases.view(shard),
             from: LeasesFrom::Server,
             now: clocks.now,

@@ -276,3 +276,37 @@ value = "eth0"
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("; its members have 1 of 1 leases class"), "{text}");
 }
+
+#[test]
+fn a_live_host_is_shown_as_what_it_is() {
+    use crate::live_hosts::{By, Change, HostObject, LiveHosts, Origin};
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::new(HALL);
+    let live = |server: &Server| {
+        let explained = server.asked(&machine(0x11)).unwrap();
+        (explained.hosts[0].live.clone(), explained.to_string())
+    };
+    assert_eq!(live(&server).0, None);
+    let mut hosts = LiveHosts::default();
+    let at = "2026-11-28T09:20:00Z".parse().unwrap();
+    let host = serde_json::from_str::<HostObject>(r#"{ "name": "rack1-n01" }"#).unwrap();
+    hosts.change(Change::Add, host, Some(Origin::new(at, By::Omapi))).unwrap();
+    hosts.write(&directory.path().join(crate::config::LIVE_HOSTS)).unwrap();
+    server.state_dir = directory.path().to_owned();
+    let (part, text) = live(&server);
+    let part = part.unwrap();
+    assert_eq!(part.changed.as_deref(), Some("2026-11-28T09:20:00Z"));
+    assert_eq!(part.through.as_deref(), Some("OMAPI"));
+    let line = "a live host, added while the server ran, at 2026-11-28T09:20:00Z through OMAPI";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
+fn the_option_of_a_host_identifier_is_named() {
+    let host = "[[dhcp.host]]\nname = \"named\"\nhost-identifier = { host-name = \"n7\" }\n";
+    let server = Server::new(&format!("{HALL}{host}"));
+    let asked = Asked { options: vec!["host-name=n7".to_owned()], ..machine(1) };
+    let text = server.asked(&asked).unwrap().to_string();
+    assert!(text.contains("host \"named\" by host-identifier option host-name\n"), "{text}");
+}

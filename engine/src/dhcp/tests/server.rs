@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub(super) struct Server {
     ended: Heard,
     recent: Recent,
     explained: usize,
+    /// Where live hosts are looked for.
+    pub(super) state_dir: PathBuf,
 }
 
 /// Leases that have ended.
@@ -112,6 +114,7 @@ impl Server {
             ended,
             recent: Recent::of(64),
             explained: 0,
+            state_dir: PathBuf::from("/nonexistent"),
         }
     }
 
@@ -184,6 +187,7 @@ impl Server {
             dhcp: &self.config.dhcp,
             files: &self.config.sources,
             interfaces: Cow::Borrowed(&interfaces),
+            state_dir: &self.state_dir,
             leases: self.leases.view(0),
             from: LeasesFrom::Server,
             now: self.now,
