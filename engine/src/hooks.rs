@@ -11,7 +11,7 @@ use crate::event::BootEvent;
 use crate::leases::{Ended, Hardware};
 
 /// What may wait for the thread. What is beyond is dropped and counted.
-const BACKLOG: usize = 4096;
+pub(crate) const BACKLOG: usize = 4096;
 
 /// A program to run.
 #[derive(Clone, PartialEq, Eq, Debug)]

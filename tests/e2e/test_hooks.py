@@ -2,16 +2,17 @@
 """Statements with effects: `execute` runs programs at commit, release and expiry with the arguments
 that dhcpd gives them, from the same file; a program that hangs keeps nobody waiting."""
 
+import signal
 import socket
 import time
 
-from lab import Lab
+from lab import Lab, wait_until
 from other_servers import Dhcpd
 from relay import SERVER, Relay
 from server import OfDhcpd, Server
 from suite import Suite
 
-TAKES_SECONDS = 40
+TAKES_SECONDS = 50
 MOSTLY_WAITS = True
 
 _FIRST, _SECOND = "52:54:00:aa:00:01", "52:54:00:aa:00:02"
@@ -103,6 +104,17 @@ def chosen(offer):
     return [(50, socket.inet_aton(offer.yiaddr)), (54, socket.inet_aton(SERVER))]
 
 
+def start(server):
+    server.start()
+    if not wait_until(server.process.has_port_67, 10):
+        raise AssertionError(server.process.output()[-2000:])
+
+
+def kill(server):
+    server.process.signal(signal.SIGKILL)
+    server.process.stop()
+
+
 def converse(relay, calls, seconds):
     """What two clients do: the calls that each step brings."""
     ask, steps = relay.ask, []
@@ -186,6 +198,31 @@ def main():
             suite.equal(f"the same of TOML after {their[0]}", other[1:], _in_blocks(their)[1:])
         suite.check("programs were run at all", any("commit" in str(each) for each in theirs),
                     theirs)
+
+    with suite.step("a lease that ends while there is no server"):
+        of_both = []
+        for server in (Dhcpd(lab, text), OfDhcpd(lab, text, "--interface", "eth0", "--no-import")):
+            start(server)
+            wish = (50, socket.inet_aton("10.77.4.3"))
+            offer = relay.ask("DISCOVER", _FIRST, [(60, b"v"), wish])
+            ack = relay.ask("REQUEST", _FIRST, [*chosen(offer), (51, (3).to_bytes(4, "big"))])
+            suite.equal("it is given", ack and ack.yiaddr, "10.77.4.3")
+            calls()
+            kill(server)
+            time.sleep(4)
+            runs = []
+            for seconds in (10, 2):
+                start(server)
+                end = time.monotonic() + seconds
+                expired = []
+                while not expired and time.monotonic() < end:
+                    expired = [call for call in calls() if call.startswith("expiry")]
+                runs.append(expired)
+                kill(server)
+            of_both.append(runs)
+        suite.equal("its programs run once, at the next start", of_both[1], of_both[0])
+        suite.equal("as they would have", of_both[1], [[
+            "expiry [10.77.4.3] [52:54:0:aa:0:1] [yes] [10.77.4.3]"], []])
 
     with suite.step("a program that hangs"):
         hangs = lab.write("hangs.sh", "#!/bin/sh\nexec sleep 20\n", mode=0o755)

@@ -86,6 +86,8 @@ pub struct Ended {
     pub how: Ending,
     /// What is to run.
     pub block: BlockKey,
+    /// Tells the lease from those that the address has before and after it.
+    pub version: u64,
 }
 
 /// How a lease ends.

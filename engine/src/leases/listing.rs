@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 use super::pools::{Listing, PoolSet};
-use super::slot::{Identity, Side, Slot};
+use super::slot::{Identity, Side, Slot, record};
 use super::state::{Outcome, State, Whose};
 use super::table::{Handle, Stripe, Table};
 use super::{Ended, Ending, LeaseScope, LeaseState};
@@ -87,6 +87,18 @@ impl Slot {
             }
             _ => None,
         }
+    }
+
+    /// The lease as one that has ended, if the configuration has anything done then.
+    fn ended(&self, sides: &Slab<Side>, how: Ending, now: Moment) -> Option<Ended> {
+        let LeaseScope { expiry, release, .. } = self.identity.notes.scope();
+        let block = match how {
+            Ending::Expiry => expiry,
+            Ending::Release => release,
+        }?;
+        let state = self.state(sides);
+        let version = record(&state).map_or(0, |record| record.version);
+        Some(Ended { lease: self.lease(&self.identity, &state, now), how, block, version })
     }
 }
 
@@ -172,15 +184,21 @@ impl Table {
     /// Tells of a lease that has ended, if the configuration has anything done then.
     fn tell(&self, slot: &Slot, sides: &Slab<Side>, how: Ending, now: Moment) {
         let Some(heard) = self.heard.get() else { return };
-        let LeaseScope { expiry, release, .. } = slot.identity.notes.scope();
-        let block = match how {
-            Ending::Expiry => expiry,
-            Ending::Release => release,
-        };
-        if let Some(block) = block {
-            let lease = slot.lease(&slot.identity, &slot.state(sides), now);
-            heard(Ended { lease, how, block });
-        }
+        slot.ended(sides, how, now).into_iter().for_each(heard);
+    }
+
+    /// Leases whose time was over at `now`, when the slots were listed, and for which the
+    /// configuration has something done then; those come first that ended first.
+    pub(super) fn expired(&self, now: Moment) -> Vec<Ended> {
+        let mut expired = Vec::new();
+        self.each_slot(|stripe, handle| {
+            let slot = &stripe.slots[handle.index()];
+            if slot.listed == LeaseState::Expired {
+                expired.extend(slot.ended(&stripe.sides, Ending::Expiry, now));
+            }
+        });
+        expired.sort_by_key(|ended| (ended.lease.expires, ended.lease.ip));
+        expired
     }
 
     /// Lists a slot anew: a pool of the configuration has it now, or its timer was due.

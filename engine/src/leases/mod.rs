@@ -172,6 +172,12 @@ impl Leases {
             shards,
         };
         leases.reconfigure(&[], dhcp);
+        // Those that no pool counts.
+        leases.table.each_slot(|stripe, handle| {
+            if stripe.slots[handle.index()].pool == 0 {
+                leases.table.list(&empty, stripe, handle, clock.now);
+            }
+        });
         Ok(Arc::new(leases))
     }
 
@@ -209,6 +215,13 @@ impl Leases {
     /// called under a lock, so it must not wait. Only the first call counts.
     pub fn on_end(&self, heard: impl Fn(Ended) + Send + Sync + 'static) {
         let _others = self.table.heard.set(Box::new(heard));
+    }
+
+    /// Leases whose time was over when the store was opened, and that have something done then;
+    /// those first that ended first. Whether it was done is not known here. To be asked before
+    /// anybody changes a lease.
+    pub fn expired(&self) -> Vec<Ended> {
+        self.table.expired(self.opened)
     }
 
     /// What is known of an address.

@@ -216,14 +216,7 @@ impl Slot {
     /// A lease for others to see, of `identity`.
     pub(super) fn lease(&self, identity: &Identity, state: &State, now: Moment) -> Lease {
         let (shown, starts, expires) = state.view(now);
-        let record = match state {
-            State::Offered { .. } => None,
-            State::Settled(record) => Some(record),
-            State::Binding { record, .. }
-            | State::Refusing { record, .. }
-            | State::Releasing { record, .. }
-            | State::Declining { record, .. } => Some(record),
-        };
+        let record = record(state);
         Lease {
             ip: self.address.into(),
             client: identity.client.clone(),
@@ -236,6 +229,18 @@ impl Slot {
             pending: state.pending().is_some(),
             notes: identity.notes.clone(),
         }
+    }
+}
+
+/// What is written of a state, or is to be.
+pub(super) fn record(state: &State) -> Option<&Record> {
+    match state {
+        State::Offered { .. } => None,
+        State::Settled(record)
+        | State::Binding { record, .. }
+        | State::Refusing { record, .. }
+        | State::Releasing { record, .. }
+        | State::Declining { record, .. } => Some(record),
     }
 }
 

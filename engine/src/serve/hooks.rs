@@ -16,10 +16,12 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::os::unix::process::CommandExt;
 
+use super::ended::{Done, Mark, mark};
 use crate::config::Config;
 use crate::dhcp;
 use crate::event::{BootEvent, Detail, Kind, LogText};
-use crate::hooks::{Command, Hooks, Job};
+use crate::hooks::{BACKLOG, Command, Hooks, Job};
+use crate::leases::{Ended, Ending};
 use crate::log::EventSink;
 use crate::metrics::Metrics;
 
@@ -43,6 +45,10 @@ pub(super) struct HookThread {
     pub(super) config: Arc<ArcSwap<Config>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) events: EventSink,
+    /// Leases whose end is done with; `None` without a file.
+    pub(super) done: Option<Done>,
+    /// Those that ended while there was no server.
+    pub(super) missed: std::vec::IntoIter<Ended>,
 }
 
 /// Starts the thread. It ends with the process.
@@ -68,7 +74,8 @@ struct Program {
 struct Running {
     parts: HookThread,
     programs: Vec<Program>,
-    waiting: VecDeque<Command>,
+    /// Each with the lease whose end is done with when it was started.
+    waiting: VecDeque<(Command, Option<Mark>)>,
     /// How many dropped ones the log has told of, and when it may again.
     told: u64,
     tell_at: Instant,
@@ -107,23 +114,45 @@ impl Running {
             thread::sleep(POLL);
             return true;
         }
+        // What began to wait before all others, but for others that would be dropped.
+        if self.parts.jobs.len() < BACKLOG / 2
+            && let Some(ended) = self.parts.missed.next()
+        {
+            self.end(&ended);
+            return true;
+        }
         let received = match self.programs.is_empty() {
             true => self.parts.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             false => self.parts.jobs.recv_timeout(POLL),
         };
         match received {
-            Ok(Job::Run(command)) => self.waiting.push_back(command),
-            Ok(Job::End(ended)) => {
-                let config = self.parts.config.load();
-                // Where the configuration says it no more, there is nothing to do.
-                let tasks = dhcp::tasks_at_end(&ended, &config.dhcp).unwrap_or_default();
-                tasks.logs.iter().for_each(|log| self.parts.events.emit(log));
-                self.waiting.extend(tasks.commands);
-            }
+            Ok(Job::Run(command)) => self.waiting.push_back((command, None)),
+            Ok(Job::End(ended)) => self.end(&ended),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
         true
+    }
+
+    /// Does what is asked for when a lease has ended, or has it wait.
+    fn end(&mut self, ended: &Ended) {
+        let config = self.parts.config.load();
+        // Where the configuration says it no more, there is nothing to do.
+        let tasks = dhcp::tasks_at_end(ended, &config.dhcp).unwrap_or_default();
+        tasks.logs.iter().for_each(|log| self.parts.events.emit(log));
+        let mut mark = (ended.how == Ending::Expiry).then(|| mark(ended));
+        let mut commands = tasks.commands.into_iter().peekable();
+        while let Some(command) = commands.next() {
+            let of_last = if commands.peek().is_none() { mark.take() } else { None };
+            self.waiting.push_back((command, of_last));
+        }
+        self.done(mark);
+    }
+
+    fn done(&mut self, mark: Option<Mark>) {
+        if let Some((done, mark)) = self.parts.done.as_mut().zip(mark) {
+            done.note(mark);
+        }
     }
 
     /// Starts what can be started: programs for one address one after the other, in their order.
@@ -132,8 +161,10 @@ impl Running {
             let is_free = |command: &Command| {
                 self.programs.iter().all(|program| program.command.address != command.address)
             };
-            let Some(next) = self.waiting.iter().position(is_free) else { return };
-            let Some(command) = self.waiting.remove(next) else { return };
+            let next = self.waiting.iter().position(|(command, _)| is_free(command));
+            let Some((command, mark)) = next.and_then(|next| self.waiting.remove(next)) else {
+                return;
+            };
             match spawn(&command.words) {
                 Ok(child) => {
                     self.parts.metrics.hooks.started.increment();
@@ -142,6 +173,7 @@ impl Running {
                 }
                 Err(error) => self.failed(&command, &format!("not started: {error}")),
             }
+            self.done(mark);
         }
     }
 
@@ -240,6 +272,8 @@ mod tests {
             config: Arc::new(ArcSwap::from_pointee(config)),
             metrics: Arc::new(Metrics::new(1)),
             events: sinks.pop().unwrap(),
+            done: None,
+            missed: Vec::new().into_iter(),
         };
         let running = Running::new(parts);
         Lab { running, _log: log, _hooks: hooks }
@@ -274,7 +308,7 @@ mod tests {
             "{ pwd; env | grep -v '^_=\\|^PWD=\\|^SHLVL='; printf '[%s]' \"$@\"; } > \"$0\"";
         let mut lab = lab();
         let words = ["sh", "-c", script, out.to_str().unwrap(), "a b", "$(id)", "", "*;'\""];
-        lab.running.waiting.push_back(command(1, &words));
+        lab.running.waiting.push_back((command(1, &words), None));
         assert_eq!(lab.finish(), [1, 0, 0]);
         let text = std::fs::read_to_string(out).unwrap();
         assert_eq!(text, format!("/\nPATH={PATH}\n[a b][$(id)][][*;'\"]"));
@@ -284,7 +318,7 @@ mod tests {
     fn what_fails_and_what_cannot_be_started_is_counted() {
         let mut lab = lab();
         for words in [&["false"][..], &["/nowhere/x"], &["sh", "-c", "kill -9 $$"], &["true"]] {
-            lab.running.waiting.push_back(command(1, words));
+            lab.running.waiting.push_back((command(1, words), None));
         }
         assert_eq!(lab.finish(), [3, 3, 0]);
     }
@@ -292,9 +326,9 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_killed_with_its_children_and_holds_nobody_else_up() {
         let mut lab = lab();
-        lab.running.waiting.push_back(command(1, &["sh", "-c", "sleep 600 & sleep 600"]));
-        lab.running.waiting.push_back(command(1, &["false"]));
-        lab.running.waiting.push_back(command(2, &["true"]));
+        lab.running.waiting.push_back((command(1, &["sh", "-c", "sleep 600 & sleep 600"]), None));
+        lab.running.waiting.push_back((command(1, &["false"]), None));
+        lab.running.waiting.push_back((command(2, &["true"]), None));
         lab.running.begin();
         // The second one waits for the first one, which is of the same address.
         assert_eq!((lab.running.programs.len(), lab.running.waiting.len()), (2, 1));

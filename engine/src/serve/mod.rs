@@ -3,6 +3,7 @@
 
 mod bindings;
 mod describe;
+mod ended;
 mod follow;
 mod hooks;
 mod hosts;
@@ -52,6 +53,7 @@ use crate::signals::Signals;
 use crate::snapshot::{SharedSnapshot, Snapshot, tell_tftp};
 use crate::tftp::{TftpError, TftpServer};
 use bindings::{Bindings, Scope};
+use ended::Done;
 use hooks::HookThread;
 use hosts::{SharedLiveHosts, Sources};
 pub use imported::NotImported;
@@ -337,6 +339,14 @@ impl Server {
             EventLog::start(shards + 1, bus.clone()).map_err(system("start the log thread"))?;
         let all_metrics = Arc::new(Metrics::new(shards));
         let (leases, maintenance) = open_leases(&config, &options, shards)?;
+        let mut missed = leases.expired();
+        let done = match options.dry_run {
+            true => None,
+            false => {
+                let done = Done::open(&config.server.state_dir, &mut missed);
+                Some(done.map_err(system("read which leases have ended"))?)
+            }
+        };
         leases.reconfigure(interfaces.addresses(), &config.dhcp);
         let served = config.server.interfaces.clone();
         let states = describe::states(served.as_deref(), &interfaces, &bindings, &config.dhcp);
@@ -409,7 +419,8 @@ impl Server {
         let config = Arc::new(ArcSwap::new(config));
         if let Some((jobs, events)) = jobs {
             let (config, metrics) = (config.clone(), all_metrics.clone());
-            hooks::start(HookThread { hooks, jobs, config, metrics, events })
+            let missed = missed.into_iter();
+            hooks::start(HookThread { hooks, jobs, config, metrics, events, done, missed })
                 .map_err(system("start the thread of hooks"))?;
         }
         let parts = control::Running {

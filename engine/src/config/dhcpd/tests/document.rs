@@ -47,6 +47,8 @@ and answers nobody meanwhile; here it runs beside the server:
   directories. `systemctl edit bootstorm` opens more (`ReadWritePaths=`). Where the server serves as root, a
   program is root, as with dhcpd. A path without a slash is looked for in
   `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`.
+- What `on expiry` asks for of leases that ended while no server ran is run at the next start, in the order
+  of their ends. The file `ended` in the state directory has the leases for which it was done.
 - 16 run at once, those of one address one after the other in their order; one that runs for a minute is
   killed with all that it has started. Up to 4,096 wait; what is beyond is dropped. What cannot be started
   or fails is an event, `hook failed`; `bootstorm_hooks_total` counts.
