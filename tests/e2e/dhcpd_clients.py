@@ -60,6 +60,7 @@ class Client:
         # What its first DISCOVER asks for: one that no other client asks for.
         net = chance.choice(file.nets(self.relay))
         self.wish = f"{net}.{chance.choice([139, 189]) - number}" if chance.random() < 0.6 else None
+        self.wishes = self.wish is not None
         self.views = (View(), View())
 
     def _options(self, identifier):
@@ -98,10 +99,13 @@ class Client:
 
     def message(self, step, view, xid, again=False):
         """The datagram of a step: (payload, addresses of its frame). `again`: with its wish."""
-        kind, own, ciaddr, relay = _KINDS[step], [], "0.0.0.0", self.relay
+        kind, own, late, ciaddr, relay = _KINDS[step], [], [], "0.0.0.0", self.relay
         address = view.address
         if self.wish and (step == "discover" or again):
-            own = [(50, self.wish)]
+            # One that was added later moves nothing else: `packet` sees that.
+            late = [(50, self.wish)]
+            if self.wishes and step == "discover":
+                own, late = late, own
         elif step in ("select", "select-infinite"):
             own = [(50, address), (54, view.server)]
         elif step == "select-other":
@@ -130,11 +134,12 @@ class Client:
             # Another stage of its boot calls itself otherwise, from now on.
             others = [(code, value) for code, value in self.options if code != 61]
             self.options = [*others, (61, b"other" + bytes([self.number]))]
-        own = [(code, socket.inet_aton(value)) for code, value in own]
+        own, late = ([(code, socket.inet_aton(value)) for code, value in part]
+                     for part in (own, late))
         more = self.options if kind else []
         if step == "select-infinite":
             more = [*((code, value) for code, value in more if code != 51), (51, b"\xff" * 4)]
-        options = [*own, *more]
+        options = [*own, *more, *late]
         if relay and self.agent:
             options.append((82, self.agent))
         payload = bytearray(wire.message(kind, self.mac, xid, options, broadcast=self.broadcast,

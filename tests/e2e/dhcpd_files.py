@@ -349,22 +349,25 @@ class File:
                                          "deny after epoch 2000000000;"])]
                     if self.chance(0.1) else [])
 
-    def pool(self, net, first, last):
-        kind = self.random.choice(["", "", "dynamic-bootp "])
+    def range(self, net, first, last):
+        return f"range {self.random.choice(['', '', 'dynamic-bootp '])}{net}.{first} {net}.{last};"
+
+    def pool(self, ranges):
         # Here `allow` would be a permit.
         own = [node for node in self.statements(2) if not str(node).startswith("allow ")]
-        return Block("pool", [f"range {kind}{net}.{first} {net}.{last};", *self.permits(), *own])
+        return Block("pool", [*ranges, *self.permits(), *own])
 
     def subnet(self, net, mask="255.255.255.0"):
         """A subnet of 256 addresses, or the local one."""
         base = net if net.count(".") == 2 else f"{net}.4"
         body = self.statements(3)
-        if self.chance(0.5):
-            body.append(f"range {self.random.choice(['', '', 'dynamic-bootp '])}"
-                        f"{base}.100 {base}.149;")
+        if self.chance(0.4):
+            body.append(self.range(base, 100, 139))
         else:
-            body += [self.pool(base, 100, 139), *([self.pool(base, 150, 189)] if self.chance(0.5)
-                                                  else [])]
+            for first in [100, 150] if self.chance(0.5) else [100]:
+                own = self.range(base, first, first + 39)
+                # What stands in no pool may be a part of one in dhcpd.
+                body.append(own if self.chance(0.3) else self.pool([own]))
         if self.chance(0.5):
             body.append(self.host(base))
         if self.chance(0.1):
@@ -382,7 +385,7 @@ class File:
         if self.chance(0.6):
             nets = [net] if net else [f"{LOCAL}.4", *(relay.rsplit(".", 1)[0] for relay in self.relays)]
             chosen = self.random.sample(nets, min(len(nets), self.random.choice([1, 1, 2])))
-            body.append("fixed-address " + ", ".join(f"{net}.{200 + number}" for net in chosen) + ";")
+            body.append("fixed-address " + ", ".join(f"{net}.{230 + number}" for net in chosen) + ";")
         if self.chance(0.1) and not net:
             body[0] = f"host-identifier option dhcp-client-identifier \"id-{number}\";"
             if self.chance(0.6):
@@ -424,6 +427,10 @@ class File:
         body = self.statements(2) + subnets
         if self.chance(0.1):
             body.insert(0, self.random.choice(["authoritative;", "not authoritative;"]))
+        if self.chance(0.3):
+            nets = [subnet.head.split()[1].rsplit(".", 1)[0] for subnet in subnets]
+            nets = [net.replace(f"{LOCAL}.0", f"{LOCAL}.4") for net in nets]
+            body.append(self.pool([self.range(net, 190, 229) for net in nets]))
         return Block(f"shared-network {self.name('n')}", body)
 
     def grouped(self, nodes):
@@ -446,7 +453,7 @@ class File:
             nodes.append(self.rare())
         nodes += self.statements(4)
         for _ in range(self.random.randint(0, 3)):
-            nodes += self.a_class()
+            nodes += self.grouped(self.a_class())
         networks = [self.network([self.subnet(LOCAL, "255.255.0.0")])]
         for relay in self.relays:
             net = relay.rsplit(".", 1)[0]

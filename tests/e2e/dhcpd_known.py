@@ -85,7 +85,7 @@ class Limits:
     """Which addresses count for `lease limit` in each server, by what both have answered."""
 
     # The addresses of host entries have this as their last number, or more. They do not count.
-    _FIXED = 200
+    _FIXED = 230
 
     def __init__(self, nodes):
         self._classes = []  # (name, how many, option code, how many bytes, values or None for any)

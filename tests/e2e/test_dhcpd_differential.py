@@ -298,11 +298,10 @@ class Round:
             ranges = sent.fresh and sent.addresses() and [*map(self.range_of, sent.addresses())]
             if ranges and ranges[0] and ranges[0] != ranges[1] and sent.step != "bootp":
                 # dhcpd gives an address of that range, if the client may have one there.
-                # Not the one that it has declined.
-                declined = CLIENTS * ("decline" in sent.client.steps[:number])
-                sent.client.wish = str(ranges[0][1] - sent.client.number - declined)
+                # Not the one that it has declined, or has by its other name.
+                had = sent.step == "other-id" or "decline" in sent.client.steps[:number]
+                sent.client.wish = str(ranges[0][1] - sent.client.number - CLIENTS * had)
                 sent.answers[1] = None
-                sent.xid += 0x1000
                 other.append(sent)
         if other:
             exchange(sides, other, only=(1,))
@@ -311,7 +310,7 @@ class Round:
         for sent in batch:
             self.answered += sent.answers[1] is not None
             ranges = sent.addresses() and [*map(self.range_of, sent.addresses())]
-            if sent.fresh and ranges and ranges[0] != ranges[1]:
+            if ranges and ranges[0] != ranges[1]:
                 if sent.step == "bootp" and all(ranges):
                     self.limits.learn(sent)
                     continue  # which has no way to ask for an address
@@ -448,7 +447,7 @@ def main():
     for number in rounds:
         with suite.step(f"round {number}"):
             answered += one_round(suite, lab, sides, number, seed)
-    texts = [dhcpd_files.File(f"{seed} {number} 0").text() for number in range(300)]
+    texts = [dhcpd_files.File(f"1 {number} 0").text() for number in range(300)]
     suite.equal("statements that are served and that no file has", dhcpd_files.unused(texts), [])
     suite.check(f"{answered} answers are compared", answered > 5 * len(rounds))
     lab.close()
