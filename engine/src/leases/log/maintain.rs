@@ -168,6 +168,9 @@ impl LeaseLog {
         records.clocks.iter().for_each(|clock| clock::saw(&mut meta.clocks, *clock));
         meta.damaged = damaged.or(meta.damaged);
         let mut known = damaged.is_some();
+        // Where the names of the checkpoint before could not be made durable, a power cut brings
+        // back the one that is the spare file now.
+        directory.sync()?;
         let old = directory.open(checkpoint::NAME, false)?;
         let spare = self.open_or_make(checkpoint::SPARE)?;
         let size = loop {

@@ -20,6 +20,8 @@ pub(super) enum Fault {
     Kept,
     /// The next sync fails, having written any part.
     Sync,
+    /// The next sync of names fails: a power cut may bring the old ones back.
+    Names,
     /// Everything fails from now on, as when the power is cut.
     Dead,
 }
@@ -247,7 +249,7 @@ impl Directory for Disk {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.0.lock();
         state.check()?;
-        if state.take(Fault::Sync) {
+        if state.take(Fault::Sync) || state.take(Fault::Names) {
             return Err(io::ErrorKind::Other.into());
         }
         state.unsynced = vec![state.names.clone()];

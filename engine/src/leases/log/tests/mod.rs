@@ -121,6 +121,29 @@ fn a_full_disk_stops_nothing() {
     assert_eq!(load(&log).unwrap().1.version, 499);
 }
 
+/// A power cut may bring the names before a checkpoint back, for as long as they are not durable.
+#[test]
+fn no_checkpoint_is_written_over_one_that_a_power_cut_may_bring_back() {
+    for (seed, calls) in (0..20).flat_map(|seed| (0..5).map(move |calls| (seed, calls))) {
+        let disk = Disk::new(seed);
+        let log = open(&disk).unwrap();
+        disk.fail(Fault::Names);
+        let mut version = 0;
+        while log.maintain().is_ok() {
+            version += 1;
+            log.commit(&[put((version % 200) as u8, version)], &clock(1)).unwrap();
+        }
+        disk.die_after(calls);
+        assert!(log.maintain().is_err(), "the power is cut in the middle of the next");
+        drop(log);
+        disk.cut_power();
+        let log = open(&disk).unwrap();
+        let (found, recovered) = load(&log).unwrap();
+        assert_eq!((recovered.damaged, log.damage()), (None, None), "{seed} {calls}");
+        assert_eq!((found.len() as u64, recovered.version), (version, version));
+    }
+}
+
 #[test]
 fn without_maintenance_the_committer_makes_room_itself() {
     let disk = Disk::new(1);
