@@ -6,7 +6,8 @@ Seeded files and clients (dhcpd_files.py, dhcpd_clients.py) go to the real dhcpd
 Every field of the replies is compared, but for what docs/DIFFERENCES.md lists. A fresh address need
 only lie in a range that dhcpd would have taken it from: where the ranges differ, the client asks
 dhcpd for one of the range that this server chose. A returning client gets its former address from
-both.
+both. And `rehearse`, which reads what dhcpd and the clients said, tells of nothing that does not
+differ here.
 
     tests/e2e/test_dhcpd_differential.py [ROUNDS|FIRST-LAST [SEED]]
 
@@ -239,6 +240,7 @@ class Round:
         self.answered = 0
         self.limits = dhcpd_known.Limits(nodes)
         self.last = {}  # by client its last message
+        self.differed = set()  # clients, each with a field
         self.explained = ""
         self.xid = 1
         self.text = dhcpd_files.render(nodes)
@@ -266,6 +268,26 @@ class Round:
                 if side.process and side.process.running():
                     side.stop()
         return self
+
+    def note(self, sent, lines):
+        """Keeps what differs, by the names that `rehearse` has for it."""
+        names = {"yiaddr": "address", "kind": "answer"}
+        for line in lines:
+            field = "answer" if line.endswith("does not") else line.split(":")[0]
+            self.differed.add((sent.client.mac, names.get(field, field)))
+
+    def rehearse(self, side, config, capture):
+        """What `rehearse` tells and did not differ."""
+        _, output = side.lab.run(side.namespace, [
+            own_server.BINARY, "rehearse", "--config", config, "--pcap", capture, "--json"])
+        told = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+        if not told or "summary" not in told[-1]:
+            return output
+        return "\n".join(
+            f"{each['differing']['mac']} {each['differing']['message']}: {difference}"
+            for each in told[:-1] for difference in each["differing"]["differences"]
+            if (each["differing"]["mac"], " ".join(difference["what"].split()[:2]))
+            not in self.differed)
 
     def explain(self, side, config):
         """What `explain` says otherwise than was sent, of one client."""
@@ -312,10 +334,12 @@ class Round:
             ranges = sent.addresses() and [*map(self.range_of, sent.addresses())]
             if ranges and ranges[0] != ranges[1]:
                 if sent.step == "bootp" and all(ranges):
+                    self.note(sent, differences(sent))
                     self.limits.learn(sent)
                     continue  # which has no way to ask for an address
                 sent.fresh = False
             differing = differences(sent)
+            self.note(sent, differing)
             lines = [line for line in differing
                      if not dhcpd_known.is_known(sent, line, self.text, self.limits)]
             self.limits.learn(sent)
@@ -374,12 +398,9 @@ def shrink(lab, sides, nodes, client, lines, seconds=120):
 
 
 @contextlib.contextmanager
-def captured(sides, name, texts):
-    """Keeps the frames of both servers, and the files, where BOOTSTORM_PCAP says so."""
-    if not os.environ.get("BOOTSTORM_PCAP"):
-        yield
-        return
-    directory = os.path.join(os.environ["BOOTSTORM_PCAP"], name)
+def captured(lab, sides, name, texts):
+    """Keeps the frames of both servers, and the files, for longer where BOOTSTORM_PCAP says so."""
+    directory = os.path.join(os.environ.get("BOOTSTORM_PCAP", lab.path("captured")), name)
     os.makedirs(directory, exist_ok=True)
     for file, text in texts.items():
         with open(os.path.join(directory, file), "w") as out:
@@ -387,7 +408,7 @@ def captured(sides, name, texts):
     for side, file in zip(sides, ("here.pcap", "capture.pcap")):
         side.raw.capture = wire.Capture(os.path.join(directory, file))
     try:
-        yield
+        yield directory
     finally:
         for side in sides:
             side.raw.capture.close()
@@ -411,8 +432,8 @@ def one_round(suite, lab, sides, number, seed):
         return 0
     clients = clients_of(file, f"{seed} {number}", CLIENTS)
     try:
-        with captured(sides, f"{seed}-{number}",
-                      {"dhcpd.conf": file.text(), dhcpd_files.INCLUDED: included}):
+        with captured(lab, sides, f"{seed}-{number}",
+                      {"dhcpd.conf": file.text(), dhcpd_files.INCLUDED: included}) as kept:
             result = Round(file.nodes, clients).run(sides, config)
     except Broken as error:
         suite.say(f"   no answers to compare: dhcpd breaks: {error}")
@@ -429,6 +450,10 @@ def one_round(suite, lab, sides, number, seed):
         again = lambda: clients_of(file, f"{seed} {number}", CLIENTS)[sent.client.number]
         small = shrink(lab, sides, file.nodes, again, lines)
         suite.say(dhcpd_files.render(small) if small else "(alone the client shows nothing)")
+    if not os.environ.get("BOOTSTORM_DHCPD"):
+        told = result.rehearse(sides[0], os.path.join(kept, "dhcpd.conf"),
+                               os.path.join(kept, "capture.pcap"))
+        suite.check(f"round {number}: rehearse tells of nothing else", not told, told)
     if result.explained:
         suite.check(f"round {number}: explain says what was sent", False, result.explained)
     return result.answered

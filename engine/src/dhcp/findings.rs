@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use bootstorm_protocols::dhcpv4::UserClass;
+use bootstorm_protocols::dhcpv4::{MessageType, UserClass};
 use bootstorm_protocols::time::Moment;
 
 use super::addresses::NotPermitted;
@@ -225,9 +225,13 @@ impl<'a> Findings<'a> {
         self.0.admission(address).is_some() && self.0.holder(address, leases).is_none()
     }
 
-    /// The OFFER of an address.
-    pub(crate) fn offer_of(&self, address: Ipv4Addr) -> &'a Reply<'a> {
-        self.0.offer(address, None)
+    /// The reply of a kind that gives an address; `None` is a BOOTREPLY.
+    pub(crate) fn reply_of(&self, kind: Option<MessageType>, address: Ipv4Addr) -> &'a Reply<'a> {
+        match kind {
+            Some(MessageType::Offer) => self.0.offer(address, None),
+            Some(_) => self.0.ack(address, None),
+            None => self.0.boot_reply(address),
+        }
     }
 
     /// Another server gave the client an address: it is leased in memory as this server would have

@@ -54,10 +54,7 @@ pub(super) fn answers(
         let same = findings.filter(|known| fresh && known.could_get(theirs.yiaddr(), leases));
         match same {
             // Any free address will do.
-            Some(findings) if kind == Some(MessageType::Offer) => {
-                reply = findings.offer_of(theirs.yiaddr());
-            }
-            Some(_) => {}
+            Some(findings) => reply = findings.reply_of(kind, theirs.yiaddr()),
             None => differences.push(Difference {
                 what: "address".to_owned(),
                 theirs: theirs.yiaddr().to_string(),
