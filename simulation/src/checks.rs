@@ -307,7 +307,10 @@ impl World {
                 continue;
             }
             let finite = lease.expires != bootstorm_protocols::time::Moment::NEVER;
-            let promised = self.oracle.promises.contains_key(ip);
+            // Who finds no address goes on with its boot, as other clients, and may leave what it
+            // was acknowledged a moment ago.
+            let promised = self.oracle.promises.contains_key(ip)
+                || self.oracle.was_sent(holder(lease), *ip, self.now);
             if lease.state == LeaseState::Active && finite && !promised {
                 let detail = format!("{ip} is leased to {:?}, who does not have it", lease.client);
                 return self.violated(Invariant::Leaked, detail);
