@@ -12,6 +12,7 @@ use super::effects::Effects;
 use super::expression::{Facts, Names};
 use super::run::{Ran, Run};
 use super::settings::Milliseconds;
+use super::unset::Unset;
 use super::{
     BootRule, ClassId, Dhcp, Flag, GroupId, HostId, Key, Line, NetworkId, Parameter, PoolId, Scope,
     ScopeId, ScopeView, Settings, SubclassId, SubnetId,
@@ -150,7 +151,8 @@ impl<'c> ScopeChain<'c> {
         if !self.dhcp.has_statements || !self.levels.iter().any(|level| level.scope.is_dynamic()) {
             return self;
         }
-        let run = |chain: &Self| Run::all(self.dhcp, (chain.levels, chain.by_place), facts, arena);
+        let run =
+            |chain: &Self| Run::all(chain.unset(), (chain.levels, chain.by_place), facts, arena);
         let Ran { levels, effects, late } = run(&self);
         if late.is_empty() {
             return Self { levels, effects, ..self };
@@ -172,7 +174,7 @@ impl<'c> ScopeChain<'c> {
         names: &dyn Names,
         arena: &'c Bump,
     ) -> Vec<Decision> {
-        Run::decisions(self.dhcp, (self.levels, self.by_place), facts, names, arena)
+        Run::decisions(self.unset(), (self.levels, self.by_place), facts, names, arena)
     }
 
     /// What its statements do beside setting options and settings.
@@ -294,10 +296,17 @@ impl<'c> ScopeChain<'c> {
     /// What option 12 is sent with, and the level it comes from: where no level says, the name of
     /// the client's `[[dhcp.host]]` if `use-host-decl-names` has it sent.
     pub(crate) fn host_name(&self) -> Option<(&'c [u8], ScopeId)> {
-        self.decided(options::HOST_NAME).unwrap_or_else(|| {
-            let id = self.host.filter(|_| self.is(Flag::UseHostDeclNames))?;
-            Some((self.dhcp.host(id).name().as_bytes(), ScopeId::Host(id)))
-        })
+        let unset = || self.unset().host_name(|flag| self.is(flag));
+        self.decided(options::HOST_NAME).unwrap_or_else(unset)
+    }
+
+    /// What option 1 is sent with where no level says.
+    pub(crate) fn subnet_mask(&self) -> Option<Ipv4Addr> {
+        self.unset().subnet_mask()
+    }
+
+    fn unset(&self) -> Unset<'c> {
+        Unset { dhcp: self.dhcp, subnet: self.subnet, host: self.host }
     }
 
     /// Whether a flag is on.

@@ -63,6 +63,7 @@ mod subclasses;
 mod tftp;
 mod tree;
 mod units;
+mod unset;
 
 #[cfg(test)]
 mod tests;

@@ -19,8 +19,9 @@ use super::option_set::OptionView;
 use super::scope::ScopeView;
 use super::spaces::{Carried, Collected};
 use super::statement::{Action, Key, Line, Mode, Operand, Statement, SwitchPart};
+use super::unset::Unset;
 use super::{
-    Carrier, ClassId, Dhcp, LogLevel, Parameter, Scope, ScopeId, Space, SpaceId, VariableId,
+    Carrier, ClassId, Dhcp, Flag, LogLevel, Parameter, Scope, ScopeId, Space, SpaceId, VariableId,
 };
 
 /// How often the expressions of one message may name what is sent. Beyond that it is null: they may
@@ -72,6 +73,7 @@ enum Flow {
 
 pub(super) struct Run<'r, 'c, F> {
     dhcp: &'c Dhcp,
+    unset: Unset<'c>,
     facts: &'r F,
     pub(super) arena: &'c Bump,
     pub(super) levels: &'c [Level<'c>],
@@ -87,7 +89,8 @@ pub(super) struct Run<'r, 'c, F> {
     by_place: usize,
     /// Of the variables those that the widest level sets to a constant.
     constants: BumpVec<'c, (VariableId, Option<Value<'c>>)>,
-    /// The value of an option is put together. dhcpd knows only `constants` then.
+    /// The value of an option is put together. dhcpd knows only `constants` then, and the options
+    /// that no level sets.
     composing: Cell<bool>,
     look_ups: Cell<u32>,
     depth: Cell<u32>,
@@ -97,13 +100,14 @@ pub(super) struct Run<'r, 'c, F> {
 
 impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
     fn new(
-        dhcp: &'c Dhcp,
+        unset: Unset<'c>,
         (levels, by_place): (&'c [Level<'c>], usize),
         facts: &'r F,
         arena: &'c Bump,
     ) -> Self {
         Self {
-            dhcp,
+            dhcp: unset.dhcp,
+            unset,
             facts,
             arena,
             levels,
@@ -123,23 +127,23 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
     /// Runs all statements of the levels, of which those from `by_place` on are of the client's
     /// place. The levels that come back have what the statements set.
     pub(super) fn all(
-        dhcp: &'c Dhcp,
+        unset: Unset<'c>,
         levels: (&'c [Level<'c>], usize),
         facts: &'r F,
         arena: &'c Bump,
     ) -> Ran<'c> {
-        Self::new(dhcp, levels, facts, arena).run()
+        Self::new(unset, levels, facts, arena).run()
     }
 
     /// The same, for what the statements decide.
     pub(super) fn decisions(
-        dhcp: &'c Dhcp,
+        unset: Unset<'c>,
         levels: (&'c [Level<'c>], usize),
         facts: &'r F,
         names: &'r dyn Names,
         arena: &'c Bump,
     ) -> Vec<Decision> {
-        let mut run = Self::new(dhcp, levels, facts, arena);
+        let mut run = Self::new(unset, levels, facts, arena);
         run.watched = Some(Watched::new(names));
         run.run();
         run.watched.map_or_else(Vec::new, |watched| watched.decisions)
@@ -173,7 +177,8 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
         facts: &'r F,
         arena: &'c Bump,
     ) -> Asked<'c> {
-        let mut run = Self::new(dhcp, (&[], 0), facts, arena);
+        let unset = Unset { dhcp, subnet: None, host: None };
+        let mut run = Self::new(unset, (&[], 0), facts, arena);
         let _ended = run.block(block);
         run.collected.since(Before::default())
     }
@@ -345,6 +350,26 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             Key::Parameter(parameter) => parameter.write(scope.view().any_settings()?, self.arena),
             Key::Boot(_) | Key::AlwaysSend => None,
         }
+    }
+
+    /// What an option is sent with that no level sets, while the values of options are put
+    /// together: what statements go by knows nothing of it, as in dhcpd.
+    fn unset(&self, key: Key) -> Option<&'c [u8]> {
+        let Key::Option(code) = key else { return None };
+        if !self.composing.get() {
+            return None;
+        }
+        let address = self.facts.leased_address();
+        self.unset.option(code, address, |flag| self.is(flag), self.arena)
+    }
+
+    /// Whether a flag is on when all statements have run.
+    fn is(&self, flag: Flag) -> bool {
+        let parameter = Parameter::Flag(flag);
+        let parts = || self.current(Key::Parameter(parameter), 0);
+        let set = || parameter.read(self.value(parts()?)?)?.flags.get(flag);
+        let same_for_all = self.dhcp.same_for_all(flag);
+        same_for_all.unwrap_or_else(|| set().unwrap_or(flag.by_default()))
     }
 
     /// The value of parts put together; null if one of them is.
@@ -536,7 +561,10 @@ impl<'c, F: Facts<'c>> Facts<'c> for Run<'_, 'c, F> {
         }
         self.look_ups.set(look_ups + 1);
         self.depth.set(depth + 1);
-        let value = self.current(key, self.level).and_then(|parts| self.value(parts));
+        let value = match self.current(key, self.level) {
+            Some(parts) => self.value(parts),
+            None => self.unset(key),
+        };
         self.depth.set(depth);
         value
     }

@@ -149,11 +149,8 @@ impl<'a, 'r> Options<'a, 'r> {
     fn subnet_mask(&mut self) {
         // RFC 2132 section 3.3: the subnet mask stands before the routers.
         let chain = self.reply.chain;
-        match (chain.decided(options::SUBNET_MASK), chain.subnet()) {
-            (None, Some(subnet)) => {
-                let mask = chain.dhcp().subnet(subnet).prefix.mask();
-                self.make(options::SUBNET_MASK, &mask.octets());
-            }
+        match (chain.decided(options::SUBNET_MASK), chain.subnet_mask()) {
+            (None, Some(mask)) => self.make(options::SUBNET_MASK, &mask.octets()),
             _ => self.configured(options::SUBNET_MASK),
         }
     }

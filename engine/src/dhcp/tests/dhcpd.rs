@@ -264,6 +264,40 @@ fn an_option_that_is_null_is_not_sent_for_another_reason() {
     assert!(all.contains(&15), "{all:?}");
 }
 
+/// dhcpd puts the name of the host, the mask and the router among the options before it works out
+/// their values, and after it has worked out all else.
+#[test]
+fn values_of_options_see_what_is_sent_though_no_level_sets_it() {
+    let flags = "use-host-decl-names = true\nuse-lease-addr-for-default-route = true";
+    let sees = |name: &str| format!("{{ expression = 'config-option {name}' }}");
+    let of = [sees("host-name"), sees("subnet-mask"), sees("routers")];
+    let subnet = format!(
+        "[[dhcp.subnet]]
+subnet = \"10.1.0.0/16\"
+pools = [\"10.1.4.0-10.1.4.99\"]
+filename = {{ expression = 'pick-first-value(config-option host-name, \"none\")' }}
+options = {{ root-path = {}, swap-server = {}, resource-location-servers = {} }}
+",
+        of[0], of[1], of[2]
+    );
+    let host = "[[dhcp.host]]\nname = \"n2\"\nhardware = \"52:54:00:00:00:02\"\n";
+    let told = |flags: &str, number: u8| {
+        let text = format!("[dhcp]\ncompatibility = \"dhcpd\"\n{flags}\n{subnet}{host}");
+        let mut server = Server::new(&text);
+        let client =
+            Client::plain(mac(number)).with(options::PARAMETER_REQUEST_LIST, &[11, 12, 16, 17]);
+        let offer = server.expect(MessageType::Offer, &client.discover());
+        assert!(offer.message().file().starts_with(b"none\0"));
+        let address = offer.yiaddr().octets().to_vec();
+        ([17, 16, 11].map(|code| offer.option(code)), address)
+    };
+    let mask = Some(vec![255, 255, 0, 0]);
+    let (seen, address) = told(flags, 2);
+    assert_eq!(seen, [Some(b"n2".to_vec()), mask.clone(), Some(address)]);
+    assert_eq!(told("", 2).0, [None, mask.clone(), None]);
+    assert_eq!(told(flags, 1).0[0], None);
+}
+
 #[test]
 fn the_renewal_of_a_reserved_address_comes_from_no_port() {
     let more = "
