@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 
+import lab as laboratory
 from lab import Lab
 from relay import Relay
-from server import Server, configuration, subnet
+from server import BINARY, Server, configuration, subnet
 from suite import Suite
 
 TAKES_SECONDS = 20
@@ -28,6 +29,13 @@ _STATIC = """
 name = "static"
 hardware = "52:54:00:aa:00:01"
 ip = "10.77.8.1"
+"""
+
+_OMAPI_HOST = """
+host omapi {
+  dynamic;
+  hardware ethernet 52:54:06:00:00:09;
+}
 """
 
 
@@ -123,6 +131,25 @@ def main():
 
     with suite.step("kills while hosts change"):
         killed(suite, lab, server, host, listed)
+
+    with suite.step("another server, and an import, with the same state directory"):
+        dhcpd = lab.write("dhcpd.leases", _OMAPI_HOST)
+        # A namespace of its own: else the port of DHCP tells it that it is not alone.
+        other = lab.namespace("other")
+        lab.plug(other, 0)
+        laboratory.sh(f"ip -n {other} addr add 10.77.0.9/16 dev eth0")
+        host("add", "o1", "--hardware", "52:54:06:00:00:01")
+        for number, (what, attempt) in enumerate((
+                ("serve", lambda: lab.run(other, [BINARY, "serve", "--config", server.config], 10)),
+                ("an import", lambda: server.tool("leases", "import", dhcpd, "--merge"))), 2):
+            status, output = attempt()
+            suite.check(f"{what} is refused", status not in (0, None), output)
+            status, output = host("add", f"o{number}", "--hardware", f"52:54:06:00:00:0{number}")
+            suite.check(f"behind {what}, hosts are added", status == 0, output)
+        server.kill()
+        server.start()
+        suite.equal("all that was answered is there, and nothing else",
+                    {name for name in names(listed) if name[0] == "o"}, {"o1", "o2", "o3"})
 
     with suite.step("a journal that was cut off or damaged"):
         journal = f"{server.state}/hosts.journal"

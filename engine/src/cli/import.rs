@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bootstorm::config::{self, Config, LIVE_HOSTS, Server};
-use bootstorm::lease_files::{self, Existing, ImportError, Taken};
-use bootstorm::leases::ENTRIES;
+use bootstorm::lease_files::{self, Existing, ImportError, Store, Taken};
+use bootstorm::leases::{Clock, ENTRIES};
 use bootstorm::live_hosts::{self, By, LiveHosts, Origin};
 use bootstorm::privileges::{self, Account, PrivilegeError};
 use jiff::Timestamp;
@@ -62,6 +62,7 @@ pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outco
     for file in files {
         taken.read(file).map_err(Failure::new)?;
     }
+    let store = if how.dry_run { None } else { Some(open(&state_dir, &server, &clock)?) };
     let path = state_dir.join(LIVE_HOSTS);
     let mut live = LiveHosts::read(&path).map_err(Failure::new)?;
     let (hosts, deleted) = taken.take_hosts();
@@ -71,19 +72,16 @@ pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outco
     for line in report.lines() {
         writeln!(out, "{line}")?;
     }
-    if how.dry_run {
+    let Some(store) = store else {
         writeln!(out, "nothing is written (--dry-run)")?;
         return Ok(Answer::Yes);
-    }
-    let account = account(&server).map_err(Failure::new)?;
-    privileges::prepare_state_dir(&state_dir, &ENTRIES, account.as_ref()).map_err(Failure::new)?;
-    // What was read may be root's alone.
-    privileges::become_owner_of(&state_dir).map_err(Failure::new)?;
+    };
+    let existing = if how.merge { Existing::Merge } else { Existing::Refuse };
+    let plan = store.plan(leases, existing).map_err(failure)?;
     if report.hosts > 0 {
         write_hosts(&mut live, &path, how)?;
     }
-    let existing = if how.merge { Existing::Merge } else { Existing::Refuse };
-    let done = lease_files::store(&state_dir, leases, existing, &clock).map_err(failure)?;
+    let done = plan.write().map_err(failure)?;
     writeln!(
         out,
         "written: {} leases to {}; {} were there already, {} are there with a later lease",
@@ -99,6 +97,15 @@ pub(super) fn import(files: &[PathBuf], how: &How, out: &mut dyn Write) -> Outco
         );
     }
     Ok(Answer::Yes)
+}
+
+/// Opens the lease store: while it is open no server has the state directory.
+fn open(state_dir: &Path, server: &Server, clock: &Clock) -> Result<Store, Failure> {
+    let account = account(server).map_err(Failure::new)?;
+    privileges::prepare_state_dir(state_dir, &ENTRIES, account.as_ref()).map_err(Failure::new)?;
+    // What was read may be root's alone.
+    privileges::become_owner_of(state_dir).map_err(Failure::new)?;
+    Store::open(state_dir, clock).map_err(failure)
 }
 
 /// Puts the live hosts into their file, if the configuration is right with them.

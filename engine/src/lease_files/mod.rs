@@ -31,5 +31,5 @@ pub use hosts::take_hosts;
 pub use import::Taken;
 pub use read::{FileError, Item, LiveHost, has_leases, read};
 pub use report::{Report, Tally};
-pub use store::{Existing, ImportError, Imported, broken_off, store};
+pub use store::{Existing, ImportError, Imported, Plan, Store, broken_off};
 pub use write::{Format, Writer};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bootstorm_protocols::time::Moment;
 
-use crate::leases::{Clock, Lease, LeaseStore, Loaded, StatePlace, StoreError, Write};
+use crate::leases::{Clock, Lease, LeaseLog, LeaseStore, Loaded, StatePlace, StoreError, Write};
 
 /// A file in the state directory while leases are written: an import that was broken off is known
 /// by it.
@@ -83,81 +83,131 @@ pub fn broken_off(state_dir: &Path) -> Option<PathBuf> {
     Some(state_dir.join(MARK)).filter(|mark| mark.exists())
 }
 
-/// Writes leases, each address once, into the store of a state directory. If it is broken off, part
-/// of them is written, [`broken_off`] tells of it, and the same call again writes the rest.
-///
-/// # Errors
-/// [`StoreError::InUse`] while a server runs; see [`ImportError`] for others. Nothing is written
-/// unless the error comes from the disk.
-pub fn store(
-    state_dir: &Path,
-    leases: Vec<Lease>,
-    existing: Existing,
-    clock: &Clock,
-) -> Result<Imported, ImportError> {
-    let place = StatePlace::new(state_dir);
-    let log = place.open(clock)?;
-    let mut known = BTreeMap::new();
-    let mut unreadable = None;
-    let recovered = log.load(clock, &mut |loaded| match loaded {
-        Loaded::Lease(lease, version) => _ = known.insert(lease.ip, (lease, version)),
-        Loaded::Erased(..) => {}
-        Loaded::Corrupt(error) => _ = unreadable.get_or_insert(error),
-    })?;
-    let damage = log.damage().or(unreadable.map(|error| error.to_string()));
-    if let Some(damage) = damage {
-        return Err(ImportError::Damaged { place: place.log(), damage });
-    }
-    let (mut writes, mut done) = (Vec::new(), Imported::default());
-    let mut version = recovered.version;
-    let mut longest = Duration::ZERO;
-    for lease in leases {
-        let before = known.remove(&lease.ip);
-        match &before {
-            Some((before, _)) if is_same(before, &lease) => {
-                done.same += 1;
-                continue;
-            }
-            Some((before, _)) if existing == Existing::Refuse => {
-                let before = before.clone();
-                known.insert(before.ip, (before, 0));
-            }
-            Some((before, _)) if lease.starts <= before.starts => {
-                done.older += 1;
-                continue;
-            }
-            _ => {}
+/// The lease store of a server that is down, which nobody else opens meanwhile.
+pub struct Store {
+    state_dir: PathBuf,
+    log: LeaseLog,
+    clock: Clock,
+}
+
+impl Store {
+    /// Opens the store of a state directory. If it is new, [`broken_off`] tells of it until
+    /// something was written.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while a server runs; the disk.
+    pub fn open(state_dir: &Path, clock: &Clock) -> Result<Self, ImportError> {
+        let place = StatePlace::new(state_dir);
+        let is_new = place.present().is_none();
+        let log = place.open(clock)?;
+        let store = Self { state_dir: state_dir.to_owned(), log, clock: *clock };
+        if is_new {
+            store.mark()?;
         }
-        version += 1;
-        if lease.expires != Moment::NEVER {
-            longest = longest.max(lease.expires.since(lease.starts));
+        Ok(store)
+    }
+
+    /// What is to be written of leases, each address once.
+    ///
+    /// # Errors
+    /// See [`ImportError`].
+    pub fn plan(self, leases: Vec<Lease>, existing: Existing) -> Result<Plan, ImportError> {
+        let place = || StatePlace::new(&self.state_dir).log();
+        let mut known = BTreeMap::new();
+        let mut unreadable = None;
+        let recovered = self.log.load(&self.clock, &mut |loaded| match loaded {
+            Loaded::Lease(lease, version) => _ = known.insert(lease.ip, (lease, version)),
+            Loaded::Erased(..) => {}
+            Loaded::Corrupt(error) => _ = unreadable.get_or_insert(error),
+        })?;
+        let damage = self.log.damage().or(unreadable.map(|error| error.to_string()));
+        if let Some(damage) = damage {
+            return Err(ImportError::Damaged { place: place(), damage });
         }
-        let known = before.map_or(0, |(_, version)| version);
-        writes.push(Write { ip: lease.ip, version, known, lease: Some(lease) });
+        let (mut writes, mut done) = (Vec::new(), Imported::default());
+        let mut version = recovered.version;
+        let mut longest = Duration::ZERO;
+        for lease in leases {
+            let before = known.remove(&lease.ip);
+            match &before {
+                Some((before, _)) if is_same(before, &lease) => {
+                    done.same += 1;
+                    continue;
+                }
+                Some((before, _)) if existing == Existing::Refuse => {
+                    let before = before.clone();
+                    known.insert(before.ip, (before, 0));
+                }
+                Some((before, _)) if lease.starts <= before.starts => {
+                    done.older += 1;
+                    continue;
+                }
+                _ => {}
+            }
+            version += 1;
+            if lease.expires != Moment::NEVER {
+                longest = longest.max(lease.expires.since(lease.starts));
+            }
+            let known = before.map_or(0, |(_, version)| version);
+            writes.push(Write { ip: lease.ip, version, known, lease: Some(lease) });
+        }
+        if existing == Existing::Refuse
+            && let Some(&example) = known.keys().next()
+        {
+            let count = known.len() as u64;
+            return Err(ImportError::Holds { place: place(), count, example });
+        }
+        done.written = writes.len() as u64;
+        Ok(Plan { store: self, writes, longest, done })
     }
-    if existing == Existing::Refuse
-        && let Some(&example) = known.keys().next()
-    {
-        let count = known.len() as u64;
-        return Err(ImportError::Holds { place: place.log(), count, example });
-    }
-    done.written = writes.len() as u64;
-    let mark = state_dir.join(MARK);
-    let failed = |cause| ImportError::Mark { place: mark.clone(), cause };
-    let sync = || File::open(state_dir)?.sync_all();
-    if !writes.is_empty() {
+
+    fn mark(&self) -> Result<(), ImportError> {
+        let place = self.state_dir.join(MARK);
         let text = "Leases are being imported, or an import was broken off: do it again.\n";
-        fs::write(&mark, text).and_then(|()| sync()).map_err(failed)?;
-        log.gives(longest)?;
-        for batch in writes.chunks(BATCH) {
-            log.commit(batch, clock)?;
+        let written = fs::write(&place, text).and_then(|()| self.sync());
+        written.map_err(|cause| ImportError::Mark { place, cause })
+    }
+
+    fn remove_mark(&self) -> Result<(), ImportError> {
+        let place = self.state_dir.join(MARK);
+        let removed = match fs::remove_file(&place) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+            _ => self.sync(),
+        };
+        removed.map_err(|cause| ImportError::Mark { place, cause })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.state_dir)?.sync_all()
+    }
+}
+
+/// What an import writes.
+pub struct Plan {
+    store: Store,
+    writes: Vec<Write>,
+    longest: Duration,
+    done: Imported,
+}
+
+impl Plan {
+    /// Writes it. If it is broken off, part of it is written, [`broken_off`] tells of it, and the
+    /// same import again writes the rest.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn write(self) -> Result<Imported, ImportError> {
+        let Self { store, writes, longest, done } = self;
+        if !writes.is_empty() {
+            store.mark()?;
+            store.log.gives(longest)?;
+            for batch in writes.chunks(BATCH) {
+                store.log.commit(batch, &store.clock)?;
+            }
         }
+        store.remove_mark()?;
+        Ok(done)
     }
-    match fs::remove_file(&mark) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(failed(cause)),
-        _ => sync().map_err(failed)?,
-    }
-    Ok(done)
 }
 
 /// Whether both say the same, as far as files and clocks can tell.

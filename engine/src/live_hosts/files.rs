@@ -59,6 +59,15 @@ pub enum LiveHostsError {
         /// How that is known.
         what: serde_json::Error,
     },
+    /// The journal is not as this server has left it.
+    #[error(
+        "{path}: somebody else has taken away what this server wrote there, and the change is not \
+         made: `bootstorm reload` puts in force what is there now", path = path.display()
+    )]
+    Taken {
+        /// Which file.
+        path: PathBuf,
+    },
     /// A change was not written, and what of it was cannot be taken back.
     #[error(
         "{path}: {cause}; the change may be in the file nevertheless: `bootstorm reload` puts in \
@@ -201,7 +210,7 @@ impl LiveHosts {
     /// left behind the last change is cut off.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses, and when the journal is not there as far as it is known.
     pub fn append(&mut self, path: &Path, changed: &Changed) -> Result<(), LiveHostsError> {
         let mut record = Record { origin: changed.origin, set: Vec::new(), remove: Vec::new() };
         for name in changed.hosts.keys() {
@@ -222,9 +231,15 @@ impl LiveHosts {
             }
             Ok(line.len() as u64)
         };
-        let open = OpenOptions::new().write(true).create(true).truncate(false).open(&journal);
-        let file = match open {
-            Ok(file) => file,
+        let is_new = self.journal == 0;
+        let open = OpenOptions::new().write(true).create(is_new).truncate(false).open(&journal);
+        let file = match open.and_then(|file| Ok((file.metadata()?.len(), file))) {
+            Ok((length, file)) if length >= self.journal => file,
+            // A change behind a hole would be lost.
+            Ok(_) => return Err(LiveHostsError::Taken { path: journal }),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound && !is_new => {
+                return Err(LiveHostsError::Taken { path: journal });
+            }
             Err(cause) => return Err(LiveHostsError::Io { path: journal, cause }),
         };
         match append(&file) {

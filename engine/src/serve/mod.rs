@@ -212,9 +212,6 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         privileges::drop_to(account)?;
     }
     // As the user that the server is now: its group may use the control socket.
-    if !options.dry_run {
-        fold_live_hosts(&state_dir.join(LIVE_HOSTS));
-    }
     let listeners = Listeners::open(&state_dir, config.control.metrics)?;
     let omapi = listen_for_omapi(&config)?;
     // Threads from here on: each begins with the privileges that are left.
@@ -339,6 +336,10 @@ impl Server {
             EventLog::start(shards + 1, bus.clone()).map_err(system("start the log thread"))?;
         let all_metrics = Arc::new(Metrics::new(shards));
         let (leases, maintenance) = open_leases(&config, &options, shards)?;
+        // Behind the lock of the store: until then they may be those of a server that runs.
+        if !options.dry_run {
+            fold_live_hosts(&config.server.state_dir.join(LIVE_HOSTS));
+        }
         let mut missed = leases.expired();
         let done = match options.dry_run {
             true => None,

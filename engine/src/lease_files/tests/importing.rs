@@ -8,7 +8,7 @@ use std::time::Duration;
 use bootstorm_protocols::time::Moment;
 
 use super::super::{
-    Billings, Entry, Existing, Format, ImportError, Imported, Report, Taken, broken_off, store,
+    Billings, Entry, Existing, Format, ImportError, Imported, Report, Store, Taken, broken_off,
 };
 use super::formats;
 use crate::config::{self, Config};
@@ -243,6 +243,14 @@ fn stored(state_dir: &Path) -> Vec<Lease> {
     leases
 }
 
+fn store(
+    state_dir: &Path,
+    leases: Vec<Lease>,
+    existing: Existing,
+) -> Result<Imported, ImportError> {
+    Store::open(state_dir, &CLOCK)?.plan(leases, existing)?.write()
+}
+
 fn many(cards: std::ops::Range<u8>, hours: [u8; 2]) -> Vec<Lease> {
     let text: String = cards.map(|card| active(card + 10, hours, card)).collect();
     taken(&config("hardware"), &[&text]).0
@@ -252,28 +260,28 @@ fn many(cards: std::ops::Range<u8>, hours: [u8; 2]) -> Vec<Lease> {
 fn an_import_writes_all_and_again_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let leases = many(0..200, [10, 14]);
-    let done = store(directory.path(), leases.clone(), Existing::Refuse, &CLOCK).unwrap();
+    let done = store(directory.path(), leases.clone(), Existing::Refuse).unwrap();
     assert_eq!(done, Imported { written: 200, ..Imported::default() });
     assert_eq!(stored(directory.path()), leases);
     assert_eq!(broken_off(directory.path()), None);
-    let again = store(directory.path(), leases, Existing::Refuse, &CLOCK).unwrap();
+    let again = store(directory.path(), leases, Existing::Refuse).unwrap();
     assert_eq!(again, Imported { same: 200, ..Imported::default() });
 }
 
 #[test]
 fn leases_of_another_origin_are_not_written_over() {
     let directory = tempfile::tempdir().unwrap();
-    store(directory.path(), many(0..3, [10, 14]), Existing::Refuse, &CLOCK).unwrap();
+    store(directory.path(), many(0..3, [10, 14]), Existing::Refuse).unwrap();
     // One later, one earlier, one that is new.
     let mut next = many(1..4, [9, 13]);
     next[0] = many(1..2, [11, 15]).remove(0);
-    let error = store(directory.path(), next.clone(), Existing::Refuse, &CLOCK).unwrap_err();
+    let error = store(directory.path(), next.clone(), Existing::Refuse).unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, ImportError::Holds { count: 3, .. }), "{text}");
     assert!(text.contains("holds 3 leases") && text.contains("--merge"), "{text}");
     assert_eq!(stored(directory.path()).len(), 3);
 
-    let done = store(directory.path(), next, Existing::Merge, &CLOCK).unwrap();
+    let done = store(directory.path(), next, Existing::Merge).unwrap();
     assert_eq!(done, Imported { written: 2, same: 0, older: 1 });
     let ends: Vec<_> = stored(directory.path()).iter().map(|lease| lease.expires).collect();
     assert_eq!(ends, [hour(14), hour(15), hour(14), hour(13)]);
@@ -282,13 +290,16 @@ fn leases_of_another_origin_are_not_written_over() {
 #[test]
 fn what_was_broken_off_is_known_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
+    // Before anything is written a server would start with nothing.
+    drop(Store::open(directory.path(), &CLOCK).unwrap());
+    assert!(broken_off(directory.path()).is_some());
     let leases = many(0..100, [10, 14]);
     // As a kill leaves it: a part is written, and the mark is there.
     let part = leases[..40].to_vec();
-    store(directory.path(), part, Existing::Refuse, &CLOCK).unwrap();
+    store(directory.path(), part, Existing::Refuse).unwrap();
     fs::write(directory.path().join("lease-import"), "").unwrap();
     assert!(broken_off(directory.path()).is_some());
-    let done = store(directory.path(), leases, Existing::Refuse, &CLOCK).unwrap();
+    let done = store(directory.path(), leases, Existing::Refuse).unwrap();
     assert_eq!(done, Imported { written: 60, same: 40, older: 0 });
     assert_eq!(broken_off(directory.path()), None);
     assert_eq!(stored(directory.path()).len(), 100);
@@ -297,7 +308,7 @@ fn what_was_broken_off_is_known_and_goes_on() {
 #[test]
 fn after_a_reboot_the_leases_end_when_the_file_said() {
     let directory = tempfile::tempdir().unwrap();
-    store(directory.path(), many(0..1, [10, 14]), Existing::Refuse, &CLOCK).unwrap();
+    store(directory.path(), many(0..1, [10, 14]), Existing::Refuse).unwrap();
     let later = Clock {
         now: Moment::from_nanos(60_000_000_000),
         wall: CLOCK.wall + 3600,

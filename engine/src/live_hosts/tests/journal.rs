@@ -39,6 +39,10 @@ impl Site {
 
     /// Makes a change and writes it into the journal.
     fn change(&mut self, change: Change, hosts: &[(&str, u32)]) {
+        self.try_change(change, hosts).unwrap();
+    }
+
+    fn try_change(&mut self, change: Change, hosts: &[(&str, u32)]) -> Result<(), LiveHostsError> {
         let object = |(name, time): &(&str, u32)| {
             HostObject::from_iter([
                 ("name".to_owned(), json!(name)),
@@ -48,7 +52,7 @@ impl Site {
         };
         let hosts = hosts.iter().map(object).collect();
         let changed = self.live.change_all(change, hosts, origin(By::Omapi)).unwrap();
-        self.live.append(&self.path(), &changed).unwrap();
+        self.live.append(&self.path(), &changed)
     }
 }
 
@@ -124,6 +128,27 @@ fn a_change_that_is_cut_off_was_never_made() {
         }
         site.change(Change::Set, &[("n9", 9)]);
         assert_eq!(site.read().unwrap(), site.live.to_string(), "{length}");
+    }
+}
+
+#[test]
+fn nothing_is_written_behind_a_journal_that_somebody_took_away() {
+    for again in [None, Some(1), Some(0)] {
+        let (mut site, states) = three_changes();
+        let (_, length) = states[3];
+        fold(&site.path()).unwrap();
+        if let Some(less) = again {
+            fs::write(site.journal(), vec![b'x'; (length as usize - 1) * less]).unwrap();
+        }
+        let before = fs::read(site.journal()).ok();
+        let error = site.try_change(Change::Add, &[("n4", 4)]).unwrap_err().to_string();
+        assert!(error.contains("bootstorm reload"), "{error}");
+        assert_eq!(fs::read(site.journal()).ok(), before);
+        _ = fs::remove_file(site.journal());
+        // Read again, they can be changed.
+        site.live = LiveHosts::read(&site.path()).unwrap();
+        site.change(Change::Add, &[("n4", 4)]);
+        assert_eq!(site.read().unwrap(), site.live.to_string());
     }
 }
 
