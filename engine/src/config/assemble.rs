@@ -29,7 +29,7 @@ impl Builder {
         subnets.sort_by_key(|draft| (draft.prefix, draft.place));
         overlapping_subnets(&subnets, tolerant, problems);
         let mut networks = Networks { tables: networks, ids: HashMap::new() };
-        let mut pools: Vec<(Pool, Place, ScopePlaces)> = Vec::new();
+        let mut pools: Vec<PlacedPool> = Vec::new();
         for mut draft in subnets {
             let id = SubnetId(id(dhcp.subnets.len()));
             warn_of_routers(&draft, problems);
@@ -206,7 +206,7 @@ fn pool(
     subnet: SubnetId,
     around: &SubnetDraft,
     problems: &mut Problems,
-) -> Option<(Pool, Place, ScopePlaces)> {
+) -> Option<PlacedPool> {
     let place = draft.place;
     let prefix = around.prefix;
     let (first, last) = draft.range.ends();
@@ -229,9 +229,10 @@ fn pool(
         problems.error(place, Fault::plain("this pool has no address that a machine can have"));
         return None;
     }
-    let PoolDraft { allow, deny, class, groups, scope: (scope, places), .. } = draft;
+    let PoolDraft { declared, allow, deny, class, groups, scope: (scope, places), .. } = draft;
     let groups = groups.into();
-    Some((Pool { subnet, range, scope, groups, allow, deny, class }, place, places))
+    let pool = Pool { declared: 0, subnet, range, scope, groups, allow, deny, class };
+    Some(PlacedPool { pool, place, declared, places })
 }
 
 /// Warns of a router that its subnet does not reach.
@@ -250,10 +251,21 @@ fn routers(scope: &Scope) -> impl Iterator<Item = Ipv4Addr> {
     routers.as_chunks::<4>().0.iter().map(|octets| Ipv4Addr::from(*octets))
 }
 
-fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<(Pool, Place, ScopePlaces)>, problems: &mut Problems) {
-    pools.sort_by_key(|(pool, place, _)| (pool.range, *place));
+/// One range of a pool.
+struct PlacedPool {
+    /// Not counted to a declared pool yet.
+    pool: Pool,
+    place: Place,
+    /// Where the declared pool stands.
+    declared: Place,
+    places: ScopePlaces,
+}
+
+fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<PlacedPool>, problems: &mut Problems) {
+    pools.sort_by_key(|placed| (placed.pool.range, placed.place));
+    let mut declared_at: HashMap<Place, usize> = HashMap::new();
     let mut furthest: Option<(Ipv4Addr, Place)> = None;
-    for (pool, place, places) in pools {
+    for PlacedPool { mut pool, place, declared, places } in pools {
         if let Some((_, other)) = furthest.filter(|&(last, _)| pool.range.0 <= last) {
             let text = "these pools overlap";
             let help = "an address belongs to one pool: begin the second behind the first";
@@ -266,6 +278,11 @@ fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<(Pool, Place, ScopePlaces)>, proble
         let pool_id = PoolId(id(dhcp.pools.len()));
         dhcp.places.add(ScopeId::Pool(pool_id), places.line, places.lines);
         dhcp.subnets[pool.subnet.index()].pools.push(pool_id);
+        pool.declared = *declared_at.entry(declared).or_insert(dhcp.declared_pools.len());
+        match dhcp.declared_pools.get_mut(pool.declared) {
+            Some(ranges) => ranges.push(pool_id),
+            None => dhcp.declared_pools.push(vec![pool_id]),
+        }
         dhcp.pools.push(pool);
     }
 }

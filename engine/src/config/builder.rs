@@ -56,6 +56,8 @@ pub(super) struct SubnetDraft {
 pub(super) struct PoolDraft {
     pub(super) range: Range,
     pub(super) place: Place,
+    /// Where the pool stands that it is a range of: one for all of its ranges.
+    pub(super) declared: Place,
     pub(super) allow: Vec<Permit>,
     pub(super) deny: Vec<Permit>,
     pub(super) class: Option<ClassId>,
@@ -68,7 +70,8 @@ impl PoolDraft {
     /// A pool that says nothing but its addresses.
     pub(super) fn plain(range: Range, place: Place) -> Self {
         let (allow, deny, groups) = (Vec::new(), Vec::new(), Vec::new());
-        Self { range, place, allow, deny, class: None, groups, scope: Placed::default() }
+        let (declared, scope) = (place, Placed::default());
+        Self { range, place, declared, allow, deny, class: None, groups, scope }
     }
 }
 

@@ -332,6 +332,7 @@ fn pool(node: Node, names: &Names<'_>, files: &Files, problems: &mut Problems) -
         let range = problems.keep(node.place, range);
         return range.map(|range| PoolDraft::plain(range, node.place)).into_iter().collect();
     }
+    let declared = node.place;
     let Some(mut fields) = Fields::open(node, &schema::POOL, problems) else { return Vec::new() };
     if fields.peek("range").is_none() {
         let help = "add range = \"10.1.4.0-10.1.255.250\"";
@@ -347,6 +348,7 @@ fn pool(node: Node, names: &Names<'_>, files: &Files, problems: &mut Problems) -
     let draft = |(range, place)| PoolDraft {
         range,
         place,
+        declared,
         allow: allow.clone(),
         deny: deny.clone(),
         class,

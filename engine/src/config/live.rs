@@ -127,6 +127,7 @@ impl Dhcp {
             networks: self.networks.clone(),
             subnets: self.subnets.clone(),
             pools: self.pools.clone(),
+            declared_pools: self.declared_pools.clone(),
             address_map: self.address_map.clone(),
             classes: self.classes.clone(),
             class_index: self.class_index.clone(),

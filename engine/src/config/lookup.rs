@@ -44,6 +44,11 @@ impl Dhcp {
         &self.pools[id.index()]
     }
 
+    /// All ranges of the pool that was declared with this one, which is among them.
+    pub(crate) fn ranges_with(&self, id: PoolId) -> &[PoolId] {
+        &self.declared_pools[self.pool(id).declared]
+    }
+
     /// The class of an id.
     pub fn class(&self, id: ClassId) -> &Class {
         &self.classes[id.index()]

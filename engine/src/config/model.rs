@@ -142,6 +142,8 @@ pub struct Dhcp {
     pub subnets: Vec<Subnet>,
     /// Pools by rising address; no two overlap.
     pub pools: Vec<Pool>,
+    /// The pools that are ranges of one, of each pool that was declared.
+    pub declared_pools: Vec<Vec<PoolId>>,
     /// Which of them an address is of, and what it is used for otherwise.
     pub address_map: AddressMap,
     /// Classes in the order of the configuration.
@@ -260,9 +262,11 @@ pub struct Subnet {
     pub pools: Vec<PoolId>,
 }
 
-/// Addresses to give to machines that have none of their own.
+/// Addresses to give to machines that have none of their own: one range of a declared pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pool {
+    /// The declared pool: an index of [`Dhcp::declared_pools`].
+    pub declared: usize,
     /// The subnet that holds it.
     pub subnet: SubnetId,
     /// First and last address, both included.
@@ -561,6 +565,7 @@ impl Default for Dhcp {
             networks: Vec::new(),
             subnets: Vec::new(),
             pools: Vec::new(),
+            declared_pools: Vec::new(),
             address_map: AddressMap::default(),
             classes: Vec::new(),
             class_index: ClassIndex::default(),

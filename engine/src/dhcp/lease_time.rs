@@ -60,10 +60,12 @@ impl<'a> Exchange<'a> {
         let get = |settings: &Settings<'a>| settings.adaptive_threshold;
         let threshold = chain.rare(Parameter::AdaptiveThreshold, get);
         let is_full = |threshold: u8| {
-            leases.pool_counts(id).is_some_and(|counts| {
-                let taken = counts.active + counts.declined;
-                taken * 100 / counts.size.max(1) >= u64::from(threshold)
-            })
+            let ranges = self.dhcp.ranges_with(id).iter();
+            let counts = ranges.filter_map(|range| leases.pool_counts(*range));
+            let (taken, size) = counts.fold((0, 0), |(taken, size), counts| {
+                (taken + counts.active + counts.declined, size + counts.size)
+            });
+            taken * 100 / size.max(1) >= u64::from(threshold)
         };
         let bounds = |percent: &u8| (1..100).contains(percent) && is_full(*percent);
         let shortened = threshold.filter(bounds).map(|_| {

@@ -162,7 +162,7 @@ pub(super) static ROWS: &[Row] = &[
     ),
     // Parameters
     served("abandon-lease-time", TIME, "of the outermost scope"),
-    served("adaptive-lease-time-threshold", U8, "each range of a pool counts by itself"),
+    served("adaptive-lease-time-threshold", U8, ""),
     served("always-broadcast", FLAG, ""),
     served("always-reply-rfc1048", FLAG, ""),
     served("boot-unknown-clients", FLAG, ""),

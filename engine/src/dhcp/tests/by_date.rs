@@ -65,6 +65,25 @@ fn in_a_full_pool_new_leases_are_short_and_old_ones_go_on() {
     assert_eq!(seconds(&never.reply(&Client::dhclient(mac(10)).discover())), 3600);
 }
 
+/// How long the lease is that the next client is offered, where three clients have one each: the
+/// first range is full by then.
+fn fourth(pools: &str) -> u32 {
+    let pools = format!("min-lease-time = \"10m\"\n{pools}\nadaptive-lease-time-threshold = 40");
+    let mut server = Server::new(&HALL.replace("pools = [\"10.1.4.0-10.1.4.9\"]", &pools));
+    for number in 1..=3 {
+        server.lease(&Client::dhclient(mac(number)));
+    }
+    seconds(&server.expect(MessageType::Offer, &Client::dhclient(mac(4)).discover()))
+}
+
+#[test]
+fn all_ranges_of_a_pool_are_filled_together() {
+    let ranges = ["\"10.1.4.0-10.1.4.3\"", "\"10.1.5.0-10.1.5.3\""];
+    // Three of eight, and three of four.
+    assert_eq!(fourth(&format!("pools = [{{ range = [{}, {}] }}]", ranges[0], ranges[1])), 3600);
+    assert_eq!(fourth(&format!("pools = [{}, {}]", ranges[0], ranges[1])), 600);
+}
+
 #[test]
 fn a_bootp_client_has_an_address_of_a_pool_up_to_a_date() {
     let end = "dynamic-bootp-lease-cutoff = \"2023-11-14T22:23:20Z\"\n\

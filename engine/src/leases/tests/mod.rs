@@ -63,6 +63,7 @@ impl Site {
         dhcp.pools = pools
             .iter()
             .map(|(low, high)| Pool {
+                declared: 0,
                 subnet,
                 range: (ip(low), ip(high)),
                 scope: Scope::default(),

@@ -260,12 +260,11 @@ impl<'a> Lower<'a, '_> {
         let Some(first) = pool.ranges.first() else { return };
         let groups = at.groups.clone();
         let plain = PoolDraft::plain(addresses(first), first.place);
-        let whole = PoolDraft { allow, deny, groups, scope, ..plain };
+        let whole = self.pools.add(PoolDraft { allow, deny, groups, scope, ..plain });
         for range in &pool.ranges {
             let (place, of_range) = (range.place, addresses(range));
             self.place(PoolDraft { range: of_range, place, ..whole.clone() }, range, at);
         }
-        self.pools.add(whole);
         self.declarations(&pool.body, &at.inside(Around::Pool(first.first)));
     }
 

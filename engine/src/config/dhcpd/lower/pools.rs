@@ -11,15 +11,17 @@ use super::addresses;
 pub(super) struct NetworkPools(Vec<PoolDraft>);
 
 impl NetworkPools {
-    /// Adds a pool. One that says nothing and permits the same clients as another becomes a part of
-    /// that one.
-    pub(super) fn add(&mut self, pool: PoolDraft) {
+    /// Adds a pool, and returns it. One that says nothing and permits the same clients as another
+    /// becomes a part of that one.
+    pub(super) fn add(&mut self, mut pool: PoolDraft) -> PoolDraft {
         let is_same = |other: &PoolDraft| {
             says_nothing(other) && (&other.allow, &other.deny) == (&pool.allow, &pool.deny)
         };
-        if !(says_nothing(&pool) && self.0.iter().any(is_same)) {
-            self.0.push(pool);
+        match self.0.iter().find(|other| says_nothing(&pool) && is_same(other)) {
+            Some(same) => pool.declared = same.declared,
+            None => self.0.push(pool.clone()),
         }
+        pool
     }
 
     /// The pool of a range. dhcpd makes one for the first, which permits all clients, or all but

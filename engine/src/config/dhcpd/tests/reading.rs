@@ -6,7 +6,7 @@ use super::super::lower;
 use super::super::table::{Kind, Status};
 use crate::config::{
     Config, ConfigError, Date, Flag, HostKey, Identity, LeaseTime, OmapiAlgorithm, Parameter,
-    Permit,
+    Permit, PoolId,
 };
 
 fn read(text: &str) -> Result<Config, ConfigError> {
@@ -106,6 +106,32 @@ fn dhcpds_defaults_come_with_its_language() {
     assert_eq!(flags.get(Flag::BootUnknownClients), Some(true));
     let flags = taken("ping-check off;").dhcp.global.settings().flags;
     assert_eq!(flags.get(Flag::PingCheck), Some(false));
+}
+
+#[test]
+fn ranges_are_counted_to_the_pool_that_dhcpd_counts_them_to() {
+    let text = "shared-network s {
+         subnet 192.168.0.0 netmask 255.255.255.0 { range 192.168.0.10 192.168.0.19; }
+         subnet 192.168.1.0 netmask 255.255.255.0 { range 192.168.1.10 192.168.1.19; }
+         pool { min-lease-time 60; range 192.168.0.20 192.168.0.29; range 192.168.1.20 192.168.1.29; }
+         pool { allow unknown-clients; range 192.168.0.30 192.168.0.39; }
+         pool { allow unknown-clients; range 192.168.1.30 192.168.1.39; }
+         pool { allow unknown-clients; min-secs 1; range 192.168.0.40 192.168.0.49; }
+       }
+       subnet 192.169.0.0 netmask 255.255.255.0 { range 192.169.0.10 192.169.0.19; }";
+    let dhcp = taken(text).dhcp;
+    let first = |id: &PoolId| dhcp.pool(*id).range.0.to_string();
+    let declared = dhcp.declared_pools.iter();
+    let declared: Vec<Vec<String>> =
+        declared.map(|pools| pools.iter().map(first).collect()).collect();
+    let expected: &[&[&str]] = &[
+        &["192.168.0.10", "192.168.1.10"],
+        &["192.168.0.20", "192.168.1.20"],
+        &["192.168.0.30", "192.168.1.30"],
+        &["192.168.0.40"],
+        &["192.169.0.10"],
+    ];
+    assert_eq!(declared, expected);
 }
 
 #[test]
