@@ -48,11 +48,11 @@ pub trait Backend: Send + Sync {
     /// The lease that is wanted, and the time; of several of a client the one that ends last.
     fn lease(&self, wanted: &Wanted<'_>) -> (Option<Lease>, Clock);
 
-    /// Gives an address back to its pool, durably, whoever holds it.
+    /// Gives an address back to its pool, durably, whoever holds it. Whether anybody did.
     ///
     /// # Errors
     /// Why it cannot be done, for people.
-    fn release(&self, ip: Ipv4Addr) -> Result<(), String>;
+    fn release(&self, ip: Ipv4Addr) -> Result<bool, String>;
 }
 
 /// Which lease.

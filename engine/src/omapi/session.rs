@@ -256,7 +256,7 @@ impl<'b> Session<'b> {
         let mut ends = false;
         for (name, value) in object.0.iter().filter(|(name, value)| is.get(name) != Some(value)) {
             let number = <[u8; 4]>::try_from(&**value).ok().map(u32::from_be_bytes);
-            ends |= match (&**name, number) {
+            ends = match (&**name, number) {
                 ("ends", Some(time)) => u64::from(time) <= clock.wall,
                 ("state", Some(FREE)) => true,
                 _ => false,
@@ -266,10 +266,15 @@ impl<'b> Session<'b> {
                 return Err((Code::NoPermission, text));
             }
         }
-        if !ends {
+        let over = [LeaseState::Released, LeaseState::Expired];
+        if !ends || lease.is_none_or(|lease| over.contains(&lease.state)) {
             return Ok(());
         }
-        self.backend.release(ip).map_err(|error| (Code::InvalidArgument, error))
+        let invalid = |error| (Code::InvalidArgument, error);
+        match self.backend.release(ip).map_err(invalid)? {
+            true => Ok(()),
+            false => Err(invalid(format!("nobody holds {ip}"))),
+        }
     }
 
     fn change(&self, change: Change, host: HostObject) -> Result<(), Refused> {

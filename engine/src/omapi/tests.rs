@@ -21,6 +21,9 @@ const CLOCK: Clock = Clock {
     synchronised: true,
 };
 
+const OFFERED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 102);
+const EXPIRED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 103);
+
 /// A server whose live hosts are in memory.
 struct Fake {
     live: Mutex<Vec<HostObject>>,
@@ -86,6 +89,14 @@ impl Backend for Fake {
             told: None,
             pending: false,
         };
+        let other = match *wanted {
+            Wanted::Address(OFFERED) => Some((OFFERED, LeaseState::Offered)),
+            Wanted::Address(EXPIRED) => Some((EXPIRED, LeaseState::Expired)),
+            _ => None,
+        };
+        if let Some((ip, state)) = other {
+            return (Some(Lease { ip: ip.into(), state, ..lease }), CLOCK);
+        }
         let is_it = match *wanted {
             Wanted::Address(ip) => lease.ip == ip,
             Wanted::Hardware(card) => lease.hardware == card,
@@ -95,9 +106,9 @@ impl Backend for Fake {
         ((is_it && !ended).then_some(lease), CLOCK)
     }
 
-    fn release(&self, ip: Ipv4Addr) -> Result<(), String> {
+    fn release(&self, ip: Ipv4Addr) -> Result<bool, String> {
         self.released.lock().push(ip);
-        Ok(())
+        Ok(ip == Ipv4Addr::new(10, 0, 0, 100))
     }
 }
 
@@ -287,6 +298,9 @@ fn a_lease_is_ended() {
             [("ends", &later[..]), ("starts", &[0; 4]), ("state", &[0, 0, 0, 5]), ("ends", b"")]
         {
             assert_eq!(update(&[refused]), 6, "{refused:?}");
+            // Whatever stands before it or behind it.
+            assert_eq!(update(&[refused, (name, value)]), 6, "{refused:?}");
+            assert_eq!(update(&[(name, value), refused]), 6, "{refused:?}");
         }
         // What a client knows of the lease it may send back.
         assert_eq!(update(&[("state", &[0, 0, 0, 2])]), 0);
@@ -296,6 +310,22 @@ fn a_lease_is_ended() {
         assert_eq!(update(&[(name, value)]), 0);
         assert_eq!(fake.released.lock().len(), 1, "it has ended already");
     }
+}
+
+#[test]
+fn what_nobody_holds_is_not_ended() {
+    let fake = Fake::new();
+    let mut client = Client::new(&fake, None);
+    let mut end = |ip: Ipv4Addr| {
+        let found = client.open("lease", &[], &[("ip-address", &ip.octets())]);
+        let object = values(&[("ends", &[0; 4])]);
+        client.ask(Operation::Update, found.handle, &[], object)
+    };
+    let refused = end(OFFERED);
+    assert_eq!(result(&refused), 0x6_0003);
+    assert_eq!(refused.message.get("message"), Some(&b"nobody holds 10.0.0.102"[..]));
+    assert_eq!(result(&end(EXPIRED)), 0, "it has ended already");
+    assert_eq!(*fake.released.lock(), [OFFERED]);
 }
 
 #[test]

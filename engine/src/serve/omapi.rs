@@ -55,8 +55,9 @@ impl Backend for OmapiBackend {
         (lease, clock)
     }
 
-    fn release(&self, ip: Ipv4Addr) -> Result<(), String> {
-        self.leases.release(ip, now()).map(|_| ()).map_err(|error| format!("{ip}: {error}"))
+    fn release(&self, ip: Ipv4Addr) -> Result<bool, String> {
+        let released = self.leases.release(ip, now());
+        released.map(|lease| lease.is_some()).map_err(|error| format!("{ip}: {error}"))
     }
 }
 

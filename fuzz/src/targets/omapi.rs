@@ -56,8 +56,8 @@ impl Backend for Server {
         (None, Clock::default())
     }
 
-    fn release(&self, _ip: Ipv4Addr) -> Result<(), String> {
-        Ok(())
+    fn release(&self, _ip: Ipv4Addr) -> Result<bool, String> {
+        Ok(false)
     }
 }
 
