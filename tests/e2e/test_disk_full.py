@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """A full disk: the lease log has its room already, so ACKs go on, and what was acknowledged is
 there after a kill. Without room for a new log the start fails, with an error that names the place.
+Live hosts change as long as there is room for the change.
 """
 
 import contextlib
+import json
 import os
 
 import lab as laboratory
@@ -20,6 +22,50 @@ def fill(path):
     with contextlib.suppress(OSError), open(path, "wb", buffering=0) as filler:
         while True:
             filler.write(bytes(1 << 16))
+
+
+def hosts_change(suite, lab):
+    """The disk has room for changes of live hosts, and none for all of them."""
+    place = lab.path("hosts")
+    os.makedirs(place)
+    sh(f"mount -t tmpfs -o size=80m none {place}")
+    server = Server(lab, configuration(f"{place}/state"), name="hosts")
+    suite.explain_with(server.log)
+    journal, filler = f"{place}/state/hosts.journal", f"{place}/filler"
+    many = [{"name": f"h{number:03}-" + "x" * 200,
+             "hardware": f"52:54:07:00:{number >> 8:02x}:{number & 255:02x}"}
+            for number in range(1000)]
+    file = lab.write("many.json", json.dumps(many))
+
+    def change(*arguments):
+        return server.tool("host", "set", *arguments, seconds=60)
+
+    with suite.step("hosts change on a full disk"):
+        server.start()
+        change("--file", file)
+        each = os.path.getsize(journal)
+        while os.path.getsize(journal) + each <= 1 << 20:
+            change("--file", file)
+        fill(filler)
+        # For a thousand, and some more.
+        os.truncate(filler, os.path.getsize(filler) - each - (1 << 16))
+        for what, arguments in (("many", ("--file", file)),
+                                ("one", ("n1", "--hardware", "52:54:08:00:00:01")),
+                                ("another", ("n2", "--hardware", "52:54:08:00:00:02"))):
+            status, output = change(*arguments)
+            suite.check(f"{what} can be changed", status == 0, output)
+        suite.check("that they are not written anew is told",
+                    "the journal of live hosts grows" in server.log(), server.log())
+        suite.check("nothing is left behind", not os.path.exists(f"{place}/state/hosts.toml.new"))
+        os.remove(filler)
+        status, output = change("n3", "--hardware", "52:54:08:00:00:03")
+        suite.check("with room they are written anew",
+                    status == 0 and not os.path.exists(journal), output)
+        server.kill()
+        server.start()
+        listed = [json.loads(line)["name"] for line in server.tool("host", "list")[1].splitlines()]
+        suite.check("all are there", len(listed) == 1003 and listed[-1] == "n3", listed[-3:])
+        server.stop()
 
 
 def main():
@@ -67,6 +113,7 @@ def main():
         code, output = server.tool("serve")
         suite.check("without room for a new log it fails", code not in (0, None), output)
         suite.check("and says where", f"{tiny}/state/lease-log" in output, output)
+    hosts_change(suite, lab)
     suite.finish()
 
 

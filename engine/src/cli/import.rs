@@ -114,8 +114,7 @@ fn write_hosts(live: &mut LiveHosts, path: &Path, how: &How) -> Result<(), Failu
     let new = path.with_added_extension("new");
     live.write(&new).map_err(Failure::new)?;
     if let Err(error) = config::load_beside(&how.server.config.path(), &new) {
-        // The next attempt writes it anew.
-        let _kept = std::fs::remove_file(&new);
+        live_hosts::remove(&new);
         return Err(rendered(error));
     }
     live.replace(&new, path).map_err(Failure::new)

@@ -68,7 +68,7 @@ pub enum LiveHostsError {
         /// Which file.
         path: PathBuf,
     },
-    /// A change was not written, and what of it was cannot be taken back.
+    /// Whether a change was written is not known.
     #[error(
         "{path}: {cause}; the change may be in the file nevertheless: `bootstorm reload` puts in \
          force what is there", path = path.display()
@@ -117,7 +117,10 @@ impl LiveHosts {
     /// When they cannot be read, or are not of this server.
     pub fn read(path: &Path) -> Result<Self, LiveHostsError> {
         // A file that takes the place of another one is another file.
-        let which = || fs::metadata(path).ok().map(|file| (file.ino(), file.mtime_nsec()));
+        let which = || {
+            let file = fs::metadata(path).ok()?;
+            Some((file.ino(), file.mtime(), file.mtime_nsec(), file.len()))
+        };
         loop {
             let before = which();
             let mut live = Self { hosts: read_hosts(path)?, journal: 0 };
@@ -161,38 +164,47 @@ impl LiveHosts {
         Ok(())
     }
 
-    /// Writes all of them into a file, durably.
+    /// Writes all of them into a new file, durably.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses; the file is removed then.
     pub fn write(&self, path: &Path) -> Result<(), LiveHostsError> {
-        let write = || {
-            let mut out = BufWriter::new(File::create(path)?);
+        let failed = |cause| LiveHostsError::Io { path: path.to_owned(), cause };
+        let mut out = BufWriter::new(File::create(path).map_err(failed)?);
+        let mut write = || {
             write!(out, "{self}")?;
-            out.into_inner()?.sync_all()
+            out.flush()?;
+            out.get_ref().sync_all()
         };
-        write().map_err(|cause| LiveHostsError::Io { path: path.to_owned(), cause })
+        write().map_err(|cause| {
+            remove(path);
+            failed(cause)
+        })
     }
 
     /// Puts a file that all of them were written into in the place of that which was read, durably,
     /// and removes its journal.
     ///
     /// # Errors
-    /// When the disk refuses; which of both files is there is not known then.
+    /// When the disk refuses. Unless it is [`LiveHostsError::Unknown`], the old file is there, and
+    /// the new one is removed.
     pub fn replace(&mut self, new: &Path, path: &Path) -> Result<(), LiveHostsError> {
-        let replace = || {
-            fs::rename(new, path)?;
-            sync_directory_of(path)
+        fs::rename(new, path).map_err(|cause| {
+            remove(new);
+            LiveHostsError::Io { path: path.to_owned(), cause }
+        })?;
+        let unknown = |path: &Path| {
+            let path = path.to_owned();
+            |cause| LiveHostsError::Unknown { path, cause }
         };
-        replace().map_err(|cause| LiveHostsError::Io { path: path.to_owned(), cause })?;
-        self.journal = 0;
+        sync_directory_of(path).map_err(unknown(path))?;
         let journal = journal_of(path);
-        match fs::remove_file(&journal).and_then(|()| sync_directory_of(path)) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                Err(LiveHostsError::Io { path: journal, cause })
-            }
-            _ => Ok(()),
+        match fs::remove_file(&journal) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(unknown(&journal))?,
         }
+        self.journal = 0;
+        sync_directory_of(path).map_err(unknown(&journal))
     }
 
     /// Whether there are changes that are in the journal only.
@@ -271,6 +283,11 @@ pub fn fold(path: &Path) -> Result<bool, LiveHostsError> {
     live.write(&new)?;
     live.replace(&new, path)?;
     Ok(torn)
+}
+
+/// Removes what is of no use any more. If that fails, the next one to write it does so anew.
+pub fn remove(path: &Path) {
+    let _kept = fs::remove_file(path);
 }
 
 fn sync_directory_of(path: &Path) -> io::Result<()> {

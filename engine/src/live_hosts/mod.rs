@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 pub use csv::{FileError, read};
 pub(crate) use files::text_with_journal;
-pub use files::{JOURNAL, LiveHostsError, fold};
+pub use files::{JOURNAL, LiveHostsError, fold, remove};
 pub use origin::{By, Origin};
 
 /// One host: the keys of `[[dhcp.host]]`, as JSON has them.

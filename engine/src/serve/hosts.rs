@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::Server;
 use crate::config::{self, Config, HostChange, LIVE_HOSTS};
-use crate::live_hosts::{Change, Changed, HostObject, LiveHosts, LiveHostsError, Origin};
+use crate::live_hosts::{self, Change, Changed, HostObject, LiveHosts, LiveHostsError, Origin};
 use crate::snapshot::Snapshot;
 
 /// The most hosts that are changed in the model: the tree of their tables is in memory at once.
@@ -131,36 +131,77 @@ impl Server {
         changed: &Changed,
         path: &Path,
     ) -> Result<(), String> {
-        let quick = (changed.len() <= FEW).then(|| self.changed_model(live, changed, path));
-        let quick = quick.flatten();
-        let whole = quick.is_none() || live.outgrows(path);
-        let new = path.with_added_extension("new");
-        let text = |error: LiveHostsError| error.to_string();
-        if whole {
-            self.heartbeat.while_waiting(|| live.write(&new)).map_err(text)?;
-        }
-        let config = match quick {
-            Some(config) => config,
-            None => self.read_with(&new, path)?,
-        };
-        // Changes in the journal are made once more if the server is killed before it is removed.
-        let journaled = !whole || live.has_journal();
-        if journaled {
-            self.heartbeat.while_waiting(|| live.append(path, changed)).map_err(text)?;
-        }
-        match whole.then(|| live.replace(&new, path)) {
-            Some(Err(error)) if journaled => {
-                tracing::warn!("the journal of live hosts grows: {error}");
+        let few = changed.len() <= FEW && !self.hosts_in_doubt;
+        let quick = few.then(|| self.changed_model(live, changed, path)).flatten();
+        let config = Arc::new(match quick {
+            Some(config) => {
+                self.append(live, changed, path)?;
+                if live.outgrows(path) {
+                    self.write_whole(live, path);
+                }
+                config
             }
-            replaced => replaced.transpose().map(drop).map_err(text)?,
-        }
-        let config = Arc::new(config);
+            None => self.read_whole(live, changed, path)?,
+        });
+        self.hosts_in_doubt = false;
         let interfaces = self.snapshot.read().interfaces.clone();
         let next = Snapshot { config: config.clone(), interfaces };
         let tftp = self.tftp.as_deref().map(|server| (server, None));
         self.heartbeat.while_waiting(|| self.snapshot.replace(next, &self.leases, tftp));
         self.config.store(config);
         Ok(())
+    }
+
+    /// Writes a change into the journal.
+    fn append(
+        &mut self,
+        live: &mut LiveHosts,
+        changed: &Changed,
+        path: &Path,
+    ) -> Result<(), String> {
+        let appended = self.heartbeat.while_waiting(|| live.append(path, changed));
+        appended.map_err(|error| self.not_written(error))
+    }
+
+    /// Writes live hosts anew that are durable already.
+    fn write_whole(&self, live: &mut LiveHosts, path: &Path) {
+        let new = path.with_added_extension("new");
+        let write = || live.write(&new).and_then(|()| live.replace(&new, path));
+        if let Err(error) = self.heartbeat.while_waiting(write) {
+            tracing::warn!("the journal of live hosts grows: {error}");
+        }
+    }
+
+    /// The configuration of the files with changed live hosts, which are durable then.
+    fn read_whole(
+        &mut self,
+        live: &mut LiveHosts,
+        changed: &Changed,
+        path: &Path,
+    ) -> Result<Config, String> {
+        let new = path.with_added_extension("new");
+        let written = self.heartbeat.while_waiting(|| live.write(&new));
+        written.map_err(|error| error.to_string())?;
+        let config = self.read_with(&new, path)?;
+        // What is in the journal is made once more if the server is killed before it is removed.
+        let journaled = live.has_journal();
+        if journaled {
+            self.append(live, changed, path).inspect_err(|_| live_hosts::remove(&new))?;
+        }
+        match self.heartbeat.while_waiting(|| live.replace(&new, path)) {
+            Err(error) if journaled => {
+                tracing::warn!("the journal of live hosts grows: {error}");
+            }
+            replaced => replaced.map_err(|error| self.not_written(error))?,
+        }
+        Ok(config)
+    }
+
+    /// What is said of a change that was not written. If the files may have other hosts than those
+    /// in force, the next change reads and writes all of them.
+    fn not_written(&mut self, error: LiveHostsError) -> String {
+        self.hosts_in_doubt |= !matches!(error, LiveHostsError::Io { .. });
+        error.to_string()
     }
 
     /// The configuration in force with changed hosts, if there is nothing to say of it.
@@ -183,8 +224,7 @@ impl Server {
         let mut config = match loaded {
             Ok(config) => config,
             Err(error) => {
-                // The next change writes it anew.
-                let _kept = fs::remove_file(new);
+                live_hosts::remove(new);
                 return Err(error.render(false));
             }
         };

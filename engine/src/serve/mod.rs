@@ -311,6 +311,8 @@ struct Server {
     /// The files of the configuration in force, as they were when it was read.
     sources: Sources,
     live_hosts: SharedLiveHosts,
+    /// Their files may have others than those in force.
+    hosts_in_doubt: bool,
     log: EventLog,
     sender: Sender<Command>,
     commands: Receiver<Command>,
@@ -467,6 +469,7 @@ impl Server {
             facts,
             sources,
             live_hosts: SharedLiveHosts::default(),
+            hosts_in_doubt: false,
             log,
             sender,
             commands,

@@ -100,6 +100,7 @@ impl Server {
         self.config.store(config.clone());
         self.sources = Sources::of(&config);
         self.live_hosts.forget();
+        self.hosts_in_doubt = false;
         log_warnings(&config);
         self.served = served;
         plan.interfaces.iter().for_each(|&index| self.bindings.opened(Binding::Interface(index)));

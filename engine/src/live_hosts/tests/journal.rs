@@ -241,6 +241,45 @@ fn the_configuration_is_read_with_the_journal() {
     assert_eq!(names(&config), ["n2", "n3"]);
 }
 
+#[test]
+fn a_journal_that_cannot_be_removed_goes_on() {
+    let (mut site, states) = three_changes();
+    let new = site.directory.path().join("hosts.toml.new");
+    let journal = fs::read(site.journal()).unwrap();
+    // A directory is not removed as a file.
+    fs::remove_file(site.journal()).unwrap();
+    fs::create_dir(site.journal()).unwrap();
+    site.live.write(&new).unwrap();
+    let error = site.live.replace(&new, &site.path()).unwrap_err();
+    assert!(matches!(error, LiveHostsError::Unknown { .. }), "{error}");
+    fs::remove_dir(site.journal()).unwrap();
+    fs::write(site.journal(), &journal).unwrap();
+    assert!(site.live.has_journal());
+    site.change(Change::Set, &[("n1", 9)]);
+    assert_eq!(site.live.journal, fs::metadata(site.journal()).unwrap().len());
+    assert!(site.live.journal > states[3].1);
+    assert_eq!(site.read().unwrap(), site.live.to_string());
+}
+
+#[test]
+fn a_new_file_that_is_not_whole_is_removed() {
+    let (mut site, states) = three_changes();
+    let new = site.directory.path().join("hosts.toml.new");
+    for _ in 0..2 {
+        std::os::unix::fs::symlink("/dev/full", &new).unwrap();
+        let error = fold(&site.path()).unwrap_err().to_string();
+        assert!(error.contains("No space left"), "{error}");
+        assert!(new.symlink_metadata().is_err());
+    }
+    fs::create_dir(site.path()).unwrap();
+    fs::write(site.path().join("x"), "").unwrap();
+    site.live.write(&new).unwrap();
+    assert!(site.live.replace(&new, &site.path()).is_err());
+    assert!(!new.exists());
+    fs::remove_dir_all(site.path()).unwrap();
+    assert_eq!(site.read().unwrap(), states[3].0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
