@@ -144,7 +144,8 @@ def explained(suite, lab, server):
     them again, so it says the same only if a lease that was just renewed is renewed again."""
     sniffer = lab.sniff("srv0")
     try:
-        laboratory.wait_until(lambda: len(sniffer.dhcp("ACK")) >= 20, LEASE_SECONDS)
+        enough = laboratory.wait_until(lambda: len(sniffer.dhcp("ACK")) >= 20, LEASE_SECONDS)
+        suite.check("ACKs to explain are seen", enough, len(sniffer.dhcp("ACK")))
         for _, message in sniffer.dhcp("ACK")[-8:]:
             server.explains(suite, sniffer, message.chaddr, f"to {message.chaddr}")
     finally:
