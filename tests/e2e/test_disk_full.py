@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
 """A full disk: the lease log has its room already, so ACKs go on, and what was acknowledged is
-there after a kill. Without room for a new log the start fails, with an error that names the place.
-Live hosts change as long as there is room for the change.
+there after a kill. Live hosts change as long as there is room for the change, and what else the
+server writes keeps it from no start. Without room for a new log the start fails, with an error that
+names the place.
 """
 
 import contextlib
 import json
 import os
+import socket
 
 import lab as laboratory
 from lab import Lab, sh
 from load import Load
+from relay import Relay
 from server import Server, configuration, subnet
 from suite import Suite
 
-RELAY = "10.77.9.9"
+RELAY = "10.77.9.8"
 
 
 def fill(path):
@@ -72,14 +75,18 @@ def main():
     laboratory.own_mounts()
     suite = Suite("Disk full")
     lab = Lab()
-    namespace = lab.namespace("relay")
+    namespace = lab.namespace("load")
     lab.plug(namespace, 0)
     sh(f"ip -n {namespace} addr add {RELAY}/16 dev eth0")
     small = lab.path("small")
     os.makedirs(small)
     sh(f"mount -t tmpfs -o size=96m none {small}")
-    server = Server(lab, configuration(f"{small}/state", server="shards = 2",
-                                       subnets=[subnet(pool="16.0-{net}.255.250")]))
+    server = Server(lab, configuration(
+        f"{small}/state", server="shards = 2",
+        dhcp='min-lease-time = "1s"\non = [{ event = "expiry", execute = ["/bin/true"] }]',
+        subnets=[subnet(pool="16.0-{net}.255.250")]))
+    relay = Relay(lab)
+    ended = f"{small}/state/ended"
     suite.explain_with(server.log)
     with suite.step("a disk with room"):
         server.start()
@@ -87,6 +94,12 @@ def main():
         load.start()
         suite.check("leases are acknowledged",
                     laboratory.wait_until(lambda: load.acks > 100, 10), load.acks)
+        second = (51, (1).to_bytes(4, "big"))
+        offer = relay.answer("DISCOVER", "52:54:00:ff:ff:01", [second])
+        chosen = (50, socket.inet_aton(offer.yiaddr))
+        relay.answer("REQUEST", "52:54:00:ff:ff:01", [second, chosen, (54, offer.options[54])])
+        suite.check("the end of a lease is noted", laboratory.wait_until(
+            lambda: offer.yiaddr in _read(ended), 15), _read(ended))
     with suite.step("the disk fills up under load"):
         fill(f"{small}/filler")
         before = load.acks
@@ -105,6 +118,8 @@ def main():
     with suite.step("starts on a full disk"):
         server.start()
         suite.equal("the leases are there", len(server.leases()), len(rows))
+        suite.check("the end is still noted", offer.yiaddr in _read(ended), _read(ended))
+        suite.check("nothing unfinished is left of it", not os.path.exists(f"{ended}.new"))
         server.stop()
         tiny = lab.path("tiny")
         os.makedirs(tiny)
@@ -115,6 +130,11 @@ def main():
         suite.check("and says where", f"{tiny}/state/lease-log" in output, output)
     hosts_change(suite, lab)
     suite.finish()
+
+
+def _read(path):
+    with open(path) as file:
+        return file.read()
 
 
 if __name__ == "__main__":

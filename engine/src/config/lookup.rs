@@ -29,6 +29,11 @@ impl Dhcp {
         Some(Run::one(self, &self.blocks[place].1, facts, arena))
     }
 
+    /// Whether anything is done when leases end.
+    pub(crate) fn has_ends(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
     /// The network of an id of this model. Ids of another model may panic here and below.
     pub fn network(&self, id: NetworkId) -> &Network {
         &self.networks[id.index()]

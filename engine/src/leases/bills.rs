@@ -13,7 +13,7 @@ use dashmap::DashMap;
 
 use super::address::Address;
 use super::table::Table;
-use super::{Bill, LeaseState};
+use super::{Bill, Lease, LeaseState};
 
 /// Bills, and addresses of one bill, that are kept before it is looked for those that are over.
 const SLACK: usize = 64;
@@ -74,7 +74,7 @@ impl Bills {
         let address = ip.into();
         if taken.is_ok() && !addresses.contains(&address) {
             if addresses.len() >= SLACK && addresses.len().is_power_of_two() {
-                addresses.retain(|&other| is_billed(other, bill.key, table, now));
+                addresses.retain(|&other| may_be_billed(other, bill.key, table, now));
             }
             addresses.push(address);
         }
@@ -87,7 +87,7 @@ impl Bills {
             return;
         }
         self.by_key.retain(|&key, addresses| {
-            addresses.retain(|&address| is_billed(address, key, table, now));
+            addresses.retain(|&address| may_be_billed(address, key, table, now));
             !addresses.is_empty()
         });
         self.kept.store(self.by_key.len(), Ordering::Relaxed);
@@ -110,10 +110,19 @@ fn count(
 }
 
 fn is_billed(address: Address, key: u64, table: &Table, now: Moment) -> bool {
-    table.at(address.into(), now).is_some_and(|lease| {
-        let bill = lease.notes.admission().bill();
-        // One that was declined is nobody's.
-        let has_holder = matches!(lease.state, LeaseState::Offered | LeaseState::Active);
-        has_holder && bill.is_some_and(|bill| bill.key == key)
-    })
+    // One that was declined is nobody's.
+    let has_holder = |lease: Lease| matches!(lease.state, LeaseState::Offered | LeaseState::Active);
+    lease(address, key, table, now).is_some_and(has_holder)
+}
+
+/// Whether it is billed, or will be again if what its client said of it cannot be written.
+fn may_be_billed(address: Address, key: u64, table: &Table, now: Moment) -> bool {
+    let may_be = |lease: Lease| lease.pending || lease.state.is_taken();
+    lease(address, key, table, now).is_some_and(may_be)
+}
+
+/// The lease of an address that was billed.
+fn lease(address: Address, key: u64, table: &Table, now: Moment) -> Option<Lease> {
+    let lease = table.at(address.into(), now)?;
+    lease.notes.admission().bill().filter(|bill| bill.key == key).map(|_| lease)
 }

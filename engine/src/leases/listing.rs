@@ -10,7 +10,7 @@ use slab::Slab;
 
 use super::pools::{Listing, PoolSet};
 use super::slot::{Identity, Side, Slot, record};
-use super::state::{Outcome, State, Whose};
+use super::state::{Kind, Outcome, State, Whose};
 use super::table::{Handle, Stripe, Table};
 use super::{Ended, Ending, LeaseScope, LeaseState};
 
@@ -187,13 +187,14 @@ impl Table {
         slot.ended(sides, how, now).into_iter().for_each(heard);
     }
 
-    /// Leases whose time was over at `now`, when the slots were listed, and for which the
-    /// configuration has something done then; those come first that ended first.
+    /// Leases that are listed as expired, and for which the configuration has something done then;
+    /// those come first that ended first.
     pub(super) fn expired(&self, now: Moment) -> Vec<Ended> {
         let mut expired = Vec::new();
         self.each_slot(|stripe, handle| {
             let slot = &stripe.slots[handle.index()];
-            if slot.listed == LeaseState::Expired {
+            // A quarantine that is over is none.
+            if slot.listed == LeaseState::Expired && slot.kind == Kind::Leased {
                 expired.extend(slot.ended(&stripe.sides, Ending::Expiry, now));
             }
         });

@@ -217,11 +217,15 @@ impl Leases {
         let _others = self.table.heard.set(Box::new(heard));
     }
 
-    /// Leases whose time was over when the store was opened, and that have something done then;
-    /// those first that ended first. Whether it was done is not known here. To be asked before
-    /// anybody changes a lease.
-    pub fn expired(&self) -> Vec<Ended> {
-        self.table.expired(self.opened)
+    /// Leases whose time is over, as far as that was noticed, and that have something done then;
+    /// those first that ended first. Whether it was done is not known here.
+    pub fn expired(&self, now: Moment) -> Vec<Ended> {
+        self.table.expired(now)
+    }
+
+    /// The version of the lease of an address; [`Ended::version`] if it has ended.
+    pub fn version(&self, ip: impl Into<IpAddr>) -> Option<u64> {
+        self.table.version(ip.into())
     }
 
     /// What is known of an address.

@@ -60,7 +60,7 @@ pub(super) struct Slot {
     /// The shard whose extent of the pool it is in, and whose timers it is in.
     pub(super) shard: u16,
     tag: Tag,
-    kind: Kind,
+    pub(super) kind: Kind,
     refused: bool,
     /// The lease is infinite, and its client was told of an end.
     told: bool,

@@ -23,7 +23,7 @@ use slab::Slab;
 
 use super::address::Address;
 use super::listing::Timers;
-use super::slot::{Identity, Side, Slot};
+use super::slot::{self, Identity, Side, Slot};
 use super::state::{Kind, Outcome, Record, State, Whose};
 use super::{ClientKey, Ended, Lease, LeaseState};
 use crate::hashing::KeyedHasher;
@@ -268,6 +268,15 @@ impl Table {
         let locked = self.lock(address);
         let handle = locked.find(address)?;
         locked.stripe.view(&locked.stripe.slots[handle.index()], now)
+    }
+
+    /// The version of the lease of an address.
+    pub(super) fn version(&self, ip: IpAddr) -> Option<u64> {
+        let address = ip.into();
+        let locked = self.lock(address);
+        let handle = locked.find(address)?;
+        let state = locked.stripe.slots[handle.index()].state(&locked.stripe.sides);
+        slot::record(&state).map(|record| record.version)
     }
 
     /// Whether the store is sure to have a lease of the address that ends no earlier than `until`.

@@ -3,7 +3,8 @@
 //!
 //! They stand in a file of the state directory, a line for each: the address, and the version of
 //! its lease. It is written when a program was started, and not waited for: what a power cut takes
-//! of it is done again.
+//! of it is done again. Without the file nothing is known, and every lease whose time is over
+//! counts as done with. So only that is written which has all of those.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use crate::leases::Ended;
 
-/// The file in the state directory.
-const FILE: &str = "ended";
+/// The file in the state directory, and the next one while it is written.
+pub(super) const ENTRIES: [&str; 2] = ["ended", "ended.new"];
 /// It is written anew when it has so many lines, and twice as many as then.
 const MOST_LINES: usize = 65_536;
 
@@ -24,10 +25,16 @@ pub(super) type Mark = (IpAddr, u64);
 /// The file of them.
 pub(super) struct Done {
     path: PathBuf,
-    file: File,
+    /// `None` before the first note.
+    file: Option<File>,
     lines: usize,
     most: usize,
-    failed: bool,
+    /// The last line may be half a line.
+    is_torn: bool,
+    /// Whether the log was told of a failure.
+    told: bool,
+    /// Leases that are done with and go on: the clock was set back while the host was down.
+    resumed: HashMap<IpAddr, u64>,
 }
 
 /// What identifies a lease that has ended.
@@ -35,33 +42,62 @@ pub(super) fn mark(ended: &Ended) -> Mark {
     (ended.lease.ip, ended.version)
 }
 
+/// Makes the file if there is none, once the configuration has something done when leases end.
+pub(super) fn begin(directory: &Path, expired: impl FnOnce() -> Vec<Ended>) {
+    let path = directory.join(ENTRIES[0]);
+    if !path.exists() {
+        write_or_warn(&path, &expired().iter().map(mark).collect());
+    }
+}
+
 impl Done {
-    /// Opens the file, and takes those out of `expired` that are done. Without a file nothing is
-    /// known, and all count as done: there was no server of this version before.
-    ///
-    /// # Errors
-    /// When it cannot be read or written.
-    pub(super) fn open(directory: &Path, expired: &mut Vec<Ended>) -> io::Result<Self> {
-        let path = directory.join(FILE);
-        let known = match File::open(&path) {
-            Ok(file) => Some(read(file)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
+    /// Reads the file, and takes those out of `expired` that are done with. It is written anew
+    /// without leases that are no more if the configuration has something done when leases end
+    /// (`is_used`). `version` is that of the lease of an address.
+    pub(super) fn open(
+        directory: &Path,
+        is_used: bool,
+        expired: &mut Vec<Ended>,
+        version: impl Fn(IpAddr) -> Option<u64>,
+    ) -> Self {
+        let path = directory.join(ENTRIES[0]);
+        let mut resumed = HashMap::new();
+        let known = match File::open(&path).and_then(read) {
+            Ok(mut known) => {
+                known.retain(|ip, own| version(*ip) == Some(*own));
+                resumed.clone_from(&known);
+                expired.retain(|ended| resumed.remove(&ended.lease.ip).is_none());
+                resumed.shrink_to_fit();
+                known
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(%error, "{}: nothing is done for leases that ended while no \
+                                            server ran", path.display());
+                }
+                expired.drain(..).map(|ended| mark(&ended)).collect()
+            }
         };
-        let is_done = |ended: &Ended| {
-            let (ip, version) = mark(ended);
-            known.as_ref().is_none_or(|known| known.get(&ip) == Some(&version))
-        };
-        let done = expired.iter().filter(|ended| is_done(ended)).map(mark).collect();
-        let (file, lines) = write(&path, &done)?;
-        expired.retain(|ended| !is_done(ended));
-        Ok(Self { path, file, lines, most: most(lines), failed: false })
+        if is_used {
+            write_or_warn(&path, &known);
+        }
+        let lines = known.len();
+        // An old file may end with half a line.
+        let (most, is_torn) = (most(lines), true);
+        Self { path, file: None, lines, most, is_torn, told: false, resumed }
+    }
+
+    /// Whether a lease that ends has ended before.
+    pub(super) fn has(&self, (ip, version): Mark) -> bool {
+        self.resumed.get(&ip) == Some(&version)
     }
 
     /// Notes that a lease is done with. What cannot be written is told of once.
     pub(super) fn note(&mut self, mark: Mark) {
-        if let Err(error) = self.write(mark)
-            && !std::mem::replace(&mut self.failed, true)
+        let noted = self.write(mark);
+        self.is_torn = noted.is_err();
+        if let Err(error) = noted
+            && !std::mem::replace(&mut self.told, true)
         {
             let path = self.path.display();
             tracing::warn!(%error, "{path}: what is done when leases end may be done again");
@@ -69,12 +105,23 @@ impl Done {
     }
 
     fn write(&mut self, (ip, version): Mark) -> io::Result<()> {
-        self.file.write_all(format!("{ip} {version}\n").as_bytes())?;
+        if self.file.is_none() {
+            match OpenOptions::new().append(true).open(&self.path) {
+                Ok(file) => self.file = Some(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let before = if self.is_torn { "\n" } else { "" };
+        file.write_all(format!("{before}{ip} {version}\n").as_bytes())?;
         self.lines += 1;
         if self.lines >= self.most {
-            let known = read(File::open(&self.path)?)?;
-            (self.file, self.lines) = write(&self.path, &known)?;
+            // If it fails, it is tried again when there are twice as many.
             self.most = most(self.lines);
+            let known = read(File::open(&self.path)?)?;
+            write(&self.path, &known)?;
+            (self.file, self.lines, self.most) = (None, known.len(), most(known.len()));
         }
         Ok(())
     }
@@ -84,7 +131,7 @@ fn most(lines: usize) -> usize {
     MOST_LINES.max(lines * 2)
 }
 
-/// The last version of each address. Half a line at the end is none.
+/// The last version of each address. Half a line is none.
 fn read(file: File) -> io::Result<HashMap<IpAddr, u64>> {
     let mut known = HashMap::new();
     for line in BufReader::new(file).split(b'\n') {
@@ -99,27 +146,40 @@ fn of_line(line: &str) -> Option<Mark> {
     Some((ip.parse().ok()?, version.parse().ok()?))
 }
 
-/// Makes the file anew, at once; with how many lines.
-fn write(path: &Path, marks: &HashMap<IpAddr, u64>) -> io::Result<(File, usize)> {
-    let new = path.with_extension("new");
-    let mut file = BufWriter::new(File::create(&new)?);
-    for (ip, version) in marks {
-        writeln!(file, "{ip} {version}")?;
+/// Makes the file anew, durably. If that fails, it stays as it is.
+fn write(path: &Path, marks: &HashMap<IpAddr, u64>) -> io::Result<()> {
+    let new = path.with_file_name(ENTRIES[1]);
+    let write = || {
+        let mut file = BufWriter::new(File::create(&new)?);
+        for (ip, version) in marks {
+            writeln!(file, "{ip} {version}")?;
+        }
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&new, path)
+    };
+    if let Err(error) = write() {
+        let _not_there = fs::remove_file(&new);
+        return Err(error);
     }
-    file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    fs::rename(&new, path)?;
-    Ok((OpenOptions::new().append(true).open(path)?, marks.len()))
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn write_or_warn(path: &Path, marks: &HashMap<IpAddr, u64>) {
+    if let Err(error) = write(path, marks) {
+        tracing::warn!(%error, "{}: not written anew, so it stays as it is", path.display());
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bootstorm_protocols::time::Moment;
 
     use super::*;
     use crate::config::BlockKey;
     use crate::leases::{ClientKey, Ending, Hardware, Lease, LeaseState, Notes};
 
-    fn ended(number: u8, version: u64) -> Ended {
+    /// The end of a lease of 10.0.0.`number`.
+    pub(in crate::serve) fn ended(number: u8, version: u64) -> Ended {
         let hardware = Hardware::ethernet([2, 0, 0, 0, 0, number]);
         let lease = Lease {
             ip: [10, 0, 0, number].into(),
@@ -136,27 +196,99 @@ mod tests {
         Ended { lease, how: Ending::Expiry, block: BlockKey(1), version }
     }
 
-    fn missed(directory: &Path, expired: &[(u8, u64)]) -> (Vec<Mark>, Done) {
+    /// What is missed of the leases of a start. `others` have not ended.
+    fn start(directory: &Path, expired: &[(u8, u64)], others: &[(u8, u64)]) -> (Vec<Mark>, Done) {
+        let all: HashMap<_, _> = expired.iter().chain(others).map(|&each| of(each)).collect();
         let mut expired = expired.iter().map(|&(number, version)| ended(number, version)).collect();
-        let done = Done::open(directory, &mut expired).unwrap();
+        let done = Done::open(directory, true, &mut expired, |ip| all.get(&ip).copied());
         (expired.iter().map(mark).collect(), done)
+    }
+
+    fn missed(directory: &Path, expired: &[(u8, u64)]) -> (Vec<Mark>, Done) {
+        start(directory, expired, &[])
+    }
+
+    fn of((number, version): (u8, u64)) -> Mark {
+        ([10, 0, 0, number].into(), version)
     }
 
     #[test]
     fn what_was_done_is_done_once_and_nothing_else_is_left_out() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
-        let of = |number: u8, version| (IpAddr::from([10, 0, 0, number]), version);
         // Leases of before there was a file.
         assert_eq!(missed(directory, &[(1, 7)]).0, []);
         let (left, mut done) = missed(directory, &[(1, 7), (2, 8), (3, 9)]);
-        assert_eq!(left, [of(2, 8), of(3, 9)]);
-        done.note(of(2, 8));
+        assert_eq!(left, [of((2, 8)), of((3, 9))]);
+        done.note(of((2, 8)));
         // The server is killed, and another lease of an address ends.
-        assert_eq!(missed(directory, &[(1, 9), (2, 8), (3, 9)]).0, [of(1, 9), of(3, 9)]);
-        let file = directory.join(FILE);
+        assert_eq!(missed(directory, &[(1, 9), (2, 8), (3, 9)]).0, [of((1, 9)), of((3, 9))]);
+        let file = directory.join(ENTRIES[0]);
         fs::write(&file, "10.0.0.1 9\n10.0.0.3 10\n\n?\n10.0.0.2 8").unwrap();
-        assert_eq!(missed(directory, &[(1, 9), (2, 8), (3, 9)]).0, [of(3, 9)]);
+        assert_eq!(missed(directory, &[(1, 9), (2, 8), (3, 9)]).0, [of((3, 9))]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_anew_is_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let file = directory.join(ENTRIES[0]);
+        fs::write(&file, "10.0.0.2 8\n10.0.0.1 9\n10.0.0.3 1").unwrap();
+        // Nothing can be written there, and it is no file to remove.
+        fs::create_dir(directory.join(ENTRIES[1])).unwrap();
+        let leases = [(1, 9), (3, 12)];
+        let (left, mut done) = missed(directory, &leases);
+        assert_eq!(left, [of((3, 12))]);
+        done.note(of((3, 12)));
+        drop(done);
+        assert_eq!(missed(directory, &leases).0, []);
+        assert_eq!(fs::read(&file).unwrap(), b"10.0.0.2 8\n10.0.0.1 9\n10.0.0.3 1\n10.0.0.3 12\n");
+    }
+
+    #[test]
+    fn what_a_failure_leaves_of_a_line_spoils_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let (_, mut done) = missed(directory, &[]);
+        done.note(of((1, 5)));
+        let file = directory.join(ENTRIES[0]);
+        // As if the disk was full then.
+        let old = done.file.replace(File::open(&file).unwrap()).unwrap();
+        done.note(of((2, 6)));
+        (&old).write_all(b"10.0.0").unwrap();
+        done.file = Some(old);
+        done.note(of((3, 7)));
+        assert_eq!(missed(directory, &[(1, 5), (2, 6), (3, 7)]).0, [of((2, 6))]);
+    }
+
+    #[test]
+    fn nothing_is_written_for_a_configuration_that_needs_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let mut expired = vec![ended(1, 7)];
+        let mut done = Done::open(directory, false, &mut expired, |_| None);
+        done.note(of((2, 8)));
+        assert_eq!((expired, fs::read_dir(directory).unwrap().count()), (Vec::new(), 0));
+        // With a reload it needs something.
+        begin(directory, || vec![ended(1, 7)]);
+        done.note(of((2, 8)));
+        begin(directory, || panic!("there is a file"));
+        let leases = [(1, 7), (2, 8), (3, 9)];
+        assert_eq!(missed(directory, &leases).0, [of((3, 9))]);
+    }
+
+    #[test]
+    fn a_lease_that_goes_on_after_its_end_ends_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let (_, mut done) = missed(directory, &[]);
+        done.note(of((1, 5)));
+        done.note(of((2, 6)));
+        for _ in 0..2 {
+            let (left, done) = start(directory, &[(2, 6)], &[(1, 5)]);
+            assert_eq!((left, done.has(of((1, 5))), done.has(of((1, 6)))), (vec![], true, false));
+        }
+        assert_eq!(missed(directory, &[(1, 5), (2, 6)]).0, []);
     }
 
     #[test]
@@ -164,9 +296,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (_, mut done) = missed(directory.path(), &[]);
         for version in 0..=MOST_LINES as u64 {
-            done.note(([10, 0, 0, (version % 3) as u8].into(), version));
+            done.note(of(((version % 3) as u8, version)));
         }
-        let known = read(File::open(directory.path().join(FILE)).unwrap()).unwrap();
+        let known = read(File::open(directory.path().join(ENTRIES[0])).unwrap()).unwrap();
         assert_eq!((known.len(), done.lines < 9), (3, true));
         assert_eq!(known.values().copied().max(), Some(MOST_LINES as u64));
     }

@@ -4,8 +4,9 @@
 //! A program is started directly, with no shell, as the user and with the sandbox of the server,
 //! but with none of its capabilities. Its arguments come from the network.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -48,7 +49,36 @@ pub(super) struct HookThread {
     /// Leases whose end is done with; `None` without a file.
     pub(super) done: Option<Done>,
     /// Those that ended while there was no server.
-    pub(super) missed: std::vec::IntoIter<Ended>,
+    pub(super) missed: Missed,
+}
+
+/// Leases that ended while there was no server: what is to be done for them waits here. They are
+/// one for each address at most, so their number has no other limit.
+#[derive(Default)]
+pub(super) struct Missed {
+    by_address: HashMap<IpAddr, Ended>,
+    /// Their addresses in the order of their ends, and those of leases that are taken.
+    order: std::vec::IntoIter<IpAddr>,
+}
+
+impl Missed {
+    /// Of leases in the order of their ends.
+    pub(super) fn new(ended: Vec<Ended>) -> Self {
+        let order: Vec<_> = ended.iter().map(|ended| ended.lease.ip).collect();
+        let by_address = ended.into_iter().map(|ended| (ended.lease.ip, ended)).collect();
+        Self { by_address, order: order.into_iter() }
+    }
+
+    /// Takes the next one.
+    fn next(&mut self) -> Option<Ended> {
+        let Self { by_address, order } = self;
+        order.find_map(|address| by_address.remove(&address))
+    }
+
+    /// Takes that of an address.
+    fn of(&mut self, address: IpAddr) -> Option<Ended> {
+        self.by_address.remove(&address)
+    }
 }
 
 /// Starts the thread. It ends with the process.
@@ -103,7 +133,7 @@ impl Running {
         self.parts.metrics.hooks.dropped.set(dropped);
         if dropped > self.told && now >= self.tell_at {
             let more = dropped - self.told;
-            tracing::warn!("{more} programs were not run: too many wait (bootstorm_hooks_total)");
+            tracing::warn!("{more} programs were not run: too many wait (bootstormhooks_total)");
             (self.told, self.tell_at) = (dropped, now + TELL);
         }
     }
@@ -125,6 +155,15 @@ impl Running {
             true => self.parts.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             false => self.parts.jobs.recv_timeout(POLL),
         };
+        let address = match &received {
+            Ok(Job::Run(command)) => Some(command.address.into()),
+            Ok(Job::End(ended)) => Some(ended.lease.ip),
+            Err(_) => None,
+        };
+        // The lease that an address had before ends before anything is done for the next one.
+        if let Some(ended) = address.and_then(|address| self.parts.missed.of(address)) {
+            self.end(&ended);
+        }
         match received {
             Ok(Job::Run(command)) => self.waiting.push_back((command, None)),
             Ok(Job::End(ended)) => self.end(&ended),
@@ -136,11 +175,15 @@ impl Running {
 
     /// Does what is asked for when a lease has ended, or has it wait.
     fn end(&mut self, ended: &Ended) {
+        let expired = (ended.how == Ending::Expiry).then(|| mark(ended));
+        if expired.zip(self.parts.done.as_ref()).is_some_and(|(mark, done)| done.has(mark)) {
+            return;
+        }
         let config = self.parts.config.load();
         // Where the configuration says it no more, there is nothing to do.
         let tasks = dhcp::tasks_at_end(ended, &config.dhcp).unwrap_or_default();
         tasks.logs.iter().for_each(|log| self.parts.events.emit(log));
-        let mut mark = (ended.how == Ending::Expiry).then(|| mark(ended));
+        let mut mark = expired;
         let mut commands = tasks.commands.into_iter().peekable();
         while let Some(command) = commands.next() {
             let of_last = if commands.peek().is_none() { mark.take() } else { None };
@@ -251,6 +294,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::path::Path;
 
+    use super::super::ended::tests::ended;
     use super::*;
     use crate::event::bus::EventBus;
     use crate::leases::Hardware;
@@ -259,13 +303,17 @@ mod tests {
     struct Lab {
         running: Running,
         _log: EventLog,
-        _hooks: Hooks,
+        hooks: Hooks,
     }
 
     fn lab() -> Lab {
+        lab_of("authoritative;")
+    }
+
+    fn lab_of(config: &str) -> Lab {
         let (hooks, jobs) = Hooks::new();
         let (log, mut sinks) = EventLog::start(1, EventBus::default()).unwrap();
-        let config = crate::config::parse(Path::new("x.conf"), b"authoritative;").unwrap();
+        let config = crate::config::parse(Path::new("x.conf"), config.as_bytes()).unwrap();
         let parts = HookThread {
             hooks: hooks.clone(),
             jobs,
@@ -273,10 +321,10 @@ mod tests {
             metrics: Arc::new(Metrics::new(1)),
             events: sinks.pop().unwrap(),
             done: None,
-            missed: Vec::new().into_iter(),
+            missed: Missed::default(),
         };
         let running = Running::new(parts);
-        Lab { running, _log: log, _hooks: hooks }
+        Lab { running, _log: log, hooks }
     }
 
     fn command(number: u8, words: &[&str]) -> Command {
@@ -343,6 +391,59 @@ mod tests {
         while !gone() {
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    const AT_END: &str =
+        r#"on expiry { execute("end", binary-to-ascii(10, 8, ".", leased-address)); }"#;
+
+    impl Lab {
+        /// An end for which something is done.
+        fn end(&self, number: u8) -> Ended {
+            let config = self.running.parts.config.load();
+            Ended { block: config.dhcp.blocks[0].0, ..ended(number, 7) }
+        }
+
+        /// What waits once another job was received, each a word and the number of its address.
+        fn receive(&mut self) -> Vec<(String, u8)> {
+            assert!(self.running.receive());
+            let text = |command: &Command| String::from_utf8_lossy(&command.words[0]).into_owned();
+            let of = |(command, _): (Command, _)| (text(&command), command.address.octets()[3]);
+            self.running.waiting.drain(..).map(of).collect()
+        }
+    }
+
+    #[test]
+    fn a_lease_that_ended_while_there_was_no_server_ends_before_the_next_one_of_its_address() {
+        let mut lab = lab_of(AT_END);
+        lab.running.parts.missed = Missed::new([3, 1, 2].map(|number| lab.end(number)).to_vec());
+        let word = |word: &str, number| (word.to_owned(), number);
+        // More jobs wait than what was missed goes before.
+        for _ in 0..=BACKLOG / 2 {
+            assert!(lab.hooks.ask(Job::Run(command(2, &["commit"]))));
+        }
+        assert_eq!(lab.receive(), [word("end", 2), word("commit", 2)]);
+        assert_eq!(lab.receive(), [word("commit", 2)]);
+        // Fewer do.
+        assert_eq!(lab.receive(), [word("end", 3)]);
+        assert_eq!(lab.receive(), [word("end", 1)]);
+        assert_eq!(lab.receive(), [word("commit", 2)]);
+    }
+
+    #[test]
+    fn a_lease_that_goes_on_after_its_end_has_no_other_end() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ended"), "10.0.0.1 7\n").unwrap();
+        let mut lab = lab_of(AT_END);
+        let done = Done::open(directory.path(), true, &mut Vec::new(), |_| Some(7));
+        lab.running.parts.done = Some(done);
+        let word = |number| ("end".to_owned(), number);
+        for number in [1, 2] {
+            assert!(lab.hooks.ask(Job::End(Box::new(lab.end(number)))));
+        }
+        assert_eq!((lab.receive(), lab.receive()), (vec![], vec![word(2)]));
+        let renewed = Ended { version: 8, ..lab.end(1) };
+        assert!(lab.hooks.ask(Job::End(Box::new(renewed))));
+        assert_eq!(lab.receive(), [word(1)]);
     }
 
     #[test]

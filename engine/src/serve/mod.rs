@@ -54,7 +54,7 @@ use crate::snapshot::{SharedSnapshot, Snapshot, tell_tftp};
 use crate::tftp::{TftpError, TftpServer};
 use bindings::{Bindings, Scope};
 use ended::Done;
-use hooks::HookThread;
+use hooks::{HookThread, Missed};
 use hosts::{SharedLiveHosts, Sources};
 pub use imported::NotImported;
 use kept::KeptSockets;
@@ -185,7 +185,8 @@ pub fn run(config: Config, options: Options) -> Result<(), ServeError> {
         (None, _) => None,
     };
     let hosts = [LIVE_HOSTS, live_hosts::JOURNAL];
-    let entries: Vec<&str> = leases::ENTRIES.into_iter().chain(hosts).collect();
+    let entries: Vec<&str> =
+        leases::ENTRIES.into_iter().chain(hosts).chain(ended::ENTRIES).collect();
     privileges::prepare_state_dir(&state_dir, &entries, account.as_ref())?;
     let watch = follow::watch();
     let interfaces =
@@ -342,14 +343,11 @@ impl Server {
         if !options.dry_run {
             fold_live_hosts(&config.server.state_dir.join(LIVE_HOSTS));
         }
-        let mut missed = leases.expired();
-        let done = match options.dry_run {
-            true => None,
-            false => {
-                let done = Done::open(&config.server.state_dir, &mut missed);
-                Some(done.map_err(system("read which leases have ended"))?)
-            }
-        };
+        let mut missed = leases.expired(now());
+        let done = (!options.dry_run).then(|| {
+            let (directory, is_used) = (&config.server.state_dir, config.dhcp.has_ends());
+            Done::open(directory, is_used, &mut missed, |ip| leases.version(ip))
+        });
         leases.reconfigure(interfaces.addresses(), &config.dhcp);
         let served = config.server.interfaces.clone();
         let states = describe::states(served.as_deref(), &interfaces, &bindings, &config.dhcp);
@@ -422,7 +420,7 @@ impl Server {
         let config = Arc::new(ArcSwap::new(config));
         if let Some((jobs, events)) = jobs {
             let (config, metrics) = (config.clone(), all_metrics.clone());
-            let missed = missed.into_iter();
+            let missed = Missed::new(missed);
             hooks::start(HookThread { hooks, jobs, config, metrics, events, done, missed })
                 .map_err(system("start the thread of hooks"))?;
         }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::bindings::Plan;
 use super::hosts::Sources;
 use super::sockets::{self, PerShard};
-use super::{Server, describe, log_warnings};
+use super::{Server, describe, ended, log_warnings};
 use crate::config::{self, Config};
 use crate::control::status::Facts;
 use crate::interfaces::Interfaces;
@@ -97,6 +97,9 @@ impl Server {
         // That leases may last longer than before is written to the disk first.
         let before =
             self.heartbeat.while_waiting(|| self.snapshot.replace(next, &self.leases, tftp));
+        if !self.options.dry_run && config.dhcp.has_ends() {
+            ended::begin(&before.server.state_dir, || self.leases.expired(now()));
+        }
         self.config.store(config.clone());
         self.sources = Sources::of(&config);
         self.live_hosts.forget();

@@ -157,10 +157,10 @@ impl Shard {
         let now = tx.now();
         let Parts { snapshot, leases, metrics, events, .. } = &mut self.parts;
         let quarantine = self.guard.get_or_insert_with(|| snapshot.read()).config.dhcp.decline_time;
-        metrics.addresses_in_use.increment();
         let since = probed.answer.received;
         let hardware = probed.answer.event.hardware;
         if let Some(change) = leases.quarantine(address, hardware, since, now, now + quarantine) {
+            metrics.addresses_in_use.increment();
             events.emit(&BootEvent {
                 kind: Kind::Decline,
                 detail: Detail::Reason("the address answers ping: quarantined"),

@@ -1,6 +1,8 @@
 //! What leases must never do, whatever happens.
 
+mod bills;
 mod disk;
+mod ended;
 mod faulty;
 mod holders;
 mod model;

@@ -48,14 +48,16 @@ and answers nobody meanwhile; here it runs beside the server:
   program is root, as with dhcpd. A path without a slash is looked for in
   `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`.
 - What `on expiry` asks for of leases that ended while no server ran is run at the next start, in the order
-  of their ends. The file `ended` in the state directory has the leases for which it was done.
+  of their ends, and for each address before anything is run for its next lease. After a reboot the time
+  without a server counts only where the clock is synchronised as the server starts. The file `ended` in the
+  state directory has the leases for which it was done; it is made by the first start or reload with such a
+  statement. After a kill or a power cut a program may be run once more for the same end.
 - 16 run at once, those of one address one after the other in their order; one that runs for a minute is
   killed with all that it has started. Up to 4,096 wait; what is beyond is dropped. What cannot be started
   or fails is an event, `hook failed`; `bootstorm_hooks_total` counts.
 - Of several `on` for one event the one that is met last counts, as in dhcpd. What runs at the end of a
   lease is what was said when it was given, for as long as the configuration has those statements word for
-  word. It knows variables, `leased-address`, `hardware` and `host-decl-name`, and no message. A lease that
-  ends while the server is down has no expiry.
+  word. It knows variables, `leased-address`, `hardware` and `host-decl-name`, and no message.
 
 A variable that `set` gives stays with the lease: the client's later messages see it, also after a restart.
 It is forgotten when the lease is given back or another client gets the address.
