@@ -84,10 +84,10 @@ def main():
                  ("`host set` changes it",)),
                 ("the name of a host of the configuration",
                  ("add", "static", "--hardware", "52:54:00:bb:00:09"),
-                 ("static", "server.toml", "hosts.toml")),
+                 ("live host `static`", "server.toml")),
                 ("the address of a host of the configuration",
                  ("add", "n9", "--hardware", "52:54:00:bb:00:09", "--ip", "10.77.8.1"),
-                 ("10.77.8.1", "server.toml", "hosts.toml")),
+                 ("live host `n9`", "10.77.8.1", "server.toml")),
                 ("a host that nothing tells apart", ("add", "n9"), ("which machine",)),
                 ("an unknown key", ("add", "n9", "--json", '{"colour": 1}'), ("colour",)),
                 ("to remove what is not live", ("remove", "static"), ("no live host",))):

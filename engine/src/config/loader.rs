@@ -400,6 +400,7 @@ impl Loader<'_> {
         };
         let table = self.parse(path, bytes, state);
         let file = u32::try_from(self.files.paths.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        self.files.live = Some(file);
         live::nodes(table, file, &mut self.problems)
     }
 

@@ -426,23 +426,25 @@ impl Note {
             help: self.fault.help.map(|help| escaped(&help).into_owned()),
             at: None,
         };
-        let place_and_line = self.place.and_then(|place| Some((place, At::of(place, files)?)));
-        let Some((place, mut at)) = place_and_line else { return problem };
-        match self.other {
-            Some((other, says)) if other.file == place.file => {
+        let Some(place) = self.place else { return problem };
+        match files.live_host(place) {
+            Some(host) => problem.message = format!("{host}: {}", problem.message),
+            None => problem.at = At::of(place, files),
+        }
+        match (self.other, &mut problem.at) {
+            (Some((other, says)), Some(at)) if other.file == place.file => {
                 at.add(place, other, says, files);
             }
             // A report shows one file, so a place in another is told in words.
-            Some((other, says)) => {
+            (Some((other, says)), _) => {
                 let told = format!("{says}: {}", files.describe(other));
                 problem.help = Some(match problem.help {
                     Some(help) => format!("{help}\n{told}"),
                     None => told,
                 });
             }
-            None => {}
+            (None, _) => {}
         }
-        problem.at = Some(at);
         problem
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
 use super::Line;
+use crate::live_hosts;
 use crate::terminal::{escaped, is_command};
 
 /// A stretch of text in one of the files, in bytes.
@@ -118,6 +119,9 @@ pub(super) struct Files {
     pub(super) files: Vec<SourceFile>,
     /// The same files, as paths.
     pub(super) paths: Vec<PathBuf>,
+    /// That of the live hosts. Nobody writes it by hand, and with its journal its text is in no
+    /// file: places in it are told by their host.
+    pub(super) live: Option<u32>,
 }
 
 impl Files {
@@ -182,8 +186,18 @@ impl Files {
         Some(Line { file: place.file, line: u32::try_from(line).ok()? })
     }
 
+    /// The live host that a place belongs to, in words.
+    pub(super) fn live_host(&self, place: Place) -> Option<String> {
+        let file = self.live.filter(|live| *live == place.file)?;
+        let name = live_hosts::name_at(self.get(file)?.text()?, place.start as usize)?;
+        Some(format!("live host `{}`", escaped(&name)))
+    }
+
     /// `name:line:column` of a place.
     pub(super) fn describe(&self, place: Place) -> String {
+        if let Some(host) = self.live_host(place) {
+            return host;
+        }
         let Some(file) = self.get(place.file) else { return String::new() };
         match file.line_and_column(place.start as usize) {
             Some((line, column)) => format!("{}:{line}:{column}", file.name),

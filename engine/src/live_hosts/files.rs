@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Changed, HEADER, HostObject, LiveHost, LiveHosts, ORIGIN, Origin, table, text,
+    Change, Changed, HEADER, HostObject, LiveHost, LiveHosts, NAME, ORIGIN, Origin, table, text,
 };
 
 /// The file of changes, beside that of the hosts.
@@ -316,7 +316,7 @@ fn read_hosts(path: &Path) -> Result<BTreeMap<String, LiveHost>, LiveHostsError>
             (HEADER, _) if !begins => begins = true,
             (text, _) if begins => {
                 hosts.extend(current.take());
-                let name = text.strip_prefix("name = ").and_then(text::unquote);
+                let name = text.strip_prefix(NAME).and_then(text::unquote);
                 let host = LiveHost { keys: String::new(), origin: None };
                 current = Some((name.ok_or_else(strange)?, host));
                 begins = false;

@@ -28,6 +28,7 @@ pub use origin::{By, Origin};
 pub type HostObject = Map<String, Value>;
 
 const HEADER: &str = "[[dhcp.host]]";
+const NAME: &str = "name = ";
 const ORIGIN: &str = "# set ";
 
 /// What to do with a host.
@@ -181,10 +182,19 @@ impl Changed {
     }
 }
 
+/// The name of the host that a byte of the file's text belongs to.
+pub(crate) fn name_at(text: &str, at: usize) -> Option<String> {
+    let at = text.floor_char_boundary(at);
+    let line_end = at + text[at..].find('\n')?;
+    let header = text[..line_end].rfind(&format!("\n{HEADER}"))? + 1;
+    let name = text[header..].lines().nth(1)?.strip_prefix(NAME)?;
+    text::unquote(name)
+}
+
 /// A host as it stands in the file.
 fn table(name: &str, host: &LiveHost) -> impl Display {
     fmt::from_fn(move |f| {
-        write!(f, "\n{HEADER}\nname = {}\n", text::quote(name))?;
+        write!(f, "\n{HEADER}\n{NAME}{}\n", text::quote(name))?;
         if let Some(origin) = host.origin {
             writeln!(f, "{ORIGIN}{origin}")?;
         }

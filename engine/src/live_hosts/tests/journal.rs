@@ -239,6 +239,22 @@ fn the_configuration_is_read_with_the_journal() {
     assert_eq!(names(&config), ["n2", "n3"]);
     fold(&site.path()).unwrap();
     assert_eq!(names(&config), ["n2", "n3"]);
+
+    // Lines of a text that is in no file would mislead.
+    let mut bad = host("n\"4", 4);
+    bad.insert("colour".into(), json!("red"));
+    let hosts = vec![bad, host("n5", 3)];
+    site.live = LiveHosts::read(&site.path()).unwrap();
+    let changed = site.live.change_all(Change::Add, hosts, origin(By::Omapi)).unwrap();
+    site.live.append(&site.path(), &changed).unwrap();
+    for _ in 0..2 {
+        let text = crate::config::load(&config).unwrap_err().render(false);
+        for words in ["live host `n\"4`: ", "colour", "live host `n5`: ", ": live host `n3`"] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert!(!text.contains("hosts.toml"), "{text}");
+        fold(&site.path()).unwrap();
+    }
 }
 
 #[test]
