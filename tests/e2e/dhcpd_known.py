@@ -6,8 +6,9 @@ from collections import defaultdict
 from dhcpd_files import Block
 
 INFORMS = ("inform", "inform-bound", "inform-source")
-# What options of spaces travel in.
-CARRIERS = ("option 43", "option 201", "option 232")
+# What options of spaces travel in, and what sets those that may be too long for their length.
+CARRIERS = {"option 43": r"vendor-option-space rack", "option 232": ""}
+_LONG = r" rack\.label = .*binary-to-ascii\("
 # Bytes of the fields.
 LIMITS = {"file": 128, "sname": 64}
 
@@ -26,17 +27,18 @@ def is_known(sent, line, text, limits):
         # 10: configured options in `filename` and `server-name`.
         sent.step in INFORMS and field in LIMITS and line.endswith("dhcpd  b''")
         and re.search(r"(filename|server-name) = .*config-option", text),
-        # 11: offers that count for `lease limit`.
-        line.endswith("and here does not") and limits.are_reached("here", sent),
-        line.endswith("and dhcpd does not") and limits.are_reached("dhcpd", sent),
+        # 11: offers that count for `lease limit`, and classes that `add` names.
+        re.match("dhcpd answers (OFFER|ACK|BOOTP), and here does not", line)
+        and limits.are_reached(sent),
+        re.match("here answers (OFFER|ACK|BOOTP), and dhcpd does not", line) and sent.is_unbilled,
         # 13: the client identifier of a host entry.
         field == "option 61" and line.startswith("option 61: here nothing, dhcpd 69642d")
         and "option dhcp-client-identifier \"id-" in text,
         # 12: a reserved lease that is renewed at once.
-        field == "option 51" and "select-infinite" in sent.client.steps
+        field == "option 51" and "select-infinite" in sent.client.steps[:sent.number]
         and "infinite-is-reserved on" in text,
         # 15: options of a space that are longer than their length can say.
-        here and theirs and field in CARRIERS and is_too_long(theirs, field, text),
+        here and theirs and field in CARRIERS and is_too_long(here, theirs, field, text),
         # 8: names that do not fit.
         here and theirs and field in LIMITS and not getattr(here, field)
         and len(getattr(theirs, field)) == LIMITS[field],
@@ -62,12 +64,25 @@ def is_without_room(sent, field):
     return code not in lacks.options and needed + 40 > room
 
 
-def is_too_long(theirs, field, text):
-    """Whether dhcpd sends more than a length of one byte can say, or had no room for so much."""
-    value = theirs.options.get(int(field.split()[1]))
-    if value is None:
-        return re.search(r" (rack|site|pxe)\.[a-z]+ = .*binary-to-ascii\(", text)
-    return len(value) > 255
+def is_too_long(here, theirs, field, text):
+    """Whether dhcpd sends what is sent here, and in it what a length of one byte cannot say. It may
+    have no room for so much, and then sends nothing."""
+    if not all(re.search(needed, text) for needed in (_LONG, CARRIERS[field])):
+        return False
+    own, value = (answer.options.get(int(field.split()[1]), b"") for answer in (here, theirs))
+    return not value or own != value and is_without_long(own, value)
+
+
+def is_without_long(own, value):
+    """Whether `own` is `value` but for options longer than 255 bytes, of whose length `value` has
+    the last byte."""
+    if not value:
+        return not own
+    size = 2 + value[1] if len(value) > 1 else len(value)
+    if own.startswith(value[:size]) and is_without_long(own[size:], value[size:]):
+        return True
+    return any(is_without_long(own, value[longer:])
+               for longer in range(size + 256, len(value) + 1, 256))
 
 
 def is_left_out(sent, field):
@@ -82,16 +97,14 @@ def is_left_out(sent, field):
 
 
 class Limits:
-    """Which addresses count for `lease limit` in each server, by what both have answered."""
+    """Which addresses count for `lease limit` in this server, by what it has answered."""
 
     # The addresses of host entries have this as their last number, or more. They do not count.
     _FIXED = 230
 
     def __init__(self, nodes):
         self._classes = []  # (name, how many, option code, how many bytes, values or None for any)
-        self._added = []  # likewise, those that `add` names
-        # By server, name and value.
-        self._counted = {"here": defaultdict(set), "dhcpd": defaultdict(set)}
+        self._counted = defaultdict(set)  # by name and value
         texts = list(_walk(nodes))
         for node in texts:
             if isinstance(node, Block) and node.head.startswith("class "):
@@ -111,8 +124,6 @@ class Limits:
                   if head.startswith(f'subclass "{name}"')}
         bytes_of = 9 if "match substring" in inside else None
         self._classes.append((name, most, code, bytes_of, None if spawns else values))
-        if f'add "{name}";' in all_nodes:
-            self._added.append((name, most))
 
     def _of(self, sent):
         """Name, value and limit of each class that the client's lease may count for."""
@@ -124,50 +135,45 @@ class Limits:
             if value and (values is None or value in values):
                 yield (name, value), most
 
-    def are_reached(self, server, sent):
-        """Whether a server has no lease for the client, because all its classes have theirs."""
-        counted = self._counted[server]
-        own = set() if sent.step == "other-id" else {sent.before[server == "dhcpd"]}
+    def are_reached(self, sent):
+        """Whether there is no lease for the client, because all its classes have theirs."""
+        own = set() if sent.step == "other-id" else {sent.before[0]}
         of = list(self._of(sent))
-        if server == "dhcpd":
-            # Whether the client comes by an `add` is not known.
-            of += [((name, None), most) for name, most in self._added]
-        return bool(of) and all(len(counted[key] - own) >= most for key, most in of)
+        is_fixed = sent.answers[1] and self._is_fixed(sent.answers[1][1].yiaddr)
+        return not is_fixed and bool(of) and all(
+            len(self._counted[key] - own) >= most for key, most in of)
 
     def learn_first(self, batch):
         """This server may answer a REQUEST before a DISCOVER that came a moment earlier."""
         for sent in batch:
             if sent.answers[0] and sent.answers[0][1].kind == "ACK":
-                self._count("here", sent, sent.answers[0][1].yiaddr)
+                self._count(sent, sent.answers[0][1].yiaddr)
 
     def learn(self, sent):
-        """Counts what the servers have given."""
-        for number, server in enumerate(self._counted):
-            counted, answer = self._counted[server], sent.answers[number]
-            if sent.step in ("release", "decline"):
-                _forget(counted, sent.before[number])
-            kind = answer and answer[1].kind
-            # In dhcpd an offer does not count.
-            if kind in ("ACK", "BOOTP") or kind == "OFFER" and server == "here":
-                self._count(server, sent, answer[1].yiaddr)
+        """Counts what the server has given."""
+        if sent.step in ("release", "decline"):
+            self._forget(sent.before[0])
+        answer = sent.answers[0]
+        if answer and answer[1].kind in ("ACK", "BOOTP", "OFFER"):
+            self._count(sent, answer[1].yiaddr)
 
-    def _count(self, server, sent, address):
-        if address == "0.0.0.0" or int(address.rsplit(".", 1)[1]) >= self._FIXED:
+    def _is_fixed(self, address):
+        return int(address.rsplit(".", 1)[1]) >= self._FIXED
+
+    def _count(self, sent, address):
+        if address == "0.0.0.0" or self._is_fixed(address):
             return
-        counted, of = self._counted[server], list(self._of(sent))
+        counted, of = self._counted, list(self._of(sent))
         if not any(address in counted[key] for key, _ in of):
-            _forget(counted, address)
+            self._forget(address)
             for key, most in of:
                 if len(counted[key]) < most:
                     counted[key].add(address)
                     break
-        for name, _ in self._added:
-            counted[name, None].add(address)
 
-
-def _forget(counted, address):
-    for addresses in counted.values():
-        addresses.discard(address)
+    def _forget(self, address):
+        for addresses in self._counted.values():
+            addresses.discard(address)
 
 
 def _walk(nodes):

@@ -73,7 +73,7 @@ class Side:
         leases = os.path.join(self.directory, "dhcpd.leases")
         if self.name.startswith("dhcpd"):
             open(leases, "w").close()
-            arguments = ["dhcpd", "-4", "-f", "-q", "--no-pid", "-cf", config, "-lf", leases, "eth0"]
+            arguments = ["dhcpd", "-4", "-f", "--no-pid", "-cf", config, "-lf", leases, "eth0"]
         else:
             # On one processor there is one shard, so that clients are served in their order.
             processor = str(os.getpid() % os.cpu_count())
@@ -120,12 +120,13 @@ class Broken(Exception):
 class Sent:
     """One message of one client, and what came of it at each server."""
 
-    def __init__(self, client, step, xid):
-        self.client, self.step, self.xid = client, step, xid
+    def __init__(self, client, number, xid):
+        self.client, self.number, self.step, self.xid = client, number, client.steps[number], xid
         self.before = [view.address for view in client.views]
-        self.fresh = step == "other-id" or (
-            self.before == ["0.0.0.0"] * 2 and step in ("discover", "bootp"))
+        self.fresh = self.step == "other-id" or (
+            self.before == ["0.0.0.0"] * 2 and self.step in ("discover", "bootp"))
         self.payloads, self.answers = [None, None], [None, None]
+        self.is_unbilled = False  # dhcpd has no lease for it, because its classes have theirs
 
     def send(self, number, side, again=False):
         self.payloads[number], ends = self.client.message(
@@ -305,7 +306,7 @@ class Round:
             if client.steps[step] in dhcpd_clients.NEED_ADDRESS and not client.has_address():
                 continue
             self.xid += 1
-            batch.append(Sent(client, client.steps[step], 0x77000000 + self.xid))
+            batch.append(Sent(client, step, 0x77000000 + self.xid))
         return batch
 
     def range_of(self, address):
@@ -314,6 +315,7 @@ class Round:
 
     def step(self, sides, clients, number):
         batch = self.batch(clients, number)
+        said = len(sides[1].process.output())
         exchange(sides, batch)
         other = []
         for sent in batch:
@@ -329,6 +331,10 @@ class Round:
             exchange(sides, other, only=(1,))
         self.last |= {sent.client.mac: sent for sent in batch}
         self.limits.learn_first(batch)
+        said = sides[1].process.output()[said:]
+        for sent in batch:
+            sent.is_unbilled = re.search(f" from {sent.client.mac} .*: no available billing$", said,
+                                         re.MULTILINE)
         for sent in batch:
             self.answered += sent.answers[1] is not None
             ranges = sent.addresses() and [*map(self.range_of, sent.addresses())]
