@@ -30,8 +30,10 @@ impl Builder {
         overlapping_subnets(&subnets, tolerant, problems);
         let mut networks = Networks { tables: networks, ids: HashMap::new() };
         let mut pools: Vec<PlacedPool> = Vec::new();
+        let mut subnet_places = Vec::new();
         for mut draft in subnets {
             let id = SubnetId(id(dhcp.subnets.len()));
+            subnet_places.push(draft.place);
             warn_of_routers(&draft, problems);
             let drafts = std::mem::take(&mut draft.pools);
             for draft_pool in drafts {
@@ -47,7 +49,8 @@ impl Builder {
             dhcp.subnets.push(Subnet { network, prefix, around, scope, groups, pools });
         }
         networks.warn(&dhcp, problems);
-        add_pools(&mut dhcp, pools, problems);
+        let pool_places = add_pools(&mut dhcp, pools, problems);
+        find_first(&mut dhcp, &subnet_places, &pool_places);
         dhcp.excluded = dhcp.find_excluded();
         dhcp.address_map = AddressMap::new(&dhcp);
         for (index, around) in around_classes.into_iter().enumerate() {
@@ -162,7 +165,7 @@ impl Networks {
             table.map(|(_, draft)| draft).unwrap_or_default();
         places.add(ScopeId::Network(new), own.line, own.lines);
         let groups = groups.into();
-        networks.push(Network { name: Some(name), scope, groups, subnets: Vec::new() });
+        networks.push(Network { name: Some(name), scope, groups, ..Network::default() });
         new
     }
 
@@ -261,8 +264,10 @@ struct PlacedPool {
     places: ScopePlaces,
 }
 
-fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<PlacedPool>, problems: &mut Problems) {
+/// Adds the pools by rising address, and says where each was declared.
+fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<PlacedPool>, problems: &mut Problems) -> Vec<Place> {
     pools.sort_by_key(|placed| (placed.pool.range, placed.place));
+    let all = pools.iter().map(|placed| placed.declared).collect();
     let mut declared_at: HashMap<Place, usize> = HashMap::new();
     let mut furthest: Option<(Ipv4Addr, Place)> = None;
     for PlacedPool { mut pool, place, declared, places } in pools {
@@ -284,6 +289,20 @@ fn add_pools(dhcp: &mut Dhcp, mut pools: Vec<PlacedPool>, problems: &mut Problem
             None => dhcp.declared_pools.push(vec![pool_id]),
         }
         dhcp.pools.push(pool);
+    }
+    all
+}
+
+/// Notes what of each network stands first in the configuration, by the places of all subnets and
+/// of all pools.
+fn find_first(dhcp: &mut Dhcp, subnet_places: &[Place], pool_places: &[Place]) {
+    let Dhcp { networks, subnets, .. } = dhcp;
+    for network in networks {
+        let own = || network.subnets.iter().copied();
+        let pools = own().flat_map(|id| subnets[id.index()].pools.iter().copied());
+        let first_pool = pools.min_by_key(|id| pool_places.get(id.index()));
+        network.first_subnet = own().min_by_key(|id| subnet_places.get(id.index()));
+        network.first_pool = first_pool;
     }
 }
 

@@ -243,6 +243,10 @@ pub struct Network {
     pub groups: Box<[GroupId]>,
     /// Its subnets by rising address.
     pub subnets: Vec<SubnetId>,
+    /// The one of them that stands first in the configuration.
+    pub first_subnet: Option<SubnetId>,
+    /// The one of their pools that stands first in the configuration.
+    pub first_pool: Option<PoolId>,
 }
 
 /// `[[dhcp.subnet]]`

@@ -325,9 +325,9 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// The scopes that say what stands in a NAK: those of the link. ISC dhcpd goes by the first
-    /// subnet and the first pool of it, and by no host entry; and its link is the one that the
-    /// message came from, whatever ciaddr says.
+    /// The scopes that say what stands in a NAK: those of the link. ISC dhcpd goes by the subnet
+    /// and by the pool of it that were declared first, and by no host entry; and its link is the
+    /// one that the message came from, whatever ciaddr says.
     pub(super) fn chain_of_nak(&self) -> &'a ScopeChain<'a> {
         if !self.is_as_dhcpd() {
             return self.chain(None);
@@ -336,10 +336,9 @@ impl<'a> Exchange<'a> {
             LinkBy::Ciaddr(_) => Link::of_interface(self.dhcp, self.arrival).unwrap_or(self.link),
             _ => self.link,
         };
-        let subnets = &self.dhcp.network(link.network).subnets;
-        let pools = || subnets.iter().flat_map(|&id| &self.dhcp.subnet(id).pools);
-        let subnet = subnets.first().copied().unwrap_or(link.subnet);
-        self.chain_of_scopes(subnet, pools().next().copied(), None, None)
+        let network = self.dhcp.network(link.network);
+        let subnet = network.first_subnet.unwrap_or(link.subnet);
+        self.chain_of_scopes(subnet, network.first_pool, None, None)
     }
 
     /// The scopes that hold for the machine with `address`, but for those of a pool.

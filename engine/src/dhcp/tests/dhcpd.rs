@@ -299,6 +299,29 @@ options = {{ root-path = {}, swap-server = {}, resource-location-servers = {} }}
 }
 
 #[test]
+fn a_nak_goes_by_the_subnet_and_the_pool_that_stand_first() {
+    let identifier = |network: &str| {
+        let text = format!("[dhcp]\ncompatibility = \"dhcpd\"\nauthoritative = true\n{network}");
+        let mut server = Server::new(&text);
+        let nak = server.expect(MessageType::Nak, &Client::dhclient(mac(1)).reboot(ip("10.9.0.1")));
+        nak.message().server_identifier().unwrap()
+    };
+    let subnet = |net: u8, more: &str| {
+        format!("[[dhcp.subnet]]\nsubnet = \"10.{net}.0.0/16\"\nshared-network = \"n\"\n{more}\n")
+    };
+    let says = |number: u8| format!("server-identifier = \"192.0.2.{number}\"");
+    let pool = |range: &str, number: u8| {
+        format!("[[dhcp.subnet.pools]]\nrange = \"{range}\"\n{}\n", says(number))
+    };
+    let pools = pool("10.1.4.50-10.1.4.99", 1) + &pool("10.1.4.0-10.1.4.9", 2);
+    assert_eq!(identifier(&subnet(1, &pools)), ip("192.0.2.1"));
+    let subnets = subnet(1, &says(1)) + &subnet(0, &says(2));
+    assert_eq!(identifier(&subnets), ip("192.0.2.1"));
+    let both = subnet(1, &says(1)) + &subnet(0, &pool("10.0.4.0-10.0.4.9", 2));
+    assert_eq!(identifier(&both), ip("192.0.2.2"));
+}
+
+#[test]
 fn the_renewal_of_a_reserved_address_comes_from_no_port() {
     let more = "
 [[dhcp.host]]
