@@ -154,6 +154,8 @@ impl<'c> ScopeChain<'c> {
         let run =
             |chain: &Self| Run::all(chain.unset(), (chain.levels, chain.by_place), facts, arena);
         let Ran { levels, effects, late } = run(&self);
+        let room = self.dhcp.most_classes().saturating_sub(self.classes.len());
+        let late = &late[..late.len().min(room)];
         if late.is_empty() {
             return Self { levels, effects, ..self };
         }

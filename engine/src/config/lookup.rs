@@ -226,6 +226,11 @@ impl Dhcp {
         self.used.same_flags.get(flag)
     }
 
+    /// Of how many classes a machine may be a member: ISC dhcpd knows five of a message.
+    pub(crate) fn most_classes(&self) -> usize {
+        if self.is_as_dhcpd() { 5 } else { usize::MAX }
+    }
+
     /// Whether any scope has a setting with one value that is no flag.
     pub(crate) fn uses(&self, parameter: Parameter) -> bool {
         self.used.parameters & parameter.bit() != 0

@@ -87,7 +87,7 @@ impl<'a> Findings<'a> {
         &self,
         leases: &ShardLeases,
     ) -> impl Iterator<Item = (ClassId, Result<MemberFound, NotMember>)> {
-        let Exchange { dhcp, machine, now, own, .. } = self.0;
+        let Exchange { dhcp, machine, now, own, classes, .. } = self.0;
         let ids = dhcp.class_ids().filter(|_| machine.is_classified(dhcp));
         let is_own = |ip| own.iter().any(|own| IpAddr::V4(own.ip) == ip);
         let limit = move |bill: Bill| LimitFound {
@@ -97,6 +97,8 @@ impl<'a> Findings<'a> {
         };
         ids.map(move |id| {
             let member = machine.membership(dhcp, id, false, self.known(id));
+            let is_beyond = classes.len() >= dhcp.most_classes() && !classes.contains(&id);
+            let member = if is_beyond { member.and(Err(NotMember::TooMany)) } else { member };
             let found = member.map(|member| MemberFound {
                 subclass: member.subclass,
                 limit: member.bill(id, dhcp).map(limit),

@@ -150,8 +150,8 @@ impl<'a> Machine<'a> {
     }
 
     /// The classes whose conditions and test the machine meets, and the subclasses of these that
-    /// its values name, in the order of the configuration. `before` is what it said in its
-    /// DISCOVER, if `message` says less.
+    /// its values name, in the order of the configuration; the first ones, if there may be no more.
+    /// `before` is what it said in its DISCOVER, if `message` says less.
     pub(super) fn classes(
         &self,
         message: &Message<'a>,
@@ -166,7 +166,11 @@ impl<'a> Machine<'a> {
         let mut subclasses = BumpVec::with_capacity_in(USUAL_CLASSES, arena);
         let mut bills = BumpVec::new_in(arena);
         let known = Known { message, before, machine: self, members: &[], arena };
+        let most = dhcp.most_classes();
         let mut look_at = |id, passed| {
+            if members.len() >= most {
+                return;
+            }
             let known = Known { members: &members, ..known };
             if let Ok(member) = self.membership(dhcp, id, passed, known) {
                 members.push(id);
@@ -288,6 +292,8 @@ pub(crate) enum NotMember {
     Test,
     /// It has no subclass for the value that the message has.
     Subclass,
+    /// The machine is a member of as many classes as it may be, which stand before this one.
+    TooMany,
 }
 
 /// Few machines are members of more classes.

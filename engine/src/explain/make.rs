@@ -441,6 +441,11 @@ impl Part<'_> {
                         None => "its `match` is null for the client".to_owned(),
                     }
                 }
+                Err(NotMember::TooMany) => {
+                    "the client is a member of five classes that stand before it; dhcpd has no \
+                     more, nor has compatibility = \"dhcpd\""
+                        .to_owned()
+                }
                 Err(NotMember::Condition(condition)) => {
                     self.words.fails(*condition, &class.matches, &findings.said(*condition))
                 }

@@ -3,6 +3,7 @@
 use bootstorm_protocols::dhcpv4::{MessageType, options};
 
 use super::*;
+use crate::explain::Asked;
 
 /// A network and these classes: name, and the keys of its table.
 fn with_classes(classes: &[(&str, &str)]) -> Server {
@@ -150,4 +151,47 @@ fn a_renewal_is_on_the_port_of_its_lease() {
     let address = server.lease(&relayed);
     assert_eq!(members(&server, &client.renew(address)), "port any");
     assert_eq!(members(&server, &client.discover()), "");
+}
+
+/// dhcpd knows five classes of a message; those beyond them it ignores, and `add` of one.
+#[test]
+fn by_dhcpds_rules_a_machine_is_a_member_of_five_classes_at_most() {
+    let class = |number: u8| {
+        format!(
+            "[[dhcp.class]]\nname = \"c{number}\"\ntest = 'option host-name ~= \"[a{number}]\"'\n\
+             options = {{ 24{number} = \"hex:00\" }}\n"
+        )
+    };
+    let classes: String = (1..8).map(class).collect();
+    let text = format!(
+        "{classes}
+[[dhcp.subnet]]
+subnet = \"10.1.0.0/16\"
+add-class = [\"c6\", \"c7\"]
+pools = [
+    {{ range = \"10.1.4.0-10.1.4.9\", class = \"c6\" }},
+    {{ range = \"10.1.5.0-10.1.5.9\" }},
+]
+"
+    );
+    let named = |name: &str| Client::plain(mac(1)).with(options::HOST_NAME, name.as_bytes());
+    let (all, four) = (named("a").discover(), named("1235").discover());
+    assert_eq!(members(&Server::new(&text), &all), "c1 c2 c3 c4 c5 c6 c7");
+    let mut server = Server::new(&format!("[dhcp]\ncompatibility = \"dhcpd\"\n{text}"));
+    let mut told = |datagram: &Datagram| {
+        let offer = server.expect(MessageType::Offer, datagram);
+        assert_eq!(offer.yiaddr().octets()[..3], [10, 1, 5]);
+        let codes = offer.origins.iter().map(|&(code, _)| code);
+        let mut codes: Vec<u8> = codes.filter(|code| *code > 240).collect();
+        codes.sort_unstable();
+        (members(&server, datagram), codes)
+    };
+    assert_eq!(told(&all), ("c1 c2 c3 c4 c5".to_owned(), vec![241, 242, 243, 244, 245]));
+    assert_eq!(told(&four), ("c1 c2 c3 c5".to_owned(), vec![241, 242, 243, 245, 246]));
+    let mac = "52:54:00:00:00:01".to_owned();
+    let asked = Asked { mac, options: vec!["host-name=a".to_owned()], ..Asked::default() };
+    let classes = server.asked(&asked).unwrap().classes;
+    let why: Vec<&str> = classes.iter().map(|class| &*class.why).collect();
+    assert_eq!(why[4], "its test is true");
+    assert!(why[5].starts_with("the client is a member of five classes"), "{}", why[5]);
 }
