@@ -137,6 +137,8 @@ class File:
 
     def __init__(self, seed):
         self.random = random.Random(f"dhcpd.conf {seed}")
+        # What decides here changes nothing else of a file.
+        self.late_random = random.Random(f"late {seed}")
         # Without conditions and expressions there is more of the rest to see.
         self.plain = self.chance(0.3) or bool(os.environ.get("BOOTSTORM_PLAIN"))
         self.words = Words(f"{seed} scope", True)
@@ -159,6 +161,10 @@ class File:
 
     def chance(self, share):
         return self.random.random() < share
+
+    def turned(self, nodes):
+        """The nodes in an order that is not that of their addresses, in some of the files."""
+        return nodes[::-1] if self.late_random.random() < 0.3 else nodes
 
     def some(self, makers, most):
         return [self.random.choice(makers)() for _ in range(self.random.randint(0, most))]
@@ -364,7 +370,7 @@ class File:
         if self.chance(0.4):
             body.append(self.range(base, 100, 139))
         else:
-            for first in [100, 150] if self.chance(0.5) else [100]:
+            for first in self.turned([100, 150] if self.chance(0.5) else [100]):
                 own = self.range(base, first, first + 39)
                 # What stands in no pool may be a part of one in dhcpd.
                 body.append(own if self.chance(0.3) else self.pool([own]))
@@ -420,6 +426,13 @@ class File:
         self.classes.append(name)
         return nodes
 
+    def many_classes(self):
+        """Classes with members that are of more than five."""
+        return [Block(f"class \"m{number}\"", [
+            f"match if exists {self.late_random.choice(['host-name', 'vendor-class-identifier'])};",
+            f"option {self.late_random.choice(['root-path', 'domain-name'])} \"m{number}\";"])
+                for number in range(7)]
+
     def network(self, subnets):
         """Subnets on one link, or one subnet."""
         if len(subnets) == 1 and self.chance(0.6):
@@ -454,13 +467,15 @@ class File:
         nodes += self.statements(4)
         for _ in range(self.random.randint(0, 3)):
             nodes += self.grouped(self.a_class())
+        if self.late_random.random() < 0.08:
+            nodes += self.many_classes()
         networks = [self.network([self.subnet(LOCAL, "255.255.0.0")])]
         for relay in self.relays:
             net = relay.rsplit(".", 1)[0]
             subnets = [self.subnet(net)]
             if self.chance(0.4):
                 subnets.append(self.subnet(f"{net.rsplit('.', 1)[0]}.1"))
-            networks += self.grouped([self.network(subnets)])
+            networks += self.grouped([self.network(self.turned(subnets))])
         nodes += networks
         hosts = [self.host() for _ in range(self.random.randint(0, 3))]
         nodes += self.grouped(hosts) if hosts else []
