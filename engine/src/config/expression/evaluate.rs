@@ -323,18 +323,26 @@ fn big_endian(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// Adds a number in a base of [`BASES`], in lower case and without leading zeros.
+/// Adds a number of at most 32 bits in a base of [`BASES`], in lower case. It has no leading zeros
+/// but where dhcpd puts some: it compares with powers of the base in 32 bits, of which those that
+/// do not fit may count as well.
 fn digits(mut number: u64, base: u64, text: &mut BumpVec<'_, u8>) -> Option<()> {
-    let mut room = [0; 64];
-    let mut start = room.len();
-    loop {
-        start -= 1;
-        // Below 36, so it fits.
-        let digit = char::from_digit((number % base) as u32, base as u32)?;
-        room[start] = digit as u8;
-        number /= base;
-        if number == 0 {
-            return append(text, &room[start..]);
+    // Below 37, so it fits.
+    let base = base as u32;
+    let (mut count, mut power) = (1, base);
+    while number >= u64::from(power) {
+        count += 1;
+        let next = power.wrapping_mul(base);
+        if next <= power {
+            break;
         }
+        power = next;
     }
+    let mut room = [0; 64];
+    let start = room.len().checked_sub(count)?;
+    for place in room[start..].iter_mut().rev() {
+        *place = char::from_digit((number % u64::from(base)) as u32, base)? as u8;
+        number /= u64::from(base);
+    }
+    append(text, &room[start..])
 }
