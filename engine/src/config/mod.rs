@@ -41,6 +41,7 @@ mod model;
 mod option_set;
 mod option_text;
 mod option_types;
+mod parts;
 mod places;
 mod prefix;
 mod problem;

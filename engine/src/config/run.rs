@@ -16,6 +16,7 @@ use super::decisions::{Decision, Watched};
 use super::effects::{Asked, Before, Collected as Effecting, Effects};
 use super::expression::{Boolean, Data, Facts, Names, Numeric, OptionPath, Value};
 use super::option_set::OptionView;
+use super::parts::{End, Part, Parts};
 use super::scope::ScopeView;
 use super::spaces::{Carried, Collected};
 use super::statement::{Action, Key, Line, Mode, Operand, Statement, SwitchPart};
@@ -45,14 +46,8 @@ struct Entry<'c> {
 enum Set<'c> {
     /// The values of a scope without statements.
     Fixed(&'c Scope, &'c [(Key, Line)]),
-    /// One value, of parts that are put together.
-    Parts(Key, &'c [Part<'c>]),
-}
-
-#[derive(Copy, Clone)]
-enum Part<'c> {
-    Bytes(&'c [u8]),
-    Expression(&'c Data),
+    /// One value.
+    Parts(Key, &'c Parts<'c>),
 }
 
 /// What a run comes to.
@@ -259,21 +254,14 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             Mode::Supersede => None,
             Mode::Default | Mode::Append | Mode::Prepend => self.current(key, self.level),
         };
-        let new = Part::Expression(value);
-        let mut parts = BumpVec::new_in(self.arena);
-        match (mode, before) {
+        let to = match (mode, before) {
             (Mode::Default, Some(_)) => return,
-            (Mode::Append, Some(before)) => {
-                parts.extend_from_slice(before);
-                parts.push(new);
-            }
-            (Mode::Prepend, Some(before)) => {
-                parts.push(new);
-                parts.extend_from_slice(before);
-            }
-            _ => parts.push(new),
-        }
-        self.push(line, Set::Parts(key, parts.into_bump_slice()));
+            (Mode::Append, Some(before)) => Some((End::Back, before)),
+            (Mode::Prepend, Some(before)) => Some((End::Front, before)),
+            _ => None,
+        };
+        let parts = Parts::new(Part::Expression(value), to);
+        self.push(line, Set::Parts(key, self.arena.alloc(parts)));
     }
 
     fn push(&mut self, line: Line, set: Set<'c>) {
@@ -316,8 +304,8 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
 
     /// What a key is set to as far as the statements have run, for a client whose narrowest level
     /// is `narrowest`; `None` where it is not set at all.
-    fn current(&self, key: Key, narrowest: usize) -> Option<&'c [Part<'c>]> {
-        let constant = |bytes| Some(&*self.arena.alloc_slice_copy(&[Part::Bytes(bytes)]));
+    fn current(&self, key: Key, narrowest: usize) -> Option<&'c Parts<'c>> {
+        let constant = |bytes| Some(&*self.arena.alloc(Parts::new(Part::Bytes(bytes), None)));
         let mut entries = self.entries.iter().rev().peekable();
         for (place, level) in self.levels.iter().enumerate().skip(narrowest) {
             while let Some(entry) = entries.next_if(|entry| entry.level <= place) {
@@ -373,16 +361,16 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
     }
 
     /// The value of parts put together; null if one of them is.
-    fn value(&self, parts: &'c [Part<'c>]) -> Option<&'c [u8]> {
-        let one = |part: &'c Part<'c>| match part {
-            Part::Bytes(bytes) => Some(*bytes),
+    fn value(&self, parts: &Parts<'c>) -> Option<&'c [u8]> {
+        let one = |part: Part<'c>| match part {
+            Part::Bytes(bytes) => Some(bytes),
             Part::Expression(data) => data.evaluate(self, self.arena),
         };
-        if let [part] = parts {
+        if let Some(part) = parts.single() {
             return one(part);
         }
         let mut value = BumpVec::new_in(self.arena);
-        for part in parts {
+        for part in parts.in_order(self.arena) {
             value.extend_from_slice(one(part)?);
         }
         Some(value.into_bump_slice())

@@ -274,6 +274,25 @@ fn what_is_sent_is_what_was_set_last() {
     }
 }
 
+#[test]
+fn a_value_of_many_parts_takes_as_much_memory_as_its_parts() {
+    let all_of = |count: usize| {
+        let parts = (0..count).map(|number| match number % 3 {
+            0 => assign(Mode::Prepend, "v0", "\"<\""),
+            _ => assign(Mode::Append, "v0", "\">\""),
+        });
+        let statements = [assign(Mode::Supersede, "v0", "\"-\"")].into_iter().chain(parts);
+        let (dhcp, arena) = (model(scope(statements.collect()), Scope::default()), Bump::new());
+        let chain = chain(&dhcp, &arena);
+        let (value, _) = chain.option(own("v0").unwrap()).unwrap();
+        let expected = ["<".repeat(count / 3), "-".into(), ">".repeat(count / 3 * 2)].concat();
+        assert_eq!(String::from_utf8_lossy(value), expected);
+        arena.allocated_bytes()
+    };
+    // The arena grows in steps of twice as much.
+    assert!(all_of(2400) <= 16 * all_of(300));
+}
+
 fn switch(parts: Vec<SwitchPart>) -> Statement {
     statement(Action::Switch(Operand::Data(data("option host-name")), parts.into()))
 }
