@@ -24,7 +24,9 @@ use crate::config;
 use crate::event::bus::EventBus;
 use crate::hooks::{Hooks, Job};
 use crate::interfaces::Interfaces;
-use crate::leases::{Clock, Committer, Leases, MemoryStore, ShardLeases};
+use crate::leases::{
+    Client, Clock, Committer, Lease, Leases, MemoryStore, Said, ShardLeases, Step,
+};
 use crate::log::EventLog;
 use crate::metrics::Metrics;
 use crate::quirks::tests::discover;
@@ -263,6 +265,20 @@ fn a_discover_that_waits_for_a_ping_is_counted_once_however_the_ping_ends() {
     assert_eq!(metrics.addresses_in_use.get(), 1);
     let discovers = metrics.received.values().nth(1);
     assert_eq!((discovers, metrics.received.total(), metrics.silences.total()), (Some(1), 1, 1));
+    lab.log.stop();
+}
+
+#[test]
+fn an_address_is_in_use_when_it_is_put_in_quarantine() {
+    let mut lab = Lab::new(&format!("[dhcp]\nping-check = \"300ms\"\n{SUBNET}"));
+    lab.receive(Role::Dhcp, &relayed(b"PXEClient"));
+    // The offer ends before the ping is answered.
+    let leases = &mut lab.server.1.parts.leases;
+    let Lease { ip, client: key, hardware, .. } = leases.at(MACHINE, Moment::default()).unwrap();
+    let client = Client { key: &key, hardware, notes: Said::default() };
+    leases.apply(&client, &Step::Withdraw { ip }, Moment::default()).unwrap();
+    lab.receive(Role::Icmp, &echo_of(MACHINE));
+    assert_eq!(lab.metrics.shard(0).unwrap().addresses_in_use.get(), 0);
     lab.log.stop();
 }
 
