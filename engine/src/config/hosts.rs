@@ -306,8 +306,8 @@ impl Hosts {
     /// in. Both have rising names.
     pub(super) fn changed(&self, first: usize, removed: &HashSet<&str>, added: Vec<Host>) -> Self {
         let stay = |host: &HostView<'_>| !removed.contains(&**host.name());
+        let mut all = self.with_room(added.len());
         let mut added = added.into_iter().peekable();
-        let mut all = Self::default();
         for host in self.iter().enumerate().filter(|(at, host)| *at < first || stay(host)) {
             let (at, host) = host;
             while at >= first
@@ -320,6 +320,19 @@ impl Hosts {
         added.for_each(|new| _ = all.push(new));
         all.finish();
         all
+    }
+
+    /// None, with room for as many as these and some more.
+    fn with_room(&self, more: usize) -> Self {
+        Self {
+            list: Vec::with_capacity(self.list.len() + more),
+            keys: Vec::with_capacity(self.keys.len() + more),
+            ips: Vec::with_capacity(self.ips.len() + more),
+            by_name: HashTable::with_capacity(self.by_name.len() + more),
+            by_ip: HashTable::with_capacity(self.by_ip.len() + more),
+            by_key: HashTable::with_capacity(self.by_key.len() + more),
+            ..Self::default()
+        }
     }
 
     /// What hosts say, once where several say the same.
