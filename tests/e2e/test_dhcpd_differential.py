@@ -73,7 +73,7 @@ class Side:
         leases = os.path.join(self.directory, "dhcpd.leases")
         if self.name.startswith("dhcpd"):
             open(leases, "w").close()
-            arguments = ["dhcpd", "-4", "-f", "--no-pid", "-cf", config, "-lf", leases, "eth0"]
+            arguments = ["dhcpd", "-4", "-d", "--no-pid", "-cf", config, "-lf", leases, "eth0"]
         else:
             # On one processor there is one shard, so that clients are served in their order.
             processor = str(os.getpid() % os.cpu_count())
