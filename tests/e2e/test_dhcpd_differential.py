@@ -333,8 +333,8 @@ class Round:
         self.limits.learn_first(batch)
         said = sides[1].process.output()[said:]
         for sent in batch:
-            sent.is_unbilled = re.search(f" from {sent.client.mac} .*: no available billing$", said,
-                                         re.MULTILINE)
+            denied = re.search(f" from {sent.client.mac} .*: no available billing", said)
+            sent.is_unbilled = denied is not None
         for sent in batch:
             self.answered += sent.answers[1] is not None
             ranges = sent.addresses() and [*map(self.range_of, sent.addresses())]
