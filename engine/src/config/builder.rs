@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::Ipv4Addr;
 
+use super::hosts::Pushed;
 use super::problem::{Fault, Problems};
 use super::scope_reader::ScopePlaces;
 use super::source::Place;
 use super::tree::Node;
 use super::units::{self, Range};
 use super::{
-    Class, ClassId, Dhcp, Group, GroupId, Host, HostKey, Hosts, LeaseTime, Line, Permit, Prefix,
-    Scope, ScopeId, Settings, Subclass, SubclassId, schema,
+    Class, ClassId, Dhcp, Group, GroupId, Host, Hosts, LeaseTime, Line, Permit, Prefix, Scope,
+    ScopeId, Settings, Subclass, SubclassId, schema,
 };
 
 /// A scope and where its parts stand.
@@ -301,10 +302,14 @@ impl Builder {
             let first = places.names.get(first.index()).copied().unwrap_or(place);
             twice(&format!("host `{}`", host.name), place, first, problems);
         }
+        let Pushed { id, left_out } = self.dhcp.hosts.push(host);
+        if let Some(&place) = left_out.and_then(|number| key_places.get(number)) {
+            let text = "hosts are found by too many different options";
+            problems.error(place, Fault::new(text, "255 is the most"));
+        }
         places.names.push(place);
         places.keys.extend(key_places);
         places.ips.extend(ip_places);
-        let id = self.dhcp.hosts.push(host);
         self.dhcp.places.add_host(id, line);
     }
 }
@@ -313,14 +318,6 @@ fn look_at_host(draft: &HostDraft, dhcp: &Dhcp, wanted: &mut HostNeeds, problems
     let none = Scope::default();
     let group = draft.host.group.map_or(&none, |id| &dhcp.group(id).scope);
     look_at((&draft.host.scope, &draft.places), &[group, &dhcp.global], wanted, problems);
-    for (key, &place) in draft.host.keys.iter().zip(&draft.key_places) {
-        if let HostKey::Option { path, .. } = key
-            && !dhcp.hosts.has_room_for(*path)
-        {
-            let text = "hosts are found by too many different options";
-            problems.error(place, Fault::new(text, "255 is the most"));
-        }
-    }
 }
 
 /// Looks at a scope once. `wider` are the scopes around it, the narrowest first, as far as they are

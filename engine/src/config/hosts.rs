@@ -78,8 +78,15 @@ enum Kind {
     Option(u8),
 }
 
-/// More options than that are not told apart.
+/// Hosts are found by so many options at most.
 const MOST_OPTIONS: usize = u8::MAX as usize;
+
+/// What became of a host that was added.
+pub(super) struct Pushed {
+    pub(super) id: HostId,
+    /// The first of its keys that hosts cannot be found by: it is of one option too many.
+    pub(super) left_out: Option<usize>,
+}
 
 impl Kind {
     const NUMBERS: usize = 8;
@@ -149,33 +156,14 @@ fn place(length: usize) -> u32 {
 }
 
 impl Hosts {
-    /// Adds a host; later ones of the same name or address are not found by it.
-    pub(super) fn push(&mut self, host: Host) -> HostId {
+    /// Adds a host; later ones of the same name or address are not found by it. A key of an option
+    /// for which there is [no room](Pushed::left_out) is left out.
+    pub(super) fn push(&mut self, host: Host) -> Pushed {
         let id = HostId(place(self.list.len()));
-        for key in host.keys {
-            match key {
-                HostKey::Hardware(bytes) => self.push_key(id, Kind::Hardware, &bytes),
-                HostKey::Uuid(bytes) => self.push_key(id, Kind::Uuid, &bytes),
-                HostKey::ClientId(bytes) => self.push_key(id, Kind::ClientId, &bytes),
-                HostKey::Circuit { circuit_id: Some(port), remote_id: Some(switch) } => {
-                    let _place = self.note_option(OptionPath::CIRCUIT_ID);
-                    self.push_key(id, Kind::CircuitAtSwitch, &port);
-                    self.push_key(id, Kind::Switch, &switch);
-                }
-                HostKey::Circuit { circuit_id: Some(bytes), remote_id: None } => {
-                    let _place = self.note_option(OptionPath::CIRCUIT_ID);
-                    self.push_key(id, Kind::Circuit, &bytes);
-                }
-                HostKey::Circuit { circuit_id: None, remote_id: Some(bytes) } => {
-                    let _place = self.note_option(OptionPath::REMOTE_ID);
-                    self.push_key(id, Kind::Remote, &bytes);
-                }
-                HostKey::Circuit { circuit_id: None, remote_id: None } => {}
-                HostKey::Option { path, value } => {
-                    if let Some(place) = self.note_option(path) {
-                        self.push_key(id, Kind::Option(place), &value);
-                    }
-                }
+        let mut left_out = None;
+        for (number, key) in host.keys.into_iter().enumerate() {
+            if !self.push_host_key(id, key) {
+                left_out = left_out.or(Some(number));
             }
         }
         for ip in host.ips {
@@ -195,7 +183,43 @@ impl Hosts {
             let hash = |id: &HostId| hasher.hash_one(&*list[id.index()].name);
             self.by_name.insert_unique(hash(&id), id, hash);
         }
-        id
+        Pushed { id, left_out }
+    }
+
+    /// Adds a key of a host, unless it is one of an option for which there is no room.
+    #[must_use]
+    fn push_host_key(&mut self, id: HostId, key: HostKey) -> bool {
+        let option = match &key {
+            HostKey::Circuit { circuit_id: Some(_), .. } => Some(OptionPath::CIRCUIT_ID),
+            HostKey::Circuit { remote_id: Some(_), .. } => Some(OptionPath::REMOTE_ID),
+            HostKey::Option { path, .. } => Some(*path),
+            _ => None,
+        };
+        let place = option.map(|path| self.note_option(path));
+        if place == Some(None) {
+            return false;
+        }
+        match key {
+            HostKey::Hardware(bytes) => self.push_key(id, Kind::Hardware, &bytes),
+            HostKey::Uuid(bytes) => self.push_key(id, Kind::Uuid, &bytes),
+            HostKey::ClientId(bytes) => self.push_key(id, Kind::ClientId, &bytes),
+            HostKey::Circuit { circuit_id: Some(port), remote_id: Some(switch) } => {
+                self.push_key(id, Kind::CircuitAtSwitch, &port);
+                self.push_key(id, Kind::Switch, &switch);
+            }
+            HostKey::Circuit { circuit_id: Some(port), remote_id: None } => {
+                self.push_key(id, Kind::Circuit, &port);
+            }
+            HostKey::Circuit { circuit_id: None, remote_id: Some(switch) } => {
+                self.push_key(id, Kind::Remote, &switch);
+            }
+            HostKey::Circuit { circuit_id: None, remote_id: None } => {}
+            HostKey::Option { value, .. } => {
+                let place = place.flatten();
+                place.into_iter().for_each(|place| self.push_key(id, Kind::Option(place), &value));
+            }
+        }
+        true
     }
 
     /// The place of an option that hosts are found by.
@@ -206,15 +230,12 @@ impl Hosts {
 
     /// The same; it is added unless it is there. `None`: there are too many.
     fn note_option(&mut self, path: OptionPath) -> Option<u8> {
-        if self.place_of(path).is_none() && self.has_room_for(path) {
-            self.options.push(path);
+        let place = self.place_of(path);
+        if place.is_some() || self.options.len() >= MOST_OPTIONS {
+            return place;
         }
-        self.place_of(path)
-    }
-
-    /// Whether hosts can be found by an option: there are not too many others.
-    pub(super) fn has_room_for(&self, path: OptionPath) -> bool {
-        self.options.len() < MOST_OPTIONS || self.place_of(path).is_some()
+        self.options.push(path);
+        u8::try_from(self.options.len() - 1).ok()
     }
 
     /// The number of a scope, which is added unless it is there; `None` for an empty one.
@@ -303,23 +324,29 @@ impl Hosts {
     }
 
     /// The same hosts but for those from a place on: of them some are taken out, and others put
-    /// in. Both have rising names.
-    pub(super) fn changed(&self, first: usize, removed: &HashSet<&str>, added: Vec<Host>) -> Self {
+    /// in. Both have rising names. `None` if hosts are found by too many options then.
+    pub(super) fn changed(
+        &self,
+        first: usize,
+        removed: &HashSet<&str>,
+        added: Vec<Host>,
+    ) -> Option<Self> {
         let stay = |host: &HostView<'_>| !removed.contains(&**host.name());
         let mut all = self.with_room(added.len());
         let mut added = added.into_iter().peekable();
+        let mut push = |host| all.push(host).left_out.is_none();
         for host in self.iter().enumerate().filter(|(at, host)| *at < first || stay(host)) {
             let (at, host) = host;
             while at >= first
                 && let Some(new) = added.next_if(|new| *new.name < **host.name())
             {
-                all.push(new);
+                push(new).then_some(())?;
             }
-            all.push(host.to_owned());
+            push(host.to_owned()).then_some(())?;
         }
-        added.for_each(|new| _ = all.push(new));
+        added.all(push).then_some(())?;
         all.finish();
-        all
+        Some(all)
     }
 
     /// None, with room for as many as these and some more.
@@ -362,8 +389,7 @@ impl Hosts {
 
     /// Whether any of them is found by the port that its relay agent says.
     pub(super) fn name_ports(&self) -> bool {
-        let is_port = |path: &OptionPath| path.code == options::RELAY_AGENT_INFORMATION;
-        self.any(Kind::Circuit) || self.options.iter().any(is_port)
+        self.options.iter().any(|path| path.code == options::RELAY_AGENT_INFORMATION)
     }
 
     /// Every reserved address, in the order of the configuration.
@@ -410,17 +436,14 @@ impl Hosts {
         self.with_key(Kind::Remote, remote_id)
     }
 
-    /// The options that hosts are found by, those first that are named last.
-    pub(crate) fn options(&self) -> impl Iterator<Item = OptionPath> {
-        self.options.iter().rev().copied()
+    /// The options that hosts are found by, each with its place; those first that are named last.
+    pub(crate) fn options(&self) -> impl Iterator<Item = (u8, OptionPath)> {
+        (0..=u8::MAX).zip(self.options.iter().copied()).rev()
     }
 
-    /// Hosts that are found by a value of an option.
-    pub(super) fn by_option(&self, path: OptionPath, value: &[u8]) -> HostIds<'_> {
-        match self.place_of(path) {
-            Some(place) => self.with_key(Kind::Option(place), value),
-            None => &[],
-        }
+    /// Hosts that are found by a value of the option at a place of [`Hosts::options`].
+    pub(crate) fn by_option(&self, place: u8, value: &[u8]) -> HostIds<'_> {
+        self.with_key(Kind::Option(place), value)
     }
 
     /// Whether several hosts are found by this key.
@@ -439,7 +462,10 @@ impl Hosts {
                 self.by_remote_id(bytes.as_ref())
             }
             HostKey::Circuit { circuit_id: None, remote_id: None } => &[],
-            HostKey::Option { path, value } => self.by_option(*path, value.as_ref()),
+            HostKey::Option { path, value } => match self.place_of(*path) {
+                Some(place) => self.by_option(place, value.as_ref()),
+                None => &[],
+            },
         }
     }
 

@@ -56,7 +56,7 @@ impl Config {
         }
         let hosts = self.read_hosts(change)?;
         let first = self.dhcp.hosts.len().checked_sub(change.before)?;
-        let hosts = self.dhcp.hosts.changed(first, change.removed, hosts);
+        let hosts = self.dhcp.hosts.changed(first, change.removed, hosts)?;
         let dhcp = self.dhcp.with(hosts)?;
         let mut sources = self.sources.clone();
         if !sources.iter().any(|source| source == change.file) {

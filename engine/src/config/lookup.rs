@@ -9,8 +9,8 @@ use super::run::Run;
 use super::statement::{self, Action};
 use super::{
     AddressPlace, Asked, BlockKey, Class, ClassId, ClientMatch, Dhcp, Facts, Flag, Flags, Group,
-    GroupId, HostId, HostKey, HostView, Key, Network, NetworkId, OptionPath, Parameter, Permit,
-    Pool, PoolId, Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId, Used,
+    GroupId, HostId, HostKey, HostView, Key, Network, NetworkId, Parameter, Permit, Pool, PoolId,
+    Scope, ScopeId, Subclass, SubclassId, Subnet, SubnetId, Used,
 };
 
 /// Host ids under one key, in the order of the configuration.
@@ -162,16 +162,7 @@ impl Dhcp {
         self.hosts.by_client_id(client_id)
     }
 
-    /// Hosts plugged in where the relay agent (option 82) says.
-    pub fn hosts_by_circuit<'c>(
-        &'c self,
-        circuit_id: Option<&[u8]>,
-        remote_id: Option<&'c [u8]>,
-    ) -> impl Iterator<Item = HostId> + use<'c> {
-        self.hosts_at_port(circuit_id, remote_id).chain(self.hosts_at_switch(remote_id))
-    }
-
-    /// Those of them that name the switch alone.
+    /// Hosts that name the switch of the relay agent's message (option 82), and no port of it.
     pub(crate) fn hosts_at_switch(
         &self,
         remote_id: Option<&[u8]>,
@@ -180,7 +171,7 @@ impl Dhcp {
         hosts.iter().copied()
     }
 
-    /// Those that name the port.
+    /// Hosts that name the port of the relay agent's message (option 82).
     pub(crate) fn hosts_at_port<'c>(
         &'c self,
         circuit_id: Option<&[u8]>,
@@ -197,11 +188,6 @@ impl Dhcp {
             })
         };
         exact.iter().copied().filter(agrees)
-    }
-
-    /// Hosts that are found by a value of an option.
-    pub fn hosts_by_option(&self, path: OptionPath, value: &[u8]) -> HostIds<'_> {
-        self.hosts.by_option(path, value)
     }
 
     /// Finds out what some scope, class or host makes use of; all are known.

@@ -71,7 +71,8 @@ impl<'a> Exchange<'a> {
 
     /// The host entry that counts for the machine, as a lease remembers it.
     fn known_as(&self) -> Option<KnownAs<'a>> {
-        let (host, FoundBy { kind: by, key }) = self.reservation.host.zip(self.reservation.by)?;
+        let (host, FoundBy { kind: by, key, .. }) =
+            self.reservation.host.zip(self.reservation.by)?;
         Some(KnownAs { name: self.dhcp.host(host).name(), by, key })
     }
 

@@ -103,11 +103,8 @@ pub(super) fn own_that_say_who<'a>(
 /// Whether a lease says at which port of a relay agent its client is. In ISC dhcpd that of a
 /// reserved address does not; here it does if the port is why the client has it.
 fn says_its_port(admission: Admission<'_>, dhcp: &Dhcp) -> bool {
-    !dhcp.is_as_dhcpd()
-        || !matches!(
-            admission,
-            Admission::Host(KnownAs { by: KeyKind::Hardware | KeyKind::ClientId, .. })
-        )
+    let Admission::Host(KnownAs { by, .. }) = admission else { return true };
+    !dhcp.is_as_dhcpd() || by == KeyKind::Circuit
 }
 
 impl<'a> Exchange<'a> {

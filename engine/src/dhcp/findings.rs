@@ -16,7 +16,8 @@ use super::own::Own;
 use super::reply::Reply;
 use super::reservation::Reservation;
 use crate::config::{
-    BootRule, Boots, ClassId, Decision, HostId, Names, PoolId, ScopeChain, ScopeId, SubclassId,
+    BootRule, Boots, ClassId, Decision, HostId, Names, OptionPath, PoolId, ScopeChain, ScopeId,
+    SubclassId,
 };
 use crate::leases::{Bill, Change, Client, ClientKey, Conflict, KeyKind, ShardLeases, Step};
 
@@ -33,6 +34,15 @@ pub(crate) enum EntryUse {
     Elsewhere,
     /// Another one counts, which comes first or has an address in the client's network.
     After,
+}
+
+/// A host entry that a machine is known by.
+pub(crate) struct EntryFound {
+    pub(crate) id: HostId,
+    pub(crate) by: KeyKind,
+    /// The option of a `host-identifier`.
+    pub(crate) option: Option<OptionPath>,
+    pub(crate) what: EntryUse,
 }
 
 /// How a client is a member of a class.
@@ -133,13 +143,13 @@ impl<'a> Findings<'a> {
     }
 
     /// Every host entry that the client is known by, and by which key first.
-    pub(crate) fn entries(&self) -> Vec<(HostId, KeyKind, EntryUse)> {
+    pub(crate) fn entries(&self) -> Vec<EntryFound> {
         let Exchange { message, before, dhcp, machine, link, own, reservation, arena, .. } = self.0;
         let known = Known { message, before: *before, machine, members: &[], arena };
         let saying = own_that_say_who(own, message, dhcp, link.network);
-        let mut entries: Vec<(HostId, KeyKind, EntryUse)> = Vec::new();
+        let mut entries: Vec<EntryFound> = Vec::new();
         for &(id, by) in Reservation::entries(dhcp, &known, link.network, saying, arena) {
-            if entries.iter().any(|(known, ..)| *known == id) {
+            if entries.iter().any(|known| known.id == id) {
                 continue;
             }
             let here = dhcp.host_address(id, link.network).is_some();
@@ -148,7 +158,7 @@ impl<'a> Findings<'a> {
                 _ if !here && !dhcp.host(id).ips().is_empty() => EntryUse::Elsewhere,
                 _ => EntryUse::After,
             };
-            entries.push((id, by.kind, what));
+            entries.push(EntryFound { id, by: by.kind, option: by.option, what });
         }
         entries
     }

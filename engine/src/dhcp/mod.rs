@@ -79,7 +79,9 @@ pub(crate) use arrival::LinkBy;
 pub(crate) use boot::PassedOver;
 pub use cache::ReplyCache;
 pub use delivery::Delivery;
-pub(crate) use findings::{BootFound, EntryUse, Findings, LimitFound, MemberFound, PoolState};
+pub(crate) use findings::{
+    BootFound, EntryFound, EntryUse, Findings, LimitFound, MemberFound, PoolState,
+};
 pub use holder::{Holder, HoldersTold};
 pub(crate) use machine::{Condition, NotMember};
 pub use nak::NakReason;

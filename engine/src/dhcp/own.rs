@@ -202,16 +202,15 @@ impl GivenTo {
         let KnownAs { name, by: kind, key } = known_as;
         let Some(host) = dhcp.host_by_name(name) else { return Self::Anybody };
         if !FoundBy::is_hashed(kind) {
-            return Self::Host(host, FoundBy { kind, key: None });
+            return Self::Host(host, FoundBy::kind_only(kind));
         }
         // The client identifier that a lease of an earlier version was asked for with is a proof.
         let noted = || lease.notes.client_id().filter(|_| kind == KeyKind::ClientId);
         let key = key.or_else(|| noted().map(KeyHash::of));
-        let found = FoundBy { kind, key };
-        match known_as.key {
-            _ if found.is_key_of(dhcp.host(host)) => Self::Host(host, found),
-            None => Self::Unproven(Some((host, kind))),
-            Some(_) => Self::Anybody,
+        match FoundBy::remembered(kind, key, dhcp.host(host)) {
+            Some(found) => Self::Host(host, found),
+            None if known_as.key.is_none() => Self::Unproven(Some((host, kind))),
+            None => Self::Anybody,
         }
     }
 }

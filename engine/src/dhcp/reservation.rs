@@ -31,11 +31,38 @@ pub(super) struct FoundBy {
     pub(super) kind: KeyKind,
     /// Its hash, for the kinds that later stages of a boot do not say again.
     pub(super) key: Option<KeyHash>,
+    /// Which option it was, for [`KeyKind::Option`].
+    pub(super) option: Option<OptionPath>,
 }
 
 impl FoundBy {
-    fn new(kind: KeyKind, key: &[u8]) -> Self {
-        Self { kind, key: Self::is_hashed(kind).then(|| KeyHash::of(key)) }
+    fn new(key: &HostKey<&[u8]>) -> Self {
+        let kind = Self::kind_of(key);
+        let (key, option) = match key {
+            HostKey::Hardware(_) | HostKey::Circuit { .. } => (None, None),
+            HostKey::Uuid(uuid) => (Some(KeyHash::of(uuid)), None),
+            HostKey::ClientId(id) => (Some(KeyHash::of(id)), None),
+            HostKey::Option { path, value } => {
+                (Some(KeyHash::of_option(path.code, path.inner, value)), Some(*path))
+            }
+        };
+        Self { kind, key, option }
+    }
+
+    /// By the kind alone.
+    pub(super) fn kind_only(kind: KeyKind) -> Self {
+        Self { kind, key: None, option: None }
+    }
+
+    /// What a lease remembers, if the host still has the key.
+    pub(super) fn remembered(
+        kind: KeyKind,
+        key: Option<KeyHash>,
+        host: HostView<'_>,
+    ) -> Option<Self> {
+        let key = Some(key?);
+        let same = host.keys().filter(|own| Self::kind_of(own) == kind);
+        same.map(|own| Self::new(&own)).find(|own| own.key == key)
     }
 
     /// Whether a lease remembers which key of this kind it was given by. The others are in every
@@ -55,26 +82,11 @@ impl FoundBy {
         }
     }
 
-    /// Whether the machine was found by a key that the host still has.
-    pub(super) fn is_key_of(&self, host: HostView<'_>) -> bool {
-        host.keys().any(|key| match key {
-            HostKey::Uuid(uuid) => *self == Self::new(KeyKind::Uuid, &uuid),
-            HostKey::ClientId(id) => *self == Self::new(KeyKind::ClientId, id),
-            HostKey::Option { value, .. } => *self == Self::new(KeyKind::Option, value),
-            HostKey::Hardware(_) | HostKey::Circuit { .. } => false,
-        })
-    }
-
-    /// Whether the machine's message leaves open if it has the key still by which it was found to
-    /// be `host`.
-    fn is_left_open(&self, host: HostView<'_>, known: &Known<'_, '_>) -> bool {
-        let is_it = |value| *self == Self::new(KeyKind::Option, value);
-        match self.kind {
-            KeyKind::Option => host.keys().any(|key| match key {
-                HostKey::Option { path, value } => is_it(value) && option_of(path, known).is_none(),
-                _ => false,
-            }),
-            kind => known.machine.is_silent_about(kind),
+    /// Whether the machine's message leaves open if it has the key still.
+    fn is_left_open(&self, known: &Known<'_, '_>) -> bool {
+        match self.option {
+            Some(path) => option_of(path, known).is_none(),
+            None => known.machine.is_silent_about(self.kind),
         }
     }
 }
@@ -149,71 +161,73 @@ impl Reservation {
     ) -> &'a [(HostId, FoundBy)] {
         let (as_dhcpd, machine) = (dhcp.is_as_dhcpd(), known.machine);
         let mut entries = BumpVec::new_in(arena);
-        let mut add = |kind, key: &[u8], hosts: HostIds<'_>| {
+        let mut add = |key: HostKey<&[u8]>, hosts: HostIds<'_>| {
             if !hosts.is_empty() {
-                let by = FoundBy::new(kind, key);
+                let by = FoundBy::new(&key);
                 entries.extend(hosts.iter().map(|&id| (id, by)));
             }
         };
         if let Some(id) = machine.client_id.filter(|_| as_dhcpd) {
-            add(KeyKind::ClientId, id, dhcp.hosts_by_client_id(id));
+            add(HostKey::ClientId(id), dhcp.hosts_by_client_id(id));
         }
-        add(KeyKind::Hardware, machine.chaddr, dhcp.hosts_by_hardware(machine.chaddr));
+        let chaddr = machine.chaddr;
+        add(HostKey::Hardware(chaddr), dhcp.hosts_by_hardware(chaddr));
         if machine.bootp && !as_dhcpd {
             return entries.into_bump_slice();
         }
         if let Some(id) = machine.client_id.filter(|_| !as_dhcpd) {
-            add(KeyKind::ClientId, id, dhcp.hosts_by_client_id(id));
+            add(HostKey::ClientId(id), dhcp.hosts_by_client_id(id));
         }
         if let Some(uuid) = machine.uuid.filter(|_| !as_dhcpd && dhcp.hosts.have_uuids()) {
             // Firmware writes the UUID in either byte order; people write what the BMC shows.
             for id in [uuid, uuid.byte_swapped()] {
-                add(KeyKind::Uuid, id.as_bytes(), dhcp.hosts_by_uuid(id.as_bytes()));
+                let id = id.as_bytes();
+                add(HostKey::Uuid(*id), dhcp.hosts_by_uuid(id));
             }
         }
         if as_dhcpd {
             let first = entries.len();
-            for path in dhcp.hosts.options() {
-                by_option(dhcp, path, known, &mut entries);
+            for option in dhcp.hosts.options() {
+                by_option(dhcp, option, known, &mut entries);
                 if entries.len() > first {
                     break;
                 }
             }
             return entries.into_bump_slice();
         }
-        for path in [OptionPath::CIRCUIT_ID, OptionPath::REMOTE_ID] {
-            by_option(dhcp, path, known, &mut entries);
-        }
+        let Machine { circuit_id, remote_id, .. } = *machine;
+        by_port(dhcp.hosts_at_port(circuit_id, remote_id), &mut entries);
+        by_port(dhcp.hosts_at_switch(remote_id), &mut entries);
         let is_port = |path| path == OptionPath::CIRCUIT_ID || path == OptionPath::REMOTE_ID;
-        for path in dhcp.hosts.options().filter(|path| !is_port(*path)) {
-            by_option(dhcp, path, known, &mut entries);
+        for option in dhcp.hosts.options().filter(|(_, path)| !is_port(*path)) {
+            by_option(dhcp, option, known, &mut entries);
         }
         entries.extend(own.filter_map(|own| given_to(dhcp, known, network, own)));
         entries.into_bump_slice()
     }
 }
 
-/// Adds the entries that name what the machine says in an option.
+/// Adds the entries that name the machine's port.
+fn by_port(hosts: impl Iterator<Item = HostId>, entries: &mut BumpVec<'_, (HostId, FoundBy)>) {
+    entries.extend(hosts.map(|id| (id, FoundBy::kind_only(KeyKind::Circuit))));
+}
+
+/// Adds the entries that name what the machine says in an option, given with its place.
 fn by_option(
     dhcp: &Dhcp,
-    path: OptionPath,
+    (place, path): (u8, OptionPath),
     known: &Known<'_, '_>,
     entries: &mut BumpVec<'_, (HostId, FoundBy)>,
 ) {
-    let port = FoundBy::new(KeyKind::Circuit, &[]);
     let Machine { circuit_id, remote_id, .. } = *known.machine;
     match path {
-        OptionPath::CIRCUIT_ID => {
-            entries.extend(dhcp.hosts_at_port(circuit_id, remote_id).map(|id| (id, port)));
-        }
-        OptionPath::REMOTE_ID => {
-            entries.extend(dhcp.hosts_at_switch(remote_id).map(|id| (id, port)));
-        }
+        OptionPath::CIRCUIT_ID => by_port(dhcp.hosts_at_port(circuit_id, remote_id), entries),
+        OptionPath::REMOTE_ID => by_port(dhcp.hosts_at_switch(remote_id), entries),
         _ => {
             let Some(value) = option_of(path, known) else { return };
-            let hosts = dhcp.hosts_by_option(path, value);
+            let hosts = dhcp.hosts.by_option(place, value);
             if !hosts.is_empty() {
-                let by = FoundBy::new(KeyKind::Option, value);
+                let by = FoundBy::new(&HostKey::Option { path, value });
                 entries.extend(hosts.iter().map(|&id| (id, by)));
             }
         }
@@ -232,5 +246,5 @@ fn given_to(
 ) -> Option<(HostId, FoundBy)> {
     let GivenTo::Host(id, by) = own.given_to else { return None };
     let moved = dhcp.host_address(id, network) != Some(own.ip);
-    (by.is_left_open(dhcp.host(id), known) && (!own.refused || moved)).then_some((id, by))
+    (by.is_left_open(known) && (!own.refused || moved)).then_some((id, by))
 }

@@ -14,10 +14,10 @@ use super::{
     AddressPart, AnswerPart, Asked, BRANCHES, BranchPart, CLASSES, ClassPart, Explanation,
     HeldPart, HostPart, LeasesFrom, LimitPart, LinkPart, LivePart, PoolPart, RequestPart, Source,
 };
-use crate::config::{Decision, Dhcp, HostKey, LIVE_HOSTS, Names, PoolId, ScopeId};
+use crate::config::{Decision, Dhcp, LIVE_HOSTS, Names, PoolId, ScopeId};
 use crate::dhcp::{
-    self, Action, EntryUse, Findings, Holder, LimitFound, LinkBy, MemberFound, NotMember, Plan,
-    PoolState, Reply, Through,
+    self, Action, EntryFound, EntryUse, Findings, Holder, LimitFound, LinkBy, MemberFound,
+    NotMember, Plan, PoolState, Reply, Through,
 };
 use crate::hex;
 use crate::interfaces::{Interface, Interfaces};
@@ -484,7 +484,7 @@ impl Part<'_> {
             // What cannot be read nobody needs to know of.
             false => LiveHosts::read(&self.subject.state_dir.join(LIVE_HOSTS)).unwrap_or_default(),
         };
-        let part = |(id, by, what)| {
+        let part = |EntryFound { id, by, option, what }| {
             let why = match what {
                 EntryUse::Elsewhere => Some("it has addresses in other networks only".to_owned()),
                 EntryUse::After => Some("another entry counts before it".to_owned()),
@@ -493,12 +493,7 @@ impl Part<'_> {
             HostPart {
                 host: self.words.scope(ScopeId::Host(id)),
                 by: KeyKind::name(by).to_owned(),
-                option: dhcp.host(id).keys().find_map(|key| match key {
-                    HostKey::Option { path, .. } if by == KeyKind::Option => {
-                        Some(self.words.option(path))
-                    }
-                    _ => None,
-                }),
+                option: option.map(|path| self.words.option(path)),
                 counts: what == EntryUse::Counts,
                 address: dhcp.host_address(id, reasons.network),
                 why,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bootstorm_protocols::time::Moment;
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 use super::KeyKind;
 
@@ -98,6 +98,13 @@ impl KeyHash {
     /// The hash of a key.
     pub fn of(key: &[u8]) -> Self {
         Self(xxh3_64(key))
+    }
+
+    /// The hash of a value of an option, of an option space or of none: the value of another
+    /// option has another hash.
+    pub fn of_option(code: u8, inner: Option<u8>, value: &[u8]) -> Self {
+        let inner = inner.map_or(0, |inner| 0x100 | u64::from(inner));
+        Self(xxh3_64_with_seed(value, inner << 8 | u64::from(code)))
     }
 }
 

@@ -218,6 +218,35 @@ fn what_must_be_told_is_not() {
     assert!(!site.change(Change::Add, twins.to_vec()));
 }
 
+/// A host of `count` options of relay agents, or of other ones, from a code on.
+fn of_options(name: &str, space: Option<&str>, codes: std::ops::Range<u8>) -> HostObject {
+    let values = codes.map(|code| (code.to_string(), json!("hex:0a000001")));
+    let values = serde_json::Value::Object(values.collect());
+    let identifier = match space {
+        Some(space) => json!({space: values}),
+        None => values,
+    };
+    host(json!({"name": name, "host-identifier": identifier}))
+}
+
+#[test]
+fn hosts_of_too_many_options_are_refused() {
+    let mut site = Site::new();
+    // 254 of 255.
+    assert!(site.change(Change::Add, vec![of_options("l", Some("agent"), 20..152)]));
+    assert!(site.change(Change::Add, vec![of_options("m", Some("agent"), 153..254)]));
+    assert!(site.change(Change::Add, vec![of_options("n", None, 225..246)]));
+    // One has room, and a second has none: in one change, and of one host.
+    let two = vec![of_options("p", None, 246..247), of_options("q", None, 247..248)];
+    let port = host(json!({"name": "q", "circuit-id": "p1"}));
+    let with_port = vec![of_options("p", None, 246..247), port];
+    for added in [two, with_port, vec![of_options("p", None, 246..248)]] {
+        assert!(!site.change(Change::Add, added));
+        assert_eq!(site.live.len(), 3);
+    }
+    assert!(site.change(Change::Add, vec![of_options("p", None, 246..247)]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

@@ -209,7 +209,8 @@ fn hosts_are_found_by_all_that_identifies_them() {
     assert_eq!(names(dhcp.hosts_by_client_id(b"\0node-2")), ["n02"]);
 
     let circuit = |circuit: Option<&[u8]>, remote: Option<&'static [u8]>| {
-        names(&dhcp.hosts_by_circuit(circuit, remote).collect::<Vec<_>>())
+        let at_switch = dhcp.hosts_at_switch(remote);
+        names(&dhcp.hosts_at_port(circuit, remote).chain(at_switch).collect::<Vec<_>>())
     };
     assert_eq!(circuit(Some(b"\x00\x04"), Some(b"sw1")), ["n04"]);
     assert!(circuit(Some(b"\x00\x04"), Some(b"sw2")).is_empty());
@@ -249,7 +250,7 @@ fn hosts_that_share_a_key_are_all_found_by_it_and_by_their_names() {
     assert_eq!(names(dhcp.hosts_by_hardware(&[2, 0, 0, 0, 0, 2])), ["b"]);
     assert!(dhcp.hosts_by_client_id(&[2, 0, 0, 0, 0, 2]).is_empty());
     let at = |switch: &'static [u8]| {
-        names(&dhcp.hosts_by_circuit(Some(port.as_bytes()), Some(switch)).collect::<Vec<_>>())
+        names(&dhcp.hosts_at_port(Some(port.as_bytes()), Some(switch)).collect::<Vec<_>>())
     };
     assert_eq!((at(b"s1"), at(b"s2"), at(b"s3")), (vec!["e".into()], vec!["f".into()], vec![]));
     for host in dhcp.hosts.iter() {

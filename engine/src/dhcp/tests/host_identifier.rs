@@ -95,3 +95,43 @@ fn any_one_of_the_options_is_enough() {
         assert_eq!(offered(&mut server, &says(2, &[said])), ip("10.1.0.15"), "{said:?}");
     }
 }
+
+// The lease remembers which option it was, and not its value alone.
+#[test]
+fn the_value_of_one_option_is_none_of_another() {
+    let text =
+        HALL.replace("rack = 300, host-name = \"n7\"", "host-name = \"n7\", user-class = \"n7\"");
+    for restart in [false, true] {
+        let mut server = Server::new(&text);
+        assert_eq!(server.lease(&says(2, &[NAME])), ip("10.1.0.15"));
+        if restart {
+            server.restart();
+        }
+        let other = says(2, &[(options::HOST_NAME, b"n8")]);
+        assert_ne!(offered(&mut server, &other), ip("10.1.0.15"));
+        let silent = says(2, &[(options::USER_CLASS, b"n8")]);
+        assert_eq!(offered(&mut server, &silent), ip("10.1.0.15"));
+        server.reload(&text.replace("host-name = \"n7\", ", ""));
+        assert_ne!(offered(&mut server, &Client::plain(mac(2))), ip("10.1.0.15"));
+    }
+}
+
+// The renewal does not say the port: in dhcpd the lease of a reserved address does not either.
+#[test]
+fn only_a_host_that_its_port_names_is_known_by_the_port_in_renewals() {
+    let class = "class \"ports\" { match if exists agent.circuit-id; option domain-name \"a\"; }";
+    let mut server = Server::new(&format!("{FILE}{class}"));
+    for (said, port, host, keeps) in [
+        (NAME, b"\x01\x02p9", 12, false),
+        (CLASS, b"\x01\x02p9", 13, false),
+        (RACK, b"\x01\x02p9", 15, false),
+        ((options::HOST_NAME, b"x"), b"\x01\x02p1", 14, true),
+    ] {
+        let client =
+            says(2, &[said]).with(options::PARAMETER_REQUEST_LIST, &[options::DOMAIN_NAME]);
+        let leased = server.lease(&client.clone().behind(ip("10.1.0.1"), port));
+        assert_eq!(leased, Ipv4Addr::new(10, 1, 0, host));
+        let ack = server.expect(MessageType::Ack, &client.renew(leased));
+        assert_eq!(ack.message().option(options::DOMAIN_NAME).is_some(), keeps, "{said:?}");
+    }
+}
