@@ -3,19 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
-use bootstorm_protocols::dhcpv4::options;
-
 use super::builder::{
     Around, Builder, HostNeeds, HostPlaces, NetworkDraft, PoolDraft, SubnetDraft,
 };
+use super::excluded::routers;
 use super::problem::{Fault, Problems};
 use super::scope_reader::ScopePlaces;
 use super::source::Place;
 use super::statement::{self, Action, Events, Statement};
 use super::units::Range;
 use super::{
-    AddressMap, BlockKey, ClassIndex, Dhcp, HostKey, Network, NetworkId, Pool, PoolId, Scope,
-    ScopeId, Subnet, SubnetId, Use, schema,
+    AddressMap, BlockKey, ClassIndex, Dhcp, HostKey, Network, NetworkId, Pool, PoolId, ScopeId,
+    Subnet, SubnetId, Use, schema,
 };
 
 impl Builder {
@@ -247,11 +246,6 @@ fn warn_of_routers(draft: &SubnetDraft, problems: &mut Problems) {
         let fault = Fault::new(text, "machines reach only routers in their own subnet");
         problems.warn_of(place, fault, draft.place, "the subnet");
     }
-}
-
-fn routers(scope: &Scope) -> impl Iterator<Item = Ipv4Addr> {
-    let routers = scope.options.get(options::ROUTERS).unwrap_or_default();
-    routers.as_chunks::<4>().0.iter().map(|octets| Ipv4Addr::from(*octets))
 }
 
 /// One range of a pool.

@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use bootstorm_protocols::dhcpv4::options;
 
-use super::{Dhcp, Scope};
+use super::statement::Key;
+use super::{Dhcp, Parameter, Scope};
 
 /// What an address is used for that no pool gives away.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -31,20 +32,42 @@ impl Use {
     }
 }
 
+/// What the addresses are used for that a key names.
+fn use_of(key: Key) -> Option<Use> {
+    match key {
+        Key::Option(options::ROUTERS) => Some(Use::Router),
+        Key::Option(options::BROADCAST_ADDRESS) => Some(Use::Broadcast),
+        Key::Parameter(Parameter::NextServer) => Some(Use::NextServer),
+        Key::Parameter(Parameter::ServerIdentifier) => Some(Use::ServerIdentifier),
+        _ => None,
+    }
+}
+
 /// The addresses that one scope names as those of other machines.
-fn named(scope: &Scope) -> impl Iterator<Item = (Ipv4Addr, Use)> {
-    let option = |code, kind| {
-        let value = scope.options.get(code).unwrap_or_default();
-        value.as_chunks::<4>().0.iter().map(move |octets| (Ipv4Addr::from(*octets), kind))
-    };
+fn named(scope: &Scope) -> Vec<(Ipv4Addr, Use)> {
     let settings = scope.settings();
     let rules = settings.boot.iter().filter_map(|rule| rule.next_server);
     let next = settings.next_server.into_iter().chain(rules);
     let identifier = settings.server_identifier.map(|address| (address, Use::ServerIdentifier));
-    option(options::ROUTERS, Use::Router)
-        .chain(option(options::BROADCAST_ADDRESS, Use::Broadcast))
-        .chain(next.map(|address| (address, Use::NextServer)))
-        .chain(identifier)
+    let mut all: Vec<_> = identifier.into_iter().collect();
+    all.extend(next.map(|address| (address, Use::NextServer)));
+    let codes = [options::ROUTERS, options::BROADCAST_ADDRESS];
+    let values =
+        codes.iter().filter_map(|&code| Some((Key::Option(code), scope.options.get(code)?)));
+    // What statements set, or put before or behind other values, whatever the message.
+    for (key, value) in values.chain(scope.constants()) {
+        let addresses = value.as_chunks::<4>().0.iter().map(|octets| Ipv4Addr::from(*octets));
+        if let Some(used) = use_of(key) {
+            all.extend(addresses.map(|address| (address, used)));
+        }
+    }
+    all
+}
+
+/// The addresses of routers that a scope names, whatever the message.
+pub(super) fn routers(scope: &Scope) -> impl Iterator<Item = Ipv4Addr> {
+    let all = named(scope).into_iter();
+    all.filter_map(|(address, used)| (used == Use::Router).then_some(address))
 }
 
 impl Dhcp {

@@ -172,6 +172,15 @@ impl Scope {
         fixed
     }
 
+    /// What its statements set to one value, or make longer by one, wherever in them it stands.
+    pub(super) fn constants(&self) -> Vec<(statement::Key, &[u8])> {
+        let mut constants = Vec::new();
+        statement::each(self.statements(), &mut |statement| {
+            constants.extend(statement.constant());
+        });
+        constants
+    }
+
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
         self.options.is_empty() && self.rest.is_none()

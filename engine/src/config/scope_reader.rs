@@ -264,8 +264,12 @@ impl Names<'_> {
                         let is_value =
                             |(mode, _): &(Mode, _)| *mode == Mode::Supersede || !is_space;
                         if let Some(said) = mode_of(&entry.node).filter(is_value) {
-                            let option = (&*entry.key, entry.place);
-                            statements.extend(self.dynamic_option(option, said, files, problems));
+                            let (option, place) = ((&*entry.key, entry.place), said.1.place);
+                            let statement = self.dynamic_option(option, said, files, problems);
+                            if statement.as_ref().is_some_and(Statement::names_routers) {
+                                places.routers = Some(place);
+                            }
+                            statements.extend(statement);
                             continue;
                         }
                         self.collect(entry, &mut collected, problems);
@@ -292,10 +296,8 @@ impl Names<'_> {
             }
             chosen => self.choose_spaces(&mut collected, chosen, problems),
         }
-        places.routers = collected
-            .values
-            .get(&bootstorm_protocols::dhcpv4::options::ROUTERS)
-            .map(|&(_, place)| place);
+        let routers = collected.values.get(&bootstorm_protocols::dhcpv4::options::ROUTERS);
+        places.routers = routers.map(|&(_, place)| place).or(places.routers);
         let keys = collected.values.iter().map(|(&code, &(_, place))| (Key::Option(code), place));
         places.keys.extend(keys);
         let values = collected.values.into_iter().map(|(code, (bytes, _))| (code, bytes));

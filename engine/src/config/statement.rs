@@ -4,6 +4,7 @@
 //! something, and what is set later stands. Options and settings keep the expression that they were
 //! set with until all statements have run; conditions are worked out at once.
 
+use bootstorm_protocols::dhcpv4::options;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::expression::{Boolean, Data, Numeric};
@@ -38,6 +39,21 @@ pub enum Key {
 pub(crate) struct Statement {
     pub(crate) line: Line,
     pub(crate) action: Action,
+}
+
+impl Statement {
+    /// What it sets to a value that does not depend on a message, or makes longer by one.
+    pub(super) fn constant(&self) -> Option<(Key, &[u8])> {
+        match &self.action {
+            Action::Assign(_, key, Data::Constant(value)) => Some((*key, value)),
+            _ => None,
+        }
+    }
+
+    /// Whether these are routers.
+    pub(super) fn names_routers(&self) -> bool {
+        self.constant().is_some_and(|(key, _)| key == Key::Option(options::ROUTERS))
+    }
 }
 
 /// What a statement does.

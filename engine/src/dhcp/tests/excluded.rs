@@ -103,3 +103,36 @@ fn a_reservation_holds_for_a_router_or_a_boot_server_but_not_for_an_address_of_t
     assert!(FREE.contains(&last(server.lease(&unlucky))));
     server.expect(MessageType::Nak, &unlucky.reboot(ip("10.1.0.6")));
 }
+
+// What an option is made longer by is an address of another machine as well.
+#[test]
+fn an_address_that_a_statement_adds_is_given_to_nobody() {
+    let toml = r#"
+[[dhcp.subnet]]
+subnet = "10.1.0.0/29"
+pools = ["10.1.0.1-10.1.0.6"]
+options = { routers = { append = ["10.1.0.1"] }, broadcast-address = { default = "10.1.0.2" } }
+next-server = { expression = '0a:01:00:03' }
+[[dhcp.class]]
+name = "elsewhere"
+arch = 11
+options = { routers = { prepend = ["10.1.0.5"] } }
+"#;
+    // The same rule, as for plain values: dhcpd itself would give these away.
+    let dhcpd = r#"
+ping-check false;
+class "elsewhere" { match if option pxe-system-type = 00:0b; prepend routers 10.1.0.5; }
+subnet 10.1.0.0 netmask 255.255.255.248 {
+  range 10.1.0.1 10.1.0.6;
+  append routers 10.1.0.1;
+  default broadcast-address 10.1.0.2;
+  if exists user-class { append routers 10.1.0.3; }
+}
+"#;
+    for text in [toml, dhcpd] {
+        let mut server = Server::new(text);
+        assert_eq!(last(server.lease(&Client::dhclient(mac(1)))), 4, "{text}");
+        let silence = server.silence(&Client::dhclient(mac(2)).discover());
+        assert_eq!(silence, Silence::PoolFull, "{text}");
+    }
+}

@@ -45,7 +45,13 @@ impl Draft {
                 self.places.server_identifier = Some(entry.place);
             }
             Some(Key::Parameter(Parameter::Filename)) => self.places.filename = Some(entry.place),
-            _ => {}
+            _ => {
+                let names_routers = match &entry.what {
+                    What::Statements(all) => all.iter().any(Statement::names_routers),
+                    _ => false,
+                };
+                self.places.routers = self.places.routers.or(names_routers.then_some(entry.place));
+            }
         }
         assign(&mut self.scope, spaces, &entry.what, (Mode::Supersede, entry.line))
     }
