@@ -43,6 +43,18 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
         taken: Option<usize>,
     ) {
         let Some(names) = self.names() else { return };
+        let look_ups = self.look_ups.get();
+        self.note_branches(branches, otherwise, taken, names);
+        self.look_ups.set(look_ups);
+    }
+
+    fn note_branches(
+        &mut self,
+        branches: &'c [Branch],
+        otherwise: &'c [Statement],
+        taken: Option<usize>,
+        names: &dyn Names,
+    ) {
         for (place, branch) in branches.iter().enumerate() {
             let is_taken = taken == Some(place);
             let why = match taken {
@@ -67,6 +79,7 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
         taken: Option<usize>,
     ) {
         let Some(names) = self.names() else { return };
+        let look_ups = self.look_ups.get();
         let value = operand.text(names);
         let found = self.found(operand, names);
         for (place, part) in parts.iter().enumerate() {
@@ -86,6 +99,7 @@ impl<'r, 'c, F: Facts<'c>> Run<'r, 'c, F> {
             };
             self.note(line, word, is_taken, why);
         }
+        self.look_ups.set(look_ups);
     }
 
     fn names(&self) -> Option<&'r dyn Names> {

@@ -87,7 +87,7 @@ pub(super) struct Run<'r, 'c, F> {
     /// The value of an option is put together. dhcpd knows only `constants` then, and the options
     /// that no level sets.
     composing: Cell<bool>,
-    look_ups: Cell<u32>,
+    pub(super) look_ups: Cell<u32>,
     depth: Cell<u32>,
     /// What it decides is noted for people.
     pub(super) watched: Option<Watched<'r>>,

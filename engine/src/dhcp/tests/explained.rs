@@ -223,6 +223,29 @@ subnet 10.1.0.0 netmask 255.255.0.0 {
     assert_eq!(e[7], commit);
 }
 
+// 800 of the 1000 times that the expressions of one message may name what is sent.
+#[test]
+fn what_is_explained_is_decided_as_it_is_for_a_message() {
+    let parts: Vec<_> = (0..20).map(|n| format!("config-option root-path = \"{n}\"")).collect();
+    let one = format!("  if {} {{ deny booting; }}\n", parts.join(" or "));
+    let choice = format!("  switch (concat(\"n\", {})) {{ case \"n\": break; }}\n", {
+        let parts: Vec<_> = (0..20).map(|_| "config-option domain-name".to_owned()).collect();
+        parts.join(", ")
+    });
+    let last = "  if config-option domain-name = \"a\" { option host-name \"b\"; }\n";
+    let server = Server::new(&format!(
+        "subnet 10.1.0.0 netmask 255.255.0.0 {{\n  range 10.1.4.0 10.1.4.9;\n  \
+         option domain-name \"a\"; option root-path \"r\";\n{}{}{last}}}",
+        one.repeat(20),
+        choice.repeat(20),
+    ));
+    let asked = Asked { options: vec!["55=hex:0c".to_owned()], ..machine(1) };
+    let text = server.asked(&asked).unwrap().to_string();
+    assert!(text.contains("host-name"), "{text}");
+    let why = branches(&server, &asked).pop().unwrap();
+    assert_eq!(why.0, "44: if of subnet 10.1.0.0/16");
+}
+
 // Silence comes of statements as well.
 #[test]
 fn the_branch_that_denies_a_machine_is_named() {
@@ -304,9 +327,12 @@ fn a_live_host_is_shown_as_what_it_is() {
 
 #[test]
 fn the_option_of_a_host_identifier_is_named() {
-    let host = "[[dhcp.host]]\nname = \"named\"\nhost-identifier = { host-name = \"n7\" }\n";
-    let server = Server::new(&format!("{HALL}{host}"));
-    let asked = Asked { options: vec!["host-name=n7".to_owned()], ..machine(1) };
-    let text = server.asked(&asked).unwrap().to_string();
-    assert!(text.contains("host \"named\" by host-identifier option host-name\n"), "{text}");
+    let identifier = "host-identifier = { user-class = \"n8\", host-name = \"n7\" }";
+    let server = Server::new(&format!("{HALL}[[dhcp.host]]\nname = \"named\"\n{identifier}\n"));
+    for (said, option) in [("host-name=n7", "host-name"), ("user-class=n8", "user-class")] {
+        let asked = Asked { options: vec![said.to_owned()], ..machine(1) };
+        let text = server.asked(&asked).unwrap().to_string();
+        let line = format!("host \"named\" by host-identifier option {option}\n");
+        assert!(text.contains(&line), "{text}");
+    }
 }
