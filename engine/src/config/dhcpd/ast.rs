@@ -122,13 +122,13 @@ pub(super) struct Range {
 }
 
 /// `allow` or `deny` in a pool.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Permission {
     pub(super) allow: bool,
     pub(super) who: Who,
 }
 
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Who {
     All,
     Known,

@@ -185,6 +185,14 @@ impl Parser<'_, '_, '_> {
         let (number, space) = (space, self.reader.spaces.get(space).name.clone());
         let Ok(path) = self.reader.option_path(Some(&space), &name) else { return Ok(None) };
         host.identifier = Some((number, definition.code));
+        let known = self.reader.identifiers.entry(definition.code).or_insert((number, whole));
+        let (first_space, first) = *known;
+        if first_space != number {
+            let text = "this `host-identifier` names another option of the same number";
+            let help = "here each is looked for by itself; dhcpd looks for the first one only";
+            let (place, fault) = (whole, Fault::new(text, help));
+            self.reader.problems.warn_of(place, fault, first, "the first is here");
+        }
         Ok(Some((HostKey::of_option(path, value), whole)))
     }
 

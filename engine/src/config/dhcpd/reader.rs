@@ -50,6 +50,8 @@ pub(super) struct Reader<'r> {
     /// Statements that were warned of.
     warned: HashSet<&'static str>,
     warned_options: HashSet<(SpaceNumber, u32)>,
+    /// The first `host-identifier` of each option code.
+    pub(super) identifiers: HashMap<u32, (SpaceNumber, Place)>,
     /// Names that an expression has, and nobody knows.
     pub(super) unresolved: Vec<Fault>,
     pub(super) variables: Vec<Box<str>>,
@@ -93,6 +95,7 @@ impl<'r> Reader<'r> {
             subnets: [None; 2],
             warned: HashSet::new(),
             warned_options: HashSet::new(),
+            identifiers: HashMap::new(),
             unresolved: Vec::new(),
             variables: Vec::new(),
             variable_names: HashMap::new(),

@@ -260,7 +260,8 @@ impl<'a> Lower<'a, '_> {
         let Some(first) = pool.ranges.first() else { return };
         let groups = at.groups.clone();
         let plain = PoolDraft::plain(addresses(first), first.place);
-        let whole = self.pools.add(PoolDraft { allow, deny, groups, scope, ..plain });
+        let whole = PoolDraft { allow, deny, groups, scope, ..plain };
+        let whole = self.pools.add(whole, &pool.permits);
         for range in &pool.ranges {
             let (place, of_range) = (range.place, addresses(range));
             self.place(PoolDraft { range: of_range, place, ..whole.clone() }, range, at);

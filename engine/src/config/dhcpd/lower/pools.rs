@@ -1,25 +1,40 @@
 //! Which pool a `range` belongs to that stands in none.
 
+use std::collections::HashMap;
+
 use super::super::super::builder::PoolDraft;
 use super::super::super::problem::{Fault, Problems};
 use super::super::super::{GroupId, Permit};
-use super::super::ast::Range;
+use super::super::ast::{Permission, Range, Who};
 use super::addresses;
 
 /// The pools of a shared network, or of a subnet that stands in none, in dhcpd's order.
 #[derive(Default)]
-pub(super) struct NetworkPools(Vec<PoolDraft>);
+pub(super) struct NetworkPools {
+    pools: Vec<PoolDraft>,
+    /// The first pool of each list of permits.
+    first: HashMap<Box<[Permission]>, usize>,
+    /// The first of those that say nothing else.
+    plain: HashMap<Box<[Permission]>, usize>,
+}
 
 impl NetworkPools {
     /// Adds a pool, and returns it. One that says nothing and permits the same clients as another
     /// becomes a part of that one.
-    pub(super) fn add(&mut self, mut pool: PoolDraft) -> PoolDraft {
-        let is_same = |other: &PoolDraft| {
-            says_nothing(other) && (&other.allow, &other.deny) == (&pool.allow, &pool.deny)
-        };
-        match self.0.iter().find(|other| says_nothing(&pool) && is_same(other)) {
-            Some(same) => pool.declared = same.declared,
-            None => self.0.push(pool.clone()),
+    pub(super) fn add(&mut self, mut pool: PoolDraft, permits: &[Permission]) -> PoolDraft {
+        let says_nothing = pool.scope.0.is_empty();
+        let (allowed, denied) = permits.iter().partition::<Vec<_>, _>(|permit| permit.allow);
+        let permits = &[allowed, denied].concat()[..];
+        match self.plain.get(permits).filter(|_| says_nothing) {
+            Some(&same) => pool.declared = self.pools[same].declared,
+            None => {
+                let place = self.pools.len();
+                if says_nothing {
+                    self.plain.insert(permits.into(), place);
+                }
+                self.first.entry(permits.into()).or_insert(place);
+                self.pools.push(pool.clone());
+            }
         }
         pool
     }
@@ -35,18 +50,16 @@ impl NetworkPools {
     ) -> PoolDraft {
         let mut own = PoolDraft::plain(addresses(range), range.place);
         own.groups = groups.to_vec();
+        let who = if range.bootp { Who::All } else { Who::Bootp };
+        let permits = [Permission { allow: range.bootp, who }];
         match range.bootp {
             true => own.allow.push(Permit::All),
             false => own.deny.push(Permit::Bootp),
         }
-        let same =
-            self.0.iter().position(|pool| (&pool.allow, &pool.deny) == (&own.allow, &own.deny));
-        let Some(same) = same else {
-            self.0.push(own.clone());
-            return own;
-        };
-        let taken = &self.0[same.saturating_sub(1)];
-        if !says_nothing(taken) || (&taken.allow, &taken.deny) != (&own.allow, &own.deny) {
+        let Some(same) = self.first.get(&permits[..]) else { return self.add(own, &permits) };
+        let place = same.saturating_sub(1);
+        let taken = &self.pools[place];
+        if self.plain.get(&permits[..]) != Some(&place) {
             let text = "this range is a part of another pool, as in dhcpd";
             let help = "it stands in no pool: dhcpd gives its clients what the one before says, and \
                         permits them only; write pool { range ...; }";
@@ -55,8 +68,4 @@ impl NetworkPools {
         }
         PoolDraft { range: own.range, place: own.place, ..taken.clone() }
     }
-}
-
-fn says_nothing(pool: &PoolDraft) -> bool {
-    pool.scope.0.is_empty()
 }

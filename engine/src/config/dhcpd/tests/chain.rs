@@ -93,6 +93,9 @@ fn a_range_outside_of_pools_may_be_a_part_of_one() {
     assert_eq!(own, (Some("1".to_owned()), vec![Permit::Known], vec![], 1));
     let own = says(&format!("{} range dynamic-bootp 10.1.0.200;", pool(1, all)));
     assert_eq!(own, (Some("1".to_owned()), vec![Permit::All], vec![], 1));
+    // Nobody is authenticated, but the permits are other ones.
+    let other = pool(1, &format!("{bootp} deny authenticated clients;"));
+    assert_eq!(says(&format!("{other} range 10.1.0.200;")).0, None);
     // The pool of another such range is one as well.
     assert_eq!(says("range 10.1.0.9; range 10.1.0.200;"), no_bootp);
     let own = says(&format!("{} range 10.1.0.9; range 10.1.0.200;", pool(1, "")));

@@ -193,6 +193,24 @@ fn ports_broadcasts_and_dates_of_the_file_are_taken() {
     assert_eq!(dhcp.pools[1].deny, [Permit::After(5)]);
 }
 
+// dhcpd goes by the number alone, of whatever space the option is.
+#[test]
+fn identifiers_of_one_number_and_two_spaces_are_warned_of() {
+    let host = |name: &str, option: &str| {
+        format!("host {name} {{ host-identifier option {option} 10.0.0.1; }}")
+    };
+    let both = ["agent.link-selection", "ien116-name-servers", "agent.link-selection"];
+    for (options, times) in
+        [(&both[..], 1), (&both[1..2], 0), (&["agent.link-selection", "routers"], 0)]
+    {
+        let hosts = options.iter().enumerate().map(|(n, option)| host(&format!("h{n}"), option));
+        let config = read(&hosts.collect::<String>()).unwrap();
+        let told = config.warnings.iter().map(|warning| warning.one_line().to_string());
+        let named = told.filter(|text| text.contains("another option of the same number"));
+        assert_eq!(named.count(), times, "{options:?}");
+    }
+}
+
 // Of two subnets that have an address dhcpd takes the one that was declared last.
 #[test]
 fn a_subnet_may_lie_in_one_that_stands_before_it() {
