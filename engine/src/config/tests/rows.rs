@@ -68,9 +68,10 @@ fn compare(text: &str) {
     assert!(loaded == rows, "{text}\nfrom a file:\n{loaded:#?}\nfrom memory:\n{rows:#?}");
     if let (Read::NoToml(whole), Read::NoToml(rows)) = (&whole, &rows) {
         // Behind its first error the parser passes over more or less of what it reads, and what it
-        // reads at once differs.
-        let same = rows.first() == whole.first();
-        assert!(same, "{text}\nin rows:\n{rows:#?}\nas a whole:\n{whole:#?}");
+        // reads at once differs. What is wrong with a table that stands away from its row is not
+        // seen before the row is read.
+        let is_told = rows.first().is_some_and(|first| whole.contains(first));
+        assert!(is_told, "{text}\nin rows:\n{rows:#?}\nas a whole:\n{whole:#?}");
         return;
     }
     assert!(rows == whole, "{text}\nin rows:\n{rows:#?}\nas a whole:\n{whole:#?}");
@@ -131,6 +132,12 @@ fn every_two_pieces_read_in_rows_as_they_do_at_once() {
             compare(&pieces.concat());
         }
     }
+}
+
+#[test]
+fn of_two_mistakes_that_are_no_toml_one_is_told() {
+    let pieces = [PIECES[3], PIECES[7], PIECES[16], PIECES[19]];
+    compare(&pieces.concat().replace('@', "10"));
 }
 
 #[test]
