@@ -438,7 +438,9 @@ impl Hosts {
 
     /// The options that hosts are found by, each with its place; those first that are named last.
     pub(crate) fn options(&self) -> impl Iterator<Item = (u8, OptionPath)> {
-        (0..=u8::MAX).zip(self.options.iter().copied()).rev()
+        // Counted from the options: a longer range is walked down to them from its end.
+        let numbered = self.options.iter().enumerate().rev();
+        numbered.filter_map(|(place, &path)| Some((u8::try_from(place).ok()?, path)))
     }
 
     /// Hosts that are found by a value of the option at a place of [`Hosts::options`].
