@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bootstorm::leases::{Lease, LeaseState};
 use bootstorm_protocols::dhcpv4::MessageType;
+use bootstorm_protocols::time::Moment;
 
 use crate::committer::Progress;
 use crate::machine::Phase;
@@ -92,12 +93,14 @@ impl World {
         self.hosts_ever().any(|host| host.ip == Some(ip))
     }
 
-    /// Whether the limit leaves an address for a machine that has none, beyond doubt.
-    fn has_room(&self, machine: usize, table: &HashMap<Ipv4Addr, Lease>) -> bool {
+    /// Whether the limit leaves an address for a machine that has none, beyond doubt: who was
+    /// refused because of it asks again after a while. `now`: the server's time.
+    fn has_room(&self, machine: usize, table: &HashMap<Ipv4Addr, Lease>, now: Moment) -> bool {
         let Some((group, limit)) = self.site.limit_of(machine) else { return true };
         let counts = |lease: &&Lease| {
             let of = self.site.limit_of(holder(lease));
-            lease.state.is_taken() && of.is_some_and(|(of, _)| of == group)
+            let counted = lease.state.is_taken() || now.since(lease.expires) <= LONGEST_PATIENCE;
+            counted && of.is_some_and(|(of, _)| of == group)
         };
         table.values().filter(counts).count() < limit as usize
     }
@@ -108,15 +111,16 @@ impl World {
         self.check_alarm();
         let Some(server) = &self.server else { return };
         let monotonic = server.clocks.monotonic(self.now);
-        let found = server.leases.damage(monotonic).is_some_and(|damage| damage.found.is_some());
-        let may_lose = std::mem::take(&mut self.unhealed) || found;
+        let found = server.leases.damage(monotonic).and_then(|damage| damage.found);
+        let may_lose = std::mem::take(&mut self.unhealed) || found.is_some();
         if server.leases.is_damaged(monotonic) {
             self.tell(|_| {
-                let what = if may_lose { "has lost leases" } else { "is, or was, damaged" };
-                format!("the server says that its lease log {what}")
+                let how = if may_lose { "has lost leases" } else { "is, or was, damaged" };
+                let found = found.map_or(String::new(), |found| format!(": {found}"));
+                format!("the server says that its lease log {how}{found}")
             });
             if may_lose {
-                self.oracle.damaged();
+                self.oracle.damaged(self.epoch);
             }
         }
     }
@@ -306,7 +310,7 @@ impl World {
             if self.site.limit_of(holder(lease)).is_some() {
                 continue;
             }
-            let finite = lease.expires != bootstorm_protocols::time::Moment::NEVER;
+            let finite = lease.expires != Moment::NEVER;
             // Who finds no address goes on with its boot, as other clients, and may leave what it
             // was acknowledged a moment ago.
             let promised = self.oracle.promises.contains_key(ip)
@@ -347,7 +351,10 @@ impl World {
                     format!("{} has {held:?} in the end, and not {ip}", self.name(machine));
                 return self.violated(Invariant::Reserved, detail);
             }
-            if held.is_none() && reservations.is_empty() && self.has_room(machine, &table) {
+            if held.is_none()
+                && reservations.is_empty()
+                && self.has_room(machine, &table, monotonic)
+            {
                 let free = self.site.pools.iter().filter(|pool| {
                     pool.link == own.place.link && self.permits(machine, program, pool.users)
                 });

@@ -238,17 +238,17 @@ impl World {
         match (own.phase, message.message_type()) {
             (Phase::Discovering, Some(MessageType::Offer)) => self.offered(machine, &message),
             (Phase::Discovering, Some(MessageType::Ack)) if own.plan.identity.rapid => {
-                self.acknowledged(machine, &message);
+                self.acknowledged(machine, &message, epoch);
             }
             (Phase::Discovering, None) if own.program() == Program::Bootp => {
-                self.acknowledged(machine, &message);
+                self.acknowledged(machine, &message, epoch);
             }
             (Phase::Selecting, Some(MessageType::Ack)) => {
                 self.compare_with_offer(machine, &message, epoch);
-                self.acknowledged(machine, &message);
+                self.acknowledged(machine, &message, epoch);
             }
             (Phase::Rebooting | Phase::Renewing | Phase::Rebinding, Some(MessageType::Ack)) => {
-                self.acknowledged(machine, &message);
+                self.acknowledged(machine, &message, epoch);
             }
             (
                 Phase::Selecting | Phase::Rebooting | Phase::Renewing | Phase::Rebinding,
@@ -294,7 +294,7 @@ impl World {
         }
     }
 
-    fn acknowledged(&mut self, machine: usize, message: &Message<'_>) {
+    fn acknowledged(&mut self, machine: usize, message: &Message<'_>, epoch: u64) {
         let ip = message.yiaddr();
         let own = &self.machines[machine];
         let seconds = match own.program() {
@@ -320,7 +320,8 @@ impl World {
         // Rapid commit, and what answers a BOOTP client, reserve nothing.
         let asked_for_ever = own.phase != Phase::Discovering && self.wishes_endless(machine);
         let edits = own.heard.get(&own.xid).map_or(0, |(_, edits)| *edits);
-        let (refused, doubtful, unseen) = (false, false, false);
+        let refused = false;
+        let (doubtful, unseen) = self.oracle.doubts(ip, epoch);
         let promise =
             Promise { machine, until, key, hardware, refused, doubtful, unseen, lost: None, edits };
         // What an operator said since counts.
@@ -344,7 +345,7 @@ impl World {
             let detail = format!("{name} is acknowledged {ip}, which is {whose}'s for ever");
             return self.violated(Invariant::ForEver, detail);
         }
-        if asked_for_ever && !outdated {
+        if asked_for_ever && !outdated && !doubtful {
             self.oracle.for_ever.insert(ip, machine);
         }
         // The configuration may have changed while the ACK was on its way.

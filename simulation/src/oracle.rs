@@ -136,6 +136,10 @@ pub(crate) struct Oracle {
     acknowledged: BTreeMap<Ipv4Addr, (usize, Moment)>,
     /// Whose addresses are for ever, for they asked for them without end.
     pub(crate) for_ever: BTreeMap<Ipv4Addr, usize>,
+    /// The epoch of the last start that has lost leases.
+    lost: u64,
+    /// Addresses that were pinged since and did not answer.
+    silent: BTreeSet<Ipv4Addr>,
 }
 
 impl Oracle {
@@ -143,6 +147,11 @@ impl Oracle {
     pub(crate) fn told(&mut self, ip: Ipv4Addr, promise: Promise, now: Moment) -> Option<Promise> {
         let is_other = |other: &Promise| other.machine != promise.machine && now < other.until;
         let other = self.promises.get(&ip).filter(|other| is_other(other)).cloned();
+        if promise.doubtful && promise.unseen && other.as_ref().is_some_and(|own| !own.doubtful) {
+            // The address was given to that one while this ACK was on its way.
+            self.passed_over.insert(ip, (promise.machine, promise.until));
+            return None;
+        }
         self.promises.insert(ip, promise);
         // Who does not answer is not seen by a server that has lost its lease.
         if let Some(other) = other.as_ref().filter(|other| other.doubtful && other.unseen) {
@@ -206,14 +215,24 @@ impl Oracle {
         self.for_ever.retain(|ip, whose| *whose != machine || *ip == kept);
     }
 
-    /// The server says that its log is damaged.
-    pub(crate) fn damaged(&mut self) {
+    /// The server says, when it starts in an epoch, that its log is damaged.
+    pub(crate) fn damaged(&mut self, epoch: u64) {
+        self.lost = epoch;
+        self.silent.clear();
         self.for_ever.clear();
         self.promises.values_mut().for_each(|promise| promise.doubtful = true);
     }
 
+    /// Whether the server may have lost, since an ACK of an epoch left, what that one says; and if
+    /// so, whether a ping of the address has been without an answer since.
+    pub(crate) fn doubts(&self, ip: Ipv4Addr, epoch: u64) -> (bool, bool) {
+        let doubtful = epoch < self.lost;
+        (doubtful, doubtful && self.silent.contains(&ip))
+    }
+
     /// A ping of an address was not answered in time.
     pub(crate) fn not_seen(&mut self, ip: Ipv4Addr) {
+        self.silent.insert(ip);
         if let Some(promise) = self.promises.get_mut(&ip) {
             promise.unseen = promise.doubtful;
         }
@@ -357,15 +376,37 @@ mod tests {
     fn who_was_passed_over_may_go_on_until_its_time_is_over() {
         let mut oracle = Oracle::default();
         oracle.told(IP, promise(1, 10), at(0));
-        oracle.damaged();
+        oracle.damaged(1);
         assert_eq!(oracle.told(IP, promise(2, 20), at(1)).unwrap().machine, 1, "it may be seen");
         let mut oracle = Oracle::default();
         oracle.told(IP, promise(1, 10), at(0));
-        oracle.damaged();
+        oracle.damaged(1);
         oracle.not_seen(IP);
         assert!(oracle.told(IP, promise(2, 20), at(1)).is_none());
         assert!(oracle.was_passed_over(1, IP, at(9)));
         assert!(!oracle.was_passed_over(1, IP, at(10)) && !oracle.was_passed_over(2, IP, at(9)));
+    }
+
+    #[test]
+    fn an_ack_that_left_before_a_start_that_lost_leases_is_as_doubtful_as_one_that_had_arrived() {
+        let mut oracle = Oracle::default();
+        assert_eq!(oracle.doubts(IP, 0), (false, false), "nothing is lost");
+        oracle.not_seen(IP);
+        oracle.damaged(2);
+        assert_eq!(oracle.doubts(IP, 1), (true, false), "who answered before may be there");
+        oracle.not_seen(IP);
+        assert_eq!(oracle.doubts(IP, 1), (true, true));
+        assert_eq!(oracle.doubts(IP, 2), (false, false), "the server knows what it says since");
+
+        for (unseen, whose) in [(true, 2), (false, 1)] {
+            let mut oracle = Oracle::default();
+            oracle.told(IP, promise(2, 30), at(1));
+            let late = Promise { doubtful: true, unseen, ..promise(1, 20) };
+            let other = oracle.told(IP, late, at(2));
+            assert_eq!(other.is_none(), unseen, "without a ping the address was not free");
+            assert!(oracle.has(whose, IP, at(2)));
+            assert_eq!(oracle.was_passed_over(1, IP, at(19)), unseen);
+        }
     }
 
     #[test]
@@ -406,7 +447,7 @@ mod tests {
             |oracle| oracle.not_for_ever(IP, 1),
             |oracle| oracle.refused(IP, 1, false),
             |oracle| oracle.edited(|_, _| Some(None)),
-            |oracle| oracle.damaged(),
+            |oracle| oracle.damaged(1),
         ];
         for end in ends {
             oracle.for_ever.insert(IP, 1);
