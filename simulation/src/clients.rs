@@ -187,7 +187,7 @@ impl World {
     fn go_on_or_discover(&mut self, machine: usize) {
         let own = &self.machines[machine];
         let kept = own.wanted.filter(|ip| self.oracle.has(machine, *ip, self.now));
-        let (Some(ip), true) = (kept, own.place == own.plan.place) else {
+        let Some(ip) = kept.filter(|ip| own.may_keep(*ip)) else {
             return self.discover(machine);
         };
         let until = self.oracle.promises[&ip].until;
@@ -382,7 +382,7 @@ impl World {
     fn refused(&mut self, machine: usize) {
         let own = &self.machines[machine];
         let ip = own.held.map(|held| held.ip).or(own.wanted).unwrap_or(Ipv4Addr::UNSPECIFIED);
-        if own.phase != Phase::Selecting && own.place == own.plan.place {
+        if own.phase != Phase::Selecting && own.may_keep(ip) {
             self.judge_refusal(machine, ip);
         }
         self.oracle.ended(ip, machine);

@@ -7,6 +7,7 @@ use bootstorm_protocols::tftp::Receiver;
 use bootstorm_protocols::time::Moment;
 
 use crate::program::Program;
+use crate::site::link_of;
 use crate::story::{Place, Plan};
 
 /// What it waits for.
@@ -145,5 +146,31 @@ impl Machine {
     /// Whether it uses that address.
     pub(crate) fn uses(&self, ip: Ipv4Addr) -> bool {
         self.phase != Phase::Off && self.held.is_some_and(|held| held.ip == ip)
+    }
+
+    /// Whether an address may be its own where it is now. One of another link it got before it was
+    /// moved, perhaps to where it was at first.
+    pub(crate) fn may_keep(&self, ip: Ipv4Addr) -> bool {
+        self.place == self.plan.place && link_of(ip) == self.place.link
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::address;
+    use crate::story::{Story, Troubles};
+
+    #[test]
+    fn who_was_moved_back_has_no_claim_to_an_address_of_the_other_link() {
+        let plan = Story::of(0, Troubles::withstood()).machines.swap_remove(0);
+        let here = plan.place.link;
+        let other = (here + 1) % 3;
+        let mut machine = Machine::new(plan);
+        assert!(machine.may_keep(address(here, 10)));
+        machine.place.link = other;
+        assert!(!machine.may_keep(address(here, 10)) && !machine.may_keep(address(other, 10)));
+        machine.place = machine.plan.place;
+        assert!(!machine.may_keep(address(other, 10)), "it got it there");
     }
 }
